@@ -1,0 +1,8 @@
+"""Guest windows on the host's Wayland desktop, without copying a pixel.
+
+The packages, from the bytes outwards: `protocol` (bytes <-> values), `memory` (where the
+guest's bytes are), `relay` (decisions), `host` (doing), `cli`. Each imports only those
+before it. This file stays free of imports: the guest's distribution carries it too.
+"""
+
+__version__ = "0.1.0"
