@@ -1,0 +1,82 @@
+# Needs git, make and Python >= 3.11; all else goes into .venv, at the versions and
+# hashes of requirements-dev.lock.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+SOURCES := wlproxy guest-agent tests $(wildcard lab demo)
+# pip: only what the lock names, from whatever index this machine's pip is set up for.
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+.PHONY: env
+env: $(STAMP) ## make .venv: locked tools, and both distributions in place
+
+$(STAMP): requirements-dev.lock pyproject.toml guest-agent/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "wlproxy needs Python 3.11 or newer: make env PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get -qq update && apt-get -qq install -y python3-venv >/dev/null; \
+	  else \
+	    echo "$(PYTHON) has no venv module. On Debian: apt-get install python3-venv" >&2; exit 1; \
+	  fi
+	@echo "Installing the locked tools into $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) --require-hashes -r requirements-dev.lock || \
+	  { echo "If pywayland had no wheel for this machine, building it takes (Debian):" \
+	         "apt-get install gcc pkg-config libffi-dev libwayland-dev python3-dev" >&2; exit 1; }
+	@$(PIP) --no-deps --no-build-isolation -e . -e guest-agent
+	@touch $@
+
+.PHONY: fmt
+fmt: env ## format, and fix what ruff can fix
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+.PHONY: lint
+lint: env ## formatting, lint, types, import contracts, dependencies, spelling
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/deptry .
+	git ls-files -z | xargs -0 $(BIN)/codespell
+
+.PHONY: check
+check: lint ## lint, and the tests that need no machine but this one (under two minutes)
+	$(BIN)/python -m pytest -m "not (slow or lab or guest)"
+
+.PHONY: test
+test: lint ## everything: lint, then every test, those in the lab's machines too
+	$(BIN)/python -m pytest --lab
+
+.PHONY: coverage
+coverage: env ## branch coverage of what `check` runs
+	$(BIN)/coverage run -m pytest -m "not (slow or lab or guest)"
+	$(BIN)/coverage report
+
+.PHONY: demo
+demo: env ## show it: boots the lab and leaves a picture
+	$(BIN)/python -m lab.demo
+
+.PHONY: lock
+lock: env ## pin the newest versions that pyproject.toml allows
+	@# A list of versions and hashes, where uv.lock would name the index's URLs: this
+	@# one installs from whichever index or mirror the machine has, with pip alone.
+	$(PIP) uv
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" --python-version 3.11 \
+	  --group dev pyproject.toml -o requirements-dev.lock
+
+.PHONY: clean
+clean: ## remove what the targets above made, but not the lab's images
+	rm -rf $(VENV) build dist guest-agent/dist .coverage .hypothesis \
+	  .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,54 @@
+"""What every test gets: Hypothesis profiles, the --lab switch, the watch over fds."""
+
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# In CI the same examples every time: a failure there must be one that repeats here.
+settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("dev", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--lab", action="store_true", help="also run what needs the lab's machines"
+    )
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    if config.getoption("--lab"):
+        return
+    needs_lab = pytest.mark.skip(reason="needs the lab's machines: --lab")
+    for item in items:
+        if item.get_closest_marker("lab") or item.get_closest_marker("guest"):
+            item.add_marker(needs_lab)
+
+
+def open_fds() -> dict[int, str]:
+    links = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            links[int(entry.name)] = str(entry.readlink())
+        except FileNotFoundError:  # the one that lists this directory
+            continue
+    return links
+
+
+@pytest.fixture(autouse=True)
+def no_fd_leaks() -> Iterator[None]:
+    """Fail the test that leaves an fd open: an fd has one owner, who closes it."""
+    before = open_fds()
+    yield
+    leaked = open_fds().keys() - before.keys()
+    if leaked:  # perhaps only garbage, such as a socket pair of trio's own
+        gc.collect()
+        after = open_fds()
+        leaked = after.keys() - before.keys()
+        assert not leaked, f"left open: {[after[fd] for fd in sorted(leaked)]}"
