@@ -13,6 +13,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SHARED = (
     "__init__.py",
+    "py.typed",
     "protocol/__init__.py",
     "protocol/errors.py",
     "protocol/cursor.py",

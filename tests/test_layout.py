@@ -17,9 +17,10 @@ MAX_LINES = 500
 LONGER: dict[str, str] = {}
 """Module -> why it may be longer (and how it came to that)."""
 
-EMPTY_WORDS = frozenset(
-    "base common data helper helpers info manager misc util utils".split()
-)
+EMPTY_WORDS = {
+    *("base", "common", "data", "helper", "helpers", "info", "manager", "misc"),
+    *("util", "utils"),
+}
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -190,7 +190,9 @@ class Writer:
         except UnicodeEncodeError as exc:
             raise LocalProtocolError(f"string is not Unicode: {exc}") from exc
         if len(encoded) > MAX_STRING:
-            raise LocalProtocolError(f"string of {len(encoded)} bytes, limit {MAX_STRING}")
+            raise LocalProtocolError(
+                f"string of {len(encoded)} bytes, limit {MAX_STRING}"
+            )
         return self.u16(len(encoded)).raw(encoded)
 
     def getvalue(self) -> bytes:
