@@ -1,0 +1,1 @@
+"""Where the guest's bytes are: pure arithmetic over guest-physical addresses."""

@@ -1,0 +1,190 @@
+"""Where guest-physical addresses are in the files that back the guest's RAM.
+
+Pure arithmetic over a map that the host shell found out: no file is opened here.  The
+layouts below are QEMU's, per machine type, as its sources have them; they are only a
+first guess, which the session proves with `ProveRam` before any pixel depends on it.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Final
+
+from wlproxy.protocol.channel.frames import Extent
+from wlproxy.protocol.errors import LocalProtocolError, RemoteProtocolError
+
+GIB: Final = 1 << 30
+HOST_PAGE_SIZE: Final = 4096
+"""Granularity of udmabuf items on x86; a host with larger pages passes its own."""
+MAX_ADDRESS: Final = 1 << 64
+
+
+class ExtentError(RemoteProtocolError):
+    """The guest named memory that it does not have, or not as the protocol wants it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RamItem:
+    """A run of bytes in a file that backs guest RAM.
+
+    Attributes:
+        region: index of the file among those that back the guest's RAM.
+        offset: first byte in that file.
+        length: bytes.
+    """
+
+    region: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class RamRegion:
+    """A slot of guest RAM: where the guest sees it, and where it is in a file.
+
+    Attributes:
+        gpa: guest-physical address of its first byte.
+        length: bytes.
+        file: index of its file among those that back the guest's RAM.
+        offset: first byte in that file.
+    """
+
+    gpa: int
+    length: int
+    file: int
+    offset: int
+
+
+class GuestMemory:
+    """The map from guest-physical addresses to bytes of RAM files."""
+
+    __slots__ = ("_page_size", "_regions", "_starts")
+
+    def __init__(
+        self, regions: Iterable[RamRegion], page_size: int = HOST_PAGE_SIZE
+    ) -> None:
+        """Check the map and keep it.
+
+        Args:
+            regions: in any order.
+            page_size: a power of two; every extent must be aligned to it.
+
+        Raises:
+            LocalProtocolError: regions overlap, are empty, unaligned, or end beyond
+                the last address.
+        """
+        self._regions = tuple(sorted(regions, key=attrgetter("gpa")))
+        self._starts = [region.gpa for region in self._regions]
+        self._page_size = page_size
+        end = 0
+        for region in self._regions:
+            _check_region(region, end, page_size)
+            end = region.gpa + region.length
+
+    @property
+    def regions(self) -> tuple[RamRegion, ...]:
+        """The regions, by ascending guest-physical address."""
+        return self._regions
+
+    @property
+    def size(self) -> int:
+        """Bytes of RAM in all regions."""
+        return sum(region.length for region in self._regions)
+
+    def translate(self, extents: Iterable[Extent]) -> tuple[RamItem, ...]:
+        """Find the file bytes behind extents, in their order.
+
+        Items that continue each other are merged; an extent that crosses from one
+        region into an adjoining one is split where their files part.
+
+        Raises:
+            ExtentError: an extent is empty, unaligned, or partly outside RAM.
+        """
+        mask = self._page_size - 1
+        items: list[RamItem] = []
+        file, start, end = -1, 0, 0  # the item that is still growing
+        for extent in extents:
+            if extent.length <= 0 or (extent.gpa | extent.length) & mask:
+                raise ExtentError(f"{_words(extent)} is empty or not whole pages")
+            gpa, left = extent.gpa, extent.length
+            while left:
+                region = self._region_at(gpa, extent)
+                skip = gpa - region.gpa
+                taken = min(left, region.length - skip)
+                offset = region.offset + skip
+                if file == region.file and end == offset:
+                    end += taken
+                else:
+                    if end:
+                        items.append(RamItem(file, start, end - start))
+                    file, start, end = region.file, offset, offset + taken
+                gpa += taken
+                left -= taken
+        if end:
+            items.append(RamItem(file, start, end - start))
+        return tuple(items)
+
+    def _region_at(self, gpa: int, extent: Extent) -> RamRegion:
+        index = bisect_right(self._starts, gpa) - 1
+        if index >= 0:
+            region = self._regions[index]
+            if gpa - region.gpa < region.length:
+                return region
+        raise ExtentError(f"{_words(extent)} is not RAM at {gpa:#x}")
+
+
+def q35_layout(ram_bytes: int) -> tuple[RamRegion, ...]:
+    """RAM of QEMU's `q35`, one file (hw/i386/pc_q35.c, pc_q35_init).
+
+    From 2.75 GiB of RAM on, 2 GiB of it are low and the rest starts at 4 GiB.
+    `max-ram-below-4g` would change that.
+    """
+    return _pc_layout(ram_bytes, split_from=0xB0000000, low=0x80000000)
+
+
+def i440fx_layout(ram_bytes: int) -> tuple[RamRegion, ...]:
+    """RAM of QEMU's `pc`, one file (hw/i386/pc_piix.c, pc_init1).
+
+    From 3.5 GiB of RAM on, 3 GiB of it are low and the rest starts at 4 GiB.
+    Machine types of QEMU 1.7 and before, and `max-ram-below-4g`, differ.
+    """
+    return _pc_layout(ram_bytes, split_from=0xE0000000, low=0xC0000000)
+
+
+def microvm_layout(ram_bytes: int) -> tuple[RamRegion, ...]:
+    """RAM of QEMU's `microvm`, one file (hw/i386/microvm.c, microvm_memory_init).
+
+    Over 3 GiB of RAM, 3 GiB of it are low and the rest starts at 4 GiB.
+    """
+    return _pc_layout(ram_bytes, split_from=0xC0000000, low=0xC0000000)
+
+
+def arm_virt_layout(ram_bytes: int) -> tuple[RamRegion, ...]:
+    """RAM of QEMU's Arm `virt`, one file (hw/arm/virt.c, VIRT_MEM in base_memmap).
+
+    In one piece from 1 GiB.
+    """
+    return (RamRegion(gpa=GIB, length=ram_bytes, file=0, offset=0),)
+
+
+def _pc_layout(ram_bytes: int, split_from: int, low: int) -> tuple[RamRegion, ...]:
+    if ram_bytes < split_from or ram_bytes == low:
+        return (RamRegion(gpa=0, length=ram_bytes, file=0, offset=0),)
+    return (
+        RamRegion(gpa=0, length=low, file=0, offset=0),
+        RamRegion(gpa=4 * GIB, length=ram_bytes - low, file=0, offset=low),
+    )
+
+
+def _check_region(region: RamRegion, end: int, page_size: int) -> None:
+    if region.gpa < end or region.length <= 0 or region.file < 0 or region.offset < 0:
+        raise LocalProtocolError(f"{region} is empty, negative or overlaps another")
+    if (region.gpa | region.length | region.offset) & (page_size - 1):
+        raise LocalProtocolError(f"{region} is not whole pages of {page_size}")
+    if region.gpa + region.length > MAX_ADDRESS:
+        raise LocalProtocolError(f"{region} ends beyond 64 bits")
+
+
+def _words(extent: Extent) -> str:
+    return f"extent of {extent.length:#x} bytes at {extent.gpa:#x}"
