@@ -4,7 +4,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.stamp
 SOURCES := wlproxy guest-agent tests $(wildcard lab demo)
 # pip: only what the lock names, from whatever index this machine's pip is set up for.
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install
@@ -16,9 +15,9 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 .PHONY: env
-env: $(STAMP) ## make .venv: locked tools, and both distributions in place
+env: $(VENV)/.in-place ## make .venv: locked tools, and both distributions in place
 
-$(STAMP): requirements-dev.lock pyproject.toml guest-agent/pyproject.toml
+$(VENV)/.locked: requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "wlproxy needs Python 3.11 or newer: make env PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
@@ -32,6 +31,9 @@ $(STAMP): requirements-dev.lock pyproject.toml guest-agent/pyproject.toml
 	@$(PIP) --require-hashes -r requirements-dev.lock || \
 	  { echo "If pywayland had no wheel for this machine, building it takes (Debian):" \
 	         "apt-get install gcc pkg-config libffi-dev libwayland-dev python3-dev" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.in-place: $(VENV)/.locked pyproject.toml guest-agent/pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation -e . -e guest-agent
 	@touch $@
 
@@ -45,7 +47,7 @@ lint: env ## formatting, lint, types, import contracts, dependencies, spelling
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy $(SOURCES)
-	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/deptry .
 	git ls-files -z | xargs -0 $(BIN)/codespell
 
