@@ -1,0 +1,1 @@
+"""Doing: trio, sockets, fds, /dev/udmabuf.  The only package that makes syscalls."""

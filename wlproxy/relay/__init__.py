@@ -1,0 +1,1 @@
+"""Decisions: frames and Wayland bytes in, commands out.  No I/O, no fds, no clock."""

@@ -1,0 +1,190 @@
+"""What the core tells the shell to do, as values.
+
+The shell (`host/executor`) carries commands out in the order they were returned.
+Handles name fds that exist only in the shell.  A handle stays open until
+`CloseHandle`, or until its client's `CloseClient`, which closes all that are left.
+`CreateUdmabuf` and `CreateCopyBuffer` are answered by `Relay.buffer_created` or
+`Relay.buffer_failed`; no other command is answered.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+from wlproxy.memory.guest import RamItem
+from wlproxy.protocol.channel.frames import CloseReason, Frame
+from wlproxy.relay.handles import Handle
+
+
+class Direction(Enum):
+    """Which way a stream's data goes."""
+
+    TO_GUEST = "to guest"
+    """The compositor's side writes, the guest's side reads."""
+    TO_COMPOSITOR = "to compositor"
+    """The guest's side writes, the compositor's side reads."""
+
+
+class TraceLevel(IntEnum):
+    """How much a trace matters; the values are those of `logging`."""
+
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
+    ERROR = 40
+
+
+@dataclass(frozen=True, slots=True)
+class SendFrame:
+    """Send a frame to the guest.
+
+    Frames of one client keep their order.  `Data` waits for that client's credit.
+    """
+
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class GrantCredit:
+    """Return `amount` bytes of client credit once all data before this is written.
+
+    The shell waits until the compositor has taken what was sent before, so that a
+    stalled compositor connection stalls its client and nothing else.
+    """
+
+    client_id: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCompositor:
+    """Connect to the host compositor for a client; `label` names it in logs."""
+
+    client_id: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendToCompositor:
+    """Send whole Wayland requests; the fds of `handles` leave with their first byte."""
+
+    client_id: int
+    data: bytes
+    handles: tuple[Handle, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CreateUdmabuf:
+    """Make a dma-buf of pages of guest RAM, in this order.  Answered."""
+
+    client_id: int
+    handle: Handle
+    items: tuple[RamItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CreateCopyBuffer:
+    """Make a sealed memfd of `size` bytes for mode C.  Answered."""
+
+    client_id: int
+    handle: Handle
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRows:
+    """Copy `rows` runs of `length` bytes, `stride` apart, from guest RAM to a memfd.
+
+    `offset` is where the first run starts, in bytes, both in the concatenation of
+    `items` and in the memfd of `handle`.  The only command that touches pixels; the
+    shell counts `rows * length` as copied.
+    """
+
+    client_id: int
+    handle: Handle
+    items: tuple[RamItem, ...]
+    offset: int
+    stride: int
+    length: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreateStream:
+    """Make a pipe for a stream of the guest; `handle` is the compositor's end.
+
+    The other end is pumped to or from `StreamData` frames of `stream_id`.
+    """
+
+    client_id: int
+    stream_id: int
+    handle: Handle
+    direction: Direction
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptStream:
+    """Pump an fd that the compositor sent, as stream `stream_id`; consumes the handle."""
+
+    client_id: int
+    stream_id: int
+    handle: Handle
+    direction: Direction
+
+
+@dataclass(frozen=True, slots=True)
+class SendFile:
+    """Send `size` bytes of a file as `FileData` frames; consumes the handle."""
+
+    client_id: int
+    file_id: int
+    handle: Handle
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseHandle:
+    """Close the fd of a handle, once everything queued with it has been sent."""
+
+    client_id: int
+    handle: Handle
+
+
+@dataclass(frozen=True, slots=True)
+class CloseClient:
+    """End a client: its compositor connection, streams, handles and location pins.
+
+    Unless `silent`, the guest is told with `ClientClosed`, after the frames queued
+    for it.  When the compositor has let go of the connection the shell sends
+    `ClientReleased`.
+    """
+
+    client_id: int
+    reason: CloseReason
+    message: str
+    silent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Log a line about a client (0: the guest as a whole)."""
+
+    client_id: int
+    level: TraceLevel
+    message: str
+
+
+Command = (
+    SendFrame
+    | GrantCredit
+    | OpenCompositor
+    | SendToCompositor
+    | CreateUdmabuf
+    | CreateCopyBuffer
+    | CopyRows
+    | CreateStream
+    | AdoptStream
+    | SendFile
+    | CloseHandle
+    | CloseClient
+    | Trace
+)
