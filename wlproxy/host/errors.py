@@ -1,0 +1,107 @@
+"""What the host could not do: each error says what was tried and the remedy.
+
+Not here: what a peer did wrong (`wlproxy.protocol.errors`).  The command line and the
+doctor print these as they are, so the texts are written for the person who can act.
+"""
+
+import errno as errno_names
+import os
+
+from wlproxy.protocol.errors import WlproxyError
+
+
+class HostError(WlproxyError):
+    """The host could not: a limit, a permission, a missing device.
+
+    Attributes:
+        problem: what is wrong, one sentence.
+        remedy: what to do about it; may have several lines, or be empty.
+        tried: the system call or file that failed, or "".
+        errno: of the failed system call, or 0.
+    """
+
+    def __init__(
+        self, problem: str, *, remedy: str = "", tried: str = "", errno: int = 0
+    ) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.remedy = remedy
+        self.tried = tried
+        self.errno = errno
+
+    def __str__(self) -> str:
+        text = self.problem
+        if self.errno:
+            name = errno_names.errorcode.get(self.errno, str(self.errno))
+            text += f" ({self.tried}: {name}, {os.strerror(self.errno)})"
+        elif self.tried:
+            text += f" ({self.tried})"
+        return f"{text}\n{self.remedy}" if self.remedy else text
+
+
+class FdsLostError(HostError):
+    """The kernel dropped fds of a message (MSG_CTRUNC): the stream is out of step."""
+
+
+class UdmabufError(HostError):
+    """A dma-buf of guest pages could not be made."""
+
+
+class UdmabufMissingError(UdmabufError):
+    """There is no /dev/udmabuf."""
+
+
+class UdmabufPermissionError(UdmabufError):
+    """/dev/udmabuf is there, but not for this user."""
+
+
+class UdmabufListLimitError(UdmabufError):
+    """More items than the driver's `list_limit`."""
+
+
+class UdmabufSizeLimitError(UdmabufError):
+    """More bytes than the driver's `size_limit_mb`."""
+
+
+class UdmabufRangeError(UdmabufError):
+    """An item is empty, not whole pages, or outside its file; or there is none."""
+
+
+class UdmabufSealError(UdmabufError):
+    """The memory's seals are not what the driver demands, or it can have none."""
+
+
+class GuestRamError(HostError):
+    """The guest's RAM cannot be had."""
+
+
+class GuestRamUnreadableError(GuestRamError):
+    """QEMU's process may not be looked into."""
+
+
+class GuestRamNotSharedError(GuestRamError):
+    """QEMU has no shared memfd that could be the guest's RAM."""
+
+
+class GuestRamSealError(GuestRamError):
+    """The RAM memfd lacks F_SEAL_SHRINK or has F_SEAL_WRITE."""
+
+
+class GuestRamLayoutError(GuestRamError):
+    """How guest-physical addresses map to the RAM files is not known."""
+
+
+class GuestRamWrongMapError(GuestRamError):
+    """The token was not where the map says: the map is not this guest's."""
+
+
+class QmpError(HostError):
+    """QEMU's monitor could not be reached or refused a command."""
+
+
+class NoCompositorError(HostError):
+    """The host's Wayland compositor cannot be reached."""
+
+
+class SecurityContextError(HostError):
+    """The compositor has no wp_security_context_v1, or refused to use it."""
