@@ -1,0 +1,186 @@
+"""What a Wayland message looks like: the types of the interface tables.
+
+The tables themselves are in `interfaces`. A `MessageSpec` works out, once, all that
+`wire` would otherwise find anew for every message.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum, unique
+from typing import Final
+
+HEADER_SIZE: Final = 8
+"""Of a message, bytes: the sender's object id, then `size << 16 | opcode`."""
+
+WORD_SIZE: Final = 4
+"""Every argument is a whole number of these."""
+
+
+@unique
+class ArgKind(Enum):
+    """An argument's type; the values are libwayland's signature characters."""
+
+    INT = "i"
+    UINT = "u"
+    FIXED = "f"
+    STRING = "s"
+    OBJECT = "o"
+    NEW_ID = "n"
+    ARRAY = "a"
+    FD = "h"
+
+
+@dataclass(frozen=True, slots=True)
+class ArgSpec:
+    """One argument of a message.
+
+    Attributes:
+        kind: its type.
+        nullable: whether a STRING, OBJECT or ARRAY may be null.
+        interface: of an OBJECT or NEW_ID; `None` if any (`wl_display.error`), and for
+            a NEW_ID if the message itself says which (`wl_registry.bind`).
+    """
+
+    kind: ArgKind
+    nullable: bool = False
+    interface: str | None = None
+
+    @property
+    def is_untyped_new_id(self) -> bool:
+        """Whether interface name and version precede the id on the wire."""
+        return self.kind is ArgKind.NEW_ID and self.interface is None
+
+    @property
+    def wire_size(self) -> int | None:
+        """Bytes in the message's body; `None` if each message differs."""
+        if self.kind is ArgKind.FD:
+            return 0  # travels beside the bytes
+        if self.kind in (ArgKind.STRING, ArgKind.ARRAY) or self.is_untyped_new_id:
+            return None
+        return WORD_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSpec:
+    """One request or event.
+
+    Attributes:
+        interface: the interface that it belongs to.
+        name: as in the protocol's XML.
+        opcode: its number among the interface's requests or events.
+        since: the interface version that introduced it.
+        args: its arguments in order.
+        fd_count: how many of them are fds.
+        new_id_index: which of them is the (first) NEW_ID, if any.
+        size: bytes of every such message, header included; `None` if they differ.
+        offsets: where each argument starts in the message, if `size` is fixed (that
+            of an fd: where the next one does); else empty.
+        id_offsets: (offset, spec) of each OBJECT and NEW_ID, if these are the same in
+            every such message, which they may be even if `size` differs; else `None`.
+        has_untyped_new_id: whether a new object's interface is named on the wire, so
+            that the message cannot be translated without decoding it.
+    """
+
+    interface: str
+    name: str
+    opcode: int
+    since: int
+    args: tuple[ArgSpec, ...]
+    fd_count: int = field(init=False, repr=False, compare=False)
+    new_id_index: int | None = field(init=False, repr=False, compare=False)
+    size: int | None = field(init=False, repr=False, compare=False)
+    offsets: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    id_offsets: tuple[tuple[int, ArgSpec], ...] | None = field(
+        init=False, repr=False, compare=False
+    )
+    has_untyped_new_id: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        kinds = [arg.kind for arg in self.args]
+        new_id = ArgKind.NEW_ID
+        derived = {
+            "fd_count": kinds.count(ArgKind.FD),
+            "new_id_index": kinds.index(new_id) if new_id in kinds else None,
+            "has_untyped_new_id": any(arg.is_untyped_new_id for arg in self.args),
+            **_layout(self.args),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
+
+    def __str__(self) -> str:
+        return f"{self.interface}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """An interface: its requests and events, by opcode.
+
+    Attributes:
+        name: as in the protocol's XML.
+        version: the highest that the table describes.
+        requests: what a client sends to such an object.
+        events: what the compositor sends from such an object.
+    """
+
+    name: str
+    version: int
+    requests: tuple[MessageSpec, ...]
+    events: tuple[MessageSpec, ...]
+    _requests_by_name: dict[str, MessageSpec] = field(
+        init=False, repr=False, compare=False
+    )
+    _events_by_name: dict[str, MessageSpec] = field(
+        init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        for side, specs in (("requests", self.requests), ("events", self.events)):
+            by_name = {spec.name: spec for spec in specs}
+            object.__setattr__(self, f"_{side}_by_name", by_name)
+
+    def request(self, name: str) -> MessageSpec:
+        """Find a request by its name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self._requests_by_name[name]
+
+    def event(self, name: str) -> MessageSpec:
+        """Find an event by its name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self._events_by_name[name]
+
+
+def is_destructor_request(spec: MessageSpec) -> bool:
+    """Guess from its name whether a request destroys its object.
+
+    The tables do not say. Objects with client-allocated ids end with `delete_id`, so
+    nobody need guess; for server-allocated ids (0xff000000 and up) there is none.
+    """
+    return spec.name in ("destroy", "release")
+
+
+def _layout(args: tuple[ArgSpec, ...]) -> dict[str, object]:
+    """Work out where the arguments are, as far as that is the same in every message."""
+    offset: int | None = HEADER_SIZE
+    offsets: list[int] = []
+    id_offsets: list[tuple[int, ArgSpec]] | None = []
+    for arg in args:
+        is_id = arg.kind in (ArgKind.OBJECT, ArgKind.NEW_ID)
+        if offset is None or arg.is_untyped_new_id:
+            id_offsets = None if is_id else id_offsets
+            offset = None
+            continue
+        offsets.append(offset)
+        if is_id and id_offsets is not None:
+            id_offsets.append((offset, arg))
+        size = arg.wire_size
+        offset = None if size is None else offset + size
+    return {
+        "size": offset,
+        "offsets": () if offset is None else tuple(offsets),
+        "id_offsets": None if id_offsets is None else tuple(id_offsets),
+    }
