@@ -29,34 +29,43 @@ class ArgKind(Enum):
     FD = "h"
 
 
+_WIRE_SIZES: Final = {
+    ArgKind.STRING: None,
+    ArgKind.ARRAY: None,
+    ArgKind.FD: 0,  # travels beside the bytes
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ArgSpec:
     """One argument of a message.
 
     Attributes:
         kind: its type.
-        nullable: whether a STRING, OBJECT or ARRAY may be null.
+        nullable: whether a STRING or OBJECT may be null.
         interface: of an OBJECT or NEW_ID; `None` if any (`wl_display.error`), and for
             a NEW_ID if the message itself says which (`wl_registry.bind`).
+        is_id: whether it is an OBJECT or NEW_ID.
+        is_untyped_new_id: whether interface name and version precede the id.
+        wire_size: bytes in the message's body; `None` if each message differs.
     """
 
     kind: ArgKind
     nullable: bool = False
     interface: str | None = None
+    is_id: bool = field(init=False, repr=False, compare=False)
+    is_untyped_new_id: bool = field(init=False, repr=False, compare=False)
+    wire_size: int | None = field(init=False, repr=False, compare=False)
 
-    @property
-    def is_untyped_new_id(self) -> bool:
-        """Whether interface name and version precede the id on the wire."""
-        return self.kind is ArgKind.NEW_ID and self.interface is None
-
-    @property
-    def wire_size(self) -> int | None:
-        """Bytes in the message's body; `None` if each message differs."""
-        if self.kind is ArgKind.FD:
-            return 0  # travels beside the bytes
-        if self.kind in (ArgKind.STRING, ArgKind.ARRAY) or self.is_untyped_new_id:
-            return None
-        return WORD_SIZE
+    def __post_init__(self) -> None:
+        untyped = self.kind is ArgKind.NEW_ID and self.interface is None
+        derived = {
+            "is_id": self.kind in (ArgKind.OBJECT, ArgKind.NEW_ID),
+            "is_untyped_new_id": untyped,
+            "wire_size": None if untyped else _WIRE_SIZES.get(self.kind, WORD_SIZE),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,16 +178,14 @@ def _layout(args: tuple[ArgSpec, ...]) -> dict[str, object]:
     offsets: list[int] = []
     id_offsets: list[tuple[int, ArgSpec]] | None = []
     for arg in args:
-        is_id = arg.kind in (ArgKind.OBJECT, ArgKind.NEW_ID)
-        if offset is None or arg.is_untyped_new_id:
-            id_offsets = None if is_id else id_offsets
-            offset = None
+        if arg.is_id and (offset is None or arg.is_untyped_new_id):
+            id_offsets = None
+        if offset is None:
             continue
         offsets.append(offset)
-        if is_id and id_offsets is not None:
+        if arg.is_id and id_offsets is not None:
             id_offsets.append((offset, arg))
-        size = arg.wire_size
-        offset = None if size is None else offset + size
+        offset = None if arg.wire_size is None else offset + arg.wire_size
     return {
         "size": offset,
         "offsets": () if offset is None else tuple(offsets),

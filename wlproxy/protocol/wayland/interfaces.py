@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, Final
 
 import pywayland.protocol
-from pywayland.protocol_core import Interface as PywaylandInterface
+from pywayland.protocol_core.interface import Interface as PywaylandInterface
 
 from wlproxy.protocol.wayland.interface import ArgKind, ArgSpec, Interface, MessageSpec
 

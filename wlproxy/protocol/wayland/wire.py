@@ -10,7 +10,7 @@ of those that came along belong to a message.
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NoReturn
+from typing import Final
 
 from wlproxy.protocol.errors import LocalProtocolError, WaylandError
 from wlproxy.protocol.wayland.interface import (
@@ -42,6 +42,7 @@ the receiver it refuses itself, as it would without us.
 _HEADER: Final = struct.Struct("=II")
 _UINT: Final = struct.Struct("=I")
 _INT: Final = struct.Struct("=i")
+_NUMBERS: Final = {ArgKind.INT: _INT, ArgKind.UINT: _UINT, ArgKind.FIXED: _INT}
 
 Translate = Callable[[int, ArgSpec], int]
 """Given an id and the argument that holds it, return the id to put there."""
@@ -86,7 +87,7 @@ class MessageSplitter:
         size = word >> 16
         # Malformed comes before incomplete: a bad size must not look like "not yet".
         if size < HEADER_SIZE or size % WORD_SIZE:
-            _refuse(f"object {object_id}: message size {size}")
+            raise _malformed(f"object {object_id}: message size {size}")
         if available < size:
             return None
         self._start = end = start + size
@@ -121,7 +122,15 @@ def decode_message(spec: MessageSpec, raw: RawMessage, fds: deque[FdT]) -> Messa
     Raises:
         WaylandError: the bytes are not what `spec` says, or fds are missing.
     """
-    raise NotImplementedError
+    data = raw.data
+    args = tuple(
+        _read_argument(spec, arg, data, offset)
+        for arg, offset in zip(spec.args, _argument_offsets(spec, data), strict=True)
+    )
+    if len(fds) < spec.fd_count:
+        raise _malformed(f"{spec}: {spec.fd_count} fds needed, {len(fds)} received")
+    taken = tuple(fds.popleft() for _ in range(spec.fd_count))
+    return Message(raw.object_id, raw.opcode, args, taken)
 
 
 def encode_message(
@@ -132,19 +141,38 @@ def encode_message(
     Raises:
         LocalProtocolError: `args` are not what `spec` says, or too long together.
     """
-    raise NotImplementedError
+    if len(args) != len(spec.args):
+        raise LocalProtocolError(f"{spec} takes {len(spec.args)} arguments: {args}")
+    data = bytearray(HEADER_SIZE)
+    try:
+        for arg, value in zip(spec.args, args, strict=True):
+            _append_argument(data, arg, value)
+        if len(data) > MAX_MESSAGE_SIZE:
+            raise LocalProtocolError(f"{spec}: a message of {len(data)} bytes")
+        _HEADER.pack_into(data, 0, object_id, len(data) << 16 | spec.opcode)
+    except (struct.error, _UnfitArgumentError) as exc:
+        raise LocalProtocolError(f"{spec} cannot carry {args}: {exc}") from exc
+    return bytes(data)
 
 
-def locate_ids(spec: MessageSpec, raw: RawMessage) -> Sequence[tuple[int, ArgSpec]]:
-    """Find each OBJECT and NEW_ID: its offset in `raw.data`, and its argument.
+def locate_ids(spec: MessageSpec, raw: RawMessage) -> list[tuple[int, int, ArgSpec]]:
+    """Find each OBJECT and NEW_ID: its offset in `raw.data`, value and argument.
 
-    Checks the whole message, as `decode_message` does, but for null ids.
+    Checks the whole message, exactly as `decode_message` does.
 
     Raises:
         WaylandError: the bytes are not what `spec` says, or the message has an untyped
             new_id, whose interface only decoding can tell.
     """
-    raise NotImplementedError
+    data = raw.data
+    offsets = _argument_offsets(spec, data)
+    places = spec.id_offsets
+    if places is None:
+        if spec.has_untyped_new_id:
+            raise _malformed(f"{spec} cannot be passed on undecoded")
+        pairs = zip(offsets, spec.args, strict=True)
+        places = tuple((offset, arg) for offset, arg in pairs if arg.is_id)
+    return [(offset, _read_id(spec, arg, data, offset), arg) for offset, arg in places]
 
 
 def rewrite_ids(
@@ -157,12 +185,20 @@ def rewrite_ids(
     """Translate a message in place: the sender becomes `sender_id`, then ids in order.
 
     Null objects stay null and are not shown to `translate_object`. The whole message is
-    checked before any translator is called. Exceptions of the translators come through.
+    checked before a translator is called. Exceptions of the translators come through,
+    with the message half translated.
 
     Raises:
-        WaylandError: as `locate_ids` does, or an id is null that may not be.
+        WaylandError: as `locate_ids` does.
     """
-    raise NotImplementedError
+    places = locate_ids(spec, raw)
+    data = raw.data
+    _UINT.pack_into(data, 0, sender_id)
+    for offset, value, arg in places:
+        if arg.kind is ArgKind.NEW_ID:
+            _UINT.pack_into(data, offset, translate_new_id(value, arg))
+        elif value:
+            _UINT.pack_into(data, offset, translate_object(value, arg))
 
 
 def _find(
@@ -172,8 +208,159 @@ def _find(
         spec = specs[raw.opcode]
         if spec.since <= version:
             return spec
-    _refuse(f"{interface.name}@{raw.object_id} v{version} has no opcode {raw.opcode}")
+    raise _malformed(
+        f"{interface.name}@{raw.object_id} version {version} has no opcode {raw.opcode}"
+    )
 
 
-def _refuse(message: str) -> NoReturn:
-    raise WaylandError(DISPLAY_ID, DisplayError.INVALID_METHOD, message)
+def _malformed(message: str) -> WaylandError:
+    """Make the error that libwayland, too, has for whatever it cannot demarshal."""
+    return WaylandError(DISPLAY_ID, DisplayError.INVALID_METHOD, message)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def _argument_offsets(spec: MessageSpec, data: bytearray) -> Sequence[int]:
+    """Find where the arguments start; check that they end where the message does.
+
+    libwayland ignores what follows the last argument. Nobody sends it: it would come
+    from a peer that means another message than our table does, or hides something.
+    """
+    if spec.size is not None:
+        if len(data) != spec.size:
+            raise _malformed(f"{spec}: {len(data)} bytes instead of {spec.size}")
+        return spec.offsets
+    offsets = []
+    offset = HEADER_SIZE
+    for arg in spec.args:
+        offsets.append(offset)
+        size = arg.wire_size
+        if size is not None:
+            offset += size
+        elif arg.kind is ArgKind.ARRAY:
+            offset += _padded(_read_length(spec, data, offset))
+        else:
+            offset = _string_end(spec, data, offset, nullable=arg.nullable)
+            if arg.is_untyped_new_id:
+                offset += 2 * WORD_SIZE
+    if offset != len(data):
+        raise _malformed(f"{spec}: {len(data)} bytes instead of {offset}")
+    return offsets
+
+
+def _read_length(spec: MessageSpec, data: bytearray, offset: int) -> int:
+    """Read the length before a STRING or ARRAY, and check that all of it is there."""
+    start = offset + WORD_SIZE
+    if start <= len(data):
+        length: int = _UINT.unpack_from(data, offset)[0]
+        if start + length <= len(data):
+            return length
+    raise _malformed(f"{spec}: argument at {offset} exceeds {len(data)} bytes")
+
+
+def _string_end(
+    spec: MessageSpec, data: bytearray, offset: int, *, nullable: bool
+) -> int:
+    length = _read_length(spec, data, offset)
+    start = offset + WORD_SIZE
+    if length == 0:
+        if not nullable:
+            raise _malformed(f"{spec}: the string at {offset} may not be null")
+    # A NUL within, to C the end, is refused: filters and compositor would see two
+    # different strings. The padding is not looked at, some leave garbage there.
+    elif data.find(0, start, start + length) != start + length - 1:
+        raise _malformed(
+            f"{spec}: the string at {offset} must have one NUL, at its end"
+        )
+    return offset + _padded(length)
+
+
+def _padded(length: int) -> int:
+    """Tell how many bytes a STRING or ARRAY of that length takes up."""
+    return WORD_SIZE + (length + WORD_SIZE - 1) // WORD_SIZE * WORD_SIZE
+
+
+def _read_id(spec: MessageSpec, arg: ArgSpec, data: bytearray, offset: int) -> int:
+    value: int = _UINT.unpack_from(data, offset)[0]
+    if value == 0 and not arg.nullable:
+        raise _malformed(f"{spec}: the object at {offset} may not be null")
+    return value
+
+
+def _read_argument(
+    spec: MessageSpec, arg: ArgSpec, data: bytearray, offset: int
+) -> ArgValue:
+    """Read one argument of a message that `_argument_offsets` has checked."""
+    if arg.wire_size == WORD_SIZE:
+        if arg.is_id:
+            return _read_id(spec, arg, data, offset)
+        number: int = _NUMBERS[arg.kind].unpack_from(data, offset)[0]
+        return number
+    if arg.kind is ArgKind.FD:
+        return None
+    read = _read_bytes(data, offset)
+    if arg.kind is ArgKind.ARRAY:
+        return read
+    if arg.kind is ArgKind.STRING:
+        return read[:-1] if read else None
+    offset += _padded(len(read))
+    version: int = _UINT.unpack_from(data, offset)[0]
+    new_id = _read_id(spec, arg, data, offset + WORD_SIZE)
+    return NewId(read[:-1], version, new_id)
+
+
+def _read_bytes(data: bytearray, offset: int) -> bytes:
+    """Read a STRING with its NUL, or an ARRAY."""
+    start = offset + WORD_SIZE
+    length: int = _UINT.unpack_from(data, offset)[0]
+    return bytes(data[start : start + length])
+
+
+# ---------------------------------------------------------------- writing
+
+
+class _UnfitArgumentError(ValueError):
+    """A value is not one of its argument's kind; `encode_message` says whose."""
+
+
+def _append_argument(data: bytearray, arg: ArgSpec, value: ArgValue) -> None:
+    match arg.kind, value:
+        case ((ArgKind.INT | ArgKind.FIXED), int()):
+            data += _INT.pack(value)
+        case ArgKind.UINT, int():
+            data += _UINT.pack(value)
+        case ((ArgKind.OBJECT | ArgKind.NEW_ID), int()) if not arg.is_untyped_new_id:
+            _append_id(data, arg, value)
+        case ArgKind.NEW_ID, NewId() if arg.is_untyped_new_id:
+            _append_string(data, value.interface)
+            data += _UINT.pack(value.version)
+            _append_id(data, arg, value.object_id)
+        case ArgKind.STRING, bytes():
+            _append_string(data, value)
+        case ArgKind.STRING, None if arg.nullable:
+            data += _UINT.pack(0)
+        case ArgKind.ARRAY, bytes():
+            _append_bytes(data, value)
+        case ArgKind.FD, None:
+            pass
+        case _:
+            raise _UnfitArgumentError(f"{value!r} for {arg}")
+
+
+def _append_id(data: bytearray, arg: ArgSpec, value: int) -> None:
+    if value == 0 and not arg.nullable:
+        raise _UnfitArgumentError(f"null for {arg}")
+    data += _UINT.pack(value)
+
+
+def _append_string(data: bytearray, value: bytes) -> None:
+    if 0 in value:
+        raise _UnfitArgumentError(f"a NUL in {value!r}")
+    _append_bytes(data, value + b"\0")
+
+
+def _append_bytes(data: bytearray, value: bytes) -> None:
+    data += _UINT.pack(len(value))
+    data += value
+    data += bytes(-len(value) % WORD_SIZE)
