@@ -1,6 +1,7 @@
 """GuestMemory against a byte-by-byte model; the layouts at their thresholds."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -70,7 +71,7 @@ def test_translate_agrees_with_the_model(extents: list[Extent]) -> None:
         return
     items = MEMORY.translate(extents)
     assert pages(items) == wanted
-    for left, right in zip(items, items[1:], strict=False):
+    for left, right in pairwise(items):
         merged = left.region, left.offset + left.length
         assert merged != (right.region, right.offset), "should be one item"
 
