@@ -1,0 +1,125 @@
+import importlib
+import pkgutil
+import subprocess
+import sys
+from collections import defaultdict
+
+import pytest
+import pywayland.protocol
+from pywayland.protocol_core.interface import Interface as PywaylandInterface
+
+from wlproxy.protocol.wayland.interface import ArgKind, ArgSpec
+from wlproxy.protocol.wayland.interfaces import INTERFACES
+
+
+def described_in() -> dict[str, dict[str, type]]:
+    """Interface name -> pywayland module -> its description there."""
+    found: dict[str, dict[str, type]] = defaultdict(dict)
+    for module in pkgutil.iter_modules(pywayland.protocol.__path__):
+        source = importlib.import_module(f"pywayland.protocol.{module.name}")
+        for value in vars(source).values():
+            if isinstance(value, type) and issubclass(value, PywaylandInterface):
+                if value.__module__ == source.__name__:
+                    found[value.name][module.name] = value
+    return found
+
+
+def test_every_described_interface_is_known_in_its_highest_version():
+    for name, sources in described_in().items():
+        sources.pop("xdg_shell_unstable_v5", None)
+        if sources:
+            highest = max(source.version for source in sources.values())
+            assert INTERFACES[name].version == highest
+        else:
+            assert name not in INTERFACES
+
+
+def test_a_lower_version_is_the_beginning_of_the_higher():
+    # Otherwise an object bound at the lower version would be misread.
+    def messages(source, side):
+        return [
+            (message.name, [argument.signature for argument in message.arguments])
+            for message in getattr(source, side)
+        ]
+
+    for sources in described_in().values():
+        sources.pop("xdg_shell_unstable_v5", None)
+        ordered = sorted(sources.values(), key=lambda source: source.version)
+        for low, high in zip(ordered, ordered[1:], strict=False):
+            for side in ("requests", "events"):
+                beginning = messages(low, side)
+                assert messages(high, side)[: len(beginning)] == beginning
+
+
+def test_known_messages():
+    attach = INTERFACES["wl_surface"].request("attach")
+    assert (attach.opcode, attach.since) == (1, 1)
+    assert attach.args == (
+        ArgSpec(ArgKind.OBJECT, nullable=True, interface="wl_buffer"),
+        ArgSpec(ArgKind.INT),
+        ArgSpec(ArgKind.INT),
+    )
+    damage_buffer = INTERFACES["wl_surface"].request("damage_buffer")
+    assert (damage_buffer.opcode, damage_buffer.since) == (9, 4)
+    keymap = INTERFACES["wl_keyboard"].event("keymap")
+    assert [arg.kind for arg in keymap.args] == [ArgKind.UINT, ArgKind.FD, ArgKind.UINT]
+
+
+def test_names_are_those_of_the_protocol():
+    assert INTERFACES["wl_registry"].event("global").opcode == 0
+    for interface in INTERFACES.values():
+        for message in (*interface.requests, *interface.events):
+            assert message.interface == interface.name
+            assert not message.name.startswith("_")
+            assert not message.name.endswith("_")
+
+
+def test_stable_xdg_shell_wins_over_its_draft():
+    assert INTERFACES["xdg_surface"].version > 1
+    assert "xdg_wm_base" in INTERFACES
+    assert "xdg_shell" not in INTERFACES
+
+
+def test_opcodes_count_up():
+    for interface in INTERFACES.values():
+        for messages in (interface.requests, interface.events):
+            assert [spec.opcode for spec in messages] == list(range(len(messages)))
+
+
+def test_messages_refer_to_known_interfaces():
+    for interface in INTERFACES.values():
+        for message in (*interface.requests, *interface.events):
+            for arg in message.args:
+                assert arg.interface is None or arg.interface in INTERFACES
+
+
+def test_only_bind_creates_what_its_table_does_not_name():
+    untyped = [
+        str(message)
+        for interface in INTERFACES.values()
+        for message in (*interface.requests, *interface.events)
+        if message.has_untyped_new_id
+    ]
+    assert untyped == ["wl_registry.bind"]
+
+
+def test_a_message_creates_at_most_one_object():
+    for interface in INTERFACES.values():
+        for message in (*interface.requests, *interface.events):
+            kinds = [arg.kind for arg in message.args]
+            assert kinds.count(ArgKind.NEW_ID) <= 1
+
+
+def test_is_a_mapping():
+    assert len(INTERFACES) == len(set(INTERFACES))
+    assert "wl_display" in INTERFACES
+    with pytest.raises(KeyError):
+        INTERFACES["no_such_interface"]
+
+
+def test_importing_reads_no_protocol_module():
+    program = (
+        "import sys, wlproxy.protocol.wayland.interfaces\n"
+        "sys.exit('pywayland.protocol.xdg_shell' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
