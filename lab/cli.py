@@ -1,0 +1,109 @@
+"""The lab's command line."""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab import host_setup, images, paths, runner
+from lab.errors import LabError
+from lab.say import say
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments) or 0)
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return runner.BROKEN
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python3 -m lab", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, text: str, run: object) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        return sub
+
+    command("setup", "install what this machine lacks, through apt", _setup)
+    command("build", "build the images that are not in the cache", _build)
+    for name, text, run in (
+        ("run", "run a command in the lab", _run),
+        ("pytest", "run pytest in the lab", _pytest),
+    ):
+        sub = command(name, text, run)
+        sub.add_argument("--guest", action="store_true", help="with the guest booted")
+        sub.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
+        sub.add_argument("--out", type=Path, help="where to put files left in /out")
+        sub.add_argument(
+            "--no-template", action="store_true", help="boot, do not restore"
+        )
+        sub.add_argument(
+            "--env", action="append", default=[], metavar="NAME=VALUE", help="set it"
+        )
+        sub.add_argument("argv", nargs=argparse.REMAINDER, metavar="ARGUMENT")
+    command("status", "say what is in the cache", _status)
+    command("clean", "remove the images and all else in the cache", _clean)
+    return parser
+
+
+def _setup(_: argparse.Namespace) -> None:
+    host_setup.setup()
+
+
+def _build(_: argparse.Namespace) -> None:
+    with runner.exclusive():
+        images.build()
+
+
+def _job(arguments: argparse.Namespace, *, pytest: bool) -> runner.Job:
+    argv = list(arguments.argv)
+    if argv[:1] == ["--"]:
+        argv = argv[1:]
+    if not argv and not pytest:
+        raise LabError("run what?")
+    return runner.Job(
+        argv=argv,
+        pytest=pytest,
+        guest=arguments.guest,
+        timeout=arguments.timeout,
+        out=arguments.out,
+        template=not arguments.no_template,
+        env=dict(each.split("=", 1) for each in arguments.env),
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    return runner.run(_job(arguments, pytest=False))
+
+
+def _pytest(arguments: argparse.Namespace) -> int:
+    return runner.run(_job(arguments, pytest=True))
+
+
+def _status(_: argparse.Namespace) -> None:
+    print(f"cache: {paths.cache()}")
+    missing = host_setup.missing()
+    print(f"missing packages: {' '.join(missing) or 'none'}")
+    for kind in ("images", "templates"):
+        for path in sorted((paths.cache() / kind).glob("*")):
+            print(f"{kind[:-1]}: {path.name}  {_size(path) >> 20} MiB")
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.lstat().st_blocks * 512 for file in files)
+
+
+def _clean(_: argparse.Namespace) -> None:
+    with runner.exclusive():
+        for kind in ("images", "templates"):
+            shutil.rmtree(paths.cache() / kind, ignore_errors=True)
+    say("removed the images and the templates")

@@ -1,0 +1,5 @@
+"""The lab's one exception for failures that a person has to read about."""
+
+
+class LabError(Exception):
+    """The lab cannot go on; the message says why and what to do about it."""

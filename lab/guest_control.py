@@ -1,0 +1,194 @@
+"""The control agent: what the tests' `lab.guest.Guest` talks to, inside the guest.
+
+It is started by the guest's init with the path of a virtio-serial port, answers each
+request in a thread of its own, and outlives any number of host sides.  It has nothing
+to do with wlproxy's guest agent, which is one of the programs that it starts.
+"""
+
+import contextlib
+import io
+import os
+import pwd
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lab.wire import CHUNK, SYNC, Frame, FrameReader, WireError, encode
+
+# How often to look whether a host is back; while one is there, reads block.
+ABSENT_POLL = 0.05
+
+
+class Agent:
+    """Serves requests from one port."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._write_lock = threading.Lock()
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+
+    def serve(self) -> None:
+        """Serve forever."""
+        reader = FrameReader()
+        while True:
+            data = os.read(self._port, CHUNK)
+            if not data:
+                time.sleep(ABSENT_POLL)
+                continue
+            reader.feed(data)
+            self._drain(reader)
+
+    def _drain(self, reader: FrameReader) -> None:
+        while True:
+            try:
+                frame = reader.next_frame()
+            except WireError as error:
+                print(f"lab control: {error}", file=sys.stderr, flush=True)
+                continue
+            if frame is None:
+                return
+            if frame.head.get("op") == "hello":
+                if (now := frame.head.get("time")) is not None:
+                    time.clock_settime(time.CLOCK_REALTIME, float(now))
+                self._write(SYNC + encode(frame))
+            else:
+                threading.Thread(target=self._answer, args=[frame], daemon=True).start()
+
+    def _answer(self, frame: Frame) -> None:
+        head = frame.head
+        try:
+            name = str(head.get("op"))
+            operation: Callable[[dict[str, Any], bytes], Frame] | None
+            operation = getattr(self, f"op_{name}", None)
+            if operation is None:
+                raise ValueError(f"unknown operation {name!r}")
+            reply = operation(head, frame.blob)
+        except Exception as error:  # noqa: BLE001 - it is the answer
+            reply = Frame({"error": f"{type(error).__name__}: {error}"})
+        self._write(encode(Frame({**reply.head, "id": head.get("id")}, reply.blob)))
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        with self._write_lock:
+            while view:
+                view = view[os.write(self._port, view[:CHUNK]) :]
+
+    def op_clock(self, head: dict[str, Any], _blob: bytes) -> Frame:
+        """Set the wall clock, which is stale after a template was restored."""
+        time.clock_settime(time.CLOCK_REALTIME, float(head["time"]))
+        return Frame({})
+
+    def op_put(self, head: dict[str, Any], blob: bytes) -> Frame:
+        """Write a file, and the directories it needs."""
+        path = Path(head["path"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(blob)
+        path.chmod(head["mode"])
+        return Frame({})
+
+    def op_put_tree(self, head: dict[str, Any], blob: bytes) -> Frame:
+        """Unpack a tar file."""
+        path = Path(head["path"])
+        path.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(fileobj=io.BytesIO(blob)) as tar:
+            tar.extractall(path, filter="fully_trusted")
+        return Frame({})
+
+    def op_get(self, head: dict[str, Any], _blob: bytes) -> Frame:
+        """Read a file."""
+        return Frame({}, Path(head["path"]).read_bytes())
+
+    def op_run(self, head: dict[str, Any], blob: bytes) -> Frame:
+        """Run a program to its end and return its output."""
+        process = self._popen(head, stdin=subprocess.PIPE, output=subprocess.PIPE)
+        timed_out = False
+        try:
+            out, err = process.communicate(blob, head.get("timeout"))
+        except subprocess.TimeoutExpired:
+            timed_out = True
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+        answer = {
+            "returncode": process.returncode,
+            "stdout": len(out),
+            "timed_out": timed_out,
+        }
+        return Frame(answer, out + err)
+
+    def op_spawn(self, head: dict[str, Any], _blob: bytes) -> Frame:
+        """Start a program and leave it running, its output in a file."""
+        log = Path(head["log"])
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            process = self._popen(head, stdin=subprocess.DEVNULL, output=file.fileno())
+        self._children[process.pid] = process
+        return Frame({"pid": process.pid})
+
+    def op_wait(self, head: dict[str, Any], _blob: bytes) -> Frame:
+        """Wait for a spawned program; no return code if it still runs."""
+        process = self._children[head["pid"]]
+        try:
+            return Frame({"returncode": process.wait(head.get("timeout"))})
+        except subprocess.TimeoutExpired:
+            return Frame({"returncode": None})
+
+    def op_kill(self, head: dict[str, Any], _blob: bytes) -> Frame:
+        """Send a signal to a process."""
+        os.kill(head["pid"], head["signal"])
+        return Frame({})
+
+    def op_alive(self, head: dict[str, Any], _blob: bytes) -> Frame:
+        """Tell whether a process runs (a zombie does not)."""
+        pid = head["pid"]
+        if pid in self._children:
+            return Frame({"alive": self._children[pid].poll() is None})
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return Frame({"alive": False})
+        return Frame({"alive": state not in "ZX"})
+
+    def _popen(
+        self, head: dict[str, Any], *, stdin: int, output: int
+    ) -> subprocess.Popen[bytes]:
+        environment = dict(os.environ)
+        options: dict[str, Any] = {}
+        if head.get("user"):
+            entry = pwd.getpwnam(head["user"])
+            environment |= {"HOME": entry.pw_dir, "USER": entry.pw_name}
+            options = {
+                "user": entry.pw_uid,
+                "group": entry.pw_gid,
+                "extra_groups": os.getgrouplist(entry.pw_name, entry.pw_gid),
+            }
+        for name, value in (head.get("env") or {}).items():
+            if value is None:
+                environment.pop(name, None)
+            else:
+                environment[name] = value
+        return subprocess.Popen(
+            head["argv"],
+            env=environment,
+            cwd=head.get("cwd") or "/",
+            stdin=stdin,
+            stdout=output,
+            stderr=subprocess.PIPE if output == subprocess.PIPE else subprocess.STDOUT,
+            start_new_session=True,
+            **options,
+        )
+
+
+def main() -> None:
+    """Serve the port named on the command line."""
+    Agent(os.open(sys.argv[1], os.O_RDWR | os.O_CLOEXEC)).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""The guest's QEMU: its command line, and starting and stopping it.
+
+Used in two places: inside the outer VM, where the guest runs under KVM, and on the
+developer's own machine, where it usually runs under TCG (there is no udmabuf there
+either, but the channel and the guest's programs are real).
+"""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import qemu
+
+RUN = Path("/run/wlproxy-lab")
+BOOT = Path("/lab/guest")
+CHANNEL_PORT = "org.wlproxy.0"
+CONTROL_PORT = "org.wlproxy.lab"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A guest that can be started: what it is made of, and where its sockets are.
+
+    Attributes:
+        directory: for the sockets, the log and the pid file; one per machine.
+        disk: the guest image; never written to.
+        accel: ``kvm`` or ``tcg``.
+        init: ``lab`` (a few processes) or ``systemd``.
+        backend: QEMU's memory backend; its id has to stay ``ram``.
+        append: more words for the kernel command line.
+        options: more options for QEMU.
+    """
+
+    directory: Path
+    kernel: Path
+    initrd: Path
+    disk: Path
+    accel: str = "kvm"
+    memory_mib: int = 1024
+    cpus: int = 1
+    init: str = "lab"
+    backend: str = "memory-backend-memfd,share=on"
+    append: str = ""
+    options: tuple[str, ...] = ()
+
+    @property
+    def channel(self) -> Path:
+        """The socket of the port that wlproxy uses."""
+        return self.directory / "channel.sock"
+
+    @property
+    def control(self) -> Path:
+        """The socket of the tests' own port."""
+        return self.directory / "control.sock"
+
+    @property
+    def qmp(self) -> Path:
+        """QEMU's control socket."""
+        return self.directory / "qmp.sock"
+
+    @property
+    def console(self) -> Path:
+        """What the guest's kernel and init print."""
+        return self.directory / "console"
+
+    @property
+    def log(self) -> Path:
+        """What QEMU itself prints."""
+        return self.directory / "qemu.log"
+
+    @property
+    def pid_file(self) -> Path:
+        """Where QEMU writes its process id."""
+        return self.directory / "pid"
+
+    def replace(self, **changes: object) -> "Machine":
+        """Return the same machine with some fields changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    def command(self) -> list[str]:
+        """Return QEMU's command line."""
+        ram = f"{self.backend},id=ram,size={self.memory_mib}M"
+        kernel = f"console=ttyS0 quiet panic=-1 mitigations=off nokaslr {self.append}"
+        kernel += f" random.trust_cpu=on wlproxy.role=guest wlproxy.init={self.init}"
+        disk = f"if=none,id=root,file={self.disk},format=raw,readonly=on"
+        serial = "virtio-serial-pci,max_ports=8"
+        return [
+            *(qemu.PROGRAM, "-machine", "q35,usb=off,vmport=off,memory-backend=ram"),
+            *qemu.cpu_options(self.accel),
+            *("-smp", str(self.cpus), "-m", str(self.memory_mib), "-object", ram),
+            *(*qemu.BARE, *qemu.BARE_DEVICES, "-pidfile", str(self.pid_file)),
+            *("-kernel", str(self.kernel), "-initrd", str(self.initrd)),
+            *("-append", " ".join(kernel.split()), "-serial", f"file:{self.console}"),
+            *("-drive", disk, "-device", "virtio-blk-pci,drive=root,serial=guest"),
+            *("-device", serial),
+            *_port("channel", self.channel, CHANNEL_PORT),
+            *_port("control", self.control, CONTROL_PORT),
+            *("-qmp", f"unix:{self.qmp},server=on,wait=off"),
+            *self.options,
+        ]
+
+    def start(self, *, die_with_parent: bool = False) -> "subprocess.Popen[bytes]":
+        """Start QEMU; the guest then takes its time to boot."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for path in (self.channel, self.control, self.qmp, self.pid_file, self.console):
+            path.unlink(missing_ok=True)
+        command = self.command()
+        return qemu.start(command, log=self.log, die_with_parent=die_with_parent)
+
+    def pid(self) -> int | None:
+        """Return QEMU's process id, or `None` if it does not run."""
+        try:
+            pid = int(self.pid_file.read_text())
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (OSError, ValueError):
+            return None
+        return None if state in "ZX" else pid
+
+    def kill(self) -> None:
+        """Kill QEMU as a crash would, and wait until it is gone."""
+        pid = self.pid()
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        while self.pid() is not None:
+            time.sleep(0.01)
+
+
+def _port(name: str, path: Path, port: str) -> list[str]:
+    chardev = f"socket,id={name},path={path},server=on,wait=off"
+    return [
+        "-chardev",
+        chardev,
+        "-device",
+        f"virtserialport,chardev={name},name={port}",
+    ]
+
+
+def in_lab() -> Machine:
+    """Return the guest inside the outer VM."""
+    return Machine(
+        directory=RUN / "guest",
+        kernel=BOOT / "vmlinuz",
+        initrd=BOOT / "initrd",
+        disk=_disk_by_serial("guest"),
+        accel="kvm" if Path("/dev/kvm").exists() else "tcg",
+    )
+
+
+def native(directory: Path) -> Machine:
+    """Return the guest on this very machine, from the images in the cache.
+
+    Raises:
+        LabError: the guest image has not been built.
+    """
+    # The machines themselves have neither the images nor the recipe.
+    from lab import images, initramfs, recipe  # noqa: PLC0415
+
+    image = images.find(recipe.GUEST_IMAGE)
+    directory.mkdir(parents=True, exist_ok=True)
+    initrd = directory / "initrd"
+    initrd.write_bytes(initramfs.build_guest(image))
+    return Machine(
+        directory=directory,
+        kernel=image.kernel,
+        initrd=initrd,
+        disk=image.root,
+        accel=qemu.accelerator(),
+    )
+
+
+def _disk_by_serial(serial: str) -> Path:
+    for path in Path("/sys/block").glob("vd*/serial"):
+        if path.read_text().strip() == serial:
+            return Path("/dev") / path.parent.name
+    raise FileNotFoundError(f"no disk with the serial number {serial}")

@@ -1,0 +1,176 @@
+"""The outer VM, which plays the host: its command line, booting it, talking to it."""
+
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import host_setup, images, initramfs, qemu, recipe
+from lab.errors import LabError
+from lab.wire import Connection, WireError
+
+MEMORY_MIB = 4096
+CPUS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    """What an outer VM is made of.
+
+    Attributes:
+        host: its image.
+        guest: the image of the guest inside it.
+        deps: the image of the PyPI packages.
+        initrd: its initramfs.
+        with_guest: whether the guest is booted too.
+        accel: ``kvm`` or ``tcg``.
+    """
+
+    host: images.Image
+    guest: images.Image
+    deps: Path
+    initrd: bytes
+    with_guest: bool
+    accel: str
+
+    @property
+    def key(self) -> str:
+        """A key over everything that a frozen machine depends on."""
+        cpu = ""
+        if self.accel == "kvm":
+            text = Path("/proc/cpuinfo").read_text()
+            cpu = next(
+                (line for line in text.splitlines() if line.startswith("model name")),
+                "",
+            )
+        parts = [
+            *(self.host.directory.name, self.guest.directory.name, self.deps.name),
+            *(recipe.digest_files({"initrd": self.initrd}), cpu),
+            *(host_setup.qemu_version(), self.arguments()),
+        ]
+        return recipe.digest(parts)
+
+    def arguments(self) -> list[str]:
+        """Return the part of the command line that needs no paths."""
+        words = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr"
+        words += " random.trust_cpu=on wlproxy.role=host"
+        words += " wlproxy.guest=1" if self.with_guest else ""
+        return [
+            qemu.PROGRAM,
+            *("-machine", "q35,usb=off,vmport=off,hpet=off,memory-backend=ram"),
+            *(*qemu.cpu_options(self.accel), "-smp", str(CPUS), "-m", str(MEMORY_MIB)),
+            *(*qemu.BARE, *qemu.BARE_DEVICES, "-append", words),
+        ]
+
+    def command(self, directory: Path, initrd: Path, memory: str) -> list[str]:
+        """Return the command line.
+
+        Args:
+            directory: for the sockets and the console.
+            initrd: where the initramfs has been written.
+            memory: the RAM's backend, without its id and size.
+        """
+        command = self.arguments()
+        command += ["-object", f"{memory},id=ram,size={MEMORY_MIB}M"]
+        command += ["-kernel", str(self.host.kernel), "-initrd", str(initrd)]
+        command += ["-serial", f"file:{directory}/console"]
+        disks = {"host": self.host.root, "deps": self.deps, "guest": self.guest.root}
+        for name, path in disks.items():
+            drive = f"if=none,id={name},file={path},format=raw,readonly=on"
+            device = f"virtio-blk-pci,drive={name},serial={name}"
+            command += ["-drive", drive, "-device", device]
+        job = f"socket,id=job,path={directory}/job.sock,server=on,wait=off"
+        command += ["-device", "virtio-serial-pci,max_ports=4", "-chardev", job]
+        command += ["-device", "virtserialport,chardev=job,name=job"]
+        return [*command, "-qmp", f"unix:{directory}/qmp.sock,server=on,wait=off"]
+
+
+class Vm:
+    """An outer VM that runs."""
+
+    def __init__(
+        self, outer: Outer, directory: Path, initrd: Path, memory: str, *extra: str
+    ) -> None:
+        """Start QEMU.  It dies with this process."""
+        self.directory = directory
+        self._log = directory / "qemu.log"
+        command = [*outer.command(directory, initrd, memory), *extra]
+        self.process: subprocess.Popen[bytes] = qemu.start(
+            command, log=self._log, die_with_parent=True
+        )
+
+    @property
+    def job_socket(self) -> Path:
+        """The socket of the zygote's port."""
+        return self.directory / "job.sock"
+
+    def qmp(self) -> qemu.Qmp:
+        """Open a QMP session."""
+        return qemu.Qmp(self.directory / "qmp.sock")
+
+    def connect(self, timeout: float) -> Connection:
+        """Wait until the zygote answers, and return the connection to it.
+
+        Raises:
+            LabError: it does not, or the machine went down.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return Connection(self.job_socket, timeout=2)
+            except (WireError, OSError) as error:
+                if self.process.poll() is not None:
+                    raise LabError(f"the VM went down\n{self.tails()}") from error
+                if time.monotonic() > deadline:
+                    message = f"the VM is not up after {timeout:.0f} s"
+                    raise LabError(f"{message}\n{self.tails()}") from error
+                # QEMU may still be on its way to making the socket.
+                time.sleep(0.05)
+
+    def tails(self) -> str:
+        """Return the ends of the console and of what QEMU said."""
+        parts = []
+        for path in (self.directory / "console", self._log):
+            if path.exists():
+                text = path.read_text(errors="replace")[-4000:]
+                parts.append(f"=== {path.name} (end)\n{text}")
+        return "\n".join(parts)
+
+    def kill(self) -> None:
+        """Pull the plug and wait until QEMU is gone."""
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self) -> "Vm":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+def prepare(*, with_guest: bool) -> Outer:
+    """Put an outer VM together from the images in the cache.
+
+    Raises:
+        LabError: they have not been built.
+    """
+    host = images.find(recipe.HOST_IMAGE)
+    guest = images.find(recipe.GUEST_IMAGE)
+    deps = images.deps_path()
+    if not deps.exists():
+        raise LabError("no image of the PyPI packages: run python3 -m lab build")
+    initrd = initramfs.build_host(host, guest)
+    return Outer(host, guest, deps, initrd, with_guest, qemu.accelerator())
+
+
+def cold_boot(outer: Outer, directory: Path) -> Vm:
+    """Boot a machine from nothing."""
+    initrd = directory / "initrd"
+    initrd.write_bytes(outer.initrd)
+    return Vm(outer, directory, initrd, "memory-backend-ram")
+
+
+def discard(directory: Path) -> None:
+    """Remove a machine's directory."""
+    shutil.rmtree(directory, ignore_errors=True)

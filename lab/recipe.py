@@ -1,0 +1,136 @@
+"""What is in the two images, and the keys under which they are cached.
+
+A key is a hash over everything that decides the content: change a package list here
+and the image is rebuilt, change nothing and it is not.  What changes often (the lab's
+own programs, the working tree) is not in the images at all: the first travels in the
+initramfs, the second with each job.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import paths
+
+SUITE = "trixie"
+KERNEL = "linux-image-cloud-amd64"
+# Of the interpreter in SUITE, for which the PyPI wheels are chosen.
+PYTHON = "3.13"
+# Raise it when images.py changes in a way that changes what it builds.
+FORMAT = 1
+# Versions and hashes of what the tests run with, in pip's format.
+LOCK = paths.REPOSITORY / "requirements-dev.lock"
+
+COMMON = (
+    "busybox-static",
+    "fonts-dejavu-core",
+    "foot",
+    "iproute2",
+    "kmod",
+    "libegl1",
+    "libgl1-mesa-dri",
+    "passwd",
+    "procps",
+    "python3",
+    "python3-pyudev",
+    "python3-trio",
+    "strace",
+    "udev",
+    "wayland-utils",
+    "weston",
+    "wl-clipboard",
+    "xkb-data",
+)
+HOST = (
+    "grim",
+    "libgbm1",
+    "libgles2",
+    "psmisc",
+    "python3-cffi",
+    "qemu-system-x86",
+    "sway",
+    "wlrctl",
+    "wtype",
+)
+GUEST = (
+    "dbus",
+    "dbus-user-session",
+    "gir1.2-gtk-4.0",
+    "gtk-4-examples",
+    "libpam-systemd",
+    "python3-gi",
+    "python3-pyqt6",
+    "python3-pywayland",
+    "qt6-wayland",
+    "systemd",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One image: a name and the Debian packages in it."""
+
+    name: str
+    packages: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """The cache key: the same content, the same key."""
+        return digest([FORMAT, SUITE, KERNEL, self.name, sorted(self.packages)])
+
+
+HOST_IMAGE = Recipe("host", COMMON + HOST)
+GUEST_IMAGE = Recipe("guest", COMMON + GUEST)
+
+
+def digest(value: object) -> str:
+    """Hash a JSON-able value into a short key."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def digest_files(files: dict[str, bytes]) -> str:
+    """Hash named contents into a short key."""
+    return digest({name: hashlib.sha256(files[name]).hexdigest() for name in files})
+
+
+def normalise(name: str) -> str:
+    """Return a Python distribution's name in the form that PyPI compares."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def requirements(
+    listed: Path = paths.LAB / "requirements-host.txt",
+    lock: Path = LOCK,
+) -> list[str]:
+    """List the PyPI requirements of the host, pinned as the repository locks them.
+
+    The names stand in ``requirements-host.txt``; each one that the lock knows gets its
+    version from there, so that the lab tests what the lock says.
+    """
+    pins = locked(lock)
+    result = []
+    for raw in listed.read_text().splitlines():
+        name = raw.partition("#")[0].strip()
+        if not name:
+            continue
+        version = pins.get(normalise(name))
+        result.append(f"{name}=={version}" if version else name)
+    return sorted(result)
+
+
+def constraints(lock: Path = LOCK) -> list[str]:
+    """List every version that the repository locks, as pip constraints."""
+    return sorted(f"{name}=={version}" for name, version in locked(lock).items())
+
+
+def locked(lock: Path) -> dict[str, str]:
+    """Read names and versions out of a lock in pip's format (none: no pins)."""
+    if not lock.exists():
+        return {}
+    lines = re.findall(
+        r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock.read_text(), re.MULTILINE
+    )
+    return {normalise(name): version for name, version in lines}

@@ -1,0 +1,162 @@
+"""``lab run`` and ``lab pytest``: the working tree into a VM, a command, its results."""
+
+import contextlib
+import fcntl
+import io
+import secrets
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lab import images, outer, paths
+from lab.errors import LabError
+from lab.say import say
+from lab.wire import Connection, Frame, WireError
+
+COLD_BOOT_TIMEOUT = 240.0
+TIMED_OUT = 124
+BROKEN = 125
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to run.
+
+    Attributes:
+        argv: a command, or pytest's arguments.
+        pytest: whether it is the latter.
+        guest: whether it needs the guest.
+        timeout: seconds until the machine is stopped.
+        out: where to put the files that the command leaves in ``$WLPROXY_OUT``.
+        template: whether to restore a frozen machine rather than boot one.
+        env: further variables for the command.
+    """
+
+    argv: list[str]
+    pytest: bool = False
+    guest: bool = False
+    timeout: float = 600
+    out: Path | None = None
+    template: bool = True
+    env: dict[str, str] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def exclusive() -> Iterator[None]:
+    """Hold the lab's lock: one VM at a time, since each wants all the cores."""
+    with (paths.cache() / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another lab to finish ...")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def run(job: Job) -> int:
+    """Run a job in a VM and return its exit status.
+
+    Raises:
+        LabError: there was no machine to run it in.
+    """
+    with exclusive(), tempfile.TemporaryDirectory(prefix="wlproxy-lab-") as name:
+        images.build()
+        machine = outer.prepare(with_guest=job.guest)
+        directory = Path(name)
+        tree = pack_tree(paths.REPOSITORY)
+        began = time.monotonic()
+        vm = outer.cold_boot(machine, directory)
+        with vm, contextlib.closing(vm.connect(COLD_BOOT_TIMEOUT)) as connection:
+            up = time.monotonic()
+            status = converse(vm, connection, job, tree)
+            ended = time.monotonic()
+        say(f"machine {up - began:.1f} s, command {ended - up:.1f} s, status {status}")
+        return status
+
+
+def converse(vm: outer.Vm, connection: Connection, job: Job, tree: bytes) -> int:
+    """Hand a job to the zygote and follow it to its end."""
+    head = {
+        "op": "job",
+        "pytest" if job.pytest else "argv": job.argv,
+        "env": job.env,
+        "time": time.time(),
+        "seed": secrets.token_hex(64),
+    }
+    connection.send(Frame(head, tree))
+    deadline = time.monotonic() + job.timeout
+    try:
+        while True:
+            frame = connection.receive(max(0.0, deadline - time.monotonic()))
+            status = _handle(frame, job)
+            if status is not None:
+                return status
+    except TimeoutError:
+        say(f"TIMEOUT after {job.timeout:.0f} s")
+        _diagnose(vm, connection, job)
+        return TIMED_OUT
+    except WireError as error:
+        say(f"the VM broke down: {error}\n{vm.tails()}")
+        return BROKEN
+
+
+def _handle(frame: Frame, job: Job) -> int | None:
+    match frame.head.get("op"):
+        case "output":
+            stream = sys.stdout if frame.head["fd"] == 1 else sys.stderr
+            stream.buffer.write(frame.blob)
+            stream.buffer.flush()
+        case "files" if job.out is not None:
+            job.out.mkdir(parents=True, exist_ok=True)
+            with tarfile.open(fileobj=io.BytesIO(frame.blob)) as tar:
+                tar.extractall(job.out, filter="data")
+        case "failed":
+            say(f"the job could not be run:\n{frame.head['why']}")
+            return BROKEN
+        case "exit":
+            return int(frame.head["status"])
+    return None
+
+
+def _diagnose(vm: outer.Vm, connection: Connection, job: Job) -> None:
+    """Ask the machine what it is doing; show its console if it does not say."""
+    try:
+        connection.send(Frame({"op": "diag"}))
+        deadline = time.monotonic() + 20
+        while True:
+            frame = connection.receive(max(0.0, deadline - time.monotonic()))
+            if frame.head.get("op") == "diag":
+                sys.stderr.write(frame.blob.decode(errors="replace"))
+                return
+            _handle(frame, job)
+    except (TimeoutError, WireError, OSError) as error:
+        say(f"it does not answer any more ({error!r})\n{vm.tails()}")
+
+
+def pack_tree(repository: Path) -> bytes:
+    """Pack the working tree: tracked files and new ones, but nothing ignored.
+
+    Raises:
+        LabError: git does not know the directory.
+    """
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=repository,
+        capture_output=True,
+        check=False,
+    )
+    if listing.returncode != 0:
+        raise LabError(f"git ls-files: {listing.stderr.decode(errors='replace')}")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name in sorted(set(listing.stdout.decode().split("\0"))):
+            # A tracked file may be gone from the working tree; others write in it too.
+            with contextlib.suppress(FileNotFoundError):
+                if name:
+                    tar.add(repository / name, name, recursive=False)
+    return buffer.getvalue()
