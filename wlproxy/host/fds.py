@@ -126,7 +126,9 @@ class OwnedFd:
     def __del__(self) -> None:
         # Not `_state` alone: __init__ may have raised before it was set.
         if getattr(self, "_state", None) in (FdState.OPEN, FdState.CLOSING):
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self)
+            warnings.warn(
+                f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self
+            )
             self._close()
 
     def __repr__(self) -> str:

@@ -3,11 +3,21 @@
 Pure: nothing is started or read.
 """
 
+import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+from xml.sax.saxutils import quoteattr
 
-PORT_NAME = "org.wlproxy.0"
+PORT_NAME: Final = "org.wlproxy.0"
 """Name of the virtio-serial port, which the agent looks for."""
+
+MAX_SOCKET_PATH: Final = 107
+"""Bytes of a Unix socket's path: sun_path less its final NUL."""
+
+_MEMORY: Final = re.compile(r"[1-9][0-9]*[KMGT]?")
+_MACHINE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +41,7 @@ def qemu_arguments(setup: QemuSetup) -> list[str]:
     Raises:
         ValueError: a field cannot be written into an option.
     """
-    raise NotImplementedError
+    return [argument for option in _options(setup) for argument in option]
 
 
 def qemu_command_line(setup: QemuSetup) -> str:
@@ -40,13 +50,62 @@ def qemu_command_line(setup: QemuSetup) -> str:
     Raises:
         ValueError: a field cannot be written into an option.
     """
-    raise NotImplementedError
+    lines = [shlex.join(option) for option in _options(setup)]
+    return " \\\n".join(lines) + "\n"
 
 
 def libvirt_xml(setup: QemuSetup) -> str:
     """Write the elements to add to a libvirt domain.
 
     Raises:
-        ValueError: the channel's path is not absolute.
+        ValueError: the channel's path is not absolute, or too long.
     """
-    raise NotImplementedError
+    path = _checked_path(setup.channel)
+    if not setup.channel.is_absolute():
+        raise ValueError(f"libvirt wants an absolute path, not {path}")
+    return f"""\
+<!-- in <domain> -->
+<memoryBacking>
+  <source type='memfd'/>
+  <access mode='shared'/>
+</memoryBacking>
+<!-- in <devices> -->
+<channel type='unix'>
+  <source mode='bind' path={quoteattr(path)}/>
+  <target type='virtio' name='{PORT_NAME}'/>
+</channel>
+"""
+
+
+def ram_options(memory: str = "4G", machine: str = "q35") -> str:
+    """Write the two options that make RAM shared, for messages about RAM that is not."""
+    return (
+        f"-object memory-backend-memfd,id=wlproxy-ram,size={memory},share=on "
+        f"-machine {machine},memory-backend=wlproxy-ram"
+    )
+
+
+def _options(setup: QemuSetup) -> list[tuple[str, str]]:
+    if not _MEMORY.fullmatch(setup.memory):
+        raise ValueError(f"{setup.memory!r} is not a size such as 4G or 6144M")
+    if not _MACHINE.fullmatch(setup.machine):
+        raise ValueError(f"{setup.machine!r} is not a machine type")
+    path = _checked_path(setup.channel).replace(",", ",,")
+    ram = ram_options(setup.memory, setup.machine).split(" ")
+    return [
+        (ram[0], ram[1]),
+        (ram[2], ram[3]),
+        ("-m", setup.memory),
+        ("-device", "virtio-serial-pci"),
+        ("-chardev", f"socket,id=wlproxy,path={path},server=on,wait=off"),
+        ("-device", f"virtserialport,chardev=wlproxy,name={PORT_NAME}"),
+    ]
+
+
+def _checked_path(path: Path) -> str:
+    text = str(path)
+    if not text.isprintable():
+        raise ValueError(f"{text!r} has characters that an option cannot have")
+    if len(text.encode()) > MAX_SOCKET_PATH:
+        raise ValueError(f"{text} is longer than a socket's path can be")
+    return text

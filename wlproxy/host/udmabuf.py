@@ -1,17 +1,64 @@
 """/dev/udmabuf: dma-bufs of pages of a memfd.
 
-Each of the driver's rules is checked beforehand, because it answers EINVAL to all of
-them: an error says which one it was.  Whose pages they are is not known here.
+The driver answers EINVAL whichever of its rules is broken; the errors here say which one
+it was.  Whose pages they are is not known here.
 """
 
+import errno
+import fcntl
+import os
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import Final, NamedTuple, Self
 
+from wlproxy.host.errors import (
+    UdmabufError,
+    UdmabufListLimitError,
+    UdmabufMissingError,
+    UdmabufPermissionError,
+    UdmabufRangeError,
+    UdmabufSealError,
+    UdmabufSizeLimitError,
+)
 from wlproxy.host.fds import OwnedFd
 
-DEFAULT_DEVICE = Path("/dev/udmabuf")
+DEFAULT_DEVICE: Final = Path("/dev/udmabuf")
+PARAMETERS: Final = Path("/sys/module/udmabuf/parameters")
+
+DEFAULT_LIST_LIMIT: Final = 1024
+DEFAULT_SIZE_LIMIT: Final = 64 << 20
+PAGE_SIZE: Final = os.sysconf("SC_PAGE_SIZE")
+
+# include/uapi/linux/udmabuf.h, fcntl.h
+_CREATE: Final = 0x40187542
+"""_IOW('u', 0x42, struct udmabuf_create)"""
+_CREATE_LIST: Final = 0x40087543
+"""_IOW('u', 0x43, struct udmabuf_create_list)"""
+_FLAGS_CLOEXEC: Final = 1
+_CREATE_FIELDS: Final = struct.Struct("=IIQQ")
+"""struct udmabuf_create: memfd, flags, offset, size."""
+_LIST_FIELDS: Final = struct.Struct("=II")
+"""struct udmabuf_create_list: flags, count; the items follow."""
+_ITEM_FIELDS: Final = struct.Struct("=IIQQ")
+"""struct udmabuf_create_item: memfd, padding, offset, size."""
+F_GET_SEALS: Final = 1034
+F_SEAL_SHRINK: Final = 0x2
+F_SEAL_WRITE: Final = 0x8
+F_SEAL_FUTURE_WRITE: Final = 0x10
+
+_REMEDY_MISSING: Final = (
+    "Load the driver: `modprobe udmabuf`. A kernel without CONFIG_UDMABUF (Debian 12's) "
+    "needs the module in kernel/udmabuf of wlproxy's sources."
+)
+_REMEDY_PERMISSION: Final = (
+    "Let your session use it, as root:\n"
+    """  echo 'KERNEL=="udmabuf", GROUP="kvm", MODE="0660", TAG+="uaccess"' \\\n"""
+    "    > /etc/udev/rules.d/70-udmabuf.rules\n"
+    "  udevadm control --reload && udevadm trigger --name-match=udmabuf"
+)
 
 
 class UdmabufItem(NamedTuple):
@@ -30,10 +77,24 @@ class UdmabufLimits:
     size_limit: int
 
 
+def read_limits(parameters: Path = PARAMETERS) -> UdmabufLimits:
+    """Read the driver's limits, which root may change at any time.
+
+    Its defaults, where it does not tell.
+    """
+    return UdmabufLimits(
+        list_limit=_parameter(parameters / "list_limit", DEFAULT_LIST_LIMIT),
+        size_limit=_parameter(parameters / "size_limit_mb", DEFAULT_SIZE_LIMIT >> 20)
+        << 20,
+    )
+
+
 class UdmabufDevice:
     """The device, opened once."""
 
-    def __init__(self, path: Path = DEFAULT_DEVICE) -> None:
+    def __init__(
+        self, path: Path = DEFAULT_DEVICE, parameters: Path = PARAMETERS
+    ) -> None:
         """Open the device.
 
         Raises:
@@ -41,20 +102,171 @@ class UdmabufDevice:
             UdmabufPermissionError: not for this user.
             UdmabufError: it could not be opened for another reason.
         """
-        raise NotImplementedError
+        self._parameters = parameters
+        try:
+            self._fd = OwnedFd(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        except OSError as exc:
+            raise _open_error(path, exc.errno or 0) from exc
 
     def limits(self) -> UdmabufLimits:
         """Read the driver's limits, which root may change at any time."""
-        raise NotImplementedError
+        return read_limits(self._parameters)
 
     def create(self, items: Sequence[UdmabufItem | tuple[int, int, int]]) -> OwnedFd:
         """Make a dma-buf of the items' pages, in this order.
 
+        Takes time in proportion to the pages: tens of milliseconds for thousands of
+        items.
+
         Raises:
             UdmabufError: or a subclass, which says what rule was broken.
         """
-        raise NotImplementedError
+        if not items:
+            raise UdmabufRangeError("a udmabuf of no pages was asked for")
+        try:
+            return OwnedFd(self._ioctl(items))
+        except OSError as exc:
+            # Checked after the refusal and not before the call: a frame must not pay
+            # for it, and what the driver itself checks cannot change in between.
+            error = (
+                explain_refusal(items, self.limits())
+                if exc.errno == errno.EINVAL
+                else None
+            )
+            raise error or _create_error(exc.errno or 0) from exc
 
     def close(self) -> None:
         """Close the device.  The dma-bufs live on."""
-        raise NotImplementedError
+        self._fd.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _ioctl(self, items: Sequence[UdmabufItem | tuple[int, int, int]]) -> int:
+        if len(items) == 1:
+            fd, offset, length = items[0]
+            packed = _CREATE_FIELDS.pack(fd, _FLAGS_CLOEXEC, offset, length)
+            return self._call(_CREATE, bytearray(packed))
+        # A mutable buffer: of any other kind, ioctl() takes 1024 bytes at most.
+        argument = bytearray(_LIST_FIELDS.pack(_FLAGS_CLOEXEC, len(items)))
+        for fd, offset, length in items:
+            argument += _ITEM_FIELDS.pack(fd, 0, offset, length)
+        return self._call(_CREATE_LIST, argument)
+
+    def _call(self, request: int, argument: bytearray) -> int:
+        number: int = fcntl.ioctl(self._fd.fileno(), request, argument)
+        return number
+
+
+def explain_refusal(
+    items: Sequence[UdmabufItem | tuple[int, int, int]], limits: UdmabufLimits
+) -> UdmabufError | None:
+    """Find the driver's rule that these items break; None if they keep all of them."""
+    if len(items) > limits.list_limit:
+        return UdmabufListLimitError(
+            f"{len(items)} separate runs of pages, and udmabuf's list_limit is "
+            f"{limits.list_limit}",
+            remedy=list_limit_remedy(len(items)),
+        )
+    size = sum(length for _, _, length in items)
+    if size > limits.size_limit:
+        return UdmabufSizeLimitError(
+            f"{size} bytes, and udmabuf's size_limit_mb is {limits.size_limit >> 20}",
+            remedy=_parameter_remedy("size_limit_mb", -(-size >> 20)),
+        )
+    for fd in {fd for fd, _, _ in items}:
+        if error := seal_error(fd):
+            return error
+    return _range_error(items)
+
+
+def seal_error(fd: int) -> UdmabufSealError | None:
+    """Say what is wrong with the seals of a memfd, or None if udmabuf takes it."""
+    try:
+        seals: int = fcntl.fcntl(fd, F_GET_SEALS)
+    except OSError as exc:
+        return UdmabufSealError(
+            "the memory is not a memfd, and udmabuf takes nothing else",
+            tried="F_GET_SEALS",
+            errno=exc.errno or 0,
+        )
+    if not seals & F_SEAL_SHRINK:
+        return UdmabufSealError("the memfd is not sealed with F_SEAL_SHRINK")
+    if seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE):
+        return UdmabufSealError("the memfd is sealed with F_SEAL_WRITE")
+    return None
+
+
+def list_limit_remedy(at_least: int) -> str:
+    """Say how to raise `list_limit`, and for good."""
+    return _parameter_remedy("list_limit", max(65536, at_least))
+
+
+def _range_error(
+    items: Sequence[UdmabufItem | tuple[int, int, int]],
+) -> UdmabufRangeError | None:
+    sizes = {fd: os.fstat(fd).st_size for fd in {fd for fd, _, _ in items}}
+    for fd, offset, length in items:
+        if not length or (offset | length) % PAGE_SIZE:
+            return UdmabufRangeError(
+                f"{length} bytes at {offset} are not whole pages of {PAGE_SIZE}"
+            )
+        if offset + length > sizes[fd]:
+            return UdmabufRangeError(
+                f"{length} bytes at {offset} are not inside a file of {sizes[fd]}"
+            )
+    return None
+
+
+def _open_error(path: Path, code: int) -> UdmabufError:
+    tried = f"open {path}"
+    if code in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+        return UdmabufMissingError(
+            f"there is no {path}", tried=tried, errno=code, remedy=_REMEDY_MISSING
+        )
+    if code in (errno.EACCES, errno.EPERM):
+        return UdmabufPermissionError(
+            f"{path} is not for this user",
+            tried=tried,
+            errno=code,
+            remedy=_REMEDY_PERMISSION,
+        )
+    return UdmabufError(f"{path} cannot be opened", tried=tried, errno=code)
+
+
+def _create_error(code: int) -> UdmabufError:
+    remedies = {
+        errno.EMFILE: "Raise `ulimit -n` (LimitNOFILE= in a systemd unit).",
+        errno.ENOTTY: "This is not udmabuf's device.",
+    }
+    return UdmabufError(
+        "the driver made no dma-buf",
+        tried="UDMABUF_CREATE",
+        errno=code,
+        remedy=remedies.get(code, ""),
+    )
+
+
+def _parameter(path: Path, default: int) -> int:
+    try:
+        value = int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return default
+    return value if value > 0 else default
+
+
+def _parameter_remedy(name: str, value: int) -> str:
+    return (
+        f"As root, now: echo {value} > {PARAMETERS}/{name}\n"
+        f"For good: echo 'options udmabuf {name}={value}' > "
+        "/etc/modprobe.d/udmabuf.conf,\n"
+        f"  or udmabuf.{name}={value} on the kernel's command line if it is built in."
+    )

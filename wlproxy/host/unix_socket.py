@@ -4,18 +4,38 @@ Knows nothing of Wayland.  Received fds arrive as `OwnedFd`s; fds to be sent sta
 owner's, and are held until the kernel has them.
 """
 
+import errno
 import socket
-from collections.abc import Sequence
+from array import array
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
 
+import trio
+
+from wlproxy.host.errors import FdsLostError
 from wlproxy.host.fds import OwnedFd
+from wlproxy.protocol.errors import LocalProtocolError
 
-MAX_FDS_OUT = 28
+MAX_FDS_OUT: Final = 28
 """Fds per sendmsg: what libwayland sends, and expects, at most."""
-MAX_FDS_IN = 253
+MAX_FDS_IN: Final = 253
 """Fds per recvmsg: the kernel's SCM_MAX_FD, so that none is ever cut off."""
-RECEIVE_SIZE = 65536
+RECEIVE_SIZE: Final = 65536
+MAX_PARTS: Final = 64
+"""Chunks per sendmsg, far below the kernel's IOV_MAX of 1024: a batch this long
+already costs next to nothing per chunk."""
+CONNECT_ATTEMPTS: Final = 100
+CONNECT_RETRY: Final = 0.02
+"""Seconds between attempts while the listener's backlog is full: 2 s in all."""
+
+_FD_SIZE: Final = array("i").itemsize
+_ANCILLARY_SIZE: Final = socket.CMSG_SPACE(MAX_FDS_IN * _FD_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +46,27 @@ class Chunk:
     fds: tuple[OwnedFd, ...] = ()
 
 
+@dataclass(slots=True)
+class _Part:
+    """What is left of a chunk: at most MAX_FDS_OUT fds, with its first byte."""
+
+    data: memoryview
+    fds: tuple[OwnedFd, ...]
+
+
 async def connect_unix(path: Path) -> "FdStream":
     """Connect to a listening Unix socket.
 
     Raises:
         OSError: nothing listens there, no permission, or the path is too long.
     """
-    raise NotImplementedError
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        await _connect(sock, path)
+        return FdStream(sock)
+    except BaseException:
+        sock.close()
+        raise
 
 
 class FdStream:
@@ -42,17 +76,22 @@ class FdStream:
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        raise NotImplementedError
+        sock.settimeout(0)
+        self._socket = sock
+        self._unsent: deque[_Part] = deque()
+        self._sending = False
+        self._receiving = False
+        self._write_shut = False
 
     @property
     def socket(self) -> socket.socket:
         """The socket, for its options (SO_PEERCRED)."""
-        raise NotImplementedError
+        return self._socket
 
     @property
     def unsent(self) -> int:
         """Bytes that wait for the peer."""
-        raise NotImplementedError
+        return sum(len(part.data) for part in self._unsent)
 
     async def receive(
         self, max_bytes: int = RECEIVE_SIZE
@@ -67,11 +106,20 @@ class FdStream:
             trio.BrokenResourceError: the connection broke.
             trio.BusyResourceError: another task is receiving.
         """
-        raise NotImplementedError
+        with self._exclusive("_receiving"):
+            await trio.lowlevel.checkpoint()
+            while True:
+                self._check_open()
+                try:
+                    return self._recvmsg(max_bytes)
+                except BlockingIOError:
+                    await trio.lowlevel.wait_readable(self._socket)
+                except OSError as exc:
+                    raise trio.BrokenResourceError(f"cannot receive: {exc}") from exc
 
     async def send(self, data: bytes, fds: Sequence[OwnedFd] = ()) -> None:
         """Send bytes; the fds leave with the first byte.  As `send_batch`."""
-        raise NotImplementedError
+        await self.send_batch((Chunk(data, tuple(fds)),))
 
     async def send_batch(self, chunks: Sequence[Chunk]) -> None:
         """Send chunks in order, in as few system calls as their fds allow.
@@ -81,30 +129,185 @@ class FdStream:
         `flush`, goes on with it.
 
         Raises:
-            LocalProtocolError: a chunk has fds but too few bytes to carry them.
-            trio.ClosedResourceError: the stream was closed here.
+            LocalProtocolError: a chunk has fds but too few bytes to carry them;
+                nothing of the batch will be sent.
+            trio.ClosedResourceError: the stream was closed or shut down here.
             trio.BrokenResourceError: the peer is gone.
             trio.BusyResourceError: another task is sending.
         """
-        raise NotImplementedError
+        with self._exclusive("_sending"):
+            self._check_open()
+            if self._write_shut:
+                raise trio.ClosedResourceError("the stream is shut down for writing")
+            parts = [part for chunk in chunks for part in _parts(chunk)]
+            for part in parts:
+                for fd in part.fds:
+                    fd.hold()
+            self._unsent += parts
+            await self._flush()
 
     async def flush(self) -> None:
         """Send what an earlier, cancelled send left.  Raises as `send_batch`."""
-        raise NotImplementedError
+        with self._exclusive("_sending"):
+            await self._flush()
 
     def shutdown_write(self) -> None:
         """Tell the peer that nothing more comes.  What is unsent is dropped."""
-        raise NotImplementedError
+        self._write_shut = True
+        self._drop_unsent()
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as exc:
+            # Gone already, which is what the caller wants to come about.
+            if exc.errno not in (errno.ENOTCONN, errno.EBADF):
+                raise
 
-    async def wait_closed(self, timeout: float) -> bool:
-        """Discard what the peer still sends until it closes; False after `timeout` s.
+    async def wait_closed(self, seconds: float) -> bool:
+        """Discard what the peer still sends until it closes; False if it does not.
 
         Raises:
             trio.ClosedResourceError: the stream was closed here.
             trio.BusyResourceError: another task is receiving.
         """
-        raise NotImplementedError
+        with trio.move_on_after(seconds):
+            while True:
+                try:
+                    received, fds = await self.receive()
+                except FdsLostError:
+                    continue
+                except trio.BrokenResourceError:
+                    return True
+                for fd in fds:
+                    fd.close()
+                if not received:
+                    return True
+        return False
 
     async def aclose(self) -> None:
-        """Close the socket and drop what is unsent.  A checkpoint."""
-        raise NotImplementedError
+        """Close the socket and drop what is unsent.  A checkpoint.
+
+        It is closed even if this is cancelled.
+        """
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+        self._drop_unsent()
+        await trio.lowlevel.checkpoint()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def _flush(self) -> None:
+        await trio.lowlevel.checkpoint()
+        while self._unsent:
+            self._check_open()
+            try:
+                self._sendmsg()
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
+            except OSError as exc:
+                self._drop_unsent()
+                raise trio.BrokenResourceError(f"cannot send: {exc}") from exc
+
+    def _sendmsg(self) -> None:
+        """One system call: the fds of the first part, the bytes up to the next fds."""
+        first = self._unsent[0]
+        joined = [first.data]
+        for part in islice(self._unsent, 1, MAX_PARTS):
+            if part.fds:
+                break
+            joined.append(part.data)
+        numbers = array("i", [fd.fileno() for fd in first.fds])
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)] if numbers else []
+        sent = self._socket.sendmsg(joined, ancillary)
+        # The fds left with the first byte, however few bytes went.
+        for fd in first.fds:
+            fd.release()
+        first.fds = ()
+        while sent:
+            part = self._unsent[0]
+            taken = min(sent, len(part.data))
+            sent -= taken
+            if taken == len(part.data):
+                self._unsent.popleft()
+            else:
+                part.data = part.data[taken:]
+
+    def _recvmsg(self, max_bytes: int) -> tuple[bytes, list[OwnedFd]]:
+        received, ancillary, flags, _ = self._socket.recvmsg(
+            max_bytes, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC
+        )
+        fds = [
+            OwnedFd(number)
+            for level, kind, payload in ancillary
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS
+            for number in array("i", payload[: len(payload) // _FD_SIZE * _FD_SIZE])
+        ]
+        if flags & socket.MSG_CTRUNC:
+            for fd in fds:
+                fd.close()
+            raise FdsLostError(
+                "the kernel dropped fds that a peer sent",
+                tried="recvmsg: MSG_CTRUNC",
+                remedy="This process may be at its limit of open files: raise "
+                "`ulimit -n` (LimitNOFILE= in a systemd unit).",
+            )
+        return received, fds
+
+    def _drop_unsent(self) -> None:
+        while self._unsent:
+            for fd in self._unsent.popleft().fds:
+                fd.release()
+
+    def _check_open(self) -> None:
+        if self._socket.fileno() < 0:
+            raise trio.ClosedResourceError("the stream was closed")
+
+    @contextmanager
+    def _exclusive(self, flag: str) -> Iterator[None]:
+        if getattr(self, flag):
+            raise trio.BusyResourceError(f"another task is {flag[1:]}")
+        setattr(self, flag, True)
+        try:
+            yield
+        finally:
+            setattr(self, flag, False)
+
+
+def _parts(chunk: Chunk) -> Iterator[_Part]:
+    """Split a chunk so that no part has more than MAX_FDS_OUT fds.
+
+    A further part needs a byte to leave with.  It is among the first few of a message
+    header, so that the fds are still there before their message is complete.
+    """
+    view, fds = memoryview(chunk.data), chunk.fds
+    while len(fds) > MAX_FDS_OUT:
+        if len(view) < 2:
+            raise LocalProtocolError(f"too few bytes to carry {len(chunk.fds)} fds")
+        yield _Part(view[:1], fds[:MAX_FDS_OUT])
+        view, fds = view[1:], fds[MAX_FDS_OUT:]
+    if fds and not view:
+        raise LocalProtocolError(f"no byte to carry {len(chunk.fds)} fds")
+    if view:
+        yield _Part(view, fds)
+
+
+async def _connect(sock: socket.socket, path: Path) -> None:
+    sock.settimeout(0)
+    for _ in range(CONNECT_ATTEMPTS):
+        await trio.lowlevel.checkpoint()
+        try:
+            sock.connect(str(path))
+        except BlockingIOError:  # the backlog is full; nothing tells when it is not
+            await trio.sleep(CONNECT_RETRY)
+        else:
+            return
+    raise OSError(errno.EAGAIN, "the listener does not accept connections", str(path))
