@@ -20,7 +20,7 @@ def spec(*args: ArgSpec, name: str = "message", opcode: int = 0) -> MessageSpec:
     return MessageSpec("test_thing", name, opcode, 1, args)
 
 
-def test_message_of_fixed_size():
+def test_message_of_fixed_size() -> None:
     message = spec(NEW, FD, INT, OBJECT, FD)
     assert message.size == 8 + 3 * 4
     assert message.offsets == (8, 12, 12, 16, 20)
@@ -30,7 +30,7 @@ def test_message_of_fixed_size():
     assert not message.has_untyped_new_id
 
 
-def test_message_without_arguments():
+def test_message_without_arguments() -> None:
     message = spec()
     assert message.size == 8
     assert message.offsets == ()
@@ -39,32 +39,32 @@ def test_message_without_arguments():
     assert message.new_id_index is None
 
 
-def test_ids_before_a_string_are_where_they_always_are():
+def test_ids_before_a_string_are_where_they_always_are() -> None:
     message = spec(INT, OBJECT, TEXT, INT)
     assert message.size is None
     assert message.offsets == ()
     assert message.id_offsets == ((12, OBJECT),)
 
 
-def test_ids_after_a_string_must_be_searched():
+def test_ids_after_a_string_must_be_searched() -> None:
     message = spec(OBJECT, TEXT, NEW)
     assert message.size is None
     assert message.id_offsets is None
     assert message.new_id_index == 2
 
 
-def test_an_untyped_new_id_must_be_searched():
+def test_an_untyped_new_id_must_be_searched() -> None:
     message = spec(INT, UNTYPED)
     assert message.size is None
     assert message.id_offsets is None
     assert message.has_untyped_new_id
 
 
-def test_message_names_itself():
+def test_message_names_itself() -> None:
     assert str(spec(name="commit")) == "test_thing.commit"
 
 
-def test_messages_by_name():
+def test_messages_by_name() -> None:
     destroy, event = spec(name="destroy"), spec(name="done")
     interface = Interface("test_thing", 1, (destroy,), (event,))
     assert interface.request("destroy") is destroy
@@ -79,5 +79,5 @@ def test_messages_by_name():
     ("name", "destroys"),
     [("destroy", True), ("release", True), ("destroyed", False), ("commit", False)],
 )
-def test_destructors_by_name(name, destroys):
+def test_destructors_by_name(name: str, destroys: bool) -> None:
     assert is_destructor_request(spec(name=name)) is destroys

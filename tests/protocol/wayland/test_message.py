@@ -7,7 +7,7 @@ BIND = NewId(b"wl_shm", 1, 9)
 MESSAGE: Message[str] = Message(3, 0, (7, b"text", None, BIND), ("fd",))
 
 
-def test_arguments_by_type():
+def test_arguments_by_type() -> None:
     assert MESSAGE.integer(0) == 7
     assert MESSAGE.string(1) == b"text"
     assert MESSAGE.string(2) is None
@@ -19,6 +19,6 @@ def test_arguments_by_type():
     ("accessor", "index"),
     [("integer", 1), ("string", 0), ("string", 3), ("array", 2), ("new_id", 0)],
 )
-def test_asking_for_another_type_is_our_mistake(accessor, index):
+def test_asking_for_another_type_is_our_mistake(accessor: str, index: int) -> None:
     with pytest.raises(LocalProtocolError):
         getattr(MESSAGE, accessor)(index)
