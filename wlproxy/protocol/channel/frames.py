@@ -21,7 +21,7 @@ HEADER_SIZE = 12
 MAX_PAYLOAD = 64 * 1024 - HEADER_SIZE
 """Largest payload: a whole frame fits the 64 KiB that one virtqueue pass moves."""
 
-RESYNC_PADDING = HEADER_SIZE + MAX_PAYLOAD
+RESYNC_PADDING = HEADER_SIZE + MAX_PAYLOAD + HEADER_SIZE
 """Zero bytes a peer writes before it starts a session over.
 
 They complete whatever frame an earlier session left half-written, and the all-zero

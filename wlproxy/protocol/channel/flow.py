@@ -1,0 +1,113 @@
+"""Credit: how many payload bytes may be on their way.
+
+One pair of windows per client and direction (`Data`, `FileData`) and one per stream
+(`StreamData`).  A window never grows: what a peer can make us hold is what we offered
+in the handshake.  Sending and granting `Credit` frames is the caller's business.
+"""
+
+from wlproxy.protocol.channel.frames import (
+    ATTACHMENT_SIZE,
+    Data,
+    FileData,
+    Frame,
+    StreamData,
+)
+from wlproxy.protocol.errors import ChannelError, LocalProtocolError
+
+
+def cost(frame: Frame) -> int:
+    """Count the credit a frame takes: from its stream's window if it is `StreamData`.
+
+    `Data` costs its bytes and ATTACHMENT_SIZE for each attachment, `FileData` and
+    `StreamData` their bytes, every other frame nothing.
+    """
+    match frame:
+        case Data():
+            return len(frame.data) + ATTACHMENT_SIZE * len(frame.attachments)
+        case FileData() | StreamData():
+            return len(frame.data)
+        case _:
+            return 0
+
+
+class SendWindow:
+    """What we may still send."""
+
+    __slots__ = ("_available", "_initial")
+
+    def __init__(self, initial: int) -> None:
+        self._initial = initial
+        self._available = initial
+
+    @property
+    def available(self) -> int:
+        """Bytes that may be sent now."""
+        return self._available
+
+    def take(self, amount: int) -> None:
+        """Count `amount` bytes as sent.
+
+        Raises:
+            LocalProtocolError: more than is available.
+        """
+        if not 0 <= amount <= self._available:
+            raise LocalProtocolError(f"{amount} bytes sent, {self._available} allowed")
+        self._available -= amount
+
+    def grant(self, amount: int) -> None:
+        """Take the peer's `Credit`.
+
+        Raises:
+            ChannelError: the peer returns more than it was sent.
+        """
+        outstanding = self._initial - self._available
+        if not 0 <= amount <= outstanding:
+            raise ChannelError(f"credit of {amount} bytes, {outstanding} outstanding")
+        self._available += amount
+
+
+class ReceiveWindow:
+    """What the peer may still send, and when to let it send more."""
+
+    __slots__ = ("_allowed", "_held", "_initial", "_ungranted")
+
+    def __init__(self, initial: int) -> None:
+        self._initial = initial
+        self._allowed = initial  # the peer may send
+        self._held = 0  # received, not consumed
+        self._ungranted = 0  # consumed, not granted again
+
+    @property
+    def held(self) -> int:
+        """Bytes received and not yet consumed."""
+        return self._held
+
+    def received(self, amount: int) -> None:
+        """Count `amount` bytes as received.
+
+        Raises:
+            ChannelError: the peer was not allowed that many.
+        """
+        if amount > self._allowed:
+            raise ChannelError(f"{amount} bytes received, {self._allowed} allowed")
+        self._allowed -= amount
+        self._held += amount
+
+    def consumed(self, amount: int) -> int:
+        """Count `amount` received bytes as done with; return what to grant now.
+
+        That is 0 until half the window is due: a `Credit` frame for every frame would
+        double their number.
+
+        Raises:
+            LocalProtocolError: more than is held.
+        """
+        if not 0 <= amount <= self._held:
+            raise LocalProtocolError(f"{amount} bytes consumed, {self._held} held")
+        self._held -= amount
+        self._ungranted += amount
+        if self._ungranted * 2 < self._initial:
+            return 0
+        grant, self._ungranted = self._ungranted, 0
+        self._allowed += grant
+        return grant

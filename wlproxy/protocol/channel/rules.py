@@ -1,0 +1,208 @@
+"""What a frame's values must be, beyond fitting their fields.
+
+The same rules hold for what we send (breaking one is our bug) and for what we receive
+(breaking one is the peer's).  Which frame is legal when is `session`'s business.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from wlproxy.protocol.channel.frames import (
+    MAX_ATTACHMENTS,
+    MAX_EXTENTS_PER_FRAME,
+    MAX_FILE_SIZE,
+    MAX_TEXT,
+    NONCE_SIZE,
+    RAM_TOKEN_SIZE,
+    Attachment,
+    AttachmentFlags,
+    AttachmentKind,
+    ClientClosed,
+    ClientOpened,
+    Credit,
+    Data,
+    FileData,
+    Frame,
+    Goodbye,
+    Hello,
+    HelloAck,
+    Locate,
+    Located,
+    LocateStatus,
+    ProveRam,
+    RamProof,
+    StreamClosed,
+    StreamData,
+)
+
+MIN_WINDOW: Final = 16 * 1024
+"""Least credit window, bytes.
+
+Half of it must hold any one frame's attachments and a byte of data: a receiver may keep
+back grants for up to half a window, and the sender must still be able to go on.
+"""
+MAX_WINDOW: Final = 64 * 1024 * 1024
+"""Largest credit window, bytes: what a peer may make us buffer for one client."""
+MIN_PAGE_SIZE: Final = 4096
+MAX_PAGE_SIZE: Final = 65536
+
+_STREAM_WAYS: Final = (AttachmentFlags.HOLDER_READS, AttachmentFlags.HOLDER_WRITES)
+_MEMORY_FLAGS: Final = AttachmentFlags.MEMORY_WRITABLE | AttachmentFlags.MEMORY_DMABUF
+_PROOF_STATUSES: Final = (
+    LocateStatus.OK,
+    LocateStatus.NOT_PERMITTED,
+    LocateStatus.FAILED,
+)
+
+
+def fault(frame: Frame) -> str:
+    """Say which rule a frame breaks; the empty string if it keeps them all."""
+    rule = _RULES.get(type(frame))
+    return rule(frame) if rule else ""
+
+
+def _text_fault(text: str) -> str:
+    # Cheap before exact: a character is at least one byte of UTF-8.
+    if len(text) > MAX_TEXT or len(text.encode(errors="replace")) > MAX_TEXT:
+        return f"text is over {MAX_TEXT} bytes"
+    return "text contains NUL" if "\0" in text else ""
+
+
+def _windows_fault(*windows: int) -> str:
+    if all(MIN_WINDOW <= window <= MAX_WINDOW for window in windows):
+        return ""
+    return f"a window of {windows} is not within {MIN_WINDOW}..{MAX_WINDOW}"
+
+
+def _hello(frame: Hello) -> str:
+    if len(frame.nonce) != NONCE_SIZE:
+        return f"nonce is not {NONCE_SIZE} bytes"
+    if not frame.max_clients:
+        return "no client is allowed"
+    return _windows_fault(frame.client_window, frame.stream_window)
+
+
+def _hello_ack(frame: HelloAck) -> str:
+    if len(frame.nonce) != NONCE_SIZE:
+        return f"nonce is not {NONCE_SIZE} bytes"
+    size = frame.page_size
+    if size & (size - 1) or not MIN_PAGE_SIZE <= size <= MAX_PAGE_SIZE:
+        return f"no page size: {size}"
+    windows = _windows_fault(frame.client_window, frame.stream_window)
+    return windows or _text_fault(frame.agent)
+
+
+def _prove_ram(frame: ProveRam) -> str:
+    if len(frame.token) != RAM_TOKEN_SIZE:
+        return f"token is not {RAM_TOKEN_SIZE} bytes"
+    return ""
+
+
+def _status_fault(status: LocateStatus, errno: int) -> str:
+    if errno and status is not LocateStatus.FAILED:
+        return f"errno {errno} with status {status.name}"
+    return ""
+
+
+def _ram_proof(frame: RamProof) -> str:
+    if frame.status not in _PROOF_STATUSES:
+        return f"status {frame.status.name} is no answer to ProveRam"
+    if frame.gpa and frame.status is not LocateStatus.OK:
+        return f"an address with status {frame.status.name}"
+    if frame.gpa & (MIN_PAGE_SIZE - 1):
+        return f"address {frame.gpa:#x} is not page-aligned"
+    return _status_fault(frame.status, frame.errno)
+
+
+def _goodbye(frame: Goodbye | ClientClosed) -> str:
+    return _text_fault(frame.message)
+
+
+def _client_opened(frame: ClientOpened) -> str:
+    return _text_fault(frame.executable)
+
+
+def _attachment_fault(attachment: Attachment) -> str:
+    kind, flags = attachment.kind, attachment.flags
+    match kind:
+        case AttachmentKind.STREAM:
+            legal = flags in _STREAM_WAYS and attachment.object_id
+            max_size = 0
+        case AttachmentKind.MEMORY:
+            legal = not flags & ~_MEMORY_FLAGS
+            max_size = -1
+        case AttachmentKind.FILE:
+            legal = not flags
+            max_size = MAX_FILE_SIZE
+        case _:
+            legal = not flags
+            max_size = 0
+    if not legal:
+        return f"attachment {kind.name} {attachment.object_id} with {flags!r}"
+    if 0 <= max_size < attachment.size:
+        return f"attachment {kind.name} of {attachment.size} bytes, limit {max_size}"
+    return ""
+
+
+def _data(frame: Data) -> str:
+    if not frame.data:
+        return "no bytes"  # fds travel with bytes, and an empty frame would be free
+    if not frame.attachments:
+        return ""
+    if len(frame.attachments) > MAX_ATTACHMENTS:
+        return f"{len(frame.attachments)} attachments, limit {MAX_ATTACHMENTS}"
+    return next(filter(None, map(_attachment_fault, frame.attachments)), "")
+
+
+def _file_data(frame: FileData) -> str:
+    return "" if frame.data else "no bytes"
+
+
+def _stream_data(frame: StreamData) -> str:
+    if not frame.stream_id:
+        return "stream 0"
+    return "" if frame.data else "no bytes"
+
+
+def _stream_closed(frame: StreamClosed) -> str:
+    return "" if frame.stream_id else "stream 0"
+
+
+def _credit(frame: Credit) -> str:
+    return "" if frame.amount else "no amount"
+
+
+def _locate(frame: Locate) -> str:
+    if not frame.length:
+        return "no bytes"
+    return "" if frame.offset + frame.length < 1 << 64 else "range ends beyond 64 bits"
+
+
+def _located(frame: Located) -> str:
+    ok = frame.status is LocateStatus.OK
+    if ok != bool(frame.extents):
+        return f"{len(frame.extents)} extents with status {frame.status.name}"
+    if frame.more and not ok:
+        return f"more to come with status {frame.status.name}"
+    if len(frame.extents) > MAX_EXTENTS_PER_FRAME:
+        return f"{len(frame.extents)} extents, limit {MAX_EXTENTS_PER_FRAME}"
+    return _status_fault(frame.status, frame.errno)
+
+
+# Any: each function takes the class beside it, which a dict's type cannot say.
+_RULES: Final[dict[type, Callable[[Any], str]]] = {
+    Hello: _hello,
+    HelloAck: _hello_ack,
+    ProveRam: _prove_ram,
+    RamProof: _ram_proof,
+    Goodbye: _goodbye,
+    ClientOpened: _client_opened,
+    ClientClosed: _goodbye,
+    Data: _data,
+    FileData: _file_data,
+    StreamData: _stream_data,
+    StreamClosed: _stream_closed,
+    Credit: _credit,
+    Locate: _locate,
+    Located: _located,
+}
