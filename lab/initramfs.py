@@ -17,10 +17,8 @@ MODULES = ("overlay", "virtio_blk", "virtio_pci", "virtio_console", "ext4")
 PROGRAMS = (
     "__init__.py",
     "errors.py",
-    "guest.py",
     "guest_control.py",
     "nested.py",
-    "paths.py",
     "qemu.py",
     "wire.py",
     "zygote.py",

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab import images, outer, paths
+from lab import images, outer, paths, template
 from lab.errors import LabError
 from lab.say import say
 from lab.wire import Connection, Frame, WireError
@@ -67,16 +67,61 @@ def run(job: Job) -> int:
     with exclusive(), tempfile.TemporaryDirectory(prefix="wlproxy-lab-") as name:
         images.build()
         machine = outer.prepare(with_guest=job.guest)
-        directory = Path(name)
         tree = pack_tree(paths.REPOSITORY)
+        frozen = None
+        if job.template:
+            frozen = template.ensure(machine, lambda vm: _check(vm, tree))
         began = time.monotonic()
-        vm = outer.cold_boot(machine, directory)
-        with vm, contextlib.closing(vm.connect(COLD_BOOT_TIMEOUT)) as connection:
+        vm, connection = _bring_up(machine, frozen, Path(name))
+        with vm, contextlib.closing(connection):
             up = time.monotonic()
             status = converse(vm, connection, job, tree)
             ended = time.monotonic()
         say(f"machine {up - began:.1f} s, command {ended - up:.1f} s, status {status}")
         return status
+
+
+def _bring_up(
+    machine: outer.Outer, frozen: Path | None, directory: Path
+) -> tuple[outer.Vm, Connection]:
+    """Restore a machine, or boot it; a boot that fails is tried once more.
+
+    Emulated machines sometimes hang on their way up, through no fault of theirs.
+    """
+    for attempt in (1, 2):
+        vm = None
+        try:
+            if frozen is not None and attempt == 1:
+                vm = template.restore(machine, frozen, directory)
+                return vm, vm.connect(template.RESTORE_TIMEOUT)
+            vm = outer.cold_boot(machine, directory)
+            return vm, vm.connect(COLD_BOOT_TIMEOUT)
+        except BaseException as error:
+            if vm is not None:
+                vm.kill()
+            if attempt == 2 or not isinstance(error, LabError):
+                raise
+            say(f"the machine did not come up, booting once more: {error}")
+    raise AssertionError("unreachable")
+
+
+CHECK = """\
+import os, socket
+for name in ("wl-pixman", "wl-gl"):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(os.environ["XDG_RUNTIME_DIR"] + "/" + name)
+if os.environ["WLPROXY_LAB_GUEST"]:
+    from lab.guest import Guest
+    with Guest() as guest:
+        assert guest.run(["true"]).ok
+"""
+
+
+def _check(vm: outer.Vm, tree: bytes) -> None:
+    with contextlib.closing(vm.connect(template.RESTORE_TIMEOUT)) as connection:
+        job = Job(["python3", "-c", CHECK], timeout=60)
+        if converse(vm, connection, job, tree) != 0:
+            raise LabError("the restored machine does not work")
 
 
 def converse(vm: outer.Vm, connection: Connection, job: Job, tree: bytes) -> int:
