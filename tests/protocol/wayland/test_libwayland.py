@@ -4,6 +4,7 @@ import importlib
 import os
 import pkgutil
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ from pywayland.protocol_core.interface import Interface as PywaylandInterface
 from pywayland.server.client import Client
 from pywayland.server.display import Display
 
+from wlproxy.protocol.errors import WaylandError
 from wlproxy.protocol.wayland.interface import ArgKind, ArgSpec, Interface, MessageSpec
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import (
@@ -232,6 +234,53 @@ def test_events(server: tuple[Client, socket.socket]) -> None:
         ("zwp_text_input_v3.preedit_string", ("é".encode(), 0, 2), 0),
         ("wl_callback.done", (0xFFFFFFFF,), 0),
     ]
+
+
+# ---------------------------------------------------------------- what is malformed
+
+
+def words(*values: int) -> bytes:
+    return struct.pack(f"={len(values)}I", *values)
+
+
+@pytest.mark.parametrize(
+    ("source", "opcode", "body"),
+    [
+        pytest.param(XdgToplevel, 2, words(0), id="null string"),
+        pytest.param(XdgToplevel, 2, words(4) + b"abcd", id="no NUL"),
+        pytest.param(XdgToplevel, 2, words(4) + b"a\0c\0", id="NUL within"),
+        pytest.param(XdgToplevel, 2, words(40) + b"abc\0", id="string too long"),
+        pytest.param(XdgToplevel, 2, words(0xFFFFFFFF) + b"abc\0", id="string huge"),
+        pytest.param(XdgToplevel, 2, b"", id="no string"),
+        pytest.param(XdgToplevel, 5, words(0, 1), id="null object"),
+        pytest.param(WlSurface, 3, words(0), id="null new_id"),
+        pytest.param(WlSurface, 10, words(1), id="too few arguments"),
+        pytest.param(WlSurface, 99, b"", id="no such opcode"),
+    ],
+)
+def test_we_refuse_what_libwayland_refuses(
+    source: Any, opcode: int, body: bytes
+) -> None:
+    message = words(2, (8 + len(body)) << 16 | opcode) + body
+    ours, theirs = socket.socketpair()
+    with ours, Display() as display:
+        # It frees this client itself when it drops it, so that we must not.
+        libwayland = Client(display, theirs.detach())
+        resource_of(libwayland, source, 2)
+        ours.sendall(message)
+        display.get_event_loop().dispatch(0)
+        ((name, (object_id, code, _), _),) = Peer(ours, event_spec, {}).received()
+    assert name == "wl_display.error"
+
+    splitter = MessageSplitter()
+    splitter.feed(message)
+    raw = splitter.next_message()
+    assert raw is not None
+    with pytest.raises(WaylandError) as caught:
+        decode_message(
+            request_spec(INTERFACES[source.name], source.version, raw), raw, deque([0])
+        )
+    assert (caught.value.object_id, caught.value.code) == (object_id, code)
 
 
 # ---------------------------------------------------------------- all of the tables

@@ -55,14 +55,14 @@ def _tables() -> dict[str, Interface]:
     Several modules may describe one, since protocols become stable under their old
     names: the highest version counts, as it begins with all that the lower ones have.
     """
-    newest: dict[str, type[Any]] = {}
-    for module in pkgutil.iter_modules(pywayland.protocol.__path__):
-        if module.name not in _SUPERSEDED:
-            for found in _interfaces_in(f"pywayland.protocol.{module.name}"):
-                known = newest.get(found.name)
-                if known is None or known.version < found.version:
-                    newest[found.name] = found
-    return {name: _interface(source) for name, source in newest.items()}
+    described = [
+        source
+        for module in pkgutil.iter_modules(pywayland.protocol.__path__)
+        if module.name not in _SUPERSEDED
+        for source in _interfaces_in(f"pywayland.protocol.{module.name}")
+    ]
+    described.sort(key=lambda source: source.version)
+    return {source.name: _interface(source) for source in described}
 
 
 def _interfaces_in(module_name: str) -> Iterator[type[Any]]:

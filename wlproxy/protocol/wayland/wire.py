@@ -267,8 +267,8 @@ def _string_end(
     if length == 0:
         if not nullable:
             raise _malformed(f"{spec}: the string at {offset} may not be null")
-    # A NUL within, to C the end, is refused: filters and compositor would see two
-    # different strings. The padding is not looked at, some leave garbage there.
+    # A NUL within is the end of the string to an old libwayland, which would so see
+    # another string than we. The padding is not looked at: some leave garbage there.
     elif data.find(0, start, start + length) != start + length - 1:
         raise _malformed(
             f"{spec}: the string at {offset} must have one NUL, at its end"
