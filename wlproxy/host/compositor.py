@@ -6,12 +6,25 @@ known here.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
-from wlproxy.host.unix_socket import FdStream
+from wlproxy.host.errors import NoCompositorError
+from wlproxy.host.unix_socket import FdStream, connect_unix
+
+DEFAULT_DISPLAY: Final = "wayland-0"
+"""libwayland's, where WAYLAND_DISPLAY is not set."""
+
+_REMEDY: Final = (
+    "Run wlproxy inside a Wayland session, or name the compositor's socket: "
+    "WAYLAND_DISPLAY=wayland-0 (a name in XDG_RUNTIME_DIR, or an absolute path)."
+)
 
 
 def compositor_path(environ: Mapping[str, str], display: str | None = None) -> Path:
     """Name the compositor's socket.
+
+    WAYLAND_SOCKET, a connection that some parent made for one client, is not used: the
+    proxy makes one for each of the guest's clients.
 
     Args:
         environ: WAYLAND_DISPLAY and XDG_RUNTIME_DIR are read from it.
@@ -20,7 +33,17 @@ def compositor_path(environ: Mapping[str, str], display: str | None = None) -> P
     Raises:
         NoCompositorError: the environment does not tell.
     """
-    raise NotImplementedError
+    path = Path(display or environ.get("WAYLAND_DISPLAY") or DEFAULT_DISPLAY)
+    if path.is_absolute():
+        return path
+    directory = environ.get("XDG_RUNTIME_DIR", "")
+    if not Path(directory).is_absolute():
+        raise NoCompositorError(
+            f"where the compositor's socket {path} is cannot be told: XDG_RUNTIME_DIR "
+            "is not set (or not an absolute path)",
+            remedy=_REMEDY,
+        )
+    return Path(directory, path)
 
 
 async def connect_compositor(path: Path) -> FdStream:
@@ -29,4 +52,17 @@ async def connect_compositor(path: Path) -> FdStream:
     Raises:
         NoCompositorError: nobody listens there.
     """
-    raise NotImplementedError
+    try:
+        return await connect_unix(path)
+    except OSError as exc:
+        raise no_compositor(path, exc) from exc
+
+
+def no_compositor(path: Path, cause: OSError) -> NoCompositorError:
+    """Say why there is no connection to a compositor."""
+    return NoCompositorError(
+        f"no compositor at {path}",
+        tried=f"connect {path}",
+        errno=cause.errno or 0,
+        remedy=_REMEDY,
+    )

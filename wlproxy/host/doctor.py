@@ -1,11 +1,35 @@
 """Checks a host for everything that the proxy needs, and says what to do.
 
-Findings are values; the command line renders them.  Nothing is changed.
+Findings are values; the command line renders them.  Nothing is changed.  The guest and
+its QEMU are not looked at: the session does that, and refuses with a remedy.
 """
 
-from collections.abc import Mapping
+import platform
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from wlproxy.host.compositor import compositor_path
+from wlproxy.host.errors import HostError, UdmabufMissingError
+from wlproxy.host.probe import PIXEL_SIZES, probe_compositor
+from wlproxy.host.udmabuf import (
+    DEFAULT_DEVICE,
+    PARAMETERS,
+    UdmabufDevice,
+    UdmabufLimits,
+    limit_remedies,
+)
+from wlproxy.relay.presentation import CompositorCapabilities
+
+SCATTERED_4K_ITEMS: Final = 8101
+"""Pages of a 3840x2160 frame of 4 bytes a pixel, and one as it seldom starts at the
+start of a page: so many items if no two are neighbours."""
+LARGEST_FRAME: Final = 7680 * 4320 * 4 + 4096
+"""An 8K frame, likewise."""
+OLDEST_KERNEL: Final = (4, 20)
+"""The first with udmabuf.  The guest's kernel is the agent's business."""
 
 
 class Verdict(Enum):
@@ -34,6 +58,147 @@ class Finding:
     remedy: str = ""
 
 
-def examine(environ: Mapping[str, str], display: str | None = None) -> list[Finding]:
-    """Run every check.  Blocks for a second or so; raises nothing of its own."""
-    raise NotImplementedError
+def examine(
+    environ: Mapping[str, str],
+    display: str | None = None,
+    device_path: Path = DEFAULT_DEVICE,
+    parameters: Path = PARAMETERS,
+) -> list[Finding]:
+    """Run every check.  Blocks for a second or so; raises nothing of its own.
+
+    Args:
+        environ: WAYLAND_DISPLAY and XDG_RUNTIME_DIR are read from it.
+        display: overrides WAYLAND_DISPLAY.
+        device_path: the udmabuf device.
+        parameters: the directory with the driver's limits.
+    """
+    findings = [check_kernel(platform.release())]
+    device = None
+    try:
+        device = UdmabufDevice(device_path, parameters)
+    except HostError as exc:
+        findings.append(_device_problem(exc))
+    else:
+        findings.append(Finding("udmabuf", Verdict.OK, f"{device_path} can be used"))
+        findings += check_limits(device.limits())
+    try:
+        findings += _check_compositor(environ, display, device)
+    finally:
+        if device:
+            device.close()
+    return findings
+
+
+def check_kernel(release: str) -> Finding:
+    """Judge the kernel's version."""
+    subject = "kernel"
+    numbers = release.split("-", maxsplit=1)[0].split(".")
+    if not all(number.isdigit() for number in numbers[:2]) or len(numbers) < 2:
+        return Finding(subject, Verdict.WARNING, f"{release} has no version number")
+    if (int(numbers[0]), int(numbers[1])) < OLDEST_KERNEL:
+        oldest = ".".join(map(str, OLDEST_KERNEL))
+        return Finding(
+            subject,
+            Verdict.PROBLEM,
+            f"{release} is older than {oldest}",
+            f"Install a kernel of {oldest} or newer.",
+        )
+    return Finding(subject, Verdict.OK, release)
+
+
+def check_limits(limits: UdmabufLimits) -> Iterator[Finding]:
+    """Judge the driver's limits by the largest frames that are about."""
+    list_remedy, size_remedy = limit_remedies(SCATTERED_4K_ITEMS, LARGEST_FRAME)
+    subject = "udmabuf list_limit"
+    if limits.list_limit < SCATTERED_4K_ITEMS:
+        yield Finding(
+            subject,
+            Verdict.WARNING,
+            f"{limits.list_limit} items per buffer; a 4K frame in scattered pages has "
+            f"{SCATTERED_4K_ITEMS}, and would be copied",
+            list_remedy,
+        )
+    else:
+        yield Finding(subject, Verdict.OK, f"{limits.list_limit} items per buffer")
+    subject = "udmabuf size_limit_mb"
+    megabytes = limits.size_limit >> 20
+    if limits.size_limit < LARGEST_FRAME:
+        yield Finding(
+            subject,
+            Verdict.WARNING,
+            f"{megabytes} MiB per buffer; an 8K frame has {LARGEST_FRAME >> 20}, and "
+            "would be copied",
+            size_remedy,
+        )
+    else:
+        yield Finding(subject, Verdict.OK, f"{megabytes} MiB per buffer")
+
+
+def check_capabilities(found: CompositorCapabilities) -> Iterator[Finding]:
+    """Judge what the probe found."""
+    subject = "mode A (wl_shm over udmabuf)"
+    if found.shm_udmabuf:
+        yield Finding(subject, Verdict.OK, "the compositor reads the guest's own pages")
+    else:
+        yield Finding(subject, Verdict.WARNING, found.shm_udmabuf_reason)
+    subject = "mode B (linux-dmabuf)"
+    alignments = found.dmabuf_stride_alignment
+    if alignments:
+        coarsest = max(alignments.values())
+        yield Finding(
+            subject,
+            Verdict.OK,
+            f"{len(alignments)} of {len(PIXEL_SIZES)} formats, with strides of a "
+            f"multiple of {coarsest} bytes",
+        )
+    elif found.shm_udmabuf:
+        yield Finding(
+            subject, Verdict.OK, f"not to be had, nor needed: {found.dmabuf_reason}"
+        )
+    else:
+        yield Finding(subject, Verdict.WARNING, found.dmabuf_reason)
+    subject = "zero-copy"
+    if found.shm_udmabuf or alignments:
+        yield Finding(subject, Verdict.OK, "windows are shown without copying a pixel")
+    else:
+        yield Finding(
+            subject,
+            Verdict.PROBLEM,
+            "every damaged rectangle would be copied once (mode C)",
+            "See the findings above.",
+        )
+    subject = "security context"
+    if "wp_security_context_manager_v1" in found.global_versions:
+        yield Finding(
+            subject, Verdict.OK, "the compositor can tell the guest's clients apart"
+        )
+    else:
+        yield Finding(
+            subject,
+            Verdict.OK,
+            "the compositor has no wp_security_context_v1; wlproxy's own policy applies",
+        )
+
+
+def _check_compositor(
+    environ: Mapping[str, str], display: str | None, device: UdmabufDevice | None
+) -> list[Finding]:
+    subject = "compositor"
+    try:
+        path = compositor_path(environ, display)
+        found = probe_compositor(path, device)
+    except HostError as exc:
+        return [_problem(subject, exc)]
+    reached = Finding(
+        subject, Verdict.OK, f"{path}, {len(found.global_versions)} interfaces"
+    )
+    return [reached, *check_capabilities(found)]
+
+
+def _device_problem(error: HostError) -> Finding:
+    kind = "missing" if isinstance(error, UdmabufMissingError) else "not usable"
+    return _problem(f"udmabuf ({kind})", error)
+
+
+def _problem(subject: str, error: HostError) -> Finding:
+    return Finding(subject, Verdict.PROBLEM, error.explanation, error.remedy)

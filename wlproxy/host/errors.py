@@ -29,14 +29,17 @@ class HostError(WlproxyError):
         self.tried = tried
         self.errno = errno
 
-    def __str__(self) -> str:
-        text = self.problem
+    @property
+    def explanation(self) -> str:
+        """The problem and the system call that showed it, on one line."""
         if self.errno:
             name = errno_names.errorcode.get(self.errno, str(self.errno))
-            text += f" ({self.tried}: {name}, {os.strerror(self.errno)})"
-        elif self.tried:
-            text += f" ({self.tried})"
-        return f"{text}\n{self.remedy}" if self.remedy else text
+            failure = f"{name}, {os.strerror(self.errno)}"
+            return f"{self.problem} ({self.tried or 'system call'}: {failure})"
+        return f"{self.problem} ({self.tried})" if self.tried else self.problem
+
+    def __str__(self) -> str:
+        return f"{self.explanation}\n{self.remedy}" if self.remedy else self.explanation
 
 
 class FdsLostError(HostError):
@@ -101,6 +104,10 @@ class QmpError(HostError):
 
 class NoCompositorError(HostError):
     """The host's Wayland compositor cannot be reached."""
+
+
+class CompositorRefusedError(HostError):
+    """The compositor ended one of our own connections, or does not answer on it."""
 
 
 class SecurityContextError(HostError):

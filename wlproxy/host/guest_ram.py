@@ -9,7 +9,6 @@ import mmap
 import os
 import socket
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -76,7 +75,6 @@ def open_guest_ram(pid: int, qmp: Path | None = None) -> "GuestRam":
         QmpError: the monitor was named but does not answer.
     """
     backends = _shared_backends(pid)
-    regions: Sequence[RamRegion]
     if qmp is None:
         layout = "of the machine type on QEMU's command line"
         if len(backends) > 1:
@@ -237,7 +235,7 @@ def _close_all(files: list[OwnedFd]) -> None:
         file.close()
 
 
-def _monitor_layout(qmp: Path, backends: list[BackendFile]) -> list[RamRegion]:
+def _monitor_layout(qmp: Path, backends: list[BackendFile]) -> tuple[RamRegion, ...]:
     with QmpClient(qmp) as monitor:
         blocks = parse_ram_blocks(monitor.monitor("info ramblock"))
         pieces = parse_memory_map(monitor.monitor("info mtree -f"))
@@ -248,11 +246,11 @@ def _monitor_layout(qmp: Path, backends: list[BackendFile]) -> list[RamRegion]:
         for index, backend in enumerate(backends)
         if any(each.start <= block.hva < each.end for each in backend.mappings)
     }
-    regions = [
+    regions = tuple(
         RamRegion(piece.gpa, piece.length, file_of[piece.block], piece.offset)
         for piece in pieces
         if piece.block in file_of
-    ]
+    )
     if not regions:
         raise GuestRamLayoutError(
             f"the monitor at {qmp} does not know the RAM of process "

@@ -30,6 +30,8 @@ PARAMETERS: Final = Path("/sys/module/udmabuf/parameters")
 
 DEFAULT_LIST_LIMIT: Final = 1024
 DEFAULT_SIZE_LIMIT: Final = 64 << 20
+GENEROUS_LIST_LIMIT: Final = 65536
+"""What to raise it to: 256 MiB in single pages; the list itself is 1.5 MiB."""
 PAGE_SIZE: Final = os.sysconf("SC_PAGE_SIZE")
 
 # include/uapi/linux/udmabuf.h, fcntl.h
@@ -174,13 +176,13 @@ def explain_refusal(
         return UdmabufListLimitError(
             f"{len(items)} separate runs of pages, and udmabuf's list_limit is "
             f"{limits.list_limit}",
-            remedy=list_limit_remedy(len(items)),
+            remedy=limit_remedies(len(items), 0)[0],
         )
     size = sum(length for _, _, length in items)
     if size > limits.size_limit:
         return UdmabufSizeLimitError(
             f"{size} bytes, and udmabuf's size_limit_mb is {limits.size_limit >> 20}",
-            remedy=_parameter_remedy("size_limit_mb", -(-size >> 20)),
+            remedy=limit_remedies(0, size)[1],
         )
     for fd in {fd for fd, _, _ in items}:
         if error := seal_error(fd):
@@ -205,9 +207,17 @@ def seal_error(fd: int) -> UdmabufSealError | None:
     return None
 
 
-def list_limit_remedy(at_least: int) -> str:
-    """Say how to raise `list_limit`, and for good."""
-    return _parameter_remedy("list_limit", max(65536, at_least))
+def limit_remedies(items: int, size: int) -> tuple[str, str]:
+    """Say how to raise `list_limit` and `size_limit_mb`, now and for good.
+
+    Args:
+        items: what list_limit has to be at least.
+        size: bytes that size_limit_mb has to allow.
+    """
+    return (
+        _parameter_remedy("list_limit", max(GENEROUS_LIST_LIMIT, items)),
+        _parameter_remedy("size_limit_mb", -(-size >> 20)),
+    )
 
 
 def _range_error(
