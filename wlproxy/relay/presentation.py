@@ -7,6 +7,8 @@ Pure policy.  The facts come from the compositor probe and the udmabuf limits
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
+from typing import Final
 
 PAGE_SIZE = 4096
 """Bytes of a host page; udmabuf items and mode A pools are made of these."""
@@ -17,6 +19,27 @@ DMABUF_OFFSET_ALIGNMENT = 256
 SHM_ARGB8888, SHM_XRGB8888 = 0, 1
 DRM_ARGB8888, DRM_XRGB8888 = 0x34325241, 0x34325258
 _DRM_OF_SHM = {SHM_ARGB8888: DRM_ARGB8888, SHM_XRGB8888: DRM_XRGB8888}
+
+
+def _packed(size: int, *fourccs: str) -> dict[int, int]:
+    return {int.from_bytes(code.encode(), "little"): size for code in fourccs}
+
+
+PIXEL_SIZE: Final[Mapping[int, int]] = MappingProxyType(
+    {
+        SHM_ARGB8888: 4,
+        SHM_XRGB8888: 4,
+        **_packed(1, "C8  ", "R8  ", "RGB8", "BGR8"),
+        **_packed(2, "RG16", "BG16", "AR15", "XR15", "AB15", "XB15", "RA15", "RX15"),
+        **_packed(2, "AR12", "XR12", "AB12", "XB12", "RA12", "RX12", "BA12", "BX12"),
+        **_packed(3, "RG24", "BG24"),
+        **_packed(4, "AB24", "XB24", "RA24", "RX24", "BA24", "BX24"),
+        **_packed(4, "AR30", "XR30", "AB30", "XB30", "RA30", "RX30", "BA30", "BX30"),
+        **_packed(8, "AR4H", "XR4H", "AB4H", "XB4H", "AR48", "XR48", "AB48", "XB48"),
+    }
+)
+"""Bytes per pixel, by `wl_shm.format`, where a buffer ends at `stride * height` and
+pixels do not share bytes.  Others may have planes behind that (drm_fourcc.h)."""
 
 
 def drm_format(shm_format: int) -> int:
@@ -137,6 +160,7 @@ def choose(
     preference: Preference,
     *,
     cycled: bool,
+    refused: str = "",
 ) -> Choice:
     """Choose how to show a buffer.
 
@@ -147,20 +171,21 @@ def choose(
         cycled: the surface alternates between two or more buffers.  A compositor
             holds a dma-buf until the next one is shown, so a client with a single
             buffer would wait for it for ever in mode B.
+        refused: why mode B failed for this very buffer before, if it did.
     """
     if preference is Preference.COPY:
         return Choice(Mode.COPY, "asked for")
     if obstacle := udmabuf_obstacle(shape, capabilities):
         return Choice(Mode.COPY, obstacle)
-    not_dmabuf = dmabuf_obstacle(shape, capabilities)
-    if preference is not Preference.SHM and not_dmabuf is None:
-        if preference is Preference.DMABUF:
-            return Choice(Mode.DMABUF, "asked for")
-        if cycled or not capabilities.shm_udmabuf:
-            return Choice(Mode.DMABUF, "zero-copy, no upload either")
-    if not capabilities.shm_udmabuf:
-        return Choice(Mode.COPY, capabilities.shm_udmabuf_reason)
+    not_dmabuf = refused or dmabuf_obstacle(shape, capabilities) or ""
     if preference is Preference.SHM:
-        return Choice(Mode.SHM, "asked for")
-    why = not_dmabuf or "not (yet) two buffers in turn"
-    return Choice(Mode.SHM, f"zero-copy; not B: {why}")
+        not_dmabuf = "mode A was asked for"
+    elif not (cycled or preference is Preference.DMABUF or not_dmabuf):
+        not_dmabuf = "not (yet) two buffers in turn"
+        if not capabilities.shm_udmabuf:
+            not_dmabuf = ""
+    if not not_dmabuf:
+        return Choice(Mode.DMABUF, "zero-copy, no upload either")
+    if capabilities.shm_udmabuf:
+        return Choice(Mode.SHM, f"zero-copy; not B: {not_dmabuf}")
+    return Choice(Mode.COPY, f"{capabilities.shm_udmabuf_reason}; not B: {not_dmabuf}")

@@ -1,0 +1,213 @@
+"""One guest client and its compositor connection: messages to filters, both ways.
+
+A request that shows a buffer which is not ready yet stalls the client's own requests
+until it is; events go on flowing.  Errors are raised from here and judged in `relay`.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Final
+
+from wlproxy.memory.guest import GuestMemory
+from wlproxy.protocol.channel.flow import cost
+from wlproxy.protocol.channel.frames import Attachment, Data, Located
+from wlproxy.protocol.errors import WaylandError
+from wlproxy.protocol.wayland.interface import ArgKind, MessageSpec
+from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError, RawMessage
+from wlproxy.protocol.wayland.wire import (
+    MessageSplitter,
+    decode_message,
+    event_spec,
+    locate_ids,
+    request_spec,
+)
+from wlproxy.relay.buffers import Buffer
+from wlproxy.relay.commands import Command, GrantCredit, TraceLevel
+from wlproxy.relay.context import Context, RelayConfig
+from wlproxy.relay.filters import EVENT_FILTERS, REQUEST_FILTERS
+from wlproxy.relay.handles import Handle
+from wlproxy.relay.inputs import ReceivedFd
+from wlproxy.relay.objects import ProtocolObject
+from wlproxy.relay.presentation import CompositorCapabilities
+from wlproxy.relay.state import ClientState, Event, Request
+from wlproxy.relay.surfaces import Surface, SurfaceStatus
+
+MAX_WAITING_FDS: Final = 1024
+"""fds whose message has not come: libwayland's own ring holds as many."""
+
+
+class Client:
+    """The core of one client.  Every input is followed by `take`."""
+
+    def __init__(
+        self,
+        client_id: int,
+        label: str,
+        config: RelayConfig,
+        capabilities: CompositorCapabilities,
+        ram: GuestMemory,
+        handles: Iterator[Handle],
+    ) -> None:
+        self.label = label
+        self._context = Context(client_id, label, config, capabilities)
+        self._state = ClientState(self._context, ram, handles)
+        self._requests = MessageSplitter()
+        self._events = MessageSplitter()
+        self._attachments: deque[Attachment] = deque()
+        self._fds: deque[ReceivedFd] = deque()
+        self._stalled: RawMessage | None = None
+        self._owed = 0
+        self._error_seen = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether the compositor has sent it a protocol error."""
+        return self._error_seen
+
+    def take(self) -> list[Command]:
+        """Take the commands that the inputs so far have led to."""
+        return self._context.outbox.take()
+
+    def statuses(self) -> list[SurfaceStatus]:
+        """Say how each surface is doing."""
+        return self._state.surfaces.statuses()
+
+    def receive_data(self, frame: Data) -> None:
+        """Take a part of the app's stream.
+
+        Raises:
+            WaylandError: the app broke the protocol.
+        """
+        self._owed += cost(frame)
+        self._requests.feed(frame.data)
+        self._attachments.extend(frame.attachments)
+        self._pump()
+        if len(self._attachments) > MAX_WAITING_FDS:
+            raise WaylandError(DISPLAY_ID, DisplayError.NO_MEMORY, "too many fds")
+
+    def receive_located(self, frame: Located) -> None:
+        """Take an answer to `Locate`.
+
+        Raises:
+            RemoteProtocolError: the agent broke the channel protocol.
+            WaylandError: the buffer cannot be shown.
+        """
+        self._state.locations.receive(frame)
+        self._pump()
+
+    def buffer_created(self, handle: Handle) -> None:
+        """Take the shell's word that a buffer is made; raises as `receive_data`."""
+        self._state.buffers.buffer_created(handle)
+        self._pump()
+
+    def buffer_failed(self, handle: Handle, message: str) -> None:
+        """Take the shell's word that it could not be; raises as `receive_data`."""
+        self._context.trace(TraceLevel.WARNING, f"cannot make a buffer: {message}")
+        self._state.buffers.buffer_failed(handle, message)
+        self._pump()
+
+    def receive_from_compositor(self, data: bytes, fds: Sequence[ReceivedFd]) -> None:
+        """Take a part of the compositor's stream.
+
+        Raises:
+            WaylandError: the compositor broke the protocol, or the app did in what
+                it had waiting.
+        """
+        self._events.feed(data)
+        self._fds.extend(fds)
+        while (raw := self._events.next_message()) is not None:
+            self._dispatch_event(raw)
+        if self._stalled is not None:  # an import may have been answered
+            self._pump()
+
+    def report(self, error: WaylandError) -> None:
+        """Send the app the error that ends it."""
+        args = (error.object_id, error.code, error.message.encode())
+        self._context.send_event(self._context.objects.display, "error", args)
+
+    def _pump(self) -> None:
+        while True:
+            raw = self._stalled or self._requests.next_message()
+            if raw is None:
+                break
+            self._stalled = None if self._dispatch_request(raw) else raw
+            if self._stalled is not None:
+                return
+        if self._owed:
+            self._context.command(GrantCredit(self._context.client_id, self._owed))
+            self._owed = 0
+
+    def _dispatch_request(self, raw: RawMessage) -> bool:
+        """Handle one request; False if it must wait."""
+        entry = self._context.objects.guest(raw.object_id)
+        spec = request_spec(entry.interface, entry.version, raw)
+        if _shows_buffers(spec) and not self._buffers_ready(entry, spec, raw):
+            return False
+        claimed = REQUEST_FILTERS.get((spec.interface, spec.name))
+        if claimed is None and not spec.fd_count:
+            self._state.forward_raw(entry, spec, raw)
+            return True
+        message = decode_message(spec, raw, self._attachments)
+        request = Request(entry, spec, raw, message)
+        if claimed is None:
+            self._state.forward(request)
+        else:
+            claimed(self._state, request)
+        return True
+
+    def _buffers_ready(
+        self, entry: ProtocolObject, spec: MessageSpec, raw: RawMessage
+    ) -> bool:
+        for _offset, guest_id, arg in locate_ids(spec, raw):
+            if arg.interface != "wl_buffer" or not guest_id:
+                continue
+            buffer = self._context.objects.guest(guest_id).role
+            if not isinstance(buffer, Buffer):
+                continue
+            surface = entry.role
+            cycled = isinstance(surface, Surface) and surface.cycles_with(buffer)
+            if not self._state.buffers.prepare(buffer, cycled=cycled):
+                return False
+        return True
+
+    def _dispatch_event(self, raw: RawMessage) -> None:
+        entry = self._context.objects.host(raw.object_id)
+        if entry is None:
+            raise WaylandError(
+                DISPLAY_ID,
+                DisplayError.INVALID_OBJECT,
+                f"the compositor sent an event of unknown object {raw.object_id}",
+            )
+        spec = event_spec(entry.interface, entry.version, raw)
+        claimed = EVENT_FILTERS.get((spec.interface, spec.name))
+        if entry.listener is None and claimed is None and not spec.fd_count:
+            self._state.forward_event(entry, spec, raw)
+            return
+        message = decode_message(spec, raw, self._fds)
+        if entry.listener is not None:
+            self._enter_own(entry, spec, message.args)
+            self._state.drop_fds(message.fds)
+            entry.listener(message)
+        elif claimed is not None:
+            self._error_seen |= (spec.interface, spec.name) == ("wl_display", "error")
+            claimed(self._state, Event(entry, spec, raw, message))
+        else:
+            self._state.forward_event(entry, spec, raw, message.fds)
+
+    def _enter_own(
+        self, entry: ProtocolObject, spec: MessageSpec, args: Sequence[object]
+    ) -> None:
+        """Enter what an event to one of the proxy's own objects creates."""
+        if spec.new_id_index is None:
+            return
+        host_id = args[spec.new_id_index]
+        assert isinstance(host_id, int)
+        self._state.enter_unseen(host_id, spec.args[spec.new_id_index], entry.version)
+
+
+@cache
+def _shows_buffers(spec: MessageSpec) -> bool:
+    return any(
+        arg.kind is ArgKind.OBJECT and arg.interface == "wl_buffer" for arg in spec.args
+    )

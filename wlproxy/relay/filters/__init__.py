@@ -1,0 +1,45 @@
+"""One module per interface family; a message that none claims is forwarded as it is.
+
+`REQUEST_FILTERS` and `EVENT_FILTERS` say which function claims what.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from wlproxy.relay.filters import registry, shm, surface, toplevel
+from wlproxy.relay.state import ClientState, Event, Request
+
+RequestFilter = Callable[[ClientState, Request], None]
+EventFilter = Callable[[ClientState, Event], None]
+
+REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
+    ("wl_pointer", "set_cursor"): surface.set_cursor,
+    ("wl_registry", "bind"): registry.bind,
+    ("wl_shm", "create_pool"): shm.create_pool,
+    ("wl_shm_pool", "create_buffer"): shm.create_buffer,
+    ("wl_shm_pool", "destroy"): shm.destroy_pool,
+    ("wl_shm_pool", "resize"): shm.resize_pool,
+    ("wl_buffer", "destroy"): shm.destroy_buffer,
+    ("wl_surface", "attach"): surface.attach,
+    ("wl_surface", "commit"): surface.commit,
+    ("wl_surface", "damage"): surface.damage,
+    ("wl_surface", "damage_buffer"): surface.damage_buffer,
+    ("wl_surface", "destroy"): surface.destroy,
+    ("wl_surface", "set_buffer_scale"): surface.transform,
+    ("wl_surface", "set_buffer_transform"): surface.transform,
+    ("wp_viewporter", "get_viewport"): surface.view,
+    ("xdg_surface", "get_toplevel"): toplevel.get_toplevel,
+    ("xdg_toplevel", "set_app_id"): toplevel.set_app_id,
+    ("xdg_toplevel", "set_title"): toplevel.set_title,
+    ("xdg_wm_base", "get_xdg_surface"): toplevel.get_xdg_surface,
+}
+"""(interface, request) to what claims it."""
+
+EVENT_FILTERS: Final[Mapping[tuple[str, str], EventFilter]] = {
+    ("wl_buffer", "release"): shm.release_buffer,
+    ("wl_display", "delete_id"): registry.free_id,
+    ("wl_display", "error"): registry.report_error,
+    ("wl_registry", "global"): registry.advertise,
+    ("wl_registry", "global_remove"): registry.withdraw,
+}
+"""(interface, event) to what claims it."""

@@ -1,0 +1,104 @@
+"""`wl_shm`, `wl_shm_pool` and their buffers: served here, not by the compositor.
+
+The compositor never sees the guest's pools: each buffer becomes a `wl_buffer` of its own
+when it is first shown (`relay.buffers`).  The checks are those of libwayland's
+wayland-shm.c, so that a client meets the same errors as without us.
+"""
+
+from typing import Final
+
+from wlproxy.protocol.channel.frames import AttachmentKind
+from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.relay.buffers import (
+    SHM_INVALID_FD,
+    SHM_INVALID_STRIDE,
+    Buffer,
+    Pool,
+)
+from wlproxy.relay.state import ClientState, Event, Request
+
+INT_MAX: Final = 0x7FFFFFFF
+
+
+def create_pool(state: ClientState, request: Request) -> None:
+    """`wl_shm.create_pool`: enter the pool; nothing is located or mapped."""
+    message, context = request.message, state.context
+    size = message.integer(2)
+    attachment = message.fds[0]
+    if size <= 0:
+        raise context.fail(request.entry, SHM_INVALID_STRIDE, f"invalid size ({size})")
+    if attachment.kind is not AttachmentKind.MEMORY:
+        raise context.fail(
+            request.entry,
+            SHM_INVALID_FD,
+            "the pool's fd is no memory that can be shared",
+        )
+    pool = context.objects.add_guest(
+        message.integer(0), INTERFACES["wl_shm_pool"], request.entry.version
+    )
+    state.buffers.create_pool(pool, attachment.object_id, size)
+
+
+def create_buffer(state: ClientState, request: Request) -> None:
+    """`wl_shm_pool.create_buffer`: enter the buffer."""
+    message, context = request.message, state.context
+    pool = request.entry.role
+    assert isinstance(pool, Pool)
+    offset, width, height, stride, shm_format = (
+        message.integer(index) for index in range(1, 6)
+    )
+    if (
+        offset < 0
+        or width <= 0
+        or height <= 0
+        or stride < width
+        or INT_MAX // stride < height
+        or offset > pool.size - stride * height
+    ):
+        raise context.fail(
+            request.entry,
+            SHM_INVALID_STRIDE,
+            f"invalid width, height or stride ({width}x{height}, {stride})",
+        )
+    buffer = context.objects.add_guest(
+        message.integer(0), INTERFACES["wl_buffer"], request.entry.version
+    )
+    geometry = (offset, width, height, stride, shm_format)
+    state.buffers.create(pool, buffer, geometry)
+
+
+def resize_pool(state: ClientState, request: Request) -> None:
+    """`wl_shm_pool.resize`: pools only grow; ranges are located when they are used."""
+    pool = request.entry.role
+    assert isinstance(pool, Pool)
+    size = request.message.integer(0)
+    if size < pool.size:
+        raise state.context.fail(
+            request.entry, SHM_INVALID_FD, "shrinking pool invalid"
+        )
+    pool.size = size
+
+
+def destroy_pool(state: ClientState, request: Request) -> None:
+    """`wl_shm_pool.destroy`: its buffers live on."""
+    pool = request.entry.role
+    assert isinstance(pool, Pool)
+    state.context.delete_guest_id(request.entry)
+    state.buffers.destroy_pool(pool)
+
+
+def destroy_buffer(state: ClientState, request: Request) -> None:
+    """`wl_buffer.destroy`: ours, or one that another protocol made."""
+    buffer = request.entry.role
+    if isinstance(buffer, Buffer):
+        state.buffers.destroy(buffer)
+    else:
+        state.forward(request)
+
+
+def release_buffer(state: ClientState, event: Event) -> None:
+    """`wl_buffer.release`: the compositor no longer reads it."""
+    buffer = event.entry.role
+    if isinstance(buffer, Buffer):
+        buffer.held = False
+    state.forward_event(event.entry, event.spec, event.raw)

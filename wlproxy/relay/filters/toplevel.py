@@ -1,0 +1,49 @@
+"""`xdg_toplevel`: titles and app ids carry the VM's name.
+
+A person must be able to tell a guest's window from the host's own.
+"""
+
+from typing import Final
+
+from wlproxy.relay.state import ClientState, Request
+from wlproxy.relay.surfaces import Surface
+
+MAX_LABEL: Final = 1024
+"""Bytes of a title or app id that are passed on."""
+
+
+def get_xdg_surface(state: ClientState, request: Request) -> None:
+    """`xdg_wm_base.get_xdg_surface`: remember whose surface it is."""
+    surface = state.context.objects.guest(request.message.integer(1)).role
+    created = state.forward(request)
+    if created is not None:
+        created.role = surface
+
+
+def get_toplevel(state: ClientState, request: Request) -> None:
+    """`xdg_surface.get_toplevel`: label the window before the app says anything."""
+    created = state.forward(request)
+    if created is None:
+        return
+    created.role = request.entry.role
+    vm_name = state.context.config.vm_name.encode()
+    state.context.send(created, "set_title", (b"[%s]" % vm_name,))
+    state.context.send(created, "set_app_id", (vm_name,))
+
+
+def set_title(state: ClientState, request: Request) -> None:
+    """`set_title`: "[VM] title"."""
+    text = request.message.array(0)[:MAX_LABEL]
+    if isinstance(request.entry.role, Surface):
+        request.entry.role.title = text.decode("utf-8", "replace")
+    vm_name = state.context.config.vm_name.encode()
+    state.forward(request, (b"[%s] %s" % (vm_name, text),))
+
+
+def set_app_id(state: ClientState, request: Request) -> None:
+    """`set_app_id`: "VM.app_id"."""
+    text = request.message.array(0)[:MAX_LABEL]
+    if isinstance(request.entry.role, Surface):
+        request.entry.role.app_id = text.decode("utf-8", "replace")
+    vm_name = state.context.config.vm_name.encode()
+    state.forward(request, (b"%s.%s" % (vm_name, text),))

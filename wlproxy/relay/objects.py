@@ -1,0 +1,232 @@
+"""The objects of one client: which guest id is which host id.
+
+An object has 0 or 1 guest ids and 0 or 1 host ids.  One with only a guest id is ours
+to serve (a `wl_shm_pool`, a buffer that was never shown); one with only a host id is
+the proxy's own (the pool behind a buffer), or one that the guest has destroyed.
+
+Client-allocated ids live until `wl_display.delete_id`: requests may no longer name a
+destroyed object, but events in flight may, so both ends keep zombies until then.
+Server-allocated ids (0xff000000 and up) have no `delete_id`; their destructor frees
+them.  Not here: what objects mean (`filters`), or bytes (`protocol.wayland`).
+"""
+
+from collections.abc import Callable, Iterator
+
+from wlproxy.protocol.errors import LocalProtocolError, WaylandError
+from wlproxy.protocol.wayland.interface import Interface
+from wlproxy.protocol.wayland.message import (
+    DISPLAY_ID,
+    FIRST_SERVER_ID,
+    DisplayError,
+    Message,
+)
+from wlproxy.relay.inputs import ReceivedFd
+
+MAX_OBJECTS = 1 << 16
+"""Per client and side: more than any toolkit makes, small enough to serve hundreds."""
+
+Listener = Callable[[Message[ReceivedFd]], None]
+
+
+class ProtocolObject:
+    """One Wayland object, as both sides know it.
+
+    Attributes:
+        guest_id: 0 if the guest does not know it (any more).
+        host_id: 0 if the compositor does not know it.
+        interface: its type.
+        version: as bound, on both sides.
+        role: what a filter keeps about it (a pool, a buffer, a surface), or None.
+        listener: for the proxy's own objects: takes their events.
+    """
+
+    __slots__ = ("guest_id", "host_id", "interface", "listener", "role", "version")
+
+    def __init__(self, interface: Interface, version: int) -> None:
+        self.interface = interface
+        self.version = version
+        self.guest_id = 0
+        self.host_id = 0
+        self.role: object = None
+        self.listener: Listener | None = None
+
+    def __repr__(self) -> str:
+        return f"{self.interface.name}@{self.guest_id}/{self.host_id}"
+
+
+class _IdPool:
+    """Hands out the lowest ids of a range: libwayland's maps allow no gaps."""
+
+    __slots__ = ("_end", "_free", "_next")
+
+    def __init__(self, start: int) -> None:
+        self._next = start
+        self._end = start + MAX_OBJECTS
+        self._free: list[int] = []
+
+    def take(self) -> int:
+        if self._free:
+            return self._free.pop()
+        if self._next == self._end:
+            raise WaylandError(
+                DISPLAY_ID, DisplayError.NO_MEMORY, f"over {MAX_OBJECTS} objects"
+            )
+        self._next += 1
+        return self._next - 1
+
+    def give_back(self, object_id: int) -> None:
+        self._free.append(object_id)
+
+
+class ObjectTable:
+    """Both id spaces of one client."""
+
+    def __init__(self, display: Interface) -> None:
+        self._guest: dict[int, ProtocolObject] = {}
+        self._host: dict[int, ProtocolObject] = {}
+        self._host_ids = _IdPool(DISPLAY_ID + 1)
+        self._guest_server_ids = _IdPool(FIRST_SERVER_ID)
+        self.display = ProtocolObject(display, 1)
+        self.display.guest_id = self.display.host_id = DISPLAY_ID
+        self._guest[DISPLAY_ID] = self._host[DISPLAY_ID] = self.display
+
+    def __len__(self) -> int:
+        """Count ids in use on both sides."""
+        return len(self._guest) + len(self._host)
+
+    def guest(self, guest_id: int) -> ProtocolObject:
+        """Find an object by its guest id.
+
+        Raises:
+            WaylandError: there is none.
+        """
+        try:
+            return self._guest[guest_id]
+        except KeyError:
+            raise WaylandError(
+                DISPLAY_ID, DisplayError.INVALID_OBJECT, f"invalid object {guest_id}"
+            ) from None
+
+    def host(self, host_id: int) -> ProtocolObject | None:
+        """Find an object by its host id."""
+        return self._host.get(host_id)
+
+    def guest_objects(self) -> Iterator[ProtocolObject]:
+        """Every object that the guest knows."""
+        return iter(self._guest.values())
+
+    def add_guest(
+        self, guest_id: int, interface: Interface, version: int
+    ) -> ProtocolObject:
+        """Enter an object that the guest creates; it has no host id yet.
+
+        Raises:
+            WaylandError: the id is in use or not a client's, or there are too many.
+        """
+        if not DISPLAY_ID < guest_id < FIRST_SERVER_ID or guest_id in self._guest:
+            raise WaylandError(
+                DISPLAY_ID,
+                DisplayError.INVALID_OBJECT,
+                f"new id {guest_id} is in use or invalid",
+            )
+        if len(self._guest) >= MAX_OBJECTS:
+            raise WaylandError(
+                DISPLAY_ID, DisplayError.NO_MEMORY, f"over {MAX_OBJECTS} objects"
+            )
+        entry = ProtocolObject(interface, version)
+        entry.guest_id = guest_id
+        self._guest[guest_id] = entry
+        return entry
+
+    def give_host_id(self, entry: ProtocolObject) -> int:
+        """Allocate a client-range host id for an object that has none.
+
+        Raises:
+            WaylandError: the client has too many objects.
+        """
+        if entry.host_id:
+            raise LocalProtocolError(f"{entry!r} has a host id already")
+        entry.host_id = self._host_ids.take()
+        self._host[entry.host_id] = entry
+        return entry.host_id
+
+    def add_own(
+        self, interface: Interface, version: int, listener: Listener | None = None
+    ) -> ProtocolObject:
+        """Enter an object of the proxy's own on the compositor connection."""
+        entry = ProtocolObject(interface, version)
+        entry.listener = listener
+        self.give_host_id(entry)
+        return entry
+
+    def add_host(
+        self, host_id: int, interface: Interface, version: int, *, visible: bool
+    ) -> ProtocolObject:
+        """Enter an object that the compositor creates.
+
+        A server-range id that is still here was freed by a destructor before.
+
+        Args:
+            host_id: from the event.
+            interface: its type.
+            version: its parent's.
+            visible: the guest gets an id for it.
+
+        Raises:
+            WaylandError: the compositor used an id that it may not.
+        """
+        if host_id < FIRST_SERVER_ID:
+            raise WaylandError(
+                DISPLAY_ID,
+                DisplayError.INVALID_OBJECT,
+                f"compositor created client id {host_id}",
+            )
+        old = self._host.get(host_id)
+        if old is not None and old.guest_id:
+            self.forget_guest(old)
+        entry = ProtocolObject(interface, version)
+        entry.host_id = host_id
+        self._host[host_id] = entry
+        if visible:
+            entry.guest_id = self._guest_server_ids.take()
+            self._guest[entry.guest_id] = entry
+        return entry
+
+    def adopt_host(self, entry: ProtocolObject, created: ProtocolObject) -> None:
+        """Give `entry`, which has no host id, the one of a host-only object."""
+        if entry.host_id or created.guest_id:
+            raise LocalProtocolError(f"cannot join {entry!r} and {created!r}")
+        entry.host_id, created.host_id = created.host_id, 0
+        self._host[entry.host_id] = entry
+
+    def detach_host(self, entry: ProtocolObject) -> ProtocolObject:
+        """Split an object in two; the host half comes back as one of our own.
+
+        For a buffer that is made again another way: the old `wl_buffer` is destroyed
+        while the guest's id lives on.
+        """
+        own = ProtocolObject(entry.interface, entry.version)
+        own.host_id, entry.host_id = entry.host_id, 0
+        self._host[own.host_id] = own
+        return own
+
+    def delete_host(self, host_id: int) -> ProtocolObject | None:
+        """Free a client-range host id, as `wl_display.delete_id` says.
+
+        Returns:
+            What had the id; it may still have a guest id.  None if nothing had.
+        """
+        if host_id in (0, DISPLAY_ID) or host_id >= FIRST_SERVER_ID:
+            return None
+        entry = self._host.pop(host_id, None)
+        if entry is not None:
+            entry.host_id = 0
+            self._host_ids.give_back(host_id)
+        return entry
+
+    def forget_guest(self, entry: ProtocolObject) -> None:
+        """Free the guest id of an object; the guest may use it again at once."""
+        del self._guest[entry.guest_id]
+        if entry.guest_id >= FIRST_SERVER_ID:
+            self._guest_server_ids.give_back(entry.guest_id)
+        entry.guest_id = 0

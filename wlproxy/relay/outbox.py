@@ -1,0 +1,83 @@
+"""What one client's processing has produced so far, in order.
+
+Bytes for the compositor and for the guest are gathered into few large sends; a command
+that is neither flushes both first, so that the order of the result is the order of the
+calls.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from wlproxy.protocol.channel.frames import (
+    ATTACHMENT_SIZE,
+    MAX_PAYLOAD,
+    Attachment,
+    Data,
+)
+from wlproxy.relay.commands import Command, SendFrame, SendToCompositor
+from wlproxy.relay.handles import Handle
+
+MAX_FDS: Final = 28
+"""Most fds of one send: libwayland's MAX_FDS_OUT."""
+
+_DATA_BYTES: Final = MAX_PAYLOAD - ATTACHMENT_SIZE * (MAX_FDS + 1)
+"""Bytes of one `Data` frame that always leave room for its attachments."""
+
+
+class Outbox:
+    """Gathers the commands of one client."""
+
+    def __init__(self, client_id: int) -> None:
+        self._client_id = client_id
+        self._commands: list[Command] = []
+        self._requests = bytearray()
+        self._handles: list[Handle] = []
+        self._events = bytearray()
+        self._attachments: list[Attachment] = []
+
+    def request(self, data: bytes | bytearray, handles: Iterable[Handle] = ()) -> None:
+        """Add a whole request; its fds leave with its first byte."""
+        handles = tuple(handles)
+        if handles:
+            self._flush_requests()
+            self._handles.extend(handles)
+        self._requests += data
+
+    def event(
+        self, data: bytes | bytearray, attachments: Iterable[Attachment] = ()
+    ) -> None:
+        """Add a whole event for the guest; its fds leave with its first byte."""
+        attachments = tuple(attachments)
+        if attachments or len(self._events) + len(data) > _DATA_BYTES:
+            self._flush_events()
+            self._attachments.extend(attachments)
+        self._events += data
+
+    def command(self, command: Command) -> None:
+        """Add a command, after all that was added before it."""
+        self._flush_requests()
+        self._flush_events()
+        self._commands.append(command)
+
+    def take(self) -> list[Command]:
+        """Take everything gathered so far."""
+        self._flush_requests()
+        self._flush_events()
+        commands, self._commands = self._commands, []
+        return commands
+
+    def _flush_requests(self) -> None:
+        if self._requests:
+            data, handles = bytes(self._requests), tuple(self._handles)
+            self._commands.append(SendToCompositor(self._client_id, data, handles))
+            self._requests.clear()
+            self._handles.clear()
+
+    def _flush_events(self) -> None:
+        events, attachments = self._events, tuple(self._attachments)
+        for start in range(0, len(events), _DATA_BYTES):
+            data = bytes(events[start : start + _DATA_BYTES])
+            self._commands.append(SendFrame(Data(self._client_id, data, attachments)))
+            attachments = ()
+        self._events.clear()
+        self._attachments.clear()

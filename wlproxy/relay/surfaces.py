@@ -1,0 +1,284 @@
+"""Surfaces: what is attached, damaged and committed, and what that cost.
+
+Modes A and B need nothing per frame.  For mode C this is where the damaged rectangles
+are copied, when the surface is committed.  What is counted here is what `wlproxy
+status` shows.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from wlproxy.relay.buffers import Buffer
+from wlproxy.relay.commands import CopyRows, TraceLevel
+from wlproxy.relay.context import Context
+from wlproxy.relay.objects import ProtocolObject
+from wlproxy.relay.presentation import PIXEL_SIZE, Mode
+
+MAX_RECTANGLES: Final = 16
+"""Rectangles of damage that are kept apart; more become one around them all."""
+
+MAX_REMEMBERED: Final = 4
+"""Buffers that a surface is remembered to have taken in turn."""
+
+Rectangle = tuple[int, int, int, int]
+"""x, y, width, height, in buffer pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class SurfaceStatus:
+    """One surface, for people.
+
+    Attributes:
+        client_id: of the channel.
+        label: the client, as in logs.
+        surface: its guest object id.
+        app_id: as the app said, may be empty.
+        title: as the app said, may be empty.
+        width: pixels of the buffer shown.
+        height: pixels of the buffer shown.
+        shm_format: as in `wl_shm`.
+        mode: "A", "B", "C", or "none" for nothing of ours (yet).
+        reason: why that mode.
+        frames: commits with a new buffer.
+        bytes_copied: pixel bytes that the proxy copied.
+    """
+
+    client_id: int
+    label: str
+    surface: int
+    app_id: str
+    title: str
+    width: int
+    height: int
+    shm_format: int
+    mode: str
+    reason: str
+    frames: int
+    bytes_copied: int
+
+
+@dataclass(slots=True, eq=False)
+class Surface:
+    """A `wl_surface`.
+
+    Attributes:
+        entry: the object.
+        current: what the last commit put there.
+        pending: what the next commit will, if `attached`.
+        attached: a buffer, or none, was attached since the last commit.
+        damage: since the last commit, in buffer pixels.
+        all_damaged: the damage cannot be told in buffer pixels: everything is.
+        transformed: a scale, transform or viewport lies between surface and buffer.
+        turn: serials of the last buffers committed, newest last.
+        is_cursor: its role is a cursor: kept in mode A, for cursor planes.
+        frames: commits with a new buffer.
+        bytes_copied: by the proxy.
+        app_id: from its toplevel.
+        title: from its toplevel.
+        stale: mode C: damage that each copy has not got yet.
+    """
+
+    entry: ProtocolObject
+    current: Buffer | None = None
+    pending: Buffer | None = None
+    attached: bool = False
+    damage: list[Rectangle] = field(default_factory=list)
+    all_damaged: bool = False
+    transformed: bool = False
+    turn: list[int] = field(default_factory=list)
+    is_cursor: bool = False
+    frames: int = 0
+    bytes_copied: int = 0
+    app_id: str = ""
+    title: str = ""
+    last_mode: tuple[str, str] = ("none", "")
+    stale: dict[int, list[Rectangle] | None] = field(default_factory=dict)
+
+    def cycles_with(self, buffer: Buffer) -> bool:
+        """Whether, with this buffer, the surface takes two or more in turn."""
+        return not self.is_cursor and any(
+            serial != buffer.serial for serial in self.turn
+        )
+
+
+class Surfaces:
+    """The surfaces of one client."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._all: dict[int, Surface] = {}
+
+    def create(self, entry: ProtocolObject) -> None:
+        """Enter a surface; `entry` is the guest's `wl_surface`."""
+        entry.role = surface = Surface(entry)
+        self._all[id(entry)] = surface
+
+    def attach(self, surface: Surface, buffer: Buffer | None) -> list[Buffer]:
+        """Note an attach.
+
+        Returns:
+            Buffers that no longer belong to the surface.
+        """
+        left = []
+        if surface.attached and surface.pending is not None:
+            left.append(_leave(surface.pending))
+        if buffer is not None:
+            buffer.shown += 1
+        surface.pending, surface.attached = buffer, True
+        return left
+
+    def add_damage(self, surface: Surface, rectangle: Rectangle) -> None:
+        """Note damage in buffer pixels."""
+        surface.damage.append(rectangle)
+
+    def commit(self, surface: Surface) -> list[Buffer]:
+        """Note a commit; in mode C, copy what it shows.
+
+        Returns:
+            Buffers that no longer belong to the surface.
+        """
+        left = []
+        if surface.attached:
+            if surface.current is not None:
+                left.append(_leave(surface.current))
+            surface.current, surface.pending = surface.pending, None
+            surface.attached = False
+            self._count_frame(surface)
+        damage = None if surface.all_damaged else surface.damage
+        if damage is None or damage:
+            self._spread(surface, damage)
+            self._copy(surface)
+        surface.damage = []
+        surface.all_damaged = surface.transformed
+        return left
+
+    def destroy(self, surface: Surface) -> list[Buffer]:
+        """Note that the surface is gone.
+
+        Returns:
+            Buffers that no longer belong to it.
+        """
+        self._all.pop(id(surface.entry), None)
+        shown = (surface.current, surface.pending if surface.attached else None)
+        surface.current = surface.pending = None
+        return [_leave(buffer) for buffer in shown if buffer is not None]
+
+    def statuses(self) -> list[SurfaceStatus]:
+        """Say how each surface is doing."""
+        return [self._status(surface) for surface in self._all.values()]
+
+    def _count_frame(self, surface: Surface) -> None:
+        buffer = surface.current
+        if buffer is None:
+            return
+        surface.frames += 1
+        buffer.held = True
+        if buffer.serial not in surface.turn[-1:]:
+            surface.turn = [*surface.turn[1 - MAX_REMEMBERED :], buffer.serial]
+        if buffer.choice is None:
+            return
+        mode = (buffer.choice.mode.value, buffer.choice.reason)
+        if mode != surface.last_mode:
+            surface.last_mode = mode
+            self._trace_mode(surface, buffer)
+
+    def _trace_mode(self, surface: Surface, buffer: Buffer) -> None:
+        mode, reason = surface.last_mode
+        copying = mode == Mode.COPY.value
+        self._context.trace(
+            TraceLevel.WARNING if copying else TraceLevel.INFO,
+            f"surface {surface.entry.guest_id} {buffer.width}x{buffer.height}: "
+            f"{'copied' if copying else 'zero-copy'}, mode {mode} ({reason})",
+        )
+
+    def _spread(self, surface: Surface, damage: list[Rectangle] | None) -> None:
+        """Add damage to what each copy of this surface's buffers still lacks."""
+        for key, rectangles in surface.stale.items():
+            if damage is None or rectangles is None:
+                surface.stale[key] = None
+            else:
+                surface.stale[key] = _bounded(rectangles + damage)
+
+    def _copy(self, surface: Surface) -> None:
+        buffer = surface.current
+        if buffer is None or buffer.copy is None or buffer.location is None:
+            return
+        if buffer.choice is None or buffer.choice.mode is not Mode.COPY:
+            return
+        everything = [(0, 0, buffer.width, buffer.height)]
+        rectangles = surface.stale.get(buffer.serial)
+        another = buffer.copied_for != surface.entry.guest_id
+        if rectangles is None or another or buffer.shm_format not in PIXEL_SIZE:
+            rectangles = everything
+        if len(surface.stale) > MAX_REMEMBERED:
+            surface.stale.clear()  # a copy that is not in here is made whole
+        surface.stale[buffer.serial] = []
+        buffer.copied_for = surface.entry.guest_id
+        for rectangle in rectangles:
+            surface.bytes_copied += self._copy_rows(buffer, rectangle)
+
+    def _copy_rows(self, buffer: Buffer, rectangle: Rectangle) -> int:
+        """Emit the copy of one rectangle; returns its bytes."""
+        x, y, width, height = rectangle
+        left, top = max(x, 0), max(y, 0)
+        right = min(x + width, buffer.width)
+        bottom = min(y + height, buffer.height)
+        if left >= right or top >= bottom or buffer.copy is None:
+            return 0
+        pixel = PIXEL_SIZE.get(buffer.shm_format, 0)
+        if not pixel:  # planes, or pixels that share bytes: always the whole buffer
+            start, length, rows = 0, buffer.length, 1
+        elif (left, right) == (0, buffer.width):
+            start, length, rows = buffer.stride * top, buffer.stride * (bottom - top), 1
+        else:
+            start = buffer.stride * top + left * pixel
+            length, rows = (right - left) * pixel, bottom - top
+        if start + (rows - 1) * buffer.stride + length > buffer.length:
+            return 0  # a stride that is too short for its width: nothing to be seen
+        assert buffer.location is not None
+        self._context.command(
+            CopyRows(
+                client_id=self._context.client_id,
+                handle=buffer.copy,
+                items=buffer.location.items,
+                offset=buffer.page_offset + start,
+                stride=buffer.stride,
+                length=length,
+                rows=rows,
+            )
+        )
+        return length * rows
+
+    def _status(self, surface: Surface) -> SurfaceStatus:
+        buffer = surface.current
+        mode, reason = surface.last_mode
+        return SurfaceStatus(
+            client_id=self._context.client_id,
+            label=self._context.label,
+            surface=surface.entry.guest_id,
+            app_id=surface.app_id,
+            title=surface.title,
+            width=buffer.width if buffer else 0,
+            height=buffer.height if buffer else 0,
+            shm_format=buffer.shm_format if buffer else 0,
+            mode=mode,
+            reason=reason,
+            frames=surface.frames,
+            bytes_copied=surface.bytes_copied,
+        )
+
+
+def _leave(buffer: Buffer) -> Buffer:
+    buffer.shown -= 1
+    return buffer
+
+
+def _bounded(rectangles: list[Rectangle]) -> list[Rectangle]:
+    """Keep few rectangles: past a bound, one around them all."""
+    if len(rectangles) <= MAX_RECTANGLES:
+        return rectangles
+    left = min(x for x, _, _, _ in rectangles)
+    top = min(y for _, y, _, _ in rectangles)
+    right = max(x + width for x, _, width, _ in rectangles)
+    bottom = max(y + height for _, y, _, height in rectangles)
+    return [(left, top, right - left, bottom - top)]
