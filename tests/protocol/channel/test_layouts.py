@@ -1,0 +1,39 @@
+"""Layouts: every frame type has one, and its bounds are what the strategies reach."""
+
+from typing import get_args
+
+import pytest
+from hypothesis import given
+
+from tests.strategies import frames
+from wlproxy.protocol.channel.frames import HEADER_SIZE, MAX_PAYLOAD, Frame, FrameType
+from wlproxy.protocol.channel.layouts import HANDSHAKE, HANDSHAKE_PREFIX, LAYOUTS
+
+
+def test_every_type_has_a_layout() -> None:
+    assert LAYOUTS.keys() == set(FrameType) - {FrameType.RESYNC}
+    assert {layout.kind for layout in LAYOUTS.values()} == set(get_args(Frame))
+
+
+@pytest.mark.parametrize("number", LAYOUTS)
+def test_every_payload_fits(number: FrameType) -> None:
+    layout = LAYOUTS[number]
+    assert 0 <= layout.least <= layout.most <= MAX_PAYLOAD
+    assert layout.of_client == (number >= FrameType.CLIENT_OPENED)
+
+
+def test_a_handshake_starts_the_same_in_every_version() -> None:
+    assert HANDSHAKE.format.startswith(HANDSHAKE_PREFIX.format)
+    assert HANDSHAKE_PREFIX.size == 36
+    assert HANDSHAKE.size == 56
+    assert HEADER_SIZE == 12
+
+
+@given(frames)
+def test_payloads_are_within_bounds(frame: Frame) -> None:
+    (layout,) = (one for one in LAYOUTS.values() if one.kind is type(frame))
+    payload = layout.encode(frame)
+    assert layout.least <= len(payload) <= layout.most
+    client_id = frame.client_id if hasattr(frame, "client_id") else 0
+    with memoryview(payload) as view:
+        assert layout.decode(client_id, view) == frame

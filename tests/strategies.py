@@ -1,0 +1,195 @@
+"""Hypothesis strategies: every value the channel protocol can carry, from one source."""
+
+from itertools import pairwise
+
+from hypothesis import strategies as st
+
+from wlproxy.protocol.channel.frames import (
+    MAX_FILE_SIZE,
+    MAX_TEXT,
+    NONCE_SIZE,
+    RAM_TOKEN_SIZE,
+    Attachment,
+    AttachmentFlags,
+    AttachmentKind,
+    ClientClosed,
+    ClientOpened,
+    ClientReleased,
+    CloseMemory,
+    CloseReason,
+    Credit,
+    Data,
+    Extent,
+    Feature,
+    FileData,
+    Frame,
+    Goodbye,
+    Hello,
+    HelloAck,
+    Locate,
+    Located,
+    LocateStatus,
+    Ping,
+    Pong,
+    ProveRam,
+    RamProof,
+    Release,
+    Released,
+    StreamClosed,
+    StreamData,
+)
+from wlproxy.protocol.channel.rules import MAX_WINDOW, MIN_WINDOW
+
+PAGE = 4096
+
+u16 = st.integers(0, 2**16 - 1)
+u32 = st.integers(0, 2**32 - 1)
+u64 = st.integers(0, 2**64 - 1)
+ids = st.integers(1, 2**32 - 1)
+texts = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"),
+    max_size=MAX_TEXT // 4,
+)
+payloads = st.binary(min_size=1, max_size=200)
+versions = st.tuples(st.just(1), u16)
+windows = st.integers(MIN_WINDOW, MAX_WINDOW)
+nonces = st.binary(min_size=NONCE_SIZE, max_size=NONCE_SIZE)
+features = u32.map(Feature)
+reasons = st.sampled_from(CloseReason)
+pages = st.integers(0, 2**52 - 1).map(lambda page: page * PAGE)
+
+HOLDER_FLAGS = [AttachmentFlags.HOLDER_READS, AttachmentFlags.HOLDER_WRITES]
+MEMORY_FLAGS = [
+    AttachmentFlags.NONE,
+    AttachmentFlags.MEMORY_WRITABLE,
+    AttachmentFlags.MEMORY_DMABUF,
+    AttachmentFlags.MEMORY_WRITABLE | AttachmentFlags.MEMORY_DMABUF,
+]
+
+
+def streams(parity: int) -> st.SearchStrategy[Attachment]:
+    """Streams whose ids the guest (0) or the host (1) counts."""
+    return st.builds(
+        Attachment,
+        st.just(AttachmentKind.STREAM),
+        st.sampled_from(HOLDER_FLAGS),
+        st.integers(1, 2**31 - 1).map(lambda number: 2 * number + parity),
+        st.just(0),
+    )
+
+
+others = st.builds(
+    Attachment,
+    st.just(AttachmentKind.OTHER),
+    st.just(AttachmentFlags.NONE),
+    u32,
+    st.just(0),
+)
+memories = st.builds(
+    Attachment,
+    st.just(AttachmentKind.MEMORY),
+    st.sampled_from(MEMORY_FLAGS),
+    u32,
+    u64,
+)
+files = st.builds(
+    Attachment,
+    st.just(AttachmentKind.FILE),
+    st.just(AttachmentFlags.NONE),
+    u32,
+    st.integers(0, MAX_FILE_SIZE),
+)
+
+
+def data_frames(attachments: st.SearchStrategy[Attachment]) -> st.SearchStrategy[Data]:
+    return st.builds(Data, ids, payloads, st.lists(attachments, max_size=4).map(tuple))
+
+
+def failures(status: LocateStatus) -> st.SearchStrategy[int]:
+    return u32 if status is LocateStatus.FAILED else st.just(0)
+
+
+@st.composite
+def ram_proofs(draw: st.DrawFn) -> RamProof:
+    status = draw(
+        st.sampled_from(
+            [LocateStatus.OK, LocateStatus.NOT_PERMITTED, LocateStatus.FAILED]
+        )
+    )
+    gpa = draw(pages) if status is LocateStatus.OK else 0
+    return RamProof(status, draw(failures(status)), gpa)
+
+
+@st.composite
+def located_frames(draw: st.DrawFn) -> Located:
+    status = draw(st.sampled_from(LocateStatus))
+    if status is LocateStatus.OK:
+        extents = draw(st.lists(st.builds(Extent, u64, u64), min_size=1, max_size=5))
+        return Located(
+            draw(ids), draw(u32), status, 0, draw(st.booleans()), (*extents,)
+        )
+    return Located(draw(ids), draw(u32), status, draw(failures(status)), False, ())
+
+
+@st.composite
+def locate_frames(draw: st.DrawFn) -> Locate:
+    offset = draw(st.integers(0, 2**64 - 2))
+    length = draw(st.integers(1, 2**64 - 1 - offset))
+    return Locate(draw(ids), draw(u32), draw(u32), offset, length, draw(u32))
+
+
+hellos = st.builds(Hello, nonces, versions, features, windows, windows, ids)
+hello_acks = st.builds(
+    HelloAck,
+    nonces,
+    versions,
+    features,
+    st.sampled_from([4096, 8192, 16384, 32768, 65536]),
+    windows,
+    windows,
+    texts,
+)
+
+BOTH_WAYS: dict[type[Frame], st.SearchStrategy[Frame]] = {
+    Goodbye: st.builds(Goodbye, reasons, texts),
+    Ping: st.builds(Ping, u64),
+    Pong: st.builds(Pong, u64),
+    ClientClosed: st.builds(ClientClosed, ids, reasons, texts),
+    StreamData: st.builds(StreamData, ids, ids, payloads),
+    StreamClosed: st.builds(StreamClosed, ids, ids, reasons),
+    Credit: st.builds(Credit, ids, u32, ids),
+}
+HOST_FRAMES: dict[type[Frame], st.SearchStrategy[Frame]] = BOTH_WAYS | {
+    Hello: hellos,
+    ProveRam: st.builds(
+        ProveRam, st.binary(min_size=RAM_TOKEN_SIZE, max_size=RAM_TOKEN_SIZE)
+    ),
+    ClientReleased: st.builds(ClientReleased, ids),
+    Data: data_frames(streams(1) | files),
+    FileData: st.builds(FileData, ids, u32, payloads),
+    Locate: locate_frames(),
+    Release: st.builds(Release, ids, u32),
+    CloseMemory: st.builds(CloseMemory, ids, u32),
+}
+"""What a host may say, legal in itself."""
+GUEST_FRAMES: dict[type[Frame], st.SearchStrategy[Frame]] = BOTH_WAYS | {
+    HelloAck: hello_acks,
+    RamProof: ram_proofs(),
+    ClientOpened: st.builds(ClientOpened, ids, u32, u32, u32, texts),
+    Data: data_frames(streams(0) | memories | others),
+    Located: located_frames(),
+    Released: st.builds(Released, ids, u32),
+}
+"""What a guest may say, legal in itself."""
+
+host_frames = st.one_of(*HOST_FRAMES.values())
+guest_frames = st.one_of(*GUEST_FRAMES.values())
+frames: st.SearchStrategy[Frame] = host_frames | guest_frames
+
+
+@st.composite
+def chunked(draw: st.DrawFn, data: bytes, most: int = 8) -> list[bytes]:
+    """Cut `data` into at most `most` pieces, anywhere; some may be empty."""
+    cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=most - 1)))
+    edges = [0, *cuts, len(data)]
+    return [data[a:b] for a, b in pairwise(edges)]
