@@ -13,7 +13,9 @@ from lab.say import say
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
-    arguments = _parser().parse_args(argv)
+    own, command = split(list(sys.argv[1:] if argv is None else argv))
+    arguments = _parser().parse_args(own)
+    arguments.argv = command
     try:
         return int(arguments.run(arguments) or 0)
     except LabError as error:
@@ -21,6 +23,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         return runner.BROKEN
     except KeyboardInterrupt:
         return 130
+
+
+FLAGS = {"--guest", "--no-template", "-h", "--help"}
+VALUED = {"--timeout", "--out", "--env"}
+
+
+def split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Split a command line into the lab's own part and the command to run.
+
+    The command begins at ``--``, or at the first word that is no option of the lab's:
+    from there on, every word belongs to it, whatever it looks like.
+    """
+    if argv[:1] not in (["run"], ["pytest"]):
+        return argv, []
+    position = 1
+    while position < len(argv):
+        word = argv[position]
+        if word == "--":
+            return argv[:position], argv[position + 1 :]
+        if word in VALUED:
+            position += 2
+        elif word in FLAGS or word.partition("=")[0] in VALUED:
+            position += 1
+        else:
+            break
+    return argv[:position], argv[position:]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--env", action="append", default=[], metavar="NAME=VALUE", help="set it"
         )
-        sub.add_argument("argv", nargs=argparse.REMAINDER, metavar="ARGUMENT")
+        sub.usage = f"{sub.prog} [options] [--] ARGUMENT..."
     command("status", "say what is in the cache", _status)
     command("clean", "remove the images and all else in the cache", _clean)
     return parser
@@ -64,13 +92,10 @@ def _build(_: argparse.Namespace) -> None:
 
 
 def _job(arguments: argparse.Namespace, *, pytest: bool) -> runner.Job:
-    argv = list(arguments.argv)
-    if argv[:1] == ["--"]:
-        argv = argv[1:]
-    if not argv and not pytest:
+    if not arguments.argv and not pytest:
         raise LabError("run what?")
     return runner.Job(
-        argv=argv,
+        argv=arguments.argv,
         pytest=pytest,
         guest=arguments.guest,
         timeout=arguments.timeout,

@@ -91,7 +91,9 @@ def restore(outer: Outer, template: Path, directory: Path) -> Vm:
     except BaseException as error:
         vm.kill()
         if isinstance(error, (LabError, OSError)):
-            raise LabError(f"restoring {template.name}: {error}\n{vm.tails()}") from error
+            raise LabError(
+                f"restoring {template.name}: {error}\n{vm.tails()}"
+            ) from error
         raise
     return vm
 

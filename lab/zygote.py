@@ -54,6 +54,8 @@ PRELOAD = (
     "trio.testing",
     "PIL.Image",
 )
+# Its plugins are in memory already, which pytest would complain about.
+PYTEST_OPTIONS = ("-W", "ignore:Module already imported so cannot be rewritten")
 # linux/random.h
 RNDRESEEDCRNG = 0x5207
 # How often to look whether a runner is back; while one is there, reads block.
@@ -320,7 +322,7 @@ def fork_pytest(
         sys.stdout = os.fdopen(1, "w", buffering=1)
         sys.stderr = os.fdopen(2, "w", buffering=1)
         pytest = importlib.import_module("pytest")
-        status = int(pytest.main(arguments))
+        status = int(pytest.main([*PYTEST_OPTIONS, *arguments]))
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
     except BaseException:  # noqa: BLE001 - the end of this process, whatever it is
