@@ -24,8 +24,8 @@ def test_every_payload_fits(number: FrameType) -> None:
 
 def test_a_handshake_starts_the_same_in_every_version() -> None:
     assert HANDSHAKE.format.startswith(HANDSHAKE_PREFIX.format)
-    assert HANDSHAKE_PREFIX.size == 36
-    assert HANDSHAKE.size == 56
+    assert HANDSHAKE_PREFIX.size == 40
+    assert HANDSHAKE.size == 60
     assert HEADER_SIZE == 12
 
 

@@ -17,7 +17,7 @@ from wlproxy.protocol.channel.frames import (
     Hello,
     HelloAck,
 )
-from wlproxy.protocol.channel.layouts import HANDSHAKE_PREFIX
+from wlproxy.protocol.channel.layouts import HANDSHAKE_PREFIX, MARK
 from wlproxy.protocol.errors import ChannelError
 
 MAX_HANDSHAKE: Final = 2048
@@ -84,7 +84,9 @@ class Scanner:
 
 def _read(data: bytes) -> Hello | HelloAck | None:
     """Decode a handshake frame; None if it is not whole."""
-    _, nonce, major, minor = HANDSHAKE_PREFIX.unpack_from(data, HEADER_SIZE)
+    _, nonce, major, minor, mark = HANDSHAKE_PREFIX.unpack_from(data, HEADER_SIZE)
+    if mark != MARK:
+        return None
     if major != VERSION_MAJOR:
         if data[4] == FrameType.HELLO:
             return Hello(nonce, (major, minor), Feature.NONE, 0, 0, 0)

@@ -49,15 +49,18 @@ from wlproxy.protocol.channel.frames import (
 )
 from wlproxy.protocol.errors import ChannelError
 
-HANDSHAKE: Final = struct.Struct("<16s16sHHIIIII")
-"""What `Hello` is and `HelloAck` begins with: magic, nonce, version, four numbers, END."""
-HANDSHAKE_PREFIX: Final = struct.Struct("<16s16sHH")
-"""What it begins with in every version, past and future: magic, nonce, version."""
-END: Final = 0xFFFFFFFF
-"""Last field of HANDSHAKE.
+HANDSHAKE_PREFIX: Final = struct.Struct("<16s16sHHI")
+"""What `Hello` and `HelloAck` begin with in every version, past and future.
 
-No byte of it begins padding, MAGIC, or the header of a handshake frame: one that was cut
-short and has any of these behind it is never taken for a whole one.
+Magic, nonce, version, MARK.
+"""
+HANDSHAKE: Final = struct.Struct(f"{HANDSHAKE_PREFIX.format}IIIII")
+"""What they begin with in this version: the prefix, four numbers, MARK again."""
+MARK: Final = 0xFFFFFFFF
+"""Ends a part of a handshake frame.
+
+No byte of it begins padding, MAGIC, or the header of a handshake frame: a part that was
+cut short and has any of these behind it is never taken for a whole one.
 """
 
 _U32: Final = struct.Struct("<I")
@@ -128,17 +131,17 @@ def _text(payload: memoryview, start: int) -> str:
 
 def _encode_handshake(frame: Hello | HelloAck, numbers: tuple[int, int, int]) -> bytes:
     return HANDSHAKE.pack(
-        MAGIC, frame.nonce, *frame.version, frame.features, *numbers, END
+        MAGIC, frame.nonce, *frame.version, MARK, frame.features, *numbers, MARK
     )
 
 
 def _decode_handshake(
     payload: memoryview,
 ) -> tuple[bytes, tuple[int, int], Feature, int, int, int]:
-    magic, nonce, major, minor, features, *rest, end = HANDSHAKE.unpack_from(payload)
-    if magic != MAGIC or end != END:
+    magic, nonce, major, minor, mark, *numbers, end = HANDSHAKE.unpack_from(payload)
+    if magic != MAGIC or mark != MARK or end != MARK:
         raise ChannelError("a handshake without its marks")
-    first, second, third = rest
+    features, first, second, third = numbers
     return nonce, (major, minor), Feature(features), first, second, third
 
 
