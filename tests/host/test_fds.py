@@ -1,0 +1,231 @@
+import fcntl
+import os
+import warnings
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+)
+
+from wlproxy.host.fds import FdState, HandleTable, OwnedFd
+from wlproxy.protocol.errors import LocalProtocolError
+from wlproxy.relay.handles import Handle
+
+
+def new_fd() -> OwnedFd:
+    return OwnedFd(os.memfd_create("test", os.MFD_CLOEXEC))
+
+
+def is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def test_closes_once() -> None:
+    fd = new_fd()
+    number = fd.fileno()
+    fd.close()
+    assert not is_open(number)
+    reused = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    fd.close()  # not somebody else's fd of the same number
+    assert is_open(reused)
+    os.close(reused)
+    assert fd.state is FdState.CLOSED
+    with pytest.raises(LocalProtocolError):
+        fd.fileno()
+
+
+def test_context_manager_closes() -> None:
+    with new_fd() as fd:
+        number = fd.fileno()
+    assert not is_open(number)
+
+
+def test_detach_gives_up_ownership() -> None:
+    fd = new_fd()
+    number = fd.detach()
+    fd.close()
+    assert is_open(number)
+    os.close(number)
+    with pytest.raises(LocalProtocolError):
+        fd.detach()
+
+
+def test_duplicate_is_another_fd_of_the_same_file() -> None:
+    with new_fd() as fd, fd.duplicate() as other:
+        assert other.fileno() != fd.fileno()
+        assert os.fstat(other.fileno()).st_ino == os.fstat(fd.fileno()).st_ino
+        assert fcntl.fcntl(other.fileno(), fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+
+
+def test_close_waits_for_every_hold() -> None:
+    fd = new_fd().hold().hold()
+    number = fd.fileno()
+    fd.close()
+    assert fd.state is FdState.CLOSING
+    assert fd.fileno() == number  # still to be sent
+    fd.release()
+    assert is_open(number)
+    fd.release()
+    assert not is_open(number)
+
+
+def test_a_hold_alone_does_not_close() -> None:
+    with new_fd() as fd:
+        fd.hold().release()
+        assert is_open(fd.fileno())
+
+
+def test_misuse_is_a_bug_of_ours() -> None:
+    with pytest.raises(LocalProtocolError):
+        OwnedFd(-1)
+    fd = new_fd()
+    with pytest.raises(LocalProtocolError):
+        fd.release()
+    fd.hold()
+    with pytest.raises(LocalProtocolError):
+        fd.detach()
+    fd.release()
+    fd.close()
+    with pytest.raises(LocalProtocolError):
+        fd.hold()
+
+
+def test_dropped_open_warns_and_closes() -> None:
+    fd = new_fd()
+    number = fd.fileno()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del fd
+    assert [warning.category for warning in caught] == [ResourceWarning]
+    assert not is_open(number)
+
+
+def test_table_lends_and_closes() -> None:
+    table = HandleTable()
+    fd = new_fd()
+    number = fd.fileno()
+    table.add(1, Handle(2), fd)
+    assert Handle(2) in table
+    assert table.get(Handle(2)) is fd
+    assert table.borrow(Handle(2)) == number
+    table.close(1, Handle(2))
+    assert not is_open(number)
+    assert len(table) == 0
+    with pytest.raises(LocalProtocolError):
+        table.borrow(Handle(2))
+
+
+def test_table_refuses_a_handle_in_use() -> None:
+    table = HandleTable()
+    table.add(1, Handle(2), new_fd())
+    with new_fd() as other, pytest.raises(LocalProtocolError):
+        table.add(3, Handle(2), other)
+    table.close_all()
+
+
+def test_table_refuses_another_clients_handle() -> None:
+    table = HandleTable()
+    table.add(1, Handle(2), new_fd())
+    with pytest.raises(LocalProtocolError):
+        table.close(9, Handle(2))
+    assert Handle(2) in table
+    table.close_all()
+
+
+def test_take_makes_the_fd_the_callers() -> None:
+    table = HandleTable()
+    table.add(1, Handle(2), new_fd())
+    with table.take(1, Handle(2)) as fd:
+        assert is_open(fd.fileno())
+        assert Handle(2) not in table
+
+
+def test_closing_a_client_leaves_the_others() -> None:
+    table = HandleTable()
+    for client_id, handle in ((1, 2), (1, 4), (2, 6)):
+        table.add(client_id, Handle(handle), new_fd())
+    table.close_client(1)
+    table.close_client(1)
+    assert list(table) == [Handle(6)]
+    table.close_all()
+    assert len(table) == 0
+
+
+@given(st.lists(st.sampled_from(["hold", "release", "close"]), max_size=12))
+def test_open_exactly_until_closed_and_released(actions: list[str]) -> None:
+    fd = new_fd()
+    number = fd.fileno()
+    holds, closed = 0, False
+    for action in [*actions, "close"]:
+        if action == "hold" and not closed:
+            fd.hold()
+            holds += 1
+        elif action == "release" and holds:
+            fd.release()
+            holds -= 1
+        elif action == "close":
+            fd.close()
+            closed = True
+        assert is_open(number) == (not closed or holds > 0)
+    for _ in range(holds):
+        fd.release()
+    assert not is_open(number)
+
+
+class Table(RuleBasedStateMachine):
+    """A table never has a closed fd, and leaves none open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = HandleTable()
+        self.model: dict[Handle, tuple[int, int]] = {}
+        self.gone: list[int] = []
+
+    @rule(client_id=st.integers(1, 3), number=st.integers(1, 6))
+    def add(self, client_id: int, number: int) -> None:
+        handle = Handle(number)
+        fd = new_fd()
+        if handle in self.model:
+            with fd, pytest.raises(LocalProtocolError):
+                self.table.add(client_id, handle, fd)
+        else:
+            self.table.add(client_id, handle, fd)
+            self.model[handle] = (client_id, fd.fileno())
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def close(self, data: st.DataObject) -> None:
+        handle = data.draw(st.sampled_from(sorted(self.model)))
+        client_id, _ = self.model.pop(handle)
+        self.table.close(client_id, handle)
+
+    @rule(client_id=st.integers(1, 3))
+    def close_client(self, client_id: int) -> None:
+        self.table.close_client(client_id)
+        self.model = {
+            handle: (owner, fd)
+            for handle, (owner, fd) in self.model.items()
+            if owner != client_id
+        }
+
+    @invariant()
+    def as_modelled(self) -> None:
+        assert set(self.table) == set(self.model)
+        for handle, (_, number) in self.model.items():
+            assert self.table.borrow(handle) == number
+            assert is_open(number)
+
+    def teardown(self) -> None:
+        self.table.close_all()
+
+
+TestTable = Table.TestCase
