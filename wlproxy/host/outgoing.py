@@ -1,0 +1,422 @@
+"""Frames waiting for the guest: one queue per client, taken in turn by one writer.
+
+Wire bytes are not known here, nor is any socket.  What waits for what:
+
+* `Data`, `FileData`, `ClientClosed` and `ClientReleased` keep their order, per client;
+  the first two wait for the client's credit.
+* `StreamData` waits for the stream's credit, `StreamClosed` for the chunk before it, and
+  both for the `Data` that tells the guest about the stream, if the host named it.
+* Everything else waits for nothing.
+
+Memory is bounded because nobody produces for a client whose queue is not empty
+(`wait_drained`, `OutgoingStream.send`), and what waits for nothing is limited in number.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+
+from wlproxy.host.fds import OwnedFd
+from wlproxy.protocol.channel.flow import SendWindow, cost
+from wlproxy.protocol.channel.frames import (
+    MAX_PAYLOAD,
+    AttachmentKind,
+    ClientClosed,
+    ClientReleased,
+    CloseReason,
+    Credit,
+    Data,
+    FileData,
+    Frame,
+    StreamClosed,
+    StreamData,
+)
+from wlproxy.protocol.errors import ChannelError, LocalProtocolError
+
+CHUNK_SIZE = 32 * 1024
+"""Bytes of a file or stream per frame: two clients' frames in one virtqueue pass."""
+
+MAX_CONTROL_FRAMES = 1 << 16
+"""Frames that wait for no credit.  A guest that makes us queue more (by asking, and
+never reading the answers) is not one to keep."""
+
+
+@dataclass(slots=True)
+class _File:
+    """A file on its way to the guest, read as its credit comes."""
+
+    file_id: int
+    fd: OwnedFd
+    size: int
+    sent: int = 0
+
+
+def _max_cost(window: SendWindow) -> int:
+    """Say how large a frame may be so that this window, when idle, lets it pass.
+
+    Half the window: the peer may keep back the credit of the other half.
+    """
+    return min(MAX_PAYLOAD, window.available // 2)
+
+
+_Ordered = Data | ClientClosed | ClientReleased | _File
+
+
+class OutgoingStream:
+    """The frames of one stream; at most one of its chunks waits at a time."""
+
+    def __init__(
+        self,
+        client_id: int,
+        stream_id: int,
+        window: SendWindow,
+        wake: Callable[[], None],
+        *,
+        announced: bool,
+    ) -> None:
+        """Use `ClientQueue.open_stream`."""
+        self.stream_id = stream_id
+        self.window = window
+        self.chunk_size = min(CHUNK_SIZE, _max_cost(window))
+        self.announced = announced
+        self._client_id = client_id
+        self._wake = wake
+        self._chunk: StreamData | None = None
+        self._gone = False
+        self._closed: StreamClosed | None = None
+        self._taken = trio.lowlevel.ParkingLot()
+
+    async def send(self, chunk: bytes) -> None:
+        """Send a chunk of at most `chunk_size`; return when the writer has taken it.
+
+        Cancelled, the chunk may still be sent.
+        """
+        self._chunk = StreamData(self._client_id, self.stream_id, chunk)
+        self._wake()
+        while self._chunk is not None:
+            await self._taken.park()
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing is to be sent any more."""
+        return self._gone
+
+    def close(self, reason: CloseReason) -> None:
+        """Send `StreamClosed` after the chunk that may wait; then forget the stream."""
+        self._closed = StreamClosed(self._client_id, self.stream_id, reason)
+        self._wake()
+
+    def forget(self) -> None:
+        """The guest closed the stream itself: there is nothing to say."""
+        self._chunk = None
+        self._gone = True
+        self._taken.unpark_all()
+        self._wake()
+
+    def take(self) -> StreamData | StreamClosed | None:
+        """Hand out the next frame that may leave now."""
+        if not self.announced:
+            return None
+        chunk = self._chunk
+        if chunk is None:
+            return self._closed
+        if self.window.available < cost(chunk):
+            return None
+        self.window.take(cost(chunk))
+        self._chunk = None
+        self._taken.unpark_all()
+        return chunk
+
+
+class ClientQueue:
+    """What waits for one client of the guest."""
+
+    def __init__(
+        self, client_id: int, window: SendWindow, wake: Callable[["ClientQueue"], None]
+    ) -> None:
+        """Use `Outgoing.open_client`."""
+        self.client_id = client_id
+        self.window = window
+        self._max_cost = _max_cost(window)
+        self.queued = False  # whether the writer has it in its round
+        self.gone = False  # whether nobody takes anything out any more
+        self._wake = wake
+        self._ordered: deque[_Ordered] = deque()
+        self._streams: dict[int, OutgoingStream] = {}
+        self._drained = trio.lowlevel.ParkingLot()
+
+    @property
+    def streams(self) -> dict[int, OutgoingStream]:
+        """The streams whose `StreamClosed` has not left yet, by their id."""
+        return self._streams
+
+    def open_stream(
+        self, stream_id: int, window: SendWindow, *, announced: bool
+    ) -> OutgoingStream:
+        """Start a stream.
+
+        Args:
+            stream_id: its id.
+            window: what may be sent on it.
+            announced: the guest knows it already; else its frames wait for the
+                `Data` that attaches it.
+
+        Raises:
+            LocalProtocolError: there is one with this id.
+        """
+        if stream_id in self._streams:
+            raise LocalProtocolError(f"stream {stream_id} is open")
+        stream = OutgoingStream(
+            self.client_id, stream_id, window, self.wake, announced=announced
+        )
+        self._streams[stream_id] = stream
+        return stream
+
+    def put(self, frame: Data | ClientClosed | ClientReleased) -> None:
+        """Queue a frame that keeps its order, in pieces if it is too large."""
+        if self.gone:
+            return
+        if isinstance(frame, Data) and cost(frame) > self._max_cost:
+            self._ordered += self._pieces(frame)
+        else:
+            self._ordered.append(frame)
+        self.wake()
+
+    def put_file(self, file_id: int, fd: OwnedFd, size: int) -> None:
+        """Queue the contents of a file, whose fd this takes over."""
+        if not size or self.gone:
+            fd.close()
+            return
+        self._ordered.append(_File(file_id, fd, size))
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the writer look again: something was queued, or credit came."""
+        self._wake(self)
+
+    async def wait_drained(self) -> None:
+        """Wait until no data waits.  Always a checkpoint."""
+        await trio.lowlevel.checkpoint()
+        while self._ordered:
+            await self._drained.park()
+
+    def drop_data(self) -> None:
+        """Forget all data and streams; what says that the client is gone stays."""
+        kept = [
+            item
+            for item in self._ordered
+            if isinstance(item, ClientClosed | ClientReleased) and not self.gone
+        ]
+        for item in self._ordered:
+            if isinstance(item, _File):
+                item.fd.close()
+        self._ordered = deque(kept)
+        for stream in tuple(self._streams.values()):
+            stream.forget()
+        self._streams.clear()
+        self._note_drained()
+        self.wake()
+
+    def take(self) -> Frame | None:
+        """Hand out the next frame that may leave now."""
+        return self._take_ordered() or self._take_stream()
+
+    def _take_ordered(self) -> Frame | None:
+        if not self._ordered:
+            return None
+        item = self._ordered[0]
+        if isinstance(item, _File):
+            return self._take_chunk(item)
+        if isinstance(item, Data):
+            if not self._afford(cost(item)):
+                return None
+            self._announce(item)
+        self._ordered.popleft()
+        self._note_drained()
+        return item
+
+    def _pieces(self, frame: Data) -> list[Data]:
+        """Split a frame; all its attachments go with the first piece."""
+        first = self._max_cost - (cost(frame) - len(frame.data))
+        pieces = [Data(frame.client_id, frame.data[:first], frame.attachments)]
+        for start in range(first, len(frame.data), self._max_cost):
+            piece = frame.data[start : start + self._max_cost]
+            pieces.append(Data(frame.client_id, piece))
+        return pieces
+
+    def _take_chunk(self, file: _File) -> Frame | None:
+        wanted = min(CHUNK_SIZE, self._max_cost, file.size - file.sent)
+        if not self._afford(wanted):  # what `cost` says of FileData
+            return None
+        # A file that has become shorter meanwhile is filled up with zeros: the guest
+        # was promised this size.
+        try:
+            contents = os.pread(file.fd.fileno(), wanted, file.sent)
+        except OSError:  # not open for reading, for one: as good as empty
+            contents = b""
+        contents = contents.ljust(wanted, b"\0")
+        file.sent += wanted
+        if file.sent == file.size:
+            file.fd.close()
+            self._ordered.popleft()
+            self._note_drained()
+        return FileData(self.client_id, file.file_id, contents)
+
+    def _take_stream(self) -> Frame | None:
+        for stream_id, stream in tuple(self._streams.items()):
+            frame = None if stream.gone else stream.take()
+            if stream.gone or isinstance(frame, StreamClosed):
+                del self._streams[stream_id]
+            elif frame is not None:
+                self._streams[stream_id] = self._streams.pop(stream_id)  # to the end
+            if frame is not None:
+                return frame
+        return None
+
+    def _afford(self, amount: int) -> bool:
+        if self.window.available < amount:
+            return False
+        self.window.take(amount)
+        return True
+
+    def _announce(self, frame: Data) -> None:
+        for attachment in frame.attachments:
+            if attachment.kind is AttachmentKind.STREAM:
+                stream = self._streams.get(attachment.object_id)
+                if stream is not None:
+                    stream.announced = True
+
+    def _note_drained(self) -> None:
+        if not self._ordered:
+            self._drained.unpark_all()
+
+
+class Outgoing:
+    """All that waits for the guest in one session."""
+
+    def __init__(self, client_window: int, stream_window: int) -> None:
+        """Nothing waits yet.
+
+        Args:
+            client_window: the guest's, of its `HelloAck`.
+            stream_window: the same.
+        """
+        self._client_window = client_window
+        self._stream_window = stream_window
+        self._control: deque[Frame] = deque()
+        self._clients: dict[int, ClientQueue] = {}
+        self._round: deque[ClientQueue] = deque()
+        self._work = trio.lowlevel.ParkingLot()
+        self._closed = False
+
+    @property
+    def clients(self) -> dict[int, ClientQueue]:
+        """The queues, by client id."""
+        return self._clients
+
+    def open_client(self, client_id: int) -> ClientQueue:
+        """Start the queue of a client.
+
+        Raises:
+            LocalProtocolError: it has one.
+        """
+        if client_id in self._clients:
+            raise LocalProtocolError(f"client {client_id} has a queue")
+        queue = ClientQueue(client_id, SendWindow(self._client_window), self._wake)
+        self._clients[client_id] = queue
+        return queue
+
+    def open_stream(
+        self, client_id: int, stream_id: int, *, announced: bool
+    ) -> OutgoingStream:
+        """Start a stream of a client; as `ClientQueue.open_stream`."""
+        window = SendWindow(self._stream_window)
+        queue = self._clients[client_id]
+        return queue.open_stream(stream_id, window, announced=announced)
+
+    def has_stream(self, client_id: int, stream_id: int) -> bool:
+        """Tell if a client has such a stream, or one whose end has not left yet."""
+        queue = self._clients.get(client_id)
+        return queue is not None and stream_id in queue.streams
+
+    def put(self, frame: Frame) -> None:
+        """Queue a frame; one for a client that is gone is dropped."""
+        if self._closed:
+            return
+        if isinstance(frame, Data | ClientClosed | ClientReleased):
+            queue = self._clients.get(frame.client_id)
+            if queue is not None:
+                queue.put(frame)
+        else:
+            self._control.append(frame)
+            self._work.unpark_all()
+
+    def receive_credit(self, frame: Credit) -> None:
+        """Take the guest's grant.  One for somebody who is gone means nothing.
+
+        Raises:
+            ChannelError: more than ever was spent.
+        """
+        queue = self._clients.get(frame.client_id)
+        if queue is None:
+            return
+        window = queue.window
+        if frame.stream_id:
+            stream = queue.streams.get(frame.stream_id)
+            if stream is None:
+                return
+            window = stream.window
+        window.grant(frame.amount)
+        queue.wake()
+
+    def take(self, max_frames: int) -> list[Frame]:
+        """Hand out frames that may leave now: what waits for nothing, then in turn.
+
+        Raises:
+            ChannelError: the guest makes us answer and does not read.
+        """
+        if len(self._control) > MAX_CONTROL_FRAMES:
+            raise ChannelError("the agent sends but does not read")
+        frames: list[Frame] = []
+        while self._control and len(frames) < max_frames:
+            frames.append(self._control.popleft())
+        while self._round and len(frames) < max_frames:
+            queue = self._round.popleft()
+            frame = queue.take()
+            if frame is None:
+                queue.queued = False
+                continue
+            self._round.append(queue)
+            frames.append(frame)
+            if isinstance(frame, ClientReleased):
+                self._forget(queue)
+        return frames
+
+    async def wait_work(self) -> None:
+        """Wait until `take` may have something.  Always a checkpoint."""
+        await trio.lowlevel.checkpoint()
+        while not (self._control or self._round):
+            await self._work.park()
+
+    def close(self) -> None:
+        """Forget everything, and whatever is queued from now on."""
+        self._closed = True
+        self._control.clear()
+        for queue in tuple(self._clients.values()):
+            queue.gone = True
+            queue.drop_data()
+        self._clients.clear()
+        self._round.clear()
+
+    def _wake(self, queue: ClientQueue) -> None:
+        if not queue.queued:
+            queue.queued = True
+            self._round.append(queue)
+            self._work.unpark_all()
+
+    def _forget(self, queue: ClientQueue) -> None:
+        queue.drop_data()
+        self._clients.pop(queue.client_id, None)
