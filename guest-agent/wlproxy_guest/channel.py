@@ -1,0 +1,272 @@
+"""The wire to the host: finding it, waiting for the host on it, bytes.
+
+Usually a virtio-serial port.  It is a dumb wire: it does not end when the host goes away,
+but reads as empty and polls as hung up, for ever, until a host is there again; so waiting
+for that means looking now and then.  Frames are not known here.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+import select
+import socket
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Protocol
+
+import pyudev
+import trio
+
+PORT_NAME: Final = "org.wlproxy.0"
+SUBSYSTEM: Final = "virtio-ports"
+LOOK_AGAIN: Final = 0.25
+"""Seconds between looks at a port without a host."""
+TRY_AGAIN: Final = 1.0
+"""Seconds until a port that could not be opened is tried again."""
+UDEV_CONTROL: Final = Path("/run/udev/control")
+
+log = logging.getLogger(__name__)
+
+
+class HostGoneError(Exception):
+    """Nobody is at the other end any more."""
+
+
+class NoWireError(Exception):
+    """There is no wire, and there will be none; the message says why."""
+
+
+class Wire:
+    """An open wire with a host at the other end."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        """Take over `fd`."""
+        os.set_blocking(fd, False)
+        self._fd = fd
+
+    async def receive(self, size: int) -> bytes:
+        """Receive at least one byte.  A cancelled call has taken nothing.
+
+        Raises:
+            HostGoneError: there is nothing more to come.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            try:
+                data = os.read(self._fd, size)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._fd)
+            except OSError as exc:
+                raise HostGoneError(str(exc)) from exc
+            else:
+                if not data:
+                    raise HostGoneError("the host hung up")
+                return data
+
+    async def send(self, data: bytes | bytearray) -> None:
+        """Send all of `data`.  A cancelled call may have sent some of it.
+
+        Raises:
+            HostGoneError: nobody takes it.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(self._fd, rest) :]
+            except BlockingIOError:
+                # A port without a host is never writable, yet wakes whoever waits.
+                if hung_up(self._fd):
+                    raise HostGoneError("the host hung up") from None
+                await trio.lowlevel.wait_writable(self._fd)
+            except OSError as exc:
+                raise HostGoneError(str(exc)) from exc
+
+    def close(self) -> None:
+        """Close it; again is harmless."""
+        if self._fd >= 0:
+            trio.lowlevel.notify_closing(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+
+class WireSource(Protocol):
+    """Where wires come from, one after the other."""
+
+    async def open(self) -> Wire:
+        """Wait for a wire with a host.
+
+        Raises:
+            NoWireError: there will be none.
+        """
+
+
+class Port:
+    """A character device, by its path or by the name of the virtio port."""
+
+    __slots__ = ("_name", "_path")
+
+    def __init__(self, *, path: str = "", name: str = PORT_NAME) -> None:
+        self._path = path
+        self._name = name
+
+    def __str__(self) -> str:
+        return self._path or f"virtio port {self._name}"
+
+    async def open(self) -> Wire:
+        """See `WireSource`."""
+        complaint = ""
+        while True:
+            path = self._path or await wait_for_port(self._name)
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError as exc:
+                if complaint != (complaint := explain_open(path, exc)):
+                    log.error("%s", complaint)  # noqa: TRY400 - an answer, not a bug
+                await trio.sleep(TRY_AGAIN)
+                continue
+            if await host_appears(fd):
+                return Wire(fd)
+
+
+class UnixSocket:
+    """A socket that somebody, who is the host, listens at."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __str__(self) -> str:
+        return f"unix:{self._path}"
+
+    async def open(self) -> Wire:
+        """See `WireSource`."""
+        while True:
+            connecting = socket.socket(
+                socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+            )
+            try:
+                connecting.connect(self._path)
+            except OSError:
+                connecting.close()
+                await trio.sleep(LOOK_AGAIN)
+            else:
+                return Wire(connecting.detach())
+
+
+class InheritedFd:
+    """An fd that was open before we were: one wire, and no second."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __str__(self) -> str:
+        return f"fd:{self._fd}"
+
+    async def open(self) -> Wire:
+        """See `WireSource`.
+
+        Raises:
+            NoWireError: it is used up, or never was an fd.
+        """
+        await trio.lowlevel.checkpoint()
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            raise NoWireError("the inherited fd is used up")
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+            return Wire(fd)
+        except OSError as exc:
+            raise NoWireError(f"fd {fd}: {exc.strerror}") from exc
+
+
+def parse_source(text: str) -> WireSource:
+    """Read what `--port` takes: a path, `unix:PATH`, `fd:N` or a virtio port's name.
+
+    Raises:
+        ValueError: the number is none.
+    """
+    kind, colon, rest = text.partition(":")
+    if colon and kind == "unix":
+        return UnixSocket(rest)
+    if colon and kind == "fd":
+        return InheritedFd(int(rest))
+    if "/" not in text:
+        return Port(name=text)
+    with suppress(OSError):
+        if stat.S_ISSOCK(Path(text).stat().st_mode):
+            return UnixSocket(text)
+    return Port(path=text)
+
+
+def hung_up(fd: int) -> bool:
+    """Whether nobody is at the other end of an fd just now."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return any(events & select.POLLHUP for _, events in poll.poll(0))
+
+
+async def host_appears(fd: int) -> bool:
+    """Wait for a host at a port; close the fd and return False if the port goes away."""
+    try:
+        while hung_up(fd):
+            # What an earlier host left behind: its session is over.
+            os.read(fd, 65536)
+            await trio.sleep(LOOK_AGAIN)
+    except OSError:
+        os.close(fd)
+        return False
+    except BaseException:
+        os.close(fd)
+        raise
+    return True
+
+
+async def wait_for_port(name: str) -> str:
+    """Wait until a virtio port of that name is there; return its device node."""
+    context = pyudev.Context()
+    # In a guest without udevd only the kernel itself announces devices.
+    source = "udev" if UDEV_CONTROL.exists() else "kernel"
+    monitor = pyudev.Monitor.from_netlink(context, source=source)
+    monitor.filter_by(SUBSYSTEM)
+    monitor.start()
+    announced = False
+    while True:
+        if node := find_port(context, name):
+            return node
+        if not announced:
+            log.warning(
+                "no virtio port named %s yet: does QEMU have a virtserialport of that"
+                " name? (`wlproxy qemu-args` on the host)",
+                name,
+            )
+            announced = True
+        await trio.lowlevel.wait_readable(monitor.fileno())
+        while monitor.poll(timeout=0) is not None:
+            pass
+
+
+def find_port(context: pyudev.Context, name: str) -> str | None:
+    """Find the device node of the virtio port of that name."""
+    for device in context.list_devices(subsystem=SUBSYSTEM):
+        if device.attributes.get("name") == name.encode() and device.device_node:
+            return str(device.device_node)
+    return None
+
+
+def explain_open(path: str, exc: OSError) -> str:
+    """Say why a port could not be opened, and what helps."""
+    match exc.errno:
+        case errno.EBUSY:
+            return f"{path} is in use: is another agent running?"
+        case errno.EACCES | errno.EPERM:
+            return f"{path}: no permission; install the udev rule, or run as root"
+        case _:
+            return f"{path}: {exc.strerror}"

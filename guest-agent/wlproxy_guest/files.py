@@ -1,0 +1,93 @@
+"""Files that the host sends (keymaps, feedback tables), on their way to an app.
+
+Each becomes a memfd, sealed before the app gets it: apps map such files, and some check
+that they cannot change.  Which message a file belongs to is not known here.
+"""
+
+import errno
+import fcntl
+import os
+from typing import Final
+
+from wlproxy.protocol.channel.frames import MAX_FILE_SIZE
+from wlproxy.protocol.errors import ChannelError
+from wlproxy_guest.quotas import Budget, QuotaError
+
+MAX_FILES: Final = 64
+"""Files of one client that are begun and not attached to a message yet."""
+SEALS: Final = (
+    fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+)
+
+
+class PendingFiles:
+    """The files of one client that have not reached it yet."""
+
+    __slots__ = ("_budget", "_files")
+
+    def __init__(self, limit: int) -> None:
+        """Allow `limit` bytes in all."""
+        self._budget = Budget(limit)
+        self._files: dict[int, tuple[int, int]] = {}
+        """File id -> (memfd, bytes)."""
+
+    def append(self, file_id: int, data: bytes) -> None:
+        """Append to a file, which begins here if there is none of that id.
+
+        Raises:
+            QuotaError: too many files, or too many bytes.
+            OSError: no memory.
+            ChannelError: the file grows over MAX_FILE_SIZE.
+        """
+        fd, size = self._files.get(file_id, (-1, 0))
+        if size + len(data) > MAX_FILE_SIZE:
+            raise ChannelError(f"file {file_id} is over {MAX_FILE_SIZE} bytes")
+        if not self._budget.take(len(data)):
+            raise QuotaError(f"over {self._budget.limit} bytes of files that wait")
+        if fd < 0:
+            fd = self._begin()
+        self._files[file_id] = (fd, size + len(data))
+        if os.pwrite(fd, data, size) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def take(self, file_id: int, size: int) -> int:
+        """Seal a file of `size` bytes and hand over its fd.
+
+        Its bytes count until `delivered`.
+
+        Raises:
+            OSError: it cannot be sealed, or no memfd can be had.
+            ChannelError: what was received of it is not `size` bytes.
+        """
+        fd, received = self._files.get(file_id, (-1, 0))
+        if received != size:
+            raise ChannelError(f"file {file_id}: {received} of {size} bytes came")
+        if fd < 0:  # an empty one
+            fd = begin_file()
+        self._files.pop(file_id, None)
+        try:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+
+    def delivered(self, size: int) -> None:
+        """Stop counting a file of `size` bytes: the app has it."""
+        self._budget.give_back(size)
+
+    def close(self) -> None:
+        """Drop them all; again is harmless."""
+        while self._files:
+            _, (fd, _) = self._files.popitem()
+            os.close(fd)
+
+    def _begin(self) -> int:
+        if len(self._files) >= MAX_FILES:
+            raise QuotaError(f"over {MAX_FILES} files that wait")
+        return begin_file()
+
+
+def begin_file() -> int:
+    """Make an empty file that can be sealed."""
+    return os.memfd_create("wlproxy-file", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)

@@ -1,0 +1,190 @@
+"""One wire, and the sessions on it: bytes to frames and back, until the host hangs up.
+
+Who speaks when is `GuestSession`'s; what frames mean is `session`'s.  One task writes, so
+that nothing ever interleaves with half a frame.
+"""
+
+import logging
+from collections import deque
+from typing import Final
+
+import trio
+
+from wlproxy.protocol.channel.frames import (
+    VERSION_MAJOR,
+    CloseReason,
+    Frame,
+    Goodbye,
+    Hello,
+)
+from wlproxy.protocol.channel.session import GuestSession, GuestState
+from wlproxy.protocol.errors import ChannelError
+from wlproxy_guest.channel import HostGoneError, Wire
+from wlproxy_guest.locations import Locating
+from wlproxy_guest.quotas import Limits
+from wlproxy_guest.session import GRACE, Session
+
+READ_SIZE: Final = 64 * 1024
+BATCH: Final = 64 * 1024
+"""Bytes after which a batch of frames is written."""
+LAST_WORDS: Final = 1.0
+"""Seconds for the host to take our `Goodbye`."""
+
+log = logging.getLogger(__name__)
+
+
+class Link:
+    """Carries sessions over one wire, one after the other."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        locating: Locating,
+        limits: Limits,
+        established: trio.lowlevel.ParkingLot,
+        *,
+        agent: str,
+        grace: float = GRACE,
+    ) -> None:
+        """Use `wire`, which stays the caller's to close.
+
+        Whoever waits for a session parks in `established`.
+        """
+        self._wire = wire
+        self._locating = locating
+        self._limits = limits
+        self._agent = agent
+        self._grace = grace
+        self._channel = GuestSession()
+        self._raw: deque[bytes] = deque()
+        """What to write before any frame of the session."""
+        self._ready = trio.lowlevel.ParkingLot()
+        self._written = trio.lowlevel.ParkingLot()
+        self._writing = False
+        self._established = established
+        self.session: Session | None = None
+
+    async def run(self, sessions: trio.Nursery) -> None:
+        """Serve until the host hangs up; sessions run in `sessions`.
+
+        The last of them has been ended then, but may not have finished.
+
+        Raises:
+            HostGoneError: it did.
+        """
+        self._write_raw(self._channel.announce())
+        try:
+            # One of two tasks fails first; which says nothing more.
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write_until_gone, nursery.cancel_scope)
+                await self._read_until_gone(sessions)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._end_session()
+        raise HostGoneError("the host hung up")
+
+    async def say_goodbye(self, message: str) -> None:
+        """End the session politely: whoever listens is told first."""
+        if self._channel.state is GuestState.ESTABLISHED:
+            self._write_raw(self._channel.encode(Goodbye(CloseReason.NORMAL, message)))
+        self._end_session()
+        with trio.move_on_after(LAST_WORDS):
+            while self._raw or self._writing:
+                await self._written.park()
+
+    # ---------------------------------------------------------------- writing
+
+    def _write_raw(self, data: bytes) -> None:
+        self._raw.append(data)
+        self._ready.unpark_all()
+
+    async def _write_until_gone(self, link: trio.CancelScope) -> None:
+        try:
+            while True:
+                while not (batch := self._next_batch()):
+                    await self._ready.park()
+                self._writing = True
+                await self._wire.send(batch)
+                self._writing = False
+                self._written.unpark_all()
+        except HostGoneError:
+            link.cancel()
+
+    def _next_batch(self) -> bytes | bytearray:
+        """Encode what is due: at this moment, session and outbox belong together."""
+        if self._raw:
+            return self._raw.popleft()
+        batch = bytearray()
+        outbox = self.session.outbox if self.session else None
+        while outbox and len(batch) < BATCH and (frame := outbox.take()) is not None:
+            batch += self._channel.encode(frame)
+        return batch
+
+    # ---------------------------------------------------------------- reading
+
+    async def _read_until_gone(self, sessions: trio.Nursery) -> None:
+        while True:
+            if self.session is not None:
+                await self.session.outbox.answered()
+            try:
+                data = await self._wire.receive(READ_SIZE)
+            except HostGoneError:
+                return
+            self._channel.feed(data)
+            while self._receive_next(sessions):
+                pass
+
+    def _receive_next(self, sessions: trio.Nursery) -> bool:
+        """Take a frame; False if there is none yet."""
+        try:
+            frame = self._channel.next_frame()
+            if frame is None:
+                return False
+            self._receive(frame, sessions)
+        except ChannelError as exc:
+            log.error("the host broke the channel protocol: %s", exc)  # noqa: TRY400
+            self._end_session()
+            if self._channel.state in (GuestState.ESTABLISHED, GuestState.RESYNCING):
+                goodbye = Goodbye(CloseReason.PROTOCOL_ERROR, str(exc)[:256])
+                self._write_raw(self._channel.encode(goodbye))
+            self._write_raw(self._channel.announce())
+        return True
+
+    def _receive(self, frame: Frame, sessions: trio.Nursery) -> None:
+        match frame:
+            case Hello():
+                self._begin_session(frame, sessions)
+            case Goodbye():
+                log.info(
+                    "the host says goodbye: %s", frame.message or frame.reason.name
+                )
+                self._end_session()
+            case _:
+                if self.session is not None:
+                    self.session.receive(frame)
+
+    def _begin_session(self, hello: Hello, sessions: trio.Nursery) -> None:
+        self._end_session()
+        session = Session(hello, self._locating, self._limits, self._ready)
+        self._write_raw(self._channel.accept(session.ack(self._agent)))
+        if hello.version[0] != VERSION_MAJOR:
+            log.error(
+                "the host speaks version %d.%d of the channel protocol, this agent"
+                " version %d: update the older of the two",
+                *hello.version,
+                VERSION_MAJOR,
+            )
+            return
+        log.info("session with the host begun")
+        self.session = session
+        sessions.start_soon(self._run_session, session)
+        self._established.unpark_all()
+
+    async def _run_session(self, session: Session) -> None:
+        await session.run(grace=self._grace)
+
+    def _end_session(self) -> None:
+        if self.session is not None:
+            log.info("session with the host ended")
+            self.session.end()
+            self.session = None

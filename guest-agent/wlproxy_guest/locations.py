@@ -1,0 +1,202 @@
+"""The located ranges of one client: questions, answers, and what is pinned.
+
+When a pin may be dropped is the host's to say (`Release`, `ClientReleased`), or the end
+of the session; where pages are is `locator`'s to find out.
+"""
+
+import errno
+import logging
+import os
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from wlproxy.protocol.channel.frames import (
+    MAX_EXTENTS_PER_FRAME,
+    Extent,
+    Locate,
+    Located,
+    LocateStatus,
+    Release,
+    Released,
+)
+from wlproxy.protocol.errors import ChannelError
+from wlproxy_guest.locator import LocateError, Locator, Pin
+from wlproxy_guest.mapping import PAGE_SIZE, round_down, round_up
+from wlproxy_guest.outbox import Outbox
+from wlproxy_guest.quotas import Budget, Limits
+
+MAX_WAITING: Final = 4096
+"""Questions about one client that may wait; the host pins no more than it uses."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Locating:
+    """What all clients of an agent share.
+
+    Attributes:
+        locator: does the work, in threads.
+        threads: how many at once.
+        pinned: bytes of all clients together.
+    """
+
+    locator: Locator
+    threads: trio.CapacityLimiter
+    pinned: Budget
+
+
+class Locations:
+    """What of one client is pinned, or is about to be."""
+
+    def __init__(
+        self, client_id: int, locating: Locating, limits: Limits, outbox: Outbox
+    ) -> None:
+        self._client_id = client_id
+        self._locating = locating
+        self._limit = limits.locations
+        self._pinned = Budget(limits.pinned)
+        self._outbox = outbox
+        self._pins: dict[int, tuple[Pin, int]] = {}
+        """Location id -> (pin, bytes)."""
+        self._waiting: deque[Locate] = deque()
+        self._unanswered: set[int] = set()
+        self._released_early: set[int] = set()
+        self._asked = trio.lowlevel.ParkingLot()
+        self._over = False
+
+    def receive_locate(self, request: Locate) -> None:
+        """Queue a question.
+
+        Raises:
+            ChannelError: the id is in use, or too many questions wait.
+        """
+        location_id = request.location_id
+        if location_id in self._pins or location_id in self._unanswered:
+            raise ChannelError(f"location {location_id} is in use")
+        if len(self._unanswered) >= MAX_WAITING:
+            raise ChannelError(f"over {MAX_WAITING} unanswered Locate frames")
+        self._unanswered.add(location_id)
+        self._waiting.append(request)
+        self._asked.unpark_all()
+
+    def receive_release(self, request: Release) -> None:
+        """Drop a pin and say so; one that is not made yet, as soon as it is."""
+        if request.location_id in self._unanswered:
+            self._released_early.add(request.location_id)
+        else:
+            self._release(request.location_id)
+            self._outbox.put_urgent(Released(self._client_id, request.location_id))
+
+    def release_all(self) -> None:
+        """Drop every pin, now and later, without a word."""
+        self._over = True
+        for location_id in list(self._pins):
+            self._release(location_id)
+
+    async def run(self, memories: Mapping[int, int]) -> None:
+        """Answer questions, one by one, about the fds in `memories`, for ever."""
+        while True:
+            while not self._waiting:
+                await self._asked.park()
+            request = self._waiting.popleft()
+            try:
+                extents = await self._locate(request, memories)
+            except LocateError as exc:
+                log.info("client %d: not located: %s", self._client_id, exc)
+                self._outbox.put(
+                    self._client_id,
+                    Located(
+                        self._client_id,
+                        request.location_id,
+                        exc.status,
+                        exc.errno,
+                        more=False,
+                        extents=(),
+                    ),
+                )
+            else:
+                await self._answer(request.location_id, extents)
+            self._unanswered.discard(request.location_id)
+            if request.location_id in self._released_early:
+                self._released_early.discard(request.location_id)
+                self._release(request.location_id)
+                self._outbox.put(
+                    self._client_id, Released(self._client_id, request.location_id)
+                )
+
+    async def _answer(self, location_id: int, extents: tuple[Extent, ...]) -> None:
+        for first in range(0, len(extents), MAX_EXTENTS_PER_FRAME):
+            last = first + MAX_EXTENTS_PER_FRAME
+            await self._outbox.room(self._client_id)
+            self._outbox.put(
+                self._client_id,
+                Located(
+                    self._client_id,
+                    location_id,
+                    LocateStatus.OK,
+                    errno=0,
+                    more=last < len(extents),
+                    extents=extents[first:last],
+                ),
+            )
+
+    async def _locate(
+        self, request: Locate, memories: Mapping[int, int]
+    ) -> tuple[Extent, ...]:
+        """Pin a range; once begun, it is finished in spite of a cancellation."""
+        fd = memories.get(request.memory_id, -1)
+        if fd < 0:
+            raise LocateError(LocateStatus.UNKNOWN_MEMORY)
+        start = round_down(request.offset, PAGE_SIZE)
+        amount = round_up(request.offset + request.length, PAGE_SIZE) - start
+        if len(self._pins) >= self._limit or not self._take(amount):
+            raise LocateError(LocateStatus.LIMIT_EXCEEDED)
+        own_fd = -1
+        try:
+            # The host may close the memory while the thread is at work; the number
+            # could then be another file's.
+            own_fd = os.dup(fd)
+            location = await trio.to_thread.run_sync(
+                self._locating.locator.locate,
+                own_fd,
+                request.offset,
+                request.length,
+                request.collapse_above,
+                limiter=self._locating.threads,
+            )
+        except BaseException as exc:
+            self._give_back(amount)
+            if isinstance(exc, OSError):
+                number = exc.errno or errno.EIO
+                raise LocateError(LocateStatus.FAILED, number) from exc
+            raise
+        finally:
+            if own_fd >= 0:
+                os.close(own_fd)
+        self._pins[request.location_id] = (location.pin, amount)
+        if self._over:
+            self._release(request.location_id)
+        return location.extents
+
+    def _release(self, location_id: int) -> None:
+        pin, amount = self._pins.pop(location_id, (None, 0))
+        if pin is not None:
+            pin.close()
+            self._give_back(amount)
+
+    def _take(self, amount: int) -> bool:
+        if not self._pinned.take(amount):
+            return False
+        if self._locating.pinned.take(amount):
+            return True
+        self._pinned.give_back(amount)
+        return False
+
+    def _give_back(self, amount: int) -> None:
+        self._pinned.give_back(amount)
+        self._locating.pinned.give_back(amount)

@@ -1,0 +1,66 @@
+"""How much a client may hold, and all of them together.
+
+Only counting; what happens to a client that asks for more is decided in `client`.
+"""
+
+import os
+from dataclasses import dataclass, field
+from typing import Final
+
+from wlproxy.protocol.channel.frames import MAX_FILE_SIZE
+
+MIB: Final = 1024 * 1024
+
+
+def half_of_ram() -> int:
+    """Bytes: what the guest can lose to pins and still work."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+class QuotaError(Exception):
+    """A client holds too much; the message says of what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Quotas, each far above what a plain app needs.
+
+    Attributes:
+        clients: apps at once; the host's own limit counts too.
+        memories: fds of memory per client that the host has not closed.
+        streams: open streams per client.
+        locations: pinned ranges per client: each takes an fd or more.
+        pinned: pinned bytes per client.
+        pinned_total: pinned bytes of all clients.
+        file_bytes: bytes per client of files from the host that no message has used.
+    """
+
+    clients: int = 256
+    memories: int = 1024
+    streams: int = 64
+    locations: int = 2048
+    pinned: int = 1024 * MIB
+    pinned_total: int = field(default_factory=half_of_ram)
+    file_bytes: int = 2 * MAX_FILE_SIZE
+
+
+class Budget:
+    """Something of which only so much may be out at a time."""
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    def take(self, amount: int) -> bool:
+        """Take `amount`, or nothing and return False where that is more than is left."""
+        if self.used + amount > self.limit:
+            return False
+        self.used += amount
+        return True
+
+    def give_back(self, amount: int) -> None:
+        """Undo a `take`."""
+        assert 0 <= amount <= self.used
+        self.used -= amount

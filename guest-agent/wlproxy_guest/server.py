@@ -1,0 +1,146 @@
+"""The agent as a whole: who runs, what ends what, and how it stops."""
+
+import errno
+import logging
+import resource
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from wlproxy import __version__
+from wlproxy_guest.channel import HostGoneError, NoWireError, WireSource
+from wlproxy_guest.link import Link
+from wlproxy_guest.locations import Locating
+from wlproxy_guest.locator import Locator
+from wlproxy_guest.notify import notify
+from wlproxy_guest.quotas import Budget, Limits, QuotaError
+from wlproxy_guest.refusal import limit_event, unavailable_event
+from wlproxy_guest.session import GRACE, Session
+from wlproxy_guest.unix_socket import AppSocket, Listener
+
+HOST_WAIT: Final = 5.0
+"""Seconds that an app waits for the host: at boot the two race."""
+MAX_LOCATING: Final = 4
+"""Threads that locate at once: collapsing takes a while."""
+OUT_OF_FDS_PAUSE: Final = 0.1
+
+log = logging.getLogger(__name__)
+
+
+class Server:
+    """Accepts apps, finds the host, brings the two together."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        source: WireSource,
+        locator: Locator,
+        limits: Limits,
+        *,
+        host_wait: float = HOST_WAIT,
+        grace: float = GRACE,
+    ) -> None:
+        self._listener = listener
+        self._source = source
+        self._limits = limits
+        self._host_wait = host_wait
+        self._grace = grace
+        self._locating = Locating(
+            locator, trio.CapacityLimiter(MAX_LOCATING), Budget(limits.pinned_total)
+        )
+        self._link: Link | None = None
+        self._established = trio.lowlevel.ParkingLot()
+        self._waiting = 0
+
+    async def run(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> str:
+        """Serve until cancelled, or until there will be no host any more: why not."""
+        reason = ""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._accept, nursery)
+            log.info("apps connect to %s, the host to %s", self._listener, self._source)
+            notify("READY=1", "STATUS=waiting for the host")
+            task_status.started()
+            try:
+                await self._serve_hosts(nursery)
+            except NoWireError as exc:
+                reason = str(exc)
+            nursery.cancel_scope.cancel()
+        return reason
+
+    async def stop(self) -> None:
+        """Say goodbye to the host; cancel `run` after that."""
+        notify("STOPPING=1")
+        if self._link is not None:
+            await self._link.say_goodbye("the agent stops")
+
+    async def _serve_hosts(self, nursery: trio.Nursery) -> None:
+        while True:
+            wire = await self._source.open()
+            log.info("there is a host at %s", self._source)
+            notify("STATUS=connected to the host")
+            link = Link(
+                wire,
+                self._locating,
+                self._limits,
+                self._established,
+                agent=f"wlproxy-guest {__version__}",
+                grace=self._grace,
+            )
+            self._link = link
+            try:
+                with suppress(HostGoneError):
+                    await link.run(nursery)
+            finally:
+                self._link = None
+                wire.close()
+            log.warning("the host has gone; its apps are disconnected")
+            notify("STATUS=waiting for the host")
+
+    async def _accept(self, nursery: trio.Nursery) -> None:
+        while True:
+            try:
+                socket = await self._listener.accept()
+            except OSError as exc:
+                if exc.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                    log.error("no app can connect: %s", exc.strerror)  # noqa: TRY400
+                    await trio.sleep(OUT_OF_FDS_PAUSE)
+                continue
+            nursery.start_soon(self._welcome, socket)
+
+    async def _welcome(self, socket: AppSocket) -> None:
+        """Give an app to the session, once there is one, or tell it why not."""
+        try:
+            session = await self._wait_for_session()
+            session.open_client(socket)
+        except trio.TooSlowError:
+            log.warning("%s turned away: no host", socket.peer)
+            socket.try_send(unavailable_event("wlproxy: the host is not connected"))
+            socket.close()
+        except QuotaError as exc:
+            log.warning("%s turned away: %s", socket.peer, exc)
+            socket.try_send(limit_event(f"wlproxy: {exc}"))
+            socket.close()
+        except BaseException:
+            socket.close()
+            raise
+
+    async def _wait_for_session(self) -> Session:
+        if self._waiting >= self._limits.clients:
+            raise QuotaError(f"over {self._limits.clients} apps wait for the host")
+        self._waiting += 1
+        try:
+            with trio.fail_after(self._host_wait):
+                while self._link is None or self._link.session is None:
+                    await self._established.park()
+                return self._link.session
+        finally:
+            self._waiting -= 1
+
+
+def raise_fd_limit() -> None:
+    """Allow ourselves as many fds as the system lets us: apps pass many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

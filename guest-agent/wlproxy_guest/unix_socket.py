@@ -1,0 +1,242 @@
+"""The Wayland socket of the guest: listening, and one app's bytes and fds.
+
+Bytes stay bytes here.  Two rules of libwayland's matter: it sends and takes at most 28
+fds at once, and fds travel with a byte that is not after their message.
+"""
+
+import array
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from wlproxy.protocol.channel.frames import MAX_ATTACHMENTS
+
+MAX_FDS_PER_SEND: Final = 28
+"""libwayland's MAX_FDS_OUT: what its receive buffer has room for."""
+BACKLOG: Final = 128
+MAX_LABEL: Final = 64
+"""Longest executable name that is passed on; the kernel's own (comm) has 15."""
+FIRST_ACTIVATED_FD: Final = 3
+"""SD_LISTEN_FDS_START."""
+
+_FD_SIZE: Final = array.array("i").itemsize
+_UCRED: Final = struct.Struct("iII")
+
+
+class SocketError(Exception):
+    """The Wayland socket cannot be had; the message says why and what to do."""
+
+
+class FdsLostError(Exception):
+    """The kernel dropped fds on the way: what came with them is worthless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who connected, as the kernel says; a label, not a credential."""
+
+    pid: int
+    uid: int
+    gid: int
+    executable: str
+
+    def __str__(self) -> str:
+        return f"{self.executable or '?'} (pid {self.pid})"
+
+
+class AppSocket:
+    """One connected app."""
+
+    __slots__ = ("_socket", "peer")
+
+    def __init__(self, connected: trio.socket.SocketType) -> None:
+        self._socket = connected
+        self.peer = identify_peer(connected)
+
+    async def receive(self, size: int) -> tuple[bytes, list[int]]:
+        """Receive at most `size` bytes, and the fds that came with them.
+
+        No bytes means that the app has closed.  A cancelled call has taken nothing.
+
+        Raises:
+            OSError: the connection broke.
+            FdsLostError: fds were dropped (too many open, or too many at once).
+        """
+        data, ancillary, flags, _ = await self._socket.recvmsg(
+            size,
+            socket.CMSG_SPACE(MAX_ATTACHMENTS * _FD_SIZE),
+            socket.MSG_CMSG_CLOEXEC,
+        )
+        fds = array.array("i")
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(content[: len(content) // _FD_SIZE * _FD_SIZE])
+        if flags & socket.MSG_CTRUNC:
+            for fd in fds:
+                os.close(fd)
+            raise FdsLostError("fds were lost: the agent has too many open")
+        return data, list(fds)
+
+    async def send(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        """Send all of `data`; the fds go with its first bytes, and stay ours to close.
+
+        Not cancel-safe: an app that got half of it can only be dropped.
+
+        Raises:
+            OSError: the connection broke.
+            ValueError: there are more batches of fds than bytes to carry them.
+        """
+        batches = [
+            array.array("i", fds[first : first + MAX_FDS_PER_SEND])
+            for first in range(0, len(fds), MAX_FDS_PER_SEND)
+        ]
+        if len(batches) > len(data):
+            raise ValueError(f"{len(fds)} fds with {len(data)} bytes")
+        rest = memoryview(data)
+        while batches:
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, batches.pop(0))]
+            # A byte for each batch that is still to come must be left.
+            carrier = rest[:1] if batches else rest
+            rest = rest[await self._socket.sendmsg([carrier], rights) :]
+        while rest:
+            rest = rest[await self._socket.send(rest) :]
+
+    def try_send(self, data: bytes) -> None:
+        """Send if there is room for it now: last words, which nobody waits for."""
+        with suppress(OSError):
+            os.write(self._socket.fileno(), data)  # it is non-blocking
+
+    def close(self) -> None:
+        """Close the connection; again is harmless."""
+        self._socket.close()
+
+
+class Listener:
+    """The socket that apps connect to.
+
+    One that we made has a lock file beside it, as libwayland's have, and is removed
+    when closed; one that systemd passed stays systemd's.
+    """
+
+    __slots__ = ("_lock_fd", "_path", "_socket")
+
+    def __init__(
+        self, listening: socket.socket, path: Path | None = None, lock_fd: int = -1
+    ) -> None:
+        self._socket = trio.socket.from_stdlib_socket(listening)
+        self._path = path
+        self._lock_fd = lock_fd
+
+    def __str__(self) -> str:
+        return str(self._path or self._socket.getsockname())
+
+    async def accept(self) -> AppSocket:
+        """Wait for an app.
+
+        Raises:
+            OSError: out of fds, or the app has already gone.
+        """
+        connected, _ = await self._socket.accept()
+        return AppSocket(connected)
+
+    def close(self) -> None:
+        """Stop listening; again is harmless."""
+        self._socket.close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            lock_path(self._path).unlink(missing_ok=True)
+            os.close(self._lock_fd)
+            self._path = None
+
+
+def lock_path(path: Path) -> Path:
+    """Where libwayland puts the lock of a display socket."""
+    return path.with_name(path.name + ".lock")
+
+
+def listen(path: Path) -> Listener:
+    """Listen at `path`, in place of whoever died there.
+
+    Raises:
+        SocketError: somebody alive listens there, or the directory is not ours.
+    """
+    try:
+        lock_fd = os.open(lock_path(path), os.O_CREAT | os.O_CLOEXEC | os.O_RDWR, 0o660)
+    except OSError as exc:
+        raise SocketError(f"cannot lock {path}: {exc.strerror}") from exc
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+        listening.bind(str(path))
+        listening.listen(BACKLOG)
+    except OSError as exc:
+        listening.close()
+        os.close(lock_fd)
+        if isinstance(exc, BlockingIOError):
+            raise SocketError(
+                f"{path} is in use by another compositor or agent: stop it, or choose"
+                " another --socket"
+            ) from exc
+        raise SocketError(f"cannot listen at {path}: {exc.strerror}") from exc
+    return Listener(listening, path, lock_fd)
+
+
+def adopt_activated() -> Listener | None:
+    """Take the socket that systemd passed (`sd_listen_fds`), if it did.
+
+    Raises:
+        SocketError: it passed something else.
+    """
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return None
+    count = os.environ.get("LISTEN_FDS", "0")
+    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+        os.environ.pop(name, None)
+    if count == "0":
+        return None
+    try:
+        fcntl.fcntl(FIRST_ACTIVATED_FD, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+        listening = socket.socket(fileno=FIRST_ACTIVATED_FD)
+    except OSError as exc:
+        raise SocketError(f"systemd passed no usable socket: {exc.strerror}") from exc
+    is_listening = listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if count != "1" or listening.family != socket.AF_UNIX or not is_listening:
+        listening.close()
+        raise SocketError(
+            "systemd passed something else than one listening Unix socket"
+        )
+    return Listener(listening)
+
+
+def identify_peer(connected: trio.socket.SocketType) -> Peer:
+    """Ask the kernel who is at the other end.
+
+    Raises:
+        OSError: the socket is not a connected Unix socket.
+    """
+    credentials = connected.getsockopt(
+        socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size
+    )
+    pid, uid, gid = _UCRED.unpack(credentials)
+    return Peer(pid, uid, gid, executable_name(pid))
+
+
+def executable_name(pid: int) -> str:
+    """Name what a process runs; empty if it is gone or hidden."""
+    process = Path("/proc", str(pid))
+    name = ""
+    with suppress(OSError):
+        name = (process / "comm").read_text(errors="replace")
+    # The link has more than comm's 15 bytes, but other users' links are not ours to read.
+    with suppress(OSError):
+        name = (process / "exe").readlink().name
+    return "".join(c if c.isprintable() else "?" for c in name.strip())[:MAX_LABEL]
