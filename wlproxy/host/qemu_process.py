@@ -6,6 +6,7 @@ Values only; nothing is opened for keeps here.
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -123,7 +124,7 @@ def machine_of(pid: int) -> Machine:
 def parse_machine(arguments: Sequence[str]) -> Machine:
     """Read the machine type off a command line; the last `-machine` that has one wins."""
     kind = below_4g = ""
-    for option, value in zip(arguments[1:], [*arguments[2:], ""], strict=True):
+    for option, value in pairwise(arguments[1:]):
         if option not in ("-machine", "--machine", "-M", "--M"):
             continue
         first, *rest = value.replace(",,", "\0").split(",")

@@ -1,0 +1,97 @@
+"""Real peers for the host's modules: weston, QEMU, the udmabuf driver."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from wlproxy.host.udmabuf import UdmabufDevice
+
+READY_TIMEOUT = 30
+"""Seconds for a program to say that it is ready, on a busy machine under TCG."""
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Be an ordinary user: does nothing unless we are root."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+class Weston:
+    """A headless weston and the directory of its socket."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.socket = directory / "wl-test"
+        self.environ = {"XDG_RUNTIME_DIR": str(directory), "WAYLAND_DISPLAY": "wl-test"}
+        arguments = [
+            *weston_options(),
+            "--no-config",
+            "--idle-time=0",
+            "--modules=systemd-notify.so",
+            f"--socket={self.socket.name}",
+        ]
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+            notify = directory / "notify"
+            ready.bind(str(notify))
+            ready.settimeout(READY_TIMEOUT)
+            with (directory / "log").open("wb") as log:
+                self.process = subprocess.Popen(
+                    ["weston", *arguments],
+                    env={**os.environ, **self.environ, "NOTIFY_SOCKET": str(notify)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+            try:
+                while b"READY=1" not in ready.recv(4096):
+                    pass
+            except TimeoutError:
+                self.stop()
+                pytest.fail(f"weston is not ready: {(directory / 'log').read_text()}")
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(READY_TIMEOUT)
+
+
+def weston_options() -> list[str]:
+    version = subprocess.check_output(["weston", "--version"], text=True)
+    major = re.search(r"\d+", version)
+    assert major is not None
+    if int(major[0]) < 12:
+        return ["--backend=headless-backend.so", "--use-pixman"]
+    return ["--backend=headless", "--renderer=pixman"]
+
+
+@pytest.fixture(scope="session")
+def weston(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weston]:
+    if not shutil.which("weston"):
+        pytest.skip("needs weston: apt-get install weston")
+    directory = tmp_path_factory.mktemp("w")
+    directory.chmod(0o700)
+    weston = Weston(directory)
+    yield weston
+    weston.stop()
+
+
+@pytest.fixture
+def udmabuf() -> Iterator[UdmabufDevice]:
+    """The driver; only in the lab's host VM, where the test owns its limits."""
+    if "WLPROXY_LAB" not in os.environ:
+        pytest.skip("runs in the lab's host VM only")
+    with UdmabufDevice() as device:
+        yield device

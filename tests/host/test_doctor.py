@@ -1,0 +1,101 @@
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from tests.host.conftest import Weston
+from wlproxy.host.doctor import (
+    Finding,
+    Verdict,
+    check_capabilities,
+    check_kernel,
+    check_limits,
+    examine,
+)
+from wlproxy.host.udmabuf import UdmabufDevice, UdmabufLimits
+from wlproxy.relay.presentation import CompositorCapabilities
+
+
+def by_subject(findings: Iterable[Finding]) -> dict[str, Finding]:
+    return {finding.subject: finding for finding in findings}
+
+
+@pytest.mark.parametrize(
+    ("release", "verdict"),
+    [
+        ("6.12.107+deb13-amd64", Verdict.OK),
+        ("4.20.0", Verdict.OK),
+        ("4.19.0-26-amd64", Verdict.PROBLEM),
+        ("7", Verdict.WARNING),
+        ("next-20261122", Verdict.WARNING),
+    ],
+)
+def test_kernel(release: str, verdict: Verdict) -> None:
+    assert check_kernel(release).verdict is verdict
+
+
+def test_default_limits_are_too_small_for_a_scattered_frame() -> None:
+    findings = by_subject(check_limits(UdmabufLimits(1024, 64 << 20)))
+    items = findings["udmabuf list_limit"]
+    assert items.verdict is Verdict.WARNING
+    assert "echo 65536 > /sys/module/udmabuf/parameters/list_limit" in items.remedy
+    assert "options udmabuf list_limit=65536" in items.remedy
+    size = findings["udmabuf size_limit_mb"]
+    assert size.verdict is Verdict.WARNING
+    assert "echo 127 > " in size.remedy
+
+
+def test_raised_limits() -> None:
+    findings = check_limits(UdmabufLimits(8101, 128 << 20))
+    assert {finding.verdict for finding in findings} == {Verdict.OK}
+
+
+def test_mode_a_is_all_it_takes() -> None:
+    found = CompositorCapabilities(shm_udmabuf=True, dmabuf_reason="pixman")
+    findings = by_subject(check_capabilities(found))
+    assert {finding.verdict for finding in findings.values()} == {Verdict.OK}
+
+
+def test_neither_mode_is_a_problem() -> None:
+    found = CompositorCapabilities(
+        shm_udmabuf=False, shm_udmabuf_reason="mmap", dmabuf_reason="pixman"
+    )
+    findings = by_subject(check_capabilities(found))
+    assert findings["zero-copy"].verdict is Verdict.PROBLEM
+    assert findings["mode A (wl_shm over udmabuf)"].explanation == "mmap"
+
+
+def test_mode_b_and_a_security_context() -> None:
+    found = CompositorCapabilities(
+        shm_udmabuf=False,
+        shm_udmabuf_reason="mmap",
+        dmabuf_stride_alignment={1: 4, 2: 256},
+        global_versions={"wp_security_context_manager_v1": 1},
+    )
+    findings = by_subject(check_capabilities(found))
+    assert "256" in findings["mode B (linux-dmabuf)"].explanation
+    assert findings["zero-copy"].verdict is Verdict.OK
+    assert "apart" in findings["security context"].explanation
+
+
+def test_every_problem_of_a_bare_host_has_a_remedy(tmp_path: Path) -> None:
+    findings = by_subject(examine({}, None, tmp_path / "udmabuf", tmp_path))
+    problems = [each for each in findings.values() if each.verdict is Verdict.PROBLEM]
+    assert {each.subject for each in problems} == {"udmabuf (missing)", "compositor"}
+    assert all(each.remedy for each in problems)
+
+
+def test_compositor_is_examined_without_the_driver(
+    weston: Weston, tmp_path: Path
+) -> None:
+    findings = by_subject(examine(weston.environ, None, tmp_path / "udmabuf", tmp_path))
+    assert findings["compositor"].verdict is Verdict.OK
+    assert findings["zero-copy"].verdict is Verdict.PROBLEM
+
+
+@pytest.mark.lab
+def test_the_labs_host_is_fit(weston: Weston, udmabuf: UdmabufDevice) -> None:
+    assert udmabuf.limits().list_limit
+    findings = by_subject(examine(weston.environ))
+    assert findings["udmabuf"].verdict is Verdict.OK
+    assert findings["zero-copy"].verdict is Verdict.OK

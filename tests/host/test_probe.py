@@ -1,0 +1,69 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.host.conftest import Weston
+from wlproxy.host.errors import CompositorRefusedError, NoCompositorError
+from wlproxy.host.fds import OwnedFd
+from wlproxy.host.probe import (
+    PIXEL_SIZES,
+    probe_compositor,
+    trial_memfd,
+    try_shm_pool,
+)
+from wlproxy.host.udmabuf import UdmabufDevice, seal_error
+from wlproxy.relay.presentation import (
+    BufferShape,
+    Mode,
+    Preference,
+    choose,
+    drm_format,
+)
+
+SHAPE = BufferShape(byte_offset=0, stride=2560, shm_format=1, items=1, byte_length=4096)
+
+
+def test_without_udmabuf_everything_is_copied(weston: Weston) -> None:
+    found = probe_compositor(weston.socket, None, "the driver is not there")
+    assert found.global_versions["xdg_wm_base"] >= 1
+    choice = choose(SHAPE, found, Preference.AUTO, cycled=True)
+    assert choice.mode is Mode.COPY
+    assert choice.reason == "the driver is not there"
+
+
+def test_no_compositor(tmp_path: Path) -> None:
+    with pytest.raises(NoCompositorError):
+        probe_compositor(tmp_path / "wl", None)
+
+
+def test_trial_memory_is_what_udmabuf_wants() -> None:
+    with trial_memfd() as memory:
+        assert seal_error(memory.fileno()) is None
+
+
+def test_compositor_takes_a_pool_it_can_map(weston: Weston) -> None:
+    with trial_memfd() as memory:
+        try_shm_pool(weston.socket, memory.fileno())
+
+
+def test_pool_that_cannot_be_mapped_is_only_a_no(weston: Weston) -> None:
+    read, write = (OwnedFd(number) for number in os.pipe())
+    with read, write, pytest.raises(CompositorRefusedError):
+        try_shm_pool(weston.socket, read.fileno())
+
+
+def test_every_probed_format_has_a_pixel_size() -> None:
+    assert {drm_format(0), drm_format(1)} <= PIXEL_SIZES.keys()
+    assert set(PIXEL_SIZES.values()) == {2, 4}
+
+
+@pytest.mark.lab
+def test_weston_takes_udmabufs_as_pools(weston: Weston, udmabuf: UdmabufDevice) -> None:
+    found = probe_compositor(weston.socket, udmabuf)
+    assert found.shm_udmabuf, found.shm_udmabuf_reason
+    assert found.udmabuf_list_limit == udmabuf.limits().list_limit
+    # weston's pixman renderer imports no dma-bufs
+    assert not found.dmabuf_stride_alignment
+    assert found.dmabuf_reason
+    assert choose(SHAPE, found, Preference.AUTO, cycled=True).mode is Mode.SHM
