@@ -183,6 +183,8 @@ class ClientQueue:
             self._ordered += self._pieces(frame)
         else:
             self._ordered.append(frame)
+        if isinstance(frame, ClientClosed):  # after which nothing is said of streams
+            self._forget_streams()
         self.wake()
 
     def put_file(self, file_id: int, fd: OwnedFd, size: int) -> None:
@@ -214,9 +216,7 @@ class ClientQueue:
             if isinstance(item, _File):
                 item.fd.close()
         self._ordered = deque(kept)
-        for stream in tuple(self._streams.values()):
-            stream.forget()
-        self._streams.clear()
+        self._forget_streams()
         self._note_drained()
         self.wake()
 
@@ -281,6 +281,11 @@ class ClientQueue:
             return False
         self.window.take(amount)
         return True
+
+    def _forget_streams(self) -> None:
+        for stream in tuple(self._streams.values()):
+            stream.forget()
+        self._streams.clear()
 
     def _announce(self, frame: Data) -> None:
         for attachment in frame.attachments:
