@@ -89,7 +89,7 @@ def find(wanted: recipe.Recipe) -> Image:
 def deps_key() -> str:
     """Return the key of the PyPI packages."""
     wanted = [recipe.requirements(), recipe.constraints()]
-    return recipe.digest([recipe.FORMAT, recipe.PYTHON, wanted])
+    return recipe.digest([recipe.FORMAT, recipe.SITE, wanted])
 
 
 def deps_path() -> Path:
@@ -178,7 +178,7 @@ def _mmdebstrap(wanted: recipe.Recipe, rootfs: Path) -> list[str]:
 
 
 def _finish(wanted: recipe.Recipe, rootfs: Path) -> None:
-    for name in ("lab", "out", "work", "opt/wlproxy-deps", "guest"):
+    for name in ("lab", "out", "work"):
         (rootfs / name).mkdir(parents=True, exist_ok=True)
     run(
         ["chroot", str(rootfs), "useradd", "--create-home", "--uid", "1000", "lab"],
@@ -190,9 +190,9 @@ def _finish(wanted: recipe.Recipe, rootfs: Path) -> None:
 
 def _build_deps() -> None:
     image = find(recipe.HOST_IMAGE)
-    target = image.rootfs / "opt/wlproxy-deps"
+    target = image.rootfs / recipe.SITE.lstrip("/")
     shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
+    target.mkdir(parents=True)
     final = deps_path()
     constraint = final.with_suffix(".constraints")
     constraint.write_text("".join(line + "\n" for line in recipe.constraints()))
@@ -201,7 +201,7 @@ def _build_deps() -> None:
     with step(f"PyPI packages: {' '.join(wanted)}"):
         run([*_pip(target, constraint), *wanted], log=log)
     with step("PyPI packages: compile for the image's Python"):
-        compile_all = ["python3", "-m", "compileall", "-q", "/opt/wlproxy-deps"]
+        compile_all = ["python3", "-m", "compileall", "-q", recipe.SITE]
         run(["chroot", str(image.rootfs), *compile_all], log=log)
         new = final.with_suffix(".new")
         make_ext4(target, new, log=log)

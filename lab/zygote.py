@@ -213,7 +213,7 @@ class Zygote:
         self._send({"op": "exit", "status": status})
 
     def _environment(self, extra: dict[str, str]) -> dict[str, str]:
-        python_path = [TREE, TREE / "guest-agent", Path("/opt/wlproxy-deps")]
+        python_path = [TREE, TREE / "guest-agent"]
         return {
             **os.environ,
             "LIBGL_ALWAYS_SOFTWARE": "1",
