@@ -7,6 +7,7 @@ Bytes become frames here (`protocol.channel.session`); what frames mean is decid
 import errno
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -15,6 +16,7 @@ from wlproxy.host.client import CLIENT_WINDOW, VmLog
 from wlproxy.host.errors import GuestRamError, HostError
 from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.metrics import Metrics
+from wlproxy.host.outgoing import fit_text
 from wlproxy.host.streams import STREAM_WINDOW
 from wlproxy.host.unix_socket import FdStream, connect_unix
 from wlproxy.protocol.channel.frames import (
@@ -22,6 +24,7 @@ from wlproxy.protocol.channel.frames import (
     RAM_TOKEN_SIZE,
     VERSION_MAJOR,
     VERSION_MINOR,
+    CloseReason,
     Feature,
     Frame,
     Goodbye,
@@ -44,6 +47,9 @@ PROOF_SECONDS = 20.0
 
 MAX_EARLY_FRAMES = 1024
 """Frames kept while the RAM is being proved; an agent has few to send by then."""
+
+GOODBYE_SECONDS = 1.0
+"""For the guest to take the last frames."""
 
 FIRST_RETRY, LAST_RETRY = 0.1, 5.0
 """Seconds between attempts to connect to QEMU: doubled from the first to the last."""
@@ -200,6 +206,13 @@ class Channel:
         """
         self._metrics.frames_sent += len(frames)
         await self._send(b"".join([self._session.encode(frame) for frame in frames]))
+
+    async def say_goodbye(self, reason: CloseReason, message: str) -> None:
+        """End the session, if there is one and the agent listens."""
+        if not self.established:
+            return
+        with trio.move_on_after(GOODBYE_SECONDS), suppress(ChannelGoneError):
+            await self.send((Goodbye(reason, fit_text(message)),))
 
     async def aclose(self) -> None:
         """Close the socket."""

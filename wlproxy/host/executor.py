@@ -16,7 +16,7 @@ from wlproxy.host.errors import HostError
 from wlproxy.host.fds import HandleTable, OwnedFd
 from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.metrics import Metrics
-from wlproxy.host.outgoing import Outgoing
+from wlproxy.host.outgoing import Outgoing, fit_text
 from wlproxy.host.pixels import CopyBuffer, PixelCopier
 from wlproxy.host.udmabuf import UdmabufDevice, UdmabufItem
 from wlproxy.protocol.channel.frames import MAX_FILE_SIZE, ClientClosed
@@ -274,14 +274,12 @@ class Executor:
         self.handles.close(client.client_id, handle)
 
     def _close_client(self, command: CloseClient, client: HostClient) -> None:
+        client.close(command)
         if command.silent:
-            client.close(command)
             client.queue.drop_data()
         else:
-            client.close(command)
-            self._outgoing.put(
-                ClientClosed(client.client_id, command.reason, command.message)
-            )
+            message = fit_text(command.message)
+            client.queue.put(ClientClosed(client.client_id, command.reason, message))
         self._close_handles(client)
         if not client.running:
             self._run(client)

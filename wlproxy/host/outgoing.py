@@ -23,6 +23,7 @@ from wlproxy.host.fds import OwnedFd
 from wlproxy.protocol.channel.flow import SendWindow, cost
 from wlproxy.protocol.channel.frames import (
     MAX_PAYLOAD,
+    MAX_TEXT,
     AttachmentKind,
     ClientClosed,
     ClientReleased,
@@ -60,6 +61,12 @@ def _max_cost(window: SendWindow) -> int:
     Half the window: the peer may keep back the credit of the other half.
     """
     return min(MAX_PAYLOAD, window.available // 2)
+
+
+def fit_text(text: str) -> str:
+    """Make a text fit into a frame: no NUL, MAX_TEXT bytes at most."""
+    encoded = text.replace("\0", " ").encode(errors="replace")
+    return encoded[:MAX_TEXT].decode(errors="ignore")
 
 
 _Ordered = Data | ClientClosed | ClientReleased | _File

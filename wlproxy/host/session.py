@@ -11,7 +11,12 @@ from typing import Protocol
 
 import trio
 
-from wlproxy.host.channel import Channel, ChannelGoneError, Goodbyed
+from wlproxy.host.channel import (
+    GOODBYE_SECONDS,
+    Channel,
+    ChannelGoneError,
+    Goodbyed,
+)
 from wlproxy.host.client import HostClient, VmLog
 from wlproxy.host.errors import FdsLostError, HostError
 from wlproxy.host.executor import (
@@ -69,9 +74,6 @@ MAX_UNSENT = 1 << 20
 """While so many bytes wait for a compositor, its events wait too."""
 
 FRAMES_PER_WRITE = 64
-
-GOODBYE_SECONDS = 1.0
-"""For the guest to take the last frames."""
 
 
 class RelayCore(Protocol):
@@ -138,6 +140,7 @@ class Session:
         )
         self._writer_scope = trio.CancelScope()
         self._pinger_scope = trio.CancelScope()
+        self._client_gone = trio.lowlevel.ParkingLot()
         self._unanswered: int | None = None
         self._silent = False
 
@@ -195,6 +198,11 @@ class Session:
             self._writer_scope.cancel()
             self._outgoing.close()
 
+    async def wait_let_go(self) -> None:
+        """Wait until the compositor has let go of every client, or long enough."""
+        while self._executor.clients:
+            await self._client_gone.park()
+
     async def say_goodbye(self, reason: CloseReason, message: str) -> None:
         """Send what may still leave, then `Goodbye`, if anyone listens.
 
@@ -205,14 +213,16 @@ class Session:
             return
         with trio.move_on_after(GOODBYE_SECONDS):
             try:
-                frames = self._outgoing.take(FRAMES_PER_WRITE)
-                await self._channel.send((*frames, Goodbye(reason, message)))
+                await self._channel.send(self._outgoing.take(FRAMES_PER_WRITE))
             except (ChannelGoneError, ChannelError) as exc:
-                self._log.debug("no goodbye: %s", exc)
+                self._log.debug("no last frames: %s", exc)
+                return
+        await self._channel.say_goodbye(reason, message)
 
     def close(self) -> None:
         """Close and unmap everything."""
         self._writer_scope.cancel()
+        self._pinger_scope.cancel()
         self._outgoing.close()
         self._executor.close()
 
@@ -384,6 +394,7 @@ class Session:
         """Nothing reads the client's pages any more: tell the guest, and forget it."""
         client.queue.drop_data()
         self._executor.forget_client(client)
+        self._client_gone.unpark_all()
         self._outgoing.put(ClientReleased(client.client_id))
 
     async def _run_writer(self) -> None:

@@ -1,0 +1,33 @@
+"""What the user decided for one run of the proxy."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wlproxy.relay.context import RelayConfig
+
+
+@dataclass(frozen=True, slots=True)
+class HostConfig:
+    """Settings of `wlproxy run`.
+
+    Attributes:
+        channel: QEMU's socket for the channel.
+        name: of the VM: in logs, window titles and the status socket's name.
+        relay: what the core is to do.
+        display: a WAYLAND_DISPLAY to use instead of the environment's.
+        qemu_pid: QEMU's process, if it cannot be told from the socket (libvirt).
+        qmp: QEMU's monitor socket, for machines whose RAM map is not known.
+        once: end when QEMU closes the channel, rather than wait for its return.
+        max_clients: how many apps of the guest are served at once.
+        status: where the status socket is to be; None for none.
+    """
+
+    channel: Path
+    name: str = "vm"
+    relay: RelayConfig = field(default_factory=RelayConfig)
+    display: str | None = None
+    qemu_pid: int | None = None
+    qmp: Path | None = None
+    once: bool = False
+    max_clients: int = 256
+    status: Path | None = None
