@@ -1,0 +1,6 @@
+"""`python -m wlproxy`: the command line."""
+
+from wlproxy.cli import main
+
+if __name__ == "__main__":
+    main()
