@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import host_setup, images, paths, runner
+from lab import host_setup, images, paths, runner, selftest
 from lab.errors import LabError
 from lab.say import say
 
@@ -77,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
             "--env", action="append", default=[], metavar="NAME=VALUE", help="set it"
         )
         sub.usage = f"{sub.prog} [options] [--] ARGUMENT..."
+    sub = command("selftest", "check that the lab works", _selftest)
+    sub.add_argument("--no-template", action="store_true", help="boot, do not restore")
     command("status", "say what is in the cache", _status)
     command("clean", "remove the images and all else in the cache", _clean)
     return parser
@@ -111,6 +113,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _pytest(arguments: argparse.Namespace) -> int:
     return runner.run(_job(arguments, pytest=True))
+
+
+def _selftest(arguments: argparse.Namespace) -> None:
+    selftest.selftest(template=not arguments.no_template)
 
 
 def _status(_: argparse.Namespace) -> None:

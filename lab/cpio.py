@@ -41,8 +41,8 @@ def _member(number: int, path: str, entry: Entry) -> bytes:
     name = path.encode() + b"\0"
     links = 2 if stat.S_ISDIR(entry.mode) else 1
     # inode, mode, uid, gid, links, mtime, size, device x4, name size, checksum
-    fields = (number, entry.mode, 0, 0, links, 0, len(entry.data))
-    fields += (0, 0, 0, 0, len(name), 0)
+    fields = [number, entry.mode, 0, 0, links, 0, len(entry.data)]
+    fields += [0, 0, 0, 0, len(name), 0]
     header = MAGIC + "".join(f"{value:08x}" for value in fields)
     head = header.encode() + name
     return head + bytes(-len(head) % 4) + entry.data + bytes(-len(entry.data) % 4)

@@ -151,7 +151,7 @@ class Guest:
             TimeoutError: it took longer than `timeout`; the message has its output.
             GuestError: it could not be started.
         """
-        fields = {"argv": list(argv), "env": dict(env or {}), "user": user, "cwd": cwd}
+        fields = _program(argv, env, user, cwd)
         reply = self._call("run", stdin, answer_in=timeout, timeout=timeout, **fields)
         size = reply.head["stdout"]
         out, err = reply.blob[:size], reply.blob[size:]
@@ -170,7 +170,7 @@ class Guest:
         cwd: str | None = None,
     ) -> int:
         """Start a program in the guest, its output in `log`, and return its pid."""
-        fields = {"argv": list(argv), "env": dict(env or {}), "user": user, "cwd": cwd}
+        fields = _program(argv, env, user, cwd)
         return int(self._call("spawn", log=log, **fields).head["pid"])
 
     def wait(self, pid: int, timeout: float = 60) -> int:
@@ -269,6 +269,15 @@ class Guest:
             text = self.machine.console.read_text(errors="replace")
             return f"\nthe guest's console ends with:\n{text[-1500:]}"
         return ""
+
+
+def _program(
+    argv: Sequence[str],
+    env: Mapping[str, str | None] | None,
+    user: str | None,
+    cwd: str | None,
+) -> dict[str, Any]:
+    return {"argv": list(argv), "env": dict(env or {}), "user": user, "cwd": cwd}
 
 
 def _without_caches(member: tarfile.TarInfo) -> tarfile.TarInfo | None:

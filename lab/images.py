@@ -239,11 +239,8 @@ def make_ext4(tree: Path, image: Path, *, log: Path | None = None) -> None:
     program = host_setup.find_program("mke2fs") or "mke2fs"
     options = ["-O", "^has_journal,^metadata_csum", "-m", "0"]
     extended = "lazy_itable_init=1,root_owner=0:0"
-    run(
-        [program, "-q", "-t", "ext4", *options, "-E", extended]
-        + ["-d", str(tree), str(image)],
-        log=log,
-    )
+    command = [program, "-q", "-t", "ext4", *options, "-E", extended, "-d", str(tree)]
+    run([*command, str(image)], log=log)
 
 
 def run(command: Sequence[str], *, log: Path | None = None) -> None:

@@ -9,12 +9,12 @@ import contextlib
 import dataclasses
 import os
 import signal
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab import qemu
+from lab.qemu import Process
 
 RUN = Path("/run/wlproxy-lab")
 BOOT = Path("/lab/guest")
@@ -104,7 +104,7 @@ class Machine:
             *self.options,
         ]
 
-    def start(self, *, die_with_parent: bool = False) -> "subprocess.Popen[bytes]":
+    def start(self, *, die_with_parent: bool = False) -> Process:
         """Start QEMU; the guest then takes its time to boot."""
         self.directory.mkdir(parents=True, exist_ok=True)
         for path in (self.channel, self.control, self.qmp, self.pid_file, self.console):

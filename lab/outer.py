@@ -1,7 +1,6 @@
 """The outer VM, which plays the host: its command line, booting it, talking to it."""
 
 import shutil
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,9 +95,7 @@ class Vm:
         self.directory = directory
         self._log = directory / "qemu.log"
         command = [*outer.command(directory, initrd, memory), *extra]
-        self.process: subprocess.Popen[bytes] = qemu.start(
-            command, log=self._log, die_with_parent=True
-        )
+        self.process = qemu.start(command, log=self._log, die_with_parent=True)
 
     @property
     def job_socket(self) -> Path:

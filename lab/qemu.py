@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from lab.errors import LabError
 
+Process: TypeAlias = subprocess.Popen[bytes]
 PROGRAM = "qemu-system-x86_64"
 
 
@@ -59,9 +60,7 @@ BARE = ("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot")
 BARE_DEVICES = ("-vga", "none", "-nic", "none")
 
 
-def start(
-    command: Sequence[str], *, log: Path, die_with_parent: bool
-) -> "subprocess.Popen[bytes]":
+def start(command: Sequence[str], *, log: Path, die_with_parent: bool) -> Process:
     """Start QEMU with its own messages in a log.
 
     Args:

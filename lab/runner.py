@@ -165,6 +165,9 @@ def _handle(frame: Frame, job: Job) -> int | None:
             return BROKEN
         case "exit":
             return int(frame.head["status"])
+        case _:
+            # A late greeting, or files that nobody asked for.
+            pass
     return None
 
 

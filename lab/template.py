@@ -25,6 +25,7 @@ from lab.say import say, step
 MAKE_TIMEOUT = 240.0
 RESTORE_TIMEOUT = 30.0
 ATTEMPTS = 3
+MIGRATING = ("setup", "active", "device")
 # For the guest to see that its ports' other ends are gone, and to fall idle.
 SETTLE = 1.0
 
@@ -82,11 +83,7 @@ def restore(outer: Outer, template: Path, directory: Path) -> Vm:
         with vm.qmp() as qmp:
             _ignore_shared(qmp)
             qmp("migrate-incoming", uri=f"file:{template}/state")
-            deadline = time.monotonic() + RESTORE_TIMEOUT
-            while qmp("query-status")["status"] == "inmigrate":
-                if time.monotonic() > deadline:
-                    raise LabError("the template does not load")
-                time.sleep(0.005)
+            _wait_while(qmp, "query-status", ("inmigrate",), RESTORE_TIMEOUT)
             qmp("cont")
     except BaseException as error:
         vm.kill()
@@ -104,24 +101,25 @@ def _make(outer: Outer, final: Path) -> None:
     initrd = final / "initrd"
     initrd.write_bytes(outer.initrd)
     memory = f"memory-backend-file,mem-path={final}/ram,share=on"
-    with tempfile.TemporaryDirectory(prefix="wlproxy-lab-") as name:
-        with Vm(outer, Path(name), initrd, memory) as vm:
-            vm.connect(MAKE_TIMEOUT).close()
-            time.sleep(SETTLE)
-            with vm.qmp() as qmp:
-                qmp("stop")
-                _ignore_shared(qmp)
-                qmp("migrate", uri=f"file:{final}/state")
-                _wait_for_migration(qmp)
-                with contextlib.suppress(LabError, OSError):
-                    qmp("quit")
-            vm.process.wait(30)
+    directory = tempfile.TemporaryDirectory(prefix="wlproxy-lab-")
+    with directory as name, Vm(outer, Path(name), initrd, memory) as vm:
+        vm.connect(MAKE_TIMEOUT).close()
+        time.sleep(SETTLE)
+        with vm.qmp() as qmp:
+            qmp("stop")
+            _ignore_shared(qmp)
+            qmp("migrate", uri=f"file:{final}/state")
+            if _wait_while(qmp, "query-migrate", MIGRATING, 120) != "completed":
+                raise LabError(f"freezing: {qmp('query-migrate')}")
+            with contextlib.suppress(LabError, OSError):
+                qmp("quit")
+        vm.process.wait(30)
 
 
 def _verify(outer: Outer, template: Path, check: Callable[[Vm], None]) -> None:
-    with tempfile.TemporaryDirectory(prefix="wlproxy-lab-") as name:
-        with restore(outer, template, Path(name)) as vm:
-            check(vm)
+    directory = tempfile.TemporaryDirectory(prefix="wlproxy-lab-")
+    with directory as name, restore(outer, template, Path(name)) as vm:
+        check(vm)
 
 
 def _ignore_shared(qmp: Qmp) -> None:
@@ -130,15 +128,14 @@ def _ignore_shared(qmp: Qmp) -> None:
     qmp("migrate-set-capabilities", capabilities=[capability])
 
 
-def _wait_for_migration(qmp: Qmp) -> None:
-    deadline = time.monotonic() + 120
-    while True:
-        state = qmp("query-migrate")
-        if state.get("status") == "completed":
-            return
-        if state.get("status") == "failed" or time.monotonic() > deadline:
-            raise LabError(f"freezing: {state}")
-        time.sleep(0.05)
+def _wait_while(qmp: Qmp, query: str, busy: tuple[str, ...], timeout: float) -> str:
+    """Wait until a query no longer returns a status in `busy`; return it."""
+    deadline = time.monotonic() + timeout
+    while (status := str(qmp(query).get("status"))) in busy:
+        if time.monotonic() > deadline:
+            raise LabError(f"{query}: still {status} after {timeout:.0f} s")
+        time.sleep(0.005)
+    return status
 
 
 def _remove_others(final: Path) -> None:

@@ -8,6 +8,7 @@ nonce that the other end repeats: what comes before it is thrown away.
 This module runs at both ends (in the guest, too) and imports only the standard library.
 """
 
+import contextlib
 import hashlib
 import json
 import secrets
@@ -180,8 +181,6 @@ class Connection:
 
     def close(self) -> None:
         """End the session, waking a reader in another thread."""
-        try:
+        with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         self._socket.close()

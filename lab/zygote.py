@@ -163,6 +163,8 @@ class Zygote:
                         self._send({"op": "failed", "why": traceback.format_exc()})
                 case "diag":
                     self._send({"op": "diag"}, diagnostics())
+                case other:
+                    log(f"a frame that says {other!r}")
 
     def _receive(self) -> Frame:
         while (frame := self._reader.next_frame()) is None:
@@ -204,7 +206,7 @@ class Zygote:
             shutil.rmtree(path, ignore_errors=True)
         TREE.mkdir(parents=True)
         with tarfile.open(fileobj=io.BytesIO(frame.blob)) as tar:
-            tar.extractall(TREE, filter="fully_trusted")
+            tar.extractall(TREE, filter="fully_trusted")  # noqa: S202 - our own
         environment = self._environment(head["env"])
         status = self._run(head, environment)
         if status != 0:
@@ -352,9 +354,7 @@ def diagnostics() -> bytes:
         done = subprocess.run(command, capture_output=True, check=False)
         parts.append(_tail(" ".join(command), done.stdout))
     logs = [*RUN.glob("*.log"), *RUN.glob("guest/*.log"), RUN / "guest" / "console"]
-    for path in logs:
-        if path.exists():
-            parts.append(_tail(str(path), path.read_bytes()))
+    parts += [_tail(str(path), path.read_bytes()) for path in logs if path.exists()]
     return b"".join(parts)
 
 
