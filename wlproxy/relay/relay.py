@@ -10,6 +10,7 @@ from typing import Final
 
 from wlproxy.memory.guest import GuestMemory
 from wlproxy.protocol.channel.frames import (
+    MAX_TEXT,
     ClientClosed,
     ClientOpened,
     CloseReason,
@@ -106,7 +107,7 @@ class Relay:
         reason = (
             CloseReason.PROTOCOL_ERROR if client.failed else CloseReason.COMPOSITOR_GONE
         )
-        return [*client.take(), CloseClient(client_id, reason, message)]
+        return [*client.take(), CloseClient(client_id, reason, _short(message))]
 
     def buffer_created(self, client_id: int, handle: Handle) -> list[Command]:
         """The shell made what a handle names."""
@@ -124,7 +125,8 @@ class Relay:
     def end(self, reason: CloseReason, message: str) -> list[Command]:
         """The session is over: close every client."""
         commands: list[Command] = [
-            CloseClient(client_id, reason, message) for client_id in self._clients
+            CloseClient(client_id, reason, _short(message))
+            for client_id in self._clients
         ]
         self._clients.clear()
         return commands
@@ -184,12 +186,13 @@ class Relay:
     def _end_in_error(
         self, client_id: int, client: Client, error: WaylandError
     ) -> list[Command]:
-        client.report(error)
+        message = _short(error.message)
+        client.report(WaylandError(error.object_id, error.code, message))
         del self._clients[client_id]
         return [
             *client.take(),
-            Trace(client_id, TraceLevel.WARNING, f"{client.label}: {error}"),
-            CloseClient(client_id, CloseReason.PROTOCOL_ERROR, error.message),
+            Trace(client_id, TraceLevel.WARNING, _short(f"{client.label}: {error}")),
+            CloseClient(client_id, CloseReason.PROTOCOL_ERROR, message),
         ]
 
     def _known(self, client_id: int) -> Client | None:
@@ -206,3 +209,9 @@ class Relay:
 def _plain(text: str) -> str:
     """Make a label of what a guest calls itself: short, nothing that moves a cursor."""
     return "".join(char for char in text if char.isprintable())[:MAX_LABEL]
+
+
+def _short(text: str) -> str:
+    """Cut a message, which may quote a peer, to what frames and errors can carry."""
+    clean = text.replace("\0", "").encode(errors="replace")[:MAX_TEXT]
+    return clean.decode(errors="ignore")

@@ -1,0 +1,235 @@
+"""All clients of a guest: who ends, who stays, what the agent may not do."""
+
+import pytest
+
+from tests.relay.playbook import (
+    NOTHING,
+    ZERO_COPY,
+    Playbook,
+    guest_memory,
+)
+from wlproxy.protocol.channel.frames import (
+    MAX_TEXT,
+    ClientClosed,
+    ClientOpened,
+    CloseReason,
+    Data,
+    Goodbye,
+    Located,
+    LocateStatus,
+    Ping,
+    Released,
+)
+from wlproxy.protocol.errors import ChannelError, LocalProtocolError
+from wlproxy.protocol.wayland.message import NewId
+from wlproxy.protocol.wayland.wire import encode_message
+from wlproxy.relay.commands import (
+    CloseClient,
+    OpenCompositor,
+    Trace,
+    TraceLevel,
+)
+from wlproxy.relay.context import RelayConfig
+from wlproxy.relay.handles import Handle
+from wlproxy.relay.relay import MAX_LABEL, Relay
+
+
+def opened(client_id: int, executable: str = "app") -> ClientOpened:
+    return ClientOpened(client_id, 4711, 1000, 1000, executable)
+
+
+def relay(max_clients: int = 3) -> Relay:
+    return Relay(RelayConfig(), guest_memory(), NOTHING, max_clients)
+
+
+def test_a_client_gets_a_compositor_connection_of_its_own() -> None:
+    core = relay()
+
+    assert core.receive_frame(opened(1)) == [
+        OpenCompositor(1, "app(4711)"),
+        Trace(1, TraceLevel.INFO, "app(4711) connected"),
+    ]
+    assert core.client_labels == {1: "app(4711)"}
+
+
+@pytest.mark.parametrize(
+    ("executable", "label"),
+    [
+        ("", "client(4711)"),
+        ("\x1b[2Jevil\n", "[2Jevil(4711)"),
+        ("x" * 1000, "x" * MAX_LABEL + "(4711)"),
+    ],
+)
+def test_a_label_is_short_and_plain(executable: str, label: str) -> None:
+    core = relay()
+
+    core.receive_frame(opened(1, executable))
+
+    assert core.client_labels == {1: label}
+
+
+def test_one_client_too_many_is_turned_away() -> None:
+    core = relay(max_clients=1)
+    core.receive_frame(opened(1))
+
+    (close,) = core.receive_frame(opened(2))
+
+    assert isinstance(close, CloseClient)
+    assert close.reason is CloseReason.LIMIT_EXCEEDED
+    # What it had sent by then is nobody's.
+    assert core.receive_frame(Data(2, b"garbage")) == []
+    assert core.receive_frame(ClientClosed(2, CloseReason.NORMAL, "")) == []
+
+
+@pytest.mark.parametrize("client_id", [0, 1])
+def test_a_client_id_is_never_used_twice(client_id: int) -> None:
+    core = relay()
+    core.receive_frame(opened(1))
+
+    with pytest.raises(ChannelError, match="used again"):
+        core.receive_frame(opened(client_id))
+
+
+@pytest.mark.parametrize("client_id", [0, 5])
+def test_data_of_a_client_that_never_was(client_id: int) -> None:
+    core = relay()
+    core.receive_frame(opened(1))
+
+    with pytest.raises(ChannelError, match="never opened"):
+        core.receive_frame(Data(client_id, b"12345678"))
+
+
+def test_a_frame_that_is_none_of_its_business() -> None:
+    with pytest.raises(LocalProtocolError):
+        relay().receive_frame(Ping(1))
+    with pytest.raises(LocalProtocolError):
+        relay().receive_frame(Goodbye(CloseReason.NORMAL, ""))
+
+
+def test_the_guest_closes_a_client() -> None:
+    core = relay()
+    core.receive_frame(opened(1))
+
+    commands = core.receive_frame(ClientClosed(1, CloseReason.NORMAL, "bye"))
+
+    assert commands == [
+        Trace(1, TraceLevel.INFO, "app(4711) left bye"),
+        CloseClient(1, CloseReason.NORMAL, "bye", silent=True),
+    ]
+    assert core.client_labels == {}
+
+
+def test_a_client_that_is_gone_hears_nothing_and_does_nothing() -> None:
+    core = relay()
+    core.receive_frame(opened(1))
+    core.receive_frame(ClientClosed(1, CloseReason.NORMAL, ""))
+
+    located = Located(1, 1, LocateStatus.FAILED, 5, False, ())
+
+    assert core.receive_frame(Data(1, b"12345678")) == []
+    assert core.receive_frame(located) == []
+    assert core.receive_frame(Released(1, 1)) == []
+    assert core.receive_frame(ClientClosed(1, CloseReason.NORMAL, "")) == []
+    assert core.receive_from_compositor(1, b"12345678", ()) == []
+    assert core.buffer_created(1, Handle(2)) == []
+    assert core.buffer_failed(1, Handle(2), 12, "no") == []
+    assert core.compositor_closed(1, "gone") == []
+
+
+def test_the_compositor_hangs_up() -> None:
+    core = relay()
+    core.receive_frame(opened(1))
+    core.receive_frame(opened(2))
+
+    commands = core.compositor_closed(1, "hung up")
+
+    assert commands == [CloseClient(1, CloseReason.COMPOSITOR_GONE, "hung up")]
+    assert list(core.client_labels) == [2]
+
+
+def test_the_compositor_hangs_up_after_an_error() -> None:
+    play = Playbook()
+    play.host.event(play.host.display, "error", 1, 3, b"no")
+    play.flush()
+
+    play.run(play.relay.compositor_closed(1, "hung up"))
+
+    assert play.closed is not None
+    assert play.closed.reason is CloseReason.PROTOCOL_ERROR
+    assert play.app.error == (1, 3, "no")
+
+
+def test_the_end_of_the_session_closes_everybody() -> None:
+    core = relay()
+    core.receive_frame(opened(1))
+    core.receive_frame(opened(2))
+
+    assert core.end(CloseReason.FAILED, "the channel closed") == [
+        CloseClient(1, CloseReason.FAILED, "the channel closed"),
+        CloseClient(2, CloseReason.FAILED, "the channel closed"),
+    ]
+    assert core.client_labels == {}
+
+
+def test_a_client_that_errs_ends_alone_and_is_told() -> None:
+    play = Playbook()
+    play.run(play.relay.receive_frame(opened(2)))
+
+    play.send(b"\x63\0\0\0\0\0\x08\0")
+
+    assert play.app.error == (1, 0, "invalid object 99")
+    assert play.closed is not None
+    assert play.closed.reason is CloseReason.PROTOCOL_ERROR
+    assert list(play.relay.client_labels) == [2]
+    assert "app(4711): object 1, error 0: invalid object 99" in play.warnings()
+
+
+def test_an_error_that_quotes_a_peer_at_length_is_cut() -> None:
+    play = Playbook()
+    spec = play.app.registry.interface.request("bind")
+    absurd = NewId(b"\xff" + b"x" * 60000, 1, 50)
+
+    play.send(encode_message(play.app.registry.id, spec, (1, absurd)))
+
+    assert play.app.error is not None
+    assert play.app.error[2].startswith("invalid global \ufffdxxx")
+    assert play.closed is not None
+    assert len(play.closed.message.encode()) <= MAX_TEXT
+
+
+@pytest.mark.parametrize("message", ["x" * 5000, "\xe4" * 5000, "a\0b", "\udcff"])
+def test_whatever_ends_a_client_fits_its_frame(message: str) -> None:
+    core = relay()
+    core.receive_frame(opened(1))
+    core.receive_frame(opened(2))
+
+    for close in core.compositor_closed(1, message) + core.end(
+        CloseReason.FAILED, message
+    ):
+        assert isinstance(close, CloseClient)
+        assert len(close.message.encode()) <= MAX_TEXT
+        assert "\0" not in close.message
+
+
+def test_credit_comes_back_for_what_was_handled() -> None:
+    play = Playbook()
+    before = play.credit
+
+    data, _callback = play.app.encode(play.app.display, "sync", ())
+
+    for start in range(0, 12, 4):
+        play.send(data[start : start + 4])
+
+    assert play.credit - before == 12
+
+
+def test_every_surface_is_reported() -> None:
+    play = Playbook(ZERO_COPY)
+    surfaces = play.app.bind("wl_compositor")
+    play.app.request(surfaces, "create_surface")
+
+    (status,) = play.relay.surfaces()
+
+    assert status.mode == "none"
+    assert status.label == "app(4711)"
+    assert status.frames == status.bytes_copied == status.width == status.height == 0
