@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,9 @@ def register(config: pytest.Config) -> None:
     if in_lab():
         config.pluginmanager.register(_Writer(config, Path(os.environ["WLPROXY_OUT"])))
     elif config.getoption("--lab"):
-        config.pluginmanager.register(_Delegation(config))
+        delegation = _Delegation(config)
+        config.pluginmanager.register(delegation)
+        config.pluginmanager.register(_Replay(delegation))
 
 
 class _Writer:
@@ -77,13 +79,21 @@ class _Delegation:
             if machine is not None:
                 self._items.setdefault(machine, []).append(item.nodeid)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(
+        self, item: pytest.Item
+    ) -> Generator[None, object, object]:
+        # A wrapper, to be outside pytest-timeout's: its limit is for one test.
+        machine = machine_for(item)
+        if machine is not None and machine not in self._reports:
+            self._reports[machine] = self._run(machine)
+        return (yield)
+
+    def replay(self, item: pytest.Item) -> bool | None:
+        """Report what became of a test in the lab; None if it runs here."""
         machine = machine_for(item)
         if machine is None:
             return None
-        if machine not in self._reports:
-            self._reports[machine] = self._run(machine)
         hook = item.ihook
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         reports = self._reports[machine].get(item.nodeid) or [self._lost(item, machine)]
@@ -145,3 +155,14 @@ class _Delegation:
         reporter = self._config.pluginmanager.getplugin("terminalreporter")
         if reporter is not None:
             reporter.write_line(f"\nwlproxy: {text}")
+
+
+class _Replay:
+    """Stands in for pytest's own way to run a test, where the lab has run it."""
+
+    def __init__(self, delegation: _Delegation) -> None:
+        self._delegation = delegation
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+        return self._delegation.replay(item)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from lab import delegation
+
 # In CI the same examples every time: a failure there must be one that repeats here.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("dev", deadline=None)
@@ -20,14 +22,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    delegation.register(config)
+
+
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    if config.getoption("--lab"):
+    if config.getoption("--lab") or delegation.in_lab():
         return
     needs_lab = pytest.mark.skip(reason="needs the lab's machines: --lab")
     for item in items:
-        if item.get_closest_marker("lab") or item.get_closest_marker("guest"):
+        if delegation.machine_for(item):
             item.add_marker(needs_lab)
 
 
