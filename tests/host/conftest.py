@@ -2,15 +2,17 @@
 
 import os
 import re
+import select
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from wlproxy.host.fds import OwnedFd
 from wlproxy.host.udmabuf import UdmabufDevice
 
 READY_TIMEOUT = 30
@@ -86,6 +88,53 @@ def weston(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weston]:
     weston = Weston(directory)
     yield weston
     weston.stop()
+
+
+@pytest.fixture(scope="session")
+def lab_socket() -> Callable[[str], Path]:
+    """Names the compositors that the lab's host VM has up: `wl-pixman`, `wl-gl`."""
+    if "WLPROXY_LAB" not in os.environ:
+        pytest.skip("runs in the lab's host VM only")
+    return Path(os.environ["XDG_RUNTIME_DIR"]).joinpath
+
+
+@pytest.fixture(scope="session")
+def sway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The socket of a headless sway (wlroots), which has wp_security_context_v1."""
+    if not shutil.which("sway"):
+        pytest.skip("needs sway: apt-get install sway")
+    directory = tmp_path_factory.mktemp("s")
+    directory.chmod(0o700)
+    ready = directory / "ready"
+    os.mkfifo(ready)
+    config = directory / "config"
+    config.write_text(f"exec echo $WAYLAND_DISPLAY > {ready}\n")
+    environ = {
+        **os.environ,
+        "XDG_RUNTIME_DIR": str(directory),
+        "WLR_BACKENDS": "headless",
+        "WLR_RENDERER": "pixman",
+        "WLR_LIBINPUT_NO_DEVICES": "1",
+    }
+    environ.pop("WAYLAND_DISPLAY", None)
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(
+            ["sway", "--config", str(config)],
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    with OwnedFd(os.open(ready, os.O_RDONLY | os.O_NONBLOCK)) as fifo:
+        told, _, _ = select.select([fifo], [], [], READY_TIMEOUT)
+        display = os.read(fifo.fileno(), 100).decode().strip() if told else ""
+    if not display:
+        process.kill()
+        process.wait()
+        pytest.fail(f"sway is not ready: {(directory / 'log').read_text()}")
+    yield directory / display
+    process.terminate()
+    process.wait(READY_TIMEOUT)
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,11 +60,39 @@ def test_every_probed_format_has_a_pixel_size() -> None:
 
 
 @pytest.mark.lab
-def test_weston_takes_udmabufs_as_pools(weston: Weston, udmabuf: UdmabufDevice) -> None:
-    found = probe_compositor(weston.socket, udmabuf)
+def test_weston_pixman_takes_udmabufs_as_pools(
+    lab_socket: Callable[[str], Path], udmabuf: UdmabufDevice
+) -> None:
+    found = probe_compositor(lab_socket("wl-pixman"), udmabuf)
     assert found.shm_udmabuf, found.shm_udmabuf_reason
     assert found.udmabuf_list_limit == udmabuf.limits().list_limit
-    # weston's pixman renderer imports no dma-bufs
+    # pixman imports no dma-bufs
     assert not found.dmabuf_stride_alignment
     assert found.dmabuf_reason
     assert choose(SHAPE, found, Preference.AUTO, cycled=True).mode is Mode.SHM
+
+
+@pytest.mark.lab
+def test_weston_gl_takes_both(
+    lab_socket: Callable[[str], Path], udmabuf: UdmabufDevice
+) -> None:
+    found = probe_compositor(lab_socket("wl-gl"), udmabuf)
+    assert found.shm_udmabuf, found.shm_udmabuf_reason
+    assert not found.dmabuf_reason
+    for shm_format in (0, 1):
+        alignment = found.dmabuf_stride_alignment[drm_format(shm_format)]
+        assert alignment in {4, 16, 64, 256}
+    assert choose(SHAPE, found, Preference.AUTO, cycled=True).mode is Mode.DMABUF
+
+
+@pytest.mark.lab
+def test_wlroots_takes_udmabufs_as_pools(sway: Path, udmabuf: UdmabufDevice) -> None:
+    found = probe_compositor(sway, udmabuf)
+    assert found.shm_udmabuf, found.shm_udmabuf_reason
+
+
+def test_driver_that_makes_nothing(weston: Weston) -> None:
+    with UdmabufDevice(Path("/dev/null")) as device:
+        found = probe_compositor(weston.socket, device)
+    assert not found.udmabuf_list_limit
+    assert "no udmabuf could be made" in found.shm_udmabuf_reason

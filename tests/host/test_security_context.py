@@ -1,11 +1,14 @@
 import os
+import struct
 from pathlib import Path
 
 import pytest
 
 from tests.host.conftest import Weston
+from wlproxy.host.compositor import connect_compositor
 from wlproxy.host.errors import NoCompositorError, SecurityContextError
 from wlproxy.host.security_context import SecurityContext
+from wlproxy.host.wayland_client import WaylandClient
 
 
 def test_weston_has_none(weston: Weston) -> None:
@@ -29,3 +32,34 @@ def test_directory_cannot_be_made(tmp_path: Path) -> None:
 def test_names_have_a_limit(weston: Weston) -> None:
     with pytest.raises(SecurityContextError, match="longer"):
         SecurityContext(weston.socket, "org.example", "v" * 5000)
+
+
+@pytest.mark.lab
+def test_clients_of_a_context_are_told_apart(sway: Path) -> None:
+    """wlroots hides the manager itself from whoever came through a context."""
+    manager = "wp_security_context_manager_v1"
+    with WaylandClient(sway) as trusted:
+        assert manager in trusted.global_versions
+    with (
+        SecurityContext(sway, "org.example", "vm") as context,
+        WaylandClient(context.path) as client,
+    ):
+        assert "wl_compositor" in client.global_versions
+        assert manager not in client.global_versions
+        path = context.path
+        context.close()
+        client.roundtrip()  # connections outlive the context
+    assert not path.exists()
+    with pytest.raises(NoCompositorError):
+        WaylandClient(path)
+
+
+@pytest.mark.lab
+async def test_streams_connect_through_a_context(sway: Path) -> None:
+    with SecurityContext(sway, "org.example", "vm") as context:
+        async with await connect_compositor(context.path) as stream:
+            # wl_display.sync(2): header of 12 bytes, opcode 0
+            await stream.send(struct.pack("=IHHI", 1, 0, 12, 2))
+            received, fds = await stream.receive()
+    assert struct.unpack_from("=I", received)[0] == 2  # its wl_callback.done
+    assert fds == []

@@ -6,6 +6,8 @@ Each trial is a connection of its own, because a compositor may end it: that is 
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -222,25 +224,26 @@ def _smallest_alignment(compositor: Path, udmabuf: OwnedFd, drm_format: int) -> 
             dmabuf = client.bind(ZwpLinuxDmabufV1, 3)
             surface = client.bind(WlCompositor, 4).create_surface()
             for alignment, stride in DMABUF_STRIDES:
-                buffer = _import(client, dmabuf, udmabuf, drm_format, stride)
-                if buffer is None:
-                    break
-                surface.attach(buffer, 0, 0)
-                surface.commit()
-                client.roundtrip()
+                with _imported(client, dmabuf, udmabuf, drm_format, stride) as buffer:
+                    if buffer is None:
+                        break
+                    surface.attach(buffer, 0, 0)
+                    surface.commit()
+                    client.roundtrip()
                 smallest = alignment
     except CompositorRefusedError:
         return smallest
     return smallest
 
 
-def _import(
+@contextmanager
+def _imported(
     client: WaylandClient,
     dmabuf: ZwpLinuxDmabufV1Proxy,
     udmabuf: OwnedFd,
     drm_format: int,
     stride: int,
-) -> WlBufferProxy | None:
+) -> Iterator[WlBufferProxy | None]:
     """Import the udmabuf as one buffer; None if the compositor refuses."""
     made: list[WlBufferProxy] = []
     refused: list[bool] = []
@@ -250,9 +253,14 @@ def _import(
     params.add(udmabuf.fileno(), 0, 0, stride, LINEAR >> 32, LINEAR & 0xFFFFFFFF)
     # Not create_immed: where that fails, weston ends the connection.
     params.create(stride // PIXEL_SIZES[drm_format], ROWS, drm_format, 0)
-    for _ in range(ANSWER_ROUNDTRIPS):
-        client.roundtrip()
-        if made or refused:
-            break
-    params.destroy()
-    return made[0] if made else None
+    try:
+        for _ in range(ANSWER_ROUNDTRIPS):
+            client.roundtrip()
+            if made or refused:
+                break
+        yield made[0] if made else None
+    finally:
+        # pywayland may count an object that came in an event to another display, and
+        # would free it after its own is gone: never leave one behind.
+        for buffer in made:
+            buffer.destroy()
