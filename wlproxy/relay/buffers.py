@@ -16,7 +16,7 @@ from wlproxy.protocol.channel.frames import LocateStatus
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import FIRST_SERVER_ID, DisplayError, Message
 from wlproxy.relay.commands import CloseHandle, CreateCopyBuffer
-from wlproxy.relay.context import Context, ignore_event
+from wlproxy.relay.context import Context, ignore_event, once
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import ReceivedFd
 from wlproxy.relay.locations import Location, Locations, Memory, Progress
@@ -368,7 +368,7 @@ class Buffers:
                 self._refuse_dmabuf(buffer, "the compositor refused the import")
             context.send(params, "destroy")
 
-        params.listener = answered
+        params.listener = once(params, answered)
         buffer.progress = Progress.PENDING
         context.send(dmabuf, "create_params", (params.host_id,))
         plane = (None, 0, buffer.page_offset, buffer.stride, 0, MODIFIER_LINEAR)

@@ -152,8 +152,19 @@ class Context:
 
     def when_compositor_reached(self, listener: Listener) -> None:
         """Call `listener` once the compositor has handled all requests so far."""
-        callback = self.objects.add_own(INTERFACES["wl_callback"], 1, listener)
+        callback = self.objects.add_own(INTERFACES["wl_callback"], 1)
+        callback.listener = once(callback, listener)
         self.send(self.objects.display, "sync", (callback.host_id,))
+
+
+def once(entry: ProtocolObject, listener: Listener) -> Listener:
+    """Make a listener for `entry` that takes one event and ignores the rest."""
+
+    def take(message: Message[ReceivedFd]) -> None:
+        entry.listener = ignore_event
+        listener(message)
+
+    return take
 
 
 def ignore_event(message: Message[ReceivedFd]) -> None:
