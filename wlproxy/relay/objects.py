@@ -86,6 +86,7 @@ class ObjectTable:
         self._host: dict[int, ProtocolObject] = {}
         self._host_ids = _IdPool(DISPLAY_ID + 1)
         self._guest_server_ids = _IdPool(FIRST_SERVER_ID)
+        self._host_server_end = FIRST_SERVER_ID  # after the highest one seen
         self.display = ProtocolObject(display, 1)
         self.display.guest_id = self.display.host_id = DISPLAY_ID
         self._guest[DISPLAY_ID] = self._host[DISPLAY_ID] = self.display
@@ -175,12 +176,19 @@ class ObjectTable:
         Raises:
             WaylandError: the compositor used an id that it may not.
         """
-        if host_id < FIRST_SERVER_ID:
+        end = self._host_server_end
+        if not FIRST_SERVER_ID <= host_id <= end:
             raise WaylandError(
                 DISPLAY_ID,
                 DisplayError.INVALID_OBJECT,
-                f"compositor created client id {host_id}",
+                f"the compositor created an object with id {host_id}",
             )
+        if host_id == end:
+            if end == FIRST_SERVER_ID + MAX_OBJECTS:
+                raise WaylandError(
+                    DISPLAY_ID, DisplayError.NO_MEMORY, f"over {MAX_OBJECTS} objects"
+                )
+            self._host_server_end += 1
         old = self._host.get(host_id)
         if old is not None and old.guest_id:
             self.forget_guest(old)
