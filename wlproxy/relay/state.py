@@ -154,18 +154,20 @@ class ClientState:
             self._drop_event(entry, spec, raw, fds)
             return
         self._version = entry.version
+        try:
+            rewrite_ids(
+                spec, raw, entry.guest_id, self._object_to_guest, self._new_id_from_host
+            )
+        except _GoneError:
+            self.drop_fds(fds)
+            return
+        # Only now: the contents of a file are sent ahead of the event that attaches it.
         attachments = []
         for fd in fds:
             attachment = self._export(spec, fd)
             if attachment is None:
                 return
             attachments.append(attachment)
-        try:
-            rewrite_ids(
-                spec, raw, entry.guest_id, self._object_to_guest, self._new_id_from_host
-            )
-        except _GoneError:
-            return
         self.context.outbox.event(raw.data, attachments)
 
     def drop_fds(self, fds: Sequence[ReceivedFd]) -> None:
