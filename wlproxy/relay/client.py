@@ -118,11 +118,15 @@ class Client:
         self._fds.extend(fds)
         while (raw := self._events.next_message()) is not None:
             self._dispatch_event(raw)
+        if len(self._fds) > MAX_WAITING_FDS:
+            raise WaylandError(DISPLAY_ID, DisplayError.NO_MEMORY, "too many fds")
         if self._stalled is not None:  # an import may have been answered
             self._pump()
 
     def report(self, error: WaylandError) -> None:
-        """Send the app the error that ends it."""
+        """Send the app the error that ends it, unless the compositor has sent one."""
+        if self._error_seen:
+            return
         args = (error.object_id, error.code, error.message.encode())
         self._context.send_event(self._context.objects.display, "error", args)
 
