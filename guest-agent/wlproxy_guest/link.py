@@ -178,10 +178,9 @@ class Link:
         log.info("session with the host begun")
         self.session = session
         sessions.start_soon(self._run_session, session)
-        self._established.unpark_all()
 
     async def _run_session(self, session: Session) -> None:
-        await session.run(grace=self._grace)
+        await session.run(self._established, grace=self._grace)
 
     def _end_session(self) -> None:
         if self.session is not None:

@@ -133,9 +133,11 @@ class Server:
         self._waiting += 1
         try:
             with trio.fail_after(self._host_wait):
-                while self._link is None or self._link.session is None:
+                while True:
+                    session = self._link.session if self._link else None
+                    if session is not None and session.serving:
+                        return session
                     await self._established.park()
-                return self._link.session
         finally:
             self._waiting -= 1
 

@@ -94,16 +94,26 @@ class Session:
             agent=agent[:MAX_TEXT],
         )
 
-    async def run(self, *, grace: float = GRACE) -> None:
-        """Serve until `end`, then disconnect every app; drop the pins after `grace`."""
+    @property
+    def serving(self) -> bool:
+        """Whether apps can be taken: not before it runs, not after it ended."""
+        return self._nursery is not None
+
+    async def run(
+        self, established: trio.lowlevel.ParkingLot, *, grace: float = GRACE
+    ) -> None:
+        """Serve until `end`, then disconnect every app; drop the pins after `grace`.
+
+        Whoever waits for it to be `serving` parks in `established`.
+        """
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
+                    established.unpark_all()
                     await self._prove_ram()
         finally:
-            self.outbox.close()
-            self._nursery = None
+            self.end()
             if grace and (self._clients or self._tokens):
                 with trio.CancelScope(shield=True):
                     await trio.sleep(grace)
@@ -114,6 +124,7 @@ class Session:
 
     def end(self) -> None:
         """Have it end.  From now on it sends nothing."""
+        self._nursery = None
         self.outbox.close()
         self._scope.cancel()
 

@@ -1,0 +1,165 @@
+"""The agent's surroundings, for its tests: a host, apps, and guest memory."""
+
+import array
+import os
+import socket
+from collections import deque
+from types import TracebackType
+from typing import Self, TypeVar
+
+import trio
+import trio.testing
+
+from wlproxy.protocol.channel.frames import (
+    NONCE_SIZE,
+    VERSION_MAJOR,
+    VERSION_MINOR,
+    ClientOpened,
+    Extent,
+    Feature,
+    Frame,
+    Hello,
+    HelloAck,
+    LocateStatus,
+    Ping,
+    Pong,
+)
+from wlproxy.protocol.channel.session import HostSession
+from wlproxy_guest.locator import LocateError, Location
+
+F = TypeVar("F", bound=Frame)
+WINDOW = 64 * 1024
+PAGE = 4096
+
+
+def hello(
+    number: int = 1, *, version: int = VERSION_MAJOR, max_clients: int = 100
+) -> Hello:
+    return Hello(
+        nonce=number.to_bytes(NONCE_SIZE, "big"),
+        version=(version, VERSION_MINOR),
+        features=Feature.LOCATE_MEMFD | Feature.LOCATE_DMABUF,
+        client_window=WINDOW,
+        stream_window=WINDOW,
+        max_clients=max_clients,
+    )
+
+
+class FakeHost:
+    """The host's end of a wire, by the real codec; frames are asked for by type."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self.stream = trio.SocketStream(trio.socket.from_stdlib_socket(connected))
+        self.session = HostSession()
+        self.frames: deque[Frame] = deque()
+
+    async def start(self, greeting: Hello) -> HelloAck:
+        await self.stream.send_all(self.session.start(greeting))
+        return await self.expect(HelloAck)
+
+    async def send(self, *frames: Frame) -> None:
+        for frame in frames:
+            await self.stream.send_all(self.session.encode(frame))
+
+    async def expect(self, kind: type[F]) -> F:
+        """Take the first frame of a type; the others stay where they are."""
+        with trio.fail_after(10):
+            while True:
+                for frame in self.frames:
+                    if isinstance(frame, kind):
+                        self.frames.remove(frame)
+                        return frame
+                await self.receive()
+
+    async def receive(self) -> None:
+        data = await self.stream.receive_some(65536)
+        assert data, "the agent hung up"
+        self.session.feed(data)
+        while (frame := self.session.next_frame()) is not None:
+            self.frames.append(frame)
+
+    async def settle(self) -> list[Frame]:
+        """Return what came before the answer to a question asked now."""
+        await self.send(Ping(1))
+        await self.expect(Pong)
+        frames = list(self.frames)
+        self.frames.clear()
+        return frames
+
+    async def silence(self) -> list[Frame]:
+        """Collect what comes until the agent's tasks have nothing more to do."""
+        await trio.testing.wait_all_tasks_blocked()
+        return await self.settle()
+
+
+class App:
+    """An app's connection, fds and all."""
+
+    def __init__(self, connected: trio.socket.SocketType) -> None:
+        self.socket = connected
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.socket.close()
+
+    async def send(self, data: bytes, *fds: int) -> None:
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
+        with trio.fail_after(10):
+            await self.socket.sendmsg([data], [rights] if fds else [])
+
+    async def receive(self, size: int = 65536) -> tuple[bytes, list[int]]:
+        with trio.fail_after(10):
+            data, ancillary, _, _ = await self.socket.recvmsg(size, 4096)
+        fds = array.array("i")
+        for _, _, content in ancillary:
+            fds.frombytes(content)
+        return data, list(fds)
+
+
+class FilePin:
+    def __init__(self, locator: "FileOffsetLocator") -> None:
+        self.locator = locator
+        locator.pinned += 1
+
+    def close(self) -> None:
+        self.locator.pinned -= 1
+
+
+class FileOffsetLocator:
+    """Locates an app's file as if it were the guest's memory."""
+
+    features = Feature.LOCATE_MEMFD
+    token_gpa = 0x10000
+
+    def __init__(self) -> None:
+        self.pinned = 0
+        self.scattered = False
+        self.tokens: list[bytes] = []
+
+    def locate(
+        self, fd: int, offset: int, length: int, collapse_above: int
+    ) -> Location:
+        if offset + length > os.fstat(fd).st_size:
+            raise LocateError(LocateStatus.OUT_OF_RANGE)
+        first = offset // PAGE * PAGE
+        end = -(-(offset + length) // PAGE) * PAGE
+        step = 1 if self.scattered and not collapse_above else (end - first) // PAGE
+        return Location(
+            tuple(Extent(gpa, step * PAGE) for gpa in range(first, end, step * PAGE)),
+            FilePin(self),
+        )
+
+    def place_token(self, token: bytes) -> Location:
+        self.tokens.append(token)
+        return Location((Extent(self.token_gpa, PAGE),), FilePin(self))
+
+
+async def opened(host: FakeHost) -> int:
+    return (await host.expect(ClientOpened)).client_id

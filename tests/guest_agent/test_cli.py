@@ -1,0 +1,156 @@
+"""The agent as a process: arguments, signals, exit status, real pages."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.guest_agent.fakes import PAGE, App, FakeHost, hello, opened
+from tests.guest_agent.test_locator import sees_frames
+from wlproxy.protocol.channel.frames import (
+    RAM_TOKEN_SIZE,
+    Data,
+    Goodbye,
+    Locate,
+    Located,
+    LocateStatus,
+    ProveRam,
+    RamProof,
+)
+from wlproxy_guest.cli import main, parse
+from wlproxy_guest.quotas import MIB, half_of_ram
+from wlproxy_guest.unix_socket import listen
+
+
+def test_limits() -> None:
+    limits = parse(["--max-clients=3", "--max-pinned-mib=4"]).limits
+
+    assert (limits.clients, limits.pinned) == (3, 4 * MIB)
+    assert limits.pinned_total == half_of_ram()
+
+
+def test_one_client_gets_no_more_than_all() -> None:
+    limits = parse(["--max-pinned-total-mib=5"]).limits
+
+    assert (limits.pinned, limits.pinned_total) == (5 * MIB, 5 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("runtime_dir", "expected"),
+    [("/run/user/7", "/run/user/7/wayland-0"), ("", "/run/wlproxy/wayland-0")],
+)
+def test_default_socket(
+    monkeypatch: pytest.MonkeyPatch, runtime_dir: str, expected: str
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime_dir)
+
+    assert str(parse([]).socket) == expected
+
+
+def test_wrong_port(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--port=fd:x"])
+
+    assert "--port" in capsys.readouterr().err
+
+
+async def test_socket_in_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listener = listen(tmp_path / "wayland-0")
+
+    assert main(["--socket", str(tmp_path / "wayland-0")]) == 1
+
+    assert "in use" in capsys.readouterr().err
+    listener.close()
+
+
+@pytest.fixture
+def host_end(tmp_path: Path) -> Iterator[tuple[socket.socket, subprocess.Popen[str]]]:
+    """An agent's process and the host's end of its wire."""
+    ours, agents = socket.socketpair()
+    agent = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "wlproxy_guest"),
+            *("--socket", tmp_path / "wayland-0"),
+            *("--port", f"fd:{agents.fileno()}"),
+        ],
+        pass_fds=[agents.fileno()],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    agents.close()
+    yield ours, agent
+    agent.kill()
+    agent.communicate()
+    ours.close()
+
+
+@pytest.mark.slow
+async def test_sigterm_stops_it_cleanly(
+    tmp_path: Path, host_end: tuple[socket.socket, subprocess.Popen[str]]
+) -> None:
+    connected, agent = host_end
+    host = FakeHost(connected)
+    await host.start(hello())
+
+    agent.send_signal(signal.SIGTERM)
+
+    assert (await host.expect(Goodbye)).message == "the agent stops"
+    _, messages = agent.communicate(timeout=30)
+    assert agent.returncode == 0, messages
+    assert "Traceback" not in messages
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
+async def test_host_that_hangs_up_for_good(
+    host_end: tuple[socket.socket, subprocess.Popen[str]],
+) -> None:
+    connected, agent = host_end
+    host = FakeHost(connected)
+    await host.start(hello())
+    await host.stream.aclose()
+
+    _, messages = agent.communicate(timeout=30)
+
+    assert agent.returncode == 1
+    assert "the inherited fd is used up" in messages
+    assert "Traceback" not in messages
+
+
+@sees_frames
+@pytest.mark.slow
+async def test_real_pages_through_the_real_process(
+    tmp_path: Path, host_end: tuple[socket.socket, subprocess.Popen[str]]
+) -> None:
+    connected, _ = host_end
+    host = FakeHost(connected)
+    await host.start(hello())
+    await host.send(ProveRam(bytes(RAM_TOKEN_SIZE)))
+    proof = await host.expect(RamProof)
+    assert proof.status is LocateStatus.OK
+    assert proof.gpa
+
+    connecting = trio.socket.socket(socket.AF_UNIX)
+    await connecting.connect(str(tmp_path / "wayland-0"))
+    pool = os.memfd_create("pool")
+    os.ftruncate(pool, 8100 * PAGE)
+    with App(connecting) as app:
+        client_id = await opened(host)
+        await app.send(b"create_pool", pool)
+        (attachment,) = (await host.expect(Data)).attachments
+        await host.send(Locate(client_id, 1, attachment.object_id, 0, 8100 * PAGE, 0))
+        pages = 0
+        while pages < 8100:
+            located = await host.expect(Located)
+            assert located.status is LocateStatus.OK
+            pages += sum(extent.length for extent in located.extents) // PAGE
+    assert pages == 8100
+    os.close(pool)

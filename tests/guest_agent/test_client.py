@@ -1,0 +1,488 @@
+"""One app through the agent: bytes, fds, files, locations, quotas."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+import trio
+
+from tests.guest_agent.conftest import Agent, RunAgent
+from tests.guest_agent.fakes import PAGE, WINDOW, App, FakeHost, hello, opened
+from tests.guest_agent.test_server import parse_error
+from wlproxy.protocol.channel.flow import SendWindow, cost
+from wlproxy.protocol.channel.frames import (
+    ATTACHMENT_SIZE,
+    MAX_ATTACHMENTS,
+    MAX_FILE_SIZE,
+    Attachment,
+    AttachmentFlags,
+    AttachmentKind,
+    ClientClosed,
+    ClientOpened,
+    ClientReleased,
+    CloseMemory,
+    CloseReason,
+    Credit,
+    Data,
+    Extent,
+    FileData,
+    Goodbye,
+    Locate,
+    Located,
+    LocateStatus,
+    Release,
+    Released,
+)
+from wlproxy_guest.quotas import Limits
+from wlproxy_guest.session import CLIENT_WINDOW
+
+NONE = AttachmentFlags.NONE
+
+
+@pytest.fixture
+def closing() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def memfd(closing: ExitStack, pages: int = 4) -> int:
+    fd = os.memfd_create("pool")
+    closing.callback(os.close, fd)
+    os.ftruncate(fd, pages * PAGE)
+    return fd
+
+
+def file(file_id: int, size: int) -> Attachment:
+    return Attachment(AttachmentKind.FILE, NONE, file_id, size)
+
+
+# -------------------------------------------------------------------- bytes and fds
+
+
+async def test_bytes_reach_the_host_in_order(host: FakeHost, app: App) -> None:
+    await opened(host)
+    sent = os.urandom(20000)
+
+    await app.send(sent)
+
+    received = b""
+    while len(received) < len(sent):
+        received += (await host.expect(Data)).data
+    assert received == sent
+
+
+async def test_fds_are_described_in_their_order(
+    host: FakeHost, app: App, closing: ExitStack
+) -> None:
+    await opened(host)
+    pool = memfd(closing)
+    reader, writer = os.pipe()
+    null = os.open("/dev/null", os.O_RDONLY)
+    for fd in (reader, writer, null):
+        closing.callback(os.close, fd)
+
+    await app.send(b"x", pool, writer, null, pool)
+
+    assert (await host.expect(Data)).attachments == (
+        Attachment(AttachmentKind.MEMORY, AttachmentFlags.MEMORY_WRITABLE, 1, 4 * PAGE),
+        Attachment(AttachmentKind.STREAM, AttachmentFlags.HOLDER_WRITES, 2, 0),
+        Attachment(AttachmentKind.OTHER, NONE, 0, 0),
+        Attachment(AttachmentKind.MEMORY, AttachmentFlags.MEMORY_WRITABLE, 2, 4 * PAGE),
+    )
+
+
+async def test_events_reach_the_app(host: FakeHost, app: App) -> None:
+    client_id = await opened(host)
+
+    await host.send(Data(client_id, b"one"), Data(client_id, b"two"))
+
+    received = b""
+    while len(received) < 6:
+        received += (await app.receive())[0]
+    assert received == b"onetwo"
+
+
+async def test_file_arrives_sealed(host: FakeHost, app: App) -> None:
+    client_id = await opened(host)
+    keymap = os.urandom(100_000)
+
+    await host.send(
+        FileData(client_id, 5, keymap[:60_000]),
+        FileData(client_id, 5, keymap[60_000:]),
+        Data(client_id, b"keymap", (file(5, len(keymap)),)),
+    )
+
+    data, (fd,) = await app.receive()
+    assert data == b"keymap"
+    assert os.pread(fd, 200_000, 0) == keymap
+    assert fcntl.fcntl(fd, fcntl.F_GET_SEALS) == 0xF
+    os.close(fd)
+
+
+async def test_empty_file(host: FakeHost, app: App) -> None:
+    client_id = await opened(host)
+
+    await host.send(Data(client_id, b"x", (file(1, 0),)))
+
+    _, (fd,) = await app.receive()
+    assert os.fstat(fd).st_size == 0
+    os.close(fd)
+
+
+async def test_more_fds_than_libwayland_takes_at_once(host: FakeHost, app: App) -> None:
+    client_id = await opened(host)
+
+    await host.send(
+        Data(client_id, b"abc", tuple(file(number, 0) for number in range(60)))
+    )
+
+    data, batches = b"", []
+    while len(data) < 3:
+        some, fds = await app.receive()
+        data += some
+        batches.append(len(fds))
+        for fd in fds:
+            os.close(fd)
+    assert data == b"abc"
+    assert batches == [28, 28, 4]
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [Data(1, b"x", (file(1, 10),))],
+        [FileData(1, 1, b"abc"), Data(1, b"x", (file(1, 4),))],
+        [Data(1, b"x", tuple(file(number, 0) for number in range(29)))],
+        [Data(1, bytes(60_000))] * 30,  # more than window and socket hold
+        [Credit(1, 0, 1)],
+    ],
+    ids=["no such file", "other size", "too few bytes", "no credit", "no debt"],
+)
+async def test_host_that_breaks_a_rule(
+    host: FakeHost, app: App, frames: list[Data | FileData | Credit]
+) -> None:
+    await opened(host)
+
+    for frame in frames:
+        await host.send(frame)
+
+    assert (await host.expect(Goodbye)).reason is CloseReason.PROTOCOL_ERROR
+    while (await app.receive())[0]:
+        pass
+
+
+async def test_file_over_the_limit(host: FakeHost, app: App) -> None:
+    client_id = await opened(host)
+    chunk = b"x" * 60_000
+
+    credit = SendWindow(CLIENT_WINDOW)
+    sent = 0
+    while sent <= MAX_FILE_SIZE:
+        while credit.available < len(chunk):
+            credit.grant((await host.expect(Credit)).amount)
+        credit.take(len(chunk))
+        await host.send(FileData(client_id, 1, chunk))
+        sent += len(chunk)
+
+    assert "over" in (await host.expect(Goodbye)).message
+
+
+# -------------------------------------------------------------------- credit
+
+
+async def test_app_is_read_no_faster_than_the_host_allows(
+    host: FakeHost, app: App
+) -> None:
+    client_id = await opened(host)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_all, app, bytes(2 * WINDOW))
+        await trio.testing.wait_all_tasks_blocked()
+
+        frames = [frame for frame in await host.silence() if isinstance(frame, Data)]
+        received = sum(map(cost, frames))
+        most_attachments = MAX_ATTACHMENTS * ATTACHMENT_SIZE
+        assert WINDOW - most_attachments <= received <= WINDOW
+
+        await host.send(Credit(client_id, 0, received))
+        while received < 2 * WINDOW:
+            frame = await host.expect(Data)
+            received += cost(frame)
+            await host.send(Credit(client_id, 0, cost(frame)))
+
+
+async def send_all(app: App, data: bytes) -> None:
+    while data:
+        data = data[await app.socket.send(data) :]
+
+
+async def test_app_that_does_not_read_stops_only_itself(
+    agent: Agent, host: FakeHost, app: App
+) -> None:
+    stalled = await opened(host)
+    app.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with await agent.connect() as other:
+        busy = await opened(host)
+        credit = SendWindow(CLIENT_WINDOW)
+        while credit.available:
+            # Until neither the socket nor the window takes more.
+            chunk = min(credit.available, 60_000)
+            credit.take(chunk)
+            await host.send(Data(stalled, bytes(chunk)))
+            for frame in await host.silence():
+                if isinstance(frame, Credit):
+                    credit.grant(frame.amount)
+
+        for _ in range(100):
+            await host.send(Data(busy, b"frame"))
+            assert (await other.receive())[0] == b"frame"
+            await other.send(b"commit")
+            assert (await host.expect(Data)).client_id == busy
+
+        while credit.available < CLIENT_WINDOW // 2:
+            await app.receive()
+            await trio.testing.wait_all_tasks_blocked()
+            for frame in await host.settle():
+                if isinstance(frame, Credit):
+                    credit.grant(frame.amount)
+
+
+async def test_credit_is_returned_when_the_app_has_the_bytes(
+    host: FakeHost, app: App
+) -> None:
+    client_id = await opened(host)
+
+    for _ in range(10 * CLIENT_WINDOW // 32_768):
+        await host.send(Data(client_id, bytes(32_768)))
+        received = 0
+        while received < 32_768:
+            received += len((await app.receive())[0])
+
+    total = 0
+    while total < 9 * CLIENT_WINDOW:
+        total += (await host.expect(Credit)).amount
+
+
+# -------------------------------------------------------------------- locations
+
+
+async def attach_memory(host: FakeHost, app: App, fd: int) -> tuple[int, int]:
+    client_id = await opened(host)
+    await app.send(b"create_pool", fd)
+    (attachment,) = (await host.expect(Data)).attachments
+    return client_id, attachment.object_id
+
+
+async def test_location_is_pinned_until_released(
+    agent: Agent, host: FakeHost, app: App, closing: ExitStack
+) -> None:
+    client_id, memory_id = await attach_memory(host, app, memfd(closing))
+
+    await host.send(Locate(client_id, 9, memory_id, PAGE, 2 * PAGE, 0))
+
+    expected = Located(
+        client_id, 9, LocateStatus.OK, 0, False, (Extent(PAGE, 2 * PAGE),)
+    )
+    assert await host.expect(Located) == expected
+    assert agent.locator.pinned == 1
+    await host.send(Release(client_id, 9))
+    assert await host.expect(Released) == Released(client_id, 9)
+    assert agent.locator.pinned == 0
+
+
+async def test_long_lists_of_extents_are_continued(
+    agent: Agent, host: FakeHost, app: App, closing: ExitStack
+) -> None:
+    agent.locator.scattered = True
+    client_id, memory_id = await attach_memory(host, app, memfd(closing, 8100))
+
+    await host.send(Locate(client_id, 1, memory_id, 0, 8100 * PAGE, 0))
+
+    parts = [await host.expect(Located) for _ in range(3)]
+    assert [(len(part.extents), part.more) for part in parts] == [
+        (4000, True),
+        (4000, True),
+        (100, False),
+    ]
+    gpas = [extent.gpa for part in parts for extent in part.extents]
+    assert gpas == list(range(0, 8100 * PAGE, PAGE))
+
+
+@pytest.mark.parametrize(
+    ("memory_id", "length", "status"),
+    [
+        (1, 5 * PAGE, LocateStatus.OUT_OF_RANGE),
+        (2, PAGE, LocateStatus.UNKNOWN_MEMORY),
+    ],
+)
+async def test_location_that_cannot_be(
+    host: FakeHost,
+    app: App,
+    closing: ExitStack,
+    memory_id: int,
+    length: int,
+    status: LocateStatus,
+) -> None:
+    client_id, _ = await attach_memory(host, app, memfd(closing))
+
+    await host.send(Locate(client_id, 1, memory_id, 0, length, 0))
+
+    assert await host.expect(Located) == Located(client_id, 1, status, 0, False, ())
+
+
+async def test_closed_memory_is_unknown_but_stays_pinned(
+    agent: Agent, host: FakeHost, app: App, closing: ExitStack
+) -> None:
+    client_id, memory_id = await attach_memory(host, app, memfd(closing))
+
+    await host.send(
+        Locate(client_id, 1, memory_id, 0, PAGE, 0),
+    )
+    await host.expect(Located)
+    await host.send(
+        CloseMemory(client_id, memory_id),
+        CloseMemory(client_id, memory_id),
+        Locate(client_id, 2, memory_id, 0, PAGE, 0),
+    )
+
+    assert (await host.expect(Located)).status is LocateStatus.UNKNOWN_MEMORY
+    assert agent.locator.pinned == 1
+
+
+async def test_pins_of_an_app_that_has_gone_stay_until_the_host_says_so(
+    agent: Agent, host: FakeHost, app: App, closing: ExitStack
+) -> None:
+    client_id, memory_id = await attach_memory(host, app, memfd(closing))
+    await host.send(Locate(client_id, 1, memory_id, 0, PAGE, 0))
+    await host.expect(Located)
+
+    app.socket.close()
+    await host.expect(ClientClosed)
+
+    assert agent.locator.pinned == 1
+    await host.send(ClientReleased(client_id))
+    await host.settle()
+    assert agent.locator.pinned == 0
+
+
+async def test_release_of_what_is_still_being_located(
+    agent: Agent, host: FakeHost, app: App, closing: ExitStack
+) -> None:
+    client_id, memory_id = await attach_memory(host, app, memfd(closing))
+
+    await host.send(Locate(client_id, 1, memory_id, 0, PAGE, 0), Release(client_id, 1))
+
+    await host.expect(Located)
+    await host.expect(Released)
+    assert agent.locator.pinned == 0
+
+
+async def test_release_of_nothing_is_acknowledged(host: FakeHost, app: App) -> None:
+    client_id = await opened(host)
+
+    await host.send(Release(client_id, 77))
+
+    assert await host.expect(Released) == Released(client_id, 77)
+
+
+async def test_location_id_in_use(host: FakeHost, app: App, closing: ExitStack) -> None:
+    client_id, memory_id = await attach_memory(host, app, memfd(closing))
+
+    await host.send(*[Locate(client_id, 1, memory_id, 0, PAGE, 0)] * 2)
+
+    assert (await host.expect(Goodbye)).message == "location 1 is in use"
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(pinned=4 * PAGE),
+        Limits(pinned_total=4 * PAGE),
+        Limits(locations=1),
+    ],
+)
+async def test_quota_of_pins(
+    run_agent: RunAgent, closing: ExitStack, limits: Limits
+) -> None:
+    agent = await run_agent(limits)
+    host = await agent.plug_in()
+    await host.start(hello())
+    with await agent.connect() as app:
+        client_id, memory_id = await attach_memory(host, app, memfd(closing, 8))
+
+        await host.send(Locate(client_id, 1, memory_id, 1, 3 * PAGE, 0))
+        assert (await host.expect(Located)).status is LocateStatus.OK
+        await host.send(Locate(client_id, 2, memory_id, 0, PAGE, 0))
+        assert (await host.expect(Located)).status is LocateStatus.LIMIT_EXCEEDED
+
+        await host.send(Release(client_id, 1))
+        await host.expect(Released)
+        await host.send(Locate(client_id, 3, memory_id, 0, PAGE, 0))
+        assert (await host.expect(Located)).status is LocateStatus.OK
+
+
+# -------------------------------------------------------------------- quotas
+
+
+@pytest.mark.parametrize("kind", ["memory", "pipe"])
+async def test_app_that_holds_too_much_is_ended_and_told(
+    run_agent: RunAgent, closing: ExitStack, kind: str
+) -> None:
+    agent = await run_agent(Limits(memories=3, streams=3))
+    host = await agent.plug_in()
+    await host.start(hello())
+    with await agent.connect() as app, await agent.connect() as other:
+        peers = [await host.expect(ClientOpened) for _ in range(2)]
+        fds = [memfd(closing) for _ in range(5)]
+        if kind == "pipe":
+            for index in range(5):
+                reader, fds[index] = os.pipe()
+                closing.callback(os.close, reader)
+                closing.callback(os.close, fds[index])
+
+        await app.send(b"x", *fds)
+
+        code, message = parse_error((await app.receive())[0])
+        assert code == 2
+        assert message.startswith("wlproxy: over 3 ")
+        closed = await host.expect(ClientClosed)
+        assert closed.reason is CloseReason.LIMIT_EXCEEDED
+        await other.send(b"still here")
+        assert (await host.expect(Data)).client_id != closed.client_id
+        assert len(peers) == 2
+
+
+async def test_files_that_nobody_uses_end_the_client(run_agent: RunAgent) -> None:
+    agent = await run_agent(Limits(file_bytes=1000))
+    host = await agent.plug_in()
+    await host.start(hello())
+    with await agent.connect() as app:
+        client_id = await opened(host)
+
+        await host.send(FileData(client_id, 1, bytes(600)))
+        await host.send(FileData(client_id, 2, bytes(600)))
+
+        closed = await host.expect(ClientClosed)
+        assert closed.reason is CloseReason.LIMIT_EXCEEDED
+        while (await app.receive())[0]:
+            pass
+
+
+async def test_host_may_end_a_client_that_does_not_read(
+    host: FakeHost, app: App, autojump_clock: trio.testing.MockClock
+) -> None:
+    client_id = await opened(host)
+    app.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    for _ in range(4):
+        await host.send(Data(client_id, bytes(60_000)))
+    await host.send(ClientClosed(client_id, CloseReason.NORMAL, ""))
+
+    # Its socket is closed after a while, though it has not taken everything.
+    with trio.move_on_after(60):
+        await host.receive()
+    received = 0
+    while data := (await app.receive())[0]:
+        received += len(data)
+    assert received <= 4 * 60_000

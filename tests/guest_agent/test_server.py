@@ -1,0 +1,252 @@
+"""The agent as a whole, between a fake host that speaks by the real codec, and apps."""
+
+import os
+import struct
+
+import pytest
+import trio
+
+from tests.guest_agent.conftest import Agent, RunAgent
+from tests.guest_agent.fakes import App, FakeHost, hello, opened
+from wlproxy.protocol.channel.frames import (
+    RAM_TOKEN_SIZE,
+    RESYNC_PADDING,
+    VERSION_MAJOR,
+    VERSION_MINOR,
+    ClientClosed,
+    ClientOpened,
+    ClientReleased,
+    CloseReason,
+    Data,
+    Feature,
+    Goodbye,
+    HelloAck,
+    LocateStatus,
+    ProveRam,
+    RamProof,
+)
+from wlproxy.protocol.channel.session import SessionLost
+from wlproxy_guest.quotas import Limits
+
+
+def parse_error(event: bytes) -> tuple[int, str]:
+    """Decode `wl_display.error` into code and message."""
+    sender, size_opcode, about, code, length = struct.unpack_from("=IIIII", event)
+    assert (sender, about, size_opcode) == (1, 1, len(event) << 16)
+    return code, event[20 : 20 + length - 1].decode()
+
+
+async def test_hello_is_answered_with_what_the_agent_has(agent: Agent) -> None:
+    host = await agent.plug_in()
+
+    ack = await host.start(hello(7))
+
+    assert ack.nonce == hello(7).nonce
+    assert ack.features == Feature.LOCATE_MEMFD
+    assert ack.page_size == os.sysconf("SC_PAGE_SIZE")
+    assert ack.agent.startswith("wlproxy-guest ")
+
+
+async def test_app_is_announced_with_who_it_is(host: FakeHost, app: App) -> None:
+    client = await host.expect(ClientOpened)
+
+    assert (client.client_id, client.pid) == (1, os.getpid())
+    assert (client.uid, client.gid) == (os.getuid(), os.getgid())
+    assert "python" in client.executable
+
+
+async def test_app_that_leaves_is_reported(host: FakeHost, app: App) -> None:
+    await opened(host)
+
+    await app.send(b"last words")
+    app.socket.close()
+
+    assert (await host.expect(ClientClosed)).reason is CloseReason.NORMAL
+    assert isinstance(host.frames[0], Data)
+
+
+async def test_host_closes_a_client_after_its_last_events(
+    host: FakeHost, app: App
+) -> None:
+    client_id = await opened(host)
+
+    await host.send(
+        Data(client_id, b"goodbye"),
+        ClientClosed(client_id, CloseReason.COMPOSITOR_GONE, "weston died"),
+        ClientReleased(client_id),
+    )
+
+    assert await app.receive() == (b"goodbye", [])
+    assert await app.receive() == (b"", [])
+    assert await host.silence() == []  # no ClientClosed of ours: the host knows
+
+
+async def test_ids_are_not_used_again(agent: Agent, host: FakeHost) -> None:
+    ids = []
+    for _ in range(3):
+        with await agent.connect():
+            ids.append(await opened(host))
+
+    assert ids == [1, 2, 3]
+
+
+async def test_ram_is_proved(agent: Agent, host: FakeHost) -> None:
+    token = bytes(range(RAM_TOKEN_SIZE))
+
+    await host.send(ProveRam(token))
+
+    expected = RamProof(LocateStatus.OK, 0, agent.locator.token_gpa)
+    assert await host.expect(RamProof) == expected
+    assert agent.locator.tokens == [token]
+    assert agent.locator.pinned == 1
+
+
+async def test_too_many_proofs_end_the_session(host: FakeHost) -> None:
+    await host.send(*[ProveRam(bytes(RAM_TOKEN_SIZE))] * 17)
+
+    assert (await host.expect(Goodbye)).message == "over 16 ProveRam frames"
+
+
+async def test_goodbye_of_the_host_disconnects_apps(host: FakeHost, app: App) -> None:
+    await opened(host)
+
+    await host.send(Goodbye(CloseReason.NORMAL, "done"))
+
+    assert await app.receive() == (b"", [])
+
+
+async def test_new_session_ends_the_one_before(
+    agent: Agent, host: FakeHost, app: App
+) -> None:
+    await opened(host)
+
+    await host.start(hello(2))
+
+    assert await app.receive() == (b"", [])
+    with await agent.connect() as another:
+        assert await opened(host) == 1  # ids count anew
+        await another.send(b"x")
+        assert await host.expect(Data) == Data(1, b"x")
+
+
+async def test_host_that_hangs_up_and_comes_back(agent: Agent) -> None:
+    first = await agent.plug_in()
+    await first.start(hello())
+    with await agent.connect() as app:
+        await opened(first)
+        await first.stream.aclose()
+        assert await app.receive() == (b"", [])
+
+    second = await agent.plug_in()
+    await second.start(hello(2))
+
+    with await agent.connect():
+        assert await opened(second) == 1
+
+
+async def test_app_waits_for_a_host_that_comes_late(agent: Agent) -> None:
+    with await agent.connect() as app:
+        await app.send(b"early")
+        host = await agent.plug_in()
+        await host.start(hello())
+
+        assert await host.expect(Data) == Data(1, b"early")
+
+
+async def test_app_without_a_host_is_told_so(run_agent: RunAgent) -> None:
+    agent = await run_agent(host_wait=0)
+
+    with await agent.connect() as app:
+        code, message = parse_error((await app.receive())[0])
+
+        assert code == 3
+        assert message == "wlproxy: the host is not connected"
+        assert await app.receive() == (b"", [])
+
+
+async def test_app_over_the_limit_is_told_so(run_agent: RunAgent) -> None:
+    agent = await run_agent(Limits(clients=1))
+    host = await agent.plug_in()
+    await host.start(hello())
+
+    with await agent.connect(), await agent.connect() as second:
+        code, message = parse_error((await second.receive())[0])
+
+        assert (code, message) == (2, "wlproxy: over 1 apps at once")
+        await opened(host)
+    assert (await host.expect(ClientClosed)).client_id == 1
+    with await agent.connect():
+        assert await opened(host) == 2
+
+
+async def test_host_of_another_version_gets_an_answer_and_no_apps(
+    run_agent: RunAgent,
+) -> None:
+    agent = await run_agent(host_wait=0)
+    host = await agent.plug_in()
+
+    ack = await host.start(hello(version=99))
+
+    assert ack.version == (VERSION_MAJOR, VERSION_MINOR)
+    with await agent.connect() as app:
+        assert parse_error((await app.receive())[0])[0] == 3
+
+
+async def test_garbage_ends_the_session_and_the_next_one_works(
+    agent: Agent, host: FakeHost, app: App
+) -> None:
+    await opened(host)
+
+    await host.stream.send_all(b"\xff" * 100)
+
+    assert await app.receive() == (b"", [])
+    with pytest.raises(SessionLost):
+        await host.expect(HelloAck)
+    await host.start(hello(2))
+    with await agent.connect():
+        assert await opened(host) == 1
+
+
+async def test_frame_for_a_client_that_never_was_ends_the_session(
+    host: FakeHost,
+) -> None:
+    await host.send(Data(5, b"x"))
+
+    assert (await host.expect(Goodbye)).reason is CloseReason.PROTOCOL_ERROR
+
+
+async def test_frame_for_a_client_that_has_gone_is_ignored(
+    host: FakeHost, app: App
+) -> None:
+    client_id = await opened(host)
+    app.socket.close()
+    await host.expect(ClientClosed)
+
+    await host.send(Data(client_id, b"x"), ClientReleased(client_id))
+    await host.send(Data(client_id, b"x"))
+
+    assert await host.silence() == []
+
+
+async def test_stopping_says_goodbye(agent: Agent, host: FakeHost, app: App) -> None:
+    await opened(host)
+
+    await agent.server.stop()
+
+    assert (await host.expect(Goodbye)).message == "the agent stops"
+    assert await app.receive() == (b"", [])
+
+
+async def test_stopping_without_a_host_is_quiet(agent: Agent) -> None:
+    await agent.server.stop()
+
+
+async def test_agent_announces_itself_before_anything_else(agent: Agent) -> None:
+    host = await agent.plug_in()
+
+    with trio.fail_after(5):
+        padding = bytearray()
+        while len(padding) < RESYNC_PADDING:
+            padding += await host.stream.receive_some(RESYNC_PADDING)
+
+    assert padding == bytes(RESYNC_PADDING)

@@ -1,0 +1,239 @@
+"""The agent's socket: listening, activation, fds both ways."""
+
+import array
+import os
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from wlproxy_guest.unix_socket import (
+    AppSocket,
+    FdsLostError,
+    Listener,
+    SocketError,
+    adopt_activated,
+    executable_name,
+    listen,
+    lock_path,
+)
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[tuple[AppSocket, socket.socket]]:
+    ours, apps = socket.socketpair()
+    yield AppSocket(trio.socket.from_stdlib_socket(ours)), apps
+    ours.close()
+    apps.close()
+
+
+def rights(*fds: int) -> "list[tuple[int, int, array.array[int]]]":
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+
+
+async def test_fds_are_received_close_on_exec(
+    pair: tuple[AppSocket, socket.socket],
+) -> None:
+    ours, app = pair
+    app.sendmsg([b"x"], rights(1, 2))
+
+    data, fds = await ours.receive(100)
+
+    assert data == b"x"
+    assert len(fds) == 2
+    assert not any(os.get_inheritable(fd) for fd in fds)
+    for fd in fds:
+        os.close(fd)
+
+
+async def test_lost_fds_are_an_error(
+    pair: tuple[AppSocket, socket.socket],
+) -> None:
+    ours, app = pair
+    app.sendmsg([b"x"], rights(*[1] * 20))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 4, hard)
+    )
+    try:
+        with pytest.raises(FdsLostError):
+            await ours.receive(100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_sending_everything_to_a_slow_app(
+    pair: tuple[AppSocket, socket.socket],
+) -> None:
+    ours, app = pair
+    app.setblocking(False)
+    sent = os.urandom(1_000_000)
+    received = bytearray()
+    fds = 0
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.send, sent, [1, 2, 0])
+        while len(received) < len(sent):
+            await trio.lowlevel.wait_readable(app)
+            data, ancillary, _, _ = app.recvmsg(65536, 1000)
+            for _, _, content in ancillary:
+                numbers = array.array("i", content)
+                assert not received  # with the first byte
+                fds += len(numbers)
+                for fd in numbers:
+                    os.close(fd)
+            received += data
+
+    assert received == sent
+    assert fds == 3
+
+
+async def test_more_batches_of_fds_than_bytes(
+    pair: tuple[AppSocket, socket.socket],
+) -> None:
+    with pytest.raises(ValueError, match="29 fds with 1 bytes"):
+        await pair[0].send(b"x", [1] * 29)
+
+
+async def test_last_words_do_not_wait(pair: tuple[AppSocket, socket.socket]) -> None:
+    ours, app = pair
+
+    ours.try_send(b"goodbye")
+    assert app.recv(100) == b"goodbye"
+    for _ in range(10):
+        ours.try_send(bytes(100_000))
+    app.close()
+    ours.try_send(b"nobody")
+    ours.close()
+    ours.close()
+
+
+def test_executable_of_what_is_not_there() -> None:
+    assert executable_name(2**31 - 1) == ""
+
+
+def test_executable_names_are_printable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "readlink", lambda _: Path("/usr/bin/\x1b[31m\udcff"))
+
+    assert executable_name(os.getpid()) == "?[31m?"
+
+
+async def test_socket_and_lock_are_removed_when_closed(tmp_path: Path) -> None:
+    path = tmp_path / "wayland-0"
+    listener = listen(path)
+    assert str(listener) == str(path)
+    assert path.is_socket()
+    assert lock_path(path).exists()
+
+    listener.close()
+    listener.close()
+
+    assert os.listdir(tmp_path) == []
+
+
+async def test_socket_of_a_dead_listener_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "wayland-0"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    lock_path(path).touch()
+
+    listen(path).close()
+
+
+async def test_socket_of_a_live_listener_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "wayland-0"
+    listener = listen(path)
+
+    with pytest.raises(SocketError, match="in use by another"):
+        listen(path)
+
+    assert path.is_socket()
+    listener.close()
+
+
+def test_directory_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SocketError, match=r"cannot lock .*No such file"):
+        listen(tmp_path / "nowhere" / "wayland-0")
+
+
+def test_path_that_is_no_socket_path(tmp_path: Path) -> None:
+    (tmp_path / "wayland-0").mkdir()
+
+    with pytest.raises(SocketError, match="cannot listen"):
+        listen(tmp_path / "wayland-0")
+
+
+ADOPT = """
+import os, sys, trio
+from wlproxy_guest.unix_socket import SocketError, adopt_activated
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.dup2(int(sys.argv[1]), 3)
+async def main():
+    listener = adopt_activated()
+    print("none" if listener is None else listener, os.get_inheritable(3))
+    print([name for name in os.environ if name.startswith("LISTEN_")])
+    if listener:
+        (await listener.accept()).close()
+        listener.close()
+try:
+    trio.run(main)
+except SocketError as exc:
+    print(exc)
+"""
+
+
+def adopt(passed: socket.socket, count: str = "1") -> str:
+    """Run a process that was passed a socket as fd 3."""
+    done = subprocess.run(
+        [sys.executable, "-c", ADOPT, str(passed.fileno())],
+        pass_fds=[passed.fileno()],
+        env={**os.environ, "LISTEN_FDS": count},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    return done.stdout
+
+
+def test_socket_that_systemd_passed(tmp_path: Path) -> None:
+    path = tmp_path / "wayland-0"
+    with socket.socket(socket.AF_UNIX) as passed, socket.socket(socket.AF_UNIX) as app:
+        passed.bind(str(path))
+        passed.listen()
+        app.connect(str(path))
+
+        assert adopt(passed) == f"{path} False\n[]\n"
+    assert path.exists()  # it is systemd's
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_something_else_that_systemd_passed(count: str) -> None:
+    with socket.socket(socket.AF_INET) as passed:
+        assert "something else" in adopt(passed, count)
+
+
+def test_nothing_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LISTEN_PID", raising=False)
+    assert adopt_activated() is None
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", "0")
+    assert adopt_activated() is None
+
+
+async def test_app_that_is_accepted(tmp_path: Path) -> None:
+    listener: Listener = listen(tmp_path / "wayland-0")
+    with socket.socket(socket.AF_UNIX) as app:
+        app.connect(str(tmp_path / "wayland-0"))
+
+        accepted = await listener.accept()
+
+        assert accepted.peer.pid == os.getpid()
+        assert str(accepted.peer) == f"{accepted.peer.executable} (pid {os.getpid()})"
+        accepted.close()
+    listener.close()
