@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.mark.lab
-def test_the_host_vm_has_udmabuf_and_compositors():
+def test_the_host_vm_has_udmabuf_and_compositors() -> None:
     runtime = Path(os.environ["XDG_RUNTIME_DIR"])
 
     assert Path("/dev/udmabuf").is_char_device()
@@ -18,7 +18,7 @@ def test_the_host_vm_has_udmabuf_and_compositors():
 
 
 @pytest.mark.guest
-def test_the_guests_channel_is_qemus_socket():
+def test_the_guests_channel_is_qemus_socket() -> None:
     with socket.socket(socket.AF_UNIX) as channel:
         channel.connect("/run/wlproxy-lab/guest/channel.sock")
         credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)

@@ -1,0 +1,464 @@
+"""Hands on both ends of the real path: guest and agent, compositors, the proxy.
+
+Inside the lab's host VM only.  The programs are the shipped ones, started as a user
+would; what is read of them is what they show: the status socket, logs, /proc.
+"""
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lab.guest import Guest
+from tests.clients import capture
+from tests.clients.capture import Picture
+from wlproxy.host.errors import HostError
+from wlproxy.host.status import read_status
+
+TREE = Path(__file__).resolve().parents[2]
+RUNTIME = Path(os.environ.get("XDG_RUNTIME_DIR", "/run/user/0"))
+CHANNEL = Path("/run/wlproxy-lab/guest/channel.sock")
+
+GUEST_TREE = "/opt/wlproxy-tests"
+GUEST_RUNTIME = "/run/wlproxy-tests"
+GUEST_DISPLAY = f"{GUEST_RUNTIME}/wayland-0"
+PATTERN_DIRECTORY = "/run/pattern"
+GUEST_FILES = (
+    ("guest-agent/wlproxy_guest", "wlproxy_guest"),
+    ("wlproxy/__init__.py", "wlproxy/__init__.py"),
+    ("wlproxy/protocol/__init__.py", "wlproxy/protocol/__init__.py"),
+    ("wlproxy/protocol/cursor.py", "wlproxy/protocol/cursor.py"),
+    ("wlproxy/protocol/errors.py", "wlproxy/protocol/errors.py"),
+    ("wlproxy/protocol/channel", "wlproxy/protocol/channel"),
+    ("tests/clients", "tests/clients"),
+)
+"""What the agent's wheel carries (tests/packaging checks that), and the clients."""
+
+PATIENCE = 60.0
+"""Seconds for anything that takes one, under emulation twice over."""
+
+T = TypeVar("T")
+
+
+def eventually(
+    look: Callable[[], T], what: str, timeout: float = PATIENCE, pause: float = 0.05
+) -> T:
+    """Look at observable state until it is truthy; return what was seen.
+
+    Raises:
+        AssertionError: it never was, in time.
+    """
+    deadline = time.monotonic() + timeout
+    while not (seen := look()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:.0f} s: {what}; last: {seen!r}")
+        time.sleep(pause)
+    return seen
+
+
+class ClientError(Exception):
+    """A pattern client answered with an error."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(f"{kind}: {text}")
+        self.kind = kind
+        self.text = text
+
+
+class PatternClient:
+    """A pattern client in the guest; its operations are those of `pattern_client`."""
+
+    def __init__(self, guest: Guest, name: str, watcher: int) -> None:
+        self._guest = guest
+        self._path = f"{PATTERN_DIRECTORY}/{name}"
+        self._watcher = watcher
+
+    def call(self, operation: str, timeout: float = 120, **arguments: object) -> Any:
+        """Have it do something, and return what it says.
+
+        Raises:
+            ClientError: it could not, or is dead.
+        """
+        line = json.dumps({"op": operation, **arguments}).encode() + b"\n"
+        return call_fifo(self._guest, self._path, line, timeout)
+
+    def expect_error(self, operation: str, **arguments: Any) -> ClientError:
+        """Have it do something that must fail."""
+        try:
+            result = self.call(operation, **arguments)
+        except ClientError as error:
+            return error
+        raise AssertionError(f"{operation} succeeded: {result!r}")
+
+    def show(self, surface: str, buffer: str, frame: int) -> None:
+        """Draw a frame into a buffer and show that."""
+        self.call("draw", buffer=buffer, frame=frame)
+        self.call("show", surface=surface, buffer=buffer)
+
+    @property
+    def pid(self) -> int:
+        """Its process id in the guest."""
+        return int(self.call("pid"))
+
+    def kill(self) -> None:
+        """Kill it, and whoever answers for it."""
+        with contextlib.suppress(Exception):
+            self._guest.kill(-self._watcher, signal.SIGKILL)
+
+
+def call_fifo(guest: Guest, path: str, line: bytes, timeout: float) -> Any:
+    """Write a line into PATH.in and return the answer from PATH.out."""
+    guest.put(f"{path}.in", line)
+    reply = guest._call("get", path=f"{path}.out", answer_in=timeout)
+    answer = json.loads(reply.blob)
+    if "error" in answer:
+        raise ClientError(*answer["error"])
+    return answer["ok"]
+
+
+class GuestSide:
+    """The guest: the agent in it, pattern clients, real apps."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        self.agent: int | None = None
+        self._clients = itertools.count(1)
+        self._spawner: int | None = None
+
+    def ship(self) -> None:
+        """Copy the agent and the clients of this tree into the guest."""
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for source, target in GUEST_FILES:
+                tar.add(TREE / source, target, filter=_sources)
+        self.guest.put_tree(buffer.getvalue(), GUEST_TREE)
+
+    def start_agent(self, *options: str, log: str = "/run/agent.log") -> int:
+        """Start the agent and wait until apps can connect."""
+        self.guest.run(["mkdir", "-p", GUEST_RUNTIME])
+        argv = ["python3", "-m", "wlproxy_guest", "--socket", GUEST_DISPLAY]
+        self.agent = self.guest.spawn(
+            [*argv, "--log-level", "debug", *options], env=self._python(), log=log
+        )
+        return self.agent
+
+    def stop_agent(self, number: int = signal.SIGTERM) -> None:
+        """Stop the agent and wait for its end."""
+        if self.agent is not None:
+            self.guest.kill(self.agent, number)
+            self.guest.wait(self.agent, timeout=30)
+            self.agent = None
+
+    def agent_log(self) -> str:
+        """What the agent has logged."""
+        return self.guest.get("/run/agent.log").decode()
+
+    def client(self, display: str = GUEST_DISPLAY) -> PatternClient:
+        """Start a pattern client."""
+        if self._spawner is None:
+            argv = ["python3", "-m", "tests.clients.spawner", PATTERN_DIRECTORY]
+            log = "/run/spawner.log"
+            self._spawner = self.guest.spawn(argv, env=self._python(), log=log)
+            ready = f"test -p {PATTERN_DIRECTORY}/spawner.out"
+            eventually(lambda: self.guest.run(["sh", "-c", ready]).ok, "the spawner")
+        name = f"client{next(self._clients)}"
+        line = json.dumps({"name": name, "display": display}).encode() + b"\n"
+        path = f"{PATTERN_DIRECTORY}/spawner"
+        watcher = int(call_fifo(self.guest, path, line, timeout=30))
+        return PatternClient(self.guest, name, watcher)
+
+    def app(self, *argv: str, log: str, env: dict[str, str] | None = None) -> int:
+        """Start a real app."""
+        environment = {
+            "WAYLAND_DISPLAY": GUEST_DISPLAY,
+            "XDG_RUNTIME_DIR": GUEST_RUNTIME,
+            **(env or {}),
+        }
+        return self.guest.spawn(list(argv), env=environment, log=log)
+
+    def meminfo(self, field_name: str) -> int:
+        """Return a field of /proc/meminfo, bytes."""
+        for line in self.guest.get("/proc/meminfo").decode().splitlines():
+            name, _, value = line.partition(":")
+            if name == field_name:
+                return int(value.split()[0]) * 1024
+        raise KeyError(field_name)
+
+    def fd_count(self, pid: int) -> int:
+        """Return how many fds a process in the guest has open."""
+        return len(self.guest.run(["ls", f"/proc/{pid}/fd"]).stdout.split())
+
+    def cpu_ns(self, pid: int) -> int:
+        """Return the CPU time a process and its threads have used, nanoseconds."""
+        script = f"cat /proc/{pid}/task/*/schedstat"
+        lines = self.guest.run(["sh", "-c", script]).stdout.splitlines()
+        return sum(int(line.split()[0]) for line in lines)
+
+    @staticmethod
+    def _python() -> dict[str, str | None]:
+        return {"PYTHONPATH": GUEST_TREE, "PYTHONDONTWRITEBYTECODE": None}
+
+
+def _sources(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    return None if "__pycache__" in member.name else member
+
+
+@dataclass(slots=True)
+class Compositor:
+    """A compositor of the host: where it listens and how to see what it shows.
+
+    Attributes:
+        name: for people.
+        display: its socket.
+        process: it, if a test started it.
+        imports: it takes linux-dmabuf (mode B).
+    """
+
+    name: str
+    display: Path
+    imports: bool = False
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def capture(self) -> Picture:
+        """Return a picture of its output."""
+        if self.name.startswith("sway"):
+            return capture.grim(str(self.display), self.display.parent)
+        return capture.weston(str(self.display))
+
+    def pid(self) -> int:
+        """Return its process id: its own, or found by its socket's name."""
+        if self.process is not None:
+            return self.process.pid
+        wanted = f"--socket={self.display.name}".encode()
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                words = path.read_bytes().split(b"\0")
+                if wanted in words and words[0].endswith(b"weston"):
+                    return int(path.parent.name)
+        raise AssertionError(f"{self.name} does not run")
+
+    def kill(self) -> None:
+        """Kill it, if a test started it."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+WESTON_PIXMAN = Compositor("weston-pixman", RUNTIME / "wl-pixman")
+WESTON_GL = Compositor("weston-gl", RUNTIME / "wl-gl", imports=True)
+
+
+def start_weston(directory: Path, name: str, renderer: str = "pixman") -> Compositor:
+    """Start a weston of one's own, to be killed."""
+    display = RUNTIME / name
+    command = ["weston", "--backend=headless", f"--renderer={renderer}"]
+    command += ["--width=1024", "--height=768", "--idle-time=0", "--no-config"]
+    command += ["--debug", "--shell=kiosk", f"--socket={name}"]
+    with (directory / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    compositor = Compositor(name, display, renderer == "gl", process)
+    eventually(display.exists, f"{name} is up")
+    return compositor
+
+
+SWAY_CONFIG = """\
+xwayland disable
+default_border none
+focus_follows_mouse no
+output * mode 1024x768 bg #000000 solid_color
+seat * hide_cursor 100
+"""
+
+
+def start_sway(directory: Path) -> Compositor:
+    """Start a headless sway with the pixman renderer."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    config = directory / "config"
+    config.write_text(SWAY_CONFIG)
+    environment = {
+        **os.environ,
+        "WLR_BACKENDS": "headless",
+        "WLR_RENDERER": "pixman",
+        "WLR_LIBINPUT_NO_DEVICES": "1",
+        "XDG_RUNTIME_DIR": str(directory),
+        "SWAYSOCK": str(directory / "sway.sock"),
+    }
+    environment.pop("WAYLAND_DISPLAY", None)
+    with (directory / "log").open("ab") as log:
+        process = subprocess.Popen(
+            ["sway", "--config", str(config)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+        )
+
+    def display() -> Path | None:
+        assert process.poll() is None, (directory / "log").read_text()[-2000:]
+        sockets = [each for each in directory.glob("wayland-*") if each.is_socket()]
+        return sockets[0] if sockets else None
+
+    found = eventually(display, "sway is up")
+    assert found is not None
+    return Compositor("sway", found, process=process)
+
+
+@dataclass(slots=True)
+class Proxy:
+    """A running `wlproxy run`.
+
+    Attributes:
+        compositor: what it shows on.
+        process: it.
+        log_path: what it logs.
+        options: what else it was told.
+    """
+
+    compositor: Compositor
+    process: "subprocess.Popen[bytes]"
+    log_path: Path
+    options: tuple[str, ...] = field(default=())
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    def log(self) -> str:
+        """What it has logged."""
+        return self.log_path.read_text()
+
+    def status(self) -> dict[str, Any]:
+        """Return the document of its status socket."""
+        return read_status(RUNTIME / "wlproxy" / "vm.sock")
+
+    def wait_state(self, state: str, timeout: float = PATIENCE) -> None:
+        """Wait until it says that it is doing something."""
+
+        def look() -> bool:
+            assert self.process.poll() is None, f"wlproxy ended:\n{self.log()[-4000:]}"
+            with contextlib.suppress(HostError):
+                return bool(self.status()["state"] == state)
+            return False
+
+        try:
+            eventually(look, f"wlproxy is {state}", timeout)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log()[-4000:]}") from None
+
+    def surfaces(self, minimum_frames: int = 1) -> list[dict[str, Any]]:
+        """Return the surfaces that have shown something."""
+        return [
+            surface
+            for surface in self.status()["surfaces"]
+            if surface["frames"] >= minimum_frames
+        ]
+
+    def surface(self) -> dict[str, Any]:
+        """Return the one surface there is."""
+        (only,) = self.surfaces()
+        return only
+
+    def copied(self) -> int:
+        """Return the pixel bytes it has copied since it started."""
+        return int(self.status()["metrics"]["pixel_bytes_copied"])
+
+    def wait_no_clients(self) -> None:
+        """Wait until no client is left, not even one that is being let go."""
+        eventually(lambda: not self.status()["clients"], "all clients are gone")
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stop it and return its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"would not stop:\n{self.log()[-4000:]}") from None
+
+
+def start_proxy(
+    compositor: Compositor, directory: Path, options: Sequence[str] = ()
+) -> Proxy:
+    """Start the proxy as a user would."""
+    log_path = directory / f"wlproxy-{time.monotonic_ns()}.log"
+    argv = [sys.executable, "-m", "wlproxy", "run", "--channel", str(CHANNEL)]
+    argv += ["--display", str(compositor.display), "--log-level", "debug", *options]
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    return Proxy(compositor, process, log_path, tuple(options))
+
+
+class ProxySlot:
+    """The one proxy that there can be on the one channel: kept while it fits."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.proxy: Proxy | None = None
+
+    def use(self, compositor: Compositor, *options: str) -> Proxy:
+        """Return a serving proxy for a compositor; the one there is, if it fits."""
+        proxy = self.proxy
+        fits = (
+            proxy is not None
+            and proxy.process.poll() is None
+            and proxy.compositor is compositor
+            and proxy.options == options
+        )
+        if proxy is None or not fits:
+            self.stop()
+            proxy = self.proxy = start_proxy(compositor, self._directory, options)
+        proxy.wait_state("serving")
+        return proxy
+
+    def stop(self) -> None:
+        """Stop the one there is."""
+        proxy, self.proxy = self.proxy, None
+        if proxy is not None and proxy.process.poll() is None:
+            assert proxy.stop() == 0, proxy.log()[-4000:]
+
+
+def fd_count(pid: int) -> int:
+    """Return how many fds a process of the host has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def rss(pid: int) -> int:
+    """Return the resident memory of a process of the host, bytes."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_ns(pid: int) -> int:
+    """Return the CPU time a process and its threads have used, nanoseconds."""
+    lines = (path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+    return sum(int(line.split()[0]) for line in lines)
+
+
+@contextlib.contextmanager
+def udmabuf_limit(name: str, value: int) -> Iterator[None]:
+    """Change a parameter of the host's udmabuf driver for a while."""
+    path = Path("/sys/module/udmabuf/parameters", name)
+    before = path.read_text()
+    path.write_text(str(value))
+    try:
+        yield
+    finally:
+        path.write_text(before)
