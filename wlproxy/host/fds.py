@@ -79,11 +79,13 @@ class OwnedFd:
     def hold(self) -> Self:
         """Keep it open until the matching `release`, whatever `close` says.
 
+        Whoever holds it may hand it on: one that is only waiting to be closed can be
+        held once more.
+
         Raises:
-            LocalProtocolError: it is not open.
+            LocalProtocolError: it is closed or detached.
         """
-        if self._state is not FdState.OPEN:
-            raise LocalProtocolError(f"fd {self._fd} is {self._state.value}")
+        self.fileno()
         self._holds += 1
         return self
 
