@@ -99,8 +99,10 @@ class OutgoingStream:
     async def send(self, chunk: bytes) -> None:
         """Send a chunk of at most `chunk_size`; return when the writer has taken it.
 
-        Cancelled, the chunk may still be sent.
+        Cancelled, the chunk may still be sent.  Of a stream that is gone it is dropped.
         """
+        if self._gone:
+            return
         self._chunk = StreamData(self._client_id, self.stream_id, chunk)
         self._wake()
         while self._chunk is not None:
