@@ -162,10 +162,11 @@ class UnixSocket:
 class InheritedFd:
     """An fd that was open before we were: one wire, and no second."""
 
-    __slots__ = ("_fd",)
+    __slots__ = ("_fd", "_used")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._used = False
 
     def __str__(self) -> str:
         return f"fd:{self._fd}"
@@ -177,14 +178,14 @@ class InheritedFd:
             NoWireError: it is used up, or never was an fd.
         """
         await trio.lowlevel.checkpoint()
-        fd, self._fd = self._fd, -1
-        if fd < 0:
+        if self._used:
             raise NoWireError("the inherited fd is used up")
+        self._used = True
         try:
-            fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
-            return Wire(fd)
+            fcntl.fcntl(self._fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+            return Wire(self._fd)
         except OSError as exc:
-            raise NoWireError(f"fd {fd}: {exc.strerror}") from exc
+            raise NoWireError(f"fd {self._fd}: {exc.strerror}") from exc
 
 
 def parse_source(text: str) -> WireSource:

@@ -145,4 +145,5 @@ class Server:
 def raise_fd_limit() -> None:
     """Allow ourselves as many fds as the system lets us: apps pass many."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with suppress(OSError, ValueError):  # a service manager may have its own ideas
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

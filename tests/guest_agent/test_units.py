@@ -1,0 +1,72 @@
+"""The systemd files agree with the code and with each other.  They run in the lab."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import wlproxy_guest
+from wlproxy_guest.channel import PORT_NAME, SUBSYSTEM
+from wlproxy_guest.session import GRACE
+
+UNITS = Path(wlproxy_guest.__file__).parent.parent / "systemd"
+SOCKET_PATH = "/run/wlproxy/wayland-0"
+
+
+def setting(name: str, unit: str) -> list[str]:
+    text = (UNITS / unit).read_text()
+    return re.findall(rf"^{name}=(.*)$", text, re.MULTILINE)
+
+
+def test_socket_is_where_apps_look() -> None:
+    assert setting("ListenStream", "wlproxy-guest-agent.socket") == [SOCKET_PATH]
+    assert setting("WAYLAND_DISPLAY", "wlproxy.environment.conf") == [SOCKET_PATH]
+
+
+def test_udev_rule_is_about_the_port_that_is_looked_for() -> None:
+    rule = (UNITS / "60-wlproxy.rules").read_text()
+
+    assert f'SUBSYSTEM=="{SUBSYSTEM}"' in rule
+    assert f'ATTR{{name}}=="{PORT_NAME}"' in rule
+    assert "wlproxy-guest-agent.service" in rule
+
+
+def test_user_is_made() -> None:
+    (user,) = setting("User", "wlproxy-guest-agent.service")
+
+    assert f"\nu {user} " in (UNITS / "wlproxy.sysusers.conf").read_text()
+
+
+def test_one_capability() -> None:
+    for name in ("AmbientCapabilities", "CapabilityBoundingSet"):
+        assert setting(name, "wlproxy-guest-agent.service") == ["CAP_SYS_ADMIN"]
+
+
+def test_stopping_has_time_for_the_grace_of_pins() -> None:
+    (seconds,) = setting("TimeoutStopSec", "wlproxy-guest-agent.service")
+
+    assert float(seconds) > 2 * GRACE
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
+@pytest.mark.slow
+def test_exposure_is_as_documented(tmp_path: Path) -> None:
+    for unit in UNITS.glob("*.s*e*"):
+        shutil.copy(unit, tmp_path)
+    done = subprocess.run(
+        [
+            *("systemd-analyze", "security", "--offline=true"),
+            tmp_path / "wlproxy-guest-agent.service",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    found = re.search(r"exposure level .*: ([0-9.]+)", done.stdout)
+    if found is None:
+        pytest.skip(f"systemd-analyze says: {done.stderr.strip()[:200]}")
+
+    assert float(found[1]) < 2.5
