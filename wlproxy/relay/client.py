@@ -173,6 +173,8 @@ class Client:
             cycled = isinstance(surface, Surface) and surface.cycles_with(buffer)
             if not self._state.buffers.prepare(buffer, cycled=cycled):
                 return False
+            if not isinstance(surface, Surface):  # an icon: there is no commit
+                self._state.surfaces.copy_whole(buffer)
         return True
 
     def _dispatch_event(self, raw: RawMessage) -> None:

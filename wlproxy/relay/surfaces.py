@@ -5,6 +5,7 @@ are copied, when the surface is committed.  What is counted here is what `wlprox
 status` shows.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,6 +17,9 @@ from wlproxy.relay.presentation import PIXEL_SIZE, Mode
 
 MAX_RECTANGLES: Final = 16
 """Rectangles of damage that are kept apart; more become one around them all."""
+
+MAX_TOLD: Final = 16
+"""Modes and reasons that are logged for one surface: guests must not fill the log."""
 
 MAX_REMEMBERED: Final = 4
 """Buffers that a surface is remembered to have taken in turn."""
@@ -67,7 +71,7 @@ class Surface:
         pending: what the next commit will, if `attached`.
         attached: a buffer, or none, was attached since the last commit.
         damage: since the last commit, in buffer pixels.
-        all_damaged: the damage cannot be told in buffer pixels: everything is.
+        all_damaged: damage since the last commit cannot be told in buffer pixels.
         transformed: a scale, transform or viewport lies between surface and buffer.
         turn: serials of the last buffers committed, newest last.
         is_cursor: its role is a cursor: kept in mode A, for cursor planes.
@@ -75,6 +79,8 @@ class Surface:
         bytes_copied: by the proxy.
         app_id: from its toplevel.
         title: from its toplevel.
+        last_mode: mode and reason of what it last showed.
+        told: the modes and reasons that were logged.
         stale: mode C: damage that each copy has not got yet.
     """
 
@@ -92,6 +98,7 @@ class Surface:
     app_id: str = ""
     title: str = ""
     last_mode: tuple[str, str] = ("none", "")
+    told: set[tuple[str, str]] = field(default_factory=set)
     stale: dict[int, list[Rectangle] | None] = field(default_factory=dict)
 
     def cycles_with(self, buffer: Buffer) -> bool:
@@ -127,9 +134,33 @@ class Surfaces:
         surface.pending, surface.attached = buffer, True
         return left
 
-    def add_damage(self, surface: Surface, rectangle: Rectangle) -> None:
-        """Note damage in buffer pixels."""
-        surface.damage.append(rectangle)
+    def add_damage(
+        self, surface: Surface, rectangle: Rectangle, *, in_buffer: bool
+    ) -> None:
+        """Note damage, in buffer pixels or in surface coordinates.
+
+        The latter are the same as long as nothing transforms the buffer.
+        """
+        if not surface.stale:
+            return  # nothing was copied yet: the first copy is of everything
+        if surface.transformed and not in_buffer:
+            surface.all_damaged = True
+        else:
+            surface.damage = _joined(surface.damage, (rectangle,))
+
+    def transform(self, surface: Surface) -> None:
+        """Note that a scale, transform or viewport comes into play.
+
+        It stays in play, and applies to damage before it in the same commit too.
+        """
+        surface.transformed = True
+        surface.all_damaged |= bool(surface.damage)
+
+    def copy_whole(self, buffer: Buffer) -> None:
+        """In mode C, copy a buffer that is shown by something other than a surface."""
+        buffer.copied_for = 0
+        if _is_copied(buffer):
+            self._copy_rows(buffer, (0, 0, buffer.width, buffer.height))
 
     def commit(self, surface: Surface) -> list[Buffer]:
         """Note a commit; in mode C, copy what it shows.
@@ -138,7 +169,8 @@ class Surfaces:
             Buffers that no longer belong to the surface.
         """
         left = []
-        if surface.attached:
+        attached = surface.attached
+        if attached:
             if surface.current is not None:
                 left.append(_leave(surface.current))
             surface.current, surface.pending = surface.pending, None
@@ -147,9 +179,11 @@ class Surfaces:
         damage = None if surface.all_damaged else surface.damage
         if damage is None or damage:
             self._spread(surface, damage)
+        # Without damage too: a compositor may look at all of what is newly attached.
+        if attached or damage is None or damage:
             self._copy(surface)
         surface.damage = []
-        surface.all_damaged = surface.transformed
+        surface.all_damaged = False
         return left
 
     def destroy(self, surface: Surface) -> list[Buffer]:
@@ -178,8 +212,9 @@ class Surfaces:
         if buffer.choice is None:
             return
         mode = (buffer.choice.mode.value, buffer.choice.reason)
-        if mode != surface.last_mode:
-            surface.last_mode = mode
+        surface.last_mode = mode
+        if mode not in surface.told and len(surface.told) < MAX_TOLD:
+            surface.told.add(mode)
             self._trace_mode(surface, buffer)
 
     def _trace_mode(self, surface: Surface, buffer: Buffer) -> None:
@@ -197,13 +232,11 @@ class Surfaces:
             if damage is None or rectangles is None:
                 surface.stale[key] = None
             else:
-                surface.stale[key] = _bounded(rectangles + damage)
+                surface.stale[key] = _joined(rectangles, damage)
 
     def _copy(self, surface: Surface) -> None:
         buffer = surface.current
-        if buffer is None or buffer.copy is None or buffer.location is None:
-            return
-        if buffer.choice is None or buffer.choice.mode is not Mode.COPY:
+        if buffer is None or not _is_copied(buffer):
             return
         everything = [(0, 0, buffer.width, buffer.height)]
         rectangles = surface.stale.get(buffer.serial)
@@ -223,7 +256,7 @@ class Surfaces:
         left, top = max(x, 0), max(y, 0)
         right = min(x + width, buffer.width)
         bottom = min(y + height, buffer.height)
-        if left >= right or top >= bottom or buffer.copy is None:
+        if left >= right or top >= bottom:
             return 0
         pixel = PIXEL_SIZE.get(buffer.shm_format, 0)
         if not pixel:  # planes, or pixels that share bytes: always the whole buffer
@@ -233,8 +266,7 @@ class Surfaces:
         else:
             start = buffer.stride * top + left * pixel
             length, rows = (right - left) * pixel, bottom - top
-        if start + (rows - 1) * buffer.stride + length > buffer.length:
-            return 0  # a stride that is too short for its width: nothing to be seen
+        assert buffer.copy is not None
         assert buffer.location is not None
         self._context.command(
             CopyRows(
@@ -268,17 +300,39 @@ class Surfaces:
         )
 
 
+def _is_copied(buffer: Buffer) -> bool:
+    choice = buffer.choice
+    return choice is not None and choice.mode is Mode.COPY
+
+
 def _leave(buffer: Buffer) -> Buffer:
     buffer.shown -= 1
     return buffer
 
 
-def _bounded(rectangles: list[Rectangle]) -> list[Rectangle]:
-    """Keep few rectangles: past a bound, one around them all."""
-    if len(rectangles) <= MAX_RECTANGLES:
-        return rectangles
-    left = min(x for x, _, _, _ in rectangles)
-    top = min(y for _, y, _, _ in rectangles)
-    right = max(x + width for x, _, width, _ in rectangles)
-    bottom = max(y + height for _, y, _, height in rectangles)
+def _joined(rectangles: list[Rectangle], more: Iterable[Rectangle]) -> list[Rectangle]:
+    """Add rectangles, leaving out those within others; past a bound, one around all."""
+    joined = list(rectangles)
+    for new in more:
+        if any(_contains(old, new) for old in joined):
+            continue
+        joined = [old for old in joined if not _contains(new, old)]
+        joined.append(new)
+    if len(joined) <= MAX_RECTANGLES:
+        return joined
+    left = min(x for x, _, _, _ in joined)
+    top = min(y for _, y, _, _ in joined)
+    right = max(x + width for x, _, width, _ in joined)
+    bottom = max(y + height for _, y, _, height in joined)
     return [(left, top, right - left, bottom - top)]
+
+
+def _contains(outer: Rectangle, inner: Rectangle) -> bool:
+    x, y, width, height = outer
+    left, top, inner_width, inner_height = inner
+    return (
+        x <= left
+        and y <= top
+        and left + inner_width <= x + width
+        and top + inner_height <= y + height
+    )

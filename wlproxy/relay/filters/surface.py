@@ -30,9 +30,10 @@ def damage_buffer(state: ClientState, request: Request) -> None:
 
 
 def transform(state: ClientState, request: Request) -> None:
-    """`set_buffer_scale`, `set_buffer_transform`: no more guessing at `damage`."""
-    surface = _surface(request)
-    surface.transformed = surface.all_damaged = True
+    """`set_buffer_scale`, `set_buffer_transform`: `damage` is in other units then."""
+    neutral = 1 if request.spec.name == "set_buffer_scale" else 0
+    if request.message.integer(0) != neutral:
+        state.surfaces.transform(_surface(request))
     state.forward(request)
 
 
@@ -40,7 +41,7 @@ def view(state: ClientState, request: Request) -> None:
     """`wp_viewporter.get_viewport`: the same."""
     role = state.context.objects.guest(request.message.integer(1)).role
     if isinstance(role, Surface):
-        role.transformed = role.all_damaged = True
+        state.surfaces.transform(role)
     state.forward(request)
 
 
@@ -68,13 +69,10 @@ def set_cursor(state: ClientState, request: Request) -> None:
 
 
 def _note_damage(state: ClientState, request: Request, *, in_buffer: bool) -> None:
-    surface, message = _surface(request), request.message
-    if in_buffer or not surface.transformed:
-        x, y = message.integer(0), message.integer(1)
-        width, height = message.integer(2), message.integer(3)
-        state.surfaces.add_damage(surface, (x, y, width, height))
-    else:
-        surface.all_damaged = True
+    message = request.message
+    x, y = message.integer(0), message.integer(1)
+    rectangle = (x, y, message.integer(2), message.integer(3))
+    state.surfaces.add_damage(_surface(request), rectangle, in_buffer=in_buffer)
     state.forward(request)
 
 
