@@ -2,7 +2,8 @@
 
 The compositor never sees the guest's pools: each buffer becomes a `wl_buffer` of its own
 when it is first shown (`relay.buffers`).  The checks are those of libwayland's
-wayland-shm.c, so that a client meets the same errors as without us.
+wayland-shm.c, so that a client meets the same errors as without us; a stride is held
+to the width in bytes, not pixels, lest a compositor read beyond the pool.
 """
 
 from typing import Final
@@ -15,6 +16,7 @@ from wlproxy.relay.buffers import (
     Buffer,
     Pool,
 )
+from wlproxy.relay.presentation import PIXEL_SIZE
 from wlproxy.relay.state import ClientState, Event, Request
 
 INT_MAX: Final = 0x7FFFFFFF
@@ -51,7 +53,7 @@ def create_buffer(state: ClientState, request: Request) -> None:
         offset < 0
         or width <= 0
         or height <= 0
-        or stride < width
+        or stride < width * PIXEL_SIZE.get(shm_format, 1)
         or INT_MAX // stride < height
         or offset > pool.size - stride * height
     ):
