@@ -9,7 +9,7 @@ from wlproxy.relay.state import ClientState, Request
 from wlproxy.relay.surfaces import Surface
 
 MAX_LABEL: Final = 1024
-"""Bytes of a title or app id that are passed on."""
+"""Bytes of a title or app id that are passed on; always whole UTF-8 characters."""
 
 
 def get_xdg_surface(state: ClientState, request: Request) -> None:
@@ -33,17 +33,22 @@ def get_toplevel(state: ClientState, request: Request) -> None:
 
 def set_title(state: ClientState, request: Request) -> None:
     """`set_title`: "[VM] title"."""
-    text = request.message.array(0)[:MAX_LABEL]
+    text = _text(request)
     if isinstance(request.entry.role, Surface):
-        request.entry.role.title = text.decode("utf-8", "replace")
+        request.entry.role.title = text
     vm_name = state.context.config.vm_name.encode()
-    state.forward(request, (b"[%s] %s" % (vm_name, text),))
+    state.forward(request, (b"[%s] %s" % (vm_name, text.encode()),))
 
 
 def set_app_id(state: ClientState, request: Request) -> None:
     """`set_app_id`: "VM.app_id"."""
-    text = request.message.array(0)[:MAX_LABEL]
+    text = _text(request)
     if isinstance(request.entry.role, Surface):
-        request.entry.role.app_id = text.decode("utf-8", "replace")
+        request.entry.role.app_id = text
     vm_name = state.context.config.vm_name.encode()
-    state.forward(request, (b"%s.%s" % (vm_name, text),))
+    state.forward(request, (b"%s.%s" % (vm_name, text.encode()),))
+
+
+def _text(request: Request) -> str:
+    """Read a title or app id; compositors may end a client for one that is no UTF-8."""
+    return request.message.array(0)[:MAX_LABEL].decode("utf-8", "ignore")
