@@ -13,8 +13,14 @@ from itertools import count
 from typing import Final
 
 from wlproxy.protocol.channel.frames import LocateStatus
+from wlproxy.protocol.errors import WaylandError
 from wlproxy.protocol.wayland.interfaces import INTERFACES
-from wlproxy.protocol.wayland.message import FIRST_SERVER_ID, DisplayError, Message
+from wlproxy.protocol.wayland.message import (
+    DISPLAY_ID,
+    FIRST_SERVER_ID,
+    DisplayError,
+    Message,
+)
 from wlproxy.relay.commands import CloseHandle, CreateCopyBuffer
 from wlproxy.relay.context import Context, ignore_event, once
 from wlproxy.relay.handles import Handle
@@ -38,6 +44,9 @@ DMABUF_VERSION: Final = 4
 """Of linux-dmabuf: from 4 on no event comes unasked, before that a flood of formats."""
 
 MODIFIER_LINEAR = 0
+
+MAX_COPY_BYTES: Final = 1 << 30
+"""Of one client, for mode C: host memory, where all else is the guest's own."""
 
 
 @dataclass(slots=True)
@@ -117,6 +126,7 @@ class Buffers:
         self._locations = locations
         self._handles = handles
         self._copies: dict[Handle, Buffer] = {}
+        self._copy_bytes = 0
         self._serials = count(1)
 
     def create_pool(self, entry: ProtocolObject, memory_id: int, size: int) -> None:
@@ -224,8 +234,8 @@ class Buffers:
         if not self._locations.buffer_failed(handle, message):
             buffer = self._copies.pop(handle)
             buffer.copy = None
-            raise self._context.fail(
-                buffer.entry, DisplayError.NO_MEMORY, f"wlproxy: no memory: {message}"
+            raise WaylandError(
+                DISPLAY_ID, DisplayError.NO_MEMORY, f"wlproxy: no memory: {message}"
             )
 
     def _located(self, buffer: Buffer) -> Location | None:
@@ -308,14 +318,19 @@ class Buffers:
     def _prepare_shm(self, buffer: Buffer, location: Location) -> bool:
         if location.udmabuf is None:
             return False
-        self._create_in_pool(
-            buffer, location.udmabuf, location.length, buffer.page_offset
-        )
+        self._create_in_pool(buffer, location.udmabuf)
         return True
 
     def _prepare_copy(self, buffer: Buffer) -> bool:
         size = buffer.page_offset + buffer.length
         if buffer.copy_progress is Progress.NONE:
+            if self._copy_bytes + size > MAX_COPY_BYTES:
+                raise WaylandError(
+                    DISPLAY_ID,
+                    DisplayError.NO_MEMORY,
+                    f"wlproxy: over {MAX_COPY_BYTES} bytes of copied buffers",
+                )
+            self._copy_bytes += size
             buffer.copy = next(self._handles)
             self._copies[buffer.copy] = buffer
             buffer.copy_progress = Progress.PENDING
@@ -323,20 +338,21 @@ class Buffers:
             self._context.command(CreateCopyBuffer(client_id, buffer.copy, size))
         if buffer.copy_progress is not Progress.READY or buffer.copy is None:
             return False
-        self._create_in_pool(buffer, buffer.copy, size, buffer.page_offset)
+        self._create_in_pool(buffer, buffer.copy)
         return True
 
-    def _create_in_pool(
-        self, buffer: Buffer, handle: Handle, size: int, offset: int
-    ) -> None:
+    def _create_in_pool(self, buffer: Buffer, handle: Handle) -> None:
         """Make a host pool of a handle's bytes, the buffer in it, and drop the pool."""
         context, entry = self._context, buffer.entry
+        offset = buffer.page_offset
+        size = offset + buffer.length  # whole pages might be one byte over an int32
         shm = context.own_global("wl_shm", 1)
         if shm is None:
-            raise context.fail(
-                entry, DisplayError.IMPLEMENTATION, "wlproxy: host has no wl_shm"
+            raise WaylandError(
+                DISPLAY_ID, DisplayError.IMPLEMENTATION, "wlproxy: host has no wl_shm"
             )
         pool = context.objects.add_own(INTERFACES["wl_shm_pool"], 1, ignore_event)
+        pool.role = buffer  # what an error about it is about
         context.send(shm, "create_pool", (pool.host_id, None, size), (handle,))
         host_id = context.objects.give_host_id(entry)
         geometry = (buffer.width, buffer.height, buffer.stride, buffer.shm_format)
@@ -384,6 +400,7 @@ class Buffers:
     def _drop_copy(self, buffer: Buffer) -> None:
         if buffer.copy is not None:
             self._copies.pop(buffer.copy, None)
+            self._copy_bytes -= buffer.page_offset + buffer.length
             self._context.command(CloseHandle(self._context.client_id, buffer.copy))
             buffer.copy = None
 

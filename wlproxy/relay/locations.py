@@ -8,6 +8,7 @@ nothing reads the pages any more.  Guest addresses are checked here, on arrival.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Final
 
 from wlproxy.memory.extents import check_extents
 from wlproxy.memory.guest import GuestMemory, RamItem
@@ -19,11 +20,15 @@ from wlproxy.protocol.channel.frames import (
     LocateStatus,
     Release,
 )
-from wlproxy.protocol.errors import ChannelError
+from wlproxy.protocol.errors import ChannelError, WaylandError
+from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError
 from wlproxy.relay.commands import CloseHandle, CreateUdmabuf, SendFrame
 from wlproxy.relay.context import Context
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.presentation import PAGE_SIZE
+
+MAX_LOCATIONS: Final = 1024
+"""Of one client: each may be an fd of ours and a list of pages in the kernel."""
 
 
 class Progress(Enum):
@@ -114,12 +119,22 @@ class Locations:
             self._context.command(SendFrame(frame))
 
     def acquire(self, memory: Memory, offset: int, length: int) -> Location:
-        """Pin the pages of a range of bytes, or share the pin of the same pages."""
+        """Pin the pages of a range of bytes, or share the pin of the same pages.
+
+        Raises:
+            WaylandError: the client has too many.
+        """
         start = offset - offset % PAGE_SIZE
         end = -(-(offset + length) // PAGE_SIZE) * PAGE_SIZE
         key = (memory.memory_id, start, end)
         location = self._by_range.get(key)
         if location is None or location.progress is Progress.FAILED:
+            if len(self._by_id) >= MAX_LOCATIONS:
+                raise WaylandError(
+                    DISPLAY_ID,
+                    DisplayError.NO_MEMORY,
+                    f"wlproxy: over {MAX_LOCATIONS} buffers shown",
+                )
             location = Location(self._next_id, memory.memory_id, start, end - start)
             self._next_id += 1
             self._by_range[key] = self._by_id[location.location_id] = location

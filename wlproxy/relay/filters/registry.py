@@ -6,6 +6,7 @@ relay needs to hide anything.
 
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError, NewId
+from wlproxy.relay.buffers import Buffer
 from wlproxy.relay.commands import TraceLevel
 from wlproxy.relay.context import Context, Global
 from wlproxy.relay.state import ClientState, Event, Request
@@ -70,6 +71,9 @@ def report_error(state: ClientState, event: Event) -> None:
     text = message.string(2) or b""
     culprit = context.objects.host(host_id)
     guest_id = culprit.guest_id if culprit is not None else 0
+    if culprit is not None and isinstance(culprit.role, Buffer):
+        # Perhaps the pool behind it, which refused the buffer's format.
+        guest_id = culprit.role.entry.guest_id
     context.trace(
         TraceLevel.WARNING,
         f"protocol error {code} about {culprit!r}: {text.decode('utf-8', 'replace')}",
