@@ -64,6 +64,8 @@ GUEST = (
     "gtk-4-examples",
     "libpam-systemd",
     "python3-gi",
+    "python3-cffi-backend",
+    "python3-gi-cairo",
     "python3-pyqt6",
     "python3-pywayland",
     "qt6-wayland",
