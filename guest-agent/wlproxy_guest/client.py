@@ -119,6 +119,7 @@ class Client:
         self._ending = (CloseReason.NORMAL, "")
         self._host_closed = False
         self._opened = False
+        self._reading = trio.CancelScope()
         self._writing = trio.CancelScope()
 
     def __str__(self) -> str:
@@ -195,23 +196,29 @@ class Client:
     # ---------------------------------------------------------------- from the app
 
     async def _read_app(self) -> None:
-        try:
-            while True:
-                allowed = await self._credit.at_least(MOST_ATTACHMENTS + 1)
-                await self._outbox.room(self.client_id)
-                size = min(CHUNK, allowed - MOST_ATTACHMENTS)
-                data, fds = await self._socket.receive(size)
-                if not data:
-                    break
-                # From here to `put` nothing waits: the fds have an owner throughout.
-                frame = Data(self.client_id, data, self._attach_all(fds))
-                self._credit.take(cost(frame))
-                self._outbox.put(self.client_id, frame)
-        except (QuotaError, FdsLostError) as exc:
-            self._end(CloseReason.LIMIT_EXCEEDED, str(exc))
-        except OSError as exc:
-            log.debug("%s: %s", self, exc)
-        self._end(CloseReason.NORMAL)
+        with self._reading:
+            try:
+                while await self._forward():
+                    pass
+            except (QuotaError, FdsLostError) as exc:
+                self._end(CloseReason.LIMIT_EXCEEDED, str(exc))
+            except OSError as exc:
+                log.debug("%s: %s", self, exc)
+            self._end(CloseReason.NORMAL)
+
+    async def _forward(self) -> bool:
+        """Pass on what the app sends next; False if it has closed."""
+        allowed = await self._credit.at_least(MOST_ATTACHMENTS + 1)
+        await self._outbox.room(self.client_id)
+        size = min(CHUNK, allowed - MOST_ATTACHMENTS)
+        data, fds = await self._socket.receive(size)
+        if not data:
+            return False
+        # From here to `put` nothing waits: the fds have an owner throughout.
+        frame = Data(self.client_id, data, self._attach_all(fds))
+        self._credit.take(cost(frame))
+        self._outbox.put(self.client_id, frame)
+        return True
 
     def _attach_all(self, fds: list[int]) -> tuple[Attachment, ...]:
         attachments = []
@@ -255,7 +262,10 @@ class Client:
         Raises:
             ChannelError: the host broke the protocol.
         """
-        if self._ended.is_set() or self._host_closed:
+        if self._host_closed:
+            return
+        # What its pipes still send when the app has gone needs credit.
+        if self._ended.is_set() and not isinstance(frame, Credit | StreamClosed):
             return
         if not self._opened:
             raise ChannelError(f"client {self.client_id} is not open yet")
@@ -296,6 +306,7 @@ class Client:
 
     def _receive_close(self, frame: ClientClosed) -> None:
         self._host_closed = True
+        self._reading.cancel()
         self._writing.deadline = trio.current_time() + LAST_EVENTS
         if frame.reason is not CloseReason.NORMAL:
             why = frame.message or frame.reason.name

@@ -486,3 +486,17 @@ async def test_host_may_end_a_client_that_does_not_read(
     while data := (await app.receive())[0]:
         received += len(data)
     assert received <= 4 * 60_000
+
+
+async def test_app_is_not_read_any_more_when_the_host_ended_it(
+    host: FakeHost, app: App
+) -> None:
+    client_id = await opened(host)
+    await host.send(ClientClosed(client_id, CloseReason.FAILED, "why not"))
+    await host.settle()
+
+    assert (await app.receive())[0] == b""
+    with pytest.raises(BrokenPipeError):
+        await app.send(b"too late")
+
+    assert await host.silence() == []

@@ -284,3 +284,23 @@ async def test_stream_id_that_was_used_before(
     await host.send(Data(client_id, b"x", (attachment,)))
 
     assert (await host.expect(Goodbye)).message == "stream 1 is not new"
+
+
+async def test_last_bytes_that_need_credit(
+    host: FakeHost, app: App, closing: ExitStack
+) -> None:
+    client_id, writer = await get_pipe(host, app, WRITES, closing)
+    written, received = writer.write_all_it_takes(), 0
+    while received < WINDOW:
+        received += len((await host.expect(StreamData)).data)
+    written += writer.write_all_it_takes()
+    writer.close()
+    app.socket.close()
+    await host.silence()
+
+    await host.send(Credit(client_id, 1, received))
+
+    await host.expect(ClientClosed)
+    while not isinstance(host.frames[0], StreamClosed):
+        received += len((await host.expect(StreamData)).data)
+    assert received == written
