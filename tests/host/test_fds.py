@@ -3,7 +3,7 @@ import os
 import warnings
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -229,3 +229,4 @@ class Table(RuleBasedStateMachine):
 
 
 TestTable = Table.TestCase
+TestTable.settings = settings(max_examples=40, stateful_step_count=20)

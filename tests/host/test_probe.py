@@ -79,9 +79,8 @@ def test_weston_gl_takes_both(
     found = probe_compositor(lab_socket("wl-gl"), udmabuf)
     assert found.shm_udmabuf, found.shm_udmabuf_reason
     assert not found.dmabuf_reason
-    for shm_format in (0, 1):
-        alignment = found.dmabuf_stride_alignment[drm_format(shm_format)]
-        assert alignment in {4, 16, 64, 256}
+    # llvmpipe samples memory: any stride will do, and every trial was answered
+    assert found.dmabuf_stride_alignment == dict.fromkeys(PIXEL_SIZES, 4)
     assert choose(SHAPE, found, Preference.AUTO, cycled=True).mode is Mode.DMABUF
 
 

@@ -247,8 +247,13 @@ def _imported(
     """Import the udmabuf as one buffer; None if the compositor refuses."""
     made: list[WlBufferProxy] = []
     refused: list[bool] = []
+
+    def on_created(_: object, buffer: WlBufferProxy) -> None:
+        client.adopt(buffer)
+        made.append(buffer)
+
     params = dmabuf.create_params()
-    params.dispatcher["created"] = lambda _, buffer: made.append(buffer)
+    params.dispatcher["created"] = on_created
     params.dispatcher["failed"] = lambda _: refused.append(True)
     params.add(udmabuf.fileno(), 0, 0, stride, LINEAR >> 32, LINEAR & 0xFFFFFFFF)
     # Not create_immed: where that fails, weston ends the connection.
@@ -260,7 +265,5 @@ def _imported(
                 break
         yield made[0] if made else None
     finally:
-        # pywayland may count an object that came in an event to another display, and
-        # would free it after its own is gone: never leave one behind.
         for buffer in made:
             buffer.destroy()

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 from pywayland.client.display import Display
 from pywayland.protocol_core.interface import Interface
+from pywayland.protocol_core.proxy import Proxy
 
 from wlproxy.host.compositor import no_compositor
 from wlproxy.host.errors import CompositorRefusedError
@@ -74,6 +75,15 @@ class WaylandClient:
         return self._registry.bind(
             self._global_names[interface.name], interface, version
         )
+
+    def adopt(self, proxy: Proxy[Any]) -> None:
+        """Count an object that came in an event to this connection.
+
+        pywayland counts it to whichever connection it finds first, perhaps one that is
+        closed: libwayland would then never learn of the object's end, or too late.
+        The caller destroys it before the connection is closed.
+        """
+        proxy._display = self._display  # noqa: SLF001
 
     def roundtrip(self) -> None:
         """Wait until the compositor has dealt with everything that was asked.
