@@ -1,0 +1,148 @@
+"""Peers that do what a test says: a core, a guest agent, guest RAM."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Callable, Sequence
+
+import trio
+
+from wlproxy.host.channel import Channel
+from wlproxy.host.fds import OwnedFd
+from wlproxy.host.guest_ram import GuestRam
+from wlproxy.host.metrics import Metrics
+from wlproxy.host.unix_socket import FdStream
+from wlproxy.memory.guest import GuestMemory, RamRegion
+from wlproxy.protocol.channel.frames import (
+    CloseReason,
+    Feature,
+    Frame,
+    Hello,
+    HelloAck,
+    LocateStatus,
+    ProveRam,
+    RamProof,
+)
+from wlproxy.protocol.channel.session import GuestSession
+from wlproxy.relay.commands import CloseClient, Command
+from wlproxy.relay.handles import Handle
+from wlproxy.relay.inputs import ReceivedFd
+from wlproxy.relay.surfaces import SurfaceStatus
+
+RAM_SIZE = 1 << 20
+WINDOW = 64 * 1024
+TOKEN_GPA = 8 * 4096
+
+
+def guest_ram(size: int = RAM_SIZE) -> GuestRam:
+    """RAM as QEMU's is, in a memfd of the test."""
+    fd = OwnedFd(os.memfd_create("ram", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+    os.ftruncate(fd.fileno(), size)
+    fcntl.fcntl(fd.fileno(), fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    memory = GuestMemory([RamRegion(gpa=0, length=size, file=0, offset=0)])
+    return GuestRam(os.getpid(), (fd,), memory, "of the test")
+
+
+class ScriptedRelay:
+    """A core that notes every input and answers by the test's function."""
+
+    def __init__(self, respond: Callable[[tuple[object, ...]], list[Command]]) -> None:
+        self.inputs: list[tuple[object, ...]] = []
+        self.clients: set[int] = set()
+        self._respond = respond
+
+    def _note(self, *what: object) -> list[Command]:
+        self.inputs.append(what)
+        return self._respond(what)
+
+    def receive_frame(self, frame: Frame) -> list[Command]:
+        return self._note("frame", frame)
+
+    def receive_from_compositor(
+        self, client_id: int, data: bytes, fds: Sequence[ReceivedFd]
+    ) -> list[Command]:
+        return self._note("event", client_id, data, tuple(fds))
+
+    def compositor_closed(self, client_id: int, message: str) -> list[Command]:
+        return [
+            *self._note("closed", client_id, message),
+            CloseClient(client_id, CloseReason.COMPOSITOR_GONE, message),
+        ]
+
+    def buffer_created(self, client_id: int, handle: Handle) -> list[Command]:
+        return self._note("created", client_id, handle)
+
+    def buffer_failed(
+        self, client_id: int, handle: Handle, error: int, message: str
+    ) -> list[Command]:
+        return self._note("failed", client_id, handle, error, message)
+
+    def end(self, reason: CloseReason, message: str) -> list[Command]:
+        return [
+            *self._note("end", reason, message),
+            *(CloseClient(client, reason, message) for client in self.clients),
+        ]
+
+    def surfaces(self) -> list[SurfaceStatus]:
+        return []
+
+
+class Agent:
+    """The guest's end of a channel, moved by the test frame by frame."""
+
+    def __init__(self, stream: FdStream, ram: GuestRam | None = None) -> None:
+        self.stream = stream
+        self.ram = ram
+        self.session = GuestSession()
+        self._queue: list[Frame] = []
+
+    async def greet(self, window: int = WINDOW) -> Hello:
+        """Take a Hello and accept it."""
+        hello = await self.receive()
+        assert isinstance(hello, Hello)
+        ack = HelloAck(
+            hello.nonce,
+            (1, 0),
+            Feature.LOCATE_MEMFD,
+            4096,
+            window,
+            window,
+            "scripted agent",
+        )
+        await self.stream.send(self.session.accept(ack))
+        return hello
+
+    async def prove(self) -> None:
+        """Answer ProveRam as a guest with this RAM does."""
+        asked = await self.receive()
+        assert isinstance(asked, ProveRam)
+        assert self.ram is not None
+        os.pwrite(self.ram.files[0].fileno(), asked.token, TOKEN_GPA)
+        await self.send(RamProof(LocateStatus.OK, 0, TOKEN_GPA))
+
+    async def send(self, *frames: Frame) -> None:
+        await self.stream.send(b"".join(map(self.session.encode, frames)))
+
+    async def receive(self) -> Frame:
+        """Wait for the next frame."""
+        while True:
+            frame = self.session.next_frame()
+            if frame is not None:
+                return frame
+            data, _ = await self.stream.receive()
+            if not data:
+                raise trio.EndOfChannel
+            self.session.feed(data)
+
+    async def receive_until(self, kind: type[Frame]) -> list[Frame]:
+        """Collect frames up to the first of a kind."""
+        frames = [await self.receive()]
+        while not isinstance(frames[-1], kind):
+            frames.append(await self.receive())
+        return frames
+
+
+def channel_pair() -> tuple[Channel, FdStream]:
+    """A channel, and the stream that its agent is to have."""
+    ours, theirs = socket.socketpair()
+    return Channel(FdStream(ours), Metrics()), FdStream(theirs)
