@@ -86,10 +86,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _setup(_: argparse.Namespace) -> None:
     host_setup.setup()
+    say("everything is installed")
 
 
 def _build(_: argparse.Namespace) -> None:
     with runner.exclusive():
+        host_setup.setup()
         images.build()
 
 

@@ -1,5 +1,6 @@
 """``lab setup``: install through apt what this machine lacks."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -63,6 +64,8 @@ def missing() -> list[str]:
     version = qemu_version()
     if version is None or version[0] < MIN_QEMU:
         packages.append("qemu-system-x86")
+    if importlib.util.find_spec("pip") is None:
+        packages.append("python3-pip")
     if not Path("/usr/share/keyrings/debian-archive-keyring.gpg").exists():
         packages.append("debian-archive-keyring")
     return packages
@@ -94,7 +97,6 @@ def setup() -> None:
     """
     packages = missing()
     if not packages:
-        say("nothing to install")
         return
     say(f"missing: {' '.join(packages)}")
     source = None
@@ -121,18 +123,6 @@ def setup() -> None:
             raise LabError(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}")
     if still := missing():
         raise LabError(f"still missing after the installation: {' '.join(still)}")
-
-
-def require() -> None:
-    """Check that everything the lab runs is installed.
-
-    Raises:
-        LabError: something is missing.
-    """
-    if packages := missing():
-        raise LabError(
-            f"missing: {' '.join(packages)}\nrun as root: python3 -m lab setup"
-        )
 
 
 def _by_hand(packages: list[str], source: str | None) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab import images, outer, paths, template
+from lab import host_setup, images, outer, paths, template
 from lab.errors import LabError
 from lab.say import say
 from lab.wire import Connection, Frame, WireError
@@ -65,6 +65,7 @@ def run(job: Job) -> int:
         LabError: there was no machine to run it in.
     """
     with exclusive(), tempfile.TemporaryDirectory(prefix="wlproxy-lab-") as name:
+        host_setup.setup()
         images.build()
         machine = outer.prepare(with_guest=job.guest)
         tree = pack_tree(paths.REPOSITORY)
