@@ -9,7 +9,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class Job:
         out: where to put the files that the command leaves in ``$WLPROXY_OUT``.
         template: whether to restore a frozen machine rather than boot one.
         env: further variables for the command.
+        files: files by path that go along with the tree, such as what was built.
     """
 
     argv: list[str]
@@ -44,6 +45,7 @@ class Job:
     out: Path | None = None
     template: bool = True
     env: dict[str, str] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -68,7 +70,7 @@ def run(job: Job) -> int:
         host_setup.setup()
         images.build()
         machine = outer.prepare(with_guest=job.guest)
-        tree = pack_tree(paths.REPOSITORY)
+        tree = pack_tree(paths.REPOSITORY, job.files)
         frozen = None
         if job.template:
             frozen = template.ensure(machine, lambda vm: _check(vm, tree))
@@ -187,8 +189,12 @@ def _diagnose(vm: outer.Vm, connection: Connection, job: Job) -> None:
         say(f"it does not answer any more ({error!r})\n{vm.tails()}")
 
 
-def pack_tree(repository: Path) -> bytes:
+def pack_tree(repository: Path, files: Mapping[str, bytes] | None = None) -> bytes:
     """Pack the working tree: tracked files and new ones, but nothing ignored.
+
+    Args:
+        repository: the checkout.
+        files: further files by path, whatever git thinks of them.
 
     Raises:
         LabError: git does not know the directory.
@@ -208,4 +214,12 @@ def pack_tree(repository: Path) -> bytes:
             with contextlib.suppress(FileNotFoundError):
                 if name:
                     tar.add(repository / name, name, recursive=False)
+        for name, data in (more or {}).items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+        for name, data in (files or {}).items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
     return buffer.getvalue()

@@ -17,8 +17,10 @@ def test_the_tree_is_what_git_would_add(tmp_path: Path) -> None:
     subprocess.run(["git", "add", "tracked", "gone"], cwd=tmp_path, check=True)
     (tmp_path / "gone").unlink()
 
-    with tarfile.open(fileobj=io.BytesIO(runner.pack_tree(tmp_path))) as tar:
-        assert tar.getnames() == [".gitignore", "new", "tracked"]
+    data = runner.pack_tree(tmp_path, {"dist/x": b"built"})
+
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        assert tar.getnames() == [".gitignore", "new", "tracked", "dist/x"]
 
 
 def test_no_repository(tmp_path: Path) -> None:
