@@ -139,6 +139,7 @@ class Session:
             self._outgoing, ram, device, metrics, log, self._start_client
         )
         self._writer_scope = trio.CancelScope()
+        self._writer_ended = trio.Event()
         self._pinger_scope = trio.CancelScope()
         self._client_gone = trio.lowlevel.ParkingLot()
         self._unanswered: int | None = None
@@ -211,6 +212,7 @@ class Session:
         self._writer_scope.cancel()
         if not self._listening:
             return
+        await self._writer_ended.wait()
         with trio.move_on_after(GOODBYE_SECONDS):
             try:
                 await self._channel.send(self._outgoing.take(FRAMES_PER_WRITE))
@@ -398,17 +400,23 @@ class Session:
         self._outgoing.put(ClientReleased(client.client_id))
 
     async def _run_writer(self) -> None:
-        with self._writer_scope:
-            try:
-                while True:
-                    await self._outgoing.wait_work()
-                    frames = self._outgoing.take(FRAMES_PER_WRITE)
-                    if not self._listening:
-                        return
-                    if frames:
-                        await self._channel.send(frames)
-            except (ChannelGoneError, ChannelError) as exc:
-                self.lost(exc)
+        try:
+            with self._writer_scope:
+                await self._write()
+        except (ChannelGoneError, ChannelError) as exc:
+            self.lost(exc)
+        finally:
+            self._writer_ended.set()
+
+    async def _write(self) -> None:
+        """Write what waits for the guest, as long as it listens."""
+        while True:
+            await self._outgoing.wait_work()
+            frames = self._outgoing.take(FRAMES_PER_WRITE)
+            if not self._listening:
+                return
+            if frames:
+                await self._channel.send(frames)
 
     async def _run_pinger(self) -> None:
         with self._pinger_scope:

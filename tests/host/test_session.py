@@ -1,0 +1,553 @@
+"""One session, with a scripted core, a scripted agent and a plain socket as compositor."""
+
+import errno
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from tests.host.scripted import Agent, ScriptedRelay, channel_pair, guest_ram
+from wlproxy.host.channel import ChannelGoneError, Goodbyed
+from wlproxy.host.client import CLIENT_WINDOW, VmLog
+from wlproxy.host.errors import NoCompositorError
+from wlproxy.host.fds import OwnedFd
+from wlproxy.host.metrics import Metrics
+from wlproxy.host.session import LET_GO_SECONDS, PING_INTERVAL, Session
+from wlproxy.host.unix_socket import FdStream
+from wlproxy.memory.guest import ExtentError, RamItem
+from wlproxy.protocol.channel.frames import (
+    Attachment,
+    AttachmentFlags,
+    AttachmentKind,
+    ClientClosed,
+    ClientOpened,
+    ClientReleased,
+    CloseReason,
+    Credit,
+    Data,
+    Extent,
+    FileData,
+    Frame,
+    Goodbye,
+    Located,
+    LocateStatus,
+    Ping,
+    Pong,
+    RamProof,
+    StreamClosed,
+    StreamData,
+)
+from wlproxy.protocol.errors import ChannelError
+from wlproxy.relay.commands import (
+    AdoptStream,
+    CloseClient,
+    CloseHandle,
+    Command,
+    CopyRows,
+    CreateCopyBuffer,
+    CreateStream,
+    CreateUdmabuf,
+    Direction,
+    GrantCredit,
+    OpenCompositor,
+    SendFile,
+    SendFrame,
+    SendToCompositor,
+    Trace,
+    TraceLevel,
+)
+from wlproxy.relay.handles import Handle
+from wlproxy.relay.inputs import FdKind, ReceivedFd
+
+
+class Bench:
+    """A running session and both of its peers."""
+
+    def __init__(self) -> None:
+        self.commands: dict[bytes, list[Command]] = {}
+        self.relay = ScriptedRelay(self.respond)
+        self.channel, theirs = channel_pair()
+        self.agent = Agent(theirs)
+        self.metrics = Metrics()
+        self.ram = guest_ram()
+        self.compositors: list[FdStream] = []
+        self.refuse = False
+        self.slow = trio.Event()
+        self.session: Session
+
+    def respond(self, what: tuple[object, ...]) -> list[Command]:
+        """A client that opens is connected; data says which commands it wants."""
+        match what:
+            case ("frame", ClientOpened(client_id=client_id)):
+                self.relay.clients.add(client_id)
+                return [OpenCompositor(client_id, f"app({client_id})")]
+            case ("frame", ClientClosed(client_id=client_id)):
+                self.relay.clients.discard(client_id)
+                return [CloseClient(client_id, CloseReason.NORMAL, "", silent=True)]
+            case ("frame", Data(client_id=client_id, data=data)):
+                wanted = self.commands.get(data)
+                return [SendToCompositor(client_id, data)] if wanted is None else wanted
+            case ("frame", Located()):
+                raise ExtentError("outside RAM")
+            case ("event", int(client_id), bytes(data), _):
+                wanted = self.commands.get(data)
+                return [SendFrame(Data(client_id, data))] if wanted is None else wanted
+            case ("failed", _, 4, _, _):
+                self.slow.set()
+            case ("closed", int(client_id), _):
+                self.relay.clients.discard(client_id)
+            case _:
+                pass
+        return []
+
+    def start(self, nursery: trio.Nursery) -> None:
+        self.session = Session(
+            channel=self.channel,
+            relay=self.relay,
+            ram=self.ram,
+            device=None,
+            metrics=self.metrics,
+            log=VmLog("test"),
+            connect=self.connect,
+            nursery=nursery,
+        )
+        nursery.start_soon(self.run)
+
+    async def run(self) -> None:
+        """As the server does."""
+        try:
+            await self.session.run([])
+            self.session.end(CloseReason.NORMAL, "over")
+            await self.session.wait_let_go()
+            await self.session.say_goodbye(CloseReason.NORMAL, "over")
+        finally:
+            self.session.close()
+
+    async def connect(self) -> FdStream:
+        await trio.lowlevel.checkpoint()
+        if self.refuse:
+            raise NoCompositorError("no compositor there")
+        ours, theirs = socket.socketpair()
+        self.compositors.append(FdStream(theirs))
+        return FdStream(ours)
+
+    async def open(self, client_id: int = 1) -> FdStream:
+        """Open a client; return the compositor's end of its connection."""
+        before = len(self.compositors)
+        await self.agent.send(ClientOpened(client_id, 7, 0, 0, "app"))
+        await trio.testing.wait_all_tasks_blocked()
+        return self.compositors[before]
+
+    async def data(self, data: bytes, *commands: Command, client_id: int = 1) -> None:
+        """Have the client send something that makes the core say these commands."""
+        self.commands[data] = list(commands)
+        await self.agent.send(Data(client_id, data))
+        await trio.testing.wait_all_tasks_blocked()
+
+
+@asynccontextmanager
+async def running(window: int = 64 * 1024) -> AsyncIterator[Bench]:
+    bench = Bench()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.agent.greet, window)
+            await bench.channel.establish(9)
+        async with trio.open_nursery() as nursery:
+            bench.start(nursery)
+            yield bench
+            bench.session.lost(None)
+            for stream in bench.compositors:
+                await stream.aclose()
+    finally:
+        with trio.CancelScope(shield=True):
+            for stream in bench.compositors:
+                await stream.aclose()
+            await bench.channel.aclose()
+            await bench.agent.stream.aclose()
+            bench.ram.close()
+
+
+def memfd(contents: bytes) -> OwnedFd:
+    fd = OwnedFd(os.memfd_create("test", os.MFD_CLOEXEC))
+    os.write(fd.fileno(), contents)
+    return fd
+
+
+async def test_requests_and_events_and_credit() -> None:
+    async with running() as bench:
+        compositor = await bench.open()
+        await bench.agent.send(Data(1, b"request"))
+        assert (await compositor.receive())[0] == b"request"
+        await compositor.send(b"event")
+        assert await bench.agent.receive() == Data(1, b"event")
+
+
+async def test_credit_returns_when_the_compositor_has_taken_the_data() -> None:
+    async with running() as bench:
+        compositor = await bench.open()
+        half = CLIENT_WINDOW // 2
+        big = bytes(1 << 20)
+        await bench.agent.send(*(Data(1, bytes(32768)) for _ in range(half // 32768)))
+        await bench.data(
+            b"x", SendToCompositor(1, big), GrantCredit(1, half), GrantCredit(1, 1)
+        )
+        await bench.agent.send(Ping(3))
+        assert await bench.agent.receive() == Pong(3)  # and no credit yet
+        received = 0
+        while received < half + len(big):
+            received += len((await compositor.receive())[0])
+        assert await bench.agent.receive() == Credit(1, 0, half)
+
+
+async def test_a_stalled_compositor_stalls_its_client_alone() -> None:
+    async with running() as bench:
+        stalled, other = await bench.open(1), await bench.open(2)
+        await bench.data(b"big", SendToCompositor(1, bytes(4 << 20)))
+        for _ in range(3):
+            await stalled.send(b"event of the stalled one")
+            await bench.agent.send(Data(2, b"request"))
+            assert (await other.receive())[0] == b"request"
+        await trio.testing.wait_all_tasks_blocked()
+        # Its events wait as well, so that nothing grows.
+        assert sum(1 for what in bench.relay.inputs if what[0] == "event") <= 1
+
+
+async def test_a_stalled_app_stalls_its_client_alone() -> None:
+    async with running(window=16384) as bench, trio.open_nursery() as nursery:
+        stalled, other = await bench.open(1), await bench.open(2)
+        nursery.start_soon(stalled.send, bytes(512 * 1024))
+        for _ in range(8):
+            await other.send(b"event")
+            await trio.testing.wait_all_tasks_blocked()
+        events = [what for what in bench.relay.inputs if what[0] == "event"]
+        assert sum(1 for what in events if what[1] == 1) == 1
+        assert sum(1 for what in events if what[1] == 2) == 8
+        nursery.cancel_scope.cancel()
+
+
+async def test_fds_leave_with_their_bytes_and_are_closed_after() -> None:
+    async with running() as bench:
+        compositor = await bench.open()
+        handle = Handle(2)
+        items = (RamItem(0, 4096, 4096),)
+        os.pwrite(bench.ram.files[0].fileno(), b"pixels", 4096)
+        bench.commands[b"again"] = [SendToCompositor(1, b"again")]
+        await bench.data(b"make", CreateCopyBuffer(1, handle, 4096))
+        assert ("created", 1, handle) in bench.relay.inputs
+        await bench.data(
+            b"show",
+            CopyRows(1, handle, items, 0, 4096, 4096, 1),
+            SendToCompositor(1, b"create_pool", (handle,)),
+            CloseHandle(1, handle),
+        )
+        data, (fd,) = await compositor.receive()
+        assert data == b"create_pool"
+        with fd:
+            assert os.pread(fd.fileno(), 6, 0) == b"pixels"
+        assert bench.session.open_handles == 0
+        assert bench.metrics.pixel_bytes_copied == 4096
+        assert bench.metrics.client_pixel_bytes[1] == 4096
+
+
+async def test_a_buffer_that_cannot_be_made_is_answered() -> None:
+    async with running() as bench:
+        await bench.open()
+        few = (RamItem(0, 0, 4096),)
+        await bench.data(b"few", CreateUdmabuf(1, Handle(2), few))
+        await bench.data(b"many", CreateUdmabuf(1, Handle(4), few * 300))
+        await bench.data(b"huge", CreateCopyBuffer(1, Handle(6), 1 << 62))
+        await bench.slow.wait()
+        failed = [what for what in bench.relay.inputs if what[0] == "failed"]
+        assert {what[2] for what in failed} == {2, 4, 6}
+        assert failed[0][:4] == ("failed", 1, 2, errno.ENODEV)
+        assert bench.metrics.udmabufs_failed == 2
+
+
+async def test_answers_of_the_core_are_carried_out_too() -> None:
+    async with running() as bench:
+        compositor = await bench.open()
+        respond = bench.respond
+
+        def after(what: tuple[object, ...]) -> list[Command]:
+            if what[0] == "created":
+                return [SendToCompositor(1, b"second")]
+            return respond(what)
+
+        bench.relay._respond = after
+        await bench.data(
+            b"make",
+            CreateCopyBuffer(1, Handle(2), 4096),
+            SendToCompositor(1, b"first "),
+        )
+        assert (await compositor.receive())[0] == b"first second"
+
+
+async def test_fds_of_the_compositor_are_named_for_what_they_are() -> None:
+    async with running() as bench:
+        compositor = await bench.open()
+        bench.commands[b"event"] = []
+        read, write = map(OwnedFd, os.pipe())
+        null = OwnedFd(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
+        ours, theirs = socket.socketpair()
+        plain = OwnedFd(ours.detach())
+        keymap = memfd(b"keymap")
+        theirs.close()
+        await compositor.send(b"event", [keymap, read, write, null, plain])
+        await trio.testing.wait_all_tasks_blocked()
+        for fd in (keymap, read, write, null, plain):
+            fd.close()
+        (event,) = (what for what in bench.relay.inputs if what[0] == "event")
+        assert event[3] == (
+            ReceivedFd(Handle(1), FdKind.FILE, 6),
+            ReceivedFd(Handle(3), FdKind.STREAM, 0, Direction.TO_GUEST),
+            ReceivedFd(Handle(5), FdKind.STREAM, 0, Direction.TO_COMPOSITOR),
+            ReceivedFd(Handle(7), FdKind.OTHER),
+            ReceivedFd(Handle(9), FdKind.STREAM),
+        )
+        assert bench.session.open_handles == 5
+
+
+async def test_files_and_streams_of_the_compositor_reach_the_guest() -> None:
+    async with running() as bench:
+        compositor = await bench.open()
+        file = Attachment(AttachmentKind.FILE, AttachmentFlags.NONE, 1, 6)
+        stream = Attachment(AttachmentKind.STREAM, AttachmentFlags.HOLDER_WRITES, 3, 0)
+        event = Data(1, b"event", (file, stream))
+        bench.commands[b"event"] = [
+            SendFile(1, 1, Handle(1), 6),
+            AdoptStream(1, 3, Handle(3), Direction.TO_COMPOSITOR),
+            SendFrame(event),
+        ]
+        read, write = map(OwnedFd, os.pipe())
+        with memfd(b"keymap") as keymap, write:
+            await compositor.send(b"event", [keymap, write])
+            assert await bench.agent.receive() == FileData(1, 1, b"keymap")
+            assert await bench.agent.receive() == event
+        await bench.agent.send(
+            StreamData(1, 3, b"text"), StreamClosed(1, 3, CloseReason.NORMAL)
+        )
+        await trio.testing.wait_all_tasks_blocked()
+        with read:
+            assert os.read(read.fileno(), 99) == b"text"
+            assert os.read(read.fileno(), 99) == b""
+        assert bench.session.open_handles == 0
+
+
+async def test_a_pipe_of_the_guest_reaches_the_compositor() -> None:
+    async with running() as bench:
+        compositor = await bench.open()
+        await bench.data(
+            b"receive",
+            CreateStream(1, 2, Handle(2), Direction.TO_GUEST),
+            SendToCompositor(1, b"receive", (Handle(2),)),
+            CloseHandle(1, Handle(2)),
+        )
+        _, (end,) = await compositor.receive()
+        with end:
+            os.write(end.fileno(), b"text")
+        assert await bench.agent.receive() == StreamData(1, 2, b"text")
+        assert await bench.agent.receive() == StreamClosed(1, 2, CloseReason.NORMAL)
+
+
+async def test_a_client_that_cannot_have_its_pipe_is_closed() -> None:
+    async with running() as bench:
+        await bench.open()
+        twice = CreateStream(1, 2, Handle(2), Direction.TO_GUEST)
+        await bench.data(b"twice", twice, twice)
+        frames = await bench.agent.receive_until(ClientClosed)
+        assert isinstance(frames[-1], ClientClosed)
+        assert "stream 2" in frames[-1].message
+
+
+async def test_pages_are_released_when_the_compositor_lets_go() -> None:
+    async with running() as bench:
+        compositor = await bench.open()
+        await bench.data(
+            b"bye", CloseClient(1, CloseReason.PROTOCOL_ERROR, "you know why")
+        )
+        assert await bench.agent.receive() == ClientClosed(
+            1, CloseReason.PROTOCOL_ERROR, "you know why"
+        )
+        assert (await compositor.receive())[0] == b""
+        await bench.agent.send(Ping(1), Data(1, b"was under way"))
+        assert await bench.agent.receive() == Pong(1)  # and not ClientReleased
+        await compositor.aclose()
+        assert await bench.agent.receive() == ClientReleased(1)
+        assert not bench.session.clients
+
+
+async def test_a_compositor_that_does_not_let_go_is_not_waited_for_for_ever(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running() as bench:
+        await bench.open()
+        began = trio.current_time()
+        await bench.agent.send(ClientClosed(1, CloseReason.NORMAL, ""))
+        frames = await bench.agent.receive_until(ClientReleased)
+        assert not any(isinstance(frame, ClientClosed) for frame in frames)
+        assert trio.current_time() - began == pytest.approx(LET_GO_SECONDS)
+
+
+async def test_an_app_that_does_not_read_is_closed_all_the_same(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running(window=16384) as bench:
+        compositor = await bench.open()
+        await compositor.send(bytes(32768))
+        await trio.testing.wait_all_tasks_blocked()
+        await bench.data(b"bye", CloseClient(1, CloseReason.FAILED, ""))
+        await compositor.aclose()
+        frames = await bench.agent.receive_until(ClientReleased)
+        assert isinstance(frames[-2], ClientClosed)
+
+
+async def test_a_compositor_that_hangs_up_ends_the_client() -> None:
+    async with running() as bench:
+        compositor = await bench.open()
+        await compositor.send(b"wl_display.error")
+        await compositor.aclose()
+        frames = await bench.agent.receive_until(ClientReleased)
+        closed = ClientClosed(
+            1, CloseReason.COMPOSITOR_GONE, "the compositor closed the connection"
+        )
+        assert frames == [Data(1, b"wl_display.error"), closed, ClientReleased(1)]
+
+
+async def test_a_client_without_a_compositor_is_closed() -> None:
+    async with running() as bench:
+        bench.refuse = True
+        await bench.agent.send(ClientOpened(1, 7, 0, 0, "app"))
+        frames = await bench.agent.receive_until(ClientReleased)
+        closed = ClientClosed(1, CloseReason.COMPOSITOR_GONE, "no compositor there")
+        assert frames == [closed, ClientReleased(1)]
+        bench.refuse = False
+        await bench.open(2)
+
+
+async def test_a_refused_client_is_never_connected() -> None:
+    async with running() as bench:
+        bench.relay._respond = lambda what: (
+            [CloseClient(1, CloseReason.LIMIT_EXCEEDED, "no\0more" * 500)]
+            if what[0] == "frame"
+            else []
+        )
+        await bench.agent.send(ClientOpened(1, 7, 0, 0, "app"))
+        frames = await bench.agent.receive_until(ClientReleased)
+        assert isinstance(frames[0], ClientClosed)
+        assert not bench.compositors
+
+
+@pytest.mark.parametrize(
+    ("frames", "error"),
+    [
+        ((Data(1, bytes(32768)),) * 9, ChannelError),
+        (
+            (
+                Located(
+                    1, 1, LocateStatus.OK, 0, more=False, extents=(Extent(0, 4096),)
+                ),
+            ),
+            ExtentError,
+        ),
+        ((Pong(1),), ChannelError),
+        ((RamProof(LocateStatus.OK, 0, 0),), ChannelError),
+        ((Credit(1, 0, 1),), ChannelError),
+        ((Goodbye(CloseReason.NORMAL, "shutting down"),), Goodbyed),
+    ],
+)
+async def test_what_the_agent_may_not_do_ends_the_session(
+    frames: tuple[Frame, ...], error: type[Exception]
+) -> None:
+    async with running() as bench:
+        await bench.open()
+        bench.commands[bytes(32768)] = []
+        await bench.agent.send(*frames)
+        await trio.testing.wait_all_tasks_blocked()
+        assert isinstance(bench.session.cause, error)
+        assert ("end", CloseReason.NORMAL, "over") in bench.relay.inputs
+
+
+async def test_garbage_ends_the_session() -> None:
+    async with running() as bench:
+        await bench.open()
+        await bench.agent.stream.send(os.urandom(100))
+        await trio.testing.wait_all_tasks_blocked()
+        assert isinstance(bench.session.cause, ChannelError)
+
+
+async def test_the_end_of_the_channel_ends_the_session() -> None:
+    async with running() as bench:
+        await bench.open()
+        await bench.agent.stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert isinstance(bench.session.cause, ChannelGoneError)
+
+
+async def test_an_ended_session_closes_its_clients_then_says_goodbye() -> None:
+    async with running() as bench:
+        compositor = await bench.open()
+        bench.session.lost(None)
+        assert (await compositor.receive())[0] == b""
+        await compositor.aclose()
+        assert await bench.agent.receive_until(Goodbye) == [
+            ClientClosed(1, CloseReason.NORMAL, "over"),
+            ClientReleased(1),
+            Goodbye(CloseReason.NORMAL, "over"),
+        ]
+
+
+async def test_a_silent_agent_is_reported_once(
+    caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running() as bench:
+        with caplog.at_level("INFO", "wlproxy"):
+            await trio.sleep(10 * PING_INTERVAL)
+            ping = await bench.agent.receive()
+            assert isinstance(ping, Ping)
+            await bench.agent.send(Pong(ping.timestamp))
+            await trio.testing.wait_all_tasks_blocked()
+        lines = [record.getMessage() for record in caplog.records]
+        assert lines == [
+            "[test] the guest agent does not answer",
+            "[test] the guest agent answers again",
+        ]
+
+
+async def test_traces_are_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with running() as bench:
+        await bench.open()
+        with caplog.at_level("INFO", "wlproxy"):
+            await bench.data(
+                b"x",
+                Trace(1, TraceLevel.WARNING, "surface 14 800x600: copied"),
+                Trace(1, TraceLevel.INFO, "app(1) connected"),
+                Trace(0, TraceLevel.INFO, "all is well"),
+            )
+        assert [record.getMessage() for record in caplog.records] == [
+            "[test] app(1): surface 14 800x600: copied",
+            "[test] app(1) connected",
+            "[test] all is well",
+        ]
+
+
+@pytest.mark.parametrize("moment", range(12))
+async def test_ended_at_any_moment_it_leaves_nothing_open(moment: int) -> None:
+    async with running() as bench:
+        await bench.agent.send(ClientOpened(1, 7, 0, 0, "app"), Data(1, b"x"))
+        for _ in range(moment):
+            await trio.lowlevel.checkpoint()
+        bench.session.lost(None)
+
+
+@pytest.mark.parametrize("moment", range(12))
+async def test_cancelled_at_any_moment_it_leaves_nothing_open(moment: int) -> None:
+    with trio.CancelScope() as scope:
+        async with running() as bench:
+            await bench.agent.send(ClientOpened(1, 7, 0, 0, "app"), Data(1, b"x"))
+            for _ in range(moment):
+                await trio.lowlevel.checkpoint()
+            scope.cancel()
