@@ -2,28 +2,45 @@
 
 import os
 import struct
+from collections import Counter
+from contextlib import AsyncExitStack
+from random import Random
 
 import pytest
 import trio
 
 from tests.guest_agent.conftest import Agent, RunAgent
 from tests.guest_agent.fakes import App, FakeHost, hello, opened
+from wlproxy.protocol.channel.codec import encode_frame
 from wlproxy.protocol.channel.frames import (
     RAM_TOKEN_SIZE,
     RESYNC_PADDING,
     VERSION_MAJOR,
     VERSION_MINOR,
+    Attachment,
+    AttachmentFlags,
+    AttachmentKind,
     ClientClosed,
     ClientOpened,
     ClientReleased,
+    CloseMemory,
     CloseReason,
+    Credit,
     Data,
     Feature,
+    FileData,
+    Frame,
     Goodbye,
     HelloAck,
+    Locate,
     LocateStatus,
+    Ping,
+    Pong,
     ProveRam,
     RamProof,
+    Release,
+    StreamClosed,
+    StreamData,
 )
 from wlproxy.protocol.channel.session import SessionLost
 from wlproxy_guest.quotas import Limits
@@ -250,3 +267,70 @@ async def test_agent_announces_itself_before_anything_else(agent: Agent) -> None
             padding += await host.stream.receive_some(RESYNC_PADDING)
 
     assert padding == bytes(RESYNC_PADDING)
+
+
+async def test_whatever_the_host_sends_the_agent_lives(agent: Agent) -> None:
+    """Valid frames with a few bytes changed, over and over: never more than a session."""
+    random = Random(2026)
+    host = await agent.plug_in()
+    for number in range(1, 60):
+        await host.start(hello(number))
+        with await agent.connect() as app:
+            client_id = await opened(host)
+            await app.send(b"x", 0)
+            data = bytearray(b"".join(map(encode_frame, every_frame(client_id))))
+            for _ in range(random.randrange(4)):
+                data[random.randrange(len(data))] = random.randrange(256)
+            await host.stream.send_all(data[: random.randrange(len(data) + 1)])
+
+    ack = await host.start(hello(100))
+    assert ack.nonce == hello(100).nonce
+
+
+def every_frame(client_id: int) -> list[Frame]:
+    stream = Attachment(AttachmentKind.STREAM, AttachmentFlags.HOLDER_WRITES, 1, 0)
+    file = Attachment(AttachmentKind.FILE, AttachmentFlags.NONE, 1, 4)
+    return [
+        Ping(1),
+        ProveRam(bytes(RAM_TOKEN_SIZE)),
+        FileData(client_id, 1, b"abcd"),
+        Data(client_id, b"event", (stream, file)),
+        StreamData(client_id, 1, b"bytes"),
+        Credit(client_id, 0, 1),
+        Locate(client_id, 1, 1, 0, 100, 1),
+        Release(client_id, 1),
+        CloseMemory(client_id, 1),
+        StreamClosed(client_id, 1, CloseReason.NORMAL),
+        ClientClosed(client_id, CloseReason.FAILED, "no"),
+        ClientReleased(client_id),
+        Pong(1),
+    ]
+
+
+async def test_many_apps_at_once_and_one_that_stalls(
+    agent: Agent, host: FakeHost
+) -> None:
+    async with AsyncExitStack() as stack:
+        apps = []
+        for _ in range(50):
+            apps.append(stack.enter_context(await agent.connect()))
+            await opened(host)
+        # The first sends and sends, and is never granted credit; it does not read.
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(flood, apps[0])
+            for turn in range(20):
+                for client_id, app in enumerate(apps[1:], 2):
+                    await app.send(b"commit%d" % turn)
+                    await host.send(Data(client_id, b"done%d" % turn))
+                for app in apps[1:]:
+                    assert (await app.receive())[0] == b"done%d" % turn
+            nursery.cancel_scope.cancel()
+        received = Counter(
+            frame.client_id for frame in await host.silence() if isinstance(frame, Data)
+        )
+        assert all(received[client_id] for client_id in range(2, 51))
+
+
+async def flood(app: App) -> None:
+    while True:
+        await app.socket.send(bytes(10_000))
