@@ -214,10 +214,6 @@ def pack_tree(repository: Path, files: Mapping[str, bytes] | None = None) -> byt
             with contextlib.suppress(FileNotFoundError):
                 if name:
                     tar.add(repository / name, name, recursive=False)
-        for name, data in (more or {}).items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
         for name, data in (files or {}).items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
