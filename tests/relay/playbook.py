@@ -853,3 +853,54 @@ class Playbook:
         assert not self.shell.others
         assert not self.shell.pins
         assert not self.shell.open_memories
+
+
+class Stage(Playbook):
+    """A playbook whose app has bound what it needs to show buffers, and a surface."""
+
+    def __init__(
+        self,
+        capabilities: CompositorCapabilities = ZERO_COPY,
+        config: RelayConfig | None = None,
+    ) -> None:
+        super().__init__(capabilities, config)
+        self.shm = self.app.bind("wl_shm")
+        self.compositor = self.app.bind("wl_compositor")
+        self.surface = self.new_surface()
+        self.said()
+
+    def new_surface(self) -> Thing:
+        return self.app.request(self.compositor, "create_surface")
+
+    def buffers(self, number: int = 1, stride: int = 256, fmt: int = 0) -> list[Thing]:
+        """Buffers of 64x64 pixels that share pages, in a pool that is gone."""
+        size = stride * 64 + 512
+        pool = self.pool(self.shm, number * size)
+        made = [
+            self.buffer(pool, index * size + 256, 64, 64, stride, fmt)
+            for index in range(number)
+        ]
+        self.app.request(pool, "destroy")
+        self.said()
+        return made
+
+    def paint(self, buffer: Thing, byte: int) -> None:
+        """Fill a buffer's rows."""
+        offset, _width, height, stride, _fmt = geometry(buffer)
+        memory = _int(buffer.facts["memory"])
+        self.shell.write(memory, offset, bytes([byte]) * (stride * height))
+
+    @property
+    def mode(self) -> str:
+        return self.relay.surfaces()[0].mode
+
+    @property
+    def reason(self) -> str:
+        return self.relay.surfaces()[0].reason
+
+
+def geometry(buffer: Thing) -> tuple[int, int, int, int, int]:
+    """A buffer's (offset, width, height, stride, format)."""
+    facts = buffer.facts["geometry"]
+    assert isinstance(facts, tuple)
+    return facts
