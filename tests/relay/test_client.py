@@ -1,0 +1,230 @@
+"""One client: whatever it or its compositor sends, it ends alone and in order."""
+
+import struct
+from collections import deque
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.relay.playbook import NOTHING, SERVER, ZERO_COPY, Playbook, Stage, Thing
+from wlproxy.protocol.channel.frames import (
+    Attachment,
+    AttachmentFlags,
+    AttachmentKind,
+    ClientOpened,
+    Data,
+)
+from wlproxy.protocol.wayland.interface import ArgKind, MessageSpec
+from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.wire import encode_message
+from wlproxy.relay import client as client_module
+from wlproxy.relay.commands import CloseClient, Command, SendFrame
+from wlproxy.relay.context import RelayConfig, ignore_event
+from wlproxy.relay.handles import Handle
+from wlproxy.relay.inputs import FdKind, ReceivedFd
+from wlproxy.relay.presentation import CompositorCapabilities, Preference
+
+READ_END = Attachment(AttachmentKind.STREAM, AttachmentFlags.HOLDER_READS, 2, 0)
+
+
+def ended(commands: list[Command]) -> bool:
+    """Whether a client was told of an error and closed, in this order, at the end."""
+    if not any(isinstance(command, CloseClient) for command in commands):
+        return False
+    assert isinstance(commands[-1], CloseClient)
+    assert any(
+        isinstance(command, SendFrame) and isinstance(command.frame, Data)
+        for command in commands
+    )
+    return True
+
+
+# ---------------------------------------------------------------- garbage
+
+numbers = st.lists(
+    st.one_of(
+        st.integers(0, 24),
+        st.sampled_from([SERVER, SERVER + 1, 0x7FFFFFFF, 0xFFFFFFFF]),
+    ),
+    min_size=9,
+    max_size=9,
+)
+
+
+def message_like(numbers: list[int], things: dict[int, Thing], side: str) -> bytes:
+    """Make a message of an object that there is, with arguments that may be."""
+    left = deque(numbers)
+    thing = things[sorted(things)[left.popleft() % len(things)]]
+    specs: tuple[MessageSpec, ...] = getattr(thing.interface, side)
+    if not specs:
+        return b"\0" * 8
+    spec = specs[left.popleft() % len(specs)]
+    body = b""
+    for arg in spec.args:
+        number = left.popleft() if left else 1
+        if arg.kind in (ArgKind.STRING, ArgKind.ARRAY) or arg.is_untyped_new_id:
+            body += struct.pack("=I4s", 4, b"abc\0")
+        if arg.kind in (ArgKind.STRING, ArgKind.ARRAY, ArgKind.FD):
+            continue
+        if arg.is_untyped_new_id:
+            body += struct.pack("=I", 1)
+        body += struct.pack("=I", number)
+    return struct.pack("=II", thing.id, (len(body) + 8) << 16 | spec.opcode) + body
+
+
+garbage = st.one_of(st.binary(min_size=1, max_size=30), numbers, numbers, numbers)
+attachments = st.lists(
+    st.builds(
+        Attachment,
+        st.sampled_from(AttachmentKind),
+        st.sampled_from([AttachmentFlags.HOLDER_READS, AttachmentFlags.HOLDER_WRITES]),
+        st.integers(0, 4),
+        st.just(0),
+    ),
+    max_size=2,
+).map(tuple)
+
+
+def busy_relay(play: Stage) -> None:
+    """Give ids of many kinds to something."""
+    one, two = play.buffers(2)
+    play.show(play.surface, one)
+    play.show(play.surface, two)
+    shell = play.app.bind("xdg_wm_base")
+    xdg_surface = play.app.request(shell, "get_xdg_surface", play.surface.id)
+    play.app.request(xdg_surface, "get_toplevel")
+    seat = play.app.bind("wl_seat")
+    play.app.request(seat, "get_pointer")
+
+
+Garbage = bytes | list[int]
+
+
+@pytest.mark.parametrize("capabilities", [ZERO_COPY, NOTHING])
+@settings(max_examples=80)
+@given(parts=st.lists(st.tuples(garbage, attachments), min_size=1, max_size=6))
+def test_garbage_from_the_app_ends_the_app(
+    capabilities: CompositorCapabilities,
+    parts: list[tuple[Garbage, tuple[Attachment, ...]]],
+) -> None:
+    play = Stage(capabilities)
+    busy_relay(play)
+    play.relay.receive_frame(ClientOpened(2, 1, 1, 1, "another"))
+    for part, attached in parts:
+        if isinstance(part, list):
+            part = message_like(part, play.app.things, "requests")  # noqa: PLW2901
+        commands = play.relay.receive_frame(Data(1, part, attached))
+        gone = 1 not in play.relay.client_labels
+        assert ended(commands) == gone
+        if gone:
+            break
+    assert 2 in play.relay.client_labels
+
+
+@settings(max_examples=150)
+@given(
+    parts=st.lists(st.tuples(garbage, st.booleans()), min_size=1, max_size=6),
+    pending=st.booleans(),
+)
+def test_garbage_from_the_compositor_ends_the_app(
+    *, parts: list[tuple[Garbage, bool]], pending: bool
+) -> None:
+    preference = Preference.DMABUF if pending else Preference.AUTO
+    play = Stage(config=RelayConfig(preference=preference))
+    play.host.imports = "hold" if pending else "accept"
+    busy_relay(play)
+    play.relay.receive_frame(ClientOpened(2, 1, 1, 1, "another"))
+    for index, (part, with_fd) in enumerate(parts):
+        if isinstance(part, list):
+            part = message_like(part, play.host.things, "events")  # noqa: PLW2901
+        fd = ReceivedFd(Handle(2 * index + 1), FdKind.FILE, 10)
+        fds = [fd] if with_fd else []
+        commands = play.relay.receive_from_compositor(1, part, fds)
+        gone = 1 not in play.relay.client_labels
+        assert any(isinstance(command, CloseClient) for command in commands) == gone
+        if gone:
+            break
+    # The app goes on, and so does what was put off.
+    if 1 in play.relay.client_labels:
+        play.relay.receive_frame(Data(1, b"\1\0\0\0\1\0\x0c\0\x50\0\0\0"))
+    assert 2 in play.relay.client_labels
+
+
+def test_the_compositor_speaks_of_what_nobody_knows() -> None:
+    play = Playbook()
+
+    play.from_compositor(struct.pack("=II", 77, 8 << 16))
+
+    assert play.app.error == (
+        *(1, 0),
+        "the compositor sent an event of unknown object 77",
+    )
+
+
+def test_good_messages_before_a_bad_one_count() -> None:
+    play = Playbook()
+    data, callback = play.app.encode(play.app.display, "sync", ())
+    assert callback is not None
+
+    play.send(data + b"\x01\0\0\0\0\0\x05\0")
+
+    assert play.said()[0] == "host: wl_display@1.sync(new wl_callback@3)"
+    assert play.closed is not None
+
+
+def test_more_fds_than_anybody_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "MAX_WAITING_FDS", 3)
+    play = Playbook()
+    play.send(b"\1\0", [READ_END] * 3)
+    assert play.closed is None
+
+    play.send(b"\0\0", [READ_END])
+
+    assert play.app.error == (1, 2, "too many fds")
+
+
+def test_more_fds_than_the_compositor_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "MAX_WAITING_FDS", 3)
+    play = Playbook()
+
+    fds = [ReceivedFd(Handle(n), FdKind.FILE, 1) for n in (1, 3, 5, 7)]
+    play.from_compositor(b"\1\0", *fds)
+
+    assert play.app.error == (1, 2, "too many fds")
+
+
+def test_after_an_error_there_is_no_second_one() -> None:
+    play = Playbook()
+    play.host.event(play.host.display, "error", 1, 0, b"invalid object")
+    play.flush()
+
+    play.send(b"\xff\xff\0\0\0\0\x08\0")
+
+    assert play.app.error == (1, 0, "invalid object")
+    assert play.closed is not None
+
+
+def test_a_flood_of_objects() -> None:
+    play = Playbook()
+
+    for _ in range(10_000):
+        play.app.request(play.app.display, "sync")
+
+    assert play.closed is None
+    client = play.relay._clients[1]
+    assert len(client._context.objects) < 10
+
+
+# ---------------------------------------------------------------- own objects' events
+
+
+def test_an_event_about_an_own_object_may_carry_anything() -> None:
+    play = Stage()
+    own = play.relay._clients[1]._context.objects
+    keyboard = own.add_own(INTERFACES["wl_keyboard"], 1, ignore_event)
+    spec = keyboard.interface.event("keymap")
+    data = encode_message(keyboard.host_id, spec, (1, None, 10))
+    play.from_compositor(data, ReceivedFd(Handle(1), FdKind.FILE, 10))
+
+    assert play.said() == ["shell: CloseHandle(1)"]
