@@ -535,7 +535,9 @@ async def test_traces_are_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> 
 
 
 @pytest.mark.parametrize("moment", range(12))
-async def test_ended_at_any_moment_it_leaves_nothing_open(moment: int) -> None:
+async def test_ended_at_any_moment_it_leaves_nothing_open(
+    moment: int, autojump_clock: trio.testing.MockClock
+) -> None:
     async with running() as bench:
         await bench.agent.send(ClientOpened(1, 7, 0, 0, "app"), Data(1, b"x"))
         for _ in range(moment):

@@ -195,6 +195,8 @@ class Session:
         """Close every client.  Their tasks end by themselves, within seconds."""
         self._pinger_scope.cancel()
         self._feed(self._relay.end(reason, message))
+        for client in self.clients:
+            client.queue.drop_data()  # nothing is worth waiting for any more
         if not self._listening:  # wait for nothing but the compositor
             self._writer_scope.cancel()
             self._outgoing.close()
