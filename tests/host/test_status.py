@@ -1,0 +1,90 @@
+"""The status socket: one document per connection, one proxy per name."""
+
+import socket
+from pathlib import Path
+
+import pytest
+import trio
+
+from wlproxy.host.errors import HostError
+from wlproxy.host.status import (
+    check_name,
+    listen_status,
+    read_status,
+    running_names,
+    serve_status,
+    status_path,
+)
+
+
+def environ(tmp_path: Path) -> dict[str, str]:
+    return {"XDG_RUNTIME_DIR": str(tmp_path)}
+
+
+async def test_everyone_gets_the_document(tmp_path: Path) -> None:
+    path = status_path(environ(tmp_path), "vm")
+    served = listen_status(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert running_names(environ(tmp_path)) == ["vm"]
+    asked = 0
+
+    def snapshot() -> dict[str, int]:
+        nonlocal asked
+        asked += 1
+        return {"asked": asked}
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_status, served, snapshot)
+        for number in range(1, 4):
+            document = await trio.to_thread.run_sync(read_status, path)
+            assert document == {"asked": number}
+        nursery.cancel_scope.cancel()
+    served.close()
+    assert running_names(environ(tmp_path)) == []
+
+
+async def test_a_reader_that_leaves_or_stalls_is_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    path = status_path(environ(tmp_path), "vm")
+    served = listen_status(path)
+    async with trio.open_nursery() as nursery:
+        with socket.socket(socket.AF_UNIX) as early:
+            early.connect(str(path))
+        nursery.start_soon(serve_status, served, lambda: "x" * (1 << 20))
+        with pytest.raises(HostError, match="no wlproxy"):
+            await trio.to_thread.run_sync(read_status, path)
+        nursery.cancel_scope.cancel()
+    served.close()
+
+
+async def test_what_a_dead_proxy_left_is_replaced(tmp_path: Path) -> None:
+    path = status_path(environ(tmp_path), "vm")
+    listen_status(path).listener.close()
+    assert path.exists()
+    with pytest.raises(HostError, match="no proxy answers"):
+        read_status(path)
+    served = listen_status(path)
+    with pytest.raises(HostError, match="running already"):
+        listen_status(path)
+    served.close()
+
+
+def test_a_socket_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="cannot make"):
+        listen_status(tmp_path / "no" / "such" / "directory.sock")
+
+
+@pytest.mark.parametrize("name", ["", "../x", ".x", "a/b", "x" * 65, "a b"])
+def test_a_name_must_be_a_file_name(name: str) -> None:
+    with pytest.raises(HostError, match="cannot name"):
+        check_name(name)
+
+
+@pytest.mark.parametrize("runtime", [{}, {"XDG_RUNTIME_DIR": "relative"}])
+def test_without_a_runtime_directory_there_is_no_place(
+    runtime: dict[str, str],
+) -> None:
+    with pytest.raises(HostError, match="XDG_RUNTIME_DIR"):
+        status_path(runtime, "vm")
