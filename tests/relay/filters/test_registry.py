@@ -1,0 +1,156 @@
+"""`wl_registry` and `wl_display`: what a guest may see, and errors about its objects."""
+
+import pytest
+
+from tests.relay.playbook import GLOBALS, ONLY_SHM, Playbook, Stage, Thing
+from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.message import NewId
+from wlproxy.protocol.wayland.wire import encode_message
+from wlproxy.relay.context import RelayConfig
+from wlproxy.relay.policy import effective_policy
+
+HIDDEN = {"zwp_linux_dmabuf_v1", "zwlr_screencopy_manager_v1", "some_vendors_own_v1"}
+
+
+def bind(play: Playbook, name: int, interface: bytes, version: int) -> Thing:
+    thing = play.app.new("wl_output", version)
+    spec = play.app.registry.interface.request("bind")
+    args = (name, NewId(interface, version, thing.id))
+    play.send(encode_message(play.app.registry.id, spec, args))
+    return thing
+
+
+def test_only_allowed_globals_are_advertised() -> None:
+    play = Playbook()
+
+    names = {interface for interface, _ in play.app.globals.values()}
+
+    assert names == {interface for interface, _ in GLOBALS.values()} - HIDDEN
+
+
+def test_versions_are_capped_by_host_and_policy() -> None:
+    policy = effective_policy() | {"wl_seat": 5}
+    play = Playbook(config=RelayConfig(policy=policy))
+    versions = dict(play.app.globals.values())
+
+    assert versions["wl_seat"] == 5
+    assert versions["wl_shm"] == 2
+    bind(play, 3, b"wl_seat", 6)
+    assert play.app.error == (
+        *(2, 0),
+        "invalid version for global wl_seat (3): have 5, wanted 6",
+    )
+
+
+def test_what_was_advertised_can_be_bound() -> None:
+    play = Playbook()
+
+    play.app.bind("wl_output", 3)
+
+    assert play.said() == ["host: wl_registry@2.bind(8, new wl_output@3)"]
+    assert play.host_thing("wl_output").version == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "interface", "version", "message"),
+    [
+        (99, b"wl_output", 1, "invalid global wl_output (99)"),
+        (3, b"wl_output", 1, "invalid global wl_output (3)"),
+        (5, b"zwp_linux_dmabuf_v1", 1, "invalid global zwp_linux_dmabuf_v1 (5)"),
+        (12, b"some_vendors_own_v1", 1, "invalid global some_vendors_own_v1 (12)"),
+        (8, b"", 1, "invalid global  (8)"),
+        (
+            8,
+            b"wl_output",
+            0,
+            "invalid version for global wl_output (8): have 4, wanted 0",
+        ),
+        (
+            8,
+            b"wl_output",
+            5,
+            "invalid version for global wl_output (8): have 4, wanted 5",
+        ),
+    ],
+)
+def test_nothing_else_can(
+    name: int, interface: bytes, version: int, message: str
+) -> None:
+    play = Playbook()
+
+    bind(play, name, interface, version)
+
+    assert play.app.error == (2, 0, message)
+    assert not play.said_by("host")
+
+
+@pytest.mark.parametrize(("name", "told"), [(8, True), (5, False), (99, False)])
+def test_a_global_goes(name: int, *, told: bool) -> None:
+    play = Playbook()
+
+    play.host.event(play.host_thing("wl_registry"), "global_remove", name)
+    play.flush()
+
+    said = [f"app: wl_registry@2.global_remove({name})"] if told else []
+    assert play.said() == said
+    play.app.bind("wl_output")  # a race, not an error
+    assert play.app.error is None
+
+
+def test_an_error_is_about_the_guests_own_object() -> None:
+    play = Stage(ONLY_SHM)
+    (one,) = play.buffers(1)
+    play.show(play.surface, one)
+    second = play.new_surface()
+    host = play.host_thing("wl_surface", 1)
+    assert host.id != second.id  # the proxy has objects of its own by now
+
+    play.host.event(play.host.display, "error", host.id, 2, b"bad size")
+    play.flush()
+
+    assert play.app.error == (second.id, 2, "bad size")
+    assert any("protocol error 2 about wl_surface@" in text for text in play.warnings())
+
+
+def test_an_error_about_what_the_guest_never_made() -> None:
+    play = Stage(ONLY_SHM)
+    (one,) = play.buffers(1)
+    play.show(play.surface, one)
+    own_shm = next(
+        t
+        for t in play.host.things.values()
+        if t.interface.name == "wl_shm" and t.version == 1
+    )
+
+    play.host.event(play.host.display, "error", own_shm.id, 0, b"hm")
+    play.flush()
+
+    assert play.app.error == (1, 3, "hm")
+
+
+def test_an_error_about_nothing() -> None:
+    play = Playbook()
+    nothing = Thing(99, INTERFACES["wl_output"], 1)
+
+    data = encode_message(
+        1, play.host.display.interface.event("error"), (nothing.id, 7, b"hm")
+    )
+    play.from_compositor(data)
+
+    assert play.app.error == (1, 3, "hm")
+
+
+def test_ids_are_freed_on_both_sides_and_used_again() -> None:
+    play = Playbook()
+
+    play.app.request(play.app.display, "sync")
+    play.app.request(play.app.display, "sync")
+
+    assert play.said() == [
+        "host: wl_display@1.sync(new wl_callback@3)",
+        "app: wl_callback@3.done(1)",
+        "app: wl_display@1.delete_id(3)",
+        "host: wl_display@1.sync(new wl_callback@3)",
+        "app: wl_callback@3.done(2)",
+        "app: wl_display@1.delete_id(3)",
+    ]
