@@ -14,6 +14,7 @@ from wlproxy.protocol.channel.flow import cost
 from wlproxy.protocol.channel.frames import Attachment, Data, Located
 from wlproxy.protocol.errors import WaylandError
 from wlproxy.protocol.wayland.interface import ArgKind, MessageSpec
+from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError, RawMessage
 from wlproxy.protocol.wayland.wire import (
     MessageSplitter,
@@ -25,7 +26,12 @@ from wlproxy.protocol.wayland.wire import (
 from wlproxy.relay.buffers import Buffer
 from wlproxy.relay.commands import Command, GrantCredit, TraceLevel
 from wlproxy.relay.context import Context, RelayConfig
-from wlproxy.relay.filters import EVENT_FILTERS, REQUEST_FILTERS
+from wlproxy.relay.filters import (
+    EVENT_FILTERS,
+    REQUEST_FILTERS,
+    EventFilter,
+    RequestFilter,
+)
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import ReceivedFd
 from wlproxy.relay.objects import ProtocolObject
@@ -146,9 +152,9 @@ class Client:
         """Handle one request; False if it must wait."""
         entry = self._context.objects.guest(raw.object_id)
         spec = request_spec(entry.interface, entry.version, raw)
-        if _shows_buffers(spec) and not self._buffers_ready(entry, spec, raw):
+        claimed, shows_buffers = _request_plans(spec.interface)[spec.opcode]
+        if shows_buffers and not self._buffers_ready(entry, spec, raw):
             return False
-        claimed = REQUEST_FILTERS.get((spec.interface, spec.name))
         if claimed is None and not spec.fd_count:
             self._state.forward_raw(entry, spec, raw)
             return True
@@ -186,7 +192,7 @@ class Client:
                 f"the compositor sent an event of unknown object {raw.object_id}",
             )
         spec = event_spec(entry.interface, entry.version, raw)
-        claimed = EVENT_FILTERS.get((spec.interface, spec.name))
+        claimed = _event_filters(spec.interface)[spec.opcode]
         if entry.listener is None and claimed is None and not spec.fd_count:
             self._state.forward_event(entry, spec, raw)
             return
@@ -212,8 +218,29 @@ class Client:
         self._state.enter_unseen(host_id, spec.args[spec.new_id_index], entry.version)
 
 
+# Both are looked up for every message, where hashing its spec would cost more than
+# forwarding it.
+
+
 @cache
-def _shows_buffers(spec: MessageSpec) -> bool:
-    return any(
-        arg.kind is ArgKind.OBJECT and arg.interface == "wl_buffer" for arg in spec.args
+def _request_plans(interface: str) -> tuple[tuple[RequestFilter | None, bool], ...]:
+    """For each request, by opcode: what claims it, and whether it names a buffer."""
+    return tuple(
+        (
+            REQUEST_FILTERS.get((interface, spec.name)),
+            any(
+                arg.kind is ArgKind.OBJECT and arg.interface == "wl_buffer"
+                for arg in spec.args
+            ),
+        )
+        for spec in INTERFACES[interface].requests
+    )
+
+
+@cache
+def _event_filters(interface: str) -> tuple[EventFilter | None, ...]:
+    """For each event, by opcode: what claims it."""
+    return tuple(
+        EVENT_FILTERS.get((interface, spec.name))
+        for spec in INTERFACES[interface].events
     )

@@ -37,8 +37,7 @@ class Outbox:
 
     def request(self, data: bytes | bytearray, handles: Iterable[Handle] = ()) -> None:
         """Add a whole request; its fds leave with its first byte."""
-        handles = tuple(handles)
-        if handles:
+        if handles := tuple(handles):
             self._flush_requests()
             self._handles.extend(handles)
         self._requests += data
