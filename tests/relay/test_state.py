@@ -219,6 +219,7 @@ def test_an_offer_comes_is_read_and_goes() -> None:
     assert play.said() == [
         "shell: CreateStream(2, to guest)",
         f"host: wl_data_offer@{SERVER}.receive('text/plain', fd 2)",
+        "shell: CloseHandle(2)",  # or the app would never read its end
     ]
     play.app.request(offer, "destroy")
     offered_again = play.host.event(play.host_thing("wl_data_device"), "data_offer")
