@@ -133,7 +133,8 @@ class ClientState:
         )
         handles = [self._import(spec, item) for item in attachments]
         self.context.outbox.request(raw.data, handles)
-        for handle in handles:  # the compositor has its own now: ours would hide its end
+        # The compositor has its own by then: ours would hide the end of the pipe.
+        for handle in handles:
             self.context.command(CloseHandle(self.context.client_id, handle))
         if entry.guest_id >= FIRST_SERVER_ID and is_destructor_request(spec):
             self.context.objects.forget_guest(entry)

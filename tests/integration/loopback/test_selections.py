@@ -1,0 +1,253 @@
+"""Clipboards: what is copied here is pasted there, through pipes, both ways."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+from pywayland.protocol.wayland import WlDataDeviceManager, WlSeat
+from pywayland.protocol.wp_primary_selection_unstable_v1 import (
+    ZwpPrimarySelectionDeviceManagerV1,
+)
+
+from tests.peers.app import App
+from tests.peers.compositor import Compositor, offer_selection
+from tests.peers.libwayland import Resource
+from tests.peers.loopback import Loopback
+
+TEXT = "text/plain;charset=utf-8"
+LARGE = bytes(range(256)) * 4096
+"""1 MiB: more than any window or pipe holds."""
+
+KINDS = [
+    (WlDataDeviceManager, "wl_data_"),
+    (ZwpPrimarySelectionDeviceManagerV1, "zwp_primary_selection_"),
+]
+
+
+def device_of(app: App, manager: Any) -> Any:
+    bound, seat = app.bind(manager), app.bind(WlSeat)
+    get = getattr(bound, "get_data_device", None) or bound.get_device
+    return app.keep(get(seat))
+
+
+def device_resource(compositor: Compositor) -> Resource:
+    return next(
+        resource
+        for resource in reversed(compositor.clients[-1].resources)
+        if "_device" in resource.interface.name
+        and "manager" not in resource.interface.name
+    )
+
+
+async def write_all(fd: int, data: bytes, pump: Callable[[], None]) -> None:
+    """Write to a pipe that belongs to us from now on, and close it."""
+    os.set_blocking(fd, False)
+    rest = memoryview(data)
+    try:
+        while rest:
+            try:
+                rest = rest[os.write(fd, rest) :]
+            except BlockingIOError:
+                pump()
+                await trio.lowlevel.wait_writable(fd)
+    finally:
+        trio.lowlevel.notify_closing(fd)
+        os.close(fd)
+
+
+async def read_all(fd: int) -> bytes:
+    """Read a pipe that belongs to us from now on, to its end."""
+    os.set_blocking(fd, False)
+    data = bytearray()
+    try:
+        with trio.fail_after(10):
+            while True:
+                try:
+                    piece = os.read(fd, 1 << 16)
+                except BlockingIOError:
+                    await trio.lowlevel.wait_readable(fd)
+                    continue
+                if not piece:
+                    return bytes(data)
+                data += piece
+    finally:
+        os.close(fd)
+
+
+def nothing() -> None:
+    pass
+
+
+class Offers:
+    """What an app is offered."""
+
+    def __init__(self, app: App, device: Any) -> None:
+        self.app = app
+        self.mimes: dict[Any, list[str]] = {}
+        self.selected: list[Any] = []
+        device.dispatcher["data_offer"] = self._offered
+        device.dispatcher["selection"] = self._selected
+
+    def _offered(self, _device: Any, offer: Any) -> None:
+        mimes = self.mimes[self.app.keep(offer)] = []
+        offer.dispatcher["offer"] = lambda _offer, mime: mimes.append(mime)
+
+    def _selected(self, _device: Any, offer: Any) -> None:
+        self.selected.append(offer)
+
+
+async def paste(
+    app: App, offers: Offers, compositor: Compositor, offer: Resource
+) -> tuple[int, int]:
+    """Ask for a selection; returns the app's reading and the compositor's writing end."""
+    await app.until(lambda: offers.selected)
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    offers.selected[-1].receive(TEXT, theirs)
+    await app.roundtrip()
+    os.close(theirs)
+    mime, fd = offer.state.pop()
+    assert mime == TEXT
+    return ours, fd
+
+
+@pytest.mark.parametrize(("manager", "prefix"), KINDS)
+@pytest.mark.parametrize("data", [b"", b"copied", LARGE], ids=len)
+async def test_host_to_app(
+    app: App, compositor: Compositor, manager: Any, prefix: str, data: bytes
+) -> None:
+    offers = Offers(app, device_of(app, manager))
+    await app.roundtrip()
+    offer = offer_selection(device_resource(compositor), TEXT, "text/html")
+    ours, theirs = await paste(app, offers, compositor, offer)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write_all, theirs, data, nothing)
+        assert await read_all(ours) == data
+
+    assert offers.mimes[offers.selected[0]] == [TEXT, "text/html"]
+
+
+@pytest.mark.parametrize(("manager", "prefix"), KINDS)
+@pytest.mark.parametrize("data", [b"", b"copied", LARGE], ids=len)
+async def test_app_to_host(
+    app: App, compositor: Compositor, manager: Any, prefix: str, data: bytes
+) -> None:
+    device = device_of(app, manager)
+    bound = app.bind(manager)
+    create = getattr(bound, "create_data_source", None) or bound.create_source
+    source = app.keep(create())
+    source.offer(TEXT)
+    asked = app.record(source, "send")
+    device.set_selection(source, 3)
+    await app.roundtrip()
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    compositor.clients[-1].find(f"{prefix}source" + _suffix(prefix)).send(
+        "send", TEXT, theirs
+    )
+    os.close(theirs)
+    await app.until(lambda: asked)
+    [(mime, fd)] = asked
+    assert mime == TEXT
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write_all, fd, data, nothing)
+        assert await read_all(ours) == data
+
+
+def _suffix(prefix: str) -> str:
+    return "_v1" if prefix.startswith("zwp") else ""
+
+
+async def test_reader_that_goes_stops_the_writer(
+    loopback: Loopback, app: App, compositor: Compositor
+) -> None:
+    offers = Offers(app, device_of(app, WlDataDeviceManager))
+    await app.roundtrip()
+    offer = offer_selection(device_resource(compositor), TEXT)
+    ours, theirs = await paste(app, offers, compositor, offer)
+
+    os.close(ours)
+
+    with trio.fail_after(10), pytest.raises(BrokenPipeError):
+        await write_all(theirs, LARGE * 4, nothing)
+    await app.roundtrip()
+
+
+async def test_reader_that_goes_stops_the_app_that_writes(
+    app: App, compositor: Compositor
+) -> None:
+    device = device_of(app, WlDataDeviceManager)
+    source = app.keep(app.bind(WlDataDeviceManager).create_data_source())
+    source.offer(TEXT)
+    asked = app.record(source, "send", "cancelled")
+    device.set_selection(source, 3)
+    await app.roundtrip()
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    compositor.clients[-1].find("wl_data_source").send("send", TEXT, theirs)
+    os.close(theirs)
+    await app.until(lambda: asked)
+    os.close(ours)
+
+    with trio.fail_after(10), pytest.raises(BrokenPipeError):
+        await write_all(asked[0][1], LARGE * 4, nothing)
+
+    compositor.clients[-1].find("wl_data_source").send("cancelled")
+    await app.until(lambda: asked[1:])
+
+
+async def test_reader_that_does_not_read_stops_nobody_else(
+    app: App, compositor: Compositor
+) -> None:
+    offers = Offers(app, device_of(app, WlDataDeviceManager))
+    await app.roundtrip()
+    offer = offer_selection(device_resource(compositor), TEXT)
+    slow, slow_fd = await paste(app, offers, compositor, offer)
+    quick, quick_fd = await paste(app, offers, compositor, offer)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write_all, slow_fd, LARGE, nothing)
+        nursery.start_soon(write_all, quick_fd, LARGE, nothing)
+        assert await read_all(quick) == LARGE
+        await app.roundtrip()
+        assert await read_all(slow) == LARGE
+
+
+async def test_app_gone_in_the_middle_of_a_paste(
+    loopback: Loopback, app: App, compositor: Compositor
+) -> None:
+    offers = Offers(app, device_of(app, WlDataDeviceManager))
+    await app.roundtrip()
+    offer = offer_selection(device_resource(compositor), TEXT)
+    ours, theirs = await paste(app, offers, compositor, offer)
+
+    app.close()
+    os.close(ours)
+
+    with trio.fail_after(10), pytest.raises(BrokenPipeError):
+        await write_all(theirs, LARGE * 4, nothing)
+    await loopback.quiet()
+
+
+async def test_ids_of_a_thousand_selections_are_used_again(
+    app: App, compositor: Compositor
+) -> None:
+    offers = Offers(app, device_of(app, WlDataDeviceManager))
+    await app.roundtrip()
+    device = device_resource(compositor)
+    ids = set()
+
+    for number in range(1000):
+        mime = f"text/{number}"
+        ids.add(offer_selection(device, mime).object_id)
+        count = number + 1
+        await app.until(lambda: len(offers.selected) == count)  # noqa: B023
+        offer = offers.selected[-1]
+        assert offers.mimes.pop(offer) == [mime]
+        if number:
+            offers.selected[-2].destroy()
+        if number % 50 == 49:
+            await app.roundtrip()
+
+    assert max(ids) < 0xFF000000 + 120

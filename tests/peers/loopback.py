@@ -1,0 +1,193 @@
+"""Agent and proxy, both real, joined by a socket in place of virtio-serial.
+
+The guest's RAM is a memfd, in which a byte's guest-physical address is its offset; the
+compositor is `tests.peers.compositor`.  Only `wlproxy_guest.locator` (which needs a
+guest) and the search for QEMU's memory are replaced.
+"""
+
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import trio
+import trio.testing
+
+from tests.guest_agent.fakes import FileOffsetLocator, FilePin
+from tests.peers.app import PAGE, App, Ram
+from tests.peers.compositor import Compositor
+from wlproxy.host.config import HostConfig
+from wlproxy.host.fds import OwnedFd
+from wlproxy.host.guest_ram import GuestRam
+from wlproxy.host.server import Server as HostServer
+from wlproxy.host.server import State
+from wlproxy.host.unix_socket import FdStream
+from wlproxy.memory.guest import GuestMemory, RamRegion
+from wlproxy.protocol.channel.frames import Extent
+from wlproxy.relay.context import RelayConfig
+from wlproxy.relay.presentation import Preference
+from wlproxy_guest.channel import Wire, hung_up
+from wlproxy_guest.locator import Location
+from wlproxy_guest.quotas import Limits
+from wlproxy_guest.server import Server as AgentServer
+from wlproxy_guest.unix_socket import listen
+
+RAM_SIZE = 1 << 28
+VM = "testvm"
+
+
+class RamLocator(FileOffsetLocator):
+    """Locates an app's memory in the file that is the RAM."""
+
+    def __init__(self, ram: Ram) -> None:
+        super().__init__()
+        self._ram = ram
+
+    def place_token(self, token: bytes) -> Location:
+        gpa = self._ram.size - PAGE
+        self._ram.write(gpa, token)
+        return Location((Extent(gpa, PAGE),), FilePin(self))
+
+
+class Port:
+    """A virtio-serial port: stays as it is while agents come and go.
+
+    QEMU's socket, which the proxy connects to, is the other end of it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listening.bind(str(path))
+        listening.listen()
+        self._listener = trio.socket.from_stdlib_socket(listening)
+        self._connected: trio.socket.SocketType | None = None
+
+    def __str__(self) -> str:
+        return "the test's port"
+
+    async def open(self) -> Wire:
+        """Wait for a proxy; the wire is one end of what it connected to."""
+        if self._connected is not None and hung_up(self._connected.fileno()):
+            self._connected.close()
+            self._connected = None
+        if self._connected is None:
+            self._connected, _ = await self._listener.accept()
+        return Wire(os.dup(self._connected.fileno()))
+
+    def close(self) -> None:
+        self._listener.close()
+        if self._connected is not None:
+            self._connected.close()
+
+
+class Loopback:
+    """The whole of it."""
+
+    def __init__(self, directory: Path, nursery: trio.Nursery) -> None:
+        self.ram = Ram(RAM_SIZE)
+        self.display = directory / "wayland-guest"
+        self.compositor_path = directory / "wayland-host"
+        self.channel = directory / "channel"
+        self.locator = RamLocator(self.ram)
+        self.port = Port(self.channel)
+        self.compositor: Compositor
+        self.host: HostServer
+        self.agent: AgentServer
+        self.apps: list[App] = []
+        self._nursery = nursery
+        self._scopes: dict[str, tuple[trio.CancelScope, trio.Event]] = {}
+
+    async def start_compositor(self, *, native_shm: bool = False) -> None:
+        self.compositor = Compositor(native_shm=native_shm)
+        await self._start("compositor", self._run_compositor)
+
+    async def start_agent(self, limits: Limits | None = None) -> None:
+        listener = listen(self.display)
+        self.agent = AgentServer(
+            listener, self.port, self.locator, limits or Limits(), grace=0
+        )
+
+        async def run() -> None:
+            try:
+                await self.agent.run()
+            finally:
+                listener.close()
+
+        await self._start("agent", run)
+
+    async def start_host(self, display: Path | None = None) -> None:
+        config = HostConfig(
+            self.channel,
+            VM,
+            RelayConfig(VM, Preference.COPY),
+            str(display or self.compositor_path),
+        )
+        self.host = HostServer(config, provide_ram=self._provide_ram)
+        await self._start("host", self.host.run)
+
+    async def stop(self, name: str) -> None:
+        """Kill one of them: no goodbye is said."""
+        scope, stopped = self._scopes.pop(name)
+        scope.cancel()
+        await stopped.wait()
+
+    async def stop_all(self) -> None:
+        for app in self.apps:
+            app.close()
+        for name in [n for n in ("host", "agent", "compositor") if n in self._scopes]:
+            await self.stop(name)
+        self.port.close()
+        self.ram.close()
+
+    async def app(self) -> App:
+        """Connect an app through agent and proxy."""
+        with trio.fail_after(10):
+            return self._remember(await App.connect(self.display, self.ram))
+
+    async def direct_app(self) -> App:
+        """Connect an app to the compositor, with nothing between."""
+        with trio.fail_after(10):
+            return self._remember(await App.connect(self.compositor_path, self.ram))
+
+    async def quiet(self) -> None:
+        """Wait until the host has let go of every client, and the agent of its pins."""
+        with trio.fail_after(10):
+            while self.clients() or self.pins():  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.001)
+
+    def status(self) -> Any:
+        """What the proxy says of itself."""
+        return self.host.snapshot()
+
+    def clients(self) -> int:
+        return len(self.status()["clients"])
+
+    def pins(self) -> int:
+        """Pinned ranges, but for the proof of RAM."""
+        return self.locator.pinned - (self.host.state is State.SERVING)
+
+    def _remember(self, app: App) -> App:
+        self.apps.append(app)
+        return app
+
+    async def _run_compositor(self) -> None:
+        await self.compositor.run(self.compositor_path)
+
+    def _provide_ram(self, stream: FdStream) -> GuestRam:
+        memory = GuestMemory([RamRegion(0, self.ram.size, 0, 0)])
+        return GuestRam(os.getpid(), (OwnedFd(os.dup(self.ram.fd)),), memory, "a test")
+
+    async def _start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        scope, stopped = trio.CancelScope(), trio.Event()
+        self._scopes[name] = scope, stopped
+
+        async def serve() -> None:
+            try:
+                with scope:
+                    await run()
+            finally:
+                stopped.set()
+
+        self._nursery.start_soon(serve)
+        await trio.testing.wait_all_tasks_blocked()
