@@ -210,9 +210,6 @@ class Buffers:
         location, buffer.location = buffer.location, None
         if location is None:
             return
-        if buffer.progress is Progress.NONE:
-            self._locations.release(location)
-            return
 
         def free(_message: Message[ReceivedFd]) -> None:
             self._drop_copy(buffer)
@@ -274,7 +271,7 @@ class Buffers:
                 return self._prepare_copy(buffer)
             case Mode.DMABUF:
                 return self._prepare_dmabuf(buffer, location)
-            case Mode.SHM:
+            case _:
                 return self._prepare_shm(buffer, location)
 
     def _choose(self, buffer: Buffer, location: Location, *, cycled: bool) -> Choice:
@@ -316,8 +313,7 @@ class Buffers:
         buffer.progress, buffer.choice = Progress.NONE, None
 
     def _prepare_shm(self, buffer: Buffer, location: Location) -> bool:
-        if location.udmabuf is None:
-            return False
+        assert location.udmabuf is not None  # READY
         self._create_in_pool(buffer, location.udmabuf)
         return True
 
@@ -377,8 +373,8 @@ class Buffers:
             created = params.interface.event("created").opcode == message.opcode
             if created:
                 host = context.objects.host(message.integer(0))
-                if host is not None:
-                    context.objects.adopt_host(buffer.entry, host)
+                assert host is not None  # entered before listeners are called
+                context.objects.adopt_host(buffer.entry, host)
                 buffer.progress = Progress.READY
             else:
                 self._refuse_dmabuf(buffer, "the compositor refused the import")

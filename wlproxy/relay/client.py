@@ -137,10 +137,7 @@ class Client:
         self._context.send_event(self._context.objects.display, "error", args)
 
     def _pump(self) -> None:
-        while True:
-            raw = self._stalled or self._requests.next_message()
-            if raw is None:
-                break
+        while (raw := self._stalled or self._requests.next_message()) is not None:
             self._stalled = None if self._dispatch_request(raw) else raw
             if self._stalled is not None:
                 return

@@ -209,8 +209,7 @@ class Surfaces:
         buffer.held = True
         if buffer.serial not in surface.turn[-1:]:
             surface.turn = [*surface.turn[1 - MAX_REMEMBERED :], buffer.serial]
-        if buffer.choice is None:
-            return
+        assert buffer.choice is not None  # it is ready
         mode = (buffer.choice.mode.value, buffer.choice.reason)
         surface.last_mode = mode
         if mode not in surface.told and len(surface.told) < MAX_TOLD:
