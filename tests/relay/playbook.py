@@ -117,9 +117,9 @@ def words(spec: MessageSpec, args: Sequence[ArgValue], fds: Sequence[object]) ->
         elif isinstance(value, NewId):
             shown.append(f"new {value.interface.decode()}@{value.object_id}")
         elif arg.kind is ArgKind.NEW_ID:
-            shown.append(f"new {arg.interface}@{value}")
+            shown.append(f"new {arg.interface}@{_int(value)}")
         elif arg.kind is ArgKind.OBJECT:
-            shown.append(f"@{value}" if value else "null")
+            shown.append(f"@{_int(value)}" if value else "null")
         elif isinstance(value, bytes):
             shown.append(repr(value.decode("utf-8", "replace")))
         else:

@@ -212,7 +212,9 @@ class Table(RuleBasedStateMachine):
     @rule(target=owned, entry=objects)
     def split(self, entry: ProtocolObject | None) -> ProtocolObject:
         if entry is None or not entry.host_id or not entry.guest_id:
-            return self.own()
+            own = self.table.add_own(SURFACE, 1)
+            self.took(own)
+            return own
         own = self.table.detach_host(entry)
         self.host[own.host_id] = own
         self.table.give_host_id(entry)

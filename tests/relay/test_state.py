@@ -185,9 +185,9 @@ def test_an_event_is_forwarded_verbatim(
 
 def test_every_claimed_message_exists() -> None:
     for interface, name in REQUEST_FILTERS:
-        assert INTERFACES[interface].request(name)
+        assert INTERFACES[interface].request(name).interface == interface
     for interface, name in EVENT_FILTERS:
-        assert INTERFACES[interface].event(name)
+        assert INTERFACES[interface].event(name).interface == interface
 
 
 # ---------------------------------------------------------------- server-range ids

@@ -242,7 +242,7 @@ class Windows:
         if buffer is not None:
             memory, offset = buffer.facts["memory"], geometry(buffer)[0]
             assert isinstance(memory, int)
-            play.shell.write(memory, offset, self.canvas[me])
+            play.shell.write(memory, offset, bytes(self.canvas[me]))
             self.drawn_by[buffer] = me
         play.app.request(surface, "commit")
         self.current[me] = buffer

@@ -1,0 +1,43 @@
+"""The allow-list: safe by default, changed by name."""
+
+import pytest
+
+from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.relay.policy import ALLOWED_BY_DEFAULT, effective_policy
+
+DANGEROUS = [
+    *(
+        "zwlr_screencopy_manager_v1",
+        "zwlr_layer_shell_v1",
+        "zwlr_data_control_manager_v1",
+    ),
+    *("ext_session_lock_manager_v1", "zwp_virtual_keyboard_manager_v1"),
+    *("wp_security_context_manager_v1", "ext_image_copy_capture_manager_v1"),
+    *("zwp_linux_dmabuf_v1", "zwp_keyboard_shortcuts_inhibit_manager_v1"),
+]
+
+
+@pytest.mark.parametrize("interface", DANGEROUS)
+def test_what_reaches_beyond_the_guest_is_denied(interface: str) -> None:
+    assert interface not in effective_policy()
+
+
+def test_what_our_tables_do_not_know_is_left_out() -> None:
+    policy = effective_policy()
+
+    assert policy.keys() <= ALLOWED_BY_DEFAULT.keys()
+    assert all(policy[name] == INTERFACES[name].version for name in policy)
+
+
+def test_allow_and_deny() -> None:
+    policy = effective_policy(
+        allow=["zwp_linux_dmabuf_v1"], deny=["wl_seat", "nothing"]
+    )
+
+    assert "zwp_linux_dmabuf_v1" in policy
+    assert "wl_seat" not in policy
+
+
+def test_an_interface_that_cannot_be_allowed() -> None:
+    with pytest.raises(ValueError, match="cannot allow some_vendors_own_v1"):
+        effective_policy(allow=["some_vendors_own_v1"])
