@@ -171,6 +171,12 @@ class App:
         return dict(self.globals.values())
 
     @property
+    def ids(self) -> list[int]:
+        """The ids of its objects, in the order it made them."""
+        kept = [*self._bound.values(), *self._alive]
+        return [1, *[object_id(each) for each in (self.registry, *kept)]]
+
+    @property
     def error(self) -> ProtocolError | None:
         """The protocol error that ended the connection."""
         pointer = address(self.display._ptr)

@@ -30,7 +30,7 @@ from pywayland.protocol.wp_primary_selection_unstable_v1 import (
 )
 from pywayland.protocol.xdg_activation_v1 import XdgActivationV1
 from pywayland.protocol.xdg_shell import XdgWmBase
-from pywayland.protocol_core.interface import Interface
+from pywayland.protocol_core import Interface, Proxy
 
 from tests.peers.libwayland import Resource, ServerDisplay
 
@@ -47,7 +47,12 @@ class ZwlrScreencopyManagerV1(Interface):
     version = 3
 
 
+class _ScreencopyProxy(Proxy[ZwlrScreencopyManagerV1]):
+    interface = ZwlrScreencopyManagerV1
+
+
 ZwlrScreencopyManagerV1._gen_c()
+ZwlrScreencopyManagerV1.proxy_class = _ScreencopyProxy
 
 HIDDEN: tuple[tuple[type[Interface], int], ...] = (
     (ZwpLinuxDmabufV1, 3),
@@ -159,9 +164,10 @@ def _introduce_seat(seat: Resource) -> None:
 def introduce_output(output: Resource) -> None:
     output.send("geometry", 0, 0, 300, 200, 0, "wlproxy", "loopback", 0)
     output.send("mode", 1, 640, 480, 60000)
-    output.send("scale", 1)
-    output.send("name", "TEST-1")
-    output.send("done")
+    if output.version >= 4:
+        output.send("scale", 1)
+        output.send("name", "TEST-1")
+        output.send("done")
 
 
 def _create_pool(_shm: Resource, pool: Resource, fd: int, size: int) -> None:
