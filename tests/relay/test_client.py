@@ -102,7 +102,7 @@ Garbage = bytes | list[int]
 
 
 @pytest.mark.parametrize("capabilities", [ZERO_COPY, NOTHING])
-@settings(max_examples=80)
+@settings(max_examples=60)
 @given(parts=st.lists(st.tuples(garbage, attachments), min_size=1, max_size=6))
 def test_garbage_from_the_app_ends_the_app(
     capabilities: CompositorCapabilities,
@@ -122,7 +122,7 @@ def test_garbage_from_the_app_ends_the_app(
     assert 2 in play.relay.client_labels
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(
     parts=st.lists(st.tuples(garbage, st.booleans()), min_size=1, max_size=6),
     pending=st.booleans(),
@@ -208,7 +208,7 @@ def test_after_an_error_there_is_no_second_one() -> None:
 def test_a_flood_of_objects() -> None:
     play = Playbook()
 
-    for _ in range(10_000):
+    for _ in range(3_000):
         play.app.request(play.app.display, "sync")
 
     assert play.closed is None

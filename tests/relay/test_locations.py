@@ -1,7 +1,7 @@
 """Locations: what a hostile agent says about pages, and what it costs whom."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.relay.playbook import PAGE, RAM_PAGES, RAM_START, Stage
@@ -138,6 +138,7 @@ frames = st.builds(
 )
 
 
+@settings(max_examples=60)
 @given(frames=st.lists(frames, max_size=4))
 def test_whatever_an_agent_says_is_taken_or_refused(frames: list[Located]) -> None:
     play = asked()

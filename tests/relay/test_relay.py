@@ -223,6 +223,13 @@ def test_credit_comes_back_for_what_was_handled() -> None:
     assert play.credit - before == 12
 
 
+def test_no_bytes_are_no_credit() -> None:
+    core = relay()
+    core.receive_frame(opened(1))
+
+    assert core.receive_frame(Data(1, b"")) == []
+
+
 def test_every_surface_is_reported() -> None:
     play = Playbook(ZERO_COPY)
     surfaces = play.app.bind("wl_compositor")

@@ -16,15 +16,14 @@ def get_xdg_surface(state: ClientState, request: Request) -> None:
     """`xdg_wm_base.get_xdg_surface`: remember whose surface it is."""
     surface = state.context.objects.guest(request.message.integer(1)).role
     created = state.forward(request)
-    if created is not None:
-        created.role = surface
+    assert created is not None
+    created.role = surface
 
 
 def get_toplevel(state: ClientState, request: Request) -> None:
     """`xdg_surface.get_toplevel`: label the window before the app says anything."""
     created = state.forward(request)
-    if created is None:
-        return
+    assert created is not None
     created.role = request.entry.role
     vm_name = state.context.config.vm_name.encode()
     state.context.send(created, "set_title", (b"[%s]" % vm_name,))
@@ -34,8 +33,7 @@ def get_toplevel(state: ClientState, request: Request) -> None:
 def set_title(state: ClientState, request: Request) -> None:
     """`set_title`: "[VM] title"."""
     text = _text(request)
-    if isinstance(request.entry.role, Surface):
-        request.entry.role.title = text
+    _surface(request).title = text
     vm_name = state.context.config.vm_name.encode()
     state.forward(request, (b"[%s] %s" % (vm_name, text.encode()),))
 
@@ -43,10 +41,15 @@ def set_title(state: ClientState, request: Request) -> None:
 def set_app_id(state: ClientState, request: Request) -> None:
     """`set_app_id`: "VM.app_id"."""
     text = _text(request)
-    if isinstance(request.entry.role, Surface):
-        request.entry.role.app_id = text
+    _surface(request).app_id = text
     vm_name = state.context.config.vm_name.encode()
     state.forward(request, (b"%s.%s" % (vm_name, text.encode()),))
+
+
+def _surface(request: Request) -> Surface:
+    role = request.entry.role
+    assert isinstance(role, Surface)  # as its xdg_surface was given it
+    return role
 
 
 def _text(request: Request) -> str:
