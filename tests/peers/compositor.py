@@ -30,9 +30,10 @@ from pywayland.protocol.wp_primary_selection_unstable_v1 import (
 )
 from pywayland.protocol.xdg_activation_v1 import XdgActivationV1
 from pywayland.protocol.xdg_shell import XdgWmBase
-from pywayland.protocol_core import Interface, Proxy
+from pywayland.protocol_core.interface import Interface
+from pywayland.protocol_core.proxy import Proxy
 
-from tests.peers.libwayland import Resource, ServerDisplay
+from tests.peers.libwayland import Resource, ServerClient, ServerDisplay
 
 KEYMAP = b"xkb_keymap { the very bytes };\n\0" * 1500
 TOKEN = "token-of-the-compositor"
@@ -141,6 +142,11 @@ class Compositor(ServerDisplay):
         self.add_global(WpViewporter, 1)
         for hidden, version in HIDDEN:
             self.add_global(hidden, version)
+
+    @property
+    def apps(self) -> list[ServerClient]:
+        """The connections that do something: not the one that the proxy only watches."""
+        return [client for client in self.clients if client.resources]
 
     def surfaces(self) -> list[Surface]:
         """Every surface of every client, oldest first."""

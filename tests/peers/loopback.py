@@ -125,6 +125,8 @@ class Loopback:
         )
         self.host = HostServer(config, provide_ram=self._provide_ram)
         await self._start("host", self.host.run)
+        if "agent" in self._scopes:
+            await self.until(lambda: self.host.state is State.SERVING)
 
     async def stop(self, name: str) -> None:
         """Kill one of them: no goodbye is said."""
@@ -150,11 +152,15 @@ class Loopback:
         with trio.fail_after(10):
             return self._remember(await App.connect(self.compositor_path, self.ram))
 
+    async def until(self, done: Callable[[], object]) -> None:
+        """Wait until something is so that nobody tells us."""
+        with trio.fail_after(10):
+            while not done():  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.001)
+
     async def quiet(self) -> None:
         """Wait until the host has let go of every client, and the agent of its pins."""
-        with trio.fail_after(10):
-            while self.clients() or self.pins():  # noqa: ASYNC110 - nobody tells
-                await trio.sleep(0.001)
+        await self.until(lambda: not self.clients() and not self.pins())
 
     def status(self) -> Any:
         """What the proxy says of itself."""

@@ -1,0 +1,234 @@
+"""Apps, agent, proxy and compositor come and go, in every order."""
+
+import os
+import socket
+
+import pytest
+import trio
+import trio.testing
+from pywayland.protocol.wayland import WlSeat
+
+from tests.peers.app import App, Canvas, Disconnected, Window
+from tests.peers.compositor import Compositor
+from tests.peers.loopback import Loopback
+
+
+def open_fds() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def shown(app: App, seed: int = 1) -> tuple[Window, Canvas]:
+    """Show a window; the compositor holds its buffer."""
+    window, canvas = await app.window(), app.canvas((64, 64))
+    canvas.draw(seed)
+    await app.show(window.surface, canvas)
+    return window, canvas
+
+
+async def works(loopback: Loopback) -> None:
+    """Show a window in a new app."""
+    app = await loopback.app()
+    _, canvas = await shown(app, 77)
+    pixels = canvas.draw(77)
+    assert loopback.compositor.surfaces()[-1].frames == [pixels]
+    app.close()
+
+
+async def test_app_that_leaves_leaves_nothing(
+    loopback: Loopback, compositor: Compositor
+) -> None:
+    await works(loopback)
+    await loopback.quiet()
+    before = open_fds()
+
+    app = await loopback.app()
+    compositor.releases_at_once = False
+    await shown(app)
+    client = compositor.clients[-1]
+    assert loopback.pins() > 0
+    app.close()
+
+    with trio.fail_after(10):
+        await client.gone.wait()
+    await loopback.quiet()
+    assert open_fds() == before
+    assert loopback.status()["metrics"]["open_fds"] == 0
+
+
+async def test_app_killed_in_the_middle_of_everything(
+    loopback: Loopback, compositor: Compositor
+) -> None:
+    await works(loopback)
+    await loopback.quiet()
+    before = open_fds()
+
+    for round_ in range(10):
+        app = await loopback.app()
+        window, canvas = await shown(app)
+        keyboard = app.keep(app.bind(WlSeat).get_keyboard())
+        assert keyboard
+        for frame in range(5 + round_):
+            canvas.draw(frame)
+            window.surface.attach(canvas.buffer, 0, 0)
+            window.surface.damage(0, 0, 64, 64)
+            window.surface.commit()
+        app.pool(1 << 20)
+        app.display.flush()
+        app.close()  # events, a keymap and a pool under way
+
+    await loopback.quiet()
+    with trio.fail_after(10):
+        while compositor.apps:
+            await compositor.apps[0].gone.wait()
+    assert open_fds() == before
+
+
+async def test_app_that_sends_half_a_message_and_dies(
+    loopback: Loopback, compositor: Compositor
+) -> None:
+    with socket.socket(socket.AF_UNIX) as connected:
+        connected.connect(str(loopback.display))
+        connected.send(b"\1\0\0\0\1\0")
+        await loopback.until(loopback.clients)
+
+    await loopback.quiet()
+    await works(loopback)
+
+
+async def test_app_that_sends_garbage_ends_alone(
+    loopback: Loopback, app: App, compositor: Compositor
+) -> None:
+    await shown(app)
+    with trio.socket.socket(socket.AF_UNIX) as garbled:
+        await garbled.connect(str(loopback.display))
+        await garbled.send(b"\xff" * 4096)
+        with trio.fail_after(10):
+            while await garbled.recv(4096):
+                pass
+
+    await app.roundtrip()
+    assert loopback.clients() == 1
+
+
+async def test_compositor_closes_one_client(
+    loopback: Loopback, app: App, compositor: Compositor
+) -> None:
+    other = await loopback.app()
+    await shown(app)
+    await shown(other)
+
+    compositor.apps[0].disconnect()
+
+    assert await app.disconnected() is None
+    canvas = other.canvas((8, 8))
+    pixels = canvas.draw(3)
+    await other.show(other.surface(), canvas)
+    assert compositor.surfaces()[-1].frames == [pixels]
+    other.close()
+    await loopback.quiet()
+
+
+async def test_agent_restarts(loopback: Loopback, app: App) -> None:
+    await shown(app)
+
+    await loopback.stop("agent")
+    assert await app.disconnected() is None
+    app.close()
+    await loopback.start_agent()
+
+    await works(loopback)
+    await loopback.quiet()
+    assert not loopback.compositor.apps
+
+
+async def test_agent_restarts_in_the_middle_of_a_burst(loopback: Loopback) -> None:
+    for _ in range(3):
+        app = await loopback.app()
+        window, canvas = await shown(app)
+        for frame in range(50):
+            canvas.draw(frame)
+            window.surface.attach(canvas.buffer, 0, 0)
+            window.surface.damage(0, 0, 64, 64)
+            window.surface.commit()
+        app.display.flush()
+        await trio.lowlevel.checkpoint()
+        await loopback.stop("agent")
+        app.close()
+        await loopback.start_agent()
+
+    await works(loopback)
+    await loopback.quiet()
+
+
+async def test_agent_stops_politely(loopback: Loopback, app: App) -> None:
+    await shown(app)
+
+    await loopback.agent.stop()
+    assert await app.disconnected() is None
+    await loopback.stop("agent")
+    await loopback.start_agent()
+
+    await works(loopback)
+
+
+async def test_host_restarts(
+    loopback: Loopback, app: App, compositor: Compositor
+) -> None:
+    await shown(app)
+
+    await loopback.stop("host")
+    assert await app.disconnected() is None
+    await loopback.start_host()
+
+    await works(loopback)
+    await loopback.quiet()
+
+
+async def test_host_stops_politely(
+    loopback: Loopback, app: App, compositor: Compositor
+) -> None:
+    await shown(app)
+
+    loopback.host.stop()
+    assert await app.disconnected() is None
+    await loopback.stop("host")
+    await loopback.until(lambda: not loopback.locator.pinned)
+    await loopback.start_host()
+
+    await works(loopback)
+
+
+async def test_app_that_comes_while_the_host_is_away_waits_for_it(
+    loopback: Loopback,
+) -> None:
+    await works(loopback)
+    await loopback.stop("host")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(works, loopback)
+        await trio.testing.wait_all_tasks_blocked()
+        await loopback.start_host()
+
+
+async def test_compositor_restarts(
+    loopback: Loopback, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wlproxy.host.server.COMPOSITOR_RETRY", 0.01)
+    await shown(app)
+
+    await loopback.stop("compositor")
+    assert await app.disconnected() is None
+    await loopback.start_compositor()
+
+    await loopback.until(lambda: loopback.status()["metrics"]["sessions"] == 2)
+    await works(loopback)
+
+
+async def test_app_without_a_compositor_is_disconnected(
+    loopback: Loopback, app: App
+) -> None:
+    await loopback.stop("compositor")
+
+    assert await app.disconnected() is None
+    with pytest.raises((Disconnected, ValueError, OSError)):
+        await loopback.app()
