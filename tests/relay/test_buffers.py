@@ -4,15 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from tests.relay import playbook
-from tests.relay.playbook import (
-    NOTHING,
-    ONLY_SHM,
-    PAGE,
-    ZERO_COPY,
-    Stage,
-    Thing,
-)
+from tests.relay import compositor
+from tests.relay.playbook import NOTHING, ONLY_SHM, ZERO_COPY, Stage
+from tests.relay.shell import PAGE
+from tests.relay.things import Thing
 from wlproxy.protocol.channel.frames import Located, LocateStatus
 from wlproxy.relay import buffers, locations
 from wlproxy.relay.commands import CreateCopyBuffer, CreateUdmabuf
@@ -270,11 +265,11 @@ def test_linux_dmabuf_has_gone_since_the_probe() -> None:
 
 
 def _stage_without(name: int) -> Stage:
-    kept = playbook.GLOBALS.pop(name)
+    kept = compositor.GLOBALS.pop(name)
     try:
         return Stage()
     finally:
-        playbook.GLOBALS[name] = kept
+        compositor.GLOBALS[name] = kept
 
 
 def test_requests_wait_for_an_import_and_events_do_not() -> None:

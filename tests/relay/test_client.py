@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.relay.playbook import NOTHING, SERVER, ZERO_COPY, Playbook, Stage, Thing
+from tests.relay.playbook import NOTHING, ZERO_COPY, Playbook, Stage
+from tests.relay.things import SERVER, Thing
 from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentFlags,

@@ -15,7 +15,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from tests.relay.playbook import NOTHING, ONLY_SHM, ZERO_COPY, Stage, Thing
+from tests.relay.playbook import NOTHING, ONLY_SHM, ZERO_COPY, Stage
+from tests.relay.things import Thing
 from wlproxy.relay.commands import CreateUdmabuf
 
 index = st.integers(0, 5)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.relay.playbook import PAGE, RAM_PAGES, RAM_START, Stage
+from tests.relay.playbook import Stage
+from tests.relay.shell import PAGE, RAM_PAGES, RAM_START
 from wlproxy.memory.guest import ExtentError
 from wlproxy.protocol.channel.frames import Extent, Located, LocateStatus
 from wlproxy.protocol.errors import ChannelError, RemoteProtocolError

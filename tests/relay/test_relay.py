@@ -2,12 +2,8 @@
 
 import pytest
 
-from tests.relay.playbook import (
-    NOTHING,
-    ZERO_COPY,
-    Playbook,
-    guest_memory,
-)
+from tests.relay.playbook import NOTHING, ZERO_COPY, Playbook
+from tests.relay.shell import guest_memory
 from wlproxy.protocol.channel.frames import (
     MAX_TEXT,
     ClientClosed,

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.relay.playbook import SERVER, ZERO_COPY, Playbook, Stage, guest_memory
+from tests.relay.playbook import ZERO_COPY, Playbook, Stage
+from tests.relay.shell import guest_memory
+from tests.relay.things import SERVER
 from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentFlags,

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.relay.playbook import NOTHING, ONLY_SHM, Stage, Thing, geometry
+from tests.relay.playbook import NOTHING, ONLY_SHM, Stage, geometry
+from tests.relay.things import Thing
 from wlproxy.relay.surfaces import MAX_RECTANGLES, MAX_TOLD
 
 SIZE = 16

@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.relay.playbook import GLOBALS, ONLY_SHM, Playbook, Stage, Thing
+from tests.relay.compositor import GLOBALS
+from tests.relay.playbook import ONLY_SHM, Playbook, Stage
+from tests.relay.things import Thing
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import NewId
 from wlproxy.protocol.wayland.wire import encode_message

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.relay.playbook import PAGE, Stage
+from tests.relay.playbook import Stage
+from tests.relay.shell import PAGE
 from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentFlags,

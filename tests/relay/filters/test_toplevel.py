@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.relay.playbook import Stage, Thing
+from tests.relay.playbook import Stage
+from tests.relay.things import Thing
 from wlproxy.relay.context import RelayConfig
 from wlproxy.relay.filters.toplevel import MAX_LABEL
 

@@ -1,0 +1,270 @@
+"""The host's compositor, as strict about requests as libwayland-server."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from tests.relay.things import DESTRUCTORS, SERVER, Thing, fill, integer, words
+from wlproxy.protocol.wayland.interface import ArgKind, MessageSpec
+from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.message import ArgValue, NewId, RawMessage
+from wlproxy.protocol.wayland.wire import (
+    MessageSplitter,
+    decode_message,
+    encode_message,
+)
+from wlproxy.relay.handles import Handle
+from wlproxy.relay.inputs import ReceivedFd
+
+GLOBALS = {
+    1: ("wl_compositor", 6),
+    2: ("wl_shm", 2),
+    3: ("wl_seat", 9),
+    4: ("xdg_wm_base", 6),
+    5: ("zwp_linux_dmabuf_v1", 5),
+    6: ("wp_viewporter", 1),
+    7: ("wl_data_device_manager", 3),
+    8: ("wl_output", 4),
+    9: ("zwlr_screencopy_manager_v1", 3),
+    10: ("xdg_toplevel_icon_manager_v1", 1),
+    11: ("wp_single_pixel_buffer_manager_v1", 1),
+    12: ("some_vendors_own_v1", 1),
+    13: ("wl_subcompositor", 1),
+}
+
+
+class Compositor:
+    """The host's compositor, as strict about requests as libwayland-server."""
+
+    def __init__(self) -> None:
+        self._splitter = MessageSplitter()
+        self._fds: deque[Handle] = deque()
+        self._next = 2
+        self._free_server: list[int] = []
+        self._server_next = SERVER
+        self._serial = 0
+        self.display = Thing(1, INTERFACES["wl_display"], 1)
+        self.things: dict[int, Thing] = {1: self.display}
+        self.globals = dict(GLOBALS)
+        self.out: deque[tuple[bytes, tuple[ReceivedFd, ...]]] = deque()
+        self.log: list[str] = []
+        self.imports = "accept"
+        self.answers_sync = True
+        self.releases = True
+        self.waiting: list[Callable[[], None]] = []
+
+    # ------------------------------------------------------------ events
+
+    def event(
+        self, sender: Thing, name: str, *args: ArgValue, fds: Sequence[ReceivedFd] = ()
+    ) -> Thing:
+        created: list[Thing] = []
+
+        def new_id(interface: str) -> int:
+            if self._free_server:
+                object_id = self._free_server.pop()
+            else:
+                object_id, self._server_next = self._server_next, self._server_next + 1
+            thing = Thing(object_id, INTERFACES[interface], sender.version)
+            self.things[object_id] = thing
+            created.append(thing)
+            return object_id
+
+        spec = sender.interface.event(name)
+        data = encode_message(sender.id, spec, fill(spec, args, new_id))
+        self.out.append((data, tuple(fds)))
+        return created[0] if created else sender
+
+    def answer(self) -> None:
+        """Do what was put off: syncs, imports."""
+        waiting, self.waiting = self.waiting, []
+        for action in waiting:
+            action()
+
+    # ------------------------------------------------------------ requests
+
+    def receive(self, data: bytes, handles: Sequence[Handle]) -> None:
+        self._splitter.feed(data)
+        self._fds.extend(handles)
+        assert len(handles) <= 28
+        while (raw := self._splitter.next_message()) is not None:
+            self._request(raw)
+        assert not self._splitter.pending, "half a message"
+        assert not self._fds, "fds of no message"
+
+    def _request(self, raw: RawMessage) -> None:
+        thing = self.things.get(raw.object_id)
+        assert thing is not None, f"request to unknown object {raw.object_id}"
+        spec = thing.interface.requests[raw.opcode]
+        assert spec.since <= thing.version, f"{spec} is too new for {thing}"
+        message = decode_message(spec, raw, self._fds)
+        created = self._check_ids(thing, spec, message.args)
+        self.log.append(f"host: {thing}.{words(spec, message.args, message.fds)}")
+        special = getattr(self, f"_on_{thing.interface.name}", None)
+        if special is not None:
+            special(thing, spec.name, message.args, message.fds, created)
+        if spec.name in DESTRUCTORS:
+            self.destroy(thing)
+
+    def _check_ids(
+        self, thing: Thing, spec: MessageSpec, args: Sequence[ArgValue]
+    ) -> Thing:
+        created = thing
+        for arg, value in zip(spec.args, args, strict=True):
+            if arg.kind is ArgKind.OBJECT and value:
+                assert isinstance(value, int)
+                about = self.things.get(value)
+                assert about is not None, f"{spec} names unknown object {value}"
+                wanted = arg.interface or about.interface.name
+                assert about.interface.name == wanted, f"{spec} names {about}"
+            elif isinstance(value, NewId):
+                interface = value.interface.decode()
+                assert self.globals[integer(args[0])][0] == interface
+                assert 0 < value.version <= self.globals[integer(args[0])][1]
+                created = self._new(value.object_id, interface, value.version)
+            elif arg.kind is ArgKind.NEW_ID:
+                assert arg.interface is not None
+                created = self._new(integer(value), arg.interface, thing.version)
+        return created
+
+    def _new(self, object_id: int, interface: str, version: int) -> Thing:
+        assert 1 < object_id <= self._next, f"gap before new id {object_id}"
+        assert object_id not in self.things, f"new id {object_id} is in use"
+        self._next = max(self._next, object_id + 1)
+        thing = Thing(object_id, INTERFACES[interface], version)
+        self.things[object_id] = thing
+        return thing
+
+    def destroy(self, thing: Thing) -> None:
+        thing.alive = False
+        del self.things[thing.id]
+        if thing.id < SERVER:
+            self.event(self.display, "delete_id", thing.id)
+        else:
+            self._free_server.append(thing.id)
+
+    def _on_wl_display(
+        self,
+        _thing: Thing,
+        name: str,
+        _args: Sequence[ArgValue],
+        _fds: Sequence[Handle],
+        created: Thing,
+    ) -> None:
+        if name == "get_registry":
+            for number, (interface, version) in self.globals.items():
+                self.event(created, "global", number, interface.encode(), version)
+            return
+
+        def done() -> None:
+            self._serial += 1
+            self.event(created, "done", self._serial)
+            self.destroy(created)
+
+        if self.answers_sync:
+            done()
+        else:
+            self.waiting.append(done)
+
+    def _on_wl_registry(
+        self,
+        _thing: Thing,
+        _name: str,
+        _args: Sequence[ArgValue],
+        _fds: Sequence[Handle],
+        created: Thing,
+    ) -> None:
+        if created.interface.name == "wl_shm":
+            self.event(created, "format", 0)
+            self.event(created, "format", 1)
+
+    def _on_wl_shm(
+        self,
+        _thing: Thing,
+        _name: str,
+        args: Sequence[ArgValue],
+        fds: Sequence[Handle],
+        created: Thing,
+    ) -> None:
+        size = integer(args[-1])
+        assert size > 0
+        created.facts = {"fd": fds[0], "size": size}
+
+    def _on_wl_shm_pool(
+        self,
+        thing: Thing,
+        name: str,
+        args: Sequence[ArgValue],
+        _fds: Sequence[Handle],
+        created: Thing,
+    ) -> None:
+        if name != "create_buffer":
+            assert name == "destroy", "a pool of ours is never resized"
+            return
+        offset, width, height, stride, shm_format = map(integer, args[1:])
+        size = integer(thing.facts["size"])
+        assert offset >= 0
+        assert width > 0
+        assert height > 0
+        assert stride >= width
+        assert offset <= size - stride * height, "buffer exceeds its pool"
+        created.facts = {
+            "fd": thing.facts["fd"],
+            "geometry": (offset, width, height, stride, shm_format),
+        }
+
+    def _on_zwp_linux_buffer_params_v1(
+        self,
+        thing: Thing,
+        name: str,
+        args: Sequence[ArgValue],
+        fds: Sequence[Handle],
+        _created: Thing,
+    ) -> None:
+        if name == "add":
+            assert "plane" not in thing.facts
+            thing.facts["plane"] = (fds[0], args[2], args[3])
+        elif name == "create":
+            width, height, fourcc = map(integer, args[:3])
+            plane = thing.facts["plane"]
+            assert isinstance(plane, tuple)
+            handle, offset, stride = plane
+
+            def answer() -> None:
+                if self.imports == "refuse":
+                    self.event(thing, "failed")
+                    return
+                made = self.event(thing, "created")
+                geometry = (offset, width, height, stride, fourcc)
+                made.version = thing.version
+                self.things[made.id] = made
+                made.facts = {"fd": handle, "geometry": geometry}
+
+            if self.imports == "hold":
+                self.waiting.append(answer)
+            else:
+                answer()
+
+    def _on_wl_surface(
+        self,
+        thing: Thing,
+        name: str,
+        args: Sequence[ArgValue],
+        _fds: Sequence[Handle],
+        created: Thing,
+    ) -> None:
+        if name == "attach":
+            buffer = integer(args[0])
+            thing.facts["pending"] = self.things[buffer] if buffer else None
+        elif name == "frame":
+            thing.facts["frame"] = created
+        elif name == "commit" and "pending" in thing.facts:
+            old = thing.facts.get("current")
+            thing.facts["current"] = thing.facts.pop("pending")
+            if isinstance(old, Thing) and old.alive and self.releases:
+                self.event(old, "release")
+
+    def frame_done(self, surface: Thing) -> None:
+        callback = surface.facts.pop("frame")
+        assert isinstance(callback, Thing)
+        self.event(callback, "done", 7)
+        self.destroy(callback)
