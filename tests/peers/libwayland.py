@@ -143,6 +143,8 @@ class ServerDisplay:
         self.clients: list[ServerClient] = []
         self.calls: list[Called] = []
         self.handlers: dict[tuple[str, str], Callable[..., None]] = {}
+        self.going = trio.Event()
+        self.going.set()
         self._binds: dict[int, Any] = {}
 
     def add_global(
@@ -165,6 +167,10 @@ class ServerDisplay:
     def add_native_shm(self) -> None:
         """Advertise libwayland's own wl_shm."""
         lib.wl_display_init_shm(self.pointer)
+
+    def pause(self) -> None:
+        """Read nothing until `going` is set."""
+        self.going = trio.Event()
 
     def called(self, name: str) -> list[Called]:
         """The requests so far of a name such as "wl_surface.commit"."""
@@ -194,6 +200,7 @@ class ServerDisplay:
                     while True:
                         lib.wl_display_flush_clients(self.pointer)
                         await trio.lowlevel.wait_readable(fd)
+                        await self.going.wait()
                         lib.wl_event_loop_dispatch(loop, 0)
                         if _failures:
                             raise _failures.pop()

@@ -11,6 +11,7 @@ from pywayland.protocol.wayland import WlSeat
 from tests.peers.app import App, Canvas, Disconnected, Window
 from tests.peers.compositor import Compositor
 from tests.peers.loopback import Loopback
+from wlproxy_guest.quotas import Limits
 
 
 def open_fds() -> int:
@@ -232,3 +233,33 @@ async def test_app_without_a_compositor_is_disconnected(
     assert await app.disconnected() is None
     with pytest.raises((Disconnected, ValueError, OSError)):
         await loopback.app()
+
+
+async def test_app_over_a_quota_is_told_so(bare: Loopback) -> None:
+    await bare.start_compositor()
+    await bare.start_agent(Limits(memories=3))
+    await bare.start_host()
+    app, other = await bare.app(), await bare.app()
+
+    for _ in range(4):
+        app.pool(4096)
+
+    with pytest.raises(Disconnected):
+        await app.roundtrip()
+    await other.roundtrip()
+    app.close()
+    await works(bare)
+
+
+async def test_more_apps_than_the_host_serves_at_once(bare: Loopback) -> None:
+    await bare.start_compositor()
+    await bare.start_agent(Limits(clients=2))
+    await bare.start_host()
+    first, _second = await bare.app(), await bare.app()
+
+    with pytest.raises(Disconnected):
+        await bare.app()
+
+    first.close()
+    await bare.until(lambda: bare.clients() == 1)
+    await works(bare)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import trio
-from pywayland.protocol.wayland import WlDataDeviceManager, WlSeat
+from pywayland.protocol.wayland import WlDataDeviceManager, WlDataOffer, WlSeat
 from pywayland.protocol.wp_primary_selection_unstable_v1 import (
     ZwpPrimarySelectionDeviceManagerV1,
 )
@@ -251,3 +251,41 @@ async def test_ids_of_a_thousand_selections_are_used_again(
             await app.roundtrip()
 
     assert max(ids) < 0xFF000000 + 120
+
+
+async def test_drag_and_drop_within_the_app(app: App, compositor: Compositor) -> None:
+    device = device_of(app, WlDataDeviceManager)
+    source = app.keep(app.bind(WlDataDeviceManager).create_data_source())
+    source.offer(TEXT)
+    source.set_actions(1)
+    window, icon = await app.window(), app.surface()
+    offers = Offers(app, device)
+    seen = app.record(device, "enter", "motion", "drop", "leave")
+    device.start_drag(source, window.surface, icon, 5)
+    await app.roundtrip()
+    [dragged] = compositor.called("wl_data_device.start_drag")
+    client = compositor.apps[-1]
+    assert [str(arg) for arg in dragged.args[:3]] == [
+        str(client.find("wl_data_source")),
+        *map(str, client.all("wl_surface")),
+    ]
+
+    target = device_resource(compositor)
+    offer = Resource(client, WlDataOffer, target.version)
+    offer.state = []
+    target.send("data_offer", offer)
+    offer.send("offer", TEXT)
+    offer.send("source_actions", 1)
+    target.send("enter", 6, client.all("wl_surface")[0], 1.0, 2.0, offer)
+    target.send("motion", 7, 3.5, 4.5)
+    target.send("drop")
+    await app.until(lambda: () in seen)
+
+    [theirs] = offers.mimes
+    assert seen == [(6, window.surface, 1.0, 2.0, theirs), (7, 3.5, 4.5), ()]
+    theirs.accept(6, TEXT)
+    theirs.set_actions(1, 1)
+    theirs.finish()
+    theirs.destroy()
+    await app.roundtrip()
+    assert len(compositor.called("wl_data_offer.finish")) == 1

@@ -1,5 +1,7 @@
 """Windows and their pixels, from an app through agent and proxy to a compositor."""
 
+import os
+
 from pywayland.protocol.wayland import WlShm, WlSubcompositor
 from pywayland.protocol.xdg_shell import XdgWmBase
 
@@ -293,3 +295,57 @@ async def test_many_buffers_that_are_never_shown_cost_nothing(
     assert loopback.pins() == 0
     assert not compositor.called("wl_shm_pool.create_buffer")
     assert loopback.status()["metrics"]["pixel_bytes_copied"] == 0
+
+
+async def test_pages_may_be_anywhere(
+    loopback: Loopback, app: App, compositor: Compositor
+) -> None:
+    loopback.locator.scattered = True
+    window = await app.window()
+    canvas = app.canvas((500, 400))
+    pixels = canvas.draw(6)
+
+    await app.show(window.surface, canvas)
+
+    assert only_surface(compositor).frames == [pixels]
+
+
+async def test_pool_that_is_longer_than_its_file(
+    loopback: Loopback, app: App, compositor: Compositor
+) -> None:
+    """Drawing there would be a SIGBUS: the app hears of it, and nobody else."""
+    fd = os.memfd_create("short", os.MFD_CLOEXEC)
+    os.ftruncate(fd, 4096)
+    pool = app.keep(app.bind(WlShm).create_pool(fd, 1 << 20))
+    os.close(fd)
+    buffer = app.keep(pool.create_buffer(0, 64, 64, 256, 1))
+    surface = app.surface()
+    surface.attach(buffer, 0, 0)
+    surface.commit()
+
+    error = await app.disconnected()
+
+    assert error is not None
+    await loopback.quiet()
+
+
+async def test_animated_window_is_pinned_once(
+    loopback: Loopback, app: App, compositor: Compositor
+) -> None:
+    """Locations live as long as their buffers: a frame needs no word with the agent."""
+    window = await app.window()
+    canvases = [app.canvas((64, 64)), app.canvas((64, 64))]
+    for frame in range(10):
+        canvas = canvases[frame % 2]
+        canvas.draw(frame)
+        await app.show(window.surface, canvas)
+        if frame == 1:
+            pins = loopback.pins()
+
+    assert loopback.pins() == pins == 2
+    for canvas in canvases:
+        canvas.buffer.destroy()
+    window.surface.attach(None, 0, 0)
+    window.surface.commit()
+    await app.roundtrip()
+    await loopback.until(lambda: not loopback.pins())
