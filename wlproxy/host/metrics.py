@@ -5,7 +5,7 @@ means that nothing was copied and not that nobody looked.
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 
 @dataclass(slots=True)
@@ -42,3 +42,9 @@ class Metrics:
         """Count pixel bytes that were copied for a client."""
         self.pixel_bytes_copied += amount
         self.client_pixel_bytes[client_id] += amount
+
+    def totals(self) -> dict[str, int]:
+        """Return the counters that are not of single clients, by name."""
+        # Not dataclasses.asdict: it takes a Counter apart into one of pairs.
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if type(value) is int}

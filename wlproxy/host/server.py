@@ -170,7 +170,7 @@ class Server:
     def snapshot(self) -> Json:
         """Say how everything is, for the status socket."""
         session = self._session
-        metrics = asdict(self.metrics)
+        metrics = self.metrics.totals()
         metrics["open_fds"] = session.open_handles if session else 0
         return {
             "version": __version__,
