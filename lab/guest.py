@@ -173,6 +173,23 @@ class Guest:
         fields = _program(argv, env, user, cwd)
         return int(self._call("spawn", log=log, **fields).head["pid"])
 
+    def spawn_module(
+        self,
+        module: str,
+        *arguments: str,
+        env: Mapping[str, str | None] | None = None,
+        log: str = "/run/wlproxy-lab/spawned.log",
+        user: str | None = None,
+        cwd: str | None = None,
+    ) -> int:
+        """Start ``python3 -m MODULE ARGUMENTS``, and return its pid.
+
+        In a template's guest it is the fork of a process that has imported trio and
+        more already, which saves seconds.  Elsewhere it is started in the usual way.
+        """
+        fields = _program(["python3", "-m", module, *arguments], env, user, cwd)
+        return int(self._call("fork", log=log, **fields).head["pid"])
+
     def wait(self, pid: int, timeout: float = 60) -> int:
         """Wait for a spawned program and return its exit status.
 

@@ -131,6 +131,17 @@ def build() -> None:
         raise failure
     if not deps_path().exists():
         _build_deps()
+    _remove_others()
+
+
+def _remove_others() -> None:
+    """Remove what older recipes built: gigabytes each."""
+    wanted = {image_path(recipe.HOST_IMAGE).name, image_path(recipe.GUEST_IMAGE).name}
+    for path in (paths.cache() / "images").iterdir():
+        if path.is_dir() and path.name not in wanted:
+            shutil.rmtree(path)
+        elif path.is_file() and path.stem != deps_path().stem:
+            path.unlink()
 
 
 def _build_image(wanted: recipe.Recipe) -> None:

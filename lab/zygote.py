@@ -54,6 +54,18 @@ PRELOAD = (
     "trio.testing",
     "PIL.Image",
 )
+GUEST_PRELOAD = (
+    "trio",
+    "pyudev",
+    "argparse",
+    "ctypes",
+    "dataclasses",
+    "importlib.metadata",
+    "logging",
+    "mmap",
+    "pywayland.client",
+    "pywayland.protocol.wayland",
+)
 # Its plugins are in memory already, which pytest would complain about.
 PYTEST_OPTIONS = ("-W", "ignore:Module already imported so cannot be rewritten")
 # linux/random.h
@@ -119,6 +131,16 @@ class Zygote:
             guest.kill()
             guest.start()
             self._control = Connection(guest.control, timeout=90)
+
+        self._preload_guest(self._control)
+
+    def _preload_guest(self, control: Connection) -> None:
+        request = {"op": "preload", "id": "zygote", "modules": GUEST_PRELOAD}
+        control.send(Frame(request))
+        while (frame := control.receive(timeout=120)).head.get("id") != "zygote":
+            pass
+        for failure in frame.head.get("failures", [frame.head.get("error")]):
+            log(f"the guest cannot preload {failure}")
 
     def _start_weston(self, socket: str, renderer: str) -> None:
         command = ["weston", "--backend=headless", f"--renderer={renderer}"]
