@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from lab.say import say
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
+    # As for Ctrl-C: the machine's directory is to be removed.  QEMU dies in any case.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     own, command = split(list(sys.argv[1:] if argv is None else argv))
     arguments = _parser().parse_args(own)
     arguments.argv = command
