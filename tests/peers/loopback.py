@@ -7,6 +7,7 @@ guest) and the search for QEMU's memory are replaced.
 
 import os
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,15 @@ class RamLocator(FileOffsetLocator):
     def __init__(self, ram: Ram) -> None:
         super().__init__()
         self._ram = ram
+        self.going = threading.Event()
+        """While it is not set, locating takes its time."""
+        self.going.set()
+
+    def locate(
+        self, fd: int, offset: int, length: int, collapse_above: int
+    ) -> Location:
+        assert self.going.wait(10)
+        return super().locate(fd, offset, length, collapse_above)
 
     def place_token(self, token: bytes) -> Location:
         gpa = self._ram.size - PAGE
