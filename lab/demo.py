@@ -1,0 +1,311 @@
+"""``make demo``: real apps in a real guest, shown by weston, no pixel copied.
+
+Where this machine has /dev/udmabuf and KVM, the guest runs right here, and its windows
+appear on your own compositor if there is one.  Elsewhere the same happens inside the
+lab's VM, which has both.  Either way it ends with a table, a picture, and exit status
+1 if a single pixel was wrong or copied.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from lab import guest_agent, host_setup, images, nested, paths, qemu, runner
+from lab.demo_report import Report, Sample, show
+from lab.errors import LabError
+from lab.guest import Guest
+from lab.say import say, step
+from lab.stage import (
+    GUEST_DISPLAY,
+    PROGRAMS,
+    App,
+    Stage,
+    shows_pattern,
+    wait_for,
+)
+from tests.integration.harness import GuestSide
+from wlproxy.host.errors import HostError
+from wlproxy.host.udmabuf import UdmabufDevice
+
+BUILD = paths.REPOSITORY / "build"
+WHEEL_IN_TREE = "demo"
+TIMEOUT = 900.0
+SECONDS = 10.0
+"""How long the apps run once all of them are there."""
+
+APPS = (
+    App(
+        # foot would do as well, where the compositor has a seat: headless weston has none.
+        "weston-terminal",
+        [
+            *("weston-terminal", "--font=DejaVu Sans Mono", "--font-size=11"),
+            f"--shell={PROGRAMS}/demo-terminal",
+        ],
+    ),
+    App("weston-simple-shm", ["weston-simple-shm"]),
+    App("weston-flower", ["weston-flower"]),
+    App(
+        "Qt 6 clock",
+        [f"{PROGRAMS}/demo-clock"],
+        {"QT_QPA_PLATFORM": "wayland"},
+    ),
+    App(
+        "GTK 4 demo",
+        ["gtk4-demo"],
+        {"GSK_RENDERER": "cairo", "GTK_A11Y": "none", "GSETTINGS_BACKEND": "memory"},
+        patience=180.0,
+    ),
+)
+PATTERN = (333, 251)
+"""An odd width: rows that begin anywhere."""
+SECOND_PATTERN = (257, 100)
+FRAMES = (1, 2)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python3 -m lab.demo", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="N")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--native", action="store_true", help="run here, whatever this machine lacks"
+    )
+    where.add_argument(
+        "--lab", action="store_true", help="run in the lab's VM, whatever is here"
+    )
+    where.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.inside:
+            out = Path(os.environ["WLPROXY_OUT"])
+            wheel = next(Path(WHEEL_IN_TREE).glob("*.whl"))
+            with Guest() as guest:
+                return perform(guest, wheel, out, arguments.seconds)
+        return prepare(arguments)
+    except (LabError, HostError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+# ---- on the developer's machine
+
+
+def prepare(arguments: argparse.Namespace) -> int:
+    """Install and build what it takes, and choose where to run."""
+    say("setting up: Debian packages")
+    host_setup.setup()
+    with step("building the guest agent's wheel"):
+        wheel = guest_agent.build_wheel(BUILD / WHEEL_IN_TREE)
+    why_not = "" if arguments.native else obstacle()
+    if arguments.lab or why_not:
+        say(f"running in the lab's VM, guest nested in it: {why_not or 'as told'}")
+        return run_in_lab(wheel, arguments.seconds)
+    say("running right here: this machine has /dev/udmabuf and KVM")
+    return run_here(wheel, arguments.seconds)
+
+
+def obstacle() -> str:
+    """Say why the demo cannot run on this machine itself; empty if it can."""
+    try:
+        UdmabufDevice().close()
+    except HostError as error:
+        return error.problem
+    return "" if qemu.kvm_works() else "KVM does not work on this machine"
+
+
+def run_in_lab(wheel: Path, seconds: float) -> int:
+    """Run it in the lab's host VM and fetch what it leaves."""
+    job = runner.Job(
+        argv=["python3", "-m", "lab.demo", "--inside", "--seconds", str(seconds)],
+        guest=True,
+        timeout=TIMEOUT,
+        out=BUILD,
+        env={"PYTHONUNBUFFERED": "1", "COLUMNS": "110"},
+        files={f"{WHEEL_IN_TREE}/{wheel.name}": wheel.read_bytes()},
+    )
+    return runner.run(job)
+
+
+def run_here(wheel: Path, seconds: float) -> int:
+    """Boot the guest on this machine."""
+    with runner.exclusive():
+        images.build()
+    with tempfile.TemporaryDirectory(prefix="wlproxy-demo-") as name:
+        if "XDG_RUNTIME_DIR" not in os.environ:
+            runtime = Path(name, "runtime")
+            runtime.mkdir(mode=0o700)
+            os.environ["XDG_RUNTIME_DIR"] = str(runtime)
+        with Guest(nested.native(Path(name, "guest"))) as guest:
+            with step("booting the guest"):
+                guest.boot()
+            try:
+                return perform(guest, wheel, BUILD, seconds)
+            finally:
+                guest.power_off()
+
+
+# ---- where the guest is
+
+
+def perform(guest: Guest, wheel: Path, out: Path, seconds: float) -> int:
+    """Show everything, look at it, measure it; returns the exit status."""
+    with Stage(guest, out / "demo-logs") as stage:
+        raise_curtain(stage, wheel)
+        pixels, failures = [], []
+        pattern = PatternWindow(stage)
+        try:
+            pixels.append(pattern.check_alone())
+        except LabError as error:
+            failures.append(str(error))
+        pattern.animate()
+        apps = {pattern.pid: "pattern"}
+        for app in APPS:
+            apps[show_app(stage, app)] = app.name
+        with step(f"all windows are there: running for {seconds:.0f} s"):
+            before = sample(stage)
+            time.sleep(seconds)
+            after = sample(stage)
+        save_picture(stage, out / "demo.png")
+        try:
+            pixels.append(pattern.check_on_top())
+        except LabError as error:
+            failures.append(str(error))
+        report = Report(before, after, apps, pixels, failures)
+        show(report, Console(highlight=False))
+        wrong = report.judge()
+    for line in wrong:
+        print(f"demo: FAILED: {line}", file=sys.stderr)
+    if not wrong:
+        say("the demo has succeeded: no pixel was wrong, none was copied")
+    return 1 if wrong else 0
+
+
+def raise_curtain(stage: Stage, wheel: Path) -> None:
+    """Start compositor, agent and proxy."""
+    own = os.environ.get("WAYLAND_DISPLAY")
+    if own and os.environ.get("WLPROXY_LAB") != "1":
+        runtime = Path(os.environ["XDG_RUNTIME_DIR"])
+        say(f"showing on your own compositor, {own}")
+        stage.use_compositor(runtime / own)
+    else:
+        with step("starting weston (headless, GL)"):
+            stage.start_weston()
+    with step(f"installing {wheel.name} in the guest"):
+        guest_agent.install(stage.guest, wheel)
+        stage.ship_programs()
+    with step("starting the agent in the guest"):
+        stage.start_agent()
+    with step("starting wlproxy run: finding guest RAM, proving it, probing weston"):
+        stage.start_proxy()
+
+
+def show_app(stage: Stage, app: App) -> int:
+    """Start an app and wait for its first frame; returns its process id.
+
+    Raises:
+        LabError: it did not come.
+    """
+    with step(f"starting {app.name} in the guest"):
+        pid = stage.start_app(app)
+
+        def there() -> bool:
+            if not stage.guest.alive(pid):
+                raise LabError(f"{app.name} has ended; its log is in {stage.logs}")
+            return stage.has_window(pid)
+
+        wait_for(there, f"{app.name} shows its window", app.patience)
+        return pid
+
+
+def sample(stage: Stage) -> Sample:
+    """Read everything there is to read."""
+    return Sample(time.monotonic(), stage.status(), stage.costs())
+
+
+def save_picture(stage: Stage, path: Path) -> None:
+    """Save what the compositor shows."""
+    picture = stage.capture()
+    if picture is None:
+        say("no picture: your compositor does not let itself be captured")
+        return
+    from PIL import Image  # noqa: PLC0415 - only where pictures are made
+
+    size = (picture.width, picture.height)
+    image = Image.frombytes("RGB", size, picture.data, "raw", "BGRX")
+    image.save(path, optimize=True)
+    say(f"saved the picture: {path.name}")
+
+
+class PatternWindow:
+    """The window whose every pixel is known."""
+
+    def __init__(self, stage: Stage) -> None:
+        side = GuestSide(stage.guest)
+        side.ship()
+        self._stage = stage
+        self._client = side.client(GUEST_DISPLAY)
+        self.pid = self._client.pid
+
+    def check_alone(self) -> str:
+        """Show two frames in one buffer, and check each; returns what was seen.
+
+        Raises:
+            LabError: a pixel is wrong.
+        """
+        with step("the pattern: every pixel compared, two frames in one buffer"):
+            self._open("pattern", PATTERN)
+            return self._check("pattern", PATTERN, "alone")
+
+    def check_on_top(self) -> str:
+        """Check one more window, above all others, while those are moving.
+
+        Raises:
+            LabError: a pixel is wrong.
+        """
+        with step("the pattern again, above the moving windows"):
+            self._open("second", SECOND_PATTERN)
+            return self._check("second", SECOND_PATTERN, "above the others")
+
+    def animate(self) -> None:
+        """Go on by itself, with two buffers in turn."""
+        self._client.call(
+            "animate", surface="pattern", buffers=["pattern-0", "pattern-1"], first=3
+        )
+
+    def _open(self, name: str, size: tuple[int, int]) -> None:
+        width, height = size
+        length = width * 4 * height
+        self._client.call("toplevel", surface=name, fullscreen=False, title=name)
+        # In random order: pages that are not neighbours.
+        self._client.call("pool", pool=name, size=2 * length, scatter=1)
+        for number in (0, 1):
+            self._client.call(
+                "buffer",
+                buffer=f"{name}-{number}",
+                pool=name,
+                width=width,
+                height=height,
+                offset=number * length,
+            )
+
+    def _check(self, name: str, size: tuple[int, int], where: str) -> str:
+        for frame in FRAMES:
+            self._client.show(name, f"{name}-0", frame)
+            picture = self._stage.capture()
+            if picture is None:
+                return f"not looked at ({where}): this compositor gives no picture"
+            shows_pattern(picture, size, frame)
+        width, height = size
+        return f"{width}x{height} {where}: {len(FRAMES)} frames, every pixel right"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

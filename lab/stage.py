@@ -1,0 +1,294 @@
+"""What the demo shows and where: a compositor, the proxy, apps in a guest.
+
+Everything is started as a user would start it and stopped with the stage.  What is
+shown, and whether that is right, is judged elsewhere (`lab.demo_report`).
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab import paths
+from lab.demo_report import is_of
+from lab.errors import LabError
+from lab.guest import Guest
+from tests.clients import capture
+from tests.clients.capture import Picture
+from wlproxy.host.errors import HostError
+from wlproxy.host.status import read_status, status_path
+
+WIDTH, HEIGHT = 1280, 800
+WESTON_INI = """\
+[core]
+idle-time=0
+[shell]
+background-color=0xff26404f
+panel-position=top
+clock-format=minutes
+locking=false
+animation=none
+close-animation=none
+startup-animation=none
+"""
+NAME = "demo"
+GUEST_RUNTIME = "/run/wlproxy"
+GUEST_DISPLAY = f"{GUEST_RUNTIME}/wayland-0"
+PROGRAMS = "/opt/wlproxy-demo"
+PATIENCE = 90.0
+"""Seconds for anything that takes some, under emulation twice over."""
+STOP_PATIENCE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A program of the guest's image with a window.
+
+    Attributes:
+        name: for the table.
+        argv: the program and its arguments.
+        env: further variables.
+        patience: seconds until its first frame has to be there.
+    """
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    patience: float = PATIENCE
+
+
+def wait_for(look: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
+    """Look until something is true.
+
+    Raises:
+        LabError: it was not, in time.
+    """
+    deadline = time.monotonic() + patience
+    while not look():
+        if time.monotonic() > deadline:
+            raise LabError(f"not within {patience:.0f} s: {what}")
+        time.sleep(0.1)
+
+
+class Stage:
+    """A running demo.  A context manager: what it started ends with it.
+
+    Attributes:
+        guest: the machine whose windows are shown.
+        display: the compositor's socket.
+        logs: where everybody's log goes.
+    """
+
+    def __init__(self, guest: Guest, logs: Path) -> None:
+        self.guest = guest
+        self.display = Path()
+        self.logs = logs
+        self.own_compositor = False
+        self._proxy: subprocess.Popen[bytes] | None = None
+        self._agent: int | None = None
+        self._cleanup = contextlib.ExitStack()
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> "Stage":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cleanup.close()
+
+    # ---- the compositor
+
+    def use_compositor(self, display: Path) -> None:
+        """Show on a compositor that runs already."""
+        self.display = display
+
+    def start_weston(self) -> None:
+        """Start a headless weston with its desktop shell, to be looked at.
+
+        Raises:
+            LabError: there is no weston, or it does not come up.
+        """
+        ini = self.logs / "weston.ini"
+        ini.write_text(WESTON_INI)
+        runtime = Path(os.environ["XDG_RUNTIME_DIR"])
+        self.display = runtime / "wlproxy-demo"
+        self.own_compositor = True
+        # --debug: for weston's capture protocol, the picture's source.
+        process = self._spawn(
+            "weston",
+            [
+                *("weston", "--backend=headless", "--renderer=gl", "--shell=desktop"),
+                *(f"--width={WIDTH}", f"--height={HEIGHT}", "--debug"),
+                *(f"--config={ini.resolve()}", f"--socket={self.display.name}"),
+            ],
+            {"LIBGL_ALWAYS_SOFTWARE": "1"},
+        )
+        self._await_process("weston", process, self.display.exists)
+
+    def capture(self) -> Picture | None:
+        """Return a picture of what the compositor shows; `None`: it gives none."""
+        if self.own_compositor:
+            return capture.weston(str(self.display))
+        with contextlib.suppress(AssertionError, KeyError, OSError):
+            return capture.weston(str(self.display))
+        with contextlib.suppress(subprocess.CalledProcessError, OSError):
+            return capture.grim(str(self.display), self.display.parent)
+        return None
+
+    # ---- the guest's side
+
+    def start_agent(self) -> None:
+        """Start the installed agent and wait until apps can connect."""
+        self.guest.run(["mkdir", "-p", GUEST_RUNTIME])
+        self._agent = self.guest.spawn(
+            ["wlproxy-guest-agent", "--socket", GUEST_DISPLAY], log="/run/agent.log"
+        )
+        self._cleanup.callback(self._keep_guest_log, "/run/agent.log")
+        test = ["test", "-S", GUEST_DISPLAY]
+        wait_for(lambda: self.guest.run(test).ok, "the agent listens")
+
+    def ship_programs(self) -> None:
+        """Copy the demo's own programs into the guest."""
+        for name in ("demo-terminal", "demo-clock"):
+            data = (paths.LAB / "vm" / name).read_bytes()
+            self.guest.put(f"{PROGRAMS}/{name}", data, 0o755)
+
+    def start_app(self, app: App) -> int:
+        """Start an app and return its process id in the guest."""
+        environment = {
+            "WAYLAND_DISPLAY": GUEST_DISPLAY,
+            "XDG_RUNTIME_DIR": GUEST_RUNTIME,
+            **app.env,
+        }
+        log = f"/run/app-{app.name.replace(' ', '-')}.log"
+        self._cleanup.callback(self._keep_guest_log, log)
+        return self.guest.spawn(list(app.argv), env=environment, log=log)
+
+    def _keep_guest_log(self, path: str) -> None:
+        with contextlib.suppress(LabError):
+            (self.logs / Path(path).name).write_bytes(self.guest.get(path))
+
+    # ---- the proxy
+
+    def start_proxy(self) -> None:
+        """Start `wlproxy run` and wait until it serves the guest.
+
+        Raises:
+            LabError: it ended, or never did.
+        """
+        command = [sys.executable, "-m", "wlproxy", "run", "--name", NAME]
+        command += ["--channel", str(self.guest.machine.channel)]
+        command += ["--display", str(self.display)]
+        self._proxy = self._spawn("wlproxy", command)
+
+        def serves() -> bool:
+            with contextlib.suppress(HostError):
+                return bool(self.status()["state"] == "serving")
+            return False
+
+        self._await_process("wlproxy", self._proxy, serves)
+
+    def status(self) -> dict[str, Any]:
+        """Return what `wlproxy status --json` prints.
+
+        Raises:
+            HostError: the proxy does not answer.
+        """
+        return read_status(status_path(os.environ, NAME))
+
+    def has_window(self, pid: int) -> bool:
+        """Say whether a process of the guest has shown something."""
+        return any(
+            is_of(surface, pid) and surface["frames"]
+            for surface in self.status()["surfaces"]
+        )
+
+    def costs(self) -> dict[str, dict[str, int]]:
+        """Return what proxy and agent have used so far: `cpu_ns` and `io_bytes`."""
+        assert self._proxy is not None
+        mine = _costs(
+            (path.read_text() for path in _schedstats(self._proxy.pid)),
+            Path(f"/proc/{self._proxy.pid}/io").read_text(),
+        )
+        script = f"cat /proc/{self._agent}/task/*/schedstat; echo; cat /proc/{self._agent}/io"
+        text = self.guest.run(["sh", "-c", script]).stdout.decode()
+        stats, _, numbers = text.partition("\n\n")
+        return {"proxy": mine, "agent": _costs(stats.splitlines(), numbers)}
+
+    # ---- processes
+
+    def _spawn(
+        self, name: str, command: list[str], env: Mapping[str, str] | None = None
+    ) -> "subprocess.Popen[bytes]":
+        try:
+            with (self.logs / f"{name}.log").open("wb") as log:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env={**os.environ, **(env or {})},
+                )
+        except FileNotFoundError:
+            raise LabError(f"{command[0]} is not installed") from None
+        self._cleanup.callback(_stop, process)
+        return process
+
+    def _await_process(
+        self,
+        name: str,
+        process: "subprocess.Popen[bytes]",
+        ready: Callable[[], object],
+    ) -> None:
+        def settled() -> bool:
+            return process.poll() is not None or bool(ready())
+
+        problem = ""
+        try:
+            wait_for(settled, f"{name} is up")
+        except LabError as error:
+            problem = str(error)
+        if process.returncode is not None:
+            problem = f"{name} ended with status {process.returncode}"
+        if problem:
+            log = self.logs / f"{name}.log"
+            tail = log.read_text(errors="replace")[-3000:]
+            raise LabError(f"{problem}; {log.name} ends:\n{tail}")
+
+
+def shows_pattern(
+    picture: Picture, size: tuple[int, int], frame: int
+) -> tuple[int, int]:
+    """Say where a picture shows a frame of the pattern, every pixel of it.
+
+    Raises:
+        LabError: it does not.
+    """
+    try:
+        return capture.assert_shows(picture, *size, frame)
+    except AssertionError as error:
+        raise LabError(f"wrong pixels: {error}") from None
+
+
+def _schedstats(pid: int) -> list[Path]:
+    return list(Path(f"/proc/{pid}/task").glob("*/schedstat"))
+
+
+def _costs(schedstats: Any, io: str) -> dict[str, int]:  # noqa: ANN401 - any iterable
+    cpu = sum(int(line.split()[0]) for line in schedstats if line.strip())
+    fields = dict(line.split(": ") for line in io.splitlines() if ": " in line)
+    return {"cpu_ns": cpu, "io_bytes": int(fields["rchar"]) + int(fields["wchar"])}
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
