@@ -5,9 +5,14 @@ import os
 import pytest
 import trio
 import trio.testing
-from pywayland.protocol.wayland import WlCompositor, WlDataDeviceManager, WlSeat
+from pywayland.protocol.wayland import (
+    WlCompositor,
+    WlDataDeviceManager,
+    WlOutput,
+    WlSeat,
+)
 
-from tests.peers.app import App
+from tests.peers.app import App, object_id
 from tests.peers.compositor import Compositor, offer_selection
 from tests.peers.loopback import VM, Loopback
 
@@ -163,3 +168,68 @@ async def test_titles_of_any_length(
     assert f"[{VM}] {title}".startswith(shown)
     called = compositor.called("xdg_toplevel.set_app_id")[-1].args[0]
     assert f"{VM}.{title}".startswith(called)
+
+
+async def test_events_of_an_offer_that_the_app_has_just_destroyed(
+    app: App, compositor: Compositor
+) -> None:
+    device = app.keep(app.bind(WlDataDeviceManager).get_data_device(app.bind(WlSeat)))
+    offers = app.record(device, "data_offer")
+    await app.roundtrip()
+    source = compositor.apps[-1].find("wl_data_device")
+
+    for number in range(5):
+        resource = offer_selection(source, "a/b")
+        count = number + 1
+        await app.until(lambda: len(offers) == count)  # noqa: B023 - awaited here
+        compositor.pause()
+        offers[-1][0].destroy()
+        app.display.flush()
+        await trio.testing.wait_all_tasks_blocked()
+        resource.send("offer", "too/late")  # the compositor does not know yet
+        resource.send("action", 1)
+        source.send("selection", resource)
+        compositor.going.set()
+        await app.roundtrip()
+        await app.roundtrip()
+
+    ids = {object_id(offer) for (offer,) in offers if not offer.destroyed}
+    assert not ids
+    assert len(compositor.called("wl_data_offer.destroy")) == 5
+
+
+async def test_every_registry_hears_of_globals(
+    app: App, compositor: Compositor
+) -> None:
+    second = app.keep(app.display.get_registry())
+    added, removed = app.record(second, "global"), app.record(second, "global_remove")
+    await app.roundtrip()
+    assert {name: (kind, version) for name, kind, version in added} == app.globals
+
+    compositor.remove_global(compositor.output)
+    compositor.add_global(WlOutput, 3)
+    await app.until(lambda: removed and app.removed and added[-1][1] == "wl_output")
+
+    assert removed == [(name,) for name in app.removed]
+    assert added[-1][1:] == ("wl_output", 3)
+    surface = second.bind(app.find("wl_compositor")[0], WlCompositor, 4)
+    app.keep(surface).create_region().destroy()
+    await app.roundtrip()
+
+
+async def test_ids_that_libwayland_uses_again_at_once(
+    app: App, compositor: Compositor
+) -> None:
+    """Callbacks take the id that was just freed; nothing is confused by it."""
+    surface, canvas = app.surface(), app.canvas((16, 16))
+    drawn = []
+    for frame in range(100):
+        drawn.append(canvas.draw(frame))
+        callback = surface.frame()
+        done = app.record(callback, "done")
+        await app.show(surface, canvas)
+        assert done == [(1234,)]
+        other = app.canvas((4, 4))
+        other.buffer.destroy()
+
+    assert compositor.surfaces()[0].frames == drawn
