@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from pywayland.protocol.wayland import WlDataDeviceManager, WlDataOffer, WlSeat
 from pywayland.protocol.wp_primary_selection_unstable_v1 import (
     ZwpPrimarySelectionDeviceManagerV1,
@@ -289,3 +290,51 @@ async def test_drag_and_drop_within_the_app(app: App, compositor: Compositor) ->
     theirs.destroy()
     await app.roundtrip()
     assert len(compositor.called("wl_data_offer.finish")) == 1
+
+
+@pytest.mark.parametrize("size", [3, 60_000])
+async def test_last_words_of_an_app_that_copies_and_ends(
+    loopback: Loopback, app: App, compositor: Compositor, size: int
+) -> None:
+    """What it wrote before it ended is read to the end, though it is gone by then."""
+    device = device_of(app, WlDataDeviceManager)
+    source = app.keep(app.bind(WlDataDeviceManager).create_data_source())
+    source.offer(TEXT)
+    asked = app.record(source, "send")
+    device.set_selection(source, 3)
+    await app.roundtrip()
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    compositor.apps[-1].find("wl_data_source").send("send", TEXT, theirs)
+    os.close(theirs)
+    await app.until(lambda: asked)
+    [(_, fd)] = asked
+
+    assert os.write(fd, LARGE[:size]) == size
+    os.close(fd)
+    app.close()
+
+    assert await read_all(ours) == LARGE[:size]
+    await loopback.quiet()
+
+
+async def test_slow_reader_of_the_last_words(
+    loopback: Loopback, app: App, compositor: Compositor
+) -> None:
+    """More than a pipe holds: the reader takes its time, the app is long gone."""
+    device = device_of(app, WlDataDeviceManager)
+    source = app.keep(app.bind(WlDataDeviceManager).create_data_source())
+    source.offer(TEXT)
+    asked = app.record(source, "send")
+    device.set_selection(source, 3)
+    await app.roundtrip()
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    compositor.apps[-1].find("wl_data_source").send("send", TEXT, theirs)
+    os.close(theirs)
+    await app.until(lambda: asked)
+    [(_, fd)] = asked
+
+    await write_all(fd, LARGE[:200_000], nothing)
+    app.close()
+    await trio.testing.wait_all_tasks_blocked()
+
+    assert await read_all(ours) == LARGE[:200_000]
