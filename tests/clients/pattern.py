@@ -24,7 +24,8 @@ def _noise() -> bytes:
 
 def row(y: int, frame: int, width: int, x: int = 0) -> bytes:
     """Return `width` pixels of row `y` from column `x` on, in frame `frame`."""
-    start = (y * 7919 + frame * 30011) % PERIOD + x
+    # Each frame has a step of its own: two frames are not shifted copies.
+    start = (y * (7919 + 613 * frame) + frame * 30011) % PERIOD + x
     return _noise()[start * PIXEL : (start + width) * PIXEL]
 
 

@@ -102,6 +102,7 @@ class Client:
         self._surfaces: dict[str, Surface] = {}
         self._animations: dict[str, Animation] = {}
         self._mappings: list[mmap.mmap] = []
+        self._pipes: list[int] = []
         self._lost: Exception | None = None
 
     @property
@@ -230,6 +231,7 @@ class Client:
         kind: str = "sealed",
         scatter: int = 0,
         claim: int = 0,
+        pin: bool = False,
     ) -> None:
         """Make a pool.
 
@@ -241,6 +243,7 @@ class Client:
             scatter: not 0: touch the pages in random order, this the seed, so that
                 they are not contiguous.
             claim: what the pool is said to be, if not `size`.
+            pin: hold every page in a pipe, so that the kernel cannot move it.
         """
         fd = _make_file(kind, size)
         memory = mmap.mmap(fd, size)
@@ -258,6 +261,8 @@ class Client:
         if passed != fd:
             os.close(passed)
         self._pools[pool] = Pool(object_id, fd, size, memory)
+        if pin:
+            self._pipes += _pin(fd, size)
 
     def op_wrong_pool(self, kind: str, size: int = PAGE) -> None:
         """Pass something as a pool that is none."""
@@ -554,6 +559,20 @@ def _make_file(kind: str, size: int) -> int:
         case _:
             raise ValueError(kind)
     return fd
+
+
+def _pin(fd: int, size: int) -> list[int]:
+    """Hold the pages of a file in pipes; returns the pipes' reading ends."""
+    pipes, offset = [], 0
+    while offset < size:
+        read, write = os.pipe()
+        room = fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 256 * PAGE)
+        end = min(offset + room, size)
+        while offset < end:
+            offset += os.splice(fd, write, end - offset, offset_src=offset)
+        os.close(write)
+        pipes.append(read)
+    return pipes
 
 
 def _draw(

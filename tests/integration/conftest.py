@@ -24,20 +24,19 @@ def guest_side() -> Iterator[GuestSide]:
         side.ship()
         side.start_agent()
         yield side
+        (harness.OUT / "agent.log").write_text(side.agent_log())
 
 
 @pytest.fixture(scope="session")
-def proxy_slot(
-    guest_side: GuestSide, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ProxySlot]:
-    """At most one proxy."""
-    slot = ProxySlot(tmp_path_factory.mktemp("wlproxy"))
+def proxy_slot(guest_side: GuestSide) -> Iterator[ProxySlot]:
+    """At most one proxy; the logs are kept."""
+    slot = ProxySlot(harness.OUT)
     yield slot
     slot.stop()
 
 
 @pytest.fixture(scope="session")
-def sway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compositor]:
+def sway() -> Iterator[Compositor]:
     """A headless sway."""
     compositor = harness.start_sway(Path("/run/sway"))
     yield compositor

@@ -19,14 +19,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lab.guest import Guest
+from lab.guest import Completed, Guest
 from tests.clients import capture
-from tests.clients.capture import Picture
+from tests.clients.capture import Picture, assert_shows
 from wlproxy.host.errors import HostError
 from wlproxy.host.status import read_status
 
 TREE = Path(__file__).resolve().parents[2]
 RUNTIME = Path(os.environ.get("XDG_RUNTIME_DIR", "/run/user/0"))
+OUT = Path(os.environ.get("WLPROXY_OUT", "/tmp"))
 CHANNEL = Path("/run/wlproxy-lab/guest/channel.sock")
 
 GUEST_TREE = "/opt/wlproxy-tests"
@@ -83,7 +84,7 @@ class PatternClient:
         self._path = f"{PATTERN_DIRECTORY}/{name}"
         self._watcher = watcher
 
-    def call(self, operation: str, timeout: float = 120, **arguments: object) -> Any:
+    def call(self, operation: str, *, timeout: float = 120, **arguments: Any) -> Any:
         """Have it do something, and return what it says.
 
         Raises:
@@ -143,12 +144,12 @@ class GuestSide:
                 tar.add(TREE / source, target, filter=_sources)
         self.guest.put_tree(buffer.getvalue(), GUEST_TREE)
 
-    def start_agent(self, *options: str, log: str = "/run/agent.log") -> int:
-        """Start the agent and wait until apps can connect."""
+    def start_agent(self, module: str = "wlproxy_guest") -> int:
+        """Start the agent, or a module that is like it."""
         self.guest.run(["mkdir", "-p", GUEST_RUNTIME])
-        argv = ["python3", "-m", "wlproxy_guest", "--socket", GUEST_DISPLAY]
+        argv = ["python3", "-m", module, "--socket", GUEST_DISPLAY]
         self.agent = self.guest.spawn(
-            [*argv, "--log-level", "debug", *options], env=self._python(), log=log
+            [*argv, "--log-level", "debug"], env=self._python(), log="/run/agent.log"
         )
         return self.agent
 
@@ -158,6 +159,12 @@ class GuestSide:
             self.guest.kill(self.agent, number)
             self.guest.wait(self.agent, timeout=30)
             self.agent = None
+
+    def rebooted(self) -> None:
+        """Forget what ran before the guest was booted anew, and start the agent."""
+        self.agent = self._spawner = None
+        self.ship()
+        self.start_agent()
 
     def agent_log(self) -> str:
         """What the agent has logged."""
@@ -185,6 +192,14 @@ class GuestSide:
             **(env or {}),
         }
         return self.guest.spawn(list(argv), env=environment, log=log)
+
+    def run_app(self, *argv: str, timeout: float = 60, stdin: bytes = b"") -> Completed:
+        """Run a Wayland program to its end."""
+        environment = {
+            "WAYLAND_DISPLAY": GUEST_DISPLAY,
+            "XDG_RUNTIME_DIR": GUEST_RUNTIME,
+        }
+        return self.guest.run(argv, env=environment, timeout=timeout, stdin=stdin)
 
     def meminfo(self, field_name: str) -> int:
         """Return a field of /proc/meminfo, bytes."""
@@ -234,6 +249,31 @@ class Compositor:
         if self.name.startswith("sway"):
             return capture.grim(str(self.display), self.display.parent)
         return capture.weston(str(self.display))
+
+    def wait_shows(
+        self,
+        width: int,
+        height: int,
+        frame: int,
+        origin: tuple[int, int] = (0, 0),
+        timeout: float = 20,
+    ) -> tuple[int, int]:
+        """Wait until it shows a part of a frame; as `capture.assert_shows`.
+
+        A frame's callback says that it will be shown, not that it is.
+
+        Raises:
+            AssertionError: it does not; the last picture is kept.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            picture = self.capture()
+            try:
+                return assert_shows(picture, width, height, frame, origin)
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    picture.save(OUT / f"{self.name}-{time.monotonic_ns()}.ppm")
+                    raise
 
     def pid(self) -> int:
         """Return its process id: its own, or found by its socket's name."""
