@@ -24,7 +24,7 @@ from tests.clients.capture import Picture
 from wlproxy.host.errors import HostError
 from wlproxy.host.status import read_status, status_path
 
-WIDTH, HEIGHT = 1280, 800
+WIDTH, HEIGHT = 1440, 900
 WESTON_INI = """\
 [core]
 idle-time=0
