@@ -49,6 +49,7 @@ class Report:
     Attributes:
         before: when all apps had shown something.
         after: some seconds later.
+        last: the document of `wlproxy status --json` after everything else.
         apps: what was started: process id in the guest, and name for people.
         pixels: what is to be said about the pixel checks, a line each.
         failures: what is wrong; empty: the demo has succeeded.
@@ -56,6 +57,7 @@ class Report:
 
     before: Sample
     after: Sample
+    last: dict[str, Any]
     apps: dict[int, str]
     pixels: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -77,11 +79,11 @@ class Report:
     @property
     def copied(self) -> int:
         """Pixel bytes that the proxy copied since it started."""
-        return int(self.after.status["metrics"]["pixel_bytes_copied"])
+        return int(self.last["metrics"]["pixel_bytes_copied"])
 
     def shown(self) -> list[dict[str, Any]]:
-        """Return the surfaces that have shown something."""
-        return [each for each in self.after.status["surfaces"] if each["frames"]]
+        """Return the surfaces that have shown something, at the end."""
+        return [each for each in self.last["surfaces"] if each["frames"]]
 
     def per_frame(self, who: str, what: str) -> float:
         """Return what each frame has cost."""
@@ -120,9 +122,9 @@ def table(report: Report) -> Table:
         result.add_column(heading)
     for heading in ("size", "frames", "fps", "copied"):
         result.add_column(heading, justify="right")
-    earlier = report.before.frames()
+    earlier, later = report.before.frames(), report.after.frames()
     for surface in report.shown():
-        moved = surface["frames"] - earlier.get(key(surface), 0)
+        moved = later.get(key(surface), 0) - earlier.get(key(surface), 0)
         shm_format = surface["shm_format"]
         result.add_row(
             report.name_of(surface),

@@ -41,7 +41,7 @@ NAME = "demo"
 GUEST_RUNTIME = "/run/wlproxy"
 GUEST_DISPLAY = f"{GUEST_RUNTIME}/wayland-0"
 PROGRAMS = "/opt/wlproxy-demo"
-PATIENCE = 90.0
+PATIENCE = 240.0
 """Seconds for anything that takes some, under emulation twice over."""
 STOP_PATIENCE = 10.0
 

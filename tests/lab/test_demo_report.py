@@ -32,7 +32,7 @@ def report(*surfaces: dict[str, Any], copied: int = 0, moved: int = 100) -> Repo
     costs = {**COSTS, "proxy": {"cpu_ns": moved * 2_000_000, "io_bytes": moved * 10}}
     before = Sample(1.0, {"surfaces": earlier, "metrics": METRICS}, COSTS)
     after = Sample(11.0, {"surfaces": list(surfaces), "metrics": metrics}, costs)
-    return Report(before, after, {7: "pattern"})
+    return Report(before, after, after.status, {7: "pattern"})
 
 
 def test_success_is_every_app_shown_without_a_copy() -> None:
