@@ -6,6 +6,7 @@ Pure: numbers in, text and a list of failures out.
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -117,7 +118,8 @@ class Report:
 
 def table(report: Report) -> Table:
     """Lay the surfaces out as a table."""
-    result = Table(title=f"windows of the guest, over {report.seconds:.0f} s")
+    title = f"windows of the guest, over {report.seconds:.0f} s"
+    result = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in ("window", "format", "mode", "why"):
         result.add_column(heading)
     for heading in ("size", "frames", "fps", "copied"):
@@ -130,7 +132,8 @@ def table(report: Report) -> Table:
             report.name_of(surface),
             SHM_FORMATS.get(shm_format, f"{shm_format:#x}"),
             surface["mode"],
-            surface["reason"],
+            # The mode says that it is.
+            surface["reason"].removeprefix("zero-copy").lstrip(";, "),
             f"{surface['width']}x{surface['height']}",
             str(surface["frames"]),
             f"{moved / report.seconds:.1f}",
