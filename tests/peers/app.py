@@ -144,6 +144,10 @@ class App:
 
     def close(self) -> None:
         """Hang up, whatever was going on; again is harmless."""
+        # Freed here and now, not by a collection that the proxy's probe may bring about
+        # in its own thread; and without the requests of `destroy`, as if killed.
+        for proxy in (*self._alive, *self._bound.values()):
+            proxy._destroy()
         self._alive.clear()
         self._bound.clear()
         self.display.disconnect()
