@@ -119,7 +119,7 @@ class Report:
 def table(report: Report) -> Table:
     """Lay the surfaces out as a table."""
     title = f"windows of the guest, over {report.seconds:.0f} s"
-    result = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    result = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("window", "format", "mode", "why"):
         result.add_column(heading)
     for heading in ("size", "frames", "fps", "copied"):
