@@ -147,6 +147,31 @@ def _capture(connection: Connection) -> Picture:
         os.close(fd)
 
 
+def old_weston(display: str, width: int, height: int) -> Picture:
+    """Capture the output, of a known size, of a weston before 11 with ``--debug``."""
+    connection = Connection(display)
+    done: list[int] = []
+    fd = os.memfd_create("capture", os.MFD_CLOEXEC)
+    try:
+        output = connection.bind("wl_output", 1)
+        shm = connection.bind("wl_shm", 1)
+        shooter = connection.bind(
+            "weston_screenshooter", 1, lambda opcode, _data: done.append(opcode)
+        )
+        length = width * height * 4
+        os.ftruncate(fd, length)
+        pool, buffer = connection.new(), connection.new()
+        connection.send(shm, 0, "ui", pool, length, fds=[fd])
+        geometry = (0, width, height, width * 4, XRGB8888)
+        connection.send(pool, 0, "uiiiiu", buffer, *geometry)
+        connection.send(shooter, 0, "uu", output, buffer)
+        connection.wait(lambda: done)
+        return Picture(width, height, _opaque(bytearray(os.pread(fd, length, 0))))
+    finally:
+        os.close(fd)
+        connection.close()
+
+
 def grim(display: str, runtime: Path) -> Picture:
     """Capture the output of a wlroots compositor."""
     environment = {

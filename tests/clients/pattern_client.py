@@ -103,6 +103,7 @@ class Client:
         self._animations: dict[str, Animation] = {}
         self._mappings: list[mmap.mmap] = []
         self._pipes: list[int] = []
+        self._crowd: list[Client] = []
         self._lost: Exception | None = None
 
     @property
@@ -173,6 +174,17 @@ class Client:
             finally:
                 for fd in opened:
                     os.close(fd)
+
+    def op_syncs_with_fds(self, count: int, fds: tuple[str, ...]) -> None:
+        """Send messages that take no fd, each with some."""
+        for _ in range(count):
+            opened = [self._open_fd(kind) for kind in fds]
+            try:
+                self.wire.send(DISPLAY, 0, "u", self.wire.new(), fds=opened)
+            finally:
+                for fd in opened:
+                    os.close(fd)
+        self.wire.roundtrip(ANSWER)
 
     def op_request(
         self, target: str, opcode: int, signature: str = "", args: tuple[Any, ...] = ()
@@ -255,8 +267,7 @@ class Client:
         passed = fd
         if kind == "readonly":
             passed = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
-        object_id = self.wire.new()
-        shm = self._global("wl_shm", 1)
+        shm, object_id = self._global("wl_shm", 1), self.wire.new()
         self.wire.send(shm, 0, "ui", object_id, claim or size, fds=[passed])
         if passed != fd:
             os.close(passed)
@@ -462,6 +473,35 @@ class Client:
         animation = self._animations[surface]
         animation.wanted = -1
         return animation.shown
+
+    # ---- many clients in one process
+
+    def op_crowd(self, count: int) -> None:
+        """Be many clients, each with a connection and an animation of its own."""
+        for index in range(count):
+            each = Client(self._display)
+            each.op_toplevel("window", title=f"crowd {index}")
+            each.op_pool("pool", 2 * 64 * 64 * 4)
+            each.op_buffer("b0", "pool", 64, 64)
+            each.op_buffer("b1", "pool", 64, 64, offset=64 * 64 * 4)
+            each.op_show("window", "b0", wait=False)
+            each.op_roundtrip()
+            self._crowd.append(each)
+        for each in self._crowd:
+            each.op_animate("window", ["b0", "b1"], draw=False)
+
+    def op_crowd_watch(self, seconds: float) -> list[int]:
+        """Let them animate; returns how many frames each has shown in that time."""
+        animations = [each._animations["window"] for each in self._crowd]
+        before = [each.shown for each in animations]
+        deadline = time.monotonic() + seconds
+        waiting = {each.wire.socket.fileno(): each for each in self._crowd}
+        while (left := deadline - time.monotonic()) > 0:
+            for fd in select.select(list(waiting), [], [], left)[0]:
+                waiting[fd].wire.dispatch(0)
+        return [
+            each.shown - began for each, began in zip(animations, before, strict=True)
+        ]
 
     def _advance(self, animation: Animation) -> None:
         frame = animation.shown

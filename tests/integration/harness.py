@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lab.guest import Completed, Guest
+from lab.guest import Completed, Guest, GuestError
 from tests.clients import capture
 from tests.clients.capture import Picture, assert_shows
 from wlproxy.host.errors import HostError
@@ -90,8 +90,21 @@ class PatternClient:
         Raises:
             ClientError: it could not, or is dead.
         """
+        self.start(operation, **arguments)
+        return self.finish(timeout)
+
+    def start(self, operation: str, **arguments: Any) -> None:
+        """Have it begin with something; `finish` returns what it says."""
         line = json.dumps({"op": operation, **arguments}).encode() + b"\n"
-        return call_fifo(self._guest, self._path, line, timeout)
+        self._guest.put(f"{self._path}.in", line)
+
+    def finish(self, timeout: float = 120) -> Any:
+        """Wait for what was started last.
+
+        Raises:
+            ClientError: it could not, or is dead.
+        """
+        return read_answer(self._guest, self._path, timeout)
 
     def expect_error(self, operation: str, **arguments: Any) -> ClientError:
         """Have it do something that must fail."""
@@ -120,6 +133,11 @@ class PatternClient:
 def call_fifo(guest: Guest, path: str, line: bytes, timeout: float) -> Any:
     """Write a line into PATH.in and return the answer from PATH.out."""
     guest.put(f"{path}.in", line)
+    return read_answer(guest, path, timeout)
+
+
+def read_answer(guest: Guest, path: str, timeout: float) -> Any:
+    """Return the answer from PATH.out."""
     reply = guest._call("get", path=f"{path}.out", answer_in=timeout)
     answer = json.loads(reply.blob)
     if "error" in answer:
@@ -192,6 +210,30 @@ class GuestSide:
             **(env or {}),
         }
         return self.guest.spawn(list(argv), env=environment, log=log)
+
+    def kill_app(self, pid: int) -> None:
+        """Kill an app and its children, if they run."""
+        with contextlib.suppress(GuestError):
+            self.guest.kill(-pid, signal.SIGKILL)
+
+    def wait_app(
+        self, pid: int, log: str, look: Callable[[], T], timeout: float = PATIENCE
+    ) -> T:
+        """Wait for something that an app does.
+
+        Raises:
+            AssertionError: it ended, or did not do it; with what it said.
+        """
+
+        def alive_and() -> T:
+            assert self.guest.alive(pid), "it has ended"
+            return look()
+
+        try:
+            return eventually(alive_and, "the app", timeout)
+        except AssertionError as error:
+            text = self.guest.get(log).decode(errors="replace")[-3000:]
+            raise AssertionError(f"{error}\n{log}:\n{text}") from None
 
     def run_app(self, *argv: str, timeout: float = 60, stdin: bytes = b"") -> Completed:
         """Run a Wayland program to its end."""

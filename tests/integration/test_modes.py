@@ -1,5 +1,9 @@
 """The other two ways to present, and when each is chosen: real guest, every pixel."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 from tests.integration import harness
@@ -140,6 +144,27 @@ def test_copies_of_two_buffers_do_not_mix(
 
     proxy.compositor.wait_shows(256, 100, 3)
     proxy.compositor.wait_shows(256, 100, 2, origin=(0, 100))
+
+
+def test_the_status_command_says_what_is_shown(
+    proxy_slot: ProxySlot, client: PatternClient
+) -> None:
+    proxy = use(proxy_slot, WESTON_PIXMAN)
+    client.call("toplevel", surface="window", title="a title")
+    client.call("pool", pool="pool", size=96 * 64 * 4)
+    client.call("buffer", buffer="one", pool="pool", width=96, height=64)
+    client.show("window", "one", 1)
+
+    command = [sys.executable, "-m", "wlproxy", "status"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "vm: serving" in text
+    assert "96x64" in text
+    assert "0 pixel bytes copied" in text
+    as_json = subprocess.run([*command, "--json"], capture_output=True, check=True)
+    (surface,) = json.loads(as_json.stdout)["surfaces"]
+    assert surface == proxy.surface()
+    assert surface["title"].endswith("a title")
+    assert surface["mode"] == "A"
 
 
 def show_4k(proxy: Proxy, client: PatternClient, *, pin: bool, scatter: int) -> None:

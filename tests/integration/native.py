@@ -1,0 +1,290 @@
+"""Hands on the path as it is on a machine without udmabuf: no lab, no nesting.
+
+The guest's QEMU runs right here and boots a real systemd; the agent in it was installed
+as the documentation says; weston and the proxy are this machine's own.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.guest import Completed, Guest
+from tests.clients import capture
+from tests.clients.capture import Picture, assert_shows
+from tests.integration.harness import PATIENCE, TREE, ClientError, eventually
+from wlproxy.host.errors import HostError
+from wlproxy.host.status import read_status, status_path
+
+SERVICE = "wlproxy-guest-agent.service"
+SOCKET = "wlproxy-guest-agent.socket"
+DISPLAY = "/run/wlproxy/wayland-0"
+USER = "lab"
+"""An ordinary user of the guest."""
+
+CLIENTS = "/opt/wlproxy-tests"
+CLIENT_FILES = "/run/native-clients"
+NAME = "native"
+STOP_SECONDS = 30.0
+HAS_UDMABUF = Path("/dev/udmabuf").exists()
+"""Then the proxy is told to copy, which it otherwise decides itself."""
+
+
+def documented_commands(markdown: Path, heading: str) -> list[str]:
+    """Return the commands that a section of a document has the guest's root run."""
+    text = markdown.read_text().partition(f"\n{heading}\n")[2].partition("\n## ")[0]
+    _, _, rest = text.partition("as root:\n\n")
+    block = re.match(r"(?: {4}.*\n)+", rest)
+    assert block is not None, f"{markdown.name} has no commands in {heading!r}"
+    return [line.strip() for line in block[0].splitlines()]
+
+
+def documented_exposure() -> float:
+    """Return what the agent's README says that `systemd-analyze security` says."""
+    text = (TREE / "guest-agent" / "README.md").read_text()
+    found = re.search(r"`systemd-analyze\s+security`[^.]*?says (\d+\.\d)", text)
+    assert found is not None
+    return float(found[1])
+
+
+class NativeGuest:
+    """A guest with systemd as its init."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+
+    def shell(self, script: str, *, timeout: float = 120) -> str:
+        """Run a script as root and return its output; it must not fail."""
+        done: Completed = self.guest.run(["bash", "-ec", script], timeout=timeout)
+        out, err = done.stdout.decode(), done.stderr.decode()
+        assert done.ok, f"{script!r}: status {done.returncode}\n{out}{err}"
+        return out
+
+    def systemctl(self, *words: str) -> str:
+        """Run systemctl; it must not fail."""
+        return self.shell(shlex.join(["systemctl", "--no-pager", *words]))
+
+    def properties(self, unit: str, *names: str) -> dict[str, str]:
+        """Return properties of a unit."""
+        text = self.systemctl("show", unit, f"--property={','.join(names)}")
+        return dict(line.split("=", 1) for line in text.splitlines())
+
+    def state(self, unit: str) -> str:
+        """Return what `systemctl is-active` says: active, inactive, failed, ..."""
+        return self.properties(unit, "ActiveState")["ActiveState"]
+
+    def status_text(self) -> str:
+        """Return what the service says of itself."""
+        return self.properties(SERVICE, "StatusText")["StatusText"]
+
+    def main_pid(self) -> int:
+        """Return the service's process; 0 if there is none."""
+        return int(self.properties(SERVICE, "MainPID")["MainPID"])
+
+    def journal(self, *options: str) -> str:
+        """Return what the units have logged since boot."""
+        words = ["journalctl", "-b", "--no-pager", "-o", "short-monotonic", *options]
+        return self.shell(shlex.join([*words, "-u", SERVICE, "-u", SOCKET]))
+
+    def ship_clients(self) -> None:
+        """Copy the test clients into the guest."""
+        self.guest.put_directory(TREE / "tests" / "clients", f"{CLIENTS}/tests/clients")
+        self.shell(f"install -d -o {USER} {CLIENT_FILES}")
+
+
+class UserClient:
+    """A `pattern_client` in the guest, started by its ordinary user."""
+
+    def __init__(self, guest: Guest, name: str) -> None:
+        self._guest = guest
+        self._commands, self._log = f"{CLIENT_FILES}/{name}.in", f"/run/{name}.log"
+        self._answered = 0
+        guest.run(["mkfifo", "-m", "644", self._commands])
+        guest.run(["chown", USER, self._commands])
+        # Open for writing as well: no end of file between two commands.
+        script = (
+            f"exec python3 -m tests.clients.pattern_client {DISPLAY} <>{self._commands}"
+        )
+        self.pid = guest.spawn(
+            ["sh", "-c", script], env={"PYTHONPATH": CLIENTS}, log=self._log, user=USER
+        )
+
+    def call(self, operation: str, **arguments: Any) -> Any:
+        """Have it do something, and return what it says.
+
+        Raises:
+            ClientError: it could not.
+        """
+        line = json.dumps({"op": operation, **arguments}).encode() + b"\n"
+        self._guest.put(self._commands, line)
+
+        def answer() -> bytes:
+            lines = self._guest.get(self._log).splitlines(keepends=True)[
+                self._answered :
+            ]
+            if lines and lines[0].endswith(b"\n"):
+                return lines[0]
+            assert self._guest.alive(self.pid), f"the client has ended: {lines}"
+            return b""
+
+        told = json.loads(eventually(answer, f"{operation} is done", pause=0.2))
+        self._answered += 1
+        if "error" in told:
+            raise ClientError(*told["error"])
+        return told["ok"]
+
+    def kill(self) -> None:
+        """Kill it."""
+        with contextlib.suppress(Exception):
+            self._guest.kill(self.pid, signal.SIGKILL)
+
+
+class NativeWeston:
+    """A headless weston of this machine, old or new, that can be looked at."""
+
+    WIDTH, HEIGHT = 800, 600
+
+    def __init__(self, runtime: Path) -> None:
+        self.display = runtime / "wl-native"
+        self._log = runtime / "weston.log"
+        version = subprocess.check_output(["weston", "--version"], text=True)
+        self.major = int(version.split()[1].partition(".")[0])
+        if self.major < 12:
+            backend = ["--backend=headless-backend.so", "--use-pixman"]
+            backend += ["--shell=kiosk-shell.so"]
+        else:
+            backend = ["--backend=headless", "--renderer=pixman", "--shell=kiosk"]
+        size = [f"--width={self.WIDTH}", f"--height={self.HEIGHT}"]
+        options = ["--no-config", "--idle-time=0", "--debug"]
+        options += [f"--socket={self.display.name}"]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                ["weston", *backend, *size, *options],
+                env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            eventually(self.display.exists, "weston is up")
+        except AssertionError:
+            self.stop()
+            raise AssertionError(f"weston:\n{self._log.read_text()}") from None
+
+    def capture(self) -> Picture:
+        """Return a picture of its output."""
+        display = str(self.display)
+        if self.major < 12:
+            return capture.old_weston(display, self.WIDTH, self.HEIGHT)
+        return capture.weston(display)
+
+    def wait_shows(
+        self, width: int, height: int, frame: int, origin: tuple[int, int] = (0, 0)
+    ) -> tuple[int, int]:
+        """Wait until it shows a part of a frame; as `capture.assert_shows`."""
+        problem = ""
+
+        def shown() -> tuple[int, int] | None:
+            nonlocal problem
+            try:
+                return assert_shows(self.capture(), width, height, frame, origin)
+            except AssertionError as error:
+                problem = str(error)
+                return None
+
+        try:
+            found = eventually(shown, "the pattern is shown", timeout=20)
+        except AssertionError:
+            raise AssertionError(problem) from None
+        assert found is not None
+        return found
+
+    def stop(self) -> None:
+        """Stop it, and wait for its end."""
+        _stop(self._process)
+
+
+@dataclass(slots=True)
+class NativeProxy:
+    """`wlproxy run` on this machine, without udmabuf unless it has that.
+
+    Attributes:
+        environ: for it and for whoever asks for its status.
+        log_path: what it logs.
+    """
+
+    process: "subprocess.Popen[bytes]"
+    environ: Mapping[str, str]
+    log_path: Path
+
+    @classmethod
+    def start(cls, channel: Path, display: Path, runtime: Path) -> "NativeProxy":
+        """Start it as a user would."""
+        environ = {**os.environ, "XDG_RUNTIME_DIR": str(runtime)}
+        log_path = runtime / "wlproxy.log"
+        argv = [sys.executable, "-m", "wlproxy", "run", "--name", NAME]
+        argv += ["--channel", str(channel), "--display", str(display)]
+        argv += ["--present", "c"] if HAS_UDMABUF else []
+        with log_path.open("ab") as log:
+            process = subprocess.Popen(
+                argv, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        return cls(process, environ, log_path)
+
+    def log(self) -> str:
+        """What it, and those before it, have logged."""
+        return self.log_path.read_text()
+
+    def status(self) -> dict[str, Any]:
+        """Return what `wlproxy status --json` prints."""
+        return read_status(status_path(self.environ, NAME))
+
+    def wait_state(self, state: str) -> None:
+        """Wait until it says that it is doing something."""
+
+        def look() -> bool:
+            assert self.process.poll() is None, f"wlproxy ended:\n{self.log()[-4000:]}"
+            with contextlib.suppress(HostError):
+                return bool(self.status()["state"] == state)
+            return False
+
+        eventually(look, f"wlproxy is {state}", PATIENCE)
+
+    def surfaces(self) -> list[dict[str, Any]]:
+        """Return the surfaces that have shown something."""
+        return [each for each in self.status()["surfaces"] if each["frames"]]
+
+    def surface(self) -> dict[str, Any]:
+        """Return the one surface there is."""
+        (only,) = self.surfaces()
+        return only
+
+    def copied(self) -> int:
+        """Return the pixel bytes it has copied since it started."""
+        return int(self.status()["metrics"]["pixel_bytes_copied"])
+
+    def wait_no_clients(self) -> None:
+        """Wait until no client is left, not even one that is being let go."""
+        eventually(lambda: not self.status()["clients"], "all clients are gone")
+
+    def stop(self) -> int:
+        """Stop it and return its exit status."""
+        return _stop(self.process)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> int:
+    if process.poll() is None:
+        process.terminate()
+    try:
+        return process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()

@@ -1,0 +1,134 @@
+"""An agent that lies, babbles or stops mid-frame loses its session, and nothing else."""
+
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.clients.hostile_agent import LIES
+from tests.integration import harness
+from tests.integration.harness import (
+    WESTON_PIXMAN,
+    GuestSide,
+    PatternClient,
+    Proxy,
+    ProxySlot,
+    eventually,
+)
+
+pytestmark = [pytest.mark.guest, pytest.mark.timeout(240)]
+
+MIB = 1 << 20
+PORT = "/dev/virtio-ports/org.wlproxy.0"
+HARMLESS = {"overlapping"}
+"""Pages of its own guest, twice: only wrong pixels of its own (udmabuf takes them)."""
+
+
+@pytest.fixture(scope="module")
+def liar(guest_side: GuestSide) -> Iterator[GuestSide]:
+    """The guest with a lying agent in it."""
+    guest_side.stop_agent()
+    guest_side.start_agent("tests.clients.hostile_agent")
+    yield guest_side
+    guest_side.stop_agent()
+    guest_side.start_agent()
+
+
+@pytest.fixture(scope="module")
+def proxy(proxy_slot: ProxySlot) -> Proxy:
+    """A proxy."""
+    return proxy_slot.use(WESTON_PIXMAN)
+
+
+def show_one(client: PatternClient, frame: int) -> None:
+    client.call("toplevel", surface="window")
+    client.call("pool", pool="pool", size=300 * 256 * 4, scatter=frame)
+    client.call("buffer", buffer="one", pool="pool", width=300, height=256)
+    client.show("window", "one", frame)
+
+
+@pytest.mark.parametrize("lie", sorted(LIES.keys() - HARMLESS))
+def test_a_lie_about_pages_ends_the_session(
+    proxy: Proxy, liar: GuestSide, new_client: Callable[[], PatternClient], lie: str
+) -> None:
+    proxy.wait_state("serving")
+    proxy.wait_no_clients()
+    sessions = proxy.status()["metrics"]["sessions"]
+    fds, memory = harness.fd_count(proxy.pid), harness.rss(proxy.pid)
+    liar.guest.put("/run/lie", lie.encode())
+    client = new_client()
+    client.call("connect")
+    with pytest.raises(harness.ClientError, match=r"wayland|disconnected"):
+        show_one(client, 1)
+
+    liar.guest.put("/run/lie", b"")
+    eventually(
+        lambda: proxy.status()["metrics"]["sessions"] > sessions, "a new session"
+    )
+    proxy.wait_state("serving")
+    honest = new_client()
+    show_one(honest, 2)
+    proxy.compositor.wait_shows(300, 256, 2)
+    honest.kill()
+    proxy.wait_no_clients()
+    eventually(lambda: harness.fd_count(proxy.pid) <= fds, "no fd is left behind")
+    assert harness.rss(proxy.pid) < memory + 64 * MIB
+
+
+@pytest.mark.parametrize("lie", sorted(HARMLESS))
+def test_a_lie_within_its_own_ram_harms_itself(
+    proxy: Proxy, liar: GuestSide, client: PatternClient, lie: str
+) -> None:
+    proxy.wait_state("serving")
+    liar.guest.put("/run/lie", lie.encode())
+    show_one(client, 1)
+    liar.guest.put("/run/lie", b"")
+    assert proxy.surface()["frames"] == 1
+    assert proxy.process.poll() is None
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import os; w(os.urandom(1 << 18))",
+        # The header of a Data frame of client 1 that goes on for 60000 bytes, or not.
+        "import struct; w(struct.pack('<IHHI', 60000, 32, 0, 1) + bytes(1000))",
+        # The longest that a header can say.
+        "w(b'\\xff' * 12)",
+    ],
+    ids=["noise", "half a frame", "an endless frame"],
+)
+def test_what_an_agent_left_in_the_wire_is_survived(
+    proxy: Proxy,
+    guest_side: GuestSide,
+    new_client: Callable[[], PatternClient],
+    script: str,
+) -> None:
+    """The agent is killed; something else babbles on its port; then it is back."""
+    proxy.wait_state("serving")
+    old = new_client()
+    old.call("connect")
+    guest_side.stop_agent(signal.SIGKILL)
+    program = (
+        f"import os; f = os.open('{PORT}', os.O_RDWR)\n"
+        "def w(data):\n"
+        "    while data: data = data[os.write(f, data):]\n"
+        f"{script}"
+    )
+    done = guest_side.guest.run(["python3", "-c", program])
+    sessions = proxy.status()["metrics"]["sessions"]
+    guest_side.start_agent()
+    assert done.ok, done.stderr
+
+    eventually(
+        lambda: (
+            proxy.status()["metrics"]["sessions"] > sessions
+            or proxy.status()["state"] == "serving"
+        ),
+        "a new session",
+    )
+    proxy.wait_state("serving")
+    proxy.wait_no_clients()
+    show_one(new_client(), 3)
+    proxy.compositor.wait_shows(300, 256, 3)
+    assert proxy.process.poll() is None
