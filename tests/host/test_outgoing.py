@@ -213,7 +213,7 @@ def test_a_guest_that_asks_and_never_reads_breaks_the_session() -> None:
     for number in range(MAX_CONTROL_FRAMES + 1):
         waiting.put(Pong(number))
     with pytest.raises(ChannelError):
-        waiting.take(1)
+        waiting.check_read()
 
 
 async def test_waiting_for_work_and_for_the_end_of_it() -> None:

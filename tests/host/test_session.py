@@ -186,6 +186,16 @@ async def test_requests_and_events_and_credit() -> None:
         assert await bench.agent.receive() == Data(1, b"event")
 
 
+async def test_an_agent_that_asks_and_never_reads_does_not_fill_our_memory() -> None:
+    async with running() as bench:
+        pings = [Ping(number) for number in range(1024)]
+        with trio.move_on_after(30):
+            while bench.session.cause is None:
+                await bench.agent.send(*pings)
+        assert isinstance(bench.session.cause, ChannelError)
+        assert "does not read" in str(bench.session.cause)
+
+
 async def test_credit_returns_when_the_compositor_has_taken_the_data() -> None:
     async with running() as bench:
         compositor = await bench.open()

@@ -368,6 +368,17 @@ class Outgoing:
             self._control.append(frame)
             self._work.unpark_all()
 
+    def check_read(self) -> None:
+        """To be called before what the guest sends is taken.
+
+        Not when frames are handed out: of a guest that does not read, none are.
+
+        Raises:
+            ChannelError: the guest makes us answer and does not read.
+        """
+        if len(self._control) > MAX_CONTROL_FRAMES:
+            raise ChannelError("the agent sends but does not read")
+
     def receive_credit(self, frame: Credit) -> None:
         """Take the guest's grant.  One for somebody who is gone means nothing.
 
@@ -387,13 +398,7 @@ class Outgoing:
         queue.wake()
 
     def take(self, max_frames: int) -> list[Frame]:
-        """Hand out frames that may leave now: what waits for nothing, then in turn.
-
-        Raises:
-            ChannelError: the guest makes us answer and does not read.
-        """
-        if len(self._control) > MAX_CONTROL_FRAMES:
-            raise ChannelError("the agent sends but does not read")
+        """Hand out frames that may leave now: what waits for nothing, then in turn."""
         frames: list[Frame] = []
         while self._control and len(frames) < max_frames:
             frames.append(self._control.popleft())

@@ -236,6 +236,7 @@ class Session:
         Raises:
             RemoteProtocolError: the agent broke the protocol, or said goodbye.
         """
+        self._outgoing.check_read()
         match frame:
             case Data() | ClientOpened() | ClientClosed() | Located() | Released():
                 self._receive_for_relay(frame)
