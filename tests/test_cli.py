@@ -25,7 +25,7 @@ DOCUMENT = {
             "label": "foot(312)",
             "surface": 14,
             "title": "",
-            "app_id": "[red]foot",
+            "app_id": "[red]foot\x1b[2J",
             "width": 800,
             "height": 600,
             "mode": "A",
@@ -144,6 +144,7 @@ def test_status_is_a_table_or_the_document(
     (tmp_path / "wlproxy" / "vm.sock").touch()
     table = runner.invoke(cli.main, ["status"]).output
     assert "vm: serving (wlproxy-guest 0.1)" in table
+    assert "\x1b" not in table
     for cell in ("foot(312)", "14", "[red]foot", "800x600", "A", "zero-copy"):
         assert cell in table
     document = runner.invoke(cli.main, ["status", "--json"]).output

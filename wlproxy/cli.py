@@ -20,6 +20,7 @@ from wlproxy.host.errors import HostError
 from wlproxy.host.qemu_args import QemuSetup, libvirt_xml, qemu_command_line
 from wlproxy.host.server import run as run_server
 from wlproxy.host.status import check_name, read_status, running_names, status_path
+from wlproxy.host.vm_log import plain
 from wlproxy.relay.context import RelayConfig
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.presentation import Preference
@@ -215,7 +216,7 @@ def _print_status(document: dict[str, Any]) -> None:
     console.print(
         Text(
             f"{document['name']}: {document['state']}"
-            + (f" ({document['agent']})" if document["agent"] else "")
+            + (f" ({plain(document['agent'])})" if document["agent"] else "")
         )
     )
     console.print(
@@ -233,7 +234,7 @@ def _print_status(document: dict[str, Any]) -> None:
     for surface in document["surfaces"]:
         table.add_row(
             *(
-                Text(str(cell))
+                Text(plain(str(cell)))
                 for cell in (
                     surface["label"],
                     surface["surface"],

@@ -69,6 +69,14 @@ class ScriptedRelay:
             CloseClient(client_id, CloseReason.COMPOSITOR_GONE, message),
         ]
 
+    def client_failed(
+        self, client_id: int, reason: CloseReason, message: str
+    ) -> list[Command]:
+        return [
+            *self._note("client failed", client_id, reason, message),
+            CloseClient(client_id, reason, message),
+        ]
+
     def buffer_created(self, client_id: int, handle: Handle) -> list[Command]:
         return self._note("created", client_id, handle)
 

@@ -18,8 +18,8 @@ from wlproxy.host.channel import (
     Goodbyed,
     connect_channel,
 )
-from wlproxy.host.client import VmLog
 from wlproxy.host.errors import GuestRamError, GuestRamWrongMapError, HostError
+from wlproxy.host.vm_log import VmLog
 from wlproxy.memory.guest import ExtentError
 from wlproxy.protocol.channel.frames import (
     ClientOpened,

@@ -7,9 +7,9 @@ import pytest
 import trio
 import trio.testing
 
-from wlproxy.host.client import VmLog
 from wlproxy.host.desktop import Desktop, prepare_when_back
 from wlproxy.host.errors import NoCompositorError
+from wlproxy.host.vm_log import VmLog
 
 LOG = VmLog("test")
 

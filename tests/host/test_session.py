@@ -12,12 +12,14 @@ import trio.testing
 
 from tests.host.scripted import Agent, ScriptedRelay, channel_pair, guest_ram
 from wlproxy.host.channel import ChannelGoneError, Goodbyed
-from wlproxy.host.client import CLIENT_WINDOW, VmLog
+from wlproxy.host.client import CLIENT_WINDOW
 from wlproxy.host.errors import NoCompositorError
 from wlproxy.host.fds import OwnedFd
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.session import LET_GO_SECONDS, PING_INTERVAL, Session
+from wlproxy.host.streams import MAX_STREAMS
 from wlproxy.host.unix_socket import FdStream
+from wlproxy.host.vm_log import VmLog
 from wlproxy.memory.guest import ExtentError, RamItem
 from wlproxy.protocol.channel.frames import (
     Attachment,
@@ -194,6 +196,30 @@ async def test_an_agent_that_asks_and_never_reads_does_not_fill_our_memory() -> 
                 await bench.agent.send(*pings)
         assert isinstance(bench.session.cause, ChannelError)
         assert "does not read" in str(bench.session.cause)
+
+
+async def test_one_pipe_too_many_ends_its_client_and_nothing_else() -> None:
+    async with running() as bench:
+        compositor = await bench.open()
+        commands: list[Command] = []
+        for stream in range(MAX_STREAMS + 1):
+            handle = Handle(2 + 2 * stream)
+            to_guest = Direction.TO_GUEST
+            commands += [
+                CreateStream(1, 2 + 2 * stream, handle, to_guest),
+                SendToCompositor(1, b"receive", (handle,)),
+                SendFrame(Data(1, b"said")),
+                CloseHandle(1, handle),
+            ]
+        await bench.data(b"x", *commands)
+        while not isinstance(frame := await bench.agent.receive(), ClientClosed):
+            pass
+        assert frame.reason is CloseReason.LIMIT_EXCEEDED
+        assert "64 open pipes" in frame.message
+        await compositor.aclose()
+        assert await bench.agent.receive() == ClientReleased(1)
+        await bench.open(2)
+        assert bench.session.cause is None
 
 
 async def test_credit_returns_when_the_compositor_has_taken_the_data() -> None:

@@ -143,6 +143,17 @@ def test_the_compositor_hangs_up() -> None:
     assert list(core.client_labels) == [2]
 
 
+def test_what_the_shell_cannot_do_ends_the_client_which_is_told() -> None:
+    play = Playbook()
+
+    play.run(play.relay.client_failed(1, CloseReason.LIMIT_EXCEEDED, "65 pipes"))
+
+    assert play.app.error == (1, 2, "wlproxy: 65 pipes")
+    assert play.closed is not None
+    assert play.closed.reason is CloseReason.LIMIT_EXCEEDED
+    assert play.relay.client_failed(1, CloseReason.FAILED, "again") == []
+
+
 def test_the_compositor_hangs_up_after_an_error() -> None:
     play = Playbook()
     play.host.event(play.host.display, "error", 1, 3, b"no")

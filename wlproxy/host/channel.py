@@ -12,13 +12,14 @@ from pathlib import Path
 
 import trio
 
-from wlproxy.host.client import CLIENT_WINDOW, VmLog
+from wlproxy.host.client import CLIENT_WINDOW
 from wlproxy.host.errors import GuestRamError, HostError
 from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import fit_text
 from wlproxy.host.streams import STREAM_WINDOW
 from wlproxy.host.unix_socket import FdStream, connect_unix
+from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.frames import (
     NONCE_SIZE,
     RAM_TOKEN_SIZE,

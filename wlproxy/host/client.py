@@ -3,8 +3,7 @@
 No decisions and no tasks of its own here; the executor fills it, `session` runs it.
 """
 
-import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 CLIENT_WINDOW = 256 * 1024
 """Bytes of `Data` that the guest may have outstanding per client: a burst of requests
 at start-up, and at most what a stalled compositor connection makes us hold."""
-
-logger = logging.getLogger("wlproxy")
 
 
 class HostClient:
@@ -64,19 +61,3 @@ class HostClient:
         self.streams.close()
         while self.copy_buffers:
             self.copy_buffers.popitem()[1].close()
-
-
-class VmLog(logging.LoggerAdapter[logging.Logger]):
-    """Log lines that begin with the VM's name: `[vm] foot(pid 312): ...`."""
-
-    def __init__(self, vm: str) -> None:
-        super().__init__(logger, {"vm": vm})
-        self._vm = vm
-
-    def process(
-        self,
-        msg: object,
-        kwargs: Any,  # noqa: ANN401 - logging's own signature
-    ) -> tuple[object, Any]:
-        """Put the name in front."""
-        return f"[{self._vm}] {msg}", kwargs

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import trio
 
-from wlproxy.host.client import VmLog
 from wlproxy.host.compositor import compositor_path, connect_compositor
 from wlproxy.host.errors import (
     FdsLostError,
@@ -25,6 +24,7 @@ from wlproxy.host.probe import probe_compositor
 from wlproxy.host.security_context import SecurityContext
 from wlproxy.host.udmabuf import UdmabufDevice
 from wlproxy.host.unix_socket import FdStream
+from wlproxy.host.vm_log import VmLog
 from wlproxy.relay.presentation import CompositorCapabilities
 
 APP_ID = "org.wlproxy"

@@ -11,15 +11,21 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from wlproxy.host.client import HostClient, VmLog
-from wlproxy.host.errors import HostError
+from wlproxy.host.client import HostClient
+from wlproxy.host.errors import HostError, TooManyStreamsError
 from wlproxy.host.fds import HandleTable, OwnedFd
 from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import Outgoing, fit_text
 from wlproxy.host.pixels import CopyBuffer, PixelCopier
 from wlproxy.host.udmabuf import UdmabufDevice, UdmabufItem
-from wlproxy.protocol.channel.frames import MAX_FILE_SIZE, ClientClosed
+from wlproxy.host.vm_log import VmLog
+from wlproxy.protocol.channel.frames import (
+    MAX_FILE_SIZE,
+    ClientClosed,
+    CloseReason,
+    Frame,
+)
 from wlproxy.relay.commands import (
     AdoptStream,
     CloseClient,
@@ -67,6 +73,7 @@ class ClientFailed:
     """A command could not be carried out, and its client cannot go on without."""
 
     client_id: int
+    reason: CloseReason
     message: str
 
 
@@ -120,7 +127,7 @@ class Executor:
     def execute(self, command: Command) -> Answer | Slow | None:
         """Carry out one command."""
         if isinstance(command, SendFrame):
-            self._outgoing.put(command.frame)
+            self._send_frame(command.frame)
             return None
         client = self.clients.get(command.client_id)
         if isinstance(command, Trace):
@@ -131,7 +138,9 @@ class Executor:
         try:
             return self._execute(command, client)
         except HostError as exc:
-            return ClientFailed(command.client_id, exc.problem)
+            over = isinstance(exc, TooManyStreamsError)
+            reason = CloseReason.LIMIT_EXCEEDED if over else CloseReason.FAILED
+            return ClientFailed(command.client_id, reason, exc.problem)
 
     def _execute(  # noqa: C901 - one flat table
         self,
@@ -213,7 +222,10 @@ class Executor:
         handle = command.handle
         self._creating.discard(handle)
         client = self.clients.get(command.client_id)
-        wanted = client is not None and not client.closed
+        wanted = (
+            client is not None and not client.closed and handle not in self._discarded
+        )
+        self._discarded.discard(handle)
         if isinstance(made, HostError):
             self._metrics.udmabufs_failed += 1
             failed = BufferFailed(
@@ -221,8 +233,7 @@ class Executor:
             )
             return failed if wanted else None
         self._metrics.udmabufs_created += 1
-        if not wanted or handle in self._discarded:
-            self._discarded.discard(handle)
+        if not wanted:
             made.close()
             return None
         self.handles.add(command.client_id, handle, made)
@@ -295,11 +306,18 @@ class Executor:
         self._metrics.udmabufs_alive -= len(mine)
         self.handles.close_client(client.client_id)
 
+    def _send_frame(self, frame: Frame) -> None:
+        client = self.clients.get(getattr(frame, "client_id", 0))
+        if client is None or not client.closed:
+            self._outgoing.put(frame)
+
     def _trace(self, command: Trace, client: HostClient | None) -> None:
         if client is None or command.message.startswith(client.label):
-            self._log.log(int(command.level), "%s", command.message)
+            self._log.of_client(int(command.level), "%s", command.message)
         else:
-            self._log.log(int(command.level), "%s: %s", client.label, command.message)
+            self._log.of_client(
+                int(command.level), "%s: %s", client.label, command.message
+            )
 
 
 def classify(handle: Handle, fd: OwnedFd) -> ReceivedFd:

@@ -23,7 +23,7 @@ from wlproxy.host.channel import (
     Goodbyed,
     connect_channel,
 )
-from wlproxy.host.client import HostClient, VmLog
+from wlproxy.host.client import HostClient
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop import Desktop, prepare_when_back
 from wlproxy.host.errors import GuestRamError, HostError
@@ -33,6 +33,7 @@ from wlproxy.host.notify import notify
 from wlproxy.host.session import RelayCore, Session
 from wlproxy.host.status import Json, StatusSocket, listen_status, serve_status
 from wlproxy.host.unix_socket import FdStream
+from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.frames import CloseReason, Frame
 from wlproxy.protocol.channel.session import SessionLost
 from wlproxy.protocol.errors import RemoteProtocolError, WlproxyError

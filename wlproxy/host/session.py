@@ -5,6 +5,7 @@ into the relay, until nothing is left to do.  No nursery here: `server` starts t
 and decides what follows when the session is over.
 """
 
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
@@ -17,7 +18,7 @@ from wlproxy.host.channel import (
     ChannelGoneError,
     Goodbyed,
 )
-from wlproxy.host.client import HostClient, VmLog
+from wlproxy.host.client import HostClient
 from wlproxy.host.errors import FdsLostError, HostError
 from wlproxy.host.executor import (
     Answer,
@@ -33,6 +34,7 @@ from wlproxy.host.outgoing import Outgoing
 from wlproxy.host.streams import Streams
 from wlproxy.host.udmabuf import UdmabufDevice
 from wlproxy.host.unix_socket import FdStream
+from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.flow import cost
 from wlproxy.protocol.channel.frames import (
     ClientClosed,
@@ -85,6 +87,9 @@ class RelayCore(Protocol):
     ) -> list[Command]: ...
     def compositor_closed(  # noqa: D102
         self, client_id: int, message: str
+    ) -> list[Command]: ...
+    def client_failed(  # noqa: D102
+        self, client_id: int, reason: CloseReason, message: str
     ) -> list[Command]: ...
     def buffer_created(  # noqa: D102
         self, client_id: int, handle: Handle
@@ -295,6 +300,9 @@ class Session:
                     pass
                 case Slow(command=command):
                     self._nursery.start_soon(self._create_slowly, command)
+                case ClientFailed() as failed:
+                    # First of all: what comes after relies on what could not be done.
+                    pending.extendleft(reversed(self._answer(failed)))
                 case answer:
                     pending += self._answer(answer)
 
@@ -306,9 +314,10 @@ class Session:
                 return self._relay.buffer_failed(
                     client_id, handle, answer.error, answer.message
                 )
-            case ClientFailed(client_id=client_id, message=message):
-                self._log.warning("client %d: %s", client_id, message)
-                return self._relay.compositor_closed(client_id, message)
+            case ClientFailed(client_id=client_id):
+                return self._relay.client_failed(
+                    client_id, answer.reason, answer.message
+                )
 
     async def _create_slowly(self, command: CreateUdmabuf) -> None:
         made = await trio.to_thread.run_sync(self._executor.create_slowly, command)
@@ -348,8 +357,10 @@ class Session:
             if stream is not None:
                 stream.shutdown_write()
                 if not await stream.wait_closed(LET_GO_SECONDS):
-                    self._log.warning(
-                        "%s: the compositor does not let go", client.label
+                    self._log.of_client(
+                        logging.WARNING,
+                        "%s: the compositor does not let go",
+                        client.label,
                     )
             if not client.queue.gone:
                 with trio.move_on_after(LET_GO_SECONDS):
@@ -392,7 +403,7 @@ class Session:
             self._outgoing.put(Credit(client.client_id, 0, grant))
 
     def _compositor_closed(self, client: HostClient, message: str) -> None:
-        self._log.info("%s: %s", client.label, message)
+        self._log.of_client(logging.INFO, "%s: %s", client.label, message)
         self._feed(self._relay.compositor_closed(client.client_id, message))
 
     def _let_go(self, client: HostClient) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from wlproxy.host.errors import HostError
+from wlproxy.host.errors import HostError, TooManyStreamsError
 from wlproxy.host.fds import OwnedFd
 from wlproxy.host.outgoing import Outgoing, OutgoingStream
 from wlproxy.protocol.channel.flow import ReceiveWindow, cost
@@ -82,8 +82,8 @@ class Streams:
         """Make a pipe for a stream that the guest named; return the compositor's end.
 
         Raises:
-            HostError: the client has too many streams, or one with this id, or no fd
-                is left.
+            TooManyStreamsError: the client has too many.
+            HostError: it has one with this id, or no fd is left.
         """
         self._check_new(stream_id)
         try:
@@ -103,7 +103,8 @@ class Streams:
         """Pump an fd that the compositor sent, and which this takes over.
 
         Raises:
-            HostError: the client has too many streams, or one with this id.
+            TooManyStreamsError: the client has too many.
+            HostError: it has one with this id.
         """
         try:
             self._check_new(stream_id)
@@ -140,7 +141,7 @@ class Streams:
 
     def _check_new(self, stream_id: int) -> None:
         if len(self._pumps) >= MAX_STREAMS:
-            raise HostError(f"more than {MAX_STREAMS} open pipes")
+            raise TooManyStreamsError(f"more than {MAX_STREAMS} open pipes")
         if self._outgoing.has_stream(self._client_id, stream_id):
             raise HostError(f"stream {stream_id} is open already")
 

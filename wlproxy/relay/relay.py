@@ -20,6 +20,7 @@ from wlproxy.protocol.channel.frames import (
     Released,
 )
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError, WaylandError
+from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError
 from wlproxy.relay.client import Client
 from wlproxy.relay.commands import (
     CloseClient,
@@ -109,6 +110,21 @@ class Relay:
         )
         return [*client.take(), CloseClient(client_id, reason, _short(message))]
 
+    def client_failed(
+        self, client_id: int, reason: CloseReason, message: str
+    ) -> list[Command]:
+        """The shell could not do what a client cannot go on without."""
+        client = self._clients.get(client_id)
+        if client is None:
+            return []
+        code = (
+            DisplayError.NO_MEMORY
+            if reason is CloseReason.LIMIT_EXCEEDED
+            else DisplayError.IMPLEMENTATION
+        )
+        error = WaylandError(DISPLAY_ID, code, f"wlproxy: {message}")
+        return self._end_in_error(client_id, client, error, reason)
+
     def buffer_created(self, client_id: int, handle: Handle) -> list[Command]:
         """The shell made what a handle names."""
         return self._apply(client_id, lambda client: client.buffer_created(handle))
@@ -184,7 +200,11 @@ class Relay:
         return client.take()
 
     def _end_in_error(
-        self, client_id: int, client: Client, error: WaylandError
+        self,
+        client_id: int,
+        client: Client,
+        error: WaylandError,
+        reason: CloseReason = CloseReason.PROTOCOL_ERROR,
     ) -> list[Command]:
         message = _short(error.message)
         client.report(WaylandError(error.object_id, error.code, message))
@@ -192,7 +212,7 @@ class Relay:
         return [
             *client.take(),
             Trace(client_id, TraceLevel.WARNING, _short(f"{client.label}: {error}")),
-            CloseClient(client_id, CloseReason.PROTOCOL_ERROR, message),
+            CloseClient(client_id, reason, message),
         ]
 
     def _known(self, client_id: int) -> Client | None:
