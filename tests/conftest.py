@@ -29,11 +29,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    if config.getoption("--lab") or delegation.in_lab():
-        return
     needs_lab = pytest.mark.skip(reason="needs the lab's machines: --lab")
+    not_there = pytest.mark.skip(reason="boots a guest of its own, outside the lab")
     for item in items:
-        if delegation.machine_for(item):
+        native = item.get_closest_marker("native_guest") is not None
+        if delegation.in_lab():
+            if native:
+                item.add_marker(not_there)
+        elif not config.getoption("--lab") and (native or delegation.machine_for(item)):
             item.add_marker(needs_lab)
 
 

@@ -5,6 +5,7 @@ as the documentation says; weston and the proxy are this machine's own.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -103,12 +104,15 @@ class NativeGuest:
 class UserClient:
     """A `pattern_client` in the guest, started by its ordinary user."""
 
-    def __init__(self, guest: Guest, name: str) -> None:
+    _numbers = itertools.count(1)
+
+    def __init__(self, guest: Guest) -> None:
         self._guest = guest
+        name = f"client{next(self._numbers)}"
         self._commands, self._log = f"{CLIENT_FILES}/{name}.in", f"/run/{name}.log"
         self._answered = 0
-        guest.run(["mkfifo", "-m", "644", self._commands])
-        guest.run(["chown", USER, self._commands])
+        script = f"mkfifo -m 644 {self._commands} && chown {USER} {self._commands}"
+        assert guest.run(["sh", "-c", script]).ok
         # Open for writing as well: no end of file between two commands.
         script = (
             f"exec python3 -m tests.clients.pattern_client {DISPLAY} <>{self._commands}"
@@ -159,7 +163,7 @@ class NativeWeston:
         self.major = int(version.split()[1].partition(".")[0])
         if self.major < 12:
             backend = ["--backend=headless-backend.so", "--use-pixman"]
-            backend += ["--shell=kiosk-shell.so"]
+            backend += ["--shell=desktop-shell.so"]
         else:
             backend = ["--backend=headless", "--renderer=pixman", "--shell=kiosk"]
         size = [f"--width={self.WIDTH}", f"--height={self.HEIGHT}"]
