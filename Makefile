@@ -57,6 +57,9 @@ check: lint ## lint, and the tests that need no machine but this one (under two 
 
 .PHONY: test
 test: lint ## everything: lint, then every test, those in the lab's machines too
+	@# Beforehand, with progress and without the tests' time limits.
+	$(BIN)/python -m lab setup
+	$(BIN)/python -m lab build
 	$(BIN)/python -m pytest --lab
 
 .PHONY: coverage

@@ -38,6 +38,8 @@ TOOLS = (
     Tool("mke2fs", "e2fsprogs"),
     Tool("git", "git"),
     Tool("setpriv", "util-linux"),
+    # For the tests that run on this very machine, and the demo.
+    Tool("weston", "weston"),
 )
 
 
