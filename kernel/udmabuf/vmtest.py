@@ -1,0 +1,385 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
+# ruff: noqa: S603, S607, T201
+"""Build the modules for Debian's kernels, and run their selftests there, in QEMU.
+
+``vmtest.py [--timeout S] [--rounds N] [--fuzz CALLS] [--swiotlb] SUITE...`` with suites
+``bookworm`` (Linux 6.1) and ``trixie`` (6.12).  As root, on Debian, with mmdebstrap and
+QEMU.  What it downloads is kept in ``~/.cache/wlproxy/kernel``; the modules and programs
+are compiled anew each time, by the suite's own compiler and under sparse.
+
+Where the kernel has udmabuf itself, the module is built under another name; the programs
+are run on both, and the module proper must refuse to load.
+
+It is not the lab (``lab/``), which has machines with windows in them: here nothing is
+booted but a kernel and an initramfs.
+"""
+
+import argparse
+import mmap
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CACHE = Path(
+    os.environ.get("WLPROXY_KERNEL_CACHE")
+    or Path(
+        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "wlproxy/kernel"
+    )
+)
+MIRROR = os.environ.get("WLPROXY_DEBIAN_MIRROR", "http://deb.debian.org/debian")
+# Raise it when what is in the cache would have to be another.
+FORMAT = 1
+BUILD_PACKAGES = (
+    "cpio",
+    "gcc",
+    "kmod",
+    "libc6-dev",
+    "linux-headers-amd64",
+    "make",
+    "sparse",
+    "xz-utils",
+)
+IMAGE_PACKAGES = (
+    "busybox-static",
+    "libexpat1",
+    "libffi8",
+    "libpython3-stdlib",
+    "python3",
+    "zlib1g",
+)
+# Of the kernel's own: what exports dma-bufs, and swap in memory.
+MODULES = ("vgem", "virtio_gpu", "virtio_pci", "zram")
+BULKY = ("doc", "man", "locale", "perl", "perl5", "info", "i18n", "zoneinfo")
+SOURCES = ("*.c", "*.h", "Kbuild", "Makefile", "dkms.conf", "include", "selftests")
+TEST_NAME = "udmabuf-compat"
+# The last line but for the machine's own farewell.
+VERDICT = re.compile(rb"^vmtest: status (\d+)\r?$", re.MULTILINE)
+# What "gem_locate_addresses --hold" prints.
+HELD = re.compile(rb"^([a-z][a-z0-9-]+) (\d+)((?: \d+ \d+)+)\r?$", re.MULTILINE)
+ALL_HELD = re.compile(rb"^# held\r?$", re.MULTILINE)
+# Small enough that QEMU has it in one piece: what is where in the file is where in memory.
+MEMORY = 1536 << 20
+PAGE = 4096
+
+INIT = """\
+#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /dev /tmp /run /root /etc
+/bin/busybox --install -s /bin
+export PATH=/bin:/usr/bin:/usr/sbin HOME=/root
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
+mkdir -p /dev/shm; mount -t tmpfs shm /dev/shm; mount -t tmpfs tmp /tmp
+ln -s /proc/self/fd /dev/fd
+echo 1 > /proc/sys/kernel/panic_on_oops
+sh /job; echo "vmtest: status $?"
+sleep 0.2; poweroff -f
+"""
+
+# What happens in the machine. 4 is a test program's word for "nothing to test".
+JOB = """\
+bad=0
+suite() {{
+  echo "## $*"; shift
+  "$@"; status=$?
+  [ $status = 0 ] || [ $status = 4 ] || {{ bad=1; echo "## failed with $status"; }}
+}}
+uname -r
+for m in {modules}; do modprobe $m 2>&1; done
+if [ -e /sys/block/zram0 ]; then
+  echo 256M > /sys/block/zram0/disksize; mkswap /dev/zram0 >/dev/null; swapon /dev/zram0
+fi
+cd /selftests
+export WLPROXY_SELFTEST_ARGS={rounds}
+insmod /modules/gem_locate.ko || bad=1
+if [ -e /sys/class/misc/udmabuf ]; then
+  if insmod /modules/udmabuf_compat.ko 2>/dev/null; then
+    bad=1; echo "not ok - loaded in spite of the kernel's own driver"
+  else
+    dmesg | grep "use that, and do not load" || bad=1
+  fi
+  suite "the kernel's own driver" env UDMABUF_MODULE=udmabuf ./run
+  [ {fuzz} = 0 ] || suite "fuzz: kernel's own" python3 ./fuzz.py {fuzz} 1
+  insmod /modules/test/udmabuf_compat.ko || bad=1
+  export UDMABUF_DEVICE=/dev/{test_name} UDMABUF_MODULE=udmabuf_compat
+else
+  insmod /modules/udmabuf_compat.ko || bad=1
+fi
+insmod /modules/udmabuf_compat.ko 2>/dev/null && bad=1
+suite "udmabuf_compat" ./run
+dmesg -c >/dev/null
+[ {fuzz} = 0 ] || suite "fuzz" python3 ./fuzz.py {fuzz} 2
+if dmesg | grep -E "WARNING:|BUG:|Oops|Call Trace"; then dmesg; bad=1; fi
+# Until a line arrives on the console: meanwhile memory is looked at from outside.
+{{ read -r line < /dev/console; }} | suite "from outside" ./gem_locate_addresses --hold || bad=1
+rmmod udmabuf_compat && rmmod gem_locate || bad=1
+exit $bad
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A Debian release, as unpacked in the cache."""
+
+    name: str
+
+    @property
+    def build(self) -> Path:
+        """The tree with the compiler and the kernel's headers."""
+        return CACHE / f"{self.name}-{FORMAT}"
+
+    @property
+    def image(self) -> Path:
+        """The tree that the machine has, without what is compiled."""
+        return self.build / "image"
+
+    @property
+    def kernel_version(self) -> str:
+        """Of the headers; the kernel's is the same."""
+        return next((self.build / "lib/modules").iterdir()).name
+
+    @property
+    def kernel(self) -> Path:
+        """The kernel."""
+        return self.build / f"kernel/boot/vmlinuz-{self.kernel_version}"
+
+
+def run(command: Sequence[str | Path], log: Path | None = None) -> None:
+    """Run it; what it prints is shown only if it fails and there is no log."""
+    result = subprocess.run(
+        ["nice", *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    if log:
+        log.write_bytes(result.stdout)
+    if result.returncode:
+        sys.stdout.buffer.write(result.stdout[-4000:])
+        raise SystemExit(f"failed: {' '.join(map(str, command))}")
+
+
+def bootstrap(suite: str, variant: str, packages: Sequence[str], target: Path) -> None:
+    """Unpack Debian packages, and for all variants but "extract" set them up."""
+    run(
+        [
+            "mmdebstrap",
+            "--mode=root",
+            f"--variant={variant}",
+            '--aptopt=APT::Install-Recommends "false"',
+            f"--include={','.join(packages)}",
+            suite,
+            target,
+            f"deb {MIRROR} {suite} main",
+        ]
+    )
+
+
+def prepare(suite: Suite) -> None:
+    """Fill the cache, unless it is filled."""
+    if (suite.build / "complete").exists():
+        return
+    print(f"# {suite.name}: unpacking", flush=True)
+    shutil.rmtree(suite.build, ignore_errors=True)
+    suite.build.parent.mkdir(parents=True, exist_ok=True)
+    bootstrap(suite.name, "apt", BUILD_PACKAGES, suite.build)
+    script = (
+        "apt-get -qq update; mkdir /kernel; cd /kernel; "
+        f"apt-get -qq download linux-image-{suite.kernel_version}; "
+        "dpkg -x linux-image*.deb .; rm *.deb"
+    )
+    run(["chroot", suite.build, "sh", "-ec", script])
+    bootstrap(suite.name, "extract", IMAGE_PACKAGES, suite.image)
+    for name in BULKY:
+        shutil.rmtree(suite.image / "usr/share" / name, ignore_errors=True)
+    for test in suite.image.glob("usr/lib/python3*/test"):
+        shutil.rmtree(test)
+    # Unpacked only: the links of a merged /usr are missing where they are new.
+    for name in ("bin", "sbin", "lib", "lib64"):
+        if not (suite.image / name).exists():
+            (suite.image / "usr" / name).mkdir(parents=True, exist_ok=True)
+            (suite.image / name).symlink_to(f"usr/{name}")
+    copy_modules(suite)
+    (suite.build / "complete").touch()
+
+
+def copy_modules(suite: Suite) -> None:
+    """Give the machine those of the kernel's modules that it may need."""
+    version = suite.kernel_version
+    kernel = suite.build / "kernel"
+    if (kernel / "usr/lib").is_dir():
+        shutil.copytree(kernel / "usr", kernel, dirs_exist_ok=True)
+    run(["chroot", suite.build, "depmod", "-b", "/kernel", version])
+    for module in MODULES:
+        script = (
+            f"cd /kernel/lib/modules/{version}; "
+            f"modprobe -d /kernel -S {version} --show-depends {module} | "
+            "sed -n 's/^insmod //p' | while read -r path rest; do "
+            f"path=${{path#/kernel/lib/modules/{version}/}}; "
+            f"cp --parents $path /image/lib/modules/{version}/; done"
+        )
+        (suite.image / "lib/modules" / version).mkdir(parents=True, exist_ok=True)
+        run(["chroot", suite.build, "sh", "-ec", script])
+    script = (
+        f"cd /image/lib/modules/{version}; find . -name '*.xz' -exec unxz {{}} +; "
+        f"cp /kernel/lib/modules/{version}/modules.[bo]* .; depmod -b /image {version}"
+    )
+    run(["chroot", suite.build, "sh", "-ec", script])
+
+
+def compile_all(suite: Suite) -> None:
+    """Build the modules, under sparse, and the test programs; into the image."""
+    source = suite.build / "src"
+    shutil.rmtree(source, ignore_errors=True)
+    source.mkdir()
+    for pattern in SOURCES:
+        for path in HERE.glob(pattern):
+            copy = shutil.copytree if path.is_dir() else shutil.copy2
+            copy(path, source / path.name)
+    modules = suite.image / "modules"
+    shutil.rmtree(modules, ignore_errors=True)
+    (modules / "test").mkdir(parents=True)
+    version = suite.kernel_version
+    make: list[str | Path] = ["chroot", suite.build, "make", "-s", "-C", "/src"]
+    make.append(f"KVER={version}")
+    config = suite.build / f"kernel/boot/config-{version}"
+    if "\nCONFIG_UDMABUF=y" in config.read_text():
+        run([*make, f"UDMABUF_NAME={TEST_NAME}", "modules"])
+        shutil.copy(source / "udmabuf_compat.ko", modules / "test")
+        run([*make, "clean"])
+    run([*make, "sparse"], log=suite.build / "build.log")
+    for name in ("udmabuf_compat.ko", "gem_locate.ko"):
+        shutil.copy(source / name, modules)
+    run([*make, "-C", "/src/selftests", "clean", "all"])
+    shutil.rmtree(suite.image / "selftests", ignore_errors=True)
+    shutil.copytree(source / "selftests", suite.image / "selftests")
+
+
+def pack(suite: Suite, job: str) -> Path:
+    """Make the initramfs."""
+    for name, text in (("init", INIT), ("job", job)):
+        (suite.image / name).write_text(text)
+        (suite.image / name).chmod(0o755)
+    script = "cd /image; find . | cpio --quiet -o -H newc > /initramfs"
+    run(["chroot", suite.build, "sh", "-ec", script])
+    return suite.build / "initramfs"
+
+
+def verify(memory: Path, output: bytes) -> int:
+    """Compare what is at the addresses that gem_locate gave with what should be there.
+
+    Returns the number of pages that hold something else.
+    """
+    wrong = 0
+    with (
+        memory.open("rb") as file,
+        mmap.mmap(file.fileno(), MEMORY, prot=mmap.PROT_READ) as ram,
+    ):
+        for kind, first, numbers in HELD.findall(output):
+            expected, bad = int(first), 0
+            values = list(map(int, numbers.split()))
+            for gpa, length in zip(values[::2], values[1::2], strict=True):
+                for at in range(gpa, gpa + length, PAGE):
+                    number = expected.to_bytes(8, "little")
+                    bad += ram[at : at + 8] != number
+                    bad += ram[at + PAGE - 8 : at + PAGE] != number
+                    expected += 1
+            pages = expected - int(first)
+            extents = len(values) // 2
+            print(f"# {kind.decode()}: {pages} pages in {extents} extents, {bad} wrong")
+            wrong += bad
+    return wrong
+
+
+def watch(process: subprocess.Popen[bytes], memory: Path) -> tuple[bytes, int]:
+    """Pass on what the machine prints, and look at its memory when it says so.
+
+    Returns all of it, and the number of pages that were wrong.
+    """
+    assert process.stdout is not None  # noqa: S101
+    assert process.stdin is not None  # noqa: S101
+    output = bytearray()
+    wrong, looked = 0, False
+    while chunk := os.read(process.stdout.fileno(), 65536):
+        output += chunk
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.flush()
+        if not looked and ALL_HELD.search(output):
+            looked = True
+            wrong = verify(memory, bytes(output))
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+    return bytes(output), wrong
+
+
+def boot(suite: Suite, initramfs: Path, arguments: argparse.Namespace) -> int:
+    """Run the machine; its console goes to standard output.  Returns the status."""
+    append = "console=ttyS0 quiet panic=-1 mitigations=off"
+    if arguments.swiotlb:
+        append += " swiotlb=force"
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        memory = Path(directory, "memory")
+        backend = f"memory-backend-file,id=ram,size={MEMORY},share=on,mem-path={memory}"
+        machine = "q35,memory-backend=ram,accel="
+        command = [
+            *("qemu-system-x86_64", "-nodefaults", "-no-reboot", "-nographic"),
+            *("-machine", machine + ("kvm" if arguments.kvm else "tcg")),
+            *("-m", str(MEMORY >> 20), "-object", backend),
+            *("-cpu", "max", "-smp", "2", "-serial", "stdio"),
+            *("-device", "virtio-gpu-pci", "-kernel", str(suite.kernel)),
+            *("-initrd", str(initramfs), "-append", append),
+        ]
+        with subprocess.Popen(
+            ["timeout", "--kill-after=5", str(arguments.timeout), *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as process:
+            output, wrong = watch(process, memory)
+    verdict = VERDICT.search(output)
+    if verdict is None:
+        print(f"# {suite.name}: no verdict: it crashed, or took too long")
+        return 1
+    if wrong or (not arguments.swiotlb and not HELD.search(output)):
+        print(f"# {suite.name}: gem_locate's addresses are wrong")
+        return 1
+    return int(verdict[1])
+
+
+def main() -> int:
+    """Do it for each suite; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("suites", nargs="+", choices=("bookworm", "trixie"))
+    parser.add_argument("--timeout", type=int, default=1800, help="seconds, for each")
+    parser.add_argument(
+        "--rounds", default="", help="of the programs that repeat things"
+    )
+    parser.add_argument("--fuzz", type=int, default=0, help="random calls")
+    parser.add_argument("--kvm", action="store_true", help="where that works")
+    parser.add_argument("--swiotlb", action="store_true", help="bounce all DMA")
+    arguments = parser.parse_args()
+    status = 0
+    for name in arguments.suites:
+        suite = Suite(name)
+        prepare(suite)
+        print(f"# {name}: compiling for {suite.kernel_version}", flush=True)
+        compile_all(suite)
+        job = JOB.format(
+            modules=" ".join(MODULES),
+            rounds=arguments.rounds,
+            fuzz=arguments.fuzz,
+            test_name=TEST_NAME,
+        )
+        result = boot(suite, pack(suite, job), arguments)
+        print(f"# {name}: {'passed' if result == 0 else 'FAILED'}", flush=True)
+        status |= result
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
