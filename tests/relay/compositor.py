@@ -50,6 +50,7 @@ class Compositor:
         self.imports = "accept"
         self.answers_sync = True
         self.releases = True
+        self.busy: list[Thing] = []
         self.waiting: list[Callable[[], None]] = []
 
     # ------------------------------------------------------------ events
@@ -260,8 +261,23 @@ class Compositor:
         elif name == "commit" and "pending" in thing.facts:
             old = thing.facts.get("current")
             thing.facts["current"] = thing.facts.pop("pending")
-            if isinstance(old, Thing) and old.alive and self.releases:
-                self.event(old, "release")
+            if isinstance(old, Thing):
+                self.busy.append(old)
+            if self.releases:
+                self.release()
+        elif name == "destroy":
+            for state in ("pending", "current"):
+                old = thing.facts.pop(state, None)
+                if isinstance(old, Thing):
+                    self.busy.append(old)
+            self.release()
+
+    def release(self) -> None:
+        """Let go of every buffer that no surface shows any more."""
+        busy, self.busy = self.busy, []
+        for buffer in busy:
+            if buffer.alive:
+                self.event(buffer, "release")
 
     def frame_done(self, surface: Thing) -> None:
         callback = surface.facts.pop("frame")

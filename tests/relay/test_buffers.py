@@ -113,6 +113,29 @@ def test_the_life_of_a_buffer_in_mode_a() -> None:
     play.nothing_left()
 
 
+def test_the_pages_of_a_destroyed_buffer_stay_until_it_is_released() -> None:
+    play = Stage(ONLY_SHM)
+    play.host.releases = False  # as of a subsurface whose parent is not committed
+    one, two = play.buffers(2)
+    show_all(play, one)
+    play.app.request(one, "destroy")
+    show_all(play, two)
+    assert one.id not in play.app.things  # as without us, the id is free at once
+    assert len(play.shell.pins) == 2
+    assert len(play.shell.udmabufs) == 2
+    play.said()
+
+    play.host.release()
+    play.flush()
+    assert play.said() == [
+        "host: wl_buffer@9.destroy()",
+        "host: wl_display@1.sync(new wl_callback@8)",
+        "shell: CloseHandle(2)",
+        "agent: Release(#1)",
+    ]
+    end(play, two)
+
+
 def test_a_buffer_costs_nothing_when_it_is_shown_again() -> None:
     play = Stage(ONLY_SHM)
     one, two = play.buffers(2)
@@ -485,22 +508,33 @@ def test_a_pending_and_current_buffer_is_freed_once() -> None:
     play.nothing_left()
 
 
-@pytest.mark.parametrize("shown", [True, False])
-def test_a_destroyed_buffer_cannot_be_shown(*, shown: bool) -> None:
+@pytest.mark.parametrize("attached", [True, False])
+def test_a_destroyed_buffer_cannot_be_shown(*, attached: bool) -> None:
     play = Stage(ONLY_SHM)
-    play.deliver = False
     (one,) = play.buffers(1)
-    show_all(play, one)
-    if not shown:
-        play.show(play.surface, None)
+    play.app.request(play.surface, "attach", one.id, 0, 0)
+    play.deliver = False  # its id is not free yet
+    if not attached:
+        play.app.request(play.surface, "attach", 0, 0, 0)
     play.app.request(one, "destroy")
 
-    if shown:
+    if attached:
         with pytest.raises(AssertionError, match="unknown object"):  # the compositor's
             play.app.request(play.surface, "attach", one.id, 0, 0)
     else:
         play.app.request(play.surface, "attach", one.id, 0, 0)
         assert play.app.error == (one.id, 2, "wlproxy: buffer without memory")
+
+
+def test_a_destroyed_buffer_that_is_still_shown_is_not_known_any_more() -> None:
+    play = Stage(ONLY_SHM)
+    (one,) = play.buffers(1)
+    show_all(play, one)
+    play.app.request(one, "destroy")
+
+    play.app.request(play.surface, "attach", one.id, 0, 0)
+
+    assert play.app.error == (1, 0, f"invalid object {one.id}")
 
 
 def test_a_sync_is_answered_twice() -> None:

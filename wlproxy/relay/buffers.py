@@ -184,9 +184,18 @@ class Buffers:
         return self._present(buffer, location, cycled=cycled)
 
     def destroy(self, buffer: Buffer) -> None:
-        """The guest destroyed the buffer: free it when nothing reads it any more."""
+        """The guest destroyed the buffer: free it when nothing reads it any more.
+
+        For one that the compositor may be reading, the compositor's own lives on until
+        it says that it has finished, which it could not say of one that is destroyed.
+        """
         entry = buffer.entry
         if not entry.host_id:
+            self._context.delete_guest_id(entry)
+        elif buffer.held:
+            host = self._context.objects.detach_host(entry)
+            host.role = buffer
+            host.listener = once(host, lambda _message: self._released(buffer, host))
             self._context.delete_guest_id(entry)
         else:
             self._context.send(entry, "destroy")
@@ -197,12 +206,13 @@ class Buffers:
         self.settle(buffer)
 
     def settle(self, buffer: Buffer) -> None:
-        """Free a destroyed buffer that no surface has any more.
+        """Free a destroyed buffer that is released, and that no surface has any more.
 
         The compositor has seen that too when it answers a sync sent now; only then
-        may the guest use the pages for something else.
+        may the guest use the pages for something else.  That no surface has it is not
+        enough: what a subsurface commits may have to wait for its parent.
         """
-        if not buffer.destroyed or buffer.shown:
+        if not buffer.destroyed or buffer.shown or buffer.held:
             return
         if buffer.memory is not None:
             self._locations.drop_memory(buffer.memory)
@@ -234,6 +244,12 @@ class Buffers:
             raise WaylandError(
                 DISPLAY_ID, DisplayError.NO_MEMORY, f"wlproxy: no memory: {message}"
             )
+
+    def _released(self, buffer: Buffer, host: ProtocolObject) -> None:
+        """The compositor has finished with a buffer that the guest destroyed before."""
+        self._context.send(host, "destroy")
+        buffer.held = False
+        self.settle(buffer)
 
     def _located(self, buffer: Buffer) -> Location | None:
         """Find the pages of a buffer; None while the guest is looking."""

@@ -206,7 +206,7 @@ class Surfaces:
         if buffer is None:
             return
         surface.frames += 1
-        buffer.held = True
+        buffer.held |= not buffer.destroyed
         if buffer.serial not in surface.turn[-1:]:
             surface.turn = [*surface.turn[1 - MAX_REMEMBERED :], buffer.serial]
         assert buffer.choice is not None  # it is ready

@@ -181,6 +181,8 @@ async def test_buffer_destroyed_while_the_compositor_holds_it(
     canvas = app.canvas((64, 64))
     pixels = canvas.draw(1)
     await app.show(window.surface, canvas)
+    held = only_surface(compositor).shown
+    assert held is not None
 
     canvas.buffer.destroy()
     await app.roundtrip()
@@ -190,12 +192,18 @@ async def test_buffer_destroyed_while_the_compositor_holds_it(
 
     assert only_surface(compositor).frames[0] == pixels
     assert not canvas.released
+    second = only_surface(compositor).shown
+    assert second is not None
     window.surface.attach(None, 0, 0)
     window.surface.commit()
     other.buffer.destroy()
     await app.roundtrip()
+    assert loopback.pins() == 2
+
+    held.send("release")
+    second.send("release")
     await app.roundtrip()
-    assert loopback.pins() == 0
+    await app.until(lambda: not loopback.pins())
 
 
 async def test_release_comes_when_the_compositor_says_so(
