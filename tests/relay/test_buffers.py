@@ -9,7 +9,7 @@ from tests.relay.playbook import NOTHING, ONLY_SHM, ZERO_COPY, Stage
 from tests.relay.shell import PAGE
 from tests.relay.things import Thing
 from wlproxy.protocol.channel.frames import Located, LocateStatus
-from wlproxy.relay import buffers, locations
+from wlproxy.relay import quotas
 from wlproxy.relay.commands import CreateCopyBuffer, CreateUdmabuf
 from wlproxy.relay.context import RelayConfig
 from wlproxy.relay.handles import Handle
@@ -411,7 +411,7 @@ def test_no_memory_for_a_copy_ends_the_client() -> None:
 
 
 def test_a_client_copies_only_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buffers, "MAX_COPY_BYTES", 40000)
+    monkeypatch.setattr(quotas, "MAX_COPY_BYTES", 40000)
     play = Stage(NOTHING)
     one, two, three = play.buffers(3)
     show_all(play, one, two)
@@ -423,18 +423,18 @@ def test_a_client_copies_only_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert play.app.error is not None
     assert play.app.error[:2] == (1, 2)
-    assert "copied buffers" in play.app.error[2]
+    assert "that are copied" in play.app.error[2]
 
 
 def test_a_client_shows_only_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locations, "MAX_LOCATIONS", 2)
+    monkeypatch.setattr(quotas, "MAX_LOCATIONS", 2)
     play = Stage(ONLY_SHM)
     one, two, three = play.buffers(3)
     show_all(play, one, two)
 
     play.show(play.surface, three)
 
-    assert play.app.error == (1, 2, "wlproxy: over 2 buffers shown")
+    assert play.app.error == (1, 2, "wlproxy: too many buffers are shown")
 
 
 def test_a_host_without_shm() -> None:

@@ -4,10 +4,11 @@ from tests.relay.playbook import ZERO_COPY
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import FIRST_SERVER_ID
 from wlproxy.relay.context import Context, Global, RelayConfig
+from wlproxy.relay.quotas import Quotas, Shares
 
 
 def context() -> Context:
-    return Context(1, "app(1)", RelayConfig(), ZERO_COPY)
+    return Context(1, "app(1)", RelayConfig(), ZERO_COPY, Shares(Quotas(1 << 30)))
 
 
 def test_a_global_of_its_own_is_bound_once() -> None:

@@ -145,7 +145,9 @@ class Transcript(RuleBasedStateMachine):
         }
         assert left == {"wl_display", "wl_registry", "wl_shm", "wl_compositor"}
         assert not client._state.buffers._copies
-        assert not client._state.buffers._copy_bytes
+        shares = client._shares
+        for share in (shares.copy_bytes, shares.locations, shares.located_bytes):
+            assert not share._used
 
 
 TestTranscript = Transcript.TestCase

@@ -45,9 +45,6 @@ DMABUF_VERSION: Final = 4
 
 MODIFIER_LINEAR = 0
 
-MAX_COPY_BYTES: Final = 1 << 30
-"""Of one client, for mode C: host memory, where all else is the guest's own."""
-
 
 @dataclass(slots=True)
 class Pool:
@@ -126,7 +123,6 @@ class Buffers:
         self._locations = locations
         self._handles = handles
         self._copies: dict[Handle, Buffer] = {}
-        self._copy_bytes = 0
         self._serials = count(1)
 
     def create_pool(self, entry: ProtocolObject, memory_id: int, size: int) -> None:
@@ -336,13 +332,12 @@ class Buffers:
     def _prepare_copy(self, buffer: Buffer) -> bool:
         size = buffer.page_offset + buffer.length
         if buffer.copy_progress is Progress.NONE:
-            if self._copy_bytes + size > MAX_COPY_BYTES:
+            if not self._context.shares.copy_bytes.take(size):
                 raise WaylandError(
                     DISPLAY_ID,
                     DisplayError.NO_MEMORY,
-                    f"wlproxy: over {MAX_COPY_BYTES} bytes of copied buffers",
+                    "wlproxy: too many bytes in buffers that are copied",
                 )
-            self._copy_bytes += size
             buffer.copy = next(self._handles)
             self._copies[buffer.copy] = buffer
             buffer.copy_progress = Progress.PENDING
@@ -412,7 +407,8 @@ class Buffers:
     def _drop_copy(self, buffer: Buffer) -> None:
         if buffer.copy is not None:
             self._copies.pop(buffer.copy, None)
-            self._copy_bytes -= buffer.page_offset + buffer.length
+            size = buffer.page_offset + buffer.length
+            self._context.shares.copy_bytes.give_back(size)
             self._context.command(CloseHandle(self._context.client_id, buffer.copy))
             buffer.copy = None
 

@@ -36,6 +36,7 @@ from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import ReceivedFd
 from wlproxy.relay.objects import ProtocolObject
 from wlproxy.relay.presentation import CompositorCapabilities
+from wlproxy.relay.quotas import Quotas, Shares
 from wlproxy.relay.state import ClientState, Event, Request
 from wlproxy.relay.surfaces import Surface, SurfaceStatus
 
@@ -54,9 +55,11 @@ class Client:
         capabilities: CompositorCapabilities,
         ram: GuestMemory,
         handles: Iterator[Handle],
+        quotas: Quotas,
     ) -> None:
         self.label = label
-        self._context = Context(client_id, label, config, capabilities)
+        self._shares = Shares(quotas)
+        self._context = Context(client_id, label, config, capabilities, self._shares)
         self._state = ClientState(self._context, ram, handles)
         self._requests = MessageSplitter()
         self._events = MessageSplitter()
@@ -70,6 +73,10 @@ class Client:
     def failed(self) -> bool:
         """Whether the compositor has sent it a protocol error."""
         return self._error_seen
+
+    def close(self) -> None:
+        """It is gone: what it took up is free for others."""
+        self._shares.close()
 
     def take(self) -> list[Command]:
         """Take the commands that the inputs so far have led to."""

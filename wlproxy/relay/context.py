@@ -25,6 +25,7 @@ from wlproxy.relay.objects import Listener, ObjectTable, ProtocolObject
 from wlproxy.relay.outbox import Outbox
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.presentation import CompositorCapabilities, Preference
+from wlproxy.relay.quotas import Shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Context:
         capabilities: the host's.
         objects: both id spaces.
         globals: what the compositor advertises, by global name.
+        shares: what it may take up of the host.
         outbox: where everything goes.
     """
 
@@ -69,6 +71,7 @@ class Context:
         label: str,
         config: RelayConfig,
         capabilities: CompositorCapabilities,
+        shares: Shares,
     ) -> None:
         self.client_id = client_id
         self.label = label
@@ -76,6 +79,7 @@ class Context:
         self.capabilities = capabilities
         self.objects = ObjectTable(INTERFACES["wl_display"])
         self.globals: dict[int, Global] = {}
+        self.shares = shares
         self.outbox = Outbox(client_id)
         self._own_registry: ProtocolObject | None = None
         self._own_globals: dict[str, ProtocolObject] = {}

@@ -8,7 +8,6 @@ nothing reads the pages any more.  Guest addresses are checked here, on arrival.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Final
 
 from wlproxy.memory.extents import check_extents
 from wlproxy.memory.guest import GuestMemory, RamItem
@@ -26,9 +25,6 @@ from wlproxy.relay.commands import CloseHandle, CreateUdmabuf, SendFrame
 from wlproxy.relay.context import Context
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.presentation import PAGE_SIZE
-
-MAX_LOCATIONS: Final = 1024
-"""Of one client: each may be an fd of ours and a list of pages in the kernel."""
 
 
 class Progress(Enum):
@@ -129,12 +125,7 @@ class Locations:
         key = (memory.memory_id, start, end)
         location = self._by_range.get(key)
         if location is None or location.progress is Progress.FAILED:
-            if len(self._by_id) >= MAX_LOCATIONS:
-                raise WaylandError(
-                    DISPLAY_ID,
-                    DisplayError.NO_MEMORY,
-                    f"wlproxy: over {MAX_LOCATIONS} buffers shown",
-                )
+            self._take_share(end - start)
             location = Location(self._next_id, memory.memory_id, start, end - start)
             self._next_id += 1
             self._by_range[key] = self._by_id[location.location_id] = location
@@ -213,6 +204,8 @@ class Locations:
         if location.users:
             return
         del self._by_id[location.location_id]
+        self._context.shares.locations.give_back(1)
+        self._context.shares.located_bytes.give_back(location.length)
         key = (location.memory_id, location.start, location.start + location.length)
         if self._by_range.get(key) is location:
             del self._by_range[key]
@@ -221,6 +214,21 @@ class Locations:
             self._context.command(CloseHandle(client_id, location.udmabuf))
         if location.progress is not Progress.FAILED:
             self._context.command(SendFrame(Release(client_id, location.location_id)))
+
+    def _take_share(self, length: int) -> None:
+        """Count one location more.
+
+        Raises:
+            WaylandError: the client, or all of them together, have too many.
+        """
+        shares = self._context.shares
+        if shares.locations.take(1):
+            if shares.located_bytes.take(length):
+                return
+            shares.locations.give_back(1)
+        raise WaylandError(
+            DISPLAY_ID, DisplayError.NO_MEMORY, "wlproxy: too many buffers are shown"
+        )
 
     def _with_udmabuf(self, handle: Handle) -> Location | None:
         for location in self._by_id.values():

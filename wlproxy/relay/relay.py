@@ -33,6 +33,7 @@ from wlproxy.relay.context import RelayConfig
 from wlproxy.relay.handles import Handle, core_handles
 from wlproxy.relay.inputs import ReceivedFd
 from wlproxy.relay.presentation import CompositorCapabilities
+from wlproxy.relay.quotas import Quotas
 from wlproxy.relay.surfaces import SurfaceStatus
 
 MAX_CLIENTS: Final = 256
@@ -56,6 +57,7 @@ class Relay:
         self._memory = memory
         self._capabilities = capabilities
         self._max_clients = max_clients
+        self._quotas = Quotas(memory.size)
         self._handles = core_handles()
         self._clients: dict[int, Client] = {}
         self._last_client_id = 0
@@ -102,9 +104,10 @@ class Relay:
 
     def compositor_closed(self, client_id: int, message: str) -> list[Command]:
         """The compositor hung up on a client, or could not be reached."""
-        client = self._clients.pop(client_id, None)
+        client = self._clients.get(client_id)
         if client is None:
             return []
+        self._forget(client_id)
         reason = (
             CloseReason.PROTOCOL_ERROR if client.failed else CloseReason.COMPOSITOR_GONE
         )
@@ -144,7 +147,8 @@ class Relay:
             CloseClient(client_id, reason, _short(message))
             for client_id in self._clients
         ]
-        self._clients.clear()
+        for client_id in tuple(self._clients):
+            self._forget(client_id)
         return commands
 
     def surfaces(self) -> list[SurfaceStatus]:
@@ -170,6 +174,7 @@ class Relay:
             self._capabilities,
             self._memory,
             self._handles,
+            self._quotas,
         )
         return [
             OpenCompositor(frame.client_id, label),
@@ -180,7 +185,7 @@ class Relay:
         client = self._known(client_id)
         if client is None:
             return []
-        del self._clients[client_id]
+        self._forget(client_id)
         return [
             *client.take(),
             Trace(client_id, TraceLevel.INFO, f"{client.label} left {frame.message}"),
@@ -208,12 +213,15 @@ class Relay:
     ) -> list[Command]:
         message = _short(error.message)
         client.report(WaylandError(error.object_id, error.code, message))
-        del self._clients[client_id]
+        self._forget(client_id)
         return [
             *client.take(),
             Trace(client_id, TraceLevel.WARNING, _short(f"{client.label}: {error}")),
             CloseClient(client_id, reason, message),
         ]
+
+    def _forget(self, client_id: int) -> None:
+        self._clients.pop(client_id).close()
 
     def _known(self, client_id: int) -> Client | None:
         """Find a client; None if it has ended and the guest could not know yet.

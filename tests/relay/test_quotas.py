@@ -1,0 +1,77 @@
+"""All clients of a VM together take only so much of the host, and give it back."""
+
+import pytest
+
+from tests.relay.playbook import ONLY_SHM, Stage
+from tests.relay.shell import PAGE
+from wlproxy.protocol.channel.frames import CloseReason
+from wlproxy.relay import quotas
+from wlproxy.relay.quotas import Quota, Quotas, Share, Shares
+
+
+def test_a_share_has_a_limit_of_its_own() -> None:
+    whole = Quota(10)
+    one, two = Share(whole, 6), Share(whole, 6)
+    assert one.take(6)
+    assert not one.take(1)
+    assert not two.take(5)
+    assert two.take(4)
+
+    one.give_back(2)
+    assert two.take(2)
+    assert not two.take(1)
+
+    one.close()
+    one.close()
+    assert Share(whole, 10).take(4)
+    assert not Share(whole, 10).take(1)
+
+
+def test_a_client_that_is_gone_has_nothing() -> None:
+    whole = Quotas(1 << 20)
+    shares = Shares(whole)
+    assert shares.located_bytes.take(1 << 20)
+    assert not shares.located_bytes.take(1)
+    assert shares.locations.take(quotas.MAX_LOCATIONS)
+    assert shares.copy_bytes.take(quotas.MAX_COPY_BYTES)
+
+    shares.close()
+
+    again = Shares(whole)
+    assert again.locations.take(quotas.MAX_LOCATIONS)
+    assert again.located_bytes.take(1 << 20)
+    assert again.copy_bytes.take(quotas.MAX_COPY_BYTES)
+
+
+def test_buffers_of_the_same_pages_cannot_fill_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tests.relay.shell.RAM_PAGES", 64)
+    play = Stage(ONLY_SHM)
+    pool = play.pool(play.shm, 40 * PAGE)
+    for first in range(4):  # each a range of its own, 20 pages long
+        buffer = play.buffer(pool, first * PAGE, 1024, 20, PAGE)
+        play.show(play.surface, buffer)
+
+    assert play.app.error == (1, 2, "wlproxy: too many buffers are shown")
+    assert len(play.shell.pins) == 3
+
+
+@pytest.mark.parametrize("how", ["leaves", "errs", "compositor", "session"])
+def test_what_a_client_took_is_free_when_it_ends(how: str) -> None:
+    play = Stage(ONLY_SHM)
+    (one,) = play.buffers(1)
+    play.show(play.surface, one)
+    relay = play.relay
+    assert not relay._quotas.locations.take(quotas.MAX_VM_LOCATIONS)
+
+    if how == "leaves":
+        play.leave()
+    elif how == "errs":
+        play.app.request(play.surface, "attach", 99, 0, 0)
+    elif how == "compositor":
+        relay.compositor_closed(1, "gone")
+    else:
+        relay.end(CloseReason.NORMAL, "over")
+
+    assert relay._quotas.locations.take(quotas.MAX_VM_LOCATIONS)

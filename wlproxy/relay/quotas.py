@@ -1,0 +1,106 @@
+"""How much of the host one client may take up, and all clients of a VM together.
+
+Only counting; whoever asks for more than is left ends the client.  What the guest may
+hold of its own memory is for its agent to say: this is about ours.
+"""
+
+from typing import Final
+
+MAX_COPY_BYTES: Final = 1 << 30
+"""Of one client, for mode C: host memory, where all else is the guest's own."""
+
+MAX_VM_COPY_BYTES: Final = 2 << 30
+"""The same of all clients together."""
+
+MAX_LOCATIONS: Final = 1024
+"""Of one client: each may be an fd of ours and a list of pages in the kernel."""
+
+MAX_VM_LOCATIONS: Final = 8192
+"""The same of all clients together."""
+
+MAX_RAM_LOCATED: Final = 2
+"""How many times over all clients together may have the guest's RAM located: we and the
+kernel keep a list of the pages of each location.  One client may have it once."""
+
+
+class Quota:
+    """Something of which all clients together may take only so much."""
+
+    __slots__ = ("_limit", "_used")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._used = 0
+
+    def take(self, amount: int) -> bool:
+        """Take `amount`, or nothing and return False where that is more than is left."""
+        if self._used + amount > self._limit:
+            return False
+        self._used += amount
+        return True
+
+    def give_back(self, amount: int) -> None:
+        """Undo a `take`."""
+        self._used -= amount
+
+
+class Share:
+    """What one client takes of a quota: no more than its own limit."""
+
+    __slots__ = ("_limit", "_quota", "_used")
+
+    def __init__(self, quota: Quota, limit: int) -> None:
+        self._quota = quota
+        self._limit = limit
+        self._used = 0
+
+    def take(self, amount: int) -> bool:
+        """As of `Quota`."""
+        if self._used + amount > self._limit or not self._quota.take(amount):
+            return False
+        self._used += amount
+        return True
+
+    def give_back(self, amount: int) -> None:
+        """Undo a `take`."""
+        self._used -= amount
+        self._quota.give_back(amount)
+
+    def close(self) -> None:
+        """Give back all of it: the client is gone."""
+        self.give_back(self._used)
+
+
+class Shares:
+    """The shares of one client.
+
+    Attributes:
+        copy_bytes: of mode C's buffers.
+        locations: their number.
+        located_bytes: their lengths.
+    """
+
+    __slots__ = ("copy_bytes", "located_bytes", "locations")
+
+    def __init__(self, quotas: "Quotas") -> None:
+        self.copy_bytes = Share(quotas.copy_bytes, MAX_COPY_BYTES)
+        self.locations = Share(quotas.locations, MAX_LOCATIONS)
+        self.located_bytes = Share(quotas.located_bytes, quotas.ram_bytes)
+
+    def close(self) -> None:
+        """Give back everything: the client is gone."""
+        self.copy_bytes.close()
+        self.locations.close()
+        self.located_bytes.close()
+
+
+class Quotas:
+    """The quotas of one VM, which has `ram_bytes` of RAM."""
+
+    __slots__ = ("copy_bytes", "located_bytes", "locations", "ram_bytes")
+
+    def __init__(self, ram_bytes: int) -> None:
+        self.ram_bytes = ram_bytes
+        self.copy_bytes = Quota(MAX_VM_COPY_BYTES)
+        self.locations = Quota(MAX_VM_LOCATIONS)
+        self.located_bytes = Quota(MAX_RAM_LOCATED * ram_bytes)
