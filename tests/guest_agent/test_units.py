@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import wlproxy_guest
+from tests.integration.native import documented_exposure
 from wlproxy_guest.channel import PORT_NAME, SUBSYSTEM
 from wlproxy_guest.session import GRACE
 
@@ -52,7 +53,7 @@ def test_stopping_has_time_for_the_grace_of_pins() -> None:
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
 @pytest.mark.slow
-def test_exposure_is_as_documented(tmp_path: Path) -> None:
+def test_exposure_is_about_as_documented(tmp_path: Path) -> None:
     for unit in UNITS.glob("*.s*e*"):
         shutil.copy(unit, tmp_path)
     done = subprocess.run(
@@ -69,4 +70,5 @@ def test_exposure_is_as_documented(tmp_path: Path) -> None:
     if found is None:
         pytest.skip(f"systemd-analyze says: {done.stderr.strip()[:200]}")
 
-    assert float(found[1]) < 2.5
+    # Exactly so in the guest (tests/integration/test_native_guest.py).
+    assert abs(float(found[1]) - documented_exposure()) < 0.3
