@@ -70,7 +70,14 @@ def test_copies_have_a_reason(
 @pytest.mark.parametrize(
     ("shape", "capabilities", "preference", "cycled", "refused", "why"),
     [
-        (GOOD, ZERO_COPY, Preference.AUTO, False, "", "not (yet) two buffers in turn"),
+        (
+            GOOD,
+            ZERO_COPY,
+            Preference.AUTO,
+            False,
+            "",
+            "only for windows that take buffers in turn",
+        ),
         (GOOD, ZERO_COPY, Preference.SHM, True, "", "mode A was asked for"),
         (GOOD, ZERO_COPY, Preference.AUTO, True, "refused", "refused"),
         (GOOD, ZERO_COPY, Preference.DMABUF, True, "refused", "refused"),

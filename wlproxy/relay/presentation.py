@@ -181,7 +181,7 @@ def choose(
     if preference is Preference.SHM:
         not_dmabuf = "mode A was asked for"
     elif not (cycled or preference is Preference.DMABUF or not_dmabuf):
-        not_dmabuf = "not (yet) two buffers in turn"
+        not_dmabuf = "only for windows that take buffers in turn"
         if not capabilities.shm_udmabuf:
             not_dmabuf = ""
     if not not_dmabuf:

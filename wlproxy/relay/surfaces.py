@@ -102,10 +102,14 @@ class Surface:
     stale: dict[int, list[Rectangle] | None] = field(default_factory=dict)
 
     def cycles_with(self, buffer: Buffer) -> bool:
-        """Whether, with this buffer, the surface takes two or more in turn."""
-        return not self.is_cursor and any(
-            serial != buffer.serial for serial in self.turn
-        )
+        """Whether, with this buffer, the surface takes two or more in turn.
+
+        That is, comes back to one after another.  Two different ones are not enough:
+        a client with one buffer makes a new one for each size, and then waits for that
+        one to be released.
+        """
+        last = self.turn[-1:] == [buffer.serial]
+        return not self.is_cursor and not last and buffer.serial in self.turn
 
 
 class Surfaces:
