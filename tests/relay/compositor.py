@@ -32,6 +32,10 @@ GLOBALS = {
 }
 
 
+FORMATS = (0, 1, 0x20203852, 0x3231564E)
+"""ARGB8888, XRGB8888, R8, NV12."""
+
+
 class Compositor:
     """The host's compositor, as strict about requests as libwayland-server."""
 
@@ -175,8 +179,8 @@ class Compositor:
         created: Thing,
     ) -> None:
         if created.interface.name == "wl_shm":
-            self.event(created, "format", 0)
-            self.event(created, "format", 1)
+            for shm_format in FORMATS:
+                self.event(created, "format", shm_format)
 
     def _on_wl_shm(
         self,

@@ -335,6 +335,15 @@ class Stage(Playbook):
     def new_surface(self) -> Thing:
         return self.app.request(self.compositor, "create_surface")
 
+    def plug(self, interface: str) -> Thing:
+        """Have the compositor get another global, and the app bind it."""
+        name = max(self.host.globals) + 1
+        self.host.globals[name] = (interface, 1)
+        registry = self.host_thing("wl_registry")
+        self.host.event(registry, "global", name, interface.encode(), 1)
+        self.flush()
+        return self.app.bind(interface)
+
     def buffers(self, number: int = 1, stride: int = 256, fmt: int = 0) -> list[Thing]:
         """Buffers of 64x64 pixels that share pages, in a pool that is gone."""
         size = stride * 64 + 512

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.relay.playbook import NOTHING, ONLY_SHM, Stage, geometry
-from tests.relay.things import Thing
+from tests.relay.things import SERVER, Thing
 from wlproxy.relay.surfaces import MAX_RECTANGLES, MAX_TOLD
 
 SIZE = 16
@@ -331,6 +331,22 @@ def test_cursors_keep_to_mode_a() -> None:
     pointer = play.app.request(seat, "get_pointer")
     play.app.request(pointer, "set_cursor", 1, play.surface.id, 0, 0)
     play.app.request(pointer, "set_cursor", 1, 0, 0, 0)
+    one, two = play.buffers(2)
+
+    for buffer in (one, two, one, two):
+        play.show(play.surface, buffer)
+
+    assert play.mode == "A"
+
+
+def test_the_cursors_of_pens_do_so_too() -> None:
+    play = Stage()
+    tablets = play.plug("zwp_tablet_manager_v2")
+    play.app.request(tablets, "get_tablet_seat", play.app.bind("wl_seat").id)
+    play.host.event(play.host_thing("zwp_tablet_seat_v2"), "tool_added")
+    play.flush()
+    (pen,) = (t for t in play.app.things.values() if t.id >= SERVER)
+    play.app.request(pen, "set_cursor", 1, play.surface.id, 0, 0)
     one, two = play.buffers(2)
 
     for buffer in (one, two, one, two):

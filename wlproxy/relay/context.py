@@ -61,6 +61,7 @@ class Context:
         capabilities: the host's.
         objects: both id spaces.
         globals: what the compositor advertises, by global name.
+        shm_formats: what the compositor's `wl_shm` takes; empty until it has said so.
         shares: what it may take up of the host.
         outbox: where everything goes.
     """
@@ -79,6 +80,7 @@ class Context:
         self.capabilities = capabilities
         self.objects = ObjectTable(INTERFACES["wl_display"])
         self.globals: dict[int, Global] = {}
+        self.shm_formats: set[int] = set()
         self.shares = shares
         self.outbox = Outbox(client_id)
         self._own_registry: ProtocolObject | None = None

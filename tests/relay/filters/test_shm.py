@@ -2,13 +2,34 @@
 
 import pytest
 
-from tests.relay.playbook import Stage
+from tests.relay.compositor import FORMATS
+from tests.relay.playbook import Playbook, Stage
 from tests.relay.shell import PAGE
 from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentFlags,
     AttachmentKind,
 )
+
+
+def test_a_format_that_was_not_offered() -> None:
+    play = Stage()
+    pool = play.pool(play.shm, PAGE)
+
+    play.buffer(pool, 0, 8, 8, 32, 0x34325259)
+
+    assert play.app.error == (pool.id, 0, "invalid format 0x34325259")
+
+
+def test_a_format_whose_offer_the_app_did_not_wait_for() -> None:
+    play = Playbook()
+    play.deliver = False
+    pool = play.pool(play.app.bind("wl_shm"), PAGE)
+
+    play.buffer(pool, 0, 8, 8, 32, 0x3231564E)
+    play.flush()
+
+    assert play.app.error is None
 
 
 @pytest.mark.parametrize("size", [0, -1, -(1 << 31)])
@@ -128,4 +149,4 @@ def test_formats_are_the_hosts() -> None:
     play = Stage()
     assert play.app.bind("wl_shm") is not play.shm
 
-    assert play.said_by("app") == ["wl_shm@6.format(0)", "wl_shm@6.format(1)"]
+    assert play.said_by("app") == [f"wl_shm@6.format({each})" for each in FORMATS]

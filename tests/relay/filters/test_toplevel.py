@@ -61,3 +61,13 @@ def test_a_window_of_what_is_no_surface() -> None:
 
     assert play.app.error == (1, 0, f"object {play.shm.id} is no wl_surface")
     assert xdg_surface.alive
+
+
+def test_who_wants_attention_carries_the_name_of_the_vm_too() -> None:
+    play = Stage(config=RelayConfig(vm_name="work"))
+    token = play.app.request(play.plug("xdg_activation_v1"), "get_activation_token")
+    play.said()
+
+    play.app.request(token, "set_app_id", b"org.example")
+
+    assert play.said_by("host")[-1].endswith(".set_app_id('work.org.example')")

@@ -28,10 +28,12 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ("wl_surface", "set_buffer_scale"): surface.transform,
     ("wl_surface", "set_buffer_transform"): surface.transform,
     ("wp_viewporter", "get_viewport"): surface.view,
+    ("xdg_activation_token_v1", "set_app_id"): toplevel.set_activating_app_id,
     ("xdg_surface", "get_toplevel"): toplevel.get_toplevel,
     ("xdg_toplevel", "set_app_id"): toplevel.set_app_id,
     ("xdg_toplevel", "set_title"): toplevel.set_title,
     ("xdg_wm_base", "get_xdg_surface"): toplevel.get_xdg_surface,
+    ("zwp_tablet_tool_v2", "set_cursor"): surface.set_cursor,
 }
 """(interface, request) to what claims it."""
 
@@ -41,5 +43,6 @@ EVENT_FILTERS: Final[Mapping[tuple[str, str], EventFilter]] = {
     ("wl_display", "error"): registry.report_error,
     ("wl_registry", "global"): registry.advertise,
     ("wl_registry", "global_remove"): registry.withdraw,
+    ("wl_shm", "format"): shm.offer_format,
 }
 """(interface, event) to what claims it."""

@@ -12,6 +12,7 @@ from wlproxy.protocol.channel.frames import AttachmentKind
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.relay.buffers import (
     SHM_INVALID_FD,
+    SHM_INVALID_FORMAT,
     SHM_INVALID_STRIDE,
     Buffer,
     Pool,
@@ -20,6 +21,12 @@ from wlproxy.relay.presentation import PIXEL_SIZE
 from wlproxy.relay.state import ClientState, Event, Request
 
 INT_MAX: Final = 0x7FFFFFFF
+
+
+def offer_format(state: ClientState, event: Event) -> None:
+    """`wl_shm.format`: one more that buffers may have."""
+    state.context.shm_formats.add(event.message.integer(0))
+    state.forward_event(event.entry, event.spec, event.raw)
 
 
 def create_pool(state: ClientState, request: Request) -> None:
@@ -49,6 +56,10 @@ def create_buffer(state: ClientState, request: Request) -> None:
     offset, width, height, stride, shm_format = (
         message.integer(index) for index in range(1, 6)
     )
+    if context.shm_formats and shm_format not in context.shm_formats:
+        raise context.fail(
+            request.entry, SHM_INVALID_FORMAT, f"invalid format {shm_format:#x}"
+        )
     if (
         offset < 0
         or width <= 0

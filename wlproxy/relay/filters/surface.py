@@ -60,7 +60,7 @@ def destroy(state: ClientState, request: Request) -> None:
 
 
 def set_cursor(state: ClientState, request: Request) -> None:
-    """`wl_pointer.set_cursor`: a cursor plane takes shared memory, so no mode B."""
+    """`set_cursor` of pointer or pen: a cursor plane takes shared memory, so no mode B."""
     surface_id = request.message.integer(1)
     role = state.context.objects.guest(surface_id).role if surface_id else None
     if isinstance(role, Surface):

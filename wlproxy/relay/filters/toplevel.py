@@ -46,6 +46,12 @@ def set_app_id(state: ClientState, request: Request) -> None:
     state.forward(request, (b"%s.%s" % (vm_name, text.encode()),))
 
 
+def set_activating_app_id(state: ClientState, request: Request) -> None:
+    """`xdg_activation_token_v1.set_app_id`: the same, of who wants attention."""
+    vm_name = state.context.config.vm_name.encode()
+    state.forward(request, (b"%s.%s" % (vm_name, _text(request).encode()),))
+
+
 def _surface(request: Request) -> Surface:
     role = request.entry.role
     assert isinstance(role, Surface)  # as its xdg_surface was given it
