@@ -27,6 +27,7 @@ from wlproxy.protocol.channel.session import GuestSession
 from wlproxy.relay.commands import CloseClient, Command
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import ReceivedFd
+from wlproxy.relay.presentation import CompositorCapabilities
 from wlproxy.relay.surfaces import SurfaceStatus
 
 RAM_SIZE = 1 << 20
@@ -84,6 +85,9 @@ class ScriptedRelay:
         self, client_id: int, handle: Handle, error: int, message: str
     ) -> list[Command]:
         return self._note("failed", client_id, handle, error, message)
+
+    def use_capabilities(self, capabilities: CompositorCapabilities) -> None:
+        self.inputs.append(("capabilities", capabilities))
 
     def end(self, reason: CloseReason, message: str) -> list[Command]:
         return [

@@ -37,6 +37,19 @@ from wlproxy.relay.presentation import CompositorCapabilities
 NO_ZERO_COPY = CompositorCapabilities(shm_udmabuf=False, shm_udmabuf_reason="a test")
 
 
+ZERO_COPY = CompositorCapabilities(shm_udmabuf=True)
+
+
+class FakeWatch:
+    """Tells of a device as often as the test says."""
+
+    def __init__(self) -> None:
+        self.tell, self.told = trio.open_memory_channel[None](9)
+
+    async def wait(self) -> None:
+        await self.told.receive()
+
+
 class FakeDesktop:
     """A compositor whose coming and going the test decides."""
 
@@ -44,10 +57,20 @@ class FakeDesktop:
         self.path = Path("/fake")
         self.capabilities = NO_ZERO_COPY
         self.isolated = False
-        self.device = None
+        self.device: str | None = None
+        self.looks = 0
         self.there = True
         self.gone = trio.Event()
         self.connections: list[FdStream] = []
+
+    async def find_device(self) -> bool:
+        await self._look()
+        self.looks += 1
+        if self.looks < 2:
+            return False
+        self.device = "device"
+        self.capabilities = ZERO_COPY
+        return True
 
     async def prepare(self) -> None:
         await self._look()
@@ -204,6 +227,41 @@ async def test_stopped_while_it_waits(tmp_path: Path, when: str) -> None:
         bench.server.stop()
         await bench.ended.wait()
         assert bench.error is None
+
+
+async def test_a_device_that_comes_later_is_for_the_clients_that_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = FakeWatch()
+    monkeypatch.setattr("wlproxy.host.server.DeviceWatch", lambda: watch)
+    async with serving(tmp_path) as bench:
+        agent = await bench.accept()
+        await bench.begin(agent)
+        told = ("capabilities", ZERO_COPY)
+
+        watch.tell.send_nowait(None)  # it is there, but not for this user
+        await trio.testing.wait_all_tasks_blocked()
+        assert told not in bench.relays[-1].inputs
+        bench.desktop.there = False
+        watch.tell.send_nowait(None)
+        await trio.testing.wait_all_tasks_blocked()
+        bench.desktop.there = True
+        watch.tell.send_nowait(None)
+        await trio.testing.wait_all_tasks_blocked()
+
+        assert told in bench.relays[-1].inputs
+        assert bench.server.state is State.SERVING  # nobody was ended
+
+
+async def test_without_udev_the_proxy_serves_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_netlink() -> None:
+        raise PermissionError("netlink")
+
+    monkeypatch.setattr("wlproxy.host.server.DeviceWatch", no_netlink)
+    async with serving(tmp_path) as bench:
+        await bench.begin(await bench.accept())
 
 
 async def test_an_agent_that_restarts_gets_a_new_session(

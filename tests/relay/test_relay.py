@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.relay.playbook import NOTHING, ZERO_COPY, Playbook
+from tests.relay.playbook import NOTHING, ONLY_SHM, ZERO_COPY, Playbook, Stage
 from tests.relay.shell import guest_memory
 from wlproxy.protocol.channel.frames import (
     MAX_TEXT,
@@ -130,6 +130,17 @@ def test_a_client_that_is_gone_hears_nothing_and_does_nothing() -> None:
     assert core.buffer_created(1, Handle(2)) == []
     assert core.buffer_failed(1, Handle(2), 12, "no") == []
     assert core.compositor_closed(1, "gone") == []
+
+
+def test_new_abilities_are_for_clients_yet_to_come() -> None:
+    play = Stage(NOTHING)
+    play.relay.use_capabilities(ONLY_SHM)
+    (one,) = play.buffers(1)
+    play.show(play.surface, one)
+    assert play.mode == "C"
+
+    play.relay.receive_frame(opened(2))
+    assert play.relay._clients[2]._context.capabilities is ONLY_SHM
 
 
 def test_the_compositor_hangs_up() -> None:

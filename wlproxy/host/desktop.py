@@ -101,6 +101,18 @@ class Desktop:
         self._capabilities = found.capabilities
         self._say(found)
 
+    async def find_device(self) -> bool:
+        """Look for /dev/udmabuf again; say whether it was found, and is of use now.
+
+        Raises:
+            HostError: the compositor has gone meanwhile; `prepare` when it is back.
+        """
+        self._open_device()
+        if self.device is None:
+            return False
+        await self.prepare()
+        return True
+
     async def connect(self) -> FdStream:
         """Make a connection for a client.
 
@@ -136,8 +148,9 @@ class Desktop:
         try:
             self.device = UdmabufDevice()
         except UdmabufError as exc:
-            self._no_device = exc.problem
-            self._log.warning("no zero-copy: %s", exc)
+            if self._no_device != exc.problem:
+                self._no_device = exc.problem
+                self._log.warning("no zero-copy: %s", exc)
 
     def _look(self) -> _Found:
         context, no_context = None, ""

@@ -188,6 +188,10 @@ class Executor:
                 self._close_client(command, client)
         return None
 
+    def use_device(self, device: UdmabufDevice | None) -> None:
+        """Make dma-bufs with this device from now on."""
+        self._device = device
+
     def receive_fds(
         self, client_id: int, fds: Sequence[OwnedFd]
     ) -> tuple[ReceivedFd, ...]:

@@ -26,6 +26,7 @@ from wlproxy.host.channel import (
 from wlproxy.host.client import HostClient
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop import Desktop, prepare_when_back
+from wlproxy.host.devices import DeviceWatch
 from wlproxy.host.errors import GuestRamError, HostError
 from wlproxy.host.guest_ram import GuestRam, open_guest_ram, peer_pid
 from wlproxy.host.metrics import Metrics
@@ -150,6 +151,7 @@ class Server:
                     nursery.start_soon(self._serve_status, status)
                 nursery.start_soon(self._watch_signals, nursery)
                 nursery.start_soon(self._watch_compositor)
+                nursery.start_soon(self._watch_devices)
                 notify("READY=1")
                 await self._serve()
                 nursery.cancel_scope.cancel()
@@ -375,6 +377,20 @@ class Server:
             self._log.info("the compositor is back")
             if self._session is not None:
                 self._session.lost(CompositorRestarted("the compositor was restarted"))
+
+    async def _watch_devices(self) -> None:
+        """Notice that /dev/udmabuf comes, or that we may use it at last."""
+        try:
+            watch = DeviceWatch()
+        except (ImportError, OSError) as exc:
+            self._log.info("/dev/udmabuf is only looked for at the start: %s", exc)
+            return
+        desktop = self._desktop
+        while desktop.device is None:
+            await watch.wait()
+            with suppress(HostError):
+                if await desktop.find_device() and self._session is not None:
+                    self._session.use_desktop(desktop.device, desktop.capabilities)
 
 
 async def run(config: HostConfig) -> None:

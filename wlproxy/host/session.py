@@ -56,6 +56,7 @@ from wlproxy.protocol.errors import ChannelError, RemoteProtocolError, WlproxyEr
 from wlproxy.relay.commands import Command, CreateUdmabuf
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import ReceivedFd
+from wlproxy.relay.presentation import CompositorCapabilities
 from wlproxy.relay.surfaces import SurfaceStatus
 
 PING_INTERVAL = 5.0
@@ -97,6 +98,9 @@ class RelayCore(Protocol):
     def buffer_failed(  # noqa: D102
         self, client_id: int, handle: Handle, error: int, message: str
     ) -> list[Command]: ...
+    def use_capabilities(  # noqa: D102
+        self, capabilities: CompositorCapabilities
+    ) -> None: ...
     def end(self, reason: CloseReason, message: str) -> list[Command]: ...  # noqa: D102
     def surfaces(self) -> list[SurfaceStatus]: ...  # noqa: D102
 
@@ -169,6 +173,13 @@ class Session:
     def surfaces(self) -> list[SurfaceStatus]:
         """Say how each surface is doing."""
         return self._relay.surfaces()
+
+    def use_desktop(
+        self, device: UdmabufDevice | None, capabilities: CompositorCapabilities
+    ) -> None:
+        """The host can do more than before: clients that come from now on profit."""
+        self._executor.use_device(device)
+        self._relay.use_capabilities(capabilities)
 
     def lost(self, cause: WlproxyError | None) -> None:
         """Something ended the session: stop reading.  The first cause counts."""

@@ -141,6 +141,10 @@ class Relay:
             client_id, lambda client: client.buffer_failed(handle, words)
         )
 
+    def use_capabilities(self, capabilities: CompositorCapabilities) -> None:
+        """The host can do something else than before, for clients yet to come."""
+        self._capabilities = capabilities
+
     def end(self, reason: CloseReason, message: str) -> list[Command]:
         """The session is over: close every client."""
         commands: list[Command] = [
