@@ -1,6 +1,7 @@
 """The lab's command line."""
 
 import argparse
+import os
 import shutil
 import signal
 import sys
@@ -134,8 +135,17 @@ def _status(_: argparse.Namespace) -> None:
 
 
 def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.lstat().st_blocks * 512 for file in files)
+    """Add up what is allocated; a template may be removed at the same time."""
+    # Not rglob: it raises for a directory that goes away under it.
+    found = [Path(where, name) for where, _, names in os.walk(path) for name in names]
+    return sum(_allocated(file) for file in found or [path])
+
+
+def _allocated(file: Path) -> int:
+    try:
+        return file.lstat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
 
 
 def _clean(_: argparse.Namespace) -> None:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from lab import cli
@@ -18,3 +20,18 @@ def test_the_command_begins_at_the_first_foreign_word(
     line: str, own: str, command: str
 ) -> None:
     assert cli.split(line.split()) == (own.split(), command.split())
+
+
+def test_sizes_of_what_is_being_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = tmp_path / "template"
+    template.mkdir()
+    (template / "ram").write_bytes(bytes(8192))
+    size = cli._size(template)
+    assert size >= 8192
+    assert cli._size(template / "ram") == size
+    assert cli._size(tmp_path / "gone") == 0
+
+    monkeypatch.setattr("os.walk", lambda path: [(str(path), [], ["ram", "gone"])])
+    assert cli._size(template) == size
