@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -196,6 +197,26 @@ async def test_an_agent_that_asks_and_never_reads_does_not_fill_our_memory() -> 
                 await bench.agent.send(*pings)
         assert isinstance(bench.session.cause, ChannelError)
         assert "does not read" in str(bench.session.cause)
+
+
+async def test_a_file_to_be_written_is_no_file_to_be_read(tmp_path: Path) -> None:
+    async with running() as bench:
+        compositor = await bench.open()
+        pasted = OwnedFd(os.open(tmp_path / "pasted", os.O_WRONLY | os.O_CREAT))
+        with pasted:
+            await compositor.send(b"paste", [pasted])
+        await trio.testing.wait_all_tasks_blocked()
+        [(_, _, _, fds)] = [each for each in bench.relay.inputs if each[0] == "event"]
+        assert isinstance(fds, tuple)
+        received: ReceivedFd = fds[0]
+        assert received.kind is FdKind.STREAM
+        assert received.direction is Direction.TO_COMPOSITOR
+        await bench.data(b"x", AdoptStream(1, 3, received.handle, received.direction))
+        await bench.agent.send(
+            StreamData(1, 3, b"text"), StreamClosed(1, 3, CloseReason.NORMAL)
+        )
+        await trio.testing.wait_all_tasks_blocked()
+        assert (tmp_path / "pasted").read_bytes() == b"text"
 
 
 async def test_one_pipe_too_many_ends_its_client_and_nothing_else() -> None:

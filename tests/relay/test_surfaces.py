@@ -325,6 +325,23 @@ def test_a_change_of_mode_is_logged_but_not_for_ever() -> None:
     assert not play.warnings()
 
 
+def test_a_tall_rectangle_is_not_copied_row_by_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("wlproxy.relay.surfaces.MAX_ROWS", 15)
+    play = Stage(NOTHING)
+    (one,) = play.buffers(1)
+    play.show(play.surface, one)
+    play.said()
+
+    play.paint(one, 7)
+    play.show(play.surface, one, 0, 0, 1, 15)
+    play.show(play.surface, one, 0, 0, 1, 16)
+
+    copies = [line for line in play.said() if "copied" in line]
+    assert copies == ["shell: copied 4x15", f"shell: copied {16 * 256}x1"]
+
+
 def test_cursors_keep_to_mode_a() -> None:
     play = Stage()
     seat = play.app.bind("wl_seat")

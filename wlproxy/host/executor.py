@@ -328,10 +328,13 @@ def classify(handle: Handle, fd: OwnedFd) -> ReceivedFd:
     """Say what an fd is, as far as the core needs to know."""
     status = os.fstat(fd.fileno())
     mode = status.st_mode
+    direction = _direction(fd)
+    # A file to be written, as a host app may give for a paste, has nothing to read.
+    pasted_into = stat.S_ISREG(mode) and direction is Direction.TO_COMPOSITOR
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or pasted_into:
+        return ReceivedFd(handle, FdKind.STREAM, 0, direction)
     if stat.S_ISREG(mode) and status.st_size <= MAX_FILE_SIZE:
         return ReceivedFd(handle, FdKind.FILE, status.st_size)
-    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
-        return ReceivedFd(handle, FdKind.STREAM, 0, _direction(fd))
     return ReceivedFd(handle, FdKind.OTHER)
 
 

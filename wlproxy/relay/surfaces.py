@@ -18,6 +18,10 @@ from wlproxy.relay.presentation import PIXEL_SIZE, Mode
 MAX_RECTANGLES: Final = 16
 """Rectangles of damage that are kept apart; more become one around them all."""
 
+MAX_ROWS: Final = 16384
+"""Rows that are copied one by one; of a taller rectangle everything beside it is copied
+too.  A buffer of two pixels' width can have a hundred million rows."""
+
 MAX_TOLD: Final = 16
 """Modes and reasons that are logged for one surface: guests must not fill the log."""
 
@@ -264,7 +268,7 @@ class Surfaces:
         pixel = PIXEL_SIZE.get(buffer.shm_format, 0)
         if not pixel:  # planes, or pixels that share bytes: always the whole buffer
             start, length, rows = 0, buffer.length, 1
-        elif (left, right) == (0, buffer.width):
+        elif (left, right) == (0, buffer.width) or bottom - top > MAX_ROWS:
             start, length, rows = buffer.stride * top, buffer.stride * (bottom - top), 1
         else:
             start = buffer.stride * top + left * pixel
