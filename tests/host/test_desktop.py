@@ -52,7 +52,7 @@ async def test_one_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     there.close()
 
 
-@pytest.mark.slow
+@pytest.mark.lab
 async def test_clients_are_isolated_where_the_compositor_can(sway: Path) -> None:
     there = desktop(sway)
     await there.prepare()
