@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 REPORTS = "reports.jsonl"
-TIMEOUT = {"lab": 1500, "guest": 1800}
+TIMEOUT = {"lab": 900, "guest": 2700}
 """Seconds that the tests of one mark may take together."""
 
 
