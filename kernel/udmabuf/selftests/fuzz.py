@@ -43,6 +43,8 @@ COMMANDS = (
     GEM_LOCATE_EXTENTS,
 )
 
+KNOWN = (*COMMANDS, DMA_BUF_IOCTL_SYNC)
+
 F_ADD_SEALS = 1033
 F_SEAL_SHRINK = 2
 FALLOC_FL_KEEP_SIZE = 1
@@ -73,7 +75,9 @@ class Fuzzer:
         self._random = random.Random(seed)
         self.counts: Counter[str] = Counter()
         self.unexpected: Counter[str] = Counter()
-        self._devices = [fd for fd in map(_open, _paths()) if fd is not None]
+        opened = {letter: _open(path) for letter, path in _paths()}
+        self._device_of = {k: fd for k, fd in opened.items() if fd is not None}
+        self._devices = list(self._device_of.values())
         self._scratch = mmap.mmap(-1, 16 * PAGE)
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._scratch))
         self._files = [self._new_file(n) for n in range(6)]
@@ -162,7 +166,8 @@ class Fuzzer:
         if array == self._address + 4 * PAGE:
             count = min(count, 512)
         request = struct.pack("=QII", _not_ours(array, self._address), count, 0)
-        self._call(GEM_LOCATE_EXTENTS, request, self._fd())
+        fd = self._random.choice(self._results) if self._results else None
+        self._call(GEM_LOCATE_EXTENTS, request, fd)
 
     def _garbage(self) -> None:
         request = self._random.randbytes(self._random.choice((0, 8, 24, 32, 200)))
@@ -196,6 +201,8 @@ class Fuzzer:
 
     def _call(self, command: int, request: bytes, fd: int | None = None) -> int:
         if fd is None or fd in (0, 1, 2):
+            fd = self._device_of.get(command >> 8 & 0xFF)
+        if fd is None or self._random.random() < 0.02:
             fd = self._random.choice(self._devices)
         # At the end of the page now and then, with nothing behind it.
         at = self._address
@@ -203,7 +210,8 @@ class Fuzzer:
         if self._random.random() < 0.02:
             at = self._random.choice((0, 8, 1 << 47, (1 << 64) - 8))
         result: int = libc.ioctl(fd, command, at)
-        self._count(f"{command:#x}", 0 if result >= 0 else ctypes.get_errno())
+        what = f"{command:#x}" if command in KNOWN else "unknown"
+        self._count(what, 0 if result >= 0 else ctypes.get_errno())
         return result
 
     def _count(self, what: str, error: int) -> None:
@@ -292,9 +300,9 @@ def _not_ours(array: int, address: int) -> int:
     return array if array in (0, 16, address + 4 * PAGE) else array | 1 << 63
 
 
-def _paths() -> Iterator[str]:
-    yield os.environ.get("UDMABUF_DEVICE", "/dev/udmabuf")
-    yield os.environ.get("GEM_LOCATE_DEVICE", "/dev/gem-locate")
+def _paths() -> Iterator[tuple[int, str]]:
+    yield ord("u"), os.environ.get("UDMABUF_DEVICE", "/dev/udmabuf")
+    yield ord("w"), os.environ.get("GEM_LOCATE_DEVICE", "/dev/gem-locate")
 
 
 def _open(path: str) -> int | None:

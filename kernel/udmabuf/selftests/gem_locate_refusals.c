@@ -58,7 +58,7 @@ static void files(int device)
 	refused(locate_dmabuf(device, -1), EBADF, "dma-buf: no descriptor");
 	refused(locate_memfd(device, device, 0, page), EBADFD, "memfd: the device itself");
 	refused(locate_dmabuf(device, device), EINVAL, "dma-buf: the device itself");
-	fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
 	refused(locate_memfd(device, fd, 0, page), EBADFD, "memfd: another file system's");
 	close(fd);
 	fd = memfd(page);

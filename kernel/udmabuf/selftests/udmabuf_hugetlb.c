@@ -104,6 +104,8 @@ int main(void)
 {
 	int device = open_udmabuf();
 
+	/* Older kernels make huge pages of shmem only where this allows it. */
+	write_file("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "always");
 	write_file("/proc/sys/vm/nr_hugepages", "4");
 	if (proc_value("/proc/meminfo", "HugePages_Free") >= 4) {
 		hugetlb(device);

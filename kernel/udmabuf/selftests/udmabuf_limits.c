@@ -64,7 +64,7 @@ static void size_limit(int device)
 
 static void nonsense(int device, int fd)
 {
-	static const char *const values[] = { "-1", "-2147483648", "4294967296", "", "x", "1x" };
+	static const char *const values[] = { "-1", "-2147483648", "4294967296", " ", "x", "1x" };
 
 	write_file(path_of_list, "1024");
 	write_file(path_of_size, "64");

@@ -13,12 +13,21 @@ static atomic_bool stop;
 
 /* ------------------------------------------------ F_SEAL_WRITE between check and use */
 
+static unsigned int sealer_delay;
+
+static void delay(unsigned int turns)
+{
+	for (volatile unsigned int turn = turns; turn; turn--)
+		;
+}
+
 static void *add_seal(void *unused UNUSED)
 {
 	for (;;) {
 		pthread_barrier_wait(&start);
 		if (stop)
 			return NULL;
+		delay(sealer_delay);
 		fcntl(target, F_ADD_SEALS, F_SEAL_WRITE);
 		pthread_barrier_wait(&end);
 	}
@@ -37,10 +46,10 @@ static void seal_while_creating(unsigned int rounds)
 		int buf, seals;
 
 		target = memfd(16 * page);
-		pthread_barrier_wait(&start);
 		/* So that now the one comes first, and now the other. */
-		for (volatile unsigned int spin = i % 64 * 100; spin; spin--)
-			;
+		sealer_delay = i % 2 ? i / 2 % 64 * 100 : 0;
+		pthread_barrier_wait(&start);
+		delay(i % 2 ? 0 : i / 2 % 64 * 100);
 		buf = create(device, target, 0, 16 * page);
 		if (buf < 0 && errno != EINVAL)
 			other++;
