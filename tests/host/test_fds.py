@@ -1,5 +1,6 @@
 import fcntl
 import os
+import resource
 import warnings
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from wlproxy.host.fds import FdState, HandleTable, OwnedFd
+from wlproxy.host.fds import FdState, HandleTable, OwnedFd, raise_fd_limit
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.handles import Handle
 
@@ -230,3 +231,13 @@ class Table(RuleBasedStateMachine):
 
 TestTable = Table.TestCase
 TestTable.settings = settings(max_examples=40, stateful_step_count=20)
+
+
+def test_the_limit_is_the_highest_that_we_may_have() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, before[0]), before[1]))
+    try:
+        raise_fd_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -5,14 +5,26 @@
 """
 
 import os
+import resource
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import Enum
 from types import TracebackType
 from typing import Self
 
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.handles import Handle
+
+
+def raise_fd_limit() -> None:
+    """Allow ourselves as many fds as we may have: each buffer of a guest is one.
+
+    The usual 1024 are for programs that use `select`, which trio does not.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # a sandbox may have its own ideas
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class FdState(Enum):

@@ -28,6 +28,7 @@ from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop import Desktop, prepare_when_back
 from wlproxy.host.devices import DeviceWatch
 from wlproxy.host.errors import GuestRamError, HostError
+from wlproxy.host.fds import raise_fd_limit
 from wlproxy.host.guest_ram import GuestRam, open_guest_ram, peer_pid
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.notify import notify
@@ -399,6 +400,7 @@ async def run(config: HostConfig) -> None:
     Raises:
         HostError: it cannot go on; with the remedy.
     """
+    raise_fd_limit()
     await Server(config).run()
 
 
