@@ -1,13 +1,12 @@
-"""check_extents on honest and hostile answers; slice_items against bytes."""
+"""check_extents on honest and hostile answers."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wlproxy.memory.extents import check_extents, round_out, slice_items
-from wlproxy.memory.guest import ExtentError, RamItem
+from wlproxy.memory.extents import check_extents, round_out
+from wlproxy.memory.guest import ExtentError
 from wlproxy.protocol.channel.frames import Extent
-from wlproxy.protocol.errors import LocalProtocolError
 
 PAGE = 4096
 
@@ -52,36 +51,3 @@ def test_partial_overlap() -> None:
     extents = [Extent(4 * PAGE, 2 * PAGE), Extent(3 * PAGE, 2 * PAGE)]
     with pytest.raises(ExtentError, match="overlap at 0x4000"):
         check_extents(extents, 0, 4 * PAGE, PAGE, 4)
-
-
-def spread(items: tuple[RamItem, ...]) -> list[tuple[int, int]]:
-    return [
-        (item.region, byte)
-        for item in items
-        for byte in range(item.offset, item.offset + item.length)
-    ]
-
-
-items_lists = st.lists(
-    st.builds(RamItem, st.integers(0, 2), st.integers(0, 9), st.integers(1, 5)),
-    min_size=1,
-    max_size=5,
-).map(tuple)
-
-
-@given(items_lists, st.integers(-1, 30), st.integers(-1, 30))
-def test_slice_agrees_with_slicing_bytes(
-    items: tuple[RamItem, ...], offset: int, length: int
-) -> None:
-    whole = spread(items)
-    if offset < 0 or length <= 0 or offset + length > len(whole):
-        with pytest.raises(LocalProtocolError):
-            slice_items(items, offset, length)
-    else:
-        sliced = slice_items(items, offset, length)
-        assert spread(sliced) == whole[offset : offset + length]
-
-
-def test_slice_of_everything_is_everything() -> None:
-    items = (RamItem(0, 0, PAGE), RamItem(1, 0, PAGE))
-    assert slice_items(items, 0, 2 * PAGE) == items

@@ -79,15 +79,6 @@ class OwnedFd:
         self._state = FdState.DETACHED
         return self._fd
 
-    def duplicate(self) -> "OwnedFd":
-        """Make another fd of the same open file, close-on-exec.
-
-        Raises:
-            LocalProtocolError: it is closed or detached.
-            OSError: no fd is left (EMFILE).
-        """
-        return OwnedFd(os.dup(self.fileno()))
-
     def hold(self) -> Self:
         """Keep it open until the matching `release`, whatever `close` says.
 
@@ -188,14 +179,6 @@ class HandleTable:
             return self._clients[self._owners[handle]][handle]
         except KeyError:
             raise LocalProtocolError(f"handle {handle} is not open") from None
-
-    def borrow(self, handle: Handle) -> int:
-        """Look up the number of a handle's fd, to use before the next await.
-
-        Raises:
-            LocalProtocolError: there is no such handle.
-        """
-        return self.get(handle).fileno()
 
     def take(self, client_id: int, handle: Handle) -> OwnedFd:
         """Forget a handle; its fd becomes the caller's.

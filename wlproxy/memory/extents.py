@@ -1,14 +1,13 @@
-"""Is this list of extents an answer to what was asked, and which part of it is wanted.
+"""Is this list of extents an answer to what was asked.
 
 Whether the extents are RAM at all is `GuestMemory.translate`'s question, not one for here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
-from wlproxy.memory.guest import ExtentError, RamItem
+from wlproxy.memory.guest import ExtentError
 from wlproxy.protocol.channel.frames import Extent
-from wlproxy.protocol.errors import LocalProtocolError
 
 
 def round_out(offset: int, length: int, page_size: int) -> tuple[int, int]:
@@ -57,28 +56,3 @@ def check_extents(
     for (_, end), (start, _) in pairwise(runs):
         if start < end:
             raise ExtentError(f"extents overlap at {start:#x}")
-
-
-def slice_items(
-    items: Iterable[RamItem], offset: int, length: int
-) -> tuple[RamItem, ...]:
-    """Take a sub-range of the concatenation of `items`.
-
-    Raises:
-        LocalProtocolError: the range is empty, negative, or not inside.
-    """
-    if offset < 0 or length <= 0:
-        raise LocalProtocolError(f"no range: {length} bytes at {offset}")
-    taken: list[RamItem] = []
-    skip, left = offset, length
-    for item in items:
-        if skip >= item.length:
-            skip -= item.length
-            continue
-        count = min(item.length - skip, left)
-        taken.append(RamItem(item.region, item.offset + skip, count))
-        skip = 0
-        left -= count
-        if not left:
-            return tuple(taken)
-    raise LocalProtocolError(f"{length} bytes at {offset}: {left} are not there")
