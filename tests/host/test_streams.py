@@ -7,10 +7,11 @@ import pytest
 import trio
 import trio.testing
 
-from wlproxy.host.errors import HostError
+from wlproxy.host.errors import HostError, TooManyStreamsError
 from wlproxy.host.fds import FdState, OwnedFd
 from wlproxy.host.outgoing import Outgoing
 from wlproxy.host.streams import MAX_STREAMS, STREAM_WINDOW, Streams
+from wlproxy.protocol.channel.flow import SendWindow
 from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentFlags,
@@ -143,6 +144,20 @@ async def test_an_adopted_write_end_is_written_to(bench: Bench) -> None:
     assert os.read(read, 99) == b"text"
     assert os.read(read, 99) == b""
     os.close(read)
+
+
+async def test_all_clients_together_have_a_limit(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wlproxy.host.streams.MAX_VM_STREAMS", 2)
+    bench.outgoing.open_client(2).open_stream(
+        2, SendWindow(STREAM_WINDOW), announced=True
+    )
+    with (
+        bench.streams.create(2, Direction.TO_GUEST),
+        pytest.raises(TooManyStreamsError, match="all apps"),
+    ):
+        bench.streams.create(4, Direction.TO_GUEST)
 
 
 async def test_there_is_a_limit(bench: Bench) -> None:

@@ -331,6 +331,11 @@ class Outgoing:
         """The queues, by client id."""
         return self._clients
 
+    @property
+    def stream_count(self) -> int:
+        """How many streams all clients have, those included whose end has not left."""
+        return sum(len(queue.streams) for queue in self._clients.values())
+
     def open_client(self, client_id: int) -> ClientQueue:
         """Start the queue of a client.
 

@@ -26,6 +26,9 @@ from wlproxy.relay.commands import Direction
 MAX_STREAMS = 64
 """Open streams per client.  A clipboard needs one or two at a time."""
 
+MAX_VM_STREAMS = 1024
+"""The same of all clients together: each may make us hold a window."""
+
 STREAM_WINDOW = 128 * 1024
 """Bytes that the guest may have outstanding on a stream: twice a pipe's capacity."""
 
@@ -82,7 +85,7 @@ class Streams:
         """Make a pipe for a stream that the guest named; return the compositor's end.
 
         Raises:
-            TooManyStreamsError: the client has too many.
+            TooManyStreamsError: the client has too many, or all together have.
             HostError: it has one with this id, or no fd is left.
         """
         self._check_new(stream_id)
@@ -103,7 +106,7 @@ class Streams:
         """Pump an fd that the compositor sent, and which this takes over.
 
         Raises:
-            TooManyStreamsError: the client has too many.
+            TooManyStreamsError: the client has too many, or all together have.
             HostError: it has one with this id.
         """
         try:
@@ -142,6 +145,8 @@ class Streams:
     def _check_new(self, stream_id: int) -> None:
         if len(self._pumps) >= MAX_STREAMS:
             raise TooManyStreamsError(f"more than {MAX_STREAMS} open pipes")
+        if self._outgoing.stream_count >= MAX_VM_STREAMS:
+            raise TooManyStreamsError(f"more than {MAX_VM_STREAMS} pipes of all apps")
         if self._outgoing.has_stream(self._client_id, stream_id):
             raise HostError(f"stream {stream_id} is open already")
 
