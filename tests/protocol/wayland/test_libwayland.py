@@ -154,8 +154,23 @@ def test_requests_with_strings(client: tuple[ClientDisplay, Peer], title: str) -
     ]
 
 
+_resources: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def resources_outlive_their_client() -> Iterator[None]:
+    """Keep resources until libwayland has destroyed them.
+
+    It calls pywayland for each, which aborts if the Python object is collected by then.
+    """
+    yield  # set up first, so torn down after `server`
+    _resources.clear()
+
+
 def resource_of(libwayland: Client, interface: Any, object_id: int) -> Any:
-    return interface.resource_class(libwayland, interface.version, object_id)
+    resource = interface.resource_class(libwayland, interface.version, object_id)
+    _resources.append(resource)
+    return resource
 
 
 def libwayland_args(spec: MessageSpec, values: Sequence[Any]) -> tuple[Any, Any]:
