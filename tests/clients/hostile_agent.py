@@ -38,7 +38,7 @@ LIES: dict[str, Callable[[Extents], Extents]] = {
     "endless": lambda all_: _with_first(all_, Extent(all_[0].gpa, TOP - PAGE)),
     "empty": lambda all_: (Extent(all_[0].gpa, 0), *all_),
     "too little": lambda all_: all_[:-1],
-    "none": lambda _all: (),
+    "silent": lambda _all: (),  # without extents there is no frame to send
     "too much": lambda all_: (*all_, Extent(PAGE, PAGE)),
     "overlapping": lambda all_: tuple(
         Extent(all_[0].gpa, PAGE) for _ in range(_pages(all_))
@@ -68,6 +68,7 @@ class LyingLocator(PageLocator):
         lie = LIE.read_text().strip() if LIE.exists() else ""
         if not lie:
             return location
+        print(f"hostile agent: {lie}", file=sys.stderr, flush=True)
         return Location(LIES[lie](location.extents), location.pin)
 
     def place_token(self, token: bytes) -> Location:

@@ -104,6 +104,7 @@ class Client:
         self._mappings: list[mmap.mmap] = []
         self._pipes: list[int] = []
         self._crowd: list[Client] = []
+        self._deaf = False
         self._lost: Exception | None = None
 
     @property
@@ -127,7 +128,7 @@ class Client:
 
     def fileno(self) -> int | None:
         """What to wait for events on; None: there is no connection."""
-        if self._wire is None or self._lost is not None:
+        if self._wire is None or self._lost is not None or self._deaf:
             return None
         return self._wire.socket.fileno()
 
@@ -210,25 +211,11 @@ class Client:
         self.wire.send_raw(bytes(data))
         self.wire.roundtrip(ANSWER)
 
-    def op_flood(self, seconds: float) -> int:
-        """Send requests and never read; returns the bytes that were taken."""
-        self.wire.socket.setblocking(False)
-        sync = b"".join(encode(DISPLAY, 0, "u", self.wire.new()) for _ in range(2000))
-        sent, position, deadline = 0, 0, time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            try:
-                done = self.wire.socket.send(sync[position:])
-            except BlockingIOError:
-                select.select([], [self.wire.socket], [], 0.1)
-                continue
-            sent += done
-            position += done
-            if position == len(sync):
-                # Fresh ids, as the answers that would free the old ones are not read.
-                new = [self.wire.new() for _ in range(2000)]
-                sync = b"".join(encode(DISPLAY, 0, "u", each) for each in new)
-                position = 0
-        return sent
+    def op_unread(self, count: int) -> None:
+        """Ask for so many registries, and do not read the answers (about 1 KiB each)."""
+        self._deaf = True
+        new = [self.wire.new() for _ in range(count)]
+        self.wire.send_raw(b"".join(encode(DISPLAY, 1, "u", each) for each in new))
 
     def op_exit(self) -> None:
         """End at once, as a crash would."""
@@ -480,7 +467,7 @@ class Client:
         """Be many clients, each with a connection and an animation of its own."""
         for index in range(count):
             each = Client(self._display)
-            each.op_toplevel("window", title=f"crowd {index}")
+            each.op_toplevel("window", fullscreen=False, title=f"crowd {index}")
             each.op_pool("pool", 2 * 64 * 64 * 4)
             each.op_buffer("b0", "pool", 64, 64)
             each.op_buffer("b1", "pool", 64, 64, offset=64 * 64 * 4)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lab import delegation
 from lab.guest import Guest
 from tests.integration import harness
 from tests.integration.harness import (
@@ -14,6 +15,12 @@ from tests.integration.harness import (
     Proxy,
     ProxySlot,
 )
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Say at once what failed: jobs in the lab are long, and may be cut short."""
+    if report.failed and delegation.in_lab():
+        print(f"\n{report.nodeid} ({report.when}):\n{report.longreprtext[-3000:]}\n")
 
 
 @pytest.fixture(scope="session")

@@ -474,6 +474,29 @@ class Proxy:
             raise AssertionError(f"would not stop:\n{self.log()[-4000:]}") from None
 
 
+WHOLE_CHUNK = 48 * 1024
+"""Credit below this does not hold another full chunk of events: the client is stalled."""
+
+
+def stall(proxy: Proxy, client: PatternClient) -> int:
+    """Have a client read nothing until its credit is used up; returns its id."""
+    before = {each["client_id"] for each in proxy.status()["clients"]}
+    client.call("connect")
+    (client_id,) = {
+        int(each["client_id"]) for each in proxy.status()["clients"]
+    } - before
+
+    def used_up() -> bool:
+        client.call("unread", count=60)
+        for each in proxy.status()["clients"]:
+            if each["client_id"] == client_id:
+                return bool(each["credit_from_guest"] < WHOLE_CHUNK)
+        raise AssertionError("it was disconnected")
+
+    eventually(used_up, "its credit is used up", pause=0.3)
+    return client_id
+
+
 def start_proxy(
     compositor: Compositor, directory: Path, options: Sequence[str] = ()
 ) -> Proxy:
