@@ -2,6 +2,8 @@
 /* dma-bufs of memfds with huge pages: of hugetlbfs, and transparent ones. */
 #include "common.h"
 
+#define SHMEM_ENABLED "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+
 static void hugetlb(int device)
 {
 	const size_t pages = 2 * HUGE / page;
@@ -103,9 +105,11 @@ static void transparent(int device)
 int main(void)
 {
 	int device = open_udmabuf();
+	char before[64] = "", *word;
 
+	read_file(SHMEM_ENABLED, before, sizeof(before));
 	/* Older kernels make huge pages of shmem only where this allows it. */
-	write_file("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "always");
+	write_file(SHMEM_ENABLED, "always");
 	write_file("/proc/sys/vm/nr_hugepages", "4");
 	if (proc_value("/proc/meminfo", "HugePages_Free") >= 4) {
 		hugetlb(device);
@@ -115,5 +119,9 @@ int main(void)
 	}
 	transparent(device);
 	write_file("/proc/sys/vm/nr_hugepages", "0");
+	/* The chosen one is in brackets. */
+	word = strchr(before, '[');
+	if (word)
+		write_file(SHMEM_ENABLED, strtok(word, "[]"));
 	return finish();
 }
