@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab import paths
+from lab import paths, proc
 from lab.demo_report import is_of
 from lab.errors import LabError
 from lab.guest import Guest
@@ -211,14 +211,15 @@ class Stage:
     def costs(self) -> dict[str, dict[str, int]]:
         """Return what proxy and agent have used so far: `cpu_ns` and `io_bytes`."""
         assert self._proxy is not None
-        mine = _costs(
-            (path.read_text() for path in _schedstats(self._proxy.pid)),
-            Path(f"/proc/{self._proxy.pid}/io").read_text(),
-        )
-        script = f"cat /proc/{self._agent}/task/*/schedstat; echo; cat /proc/{self._agent}/io"
-        text = self.guest.run(["sh", "-c", script]).stdout.decode()
-        stats, _, numbers = text.partition("\n\n")
-        return {"proxy": mine, "agent": _costs(stats.splitlines(), numbers)}
+        mine = Path("/proc") / str(self._proxy.pid)
+        agents = f"/proc/{self._agent}"
+        return {
+            "proxy": _costs((mine / "stat").read_text(), (mine / "io").read_text()),
+            "agent": _costs(
+                self.guest.get(f"{agents}/stat").decode(),
+                self.guest.get(f"{agents}/io").decode(),
+            ),
+        }
 
     # ---- processes
 
@@ -275,14 +276,10 @@ def shows_pattern(
         raise LabError(f"wrong pixels: {error}") from None
 
 
-def _schedstats(pid: int) -> list[Path]:
-    return list(Path(f"/proc/{pid}/task").glob("*/schedstat"))
-
-
-def _costs(schedstats: Any, io: str) -> dict[str, int]:  # noqa: ANN401 - any iterable
-    cpu = sum(int(line.split()[0]) for line in schedstats if line.strip())
-    fields = dict(line.split(": ") for line in io.splitlines() if ": " in line)
-    return {"cpu_ns": cpu, "io_bytes": int(fields["rchar"]) + int(fields["wchar"])}
+def _costs(stat: str, io: str) -> dict[str, int]:
+    fields = dict(line.split(": ") for line in io.splitlines())
+    moved = int(fields["rchar"]) + int(fields["wchar"])
+    return {"cpu_ns": round(1e9 * proc.cpu_seconds(stat)), "io_bytes": moved}
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

@@ -384,6 +384,7 @@ class Client:
         self.wire.send(manager, 1, "uuu", role, made.object_id, parent_id)
         self.wire.send(role, 1, "ii", x, y)
         self.wire.send(role, 5)
+        self.wire.send(parent_id, 6)  # the position is the parent's state
         made.shell = {"wl_subsurface": role}
         self._surfaces[surface] = made
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lab import proc
 from lab.guest import Completed, Guest, GuestError
 from tests.clients import capture
 from tests.clients.capture import Picture, assert_shows
@@ -255,11 +256,9 @@ class GuestSide:
         """Return how many fds a process in the guest has open."""
         return len(self.guest.run(["ls", f"/proc/{pid}/fd"]).stdout.split())
 
-    def cpu_ns(self, pid: int) -> int:
-        """Return the CPU time a process and its threads have used, nanoseconds."""
-        script = f"cat /proc/{pid}/task/*/schedstat"
-        lines = self.guest.run(["sh", "-c", script]).stdout.splitlines()
-        return sum(int(line.split()[0]) for line in lines)
+    def cpu_seconds(self, pid: int) -> float:
+        """Return the CPU time a process has used, its ended threads' included."""
+        return proc.cpu_seconds(self.guest.get(f"/proc/{pid}/stat").decode())
 
     @staticmethod
     def _python() -> dict[str, str | None]:
@@ -551,10 +550,9 @@ def rss(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def cpu_ns(pid: int) -> int:
-    """Return the CPU time a process and its threads have used, nanoseconds."""
-    lines = (path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
-    return sum(int(line.split()[0]) for line in lines)
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time a process has used, its ended threads' included."""
+    return proc.cpu_seconds(Path(f"/proc/{pid}/stat").read_text())
 
 
 @contextlib.contextmanager

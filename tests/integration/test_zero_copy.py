@@ -3,6 +3,7 @@
 import re
 import subprocess
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -124,26 +125,32 @@ def traced(pid: int) -> bool:
     return "TracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text()
 
 
-ROUNDS = 4
-TIMED_FRAMES = 40
+ROUNDS = 15
+TIMED_FRAMES = 16
 MAX_RATIO = 1.2
 
 
 def test_a_4k_frame_costs_what_a_small_one_costs(
     running: Proxy, client: PatternClient, guest_side: GuestSide
 ) -> None:
-    """CPU time of proxy and agent, in turn, the best of some rounds: it is noisy here."""
-    assert guest_side.agent is not None
+    """CPU time of proxy and agent: the median of short rounds in turn, as it is noisy."""
+    agent = guest_side.agent
+    assert agent is not None
+
+    def used() -> float:
+        return harness.cpu_seconds(running.pid) + guest_side.cpu_seconds(agent)
+
     costs: dict[str, list[float]] = {"small": [], "large": []}
     for _ in range(ROUNDS):
         for surface, samples in costs.items():
-            before = harness.cpu_ns(running.pid) + guest_side.cpu_ns(guest_side.agent)
+            before = used()
             animate(client, TIMED_FRAMES, surface)
-            after = harness.cpu_ns(running.pid) + guest_side.cpu_ns(guest_side.agent)
-            samples.append((after - before) / TIMED_FRAMES)
-    report = {name: [round(each / 1000) for each in costs[name]] for name in costs}
-    print(f"microseconds of CPU per frame: {report}")
-    ratio = min(costs["large"]) / min(costs["small"])
+            samples.append((used() - before) / TIMED_FRAMES)
+    report = {name: [f"{1000 * each:.1f}" for each in costs[name]] for name in costs}
+    print(f"milliseconds of CPU per frame: {report}")
 
+    # Some 10 ms in these machines; less than a tick would be no measurement.
+    assert min(map(min, costs.values())) * TIMED_FRAMES > 0.1
+    ratio = median(costs["large"]) / median(costs["small"])
     assert ratio < MAX_RATIO, f"{ratio:.2f}: {report}"
     assert running.copied() == 0
