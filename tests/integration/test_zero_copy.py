@@ -18,7 +18,7 @@ from tests.integration.harness import (
     eventually,
 )
 
-pytestmark = [pytest.mark.guest, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.guest, pytest.mark.timeout(420)]
 
 MOVERS = (
     *("read", "readv", "pread64", "preadv", "preadv2", "recvfrom", "recvmsg"),
@@ -125,8 +125,8 @@ def traced(pid: int) -> bool:
     return "TracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text()
 
 
-ROUNDS = 15
-TIMED_FRAMES = 16
+ROUNDS = 9
+TIMED_FRAMES = 12
 MAX_RATIO = 1.2
 
 
