@@ -147,6 +147,7 @@ hello_acks = st.builds(
     st.sampled_from([4096, 8192, 16384, 32768, 65536]),
     windows,
     windows,
+    u64,
     texts,
 )
 

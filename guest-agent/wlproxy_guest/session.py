@@ -91,6 +91,7 @@ class Session:
             page_size=PAGE_SIZE,
             client_window=CLIENT_WINDOW,
             stream_window=STREAM_WINDOW,
+            main_device=0,
             agent=agent[:MAX_TEXT],
         )
 

@@ -119,6 +119,7 @@ class Agent:
             4096,
             window,
             window,
+            0,
             "scripted agent",
         )
         await self.stream.send(self.session.accept(ack))

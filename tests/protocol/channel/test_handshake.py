@@ -20,7 +20,7 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy.protocol.channel.handshake import MAX_HANDSHAKE, Scanner
 
 NONCE = bytes(range(16))
-ACK = HelloAck(NONCE, (1, 0), Feature.NONE, 4096, 65536, 65536, "agent 1")
+ACK = HelloAck(NONCE, (1, 0), Feature.NONE, 4096, 65536, 65536, 0xE280, "agent 1")
 HELLO = Hello(NONCE, (1, 0), Feature.NONE, 65536, 65536, 100)
 
 
@@ -53,7 +53,7 @@ def test_a_hello_that_was_cut_short_hides_none(
     assert found == [second]
 
 
-@given(hello_acks, st.integers(0, 80))
+@given(hello_acks, st.integers(0, 88))
 def test_an_ack_that_was_cut_short_is_none(ack: HelloAck, missing: int) -> None:
     whole = encode_frame(ack)
     cut = whole[: max(0, len(whole) - 1 - missing)]
@@ -66,7 +66,7 @@ def test_an_ack_that_was_cut_short_is_none(ack: HelloAck, missing: int) -> None:
 def test_only_the_right_nonce_counts() -> None:
     scanner = Scanner(FrameType.HELLO_ACK, NONCE)
     stale = encode_frame(
-        HelloAck(bytes(16), (1, 0), Feature(0), 4096, 65536, 65536, "")
+        HelloAck(bytes(16), (1, 0), Feature(0), 4096, 65536, 65536, 0, "")
     )
     assert scan(scanner, stale + encode_frame(ACK) + b"rest") == [ACK]
     assert scanner.take_rest() == b"rest"

@@ -7,7 +7,12 @@ from hypothesis import given
 
 from tests.strategies import frames
 from wlproxy.protocol.channel.frames import HEADER_SIZE, MAX_PAYLOAD, Frame, FrameType
-from wlproxy.protocol.channel.layouts import HANDSHAKE, HANDSHAKE_PREFIX, LAYOUTS
+from wlproxy.protocol.channel.layouts import (
+    HANDSHAKE_PREFIX,
+    HELLO,
+    HELLO_ACK,
+    LAYOUTS,
+)
 
 
 def test_every_type_has_a_layout() -> None:
@@ -23,9 +28,11 @@ def test_every_payload_fits(number: FrameType) -> None:
 
 
 def test_a_handshake_starts_the_same_in_every_version() -> None:
-    assert HANDSHAKE.format.startswith(HANDSHAKE_PREFIX.format)
+    assert HELLO.format.startswith(HANDSHAKE_PREFIX.format)
+    assert HELLO_ACK.format.startswith(HANDSHAKE_PREFIX.format)
     assert HANDSHAKE_PREFIX.size == 40
-    assert HANDSHAKE.size == 60
+    assert HELLO.size == 60
+    assert HELLO_ACK.size == 68
     assert HEADER_SIZE == 12
 
 

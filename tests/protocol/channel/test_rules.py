@@ -35,7 +35,7 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy.protocol.channel.rules import MAX_WINDOW, MIN_WINDOW, fault
 
 HELLO = Hello(bytes(16), (1, 0), Feature.NONE, MIN_WINDOW, MAX_WINDOW, 1)
-ACK = HelloAck(bytes(16), (1, 0), Feature.NONE, 4096, MIN_WINDOW, MAX_WINDOW, "")
+ACK = HelloAck(bytes(16), (1, 0), Feature.NONE, 4096, MIN_WINDOW, MAX_WINDOW, 0, "")
 EXTENT = Extent(0, 4096)
 OK, FAILED, OUT_OF_RANGE = (
     LocateStatus.OK,

@@ -53,7 +53,9 @@ def ack(
     version: tuple[int, int] = (1, 0),
     features: Feature = Feature.LOCATE_MEMFD,
 ) -> HelloAck:
-    return HelloAck(bytes([number] * 16), version, features, 4096, 65536, 65536, "test")
+    return HelloAck(
+        bytes([number] * 16), version, features, 4096, 65536, 65536, 0, "test"
+    )
 
 
 def host_in(state: HostState) -> HostSession:
@@ -325,7 +327,7 @@ class Wire:
                 return
             if isinstance(frame, Hello):
                 answer = HelloAck(
-                    frame.nonce, (1, 0), Feature.NONE, 4096, 65536, 65536, "test"
+                    frame.nonce, (1, 0), Feature.NONE, 4096, 65536, 65536, 0, "test"
                 )
                 self.to_host += self.guest.accept(answer)
 

@@ -205,6 +205,8 @@ class HelloAck:
         client_window: payload bytes of `Data` and `FileData` the host may have
             outstanding per client.
         stream_window: the same for `StreamData`, per stream.
+        main_device: dev_t of the guest's DRM node on which apps shall allocate their
+            buffers, as linux-dmabuf has it; 0: there is none.
         agent: name and version of the agent, for people.
     """
 
@@ -214,6 +216,7 @@ class HelloAck:
     page_size: int
     client_window: int
     stream_window: int
+    main_device: int
     agent: str
 
 

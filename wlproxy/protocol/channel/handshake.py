@@ -90,7 +90,7 @@ def _read(data: bytes) -> Hello | HelloAck | None:
     if major != VERSION_MAJOR:
         if data[4] == FrameType.HELLO:
             return Hello(nonce, (major, minor), Feature.NONE, 0, 0, 0)
-        return HelloAck(nonce, (major, minor), Feature.NONE, 0, 0, 0, "")
+        return HelloAck(nonce, (major, minor), Feature.NONE, 0, 0, 0, 0, "")
     decoder = FrameDecoder()
     decoder.feed(data)
     try:

@@ -54,8 +54,10 @@ HANDSHAKE_PREFIX: Final = struct.Struct("<16s16sHHI")
 
 Magic, nonce, version, MARK.
 """
-HANDSHAKE: Final = struct.Struct(f"{HANDSHAKE_PREFIX.format}IIIII")
-"""What they begin with in this version: the prefix, four numbers, MARK again."""
+HELLO: Final = struct.Struct(f"{HANDSHAKE_PREFIX.format}IIIII")
+"""`Hello` in this version: the prefix, four numbers, MARK again."""
+HELLO_ACK: Final = struct.Struct(f"{HANDSHAKE_PREFIX.format}IIIIQI")
+"""What `HelloAck` begins with: the same, and the device among the numbers."""
 MARK: Final = 0xFFFFFFFF
 """Ends a part of a handshake frame.
 
@@ -129,39 +131,61 @@ def _text(payload: memoryview, start: int) -> str:
         raise ChannelError(f"text is not UTF-8: {exc.reason}") from None
 
 
-def _encode_handshake(frame: Hello | HelloAck, numbers: tuple[int, int, int]) -> bytes:
-    return HANDSHAKE.pack(
+def _encode_handshake(
+    layout: struct.Struct, frame: Hello | HelloAck, *numbers: int
+) -> bytes:
+    return layout.pack(
         MAGIC, frame.nonce, *frame.version, MARK, frame.features, *numbers, MARK
     )
 
 
 def _decode_handshake(
-    payload: memoryview,
-) -> tuple[bytes, tuple[int, int], Feature, int, int, int]:
-    magic, nonce, major, minor, mark, *numbers, end = HANDSHAKE.unpack_from(payload)
+    layout: struct.Struct, payload: memoryview
+) -> tuple[bytes, tuple[int, int], Feature, list[int]]:
+    magic, nonce, major, minor, mark, features, *rest = layout.unpack_from(payload)
+    *numbers, end = rest
     if magic != MAGIC or mark != MARK or end != MARK:
         raise ChannelError("a handshake without its marks")
-    features, first, second, third = numbers
-    return nonce, (major, minor), Feature(features), first, second, third
+    return nonce, (major, minor), Feature(features), numbers
 
 
 def _encode_hello(frame: Hello) -> bytes:
     return _encode_handshake(
-        frame, (frame.client_window, frame.stream_window, frame.max_clients)
+        HELLO, frame, frame.client_window, frame.stream_window, frame.max_clients
     )
 
 
 def _decode_hello(_: int, payload: memoryview) -> Hello:
-    return Hello(*_decode_handshake(payload))
+    nonce, version, features, numbers = _decode_handshake(HELLO, payload)
+    return Hello(nonce, version, features, *numbers)
 
 
 def _encode_hello_ack(frame: HelloAck) -> bytes:
-    numbers = (frame.page_size, frame.client_window, frame.stream_window)
-    return _encode_handshake(frame, numbers) + frame.agent.encode()
+    numbers = _encode_handshake(
+        HELLO_ACK,
+        frame,
+        frame.page_size,
+        frame.client_window,
+        frame.stream_window,
+        frame.main_device,
+    )
+    return numbers + frame.agent.encode()
 
 
 def _decode_hello_ack(_: int, payload: memoryview) -> HelloAck:
-    return HelloAck(*_decode_handshake(payload), _text(payload, HANDSHAKE.size))
+    nonce, version, features, numbers = _decode_handshake(HELLO_ACK, payload)
+    agent = _text(payload, HELLO_ACK.size)
+    page_size, client_window, stream_window, main_device = numbers
+    return HelloAck(
+        nonce,
+        version,
+        features,
+        page_size,
+        client_window,
+        stream_window,
+        main_device,
+        agent,
+    )
 
 
 def _encode_ram_proof(frame: RamProof) -> bytes:
@@ -317,16 +341,16 @@ LAYOUTS: Final[dict[int, Layout]] = {
         Hello,
         _encode_hello,
         _decode_hello,
-        least=HANDSHAKE.size,
-        most=HANDSHAKE.size,
+        least=HELLO.size,
+        most=HELLO.size,
         of_client=False,
     ),
     FrameType.HELLO_ACK: Layout(
         HelloAck,
         _encode_hello_ack,
         _decode_hello_ack,
-        least=HANDSHAKE.size,
-        most=HANDSHAKE.size + MAX_TEXT,
+        least=HELLO_ACK.size,
+        most=HELLO_ACK.size + MAX_TEXT,
         of_client=False,
     ),
     FrameType.PROVE_RAM: Layout(
