@@ -171,9 +171,14 @@ class _Delegation:
                     data: dict[str, Any] = json.loads(line.removeprefix(MARK))
                 except ValueError:  # cut short, or something else wrote into it
                     continue
-                yield self._config.hook.pytest_report_from_serializable(
+                report = self._config.hook.pytest_report_from_serializable(
                     config=self._config, data=data
                 )
+                # A skip's (path, line, reason), which JSON makes a list of; pytest's
+                # summary insists on a tuple.
+                if isinstance(report.longrepr, list):
+                    report.longrepr = tuple(report.longrepr)
+                yield report
 
     def _lost(self, item: pytest.Item, job: tuple[str, str]) -> pytest.TestReport:
         """Make the report of a test that the machine said nothing about: a failure."""

@@ -1,0 +1,135 @@
+"""The hand-over of tests to the lab and of reports back, with a lab that is this machine."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab import paths
+
+LAB = """\
+# In front of the real one on the path: all but "python3 -m lab" is that's.
+from pathlib import Path
+__path__.append({real!r})
+"""
+
+MACHINE = """\
+# "python3 -m lab pytest [--guest] [--timeout S] -- ARGUMENT...", without a machine.
+import os, pathlib, sys
+import pytest
+
+arguments = sys.argv[sys.argv.index("--") + 1 :]
+os.environ["WLPROXY_LAB"] = "1"
+count = pathlib.Path("machines")
+number = len(count.read_text()) if count.exists() else 0
+count.write_text((number + 1) * "x")
+os.environ["MACHINE"] = str(number + 1)
+{before}
+sys.exit(pytest.main(arguments))
+"""
+
+CONFTEST = """\
+import pytest
+from lab import delegation
+
+
+def pytest_addoption(parser):
+    parser.addoption("--lab", action="store_true")
+
+
+def pytest_configure(config):
+    for mark in ("lab", "guest"):
+        config.addinivalue_line("markers", f"{mark}: needs a machine")
+    delegation.register(config)
+"""
+
+TESTS = """\
+import os
+import pytest
+
+pytestmark = pytest.mark.lab
+
+
+def test_passes():
+    pass
+
+
+@pytest.mark.skip(reason="nothing to see")
+def test_skipped():
+    pass
+
+
+@pytest.mark.skipif("MACHINE" in os.environ, reason="not on a machine")
+def test_skipped_in_the_lab():
+    pass
+
+
+def test_fails():
+    assert os.environ["MACHINE"] == "no number", "as it must"
+
+
+def test_passes_on_another_machine():
+    assert os.environ["MACHINE"] != "1"
+
+
+@pytest.mark.xfail(reason="known")
+def test_fails_as_expected():
+    raise AssertionError
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project whose lab is a process of this machine."""
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab/__init__.py").write_text(LAB.format(real=str(paths.LAB)))
+    (tmp_path / "lab/__main__.py").write_text(MACHINE.format(before=""))
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    return tmp_path
+
+
+def run(project: Path) -> tuple[int, str]:
+    """Run its tests as `make test` does; return the status and what was printed."""
+    environment = {k: v for k, v in os.environ.items() if k != "WLPROXY_LAB"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--lab", "-v", "-ra", "-p", "no:randomly"],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_what_became_of_each_test_is_told_here(project: Path) -> None:
+    (project / "test_it.py").write_text(TESTS)
+
+    status, text = run(project)
+
+    assert "1 failed, 2 passed, 2 skipped, 1 xfailed" in text, text
+    assert "as it must" in text
+    assert "nothing to see" in text
+    assert "not on a machine" in text
+    again = "PASSED on the second machine only: test_it.py::"
+    assert text.count(again) == 1, text
+    assert f"{again}test_passes_on_another_machine" in text
+    assert status == 1
+
+
+def test_a_machine_that_breaks_down_is_a_failure(project: Path) -> None:
+    (project / "test_it.py").write_text(
+        "import pytest\n@pytest.mark.guest\ndef test_it():\n    pass\n"
+    )
+    broken = MACHINE.format(before='print("the VM broke down"); sys.exit(125)')
+    (project / "lab/__main__.py").write_text(broken)
+
+    status, text = run(project)
+
+    assert "1 failed" in text, text
+    assert "the VM broke down" in text
+    assert status == 1
