@@ -55,7 +55,8 @@ def describe_fd(fd: int) -> FdDescription:
         flags |= AttachmentFlags.MEMORY_WRITABLE
     if dmabuf:
         flags |= AttachmentFlags.MEMORY_DMABUF
-    return FdDescription(AttachmentKind.MEMORY, flags, status.st_size)
+    size = dmabuf_size(fd) if dmabuf else status.st_size
+    return FdDescription(AttachmentKind.MEMORY, flags, size)
 
 
 def is_dmabuf(fd: int) -> bool:
@@ -67,3 +68,12 @@ def is_dmabuf(fd: int) -> bool:
         return False
     facts = Path(f"/proc/self/fdinfo/{fd}").read_text(errors="replace")
     return _DMABUF_NAME.search(facts) is not None
+
+
+def dmabuf_size(fd: int) -> int:
+    """How many bytes a dma-buf has; what `lseek` is there for.
+
+    Raises:
+        OSError: it is none.
+    """
+    return os.lseek(fd, 0, os.SEEK_END)

@@ -13,7 +13,7 @@ import trio
 
 from wlproxy import __version__
 from wlproxy_guest.channel import PORT_NAME, WireSource, parse_source
-from wlproxy_guest.locator import PageLocator
+from wlproxy_guest.module_locator import ModuleLocator
 from wlproxy_guest.quotas import MIB, Limits
 from wlproxy_guest.server import Server, raise_fd_limit
 from wlproxy_guest.unix_socket import Listener, SocketError, adopt_activated, listen
@@ -115,7 +115,7 @@ def default_socket() -> Path:
 async def serve(listener: Listener, source: WireSource, limits: Limits) -> str:
     """Serve until SIGTERM or SIGINT, or until there is no host any more: why not."""
     failure = ""
-    locator = PageLocator()
+    locator = ModuleLocator()
     server = Server(listener, source, locator, limits)
 
     async def run(nursery: trio.Nursery) -> None:

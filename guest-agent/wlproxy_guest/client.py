@@ -214,6 +214,11 @@ class Client:
         data, fds = await self._socket.receive(size)
         if not data:
             return False
+        try:
+            await self._locations.settle()
+        except BaseException:
+            _close_all(fds)
+            raise
         # From here to `put` nothing waits: the fds have an owner throughout.
         frame = Data(self.client_id, data, self._attach_all(fds))
         self._credit.take(cost(frame))

@@ -24,7 +24,8 @@ from wlproxy.protocol.channel.frames import (
     Released,
 )
 from wlproxy.protocol.errors import ChannelError
-from wlproxy_guest.locator import LocateError, Locator, Pin
+from wlproxy_guest.fences import WriteFences
+from wlproxy_guest.locator import LocateError, Location, Locator, Pin
 from wlproxy_guest.mapping import PAGE_SIZE, round_down, round_up
 from wlproxy_guest.outbox import Outbox
 from wlproxy_guest.quotas import Budget, Limits
@@ -50,6 +51,15 @@ class Locating:
     pinned: Budget
 
 
+@dataclass(frozen=True, slots=True)
+class _Pinned:
+    """A pin, how many bytes it keeps, and the fd of the dma-buf or -1."""
+
+    pin: Pin
+    amount: int
+    dmabuf: int
+
+
 class Locations:
     """What of one client is pinned, or is about to be."""
 
@@ -61,8 +71,9 @@ class Locations:
         self._limit = limits.locations
         self._pinned = Budget(limits.pinned)
         self._outbox = outbox
-        self._pins: dict[int, tuple[Pin, int]] = {}
-        """Location id -> (pin, bytes)."""
+        self._pins: dict[int, _Pinned] = {}
+        """By location id."""
+        self._fences = WriteFences()
         self._waiting: deque[Locate] = deque()
         self._unanswered: set[int] = set()
         self._released_early: set[int] = set()
@@ -97,6 +108,10 @@ class Locations:
         self._over = True
         for location_id in list(self._pins):
             self._release(location_id)
+
+    async def settle(self) -> None:
+        """Wait until pinned dma-bufs are drawn.  Not a checkpoint if they are."""
+        await self._fences.settle()
 
     async def run(self, memories: Mapping[int, int]) -> None:
         """Answer questions, one by one, about the fds in `memories`, for ever."""
@@ -178,16 +193,31 @@ class Locations:
         finally:
             if own_fd >= 0:
                 os.close(own_fd)
-        self._pins[request.location_id] = (location.pin, amount)
-        if self._over:
-            self._release(request.location_id)
+        self._hold(request.location_id, location, amount)
+        # A commit may have been forwarded before this was pinned: until the answer the
+        # host shows nothing of it.
+        await self._fences.settle()
         return location.extents
 
-    def _release(self, location_id: int) -> None:
-        pin, amount = self._pins.pop(location_id, (None, 0))
-        if pin is not None:
-            pin.close()
+    def _hold(self, location_id: int, location: Location, amount: int) -> None:
+        """Keep a pin, for which `amount` was taken; of a dma-buf all is pinned."""
+        if not self._take(location.held - amount):
+            location.pin.close()
             self._give_back(amount)
+            raise LocateError(LocateStatus.LIMIT_EXCEEDED)
+        self._pins[location_id] = _Pinned(location.pin, location.held, location.dmabuf)
+        if location.dmabuf >= 0:
+            self._fences.add(location.dmabuf)
+        if self._over:
+            self._release(location_id)
+
+    def _release(self, location_id: int) -> None:
+        pinned = self._pins.pop(location_id, None)
+        if pinned is not None:
+            if pinned.dmabuf >= 0:
+                self._fences.remove(pinned.dmabuf)
+            pinned.pin.close()
+            self._give_back(pinned.amount)
 
     def _take(self, amount: int) -> bool:
         if not self._pinned.take(amount):

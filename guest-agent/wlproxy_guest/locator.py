@@ -1,7 +1,8 @@
 """Locating: from a range of a file to extents of guest-physical memory, pinned.
 
 `Locator` is what the rest of the agent needs; `PageLocator` does it for files whose
-pages the kernel shows in the pagemap.  All of it blocks, for milliseconds (populate,
+pages the kernel shows in the pagemap, `module_locator` with a kernel module.  All of it
+blocks, for milliseconds (populate,
 splice) to hundreds of them (collapse): call it in a worker thread.  Who may pin how much
 is decided in `quotas`.
 
@@ -12,7 +13,7 @@ populate again (the kernel may have unmapped pages meanwhile), read again.
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -74,18 +75,26 @@ class Pin(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a range is, and the pin that keeps it there."""
+    """Where a range is, and what keeps it there.
+
+    Attributes:
+        extents: of the range, rounded outward to pages, in its order.
+        pin: keeps them.
+        held: bytes that the pin keeps, which may be more.
+        dmabuf: an fd of the dma-buf, as long as the pin is there; -1: it is none.
+    """
 
     extents: tuple[Extent, ...]
     pin: Pin
+    held: int
+    dmabuf: int = -1
 
 
 class Locator(Protocol):
     """Finds and pins guest memory."""
 
-    @property
-    def features(self) -> Feature:
-        """What it can locate."""
+    def find_features(self) -> Feature:
+        """Find out what can be located by now."""
 
     def locate(
         self, fd: int, offset: int, length: int, collapse_above: int
@@ -121,9 +130,8 @@ class PageLocator:
         """Close the pagemap; what is pinned stays so."""
         self._pagemap.close()
 
-    @property
-    def features(self) -> Feature:
-        """Shared-memory files; dma-bufs would need the `gem_locate` module."""
+    def find_features(self) -> Feature:
+        """See `Locator`: files of shared memory."""
         return Feature.LOCATE_MEMFD
 
     def locate(
@@ -134,14 +142,10 @@ class PageLocator:
         Raises:
             LocateError: why not.
         """
-        if not 0 < length <= LARGEST_RANGE:
-            raise LocateError(LocateStatus.OUT_OF_RANGE)
         try:
             if is_dmabuf(fd):
                 raise LocateError(LocateStatus.UNSUPPORTED)
-            size = os.fstat(fd).st_size
-            if offset + length > size:
-                raise LocateError(LocateStatus.OUT_OF_RANGE)
+            check_range(offset, length, os.fstat(fd).st_size)
             start = round_down(offset, PAGE_SIZE)
             end = round_up(offset + length, PAGE_SIZE)
             with AlignedMapping(fd, start, end) as mapping:
@@ -155,25 +159,12 @@ class PageLocator:
             raise LocateError(LocateStatus.FAILED, exc.errno or errno.EIO) from exc
 
     def place_token(self, token: bytes) -> Location:
-        """See `Locator`; the page is a memfd's, located as any client's is.
+        """See `Locator`.
 
         Raises:
             LocateError: why not.
         """
-        if len(token) != RAM_TOKEN_SIZE:
-            raise LocateError(LocateStatus.FAILED, errno.EINVAL)
-        try:
-            fd = os.memfd_create("wlproxy-ram-token", os.MFD_CLOEXEC)
-        except OSError as exc:
-            raise LocateError(LocateStatus.FAILED, exc.errno or errno.EIO) from exc
-        try:
-            os.write(fd, token.ljust(PAGE_SIZE, b"\0"))
-            # The page outlives the file: the pin refers to it.
-            return self.locate(fd, 0, PAGE_SIZE, 0)
-        except OSError as exc:
-            raise LocateError(LocateStatus.FAILED, exc.errno or errno.EIO) from exc
-        finally:
-            os.close(fd)
+        return place_token(self.locate, token)
 
     def _pin(
         self,
@@ -196,7 +187,7 @@ class PageLocator:
                 # What the pagemap shows must be what the pipes hold.  A page that was
                 # there both before and after pinning is the one that was pinned.
                 if same_pages(before, after):
-                    return Location(to_extents(after), pin)
+                    return Location(to_extents(after), pin, held=end - start)
             except BaseException:
                 pin.close()
                 raise
@@ -215,6 +206,40 @@ class PageLocator:
                     raise LocateError(LocateStatus.NOT_PERMITTED)
                 return entries
         raise LocateError(LocateStatus.FAILED, errno.EAGAIN)
+
+
+def check_range(offset: int, length: int, size: int) -> None:
+    """Check that a range is one, and within `size` bytes.
+
+    Raises:
+        LocateError: it is not.
+    """
+    if not 0 < length <= LARGEST_RANGE or offset + length > size:
+        raise LocateError(LocateStatus.OUT_OF_RANGE)
+
+
+def place_token(
+    locate: Callable[[int, int, int, int], Location], token: bytes
+) -> Location:
+    """Put `token` into a memfd's page, and locate that as any client's memory is.
+
+    Raises:
+        LocateError: why not.
+    """
+    if len(token) != RAM_TOKEN_SIZE:
+        raise LocateError(LocateStatus.FAILED, errno.EINVAL)
+    try:
+        fd = os.memfd_create("wlproxy-ram-token", os.MFD_CLOEXEC)
+    except OSError as exc:
+        raise LocateError(LocateStatus.FAILED, exc.errno or errno.EIO) from exc
+    try:
+        os.write(fd, token.ljust(PAGE_SIZE, b"\0"))
+        # The page outlives the file: the pin refers to it.
+        return locate(fd, 0, PAGE_SIZE, 0)
+    except OSError as exc:
+        raise LocateError(LocateStatus.FAILED, exc.errno or errno.EIO) from exc
+    finally:
+        os.close(fd)
 
 
 def collapse_covered(mapping: AlignedMapping, start: int, end: int) -> None:

@@ -26,6 +26,7 @@ from wlproxy.protocol.channel.frames import (
     RamProof,
 )
 from wlproxy.protocol.errors import ChannelError
+from wlproxy_guest.allocation import find_main_device
 from wlproxy_guest.client import Client, ClientContext, Windows
 from wlproxy_guest.locations import Locating
 from wlproxy_guest.locator import LocateError, Pin
@@ -87,11 +88,11 @@ class Session:
         return HelloAck(
             nonce=self._hello.nonce,
             version=(VERSION_MAJOR, VERSION_MINOR),
-            features=self._hello.features & self._locating.locator.features,
+            features=self._hello.features & self._locating.locator.find_features(),
             page_size=PAGE_SIZE,
             client_window=CLIENT_WINDOW,
             stream_window=STREAM_WINDOW,
-            main_device=0,
+            main_device=find_main_device(),
             agent=agent[:MAX_TEXT],
         )
 
@@ -219,5 +220,8 @@ class Session:
 def explain(exc: LocateError) -> str:
     """Say what helps."""
     if exc.status is LocateStatus.NOT_PERMITTED:
-        return "page frame numbers are hidden: the agent needs CAP_SYS_ADMIN"
+        return (
+            "page frame numbers are hidden: the agent needs the kernel module"
+            " gem_locate, or CAP_SYS_ADMIN"
+        )
     return str(exc)

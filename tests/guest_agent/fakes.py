@@ -135,13 +135,16 @@ class FilePin:
 class FileOffsetLocator:
     """Locates an app's file as if it were the guest's memory."""
 
-    features = Feature.LOCATE_MEMFD
     token_gpa = 0x10000
 
     def __init__(self) -> None:
+        self.features = Feature.LOCATE_MEMFD
         self.pinned = 0
         self.scattered = False
         self.tokens: list[bytes] = []
+
+    def find_features(self) -> Feature:
+        return self.features
 
     def locate(
         self, fd: int, offset: int, length: int, collapse_above: int
@@ -154,11 +157,12 @@ class FileOffsetLocator:
         return Location(
             tuple(Extent(gpa, step * PAGE) for gpa in range(first, end, step * PAGE)),
             FilePin(self),
+            held=end - first,
         )
 
     def place_token(self, token: bytes) -> Location:
         self.tokens.append(token)
-        return Location((Extent(self.token_gpa, PAGE),), FilePin(self))
+        return Location((Extent(self.token_gpa, PAGE),), FilePin(self), held=PAGE)
 
 
 async def opened(host: FakeHost) -> int:

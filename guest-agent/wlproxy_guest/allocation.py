@@ -1,0 +1,60 @@
+"""Which DRM device apps shall allocate their buffers on: what the host tells them.
+
+The host offers linux-dmabuf to apps in this guest, and that names a device of theirs.
+What is known here comes from udev's and the kernel's lists: no device is opened, which
+may make a card's opener its master, and takes permissions that the agent has not.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import pyudev
+
+_RENDER: Final = re.compile(r"renderD(\d+)")
+_PRIMARY: Final = re.compile(r"card(\d+)")
+_CONNECTOR: Final = re.compile(r"card(\d+)-")
+
+
+@dataclass(frozen=True, slots=True)
+class DrmEntry:
+    """One of /sys/class/drm: a node, or a connector of a primary one.
+
+    Attributes:
+        name: `renderD128`, `card0`, `card0-Virtual-1`.
+        number: its `dev_t`; 0: it is no node.
+    """
+
+    name: str
+    number: int
+
+
+def find_main_device() -> int:
+    """Find the `dev_t` of the DRM node to allocate on; 0 if there is none."""
+    devices = pyudev.Context().list_devices(subsystem="drm")
+    return choose(DrmEntry(each.sys_name, each.device_number) for each in devices)
+
+
+def choose(entries: Iterable[DrmEntry]) -> int:
+    """Choose the first render node, else the first card with dumb buffers; else 0.
+
+    A driver that sets modes has dumb buffers (the kernel demands it of them), and a card
+    has connectors only if its driver sets modes.
+    """
+    found = list(entries)
+    able = {match[1] for each in found if (match := _CONNECTOR.match(each.name))}
+    renders = _numbered(found, _RENDER)
+    cards = [each for each in _numbered(found, _PRIMARY) if str(each[0]) in able]
+    return next((number for _, number in renders + cards), 0)
+
+
+def _numbered(
+    entries: Iterable[DrmEntry], pattern: re.Pattern[str]
+) -> list[tuple[int, int]]:
+    """Find (minor's number in the name, dev_t) of the nodes of a kind, in order."""
+    return sorted(
+        (int(match[1]), each.number)
+        for each in entries
+        if each.number and (match := pattern.fullmatch(each.name))
+    )

@@ -1,0 +1,82 @@
+"""Waiting until dma-bufs have been drawn: implicit fences, for a Wayland-blind agent.
+
+An app may commit a buffer that its GPU has not finished; the kernel keeps *fences* with
+the dma-buf for whoever reads it.  No fence crosses to the host.  So bytes of an app go to
+the host only when what was to be written into its dma-bufs, at the moment the bytes were
+received, has been written.  Only that app's bytes wait.  Fences end in finite time: that
+is the kernel's rule for its drivers.
+"""
+
+import fcntl
+import logging
+import os
+import select
+import struct
+from typing import Final
+
+import trio
+
+SYNC_FILE: Final = struct.Struct("=Ii")
+"""struct dma_buf_export_sync_file: flags, fd (out)."""
+DMA_BUF_IOCTL_EXPORT_SYNC_FILE: Final = 0xC0086202
+DMA_BUF_SYNC_READ: Final = 1
+"""The fences that a reader waits for: those of writers."""
+
+log = logging.getLogger(__name__)
+
+
+class WriteFences:
+    """The dma-bufs of one client that the host may read, and whether they are drawn."""
+
+    __slots__ = ("_fds", "_poll")
+
+    def __init__(self) -> None:
+        self._fds: set[int] = set()
+        self._poll = select.poll()
+
+    def add(self, fd: int) -> None:
+        """Watch a dma-buf from now on; `fd` stays the caller's, open until `remove`."""
+        self._fds.add(fd)
+        self._poll.register(fd, select.POLLIN)
+
+    def remove(self, fd: int) -> None:
+        """Watch it no more."""
+        self._fds.discard(fd)
+        self._poll.unregister(fd)
+
+    def pending(self) -> set[int]:
+        """Find those that are still written to."""
+        if not self._fds:
+            return set()
+        return self._fds - {fd for fd, _ in self._poll.poll(0)}
+
+    async def settle(self) -> None:
+        """Wait for all that is being written now.  Not a checkpoint if nothing is.
+
+        What is begun meanwhile is not waited for: an app that draws without a pause does
+        not stop its own bytes for ever.
+        """
+        waited: list[int] = []
+        try:
+            for fd in self.pending():
+                try:
+                    waited.append(export_fences(fd))
+                except OSError as exc:  # shown half drawn, at worst
+                    log.warning("cannot wait for a buffer: %s", exc.strerror)
+            for fences in waited:
+                await trio.lowlevel.wait_readable(fences)
+        finally:
+            for fences in waited:
+                os.close(fences)
+
+
+def export_fences(fd: int) -> int:
+    """Take a snapshot of a dma-buf's write fences: an fd, readable when all have ended.
+
+    Raises:
+        OSError: ENOTTY before Linux 6.0; or no fds or memory are left.
+    """
+    request = bytearray(SYNC_FILE.pack(DMA_BUF_SYNC_READ, -1))
+    fcntl.ioctl(fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, request)
+    _, fences = SYNC_FILE.unpack(request)
+    return int(fences)

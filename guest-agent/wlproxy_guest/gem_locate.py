@@ -1,0 +1,123 @@
+"""/dev/gem-locate: the kernel module's ioctls, as functions.
+
+It tells where in physical memory a dma-buf or a range of a memfd is, and keeps it there
+until the fd is closed that it returns.  The interface is the module's own
+(`kernel/udmabuf/include/uapi/linux/gem_locate.h`, `docs/kernel.md`).  What its errors
+mean for a client, and what else locates memory, is `module_locator`'s.
+"""
+
+import errno
+import fcntl
+import os
+import struct
+from array import array
+from collections.abc import Sequence
+from typing import Final
+
+from wlproxy.protocol.channel.frames import Extent
+
+DEVICE: Final = "/dev/gem-locate"
+ABI_VERSION: Final = 1
+"""What we need; a driver only ever adds to it."""
+
+VERSION: Final = struct.Struct("=II")
+"""version, reserved."""
+DMABUF: Final = struct.Struct("=iIQII")
+"""fd, flags, size (out), count (out), reserved."""
+MEMFD: Final = struct.Struct("=iIQQII")
+"""fd, flags, offset, length, count (out), reserved."""
+EXTENTS: Final = struct.Struct("=QII")
+"""address of the array, count (in: room; out: how many there are), reserved."""
+
+GEM_LOCATE_VERSION: Final = 0x80087760
+GEM_LOCATE_DMABUF: Final = 0xC0187761
+GEM_LOCATE_MEMFD: Final = 0xC0207762
+GEM_LOCATE_EXTENTS: Final = 0xC0107763
+
+
+class GemLocate:
+    """The device, open.  Its methods may be called from any thread, at the same time."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, path: str = DEVICE) -> None:
+        """Open it.
+
+        Raises:
+            OSError: ENOENT without the module, EACCES without permission; ENOTTY or
+                EPROTONOSUPPORT if the device is another, or too old.
+        """
+        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            _check_version(self._fd)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def close(self) -> None:
+        """Close it; what was located stays so."""
+        os.close(self._fd)
+
+    def locate_dmabuf(self, fd: int) -> tuple[int, int, int]:
+        """Locate a whole dma-buf; return an fd that keeps it, its size, its extents.
+
+        Raises:
+            OSError: as `docs/kernel.md` lists.
+        """
+        request = bytearray(DMABUF.pack(fd, 0, 0, 0, 0))
+        kept = fcntl.ioctl(self._fd, GEM_LOCATE_DMABUF, request)
+        _, _, size, count, _ = DMABUF.unpack(request)
+        return kept, size, count
+
+    def locate_memfd(self, fd: int, offset: int, length: int) -> tuple[int, int]:
+        """Locate a page-aligned range; return an fd that keeps it, and its extents.
+
+        Raises:
+            OSError: as `docs/kernel.md` lists.
+        """
+        request = bytearray(MEMFD.pack(fd, 0, offset, length, 0, 0))
+        kept = fcntl.ioctl(self._fd, GEM_LOCATE_MEMFD, request)
+        *_, count, _ = MEMFD.unpack(request)
+        return kept, count
+
+
+def _check_version(device: int) -> None:
+    request = bytearray(VERSION.size)
+    fcntl.ioctl(device, GEM_LOCATE_VERSION, request)
+    version, _ = VERSION.unpack(request)
+    if version < ABI_VERSION:
+        number = errno.EPROTONOSUPPORT
+        raise OSError(number, f"version {version} of the interface")
+
+
+def read_extents(kept: int, count: int) -> "array[int]":
+    """Read the extents of what was located: address, length, address, length, ...
+
+    Raises:
+        OSError: EPROTO if they are not `count`, which the driver itself has said.
+    """
+    found = array("Q", bytes(2 * count * 8))
+    address, _ = found.buffer_info()
+    request = bytearray(EXTENTS.pack(address, count, 0))
+    fcntl.ioctl(kept, GEM_LOCATE_EXTENTS, request)
+    _, there_are, _ = EXTENTS.unpack(request)
+    if there_are != count:
+        raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
+    return found
+
+
+def cut_extents(pairs: Sequence[int], start: int, end: int) -> tuple[Extent, ...]:
+    """Cut bytes `start` to `end` out of what the pairs describe, in their order.
+
+    Where they end before `end`, so does the result.
+    """
+    cut = []
+    at = 0
+    for gpa, length in zip(pairs[::2], pairs[1::2], strict=True):
+        first, last = max(start - at, 0), min(end - at, length)
+        if first < last:
+            cut.append(Extent(gpa + first, last - first))
+        at += length
+        if at >= end:
+            break
+    return tuple(cut)
