@@ -8,21 +8,22 @@ from tests.host.conftest import Weston
 from wlproxy.host.errors import CompositorRefusedError, NoCompositorError
 from wlproxy.host.fds import OwnedFd
 from wlproxy.host.probe import (
-    PIXEL_SIZES,
+    TRIED_FORMATS,
     probe_compositor,
     trial_memfd,
     try_shm_pool,
 )
 from wlproxy.host.udmabuf import UdmabufDevice, seal_error
+from wlproxy.relay.formats import LAYOUTS, drm_format, fourcc
 from wlproxy.relay.presentation import (
     BufferShape,
     Mode,
+    PlaneShape,
     Preference,
     choose,
-    drm_format,
 )
 
-SHAPE = BufferShape(byte_offset=0, stride=2560, shm_format=1, items=1, byte_length=4096)
+SHAPE = BufferShape((PlaneShape(0, 2560),), shm_format=1, items=1, byte_length=4096)
 
 
 def test_without_udmabuf_everything_is_copied(weston: Weston) -> None:
@@ -54,9 +55,13 @@ def test_pool_that_cannot_be_mapped_is_only_a_no(weston: Weston) -> None:
         try_shm_pool(weston.socket, read.fileno())
 
 
-def test_every_probed_format_has_a_pixel_size() -> None:
-    assert {drm_format(0), drm_format(1)} <= PIXEL_SIZES.keys()
-    assert set(PIXEL_SIZES.values()) == {2, 4}
+def test_every_tried_format_has_a_layout() -> None:
+    assert {drm_format(0), drm_format(1)} <= TRIED_FORMATS <= LAYOUTS.keys()
+
+
+def test_shm_formats_are_asked_for(weston: Weston) -> None:
+    found = probe_compositor(weston.socket, None)
+    assert {0, 1, fourcc("RG16")} <= found.shm_formats
 
 
 @pytest.mark.lab
@@ -80,7 +85,10 @@ def test_weston_gl_takes_both(
     assert found.shm_udmabuf, found.shm_udmabuf_reason
     assert not found.dmabuf_reason
     # llvmpipe samples memory: any stride will do, and every trial was answered
-    assert found.dmabuf_stride_alignment == dict.fromkeys(PIXEL_SIZES, 4)
+    packed = {each for each in TRIED_FORMATS if len(LAYOUTS[each]) == 1}
+    taken = found.dmabuf_stride_alignment
+    assert taken.items() >= dict.fromkeys(packed - {fourcc("YUYV")}, 4).items()
+    assert taken.keys() <= TRIED_FORMATS
     assert choose(SHAPE, found, Preference.AUTO, cycled=True).mode is Mode.DMABUF
 
 

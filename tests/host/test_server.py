@@ -124,7 +124,7 @@ class Bench:
         return self.rams[-1]
 
     def make_relay(
-        self, ram: GuestRam, capabilities: CompositorCapabilities
+        self, ram: GuestRam, capabilities: CompositorCapabilities, main_device: int
     ) -> ScriptedRelay:
         relay = ScriptedRelay(self.respond)
         self.relays.append(relay)

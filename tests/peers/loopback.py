@@ -57,7 +57,7 @@ class RamLocator(FileOffsetLocator):
     def place_token(self, token: bytes) -> Location:
         gpa = self._ram.size - PAGE
         self._ram.write(gpa, token)
-        return Location((Extent(gpa, PAGE),), FilePin(self))
+        return Location((Extent(gpa, PAGE),), FilePin(self), held=PAGE)
 
 
 class Port:

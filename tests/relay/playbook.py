@@ -45,13 +45,10 @@ from wlproxy.relay.commands import (
     TraceLevel,
 )
 from wlproxy.relay.context import RelayConfig
+from wlproxy.relay.formats import DRM_ARGB8888, DRM_XRGB8888
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import ReceivedFd
-from wlproxy.relay.presentation import (
-    DRM_ARGB8888,
-    DRM_XRGB8888,
-    CompositorCapabilities,
-)
+from wlproxy.relay.presentation import CompositorCapabilities
 from wlproxy.relay.relay import Relay
 
 ZERO_COPY = CompositorCapabilities(

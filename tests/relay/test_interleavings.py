@@ -144,7 +144,7 @@ class Transcript(RuleBasedStateMachine):
             entry.interface.name for entry in client._context.objects.guest_objects()
         }
         assert left == {"wl_display", "wl_registry", "wl_shm", "wl_compositor"}
-        assert not client._state.buffers._copies
+        assert not client._state.buffers._host_buffers._copies
         shares = client._shares
         for share in (shares.copy_bytes, shares.locations, shares.located_bytes):
             assert not share._used

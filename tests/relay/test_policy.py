@@ -13,7 +13,7 @@ DANGEROUS = [
     ),
     *("ext_session_lock_manager_v1", "zwp_virtual_keyboard_manager_v1"),
     *("wp_security_context_manager_v1", "ext_image_copy_capture_manager_v1"),
-    *("zwp_linux_dmabuf_v1", "zwp_keyboard_shortcuts_inhibit_manager_v1"),
+    *("wp_linux_drm_syncobj_manager_v1", "zwp_keyboard_shortcuts_inhibit_manager_v1"),
 ]
 
 
@@ -26,15 +26,21 @@ def test_what_our_tables_do_not_know_is_left_out() -> None:
     policy = effective_policy()
 
     assert policy.keys() <= ALLOWED_BY_DEFAULT.keys()
-    assert all(policy[name] == INTERFACES[name].version for name in policy)
+    caps = {"zwp_linux_dmabuf_v1": 5}
+    assert all(
+        version == caps.get(name, INTERFACES[name].version)
+        for name, version in policy.items()
+    )
 
 
 def test_allow_and_deny() -> None:
     policy = effective_policy(
-        allow=["zwp_linux_dmabuf_v1"], deny=["wl_seat", "nothing"]
+        allow=["ext_session_lock_manager_v1", "zwp_linux_dmabuf_v1"],
+        deny=["wl_seat", "nothing"],
     )
 
-    assert "zwp_linux_dmabuf_v1" in policy
+    assert "ext_session_lock_manager_v1" in policy
+    assert policy["zwp_linux_dmabuf_v1"] == 5  # served by us, as far as we can
     assert "wl_seat" not in policy
 
 

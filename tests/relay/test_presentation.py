@@ -6,23 +6,15 @@ import pytest
 
 from tests.relay.playbook import NOTHING, ONLY_SHM, ZERO_COPY
 from wlproxy.relay.presentation import (
-    DRM_XRGB8888,
-    PIXEL_SIZE,
     BufferShape,
     CompositorCapabilities,
     Mode,
+    PlaneShape,
     Preference,
     choose,
-    drm_format,
 )
 
-GOOD = BufferShape(byte_offset=0, stride=256, shm_format=0, items=4, byte_length=16384)
-
-
-def test_only_the_first_two_formats_are_renumbered() -> None:
-    assert drm_format(1) == DRM_XRGB8888
-    assert drm_format(0x36314752) == 0x36314752
-    assert PIXEL_SIZE[0x36314752] == 2  # RG16
+GOOD = BufferShape((PlaneShape(0, 256),), shm_format=0, items=4, byte_length=16384)
 
 
 @pytest.mark.parametrize("cycled", [True, False])
@@ -53,7 +45,7 @@ def test_a_preference_for_copies_is_followed(*, cycled: bool) -> None:
             "no mmap; not B: the compositor does not import format 0x34325241 as LINEAR",
         ),
         (
-            replace(GOOD, stride=260),
+            replace(GOOD, planes=(PlaneShape(0, 260),)),
             replace(ZERO_COPY, shm_udmabuf=False, shm_udmabuf_reason="no mmap"),
             "no mmap; not B: stride 260 is not a multiple of 256",
         ),
@@ -83,12 +75,12 @@ def test_copies_have_a_reason(
         (GOOD, ZERO_COPY, Preference.DMABUF, True, "refused", "refused"),
         (GOOD, ONLY_SHM, Preference.DMABUF, True, "", "no linux-dmabuf"),
         (
-            replace(GOOD, byte_offset=100),
+            replace(GOOD, planes=(PlaneShape(100, 256),)),
             *(ZERO_COPY, Preference.AUTO, True, ""),
             "offset 100 in its page is unaligned",
         ),
         (
-            replace(GOOD, stride=100),
+            replace(GOOD, planes=(PlaneShape(0, 100),)),
             *(ZERO_COPY, Preference.AUTO, False, ""),
             "stride 100 is not a multiple of 256",
         ),

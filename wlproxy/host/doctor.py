@@ -13,7 +13,7 @@ from typing import Final
 
 from wlproxy.host.compositor import compositor_path
 from wlproxy.host.errors import HostError, UdmabufMissingError
-from wlproxy.host.probe import PIXEL_SIZES, probe_compositor
+from wlproxy.host.probe import TRIED_FORMATS, probe_compositor
 from wlproxy.host.udmabuf import (
     DEFAULT_DEVICE,
     PARAMETERS,
@@ -148,7 +148,7 @@ def check_capabilities(found: CompositorCapabilities) -> Iterator[Finding]:
         yield Finding(
             subject,
             Verdict.OK,
-            f"{len(alignments)} of {len(PIXEL_SIZES)} formats, with strides of a "
+            f"{len(alignments)} of {len(TRIED_FORMATS)} formats, with strides of a "
             f"multiple of {coarsest} bytes",
         )
     elif found.shm_udmabuf:

@@ -38,6 +38,7 @@ from wlproxy.relay.commands import (
     Direction,
     GrantCredit,
     OpenCompositor,
+    SendContents,
     SendFile,
     SendFrame,
     SendToCompositor,
@@ -153,6 +154,7 @@ class Executor:
         | CreateStream
         | AdoptStream
         | SendFile
+        | SendContents
         | CloseHandle
         | CloseClient,
         client: HostClient,
@@ -179,6 +181,8 @@ class Executor:
             case SendFile(file_id=file_id, handle=handle, size=size):
                 fd = self.handles.take(client.client_id, handle)
                 client.queue.put_file(file_id, fd, size)
+            case SendContents(file_id=file_id, contents=contents):
+                client.queue.put_contents(file_id, contents)
             case CloseHandle(handle=handle):
                 self._close_handle(client, handle)
             case OpenCompositor(label=label):

@@ -47,12 +47,35 @@ never reading the answers) is not one to keep."""
 
 @dataclass(slots=True)
 class _File:
-    """A file on its way to the guest, read as its credit comes."""
+    """A file on its way to the guest, read as its credit comes.
+
+    Its contents are behind an fd, or here.
+    """
 
     file_id: int
-    fd: OwnedFd
+    source: OwnedFd | bytes
     size: int
     sent: int = 0
+
+    def read(self, wanted: int) -> bytes:
+        """Take that much more of it.
+
+        A file that has become shorter meanwhile is filled up with zeros: the guest was
+        promised this size.
+        """
+        start, self.sent = self.sent, self.sent + wanted
+        if isinstance(self.source, bytes):
+            return self.source[start : self.sent]
+        try:
+            contents = os.pread(self.source.fileno(), wanted, start)
+        except OSError:  # not open for reading, for one: as good as empty
+            contents = b""
+        return contents.ljust(wanted, b"\0")
+
+    def close(self) -> None:
+        """Give up the fd."""
+        if isinstance(self.source, OwnedFd):
+            self.source.close()
 
 
 def _max_cost(window: SendWindow) -> int:
@@ -204,6 +227,12 @@ class ClientQueue:
         self._ordered.append(_File(file_id, fd, size))
         self.wake()
 
+    def put_contents(self, file_id: int, contents: bytes) -> None:
+        """Queue a file that is nowhere else."""
+        if contents and not self.gone:
+            self._ordered.append(_File(file_id, contents, len(contents)))
+            self.wake()
+
     def wake(self) -> None:
         """Have the writer look again: something was queued, or credit came."""
         self._wake(self)
@@ -223,7 +252,7 @@ class ClientQueue:
         ]
         for item in self._ordered:
             if isinstance(item, _File):
-                item.fd.close()
+                item.close()
         self._ordered = deque(kept)
         self._forget_streams()
         self._note_drained()
@@ -260,16 +289,9 @@ class ClientQueue:
         wanted = min(CHUNK_SIZE, self._max_cost, file.size - file.sent)
         if not self._afford(wanted):  # what `cost` says of FileData
             return None
-        # A file that has become shorter meanwhile is filled up with zeros: the guest
-        # was promised this size.
-        try:
-            contents = os.pread(file.fd.fileno(), wanted, file.sent)
-        except OSError:  # not open for reading, for one: as good as empty
-            contents = b""
-        contents = contents.ljust(wanted, b"\0")
-        file.sent += wanted
+        contents = file.read(wanted)
         if file.sent == file.size:
-            file.fd.close()
+            file.close()
             self._ordered.popleft()
             self._note_drained()
         return FileData(self.client_id, file.file_id, contents)

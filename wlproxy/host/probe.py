@@ -19,14 +19,16 @@ from wlproxy.host.errors import CompositorRefusedError, UdmabufError
 from wlproxy.host.fds import OwnedFd
 from wlproxy.host.udmabuf import F_SEAL_SHRINK, UdmabufDevice, UdmabufItem
 from wlproxy.host.wayland_client import WaylandClient
-from wlproxy.relay.presentation import (
+from wlproxy.relay.formats import (
+    DRM_ARGB8888,
     DRM_XRGB8888,
+    LAYOUTS,
+    MODIFIER_LINEAR,
+    SHM_ARGB8888,
     SHM_XRGB8888,
-    CompositorCapabilities,
+    fourcc,
 )
-
-LINEAR: Final = 0
-"""DRM_FORMAT_MOD_LINEAR."""
+from wlproxy.relay.presentation import CompositorCapabilities
 
 MODIFIERS_SINCE: Final = 3
 """Version of linux-dmabuf that first tells which formats are LINEAR."""
@@ -34,18 +36,16 @@ MODIFIERS_SINCE: Final = 3
 ROWS: Final = 64
 """Height of the trial buffers: no smaller than what some GPUs want."""
 
-PIXEL_SIZES: Final = {
-    DRM_XRGB8888: 4,
-    0x34325241: 4,  # ARGB8888
-    0x34324258: 4,  # XBGR8888
-    0x34324241: 4,  # ABGR8888
-    0x30335258: 4,  # XRGB2101010
-    0x30335241: 4,  # ARGB2101010
-    0x30334258: 4,  # XBGR2101010
-    0x30334241: 4,  # ABGR2101010
-    0x36314752: 2,  # RGB565
-}
-"""The DRM formats that shm clients draw in, and bytes per pixel."""
+TRIED_FORMATS: Final = frozenset(
+    {
+        # What apps draw in.
+        *(DRM_ARGB8888, DRM_XRGB8888),
+        *map(fourcc, ("AB24", "XB24", "AR30", "XR30", "AB30", "XB30", "RG16")),
+        # What video is in.
+        *map(fourcc, ("NV12", "P010", "YU12", "YUYV")),
+    }
+)
+"""The DRM formats that are tried, where the compositor says that it takes them."""
 
 SHM_STRIDES: Final = (1024, 1332, 2408)
 """For mode A: a round one, one of an odd width, one that is a multiple of 8 only."""
@@ -56,8 +56,11 @@ DMABUF_STRIDES: Final = ((256, 768), (64, 832), (16, 816), (4, 804))
 ANSWER_ROUNDTRIPS: Final = 10
 """Round trips to wait for the answer to an import, which may come late."""
 
+_PLANE_ALIGNMENT: Final = 4096
+"""Of the planes in the trial buffers: what is tried is the stride."""
+_MOST_PLANES: Final = max(len(LAYOUTS[each]) for each in TRIED_FORMATS)
 _BIGGEST: Final = ROWS * max(*SHM_STRIDES, *(stride for _, stride in DMABUF_STRIDES))
-_TRIAL_SIZE: Final = -(-_BIGGEST // 4096) * 4096
+_TRIAL_SIZE: Final = -(-_BIGGEST // _PLANE_ALIGNMENT) * _PLANE_ALIGNMENT * _MOST_PLANES
 _MEMFD_SEALS: Final = F_SEAL_SHRINK
 _F_ADD_SEALS: Final = 1033
 
@@ -88,13 +91,15 @@ def probe_compositor(
     """
     with WaylandClient(compositor) as client:
         versions = client.global_versions
+        shm_formats = _shm_formats(client)
     if device is None:
-        return _copy_only(no_device or "no /dev/udmabuf", versions)
+        return _copy_only(no_device or "no /dev/udmabuf", versions, shm_formats)
     limits = device.limits()
     try:
         udmabuf = _trial_udmabuf(device)
     except UdmabufError as exc:
-        return _copy_only(f"no udmabuf could be made: {exc.problem}", versions)
+        reason = f"no udmabuf could be made: {exc.problem}"
+        return _copy_only(reason, versions, shm_formats)
     with udmabuf:
         shm_reason = _try_shm(compositor, udmabuf)
         dmabufs = _try_dmabufs(compositor, udmabuf, versions)
@@ -103,6 +108,7 @@ def probe_compositor(
         shm_udmabuf_reason=shm_reason,
         dmabuf_stride_alignment=dmabufs.alignments,
         dmabuf_reason=dmabufs.reason,
+        shm_formats=shm_formats,
         udmabuf_list_limit=limits.list_limit,
         udmabuf_size_limit=limits.size_limit,
         global_versions=versions,
@@ -151,11 +157,25 @@ def try_shm_pool(compositor: Path, fd: int) -> None:
         client.roundtrip()
 
 
-def _copy_only(reason: str, versions: dict[str, int]) -> CompositorCapabilities:
+def _shm_formats(client: WaylandClient) -> frozenset[int]:
+    """Ask for the formats of `wl_shm`."""
+    if WlShm.name not in client.global_versions:
+        return frozenset()
+    formats = {SHM_ARGB8888, SHM_XRGB8888}  # every compositor takes these
+    shm = client.bind(WlShm, 1)
+    shm.dispatcher["format"] = lambda _, shm_format: formats.add(int(shm_format))
+    client.roundtrip()
+    return frozenset(formats)
+
+
+def _copy_only(
+    reason: str, versions: dict[str, int], shm_formats: frozenset[int]
+) -> CompositorCapabilities:
     return CompositorCapabilities(
         shm_udmabuf=False,
         shm_udmabuf_reason=reason,
         dmabuf_reason=reason,
+        shm_formats=shm_formats,
         udmabuf_list_limit=0,
         udmabuf_size_limit=0,
         global_versions=versions,
@@ -187,7 +207,7 @@ def _try_dmabufs(
         return _Dmabufs({}, f"the compositor's linux-dmabuf is of version {version}")
     advertised = _linear_formats(compositor)
     alignments = {}
-    for drm_format in advertised & PIXEL_SIZES.keys():
+    for drm_format in advertised & TRIED_FORMATS:
         alignment = _smallest_alignment(compositor, udmabuf, drm_format)
         if alignment:
             alignments[drm_format] = alignment
@@ -203,7 +223,7 @@ def _linear_formats(compositor: Path) -> set[int]:
     formats = set()
 
     def on_modifier(_: object, drm_format: int, high: int, low: int) -> None:
-        if high << 32 | low == LINEAR:
+        if high << 32 | low == MODIFIER_LINEAR:
             formats.add(drm_format)
 
     try:
@@ -255,9 +275,16 @@ def _imported(
     params = dmabuf.create_params()
     params.dispatcher["created"] = on_created
     params.dispatcher["failed"] = lambda _: refused.append(True)
-    params.add(udmabuf.fileno(), 0, 0, stride, LINEAR >> 32, LINEAR & 0xFFFFFFFF)
+    layouts = LAYOUTS[drm_format]
+    size = -(-stride * ROWS // _PLANE_ALIGNMENT) * _PLANE_ALIGNMENT
+    modifier = (MODIFIER_LINEAR >> 32, MODIFIER_LINEAR & 0xFFFFFFFF)
+    for index in range(len(layouts)):
+        # The same stride for all: the chroma's may be longer than it need be.
+        params.add(udmabuf.fileno(), index, index * size, stride, *modifier)
+    first = layouts[0]
+    width = stride // first.sample * first.columns
     # Not create_immed: where that fails, weston ends the connection.
-    params.create(stride // PIXEL_SIZES[drm_format], ROWS, drm_format, 0)
+    params.create(width, ROWS, drm_format, 0)
     try:
         for _ in range(ANSWER_ROUNDTRIPS):
             client.roundtrip()

@@ -9,7 +9,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from functools import partial
 from typing import Protocol, TypeVar
@@ -36,9 +36,10 @@ from wlproxy.host.session import RelayCore, Session
 from wlproxy.host.status import Json, StatusSocket, listen_status, serve_status
 from wlproxy.host.unix_socket import FdStream
 from wlproxy.host.vm_log import VmLog
-from wlproxy.protocol.channel.frames import CloseReason, Frame
+from wlproxy.protocol.channel.frames import CloseReason, Feature, Frame, HelloAck
 from wlproxy.protocol.channel.session import SessionLost
 from wlproxy.protocol.errors import RemoteProtocolError, WlproxyError
+from wlproxy.relay.formats import drm_format
 from wlproxy.relay.presentation import CompositorCapabilities
 from wlproxy.relay.relay import Relay
 
@@ -108,7 +109,7 @@ class Server:
         *,
         desktop: Desktop | None = None,
         provide_ram: RamProvider | None = None,
-        make_relay: Callable[[GuestRam, CompositorCapabilities], RelayCore]
+        make_relay: Callable[[GuestRam, CompositorCapabilities, int], RelayCore]
         | None = None,
     ) -> None:
         """Nothing runs yet.
@@ -117,7 +118,7 @@ class Server:
             config: the user's.
             desktop: the compositor; by default the one that `config` says.
             provide_ram: finds guest RAM; by default in QEMU's process.
-            make_relay: makes the core of a session.
+            make_relay: makes the core of a session; takes `main_device` as well.
 
         Raises:
             NoCompositorError: the environment does not tell where the compositor is.
@@ -206,10 +207,11 @@ class Server:
             "pixel_bytes_copied": self.metrics.client_pixel_bytes[client.client_id],
         }
 
-    def _relay(self, ram: GuestRam, capabilities: CompositorCapabilities) -> RelayCore:
-        return Relay(
-            self.config.relay, ram.memory, capabilities, self.config.max_clients
-        )
+    def _relay(
+        self, ram: GuestRam, capabilities: CompositorCapabilities, main_device: int
+    ) -> RelayCore:
+        config = replace(self.config.relay, main_device=main_device)
+        return Relay(config, ram.memory, capabilities, self.config.max_clients)
 
     async def _unless_stopped(self, wait: Callable[[], Awaitable[_T]]) -> _T | None:
         """Wait for something; None if `stop` was called before it came."""
@@ -310,7 +312,9 @@ class Server:
         async with trio.open_nursery() as nursery:
             session = Session(
                 channel=channel,
-                relay=self._make_relay(ram, self._desktop.capabilities),
+                relay=self._make_relay(
+                    ram, self._desktop.capabilities, _main_device(channel.agent)
+                ),
                 ram=ram,
                 device=self._desktop.device,
                 metrics=self.metrics,
@@ -423,6 +427,12 @@ def _severity(cause: WlproxyError) -> int:
     return logging.INFO if harmless else logging.ERROR
 
 
+def _main_device(agent: HelloAck) -> int:
+    """Say on which device the guest's apps may allocate dma-bufs; 0: on none."""
+    located = Feature.LOCATE_DMABUF in agent.features
+    return agent.main_device if located else 0
+
+
 def _capabilities(capabilities: CompositorCapabilities) -> Json:
     """Make a document of what the compositor accepts."""
     return {
@@ -433,6 +443,10 @@ def _capabilities(capabilities: CompositorCapabilities) -> Json:
             for fourcc, alignment in capabilities.dmabuf_stride_alignment.items()
         },
         "dmabuf_reason": capabilities.dmabuf_reason,
+        "shm_formats": tuple(
+            drm_format(each).to_bytes(4, "little").decode(errors="replace")
+            for each in sorted(capabilities.shm_formats)
+        ),
         "udmabuf_list_limit": capabilities.udmabuf_list_limit,
         "udmabuf_size_limit": capabilities.udmabuf_size_limit,
         "globals": dict(capabilities.global_versions),

@@ -23,7 +23,7 @@ from wlproxy.protocol.wayland.wire import (
     locate_ids,
     request_spec,
 )
-from wlproxy.relay.buffers import Buffer
+from wlproxy.relay.buffer import Buffer
 from wlproxy.relay.commands import Command, GrantCredit, TraceLevel
 from wlproxy.relay.context import Context, RelayConfig
 from wlproxy.relay.filters import (
@@ -133,6 +133,7 @@ class Client:
             self._dispatch_event(raw)
         if len(self._fds) > MAX_WAITING_FDS:
             raise WaylandError(DISPLAY_ID, DisplayError.NO_MEMORY, "too many fds")
+        self._state.imports.advance()
         if self._stalled is not None:  # an import may have been answered
             self._pump()
 
@@ -144,6 +145,7 @@ class Client:
         self._context.send_event(self._context.objects.display, "error", args)
 
     def _pump(self) -> None:
+        self._state.imports.advance()
         while (raw := self._stalled or self._requests.next_message()) is not None:
             self._stalled = None if self._dispatch_request(raw) else raw
             if self._stalled is not None:

@@ -142,6 +142,15 @@ class SendFile:
 
 
 @dataclass(frozen=True, slots=True)
+class SendContents:
+    """Send a file that exists nowhere but here, as `FileData` frames."""
+
+    client_id: int
+    file_id: int
+    contents: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class CloseHandle:
     """Close the fd of a handle, once everything queued with it has been sent."""
 
@@ -184,6 +193,7 @@ Command = (
     | CreateStream
     | AdoptStream
     | SendFile
+    | SendContents
     | CloseHandle
     | CloseClient
     | Trace

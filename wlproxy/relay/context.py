@@ -36,11 +36,14 @@ class RelayConfig:
         vm_name: shown in titles and app ids.
         preference: the mode to prefer.
         policy: interface name to highest version, of what the guest may bind.
+        main_device: of linux-dmabuf, as the agent says; 0 where it cannot locate
+            dma-bufs, or the guest has no such device.
     """
 
     vm_name: str = "vm"
     preference: Preference = Preference.AUTO
     policy: dict[str, int] = field(default_factory=effective_policy)
+    main_device: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,8 @@ class Context:
         config: the VM's.
         capabilities: the host's.
         objects: both id spaces.
-        globals: what the compositor advertises, by global name.
+        globals: what the compositor has ever advertised, by global name.
+        withdrawn: names of those that it has taken back.
         shm_formats: what the compositor's `wl_shm` takes; empty until it has said so.
         shares: what it may take up of the host.
         outbox: where everything goes.
@@ -80,6 +84,7 @@ class Context:
         self.capabilities = capabilities
         self.objects = ObjectTable(INTERFACES["wl_display"])
         self.globals: dict[int, Global] = {}
+        self.withdrawn: set[int] = set()
         self.shm_formats: set[int] = set()
         self.shares = shares
         self.outbox = Outbox(client_id)
@@ -136,7 +141,7 @@ class Context:
         """
         if interface in self._own_globals:
             return self._own_globals[interface]
-        names = [n for n, known in self.globals.items() if known.interface == interface]
+        names = [n for n in self._names(interface) if n not in self.withdrawn]
         if not names:
             return None
         name = names[-1]
@@ -155,6 +160,14 @@ class Context:
         )
         self._own_globals[interface] = entry
         return entry
+
+    def is_withdrawn(self, interface: str) -> bool:
+        """Whether the compositor had such a global, and has none any more."""
+        names = self._names(interface)
+        return bool(names) and self.withdrawn.issuperset(names)
+
+    def _names(self, interface: str) -> list[int]:
+        return [n for n, known in self.globals.items() if known.interface == interface]
 
     def when_compositor_reached(self, listener: Listener) -> None:
         """Call `listener` once the compositor has handled all requests so far."""

@@ -42,7 +42,7 @@ class Memory:
 
     Attributes:
         memory_id: of the channel, per client.
-        users: pools and not yet located buffers that may still need it.
+        users: pools, planes and not yet located buffers that may still need it.
     """
 
     memory_id: int
@@ -140,6 +140,15 @@ class Locations:
             )
             self._context.command(SendFrame(frame))
         location.users += 1
+        return location
+
+    def merge(self, location: Location, same: Location) -> Location:
+        """Give up `same`, which lies in the same pages, for another user of `location`.
+
+        An app passes an fd for each plane, be it of the same dma-buf.
+        """
+        location.users += 1
+        self.release(same)
         return location
 
     def receive(self, frame: Located) -> None:

@@ -151,6 +151,18 @@ class ObjectTable:
         self._host[entry.host_id] = entry
         return entry.host_id
 
+    def give_guest_id(self, entry: ProtocolObject) -> int:
+        """Allocate a server-range guest id for an object that has none.
+
+        Raises:
+            WaylandError: the client has too many objects.
+        """
+        if entry.guest_id:
+            raise LocalProtocolError(f"{entry!r} has a guest id already")
+        entry.guest_id = self._guest_server_ids.take()
+        self._guest[entry.guest_id] = entry
+        return entry.guest_id
+
     def add_own(
         self, interface: Interface, version: int, listener: Listener | None = None
     ) -> ProtocolObject:

@@ -41,6 +41,7 @@ ALLOWED_BY_DEFAULT: Final[Mapping[str, int]] = MappingProxyType(
         "wp_single_pixel_buffer_manager_v1": NEWEST,
         "wp_tearing_control_manager_v1": NEWEST,
         "wp_viewporter": NEWEST,
+        "zwp_linux_dmabuf_v1": 5,  # our own, see below
         "zwp_idle_inhibit_manager_v1": NEWEST,
         # Outputs.
         "zxdg_output_manager_v1": NEWEST,
@@ -62,8 +63,12 @@ ALLOWED_BY_DEFAULT: Final[Mapping[str, int]] = MappingProxyType(
 Left out on purpose, among others: screen capture, virtual input, data control, layer
 shell, session lock, output and toplevel management, security context (they reach beyond
 the guest's own windows); keyboard-shortcuts-inhibit (takes the host's keys); the foreign
-toplevel handles of xdg-foreign (a guest could name a host window); linux-dmabuf and
-wl_drm (need `gem_locate` in the guest).
+toplevel handles of xdg-foreign (a guest could name a host window);
+wp_linux_drm_syncobj_manager_v1 (explicit fences cannot be carried); wl_drm (names
+buffers by what only one kernel knows).
+
+linux-dmabuf is served by us (`relay.offer`), whatever the compositor has, and only to a
+guest whose agent can locate dma-bufs; version 6 is about devices of the host.
 """
 
 
@@ -84,7 +89,7 @@ def effective_policy(
             raise ValueError(
                 f"cannot allow {name}: pywayland's tables do not have this interface"
             )
-        policy[name] = NEWEST
+        policy.setdefault(name, NEWEST)
     for name in deny:
         policy.pop(name, None)
     return {

@@ -7,44 +7,14 @@ Pure policy.  The facts come from the compositor probe and the udmabuf limits
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
-from typing import Final
+
+from wlproxy.relay.formats import LAYOUTS, SHM_ARGB8888, SHM_XRGB8888, drm_format
 
 PAGE_SIZE = 4096
 """Bytes of a host page; udmabuf items and mode A pools are made of these."""
 
 DMABUF_OFFSET_ALIGNMENT = 256
 """Plane offsets that every GPU takes; the same bound as its strides."""
-
-SHM_ARGB8888, SHM_XRGB8888 = 0, 1
-DRM_ARGB8888, DRM_XRGB8888 = 0x34325241, 0x34325258
-_DRM_OF_SHM = {SHM_ARGB8888: DRM_ARGB8888, SHM_XRGB8888: DRM_XRGB8888}
-
-
-def _packed(size: int, *fourccs: str) -> dict[int, int]:
-    return {int.from_bytes(code.encode(), "little"): size for code in fourccs}
-
-
-PIXEL_SIZE: Final[Mapping[int, int]] = MappingProxyType(
-    {
-        SHM_ARGB8888: 4,
-        SHM_XRGB8888: 4,
-        **_packed(1, "C8  ", "R8  ", "RGB8", "BGR8"),
-        **_packed(2, "RG16", "BG16", "AR15", "XR15", "AB15", "XB15", "RA15", "RX15"),
-        **_packed(2, "AR12", "XR12", "AB12", "XB12", "RA12", "RX12", "BA12", "BX12"),
-        **_packed(3, "RG24", "BG24"),
-        **_packed(4, "AB24", "XB24", "RA24", "RX24", "BA24", "BX24"),
-        **_packed(4, "AR30", "XR30", "AB30", "XB30", "RA30", "RX30", "BA30", "BX30"),
-        **_packed(8, "AR4H", "XR4H", "AB4H", "XB4H", "AR48", "XR48", "AB48", "XB48"),
-    }
-)
-"""Bytes per pixel, by `wl_shm.format`, where a buffer ends at `stride * height` and
-pixels do not share bytes.  Others may have planes behind that (drm_fourcc.h)."""
-
-
-def drm_format(shm_format: int) -> int:
-    """Translate a `wl_shm.format`: a DRM fourcc but for its first two values."""
-    return _DRM_OF_SHM.get(shm_format, shm_format)
 
 
 class Mode(Enum):
@@ -56,6 +26,8 @@ class Mode(Enum):
     """The udmabuf through linux-dmabuf: nothing is copied or uploaded."""
     COPY = "C"
     """Damaged rectangles copied from guest RAM: the fallback."""
+    NONE = "none"
+    """Not at all: a dma-buf that none of the others can serve."""
 
 
 class Preference(Enum):
@@ -77,6 +49,7 @@ class CompositorCapabilities:
         dmabuf_stride_alignment: for each DRM format that the compositor imports
             as LINEAR (mode B), the smallest stride alignment it took, bytes.
         dmabuf_reason: why mode B is not to be had; empty if it is.
+        shm_formats: what its `wl_shm` takes.
         udmabuf_list_limit: most items of one udmabuf; 0 without /dev/udmabuf.
         udmabuf_size_limit: most bytes of one udmabuf.
         global_versions: interface name to version, as the host advertises them.
@@ -86,9 +59,18 @@ class CompositorCapabilities:
     shm_udmabuf_reason: str = ""
     dmabuf_stride_alignment: Mapping[int, int] = field(default_factory=dict)
     dmabuf_reason: str = ""
+    shm_formats: frozenset[int] = frozenset({SHM_ARGB8888, SHM_XRGB8888})
     udmabuf_list_limit: int = 1024
     udmabuf_size_limit: int = 64 << 20
     global_versions: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneShape:
+    """One plane: where it starts in its first page, and its stride, both in bytes."""
+
+    byte_offset: int
+    stride: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +78,22 @@ class BufferShape:
     """The facts of a buffer that decide its mode.
 
     Attributes:
-        byte_offset: where it starts in its first page, bytes.
-        stride: bytes per row.
-        shm_format: as in `wl_shm_pool.create_buffer`.
-        items: how many runs of RAM its pages are.
-        byte_length: bytes of its whole pages.
+        planes: one, or as many as its format has.
+        shm_format: as in `wl_shm`, for dma-bufs too.
+        items: how many runs of RAM its pages are, or those of its worst plane.
+        byte_length: bytes of its whole pages, or the most of one plane.
+        not_shm: why it cannot be in a `wl_shm` pool, nor copied into one; empty if
+            it can.
+        is_dmabuf: the guest made it a dma-buf, and expects it to be kept until the
+            next one is shown.
     """
 
-    byte_offset: int
-    stride: int
+    planes: tuple[PlaneShape, ...]
     shm_format: int
     items: int
     byte_length: int
+    not_shm: str = ""
+    is_dmabuf: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +133,13 @@ def dmabuf_obstacle(
         return capabilities.dmabuf_reason or (
             f"the compositor does not import format {fourcc:#x} as LINEAR"
         )
-    if shape.stride % alignment:
-        return f"stride {shape.stride} is not a multiple of {alignment}"
-    if shape.byte_offset % DMABUF_OFFSET_ALIGNMENT:
-        return f"offset {shape.byte_offset} in its page is unaligned"
+    if len(shape.planes) != len(LAYOUTS.get(fourcc, shape.planes)):
+        return f"format {fourcc:#x} in one piece"
+    for plane in shape.planes:
+        if plane.stride % alignment:
+            return f"stride {plane.stride} is not a multiple of {alignment}"
+        if plane.byte_offset % DMABUF_OFFSET_ALIGNMENT:
+            return f"offset {plane.byte_offset} in its page is unaligned"
     return None
 
 
@@ -170,22 +159,29 @@ def choose(
         preference: the user's; a mode that cannot be had is not insisted on.
         cycled: the surface alternates between two or more buffers.  A compositor
             holds a dma-buf until the next one is shown, so a client with a single
-            buffer would wait for it for ever in mode B.
+            buffer would wait for it for ever in mode B, unless it was a dma-buf
+            from the start.
         refused: why mode B failed for this very buffer before, if it did.
     """
-    if preference is Preference.COPY:
+    if preference is Preference.COPY and not shape.not_shm:
         return Choice(Mode.COPY, "asked for")
     if obstacle := udmabuf_obstacle(shape, capabilities):
-        return Choice(Mode.COPY, obstacle)
+        return _copied(shape, obstacle)
     not_dmabuf = refused or dmabuf_obstacle(shape, capabilities) or ""
-    if preference is Preference.SHM:
-        not_dmabuf = "mode A was asked for"
-    elif not (cycled or preference is Preference.DMABUF or not_dmabuf):
-        not_dmabuf = "only for windows that take buffers in turn"
-        if not capabilities.shm_udmabuf:
-            not_dmabuf = ""
+    not_shm = shape.not_shm
+    if not capabilities.shm_udmabuf:
+        not_shm = not_shm or capabilities.shm_udmabuf_reason
+    elif not not_shm and not not_dmabuf:
+        if preference is Preference.SHM:
+            not_dmabuf = "mode A was asked for"
+        elif not (cycled or shape.is_dmabuf or preference is Preference.DMABUF):
+            not_dmabuf = "only for windows that take buffers in turn"
     if not not_dmabuf:
         return Choice(Mode.DMABUF, "zero-copy, no upload either")
-    if capabilities.shm_udmabuf:
+    if capabilities.shm_udmabuf and not not_shm:
         return Choice(Mode.SHM, f"zero-copy; not B: {not_dmabuf}")
-    return Choice(Mode.COPY, f"{capabilities.shm_udmabuf_reason}; not B: {not_dmabuf}")
+    return _copied(shape, f"{not_shm}; not B: {not_dmabuf}")
+
+
+def _copied(shape: BufferShape, why: str) -> Choice:
+    return Choice(Mode.NONE if shape.not_shm else Mode.COPY, why)

@@ -38,11 +38,13 @@ from wlproxy.relay.commands import (
     CloseHandle,
     CreateStream,
     Direction,
+    SendContents,
     SendFile,
     TraceLevel,
 )
 from wlproxy.relay.context import Context
 from wlproxy.relay.handles import Handle
+from wlproxy.relay.imports import Imports
 from wlproxy.relay.inputs import FdKind, ReceivedFd
 from wlproxy.relay.locations import Locations
 from wlproxy.relay.objects import ProtocolObject
@@ -76,6 +78,7 @@ class ClientState:
         context: ids, configuration, outbox.
         locations: its pinned ranges.
         buffers: its pools and buffers.
+        imports: its buffers that linux-dmabuf has not created yet.
         surfaces: its surfaces.
     """
 
@@ -85,6 +88,7 @@ class ClientState:
         self.context = context
         self.locations = Locations(context, ram, handles)
         self.buffers = Buffers(context, self.locations, handles)
+        self.imports = Imports(context, self.buffers)
         self.surfaces = Surfaces(context)
         self._handles = handles
         self._file_ids = count(1)
@@ -172,6 +176,13 @@ class ClientState:
                 return
             attachments.append(attachment)
         self.context.outbox.event(raw.data, attachments)
+
+    def attach_contents(self, contents: bytes) -> Attachment:
+        """Describe a file of our own to the guest, and send what is in it."""
+        client_id, file_id = self.context.client_id, next(self._file_ids)
+        self.context.command(SendContents(client_id, file_id, contents))
+        flags = AttachmentFlags.NONE
+        return Attachment(AttachmentKind.FILE, flags, file_id, len(contents))
 
     def drop_fds(self, fds: Sequence[ReceivedFd]) -> None:
         """Close fds that nobody will get."""

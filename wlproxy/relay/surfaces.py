@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from wlproxy.relay.buffers import Buffer
+from wlproxy.relay.buffer import Buffer
 from wlproxy.relay.commands import CopyRows, TraceLevel
 from wlproxy.relay.context import Context
+from wlproxy.relay.formats import PIXEL_SIZE
 from wlproxy.relay.objects import ProtocolObject
-from wlproxy.relay.presentation import PIXEL_SIZE, Mode
+from wlproxy.relay.presentation import Mode
 
 MAX_RECTANGLES: Final = 16
 """Rectangles of damage that are kept apart; more become one around them all."""
@@ -265,23 +266,24 @@ class Surfaces:
         bottom = min(y + height, buffer.height)
         if left >= right or top >= bottom:
             return 0
-        pixel = PIXEL_SIZE.get(buffer.shm_format, 0)
+        pixel, plane = PIXEL_SIZE.get(buffer.shm_format, 0), buffer.rows
+        stride = plane.stride
         if not pixel:  # planes, or pixels that share bytes: always the whole buffer
-            start, length, rows = 0, buffer.length, 1
+            start, length, rows = 0, plane.length, 1
         elif (left, right) == (0, buffer.width) or bottom - top > MAX_ROWS:
-            start, length, rows = buffer.stride * top, buffer.stride * (bottom - top), 1
+            start, length, rows = stride * top, stride * (bottom - top), 1
         else:
-            start = buffer.stride * top + left * pixel
+            start = stride * top + left * pixel
             length, rows = (right - left) * pixel, bottom - top
         assert buffer.copy is not None
-        assert buffer.location is not None
+        assert plane.location is not None
         self._context.command(
             CopyRows(
                 client_id=self._context.client_id,
                 handle=buffer.copy,
-                items=buffer.location.items,
-                offset=buffer.page_offset + start,
-                stride=buffer.stride,
+                items=plane.location.items,
+                offset=plane.place + start,
+                stride=stride,
                 length=length,
                 rows=rows,
             )
@@ -309,7 +311,7 @@ class Surfaces:
 
 def _is_copied(buffer: Buffer) -> bool:
     choice = buffer.choice
-    return choice is not None and choice.mode is Mode.COPY
+    return choice is not None and choice.mode is Mode.COPY and not buffer.dead
 
 
 def _leave(buffer: Buffer) -> Buffer:

@@ -6,13 +6,14 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from wlproxy.relay.filters import registry, shm, surface, toplevel
+from wlproxy.relay.filters import dmabuf, registry, shm, surface, toplevel
 from wlproxy.relay.state import ClientState, Event, Request
 
 RequestFilter = Callable[[ClientState, Request], None]
 EventFilter = Callable[[ClientState, Event], None]
 
 REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
+    ("wl_display", "get_registry"): registry.get_registry,
     ("wl_pointer", "set_cursor"): surface.set_cursor,
     ("wl_registry", "bind"): registry.bind,
     ("wl_shm", "create_pool"): shm.create_pool,
@@ -33,6 +34,15 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ("xdg_toplevel", "set_app_id"): toplevel.set_app_id,
     ("xdg_toplevel", "set_title"): toplevel.set_title,
     ("xdg_wm_base", "get_xdg_surface"): toplevel.get_xdg_surface,
+    ("zwp_linux_buffer_params_v1", "add"): dmabuf.add,
+    ("zwp_linux_buffer_params_v1", "create"): dmabuf.create,
+    ("zwp_linux_buffer_params_v1", "create_immed"): dmabuf.create_immed,
+    ("zwp_linux_buffer_params_v1", "destroy"): dmabuf.destroy_params,
+    ("zwp_linux_dmabuf_feedback_v1", "destroy"): dmabuf.destroy,
+    ("zwp_linux_dmabuf_v1", "create_params"): dmabuf.create_params,
+    ("zwp_linux_dmabuf_v1", "destroy"): dmabuf.destroy,
+    ("zwp_linux_dmabuf_v1", "get_default_feedback"): dmabuf.get_feedback,
+    ("zwp_linux_dmabuf_v1", "get_surface_feedback"): dmabuf.get_feedback,
     ("zwp_tablet_tool_v2", "set_cursor"): surface.set_cursor,
 }
 """(interface, request) to what claims it."""

@@ -1,15 +1,35 @@
 """`wl_registry` and `wl_display`: which globals exist, errors, and freed ids.
 
 A global that policy or our tables do not allow is never advertised; nothing else in the
-relay needs to hide anything.
+relay needs to hide anything.  One global is our own: linux-dmabuf (`relay.offer`), which
+the compositor may have or not; its own is never passed on.
 """
+
+from dataclasses import dataclass
 
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError, NewId
-from wlproxy.relay.buffers import Buffer
+from wlproxy.relay import offer
+from wlproxy.relay.buffer import Buffer
 from wlproxy.relay.commands import TraceLevel
 from wlproxy.relay.context import Context, Global
+from wlproxy.relay.objects import ProtocolObject
 from wlproxy.relay.state import ClientState, Event, Request
+
+
+@dataclass(slots=True)
+class Registry:
+    """A `wl_registry` of the guest; `told`: it has our own global."""
+
+    told: bool = False
+
+
+def get_registry(state: ClientState, request: Request) -> None:
+    """`wl_display.get_registry`: ours is there from the start."""
+    created = state.forward(request)
+    assert created is not None
+    created.role = Registry()
+    _advertise_own(state.context, created)
 
 
 def advertise(state: ClientState, event: Event) -> None:
@@ -19,10 +39,12 @@ def advertise(state: ClientState, event: Event) -> None:
     interface = (message.string(1) or b"").decode("utf-8", "replace")
     known = Global(interface, message.integer(2))
     context.globals[name] = known
-    version = offered_version(context, known)
-    if version:
+    context.withdrawn.discard(name)
+    version = offered_version(context, name)
+    if version and name != offer.GLOBAL_NAME:
         args = (name, interface.encode(), version)
         context.send_event(event.entry, "global", args)
+    _advertise_own(context, event.entry)
 
 
 def withdraw(state: ClientState, event: Event) -> None:
@@ -30,10 +52,11 @@ def withdraw(state: ClientState, event: Event) -> None:
 
     The name stays known: a guest that binds it meanwhile is in a race, not in error.
     """
-    name = event.message.integer(0)
-    known = state.context.globals.get(name)
-    if known is not None and offered_version(state.context, known):
-        state.context.send_event(event.entry, "global_remove", (name,))
+    context, name = state.context, event.message.integer(0)
+    context.withdrawn.add(name)
+    if name != offer.GLOBAL_NAME and offered_version(context, name):
+        context.send_event(event.entry, "global_remove", (name,))
+    _advertise_own(context, event.entry)
 
 
 def bind(state: ClientState, request: Request) -> None:
@@ -41,9 +64,8 @@ def bind(state: ClientState, request: Request) -> None:
     message, context = request.message, state.context
     name, wanted = message.integer(0), message.new_id(1)
     interface = wanted.interface.decode("utf-8", "replace")
-    known = context.globals.get(name)
-    version = offered_version(context, known) if known is not None else 0
-    if known is None or not version or known.interface != interface:
+    version = offered_version(context, name)
+    if not version or _interface(context, name) != interface:
         raise context.fail(
             request.entry,
             DisplayError.INVALID_OBJECT,
@@ -59,6 +81,9 @@ def bind(state: ClientState, request: Request) -> None:
     entry = context.objects.add_guest(
         wanted.object_id, INTERFACES[interface], wanted.version
     )
+    if name == offer.GLOBAL_NAME:
+        offer.introduce(context, entry)
+        return
     host_id = context.objects.give_host_id(entry)
     new_id = NewId(wanted.interface, wanted.version, host_id)
     context.send(request.entry, "bind", (name, new_id))
@@ -92,6 +117,31 @@ def free_id(state: ClientState, event: Event) -> None:
         context.delete_guest_id(entry)
 
 
-def offered_version(context: Context, known: Global) -> int:
+def offered_version(context: Context, name: int) -> int:
     """Say up to which version the guest may bind a global; 0 if it may not."""
+    if name == offer.GLOBAL_NAME:
+        return offer.offered_version(context)
+    known = context.globals.get(name)
+    if known is None or known.interface == offer.INTERFACE:
+        return 0
     return min(known.version, context.config.policy.get(known.interface, 0))
+
+
+def _interface(context: Context, name: int) -> str:
+    if name == offer.GLOBAL_NAME:
+        return offer.INTERFACE
+    return context.globals[name].interface
+
+
+def _advertise_own(context: Context, registry: ProtocolObject) -> None:
+    """Tell a registry that our own global has come, or gone, since it was last told."""
+    role, shown = registry.role, offer.is_advertised(context)
+    if not isinstance(role, Registry) or role.told == shown:
+        return
+    role.told = shown
+    if shown:
+        version = offer.offered_version(context)
+        args = (offer.GLOBAL_NAME, offer.INTERFACE.encode(), version)
+        context.send_event(registry, "global", args)
+    else:
+        context.send_event(registry, "global_remove", (offer.GLOBAL_NAME,))

@@ -10,14 +10,13 @@ from typing import Final
 
 from wlproxy.protocol.channel.frames import AttachmentKind
 from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.relay.buffer import Buffer, Pool
 from wlproxy.relay.buffers import (
     SHM_INVALID_FD,
     SHM_INVALID_FORMAT,
     SHM_INVALID_STRIDE,
-    Buffer,
-    Pool,
 )
-from wlproxy.relay.presentation import PIXEL_SIZE
+from wlproxy.relay.formats import PIXEL_SIZE
 from wlproxy.relay.state import ClientState, Event, Request
 
 INT_MAX: Final = 0x7FFFFFFF

@@ -5,7 +5,7 @@ Everything is forwarded; this only keeps `relay.surfaces` informed.
 
 from collections.abc import Iterable
 
-from wlproxy.relay.buffers import Buffer
+from wlproxy.relay.buffer import Buffer
 from wlproxy.relay.state import ClientState, Request
 from wlproxy.relay.surfaces import Surface
 
@@ -15,6 +15,10 @@ def attach(state: ClientState, request: Request) -> None:
     buffer_id = request.message.integer(0)
     role = state.context.objects.guest(buffer_id).role if buffer_id else None
     buffer = role if isinstance(role, Buffer) else None
+    if buffer is not None and buffer.dead:
+        # What becomes of the surface is undefined: it keeps what it has.
+        state.buffers.refuse(buffer)
+        return
     state.forward(request)
     _settle(state, state.surfaces.attach(_surface(request), buffer))
 

@@ -1,0 +1,336 @@
+"""linux-dmabuf: served here, not by the compositor, which sees none of these objects.
+
+The checks are those of the protocol, with its error codes: what an app does wrong ends
+it, as it would without us.  What is right and cannot be shown is answered with `failed`,
+however much of that is for the host's sake.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from wlproxy.protocol.channel.frames import Attachment, AttachmentKind
+from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.message import DisplayError
+from wlproxy.relay import offer
+from wlproxy.relay.buffer import Buffer, Plane, span_of
+from wlproxy.relay.formats import (
+    LAYOUTS,
+    MODIFIER_LINEAR,
+    PIXEL_SIZE,
+    PlaneLayout,
+    shm_format,
+)
+from wlproxy.relay.locations import Memory
+from wlproxy.relay.objects import ProtocolObject
+from wlproxy.relay.state import ClientState, Request
+
+(
+    ALREADY_USED,
+    PLANE_IDX,
+    PLANE_SET,
+    INCOMPLETE,
+    INVALID_FORMAT,
+    INVALID_DIMENSIONS,
+    OUT_OF_BOUNDS,
+) = range(7)
+"""`zwp_linux_buffer_params_v1.error`."""
+
+MAX_PLANES: Final = 4
+"""Of any format that DRM knows."""
+
+KNOWN_FLAGS: Final = 0b111
+"""y_invert, interlaced, bottom_first."""
+
+FORMATS_BIND_SINCE: Final = 4
+"""Version from which on a pair that was not offered is an error."""
+
+ONE_MODIFIER_SINCE: Final = 5
+"""Version from which on planes of different modifiers are an error."""
+
+INT_MAX: Final = 0x7FFFFFFF
+UINT_MAX: Final = 0xFFFFFFFF
+
+
+@dataclass(slots=True)
+class AddedPlane:
+    """What one `add` said; `memory` is None where the fd is no memory."""
+
+    memory: Memory | None
+    size: int
+    offset: int
+    stride: int
+    modifier: int
+
+
+@dataclass(slots=True)
+class Params:
+    """A `zwp_linux_buffer_params_v1` of the guest.
+
+    Attributes:
+        planes: by their index.
+        used: a buffer was made of them.
+    """
+
+    planes: dict[int, AddedPlane] = field(default_factory=dict)
+    used: bool = False
+
+
+class _Unusable(Exception):  # noqa: N818 - no error: it has an answer
+    """Nothing is wrong with a request, but no buffer comes of it."""
+
+
+def destroy(state: ClientState, request: Request) -> None:
+    """`destroy`, of what has nothing to take care of."""
+    state.context.delete_guest_id(request.entry)
+
+
+def get_feedback(state: ClientState, request: Request) -> None:
+    """`get_default_feedback`, `get_surface_feedback`: the same for all surfaces."""
+    message, context = request.message, state.context
+    if request.spec.name == "get_surface_feedback":
+        surface = context.objects.guest(message.integer(1))
+        if surface.interface.name != "wl_surface":
+            raise context.fail(
+                request.entry, DisplayError.INVALID_OBJECT, "this is no wl_surface"
+            )
+    feedback = context.objects.add_guest(
+        message.integer(0),
+        INTERFACES["zwp_linux_dmabuf_feedback_v1"],
+        request.entry.version,
+    )
+    table = offer.format_table(context)
+    attachment = state.attach_contents(table)
+    offer.send_feedback(context, feedback, attachment, len(table))
+
+
+def create_params(state: ClientState, request: Request) -> None:
+    """`create_params`: planes to come."""
+    params = state.context.objects.add_guest(
+        request.message.integer(0),
+        INTERFACES["zwp_linux_buffer_params_v1"],
+        request.entry.version,
+    )
+    params.role = Params()
+
+
+def destroy_params(state: ClientState, request: Request) -> None:
+    """`destroy`: what was made of them lives on."""
+    _drop(state, _params(request))
+    state.context.delete_guest_id(request.entry)
+
+
+def add(state: ClientState, request: Request) -> None:
+    """`add`: remember a plane; nothing is located."""
+    message, params = request.message, _params(request)
+    index, offset, stride = (message.integer(number) for number in (1, 2, 3))
+    modifier = message.integer(4) << 32 | message.integer(5)
+    _check_unused(state, request, params)
+    if index >= MAX_PLANES:
+        raise _error(state, request, PLANE_IDX, f"plane index {index} is too high")
+    if index in params.planes:
+        raise _error(state, request, PLANE_SET, f"plane {index} has an fd already")
+    if request.entry.version >= ONE_MODIFIER_SINCE and any(
+        known.modifier != modifier for known in params.planes.values()
+    ):
+        raise _error(state, request, INVALID_FORMAT, "planes of different modifiers")
+    attachment = message.fds[0]
+    memory = _memory(state, attachment)
+    params.planes[index] = AddedPlane(memory, attachment.size, offset, stride, modifier)
+
+
+def create(state: ClientState, request: Request) -> None:
+    """`create`: answered when the buffer is known to be showable."""
+    width, height, fourcc, flags = (
+        request.message.integer(index) for index in range(4)
+    )
+    entry = ProtocolObject(INTERFACES["wl_buffer"], request.entry.version)
+    geometry = (width, height, fourcc, flags)
+    buffer = _create_buffer(state, request, entry, geometry)
+    if not buffer.dead:
+        state.imports.start(buffer)
+
+
+def create_immed(state: ClientState, request: Request) -> None:
+    """`create_immed`: the buffer is there at once, and located when it is shown."""
+    width, height, fourcc, flags = (
+        request.message.integer(index) for index in range(1, 5)
+    )
+    # Its id is entered first: a wrong one is an error whatever the rest is.
+    entry = state.context.objects.add_guest(
+        request.message.integer(0), INTERFACES["wl_buffer"], request.entry.version
+    )
+    _create_buffer(state, request, entry, (width, height, fourcc, flags))
+
+
+def _create_buffer(
+    state: ClientState,
+    request: Request,
+    entry: ProtocolObject,
+    geometry: tuple[int, int, int, int],
+) -> Buffer:
+    """Enter the buffer; a dead one, and the app knows, if it cannot be shown.
+
+    Raises:
+        WaylandError: the app broke the protocol.
+    """
+    params = _params(request)
+    _check_unused(state, request, params)
+    params.used = True
+    _check(state, request, params.planes, geometry)
+    try:
+        planes = _planes(params.planes, geometry)
+    except _Unusable as exc:
+        _drop(state, params)
+        buffer = state.buffers.create_of_dmabufs(
+            entry, request.entry, (), geometry, not_shm=""
+        )
+        state.buffers.kill(buffer, str(exc))
+        return buffer
+    params.planes.clear()  # the memories are the buffer's from now on
+    not_shm = _not_shm(state, planes, geometry)
+    return state.buffers.create_of_dmabufs(
+        entry, request.entry, planes, geometry, not_shm
+    )
+
+
+def _check(
+    state: ClientState,
+    request: Request,
+    added: Mapping[int, AddedPlane],
+    geometry: tuple[int, int, int, int],
+) -> None:
+    """Check what the protocol calls errors of the app.
+
+    Raises:
+        WaylandError: there is one.
+    """
+    width, height, fourcc, _flags = geometry
+    if not added or max(added) != len(added) - 1:
+        raise _error(state, request, INCOMPLETE, "a plane is missing")
+    layouts = LAYOUTS.get(fourcc, ())
+    known = all(
+        plane.modifier == MODIFIER_LINEAR for plane in added.values()
+    ) and fourcc in offer.formats(state.context)
+    if not known and request.entry.version >= FORMATS_BIND_SINCE:
+        raise _error(
+            state,
+            request,
+            INVALID_FORMAT,
+            f"format {fourcc:#x} with this modifier was not offered",
+        )
+    if width < 1 or height < 1:
+        raise _error(
+            state, request, INVALID_DIMENSIONS, f"invalid size {width}x{height}"
+        )
+    if len(added) < len(layouts):
+        raise _error(
+            state,
+            request,
+            INCOMPLETE,
+            f"format {fourcc:#x} has {len(layouts)} planes, not {len(added)}",
+        )
+    for index, plane in added.items():
+        layout = layouts[index] if index < len(layouts) else None
+        end = plane.offset + _needed(plane, layout, height, whole=not index)
+        if end > UINT_MAX or (plane.memory is not None and end > plane.size):
+            raise _error(
+                state,
+                request,
+                OUT_OF_BOUNDS,
+                f"plane {index} ends at {end}, its dma-buf at {plane.size}",
+            )
+
+
+def _needed(
+    plane: AddedPlane, layout: PlaneLayout | None, height: int, *, whole: bool
+) -> int:
+    """Count the bytes that a plane must have: whole rows of the first, as protocol has it.
+
+    Of the others, which a compositor does not check, the last row may be cut short.
+    """
+    if whole:
+        return plane.stride * height
+    rows = layout.row_count(height) if layout is not None else 1
+    return plane.stride * max(rows - 1, 1)
+
+
+def _planes(
+    added: Mapping[int, AddedPlane], geometry: tuple[int, int, int, int]
+) -> list[Plane]:
+    """Make a buffer's planes of what was added.
+
+    Raises:
+        _Unusable: no buffer comes of them.
+    """
+    width, height, fourcc, flags = geometry
+    layouts = LAYOUTS.get(fourcc, ())
+    if len(layouts) != len(added):
+        raise _Unusable(f"{len(added)} planes of format {fourcc:#x}")
+    if flags & ~KNOWN_FLAGS:
+        raise _Unusable(f"unknown flags {flags:#x}")
+    planes: list[Plane] = []
+    for index, layout in enumerate(layouts):
+        plane = added[index]
+        if plane.memory is None:
+            raise _Unusable("its fd is no memory that can be located")
+        if plane.modifier != MODIFIER_LINEAR:
+            raise _Unusable(f"modifier {plane.modifier:#x} is not LINEAR")
+        least = layout.row_bytes(width)
+        rows = layout.row_count(height)
+        length = min(plane.stride * rows, plane.size - plane.offset)
+        if plane.stride < least or length < plane.stride * (rows - 1) + least:
+            raise _Unusable(f"plane {index} is smaller than {width}x{height} pixels")
+        area = (plane.offset, length)
+        planes.append(Plane(plane.memory, *area, plane.stride, area))
+    if len({added[index].size for index in added}) == 1:
+        # Perhaps several fds of the same dma-buf: what all of them located tells.
+        span = span_of(plane.span for plane in planes)
+        for each in planes:
+            each.span = span
+    return planes
+
+
+def _not_shm(
+    state: ClientState, planes: list[Plane], geometry: tuple[int, int, int, int]
+) -> str:
+    """Say why a buffer can be in no `wl_shm` pool; nothing if it can."""
+    _width, height, fourcc, flags = geometry
+    known = shm_format(fourcc)
+    if len(planes) > 1 or known not in PIXEL_SIZE:
+        return f"wl_shm does not have the layout of format {fourcc:#x}"
+    if known not in state.context.capabilities.shm_formats:
+        return f"the compositor's wl_shm does not take format {fourcc:#x}"
+    if flags:
+        return f"wl_shm knows no flags ({flags:#x})"
+    if planes[0].place + planes[0].stride * height > INT_MAX:
+        return "too large for wl_shm"
+    return ""
+
+
+def _memory(state: ClientState, attachment: Attachment) -> Memory | None:
+    if attachment.kind is not AttachmentKind.MEMORY:
+        return None
+    return state.locations.use_memory(attachment.object_id)
+
+
+def _drop(state: ClientState, params: Params) -> None:
+    for plane in params.planes.values():
+        if plane.memory is not None:
+            state.locations.drop_memory(plane.memory)
+    params.planes.clear()
+
+
+def _check_unused(state: ClientState, request: Request, params: Params) -> None:
+    if params.used:
+        raise _error(state, request, ALREADY_USED, "params were used already")
+
+
+def _error(state: ClientState, request: Request, code: int, message: str) -> Exception:
+    return state.context.fail(request.entry, code, message)
+
+
+def _params(request: Request) -> Params:
+    role = request.entry.role
+    assert isinstance(role, Params)  # entered with every one of them
+    return role
