@@ -1,6 +1,5 @@
 """Zero-copy, seen from outside: system calls and CPU time of proxy and agent per frame."""
 
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -131,11 +130,6 @@ TIMED_FRAMES = 12
 MAX_RATIO = 1.2
 
 
-@pytest.mark.skipif(
-    "WLPROXY_MEASURE" not in os.environ,
-    reason="stands still in about every other run in the emulated machines, cause not"
-    " known yet: python3 -m lab pytest --guest --env WLPROXY_MEASURE=1 -- -k costs",
-)
 def test_a_4k_frame_costs_what_a_small_one_costs(
     running: Proxy, client: PatternClient, guest_side: GuestSide
 ) -> None:
