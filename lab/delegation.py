@@ -23,7 +23,7 @@ import pytest
 MARK: Final = "@@report "
 """Begins the lines of the log that are reports; the log survives the machine."""
 
-TIMEOUT: Final = 900
+TIMEOUT: Final = 480
 """Seconds that the tests of one module may take together."""
 
 ATTEMPTS: Final = 2
