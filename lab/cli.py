@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import host_setup, images, paths, runner, selftest
+from lab import host_setup, images, paths, recipe, runner, selftest
 from lab.errors import LabError
 from lab.say import say
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 FLAGS = {"--guest", "--no-template", "-h", "--help"}
-VALUED = {"--timeout", "--out", "--env"}
+VALUED = {"--timeout", "--out", "--env", "--host"}
 
 
 def split(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -72,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     ):
         sub = command(name, text, run)
         sub.add_argument("--guest", action="store_true", help="with the guest booted")
+        sub.add_argument(
+            "--host",
+            choices=sorted(recipe.HOSTS),
+            default=recipe.HOST_IMAGE.suite,
+            help="the Debian release that plays the host",
+        )
         sub.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
         sub.add_argument("--out", type=Path, help="where to put files left in /out")
         sub.add_argument(
@@ -106,6 +112,7 @@ def _job(arguments: argparse.Namespace, *, pytest: bool) -> runner.Job:
         argv=arguments.argv,
         pytest=pytest,
         guest=arguments.guest,
+        host=arguments.host,
         timeout=arguments.timeout,
         out=arguments.out,
         template=not arguments.no_template,

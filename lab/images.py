@@ -10,33 +10,31 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Collection
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import debian, host_setup, paths, recipe
+from lab import host_setup, kernels, paths, recipe
 from lab.errors import LabError
+from lab.kernels import run
 from lab.say import say, step
 
-# The kernel package would drag in initramfs-tools and run it; unpacking is enough.
-FETCH_KERNEL = """\
-chroot "$1" sh -ec 'mkdir /tmp/k; cd /tmp/k
-name=$(apt-cache depends {kernel} | sed -n "s/.*Depends: //p" | grep ^linux-image)
-apt-get download "$name"; dpkg -x linux-image*.deb .
-mkdir -p /usr/lib/modules; cp -a usr/lib/modules/* /usr/lib/modules/
-cp boot/vmlinuz-* /boot/; cd /; rm -rf /tmp/k; depmod "${{name#linux-image-}}"'
-"""
-EXCLUDE = ("doc", "man", "locale", "info", "lintian", "help", "gtk-doc")
 # Room for what mke2fs itself writes; nothing is ever added to the image.
 SLACK_MIB = 96
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A built image in the cache."""
+    """A built image in the cache.
+
+    Attributes:
+        directory: where it is.
+        suite: the Debian release in it.
+    """
 
     directory: Path
+    suite: str
 
     @property
     def root(self) -> Path:
@@ -83,149 +81,135 @@ def find(wanted: recipe.Recipe) -> Image:
     path = image_path(wanted)
     if not path.exists():
         raise LabError(f"no {wanted.name} image: run python3 -m lab build")
-    return Image(path)
+    return Image(path, wanted.suite)
 
 
-def deps_key() -> str:
-    """Return the key of the PyPI packages."""
+def deps_path(host: recipe.Recipe) -> Path:
+    """Return where the image of a host's PyPI packages is, or would be."""
     wanted = [recipe.requirements(), recipe.constraints()]
-    return recipe.digest([recipe.FORMAT, recipe.SITE, wanted])
+    key = recipe.digest([recipe.FORMAT, host.site, wanted])
+    return paths.cache() / "images" / f"deps-{host.suite}-{key}.img"
 
 
-def deps_path() -> Path:
-    """Return where the image of the PyPI packages is, or would be."""
-    return paths.cache() / "images" / f"deps-{deps_key()}.img"
-
-
-def build() -> None:
-    """Build what is not in the cache yet.
+def build(hosts: Collection[recipe.Recipe] = tuple(recipe.HOSTS.values())) -> None:
+    """Build what is not in the cache yet: these hosts, and the guest.
 
     Raises:
         LabError: this is not root, or a step failed.
     """
-    todo = [
-        wanted
-        for wanted in (recipe.HOST_IMAGE, recipe.GUEST_IMAGE)
-        if not image_path(wanted).exists()
-    ]
-    if not todo and deps_path().exists():
+    wanted = (*hosts, recipe.GUEST_IMAGE)
+    if all(map(_is_current, wanted)) and all(
+        deps_path(each).exists() for each in hosts
+    ):
         say("the images are up to date")
         return
     if os.geteuid() != 0:
         raise LabError("building images needs root: sudo python3 -m lab build")
-    failures: list[Exception] = []
-
-    def attempt(wanted: recipe.Recipe) -> None:
-        try:
-            _build_image(wanted)
-        except Exception as error:  # noqa: BLE001 - reported by the main thread
-            failures.append(error)
-
-    # The two builds wait for the network and for one core each: do both at once.
-    threads = [threading.Thread(target=attempt, args=[wanted]) for wanted in todo]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for failure in failures:
-        raise failure
-    if not deps_path().exists():
-        _build_deps()
+    # They wait for the network and for one core each: do all at once.
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        suites = sorted({each.suite for each in wanted})
+        fetched = {suite: pool.submit(kernels.fetch, suite) for suite in suites}
+        building = [
+            pool.submit(_build_image, each, fetched[each.suite])
+            for each in wanted
+            if not _is_current(each)
+        ]
+        for kernel in fetched.values():
+            kernels.build(kernel.result())
+        for image in building:
+            image.result()
+    for host in hosts:
+        if not deps_path(host).exists():
+            _build_deps(host)
     _remove_others()
+
+
+def _is_current(wanted: recipe.Recipe) -> bool:
+    """Say whether an image, its kernel and our modules for it are all there."""
+    image = Image(image_path(wanted), wanted.suite)
+    if not image.directory.exists() or not kernels.path(wanted.suite).exists():
+        return False
+    kernel = kernels.find(wanted.suite)
+    return image.release == kernel.release and kernels.is_built(kernel)
 
 
 def _remove_others() -> None:
     """Remove what older recipes built: gigabytes each."""
-    wanted = {image_path(recipe.HOST_IMAGE).name, image_path(recipe.GUEST_IMAGE).name}
+    wanted = {image_path(each).name for each in recipe.IMAGES}
+    wanted |= {kernels.path(suite).name for suite in recipe.PYTHON}
+    wanted |= {deps_path(host).stem for host in recipe.HOSTS.values()}
     for path in (paths.cache() / "images").iterdir():
         if path.is_dir() and path.name not in wanted:
             shutil.rmtree(path)
-        elif path.is_file() and path.stem != deps_path().stem:
+        elif path.is_file() and path.stem not in wanted:
             path.unlink()
 
 
-def _build_image(wanted: recipe.Recipe) -> None:
+def _build_image(wanted: recipe.Recipe, fetched: Future[kernels.Kernel]) -> None:
     final = image_path(wanted)
+    if final.exists():  # then all that can be amiss is the kernel in it
+        if Image(final, wanted.suite).release == fetched.result().release:
+            return
+        shutil.rmtree(final)
     work = final.with_suffix(".new")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     rootfs = work / "rootfs"
     with step(f"{wanted.name}: mmdebstrap, {len(wanted.packages)} packages"):
-        run(_mmdebstrap(wanted, rootfs), log=work / "build.log")
+        kernels.bootstrap(wanted.suite, "apt", wanted.packages, rootfs)
+    kernel = fetched.result()
     with step(f"{wanted.name}: file system image"):
-        _finish(wanted, rootfs)
+        _finish(wanted, rootfs, kernel)
         make_ext4(rootfs, work / "root.img", log=work / "build.log")
-    release = next((rootfs / "usr/lib/modules").iterdir()).name
-    (work / "kernel-release").write_text(release + "\n")
-    shutil.copy(rootfs / "boot" / f"vmlinuz-{release}", work / "vmlinuz")
+    (work / "kernel-release").write_text(kernel.release + "\n")
+    shutil.copy(kernel.vmlinuz, work / "vmlinuz")
     shutil.copy(rootfs / "usr/bin/busybox", work / "busybox")
-    shutil.copytree(rootfs / "usr/lib/modules" / release, work / "modules")
+    shutil.copytree(kernel.modules, work / "modules")
     work.rename(final)
     size = (final / "root.img").stat().st_blocks * 512 >> 20
-    say(f"{wanted.name}: {size} MiB, kernel {release}")
+    say(f"{wanted.name}: {size} MiB, kernel {kernel.release}")
 
 
-def _mmdebstrap(wanted: recipe.Recipe, rootfs: Path) -> list[str]:
-    program = host_setup.find_program("mmdebstrap") or "mmdebstrap"
-    excludes = [
-        f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in sorted(EXCLUDE)
-    ]
-    return [
-        program,
-        "--mode=root",
-        "--variant=apt",
-        "--format=directory",
-        '--aptopt=APT::Install-Recommends "false"',
-        '--aptopt=Acquire::Languages "none"',
-        "--dpkgopt=force-unsafe-io",
-        *excludes,
-        "--include=" + ",".join(sorted(wanted.packages)),
-        "--customize-hook=" + FETCH_KERNEL.format(kernel=recipe.KERNEL),
-        recipe.SUITE,
-        str(rootfs),
-        f"deb {debian.mirror()} {recipe.SUITE} main",
-    ]
-
-
-def _finish(wanted: recipe.Recipe, rootfs: Path) -> None:
+def _finish(wanted: recipe.Recipe, rootfs: Path, kernel: kernels.Kernel) -> None:
     for name in ("lab", "out", "work"):
         (rootfs / name).mkdir(parents=True, exist_ok=True)
-    run(
-        ["chroot", str(rootfs), "useradd", "--create-home", "--uid", "1000", "lab"],
-    )
+    # The group is the one that kernel/udmabuf/udev gives /dev/gem-locate to.
+    accounts = "groupadd --system wlproxy && useradd --create-home --uid 1000 "
+    accounts += "--groups kvm,render,video lab"
+    run(["chroot", str(rootfs), "sh", "-ec", accounts])
     (rootfs / "etc/hostname").write_text(f"lab-{wanted.name}\n")
     # systemd asks for one and would otherwise write it on a read-only disk.
     (rootfs / "etc/machine-id").write_text("0" * 31 + "1\n")
+    shutil.copytree(kernel.modules, rootfs / "usr/lib/modules" / kernel.release)
 
 
-def _build_deps() -> None:
-    image = find(recipe.HOST_IMAGE)
-    target = image.rootfs / recipe.SITE.lstrip("/")
+def _build_deps(host: recipe.Recipe) -> None:
+    image = find(host)
+    target = image.rootfs / host.site.lstrip("/")
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    final = deps_path()
+    final = deps_path(host)
     constraint = final.with_suffix(".constraints")
     constraint.write_text("".join(line + "\n" for line in recipe.constraints()))
     log = final.with_suffix(".log")
     wanted = recipe.requirements()
-    with step(f"PyPI packages: {' '.join(wanted)}"):
-        run([*_pip(target, constraint), *wanted], log=log)
+    with step(f"PyPI packages for {host.name}: {' '.join(wanted)}"):
+        run([*_pip(recipe.PYTHON[host.suite], target, constraint), *wanted], log=log)
     with step("PyPI packages: compile for the image's Python"):
-        compile_all = ["python3", "-m", "compileall", "-q", recipe.SITE]
+        compile_all = ["python3", "-m", "compileall", "-q", host.site]
         run(["chroot", str(image.rootfs), *compile_all], log=log)
         new = final.with_suffix(".new")
         make_ext4(target, new, log=log)
         new.rename(final)
 
 
-def _pip(target: Path, constraint: Path) -> list[str]:
-    compact = recipe.PYTHON.replace(".", "")
+def _pip(python: str, target: Path, constraint: Path) -> list[str]:
     platforms = [f"--platform=manylinux_2_{n}_x86_64" for n in (17, 28, 34, 39, 41)]
     return [
         *(sys.executable, "-m", "pip", "install", "--no-compile", "--quiet"),
-        *("--only-binary=:all:", "--implementation=cp", f"--abi=cp{compact}"),
-        *("--abi=abi3", "--abi=none", f"--python-version={recipe.PYTHON}"),
-        *platforms,
+        *("--only-binary=:all:", "--implementation=cp"),
+        *(f"--abi=cp{python.replace('.', '')}", "--abi=abi3", "--abi=none"),
+        *(f"--python-version={python}", *platforms),
         *("--platform=manylinux2014_x86_64", f"--target={target}"),
         f"--constraint={constraint}",
     ]
@@ -251,26 +235,3 @@ def make_ext4(tree: Path, image: Path, *, log: Path | None = None) -> None:
     extended = "lazy_itable_init=1,root_owner=0:0"
     command = [program, "-q", "-t", "ext4", *options, "-E", extended, "-d", str(tree)]
     run([*command, str(image)], log=log)
-
-
-def run(command: Sequence[str], *, log: Path | None = None) -> None:
-    """Run a command to its end, its output into a log.
-
-    Raises:
-        LabError: it failed; the message has the end of its output.
-    """
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if log is not None:
-        with log.open("a") as file:
-            file.write(f"$ {' '.join(command)}\n{done.stdout}\n")
-    if done.returncode != 0:
-        tail = done.stdout[-3000:]
-        raise LabError(f"{command[0]} failed ({done.returncode}):\n{tail}")

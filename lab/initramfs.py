@@ -1,18 +1,24 @@
 """The initramfs of both machines: find the disk, lay a tmpfs over it, go on.
 
-It also carries the lab's own programs, as they are in the working tree: changing them
-needs no new image.
+It also carries the lab's own programs and the modules of ``kernel/udmabuf``, as they are
+in the working tree: changing them needs no new image.
 """
 
 import lzma
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lab import cpio, paths
+from lab import cpio, kernels, paths
 from lab.images import Image
 
-# What the initramfs itself needs, where the kernel does not have it built in.
-MODULES = ("overlay", "virtio_blk", "virtio_pci", "virtio_console", "ext4")
+# What the initramfs itself needs, where the kernel does not have it built in.  ext4 asks
+# for a checksum by name, which no modprobe is there to look up.
+MODULES = (
+    *("crc32c_generic", "overlay", "virtio_blk", "virtio_pci", "virtio_console"),
+    "ext4",
+)
+# DRM devices of a machine without a GPU, in the order of their nodes' numbers.
+GUEST_MODULES = ("virtio_gpu", "vgem")
 # The lab's modules that run inside the machines: all import the standard library only.
 PROGRAMS = (
     "__init__.py",
@@ -25,25 +31,43 @@ PROGRAMS = (
 )
 
 
-def build(image: Image, init: str, extra: Mapping[str, bytes] | None = None) -> bytes:
+def build(
+    image: Image,
+    init: str,
+    own: Sequence[str],
+    modules: Sequence[str] = (),
+    extra: Mapping[str, bytes] | None = None,
+) -> bytes:
     """Build an initramfs for an image.
 
     Args:
         image: whose kernel modules and busybox to use.
         init: the name of the script in ``lab/vm`` that goes on in the real root.
+        own: the modules of ``kernel/udmabuf`` to load; all of them are in ``/lab/modules``.
+        modules: which of the kernel's to load besides those that are needed anyway.
         extra: further files for ``/lab`` there.
+
+    Raises:
+        LabError: the modules of ``kernel/udmabuf`` have not been built.
     """
     vm = paths.LAB / "vm"
     shared = ("common", "wlproxy-lab-control.service")
     extra = {**(extra or {}), **{name: (vm / name).read_bytes() for name in shared}}
+    built = kernels.built(image.suite, image.release)
+    extra |= {f"modules/{name}.ko": path.read_bytes() for name, path in built.items()}
+    for rules in (vm / "70-lab.rules", *kernels.SOURCE.glob("udev/*.rules")):
+        extra[f"udev/{rules.name}"] = rules.read_bytes()
     entries = {
         "bin/busybox": cpio.file(image.busybox.read_bytes(), executable=True),
         "init": cpio.file((vm / "initramfs-init").read_bytes(), executable=True),
         "lab/init": cpio.file((vm / init).read_bytes(), executable=True),
     }
-    for number, module in enumerate(module_files(image.modules, MODULES)):
-        path = f"modules/{number:02}-{module.name.partition('.')[0]}.ko"
-        entries[path] = cpio.file(_unpacked(module))
+    files = module_files(image.modules, (*MODULES, *modules))
+    contents = [(module.name, _unpacked(module)) for module in files]
+    contents += [(f"{name}.ko", built[name].read_bytes()) for name in own]
+    for number, (name, data) in enumerate(contents):
+        path = f"modules/{number:02}-{name.partition('.')[0]}.ko"
+        entries[path] = cpio.file(data)
     for name in PROGRAMS:
         entries[f"lab/python/lab/{name}"] = cpio.file((paths.LAB / name).read_bytes())
     for name, data in extra.items():
@@ -55,7 +79,7 @@ def build(image: Image, init: str, extra: Mapping[str, bytes] | None = None) -> 
 
 def build_guest(image: Image) -> bytes:
     """Build the guest's initramfs."""
-    return build(image, "guest-init")
+    return build(image, "guest-init", ["gem_locate"], GUEST_MODULES)
 
 
 def build_host(image: Image, guest: Image) -> bytes:
@@ -64,10 +88,10 @@ def build_host(image: Image, guest: Image) -> bytes:
         "guest/vmlinuz": guest.kernel.read_bytes(),
         "guest/initrd": build_guest(guest),
     }
-    return build(image, "host-init", extra)
+    return build(image, "host-init", ["gem_locate"], extra=extra)
 
 
-def module_files(modules: Path, names: tuple[str, ...]) -> list[Path]:
+def module_files(modules: Path, names: Sequence[str]) -> list[Path]:
     """List the files of kernel modules and of what they need, in loading order.
 
     Modules that are built into the kernel have no file and need none.

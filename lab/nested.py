@@ -101,6 +101,8 @@ class Machine:
             *_port("channel", self.channel, CHANNEL_PORT),
             *_port("control", self.control, CONTROL_PORT),
             *("-qmp", f"unix:{self.qmp},server=on,wait=off"),
+            # No GPU: what it is for is buffers that a DRM driver has allocated.
+            *("-device", "virtio-gpu-pci"),
             *self.options,
         ]
 

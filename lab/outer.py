@@ -34,6 +34,13 @@ class Outer:
     accel: str
 
     @property
+    def name(self) -> str:
+        """What to call it, for people and in the cache."""
+        kind = "nested" if self.with_guest else "host"
+        is_usual = self.host.suite == recipe.HOST_IMAGE.suite
+        return kind if is_usual else f"{kind}.{self.host.suite}"
+
+    @property
     def key(self) -> str:
         """A key over everything that a frozen machine depends on."""
         cpu = ""
@@ -146,15 +153,19 @@ class Vm:
         self.kill()
 
 
-def prepare(*, with_guest: bool) -> Outer:
+def prepare(wanted: recipe.Recipe, *, with_guest: bool) -> Outer:
     """Put an outer VM together from the images in the cache.
+
+    Args:
+        wanted: which of the hosts.
+        with_guest: whether the guest is booted too.
 
     Raises:
         LabError: they have not been built.
     """
-    host = images.find(recipe.HOST_IMAGE)
+    host = images.find(wanted)
     guest = images.find(recipe.GUEST_IMAGE)
-    deps = images.deps_path()
+    deps = images.deps_path(wanted)
     if not deps.exists():
         raise LabError("no image of the PyPI packages: run python3 -m lab build")
     initrd = initramfs.build_host(host, guest)

@@ -1,4 +1,4 @@
-"""What is in the two images, and the keys under which they are cached.
+"""What is in the images, and the keys under which they are cached.
 
 A key is a hash over everything that decides the content: change a package list here
 and the image is rebuilt, change nothing and it is not.  What changes often (the lab's
@@ -14,15 +14,10 @@ from pathlib import Path
 
 from lab import paths
 
-SUITE = "trixie"
-KERNEL = "linux-image-cloud-amd64"
-# Of the interpreter in SUITE, for which the PyPI wheels are chosen.
-PYTHON = "3.13"
-# Where that interpreter looks for what is not Debian's: ahead of Debian's own modules.
-# Elsewhere Hypothesis would take them for the project's sources and read them all.
-SITE = f"/usr/local/lib/python{PYTHON}/dist-packages"
+# The interpreter of each suite, for which the PyPI wheels are chosen.
+PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
 # Raise it when images.py changes in a way that changes what it builds.
-FORMAT = 1
+FORMAT = 2
 # Versions and hashes of what the tests run with, in pip's format.
 LOCK = paths.REPOSITORY / "requirements-dev.lock"
 
@@ -33,7 +28,9 @@ COMMON = (
     "iproute2",
     "kmod",
     "libegl1",
+    "libgbm1",
     "libgl1-mesa-dri",
+    "libgles2",
     "passwd",
     "procps",
     "python3",
@@ -48,8 +45,6 @@ COMMON = (
 )
 HOST = (
     "grim",
-    "libgbm1",
-    "libgles2",
     "psmisc",
     "python3-cffi",
     "qemu-system-x86",
@@ -66,6 +61,7 @@ GUEST = (
     "python3-gi",
     "python3-cffi-backend",
     "python3-gi-cairo",
+    "python3-installer",
     "python3-pyqt6",
     "python3-pywayland",
     "qt6-wayland",
@@ -75,19 +71,31 @@ GUEST = (
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One image: a name and the Debian packages in it."""
+    """One image: a name, a Debian release, and the packages in it."""
 
     name: str
     packages: tuple[str, ...]
+    suite: str = "trixie"
 
     @property
     def key(self) -> str:
         """The cache key: the same content, the same key."""
-        return digest([FORMAT, SUITE, KERNEL, self.name, sorted(self.packages)])
+        return digest([FORMAT, self.suite, self.name, sorted(self.packages)])
+
+    @property
+    def site(self) -> str:
+        """Where its Python looks for what is not Debian's, ahead of what is.
+
+        Elsewhere Hypothesis would take such packages for the project's sources and read
+        them all.
+        """
+        return f"/usr/local/lib/python{PYTHON[self.suite]}/dist-packages"
 
 
 HOST_IMAGE = Recipe("host", COMMON + HOST)
 GUEST_IMAGE = Recipe("guest", COMMON + GUEST)
+HOSTS = {host.suite: host for host in (HOST_IMAGE,)}
+IMAGES = (*HOSTS.values(), GUEST_IMAGE)
 
 
 def digest(value: object) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab import host_setup, images, outer, paths, template
+from lab import host_setup, images, outer, paths, recipe, template
 from lab.errors import LabError
 from lab.say import say
 from lab.wire import Connection, Frame, WireError
@@ -31,6 +31,7 @@ class Job:
         argv: a command, or pytest's arguments.
         pytest: whether it is the latter.
         guest: whether it needs the guest.
+        host: the Debian release that plays the host.
         timeout: seconds until the machine is stopped.
         out: where to put the files that the command leaves in ``$WLPROXY_OUT``.
         template: whether to restore a frozen machine rather than boot one.
@@ -41,6 +42,7 @@ class Job:
     argv: list[str]
     pytest: bool = False
     guest: bool = False
+    host: str = recipe.HOST_IMAGE.suite
     timeout: float = 600
     out: Path | None = None
     template: bool = True
@@ -68,8 +70,9 @@ def run(job: Job) -> int:
     """
     with exclusive(), tempfile.TemporaryDirectory(prefix="wlproxy-lab-") as name:
         host_setup.setup()
-        images.build()
-        machine = outer.prepare(with_guest=job.guest)
+        host = recipe.HOSTS[job.host]
+        images.build([host])
+        machine = outer.prepare(host, with_guest=job.guest)
         tree = pack_tree(paths.REPOSITORY, job.files)
         frozen = None
         if job.template:

@@ -32,8 +32,7 @@ SETTLE = 1.0
 
 def path(outer: Outer) -> Path:
     """Return where the frozen form of a machine is, or would be."""
-    name = "nested" if outer.with_guest else "host"
-    return paths.cache() / "templates" / f"{name}-{outer.key}"
+    return paths.cache() / "templates" / f"{outer.name}-{outer.key}"
 
 
 def ensure(outer: Outer, check: Callable[[Vm], None]) -> Path | None:

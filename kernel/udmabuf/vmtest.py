@@ -4,15 +4,16 @@
 """Build the modules for Debian's kernels, and run their selftests there, in QEMU.
 
 ``vmtest.py [--timeout S] [--rounds N] [--fuzz CALLS] [--swiotlb] SUITE...`` with suites
-``bookworm`` (Linux 6.1) and ``trixie`` (6.12).  As root, on Debian, with mmdebstrap and
-QEMU.  What it downloads is kept in ``~/.cache/wlproxy/kernel``; the modules and programs
-are compiled anew each time, by the suite's own compiler and under sparse.
+``bookworm`` (Linux 6.1) and ``trixie`` (6.12).  As root, with mmdebstrap and QEMU
+(``python3 -m lab setup``).  Kernels, headers and compilers are the lab's
+(``lab/kernels.py``) and kept in its cache; the modules and programs are compiled anew each
+time, by the suite's own compiler and under sparse.
 
 Where the kernel has udmabuf itself, the module is built under another name; the programs
 are run on both, and the module proper must refuse to load.
 
-It is not the lab (``lab/``), which has machines with windows in them: here nothing is
-booted but a kernel and an initramfs.
+It does not boot the lab's machines, which have windows in them: only a kernel and an
+initramfs.
 """
 
 import argparse
@@ -23,30 +24,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-CACHE = Path(
-    os.environ.get("WLPROXY_KERNEL_CACHE")
-    or Path(
-        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "wlproxy/kernel"
-    )
-)
-MIRROR = os.environ.get("WLPROXY_DEBIAN_MIRROR", "http://deb.debian.org/debian")
+sys.path.insert(0, str(HERE.parents[1]))
+
+from lab import kernels  # noqa: E402
+from lab.errors import LabError  # noqa: E402
+
 # Raise it when what is in the cache would have to be another.
 FORMAT = 1
-BUILD_PACKAGES = (
-    "cpio",
-    "gcc",
-    "kmod",
-    "libc6-dev",
-    "linux-headers-amd64",
-    "make",
-    "sparse",
-    "xz-utils",
-)
 IMAGE_PACKAGES = (
     "busybox-static",
     "libexpat1",
@@ -58,7 +45,7 @@ IMAGE_PACKAGES = (
 # Of the kernel's own: what exports dma-bufs, and swap in memory.
 MODULES = ("vgem", "virtio_gpu", "virtio_pci", "zram")
 BULKY = ("doc", "man", "locale", "perl", "perl5", "info", "i18n", "zoneinfo")
-SOURCES = ("*.c", "*.h", "Kbuild", "Makefile", "dkms.conf", "include", "selftests")
+SOURCES = (*kernels.MODULE_SOURCES, "selftests")
 TEST_NAME = "udmabuf-compat"
 # The last line but for the machine's own farewell.
 VERDICT = re.compile(rb"^vmtest: status (\d+)\r?$", re.MULTILINE)
@@ -131,152 +118,93 @@ exit $bad
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Suite:
-    """A Debian release, as unpacked in the cache."""
-
-    name: str
-
-    @property
-    def build(self) -> Path:
-        """The tree with the compiler and the kernel's headers."""
-        return CACHE / f"{self.name}-{FORMAT}"
-
-    @property
-    def image(self) -> Path:
-        """The tree that the machine has, without what is compiled."""
-        return self.build / "image"
-
-    @property
-    def kernel_version(self) -> str:
-        """Of the headers; the kernel's is the same."""
-        return next((self.build / "lib/modules").iterdir()).name
-
-    @property
-    def kernel(self) -> Path:
-        """The kernel."""
-        return self.build / f"kernel/boot/vmlinuz-{self.kernel_version}"
+def image(kernel: kernels.Kernel) -> Path:
+    """Return the tree that the machine has; as the kernel's tree is seen from inside."""
+    return kernel.tree / f"vmtest-{FORMAT}"
 
 
-def run(command: Sequence[str | Path], log: Path | None = None) -> None:
-    """Run it; what it prints is shown only if it fails and there is no log."""
-    result = subprocess.run(
-        ["nice", *map(str, command)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    if log:
-        log.write_bytes(result.stdout)
-    if result.returncode:
-        sys.stdout.buffer.write(result.stdout[-4000:])
-        raise SystemExit(f"failed: {' '.join(map(str, command))}")
+def shell(kernel: kernels.Kernel, script: str) -> None:
+    """Run a script in the kernel's tree."""
+    kernels.run(["chroot", str(kernel.tree), "sh", "-ec", script])
 
 
-def bootstrap(suite: str, variant: str, packages: Sequence[str], target: Path) -> None:
-    """Unpack Debian packages, and for all variants but "extract" set them up."""
-    run(
-        [
-            "mmdebstrap",
-            "--mode=root",
-            f"--variant={variant}",
-            '--aptopt=APT::Install-Recommends "false"',
-            f"--include={','.join(packages)}",
-            suite,
-            target,
-            f"deb {MIRROR} {suite} main",
-        ]
-    )
-
-
-def prepare(suite: Suite) -> None:
-    """Fill the cache, unless it is filled."""
-    if (suite.build / "complete").exists():
+def prepare(kernel: kernels.Kernel) -> None:
+    """Make the machine's tree, without what is compiled, unless it is in the cache."""
+    final = image(kernel)
+    if final.exists():
         return
-    print(f"# {suite.name}: unpacking", flush=True)
-    shutil.rmtree(suite.build, ignore_errors=True)
-    suite.build.parent.mkdir(parents=True, exist_ok=True)
-    bootstrap(suite.name, "apt", BUILD_PACKAGES, suite.build)
-    script = (
-        "apt-get -qq update; mkdir /kernel; cd /kernel; "
-        f"apt-get -qq download linux-image-{suite.kernel_version}; "
-        "dpkg -x linux-image*.deb .; rm *.deb"
-    )
-    run(["chroot", suite.build, "sh", "-ec", script])
-    bootstrap(suite.name, "extract", IMAGE_PACKAGES, suite.image)
+    print(f"# {kernel.suite}: unpacking", flush=True)
+    work = final.with_suffix(".new")
+    shutil.rmtree(work, ignore_errors=True)
+    kernels.bootstrap(kernel.suite, "extract", IMAGE_PACKAGES, work)
     for name in BULKY:
-        shutil.rmtree(suite.image / "usr/share" / name, ignore_errors=True)
-    for test in suite.image.glob("usr/lib/python3*/test"):
+        shutil.rmtree(work / "usr/share" / name, ignore_errors=True)
+    for test in work.glob("usr/lib/python3*/test"):
         shutil.rmtree(test)
     # Unpacked only: the links of a merged /usr are missing where they are new.
     for name in ("bin", "sbin", "lib", "lib64"):
-        if not (suite.image / name).exists():
-            (suite.image / "usr" / name).mkdir(parents=True, exist_ok=True)
-            (suite.image / name).symlink_to(f"usr/{name}")
-    copy_modules(suite)
-    (suite.build / "complete").touch()
+        if not (work / name).exists():
+            (work / "usr" / name).mkdir(parents=True, exist_ok=True)
+            (work / name).symlink_to(f"usr/{name}")
+    copy_modules(kernel, f"/{work.name}")
+    work.rename(final)
 
 
-def copy_modules(suite: Suite) -> None:
+def copy_modules(kernel: kernels.Kernel, target: str) -> None:
     """Give the machine those of the kernel's modules that it may need."""
-    version = suite.kernel_version
-    kernel = suite.build / "kernel"
-    if (kernel / "usr/lib").is_dir():
-        shutil.copytree(kernel / "usr", kernel, dirs_exist_ok=True)
-    run(["chroot", suite.build, "depmod", "-b", "/kernel", version])
-    for module in MODULES:
-        script = (
-            f"cd /kernel/lib/modules/{version}; "
-            f"modprobe -d /kernel -S {version} --show-depends {module} | "
-            "sed -n 's/^insmod //p' | while read -r path rest; do "
-            f"path=${{path#/kernel/lib/modules/{version}/}}; "
-            f"cp --parents $path /image/lib/modules/{version}/; done"
-        )
-        (suite.image / "lib/modules" / version).mkdir(parents=True, exist_ok=True)
-        run(["chroot", suite.build, "sh", "-ec", script])
-    script = (
-        f"cd /image/lib/modules/{version}; find . -name '*.xz' -exec unxz {{}} +; "
-        f"cp /kernel/lib/modules/{version}/modules.[bo]* .; depmod -b /image {version}"
-    )
-    run(["chroot", suite.build, "sh", "-ec", script])
+    directory = f"lib/modules/{kernel.release}"
+    script = f"""
+        mkdir -p {target}/{directory}
+        cd /kernel/{directory}
+        for module in {" ".join(MODULES)}; do
+            modprobe -d /kernel -S {kernel.release} --show-depends $module
+        done | sed -n 's,^insmod /kernel/{directory}/,,p' | while read -r path rest; do
+            cp --parents $path {target}/{directory}/
+        done
+        cp modules.[bo]* {target}/{directory}/
+        cd {target}/{directory}
+        find . -name '*.xz' -exec unxz {{}} +
+        depmod -b {target} {kernel.release}
+    """
+    shell(kernel, script)
 
 
-def compile_all(suite: Suite) -> None:
+def compile_all(kernel: kernels.Kernel, source: Path) -> None:
     """Build the modules, under sparse, and the test programs; into the image."""
-    source = suite.build / "src"
-    shutil.rmtree(source, ignore_errors=True)
-    source.mkdir()
-    for pattern in SOURCES:
-        for path in HERE.glob(pattern):
-            copy = shutil.copytree if path.is_dir() else shutil.copy2
-            copy(path, source / path.name)
-    modules = suite.image / "modules"
+    modules = image(kernel) / "modules"
     shutil.rmtree(modules, ignore_errors=True)
     (modules / "test").mkdir(parents=True)
-    version = suite.kernel_version
-    make: list[str | Path] = ["chroot", suite.build, "make", "-s", "-C", "/src"]
-    make.append(f"KVER={version}")
-    config = suite.build / f"kernel/boot/config-{version}"
-    if "\nCONFIG_UDMABUF=y" in config.read_text():
-        run([*make, f"UDMABUF_NAME={TEST_NAME}", "modules"])
+    if "\nCONFIG_UDMABUF=y" in kernel.config:
+        kernels.make(kernel, f"UDMABUF_NAME={TEST_NAME}", "modules")
         shutil.copy(source / "udmabuf_compat.ko", modules / "test")
-        run([*make, "clean"])
-    run([*make, "sparse"], log=suite.build / "build.log")
-    for name in ("udmabuf_compat.ko", "gem_locate.ko"):
-        shutil.copy(source / name, modules)
-    run([*make, "-C", "/src/selftests", "clean", "all"])
-    shutil.rmtree(suite.image / "selftests", ignore_errors=True)
-    shutil.copytree(source / "selftests", suite.image / "selftests")
+        kernels.make(kernel, "clean")
+    kernels.make(kernel, "sparse")
+    for name in kernels.MODULES:
+        shutil.copy(source / f"{name}.ko", modules)
+    kernels.make(kernel, "clean", "all", directory="/src/selftests")
+    selftests = image(kernel) / "selftests"
+    shutil.rmtree(selftests, ignore_errors=True)
+    shutil.copytree(source / "selftests", selftests)
 
 
-def pack(suite: Suite, job: str) -> Path:
+def pack(kernel: kernels.Kernel, job: str) -> bytes:
     """Make the initramfs."""
+    tree = image(kernel)
     for name, text in (("init", INIT), ("job", job)):
-        (suite.image / name).write_text(text)
-        (suite.image / name).chmod(0o755)
-    script = "cd /image; find . | cpio --quiet -o -H newc > /initramfs"
-    run(["chroot", suite.build, "sh", "-ec", script])
-    return suite.build / "initramfs"
+        (tree / name).write_text(text)
+        (tree / name).chmod(0o755)
+    shell(kernel, f"cd /{tree.name}; find . | cpio --quiet -o -H newc >/initramfs")
+    return (kernel.tree / "initramfs").read_bytes()
+
+
+def put_together(suite: str, job: str) -> tuple[kernels.Kernel, bytes]:
+    """Fetch and compile what it takes; returns the kernel and the initramfs."""
+    kernel = kernels.fetch(suite)
+    with kernels.sources(kernel, SOURCES) as source:
+        prepare(kernel)
+        print(f"# {suite}: compiling for {kernel.release}", flush=True)
+        compile_all(kernel, source)
+        return kernel, pack(kernel, job)
 
 
 def verify(memory: Path, output: bytes) -> int:
@@ -326,13 +254,17 @@ def watch(process: subprocess.Popen[bytes], memory: Path) -> tuple[bytes, int]:
     return bytes(output), wrong
 
 
-def boot(suite: Suite, initramfs: Path, arguments: argparse.Namespace) -> int:
+def boot(
+    kernel: kernels.Kernel, initramfs: bytes, arguments: argparse.Namespace
+) -> int:
     """Run the machine; its console goes to standard output.  Returns the status."""
     append = "console=ttyS0 quiet panic=-1 mitigations=off"
     if arguments.swiotlb:
         append += " swiotlb=force"
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         memory = Path(directory, "memory")
+        initrd = Path(directory, "initramfs")
+        initrd.write_bytes(initramfs)
         backend = f"memory-backend-file,id=ram,size={MEMORY},share=on,mem-path={memory}"
         machine = "q35,memory-backend=ram,accel="
         command = [
@@ -340,8 +272,8 @@ def boot(suite: Suite, initramfs: Path, arguments: argparse.Namespace) -> int:
             *("-machine", machine + ("kvm" if arguments.kvm else "tcg")),
             *("-m", str(MEMORY >> 20), "-object", backend),
             *("-cpu", "max", "-smp", "2", "-serial", "stdio"),
-            *("-device", "virtio-gpu-pci", "-kernel", str(suite.kernel)),
-            *("-initrd", str(initramfs), "-append", append),
+            *("-device", "virtio-gpu-pci", "-kernel", str(kernel.vmlinuz)),
+            *("-initrd", str(initrd), "-append", append),
         ]
         with subprocess.Popen(
             ["timeout", "--kill-after=5", str(arguments.timeout), *command],
@@ -351,11 +283,11 @@ def boot(suite: Suite, initramfs: Path, arguments: argparse.Namespace) -> int:
             output, wrong = watch(process, memory)
     verdict = VERDICT.search(output)
     if verdict is None:
-        print(f"# {suite.name}: no verdict: it crashed, or took too long")
+        print(f"# {kernel.suite}: no verdict: it crashed, or took too long")
         return 1
     # With --swiotlb nothing is held.
     if wrong or (not arguments.swiotlb and not HELD.search(output)):
-        print(f"# {suite.name}: gem_locate's addresses are wrong")
+        print(f"# {kernel.suite}: gem_locate's addresses are wrong")
         return 1
     return int(verdict[1])
 
@@ -378,17 +310,19 @@ def main() -> int:
     arguments = parser.parse_args()
     status = 0
     for name in arguments.suites:
-        suite = Suite(name)
-        prepare(suite)
-        print(f"# {name}: compiling for {suite.kernel_version}", flush=True)
-        compile_all(suite)
         job = JOB.format(
             modules=" ".join(MODULES),
             rounds=arguments.rounds,
             fuzz=arguments.fuzz,
             test_name=TEST_NAME,
         )
-        result = boot(suite, pack(suite, job), arguments)
+        try:
+            kernel, initramfs = put_together(name, job)
+        except LabError as error:
+            print(f"# {name}: {error}")
+            status = 1
+            continue
+        result = boot(kernel, initramfs, arguments)
         print(f"# {name}: {'passed' if result == 0 else 'FAILED'}", flush=True)
         status |= result
     return status
