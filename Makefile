@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := wlproxy guest-agent tests $(wildcard lab demo)
+SOURCES := wlproxy guest-agent kernel lab tests
 # pip: only what the lock names, from whatever index this machine's pip is set up for.
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install
 
