@@ -30,13 +30,13 @@ def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     needs_lab = pytest.mark.skip(reason="needs the lab's machines: --lab")
-    not_there = pytest.mark.skip(reason="boots a guest of its own, outside the lab")
+    not_there = pytest.mark.skip(reason="boots a machine of its own, outside the lab")
     for item in items:
-        native = item.get_closest_marker("native_guest") is not None
+        boots = any(map(item.get_closest_marker, ("native_guest", "kernel")))
         if delegation.in_lab():
-            if native:
+            if boots:
                 item.add_marker(not_there)
-        elif not config.getoption("--lab") and (native or delegation.machine_for(item)):
+        elif not config.getoption("--lab") and (boots or delegation.machine_for(item)):
             item.add_marker(needs_lab)
 
 

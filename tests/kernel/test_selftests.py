@@ -1,0 +1,74 @@
+"""The kernel modules' own tests, on Debian's kernels, by `kernel/udmabuf/vmtest.py`.
+
+It compiles them for each kernel, boots that in QEMU and runs what prints TAP there; then
+the kernel's log must hold no warning.  What the programs check stands in
+`kernel/udmabuf/selftests`.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab import debian, host_setup, paths
+
+VMTEST = paths.REPOSITORY / "kernel" / "udmabuf" / "vmtest.py"
+LOGS = Path("build")
+PATIENCE = 600
+"""Seconds for a kernel: most of it goes into what is emulated."""
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.slow,
+    pytest.mark.timeout(PATIENCE + 60),
+    pytest.mark.skipif(os.geteuid() != 0, reason="compiles in a chroot: needs root"),
+    pytest.mark.skipif(
+        not {"mmdebstrap", "qemu-system-x86"}.isdisjoint(host_setup.missing()),
+        reason="needs mmdebstrap and QEMU: python3 -m lab setup",
+    ),
+]
+
+
+def vmtest(name: str, *arguments: str) -> str:
+    """Run it; returns what it printed once it has passed."""
+    LOGS.mkdir(exist_ok=True)
+    log = LOGS / f"kernel-{name}.log"
+    with log.open("wb") as file:
+        done = subprocess.run(
+            [sys.executable, VMTEST, "--timeout", str(PATIENCE - 120), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "WLPROXY_DEBIAN_MIRROR": debian.mirror()},
+            timeout=PATIENCE,
+            check=False,
+        )
+    text = log.read_text(errors="replace")
+    assert done.returncode == 0, f"{log} ends:\n{text[-4000:]}"
+    return text
+
+
+@pytest.mark.parametrize(
+    ("suite", "drivers"), [("bookworm", 1), ("trixie", 2)], ids=["6.1", "6.12"]
+)
+def test_selftests_and_a_fuzz_run_pass(suite: str, drivers: int) -> None:
+    printed = vmtest(suite, "--rounds", "300", "--fuzz", "20000", suite)
+
+    # Once for each driver: the module, and the kernel's own where it has one.
+    plans = re.findall(r"^1\.\.\d+", printed, re.MULTILINE)
+    results = re.findall(r"^ok \d+", printed, re.MULTILINE)
+    assert len(plans) >= 6 * drivers
+    assert len(results) >= 100 * drivers
+    assert not re.search(r"^not ok", printed, re.MULTILINE)
+    # What gem_locate said is where, looked at from outside the machine.
+    assert re.search(r"^# udmabuf: 2048 pages in \d+ extents, 0 wrong$", printed, re.M)
+
+
+def test_gem_locate_refuses_where_all_dma_bounces() -> None:
+    printed = vmtest("swiotlb", "--swiotlb", "trixie")
+
+    assert "# udmabuf: EXDEV" in printed
+    assert not re.search(r"^# \w+: \d+ pages", printed, re.MULTILINE)
