@@ -28,11 +28,12 @@ log = logging.getLogger(__name__)
 class WriteFences:
     """The dma-bufs of one client that the host may read, and whether they are drawn."""
 
-    __slots__ = ("_fds", "_poll")
+    __slots__ = ("_complained", "_fds", "_poll")
 
     def __init__(self) -> None:
         self._fds: set[int] = set()
         self._poll = select.poll()
+        self._complained = False
 
     def add(self, fd: int) -> None:
         """Watch a dma-buf from now on; `fd` stays the caller's, open until `remove`."""
@@ -61,13 +62,19 @@ class WriteFences:
             for fd in self.pending():
                 try:
                     waited.append(export_fences(fd))
-                except OSError as exc:  # shown half drawn, at worst
-                    log.warning("cannot wait for a buffer: %s", exc.strerror)
+                except OSError as exc:
+                    self._complain(exc)
             for fences in waited:
                 await trio.lowlevel.wait_readable(fences)
         finally:
             for fences in waited:
                 os.close(fences)
+
+    def _complain(self, exc: OSError) -> None:
+        # At worst a buffer is shown half drawn: no reason to end the app.
+        if not self._complained:
+            self._complained = True
+            log.warning("cannot wait until buffers are drawn: %s", exc)
 
 
 def export_fences(fd: int) -> int:

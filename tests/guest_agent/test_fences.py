@@ -1,0 +1,72 @@
+"""Fences, as far as they can be had without dma-bufs; with them: test_agent_lab.
+
+An eventfd polls like a dma-buf: readable when it has been "written".
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import trio
+
+from wlproxy_guest.fences import SYNC_FILE, WriteFences, export_fences
+
+
+@pytest.fixture
+def drawn() -> Iterator[int]:
+    fd = os.eventfd(1)
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture
+def undrawn() -> Iterator[int]:
+    fd = os.eventfd(0)
+    yield fd
+    os.close(fd)
+
+
+def test_structure_is_the_kernels() -> None:
+    assert SYNC_FILE.size == 8
+
+
+def test_what_is_not_ready_is_pending(drawn: int, undrawn: int) -> None:
+    fences = WriteFences()
+    assert fences.pending() == set()
+    fences.add(drawn)
+    assert fences.pending() == set()
+    fences.add(undrawn)
+    assert fences.pending() == {undrawn}
+    os.eventfd_write(undrawn, 1)
+    assert fences.pending() == set()
+
+
+def test_what_is_removed_is_not_looked_at(undrawn: int) -> None:
+    fences = WriteFences()
+    fences.add(undrawn)
+    fences.remove(undrawn)
+    assert fences.pending() == set()
+
+
+async def test_drawn_is_no_checkpoint(drawn: int) -> None:
+    fences = WriteFences()
+    fences.add(drawn)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await fences.settle()
+    assert not scope.cancelled_caught
+
+
+async def test_a_kernel_without_sync_files_does_not_stop_the_app(
+    undrawn: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    fences = WriteFences()
+    fences.add(undrawn)
+    for _ in range(3):
+        await fences.settle()
+    assert caplog.text.count("cannot wait") == 1
+
+
+def test_only_dmabufs_have_fences(drawn: int) -> None:
+    with pytest.raises(OSError, match=r"ioctl|Invalid"):
+        export_fences(drawn)
