@@ -16,7 +16,6 @@ SHARED = (
     "py.typed",
     "protocol/__init__.py",
     "protocol/errors.py",
-    "protocol/cursor.py",
     "protocol/channel",
 )
 

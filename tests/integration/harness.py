@@ -39,7 +39,6 @@ GUEST_FILES = (
     ("guest-agent/wlproxy_guest", "wlproxy_guest"),
     ("wlproxy/__init__.py", "wlproxy/__init__.py"),
     ("wlproxy/protocol/__init__.py", "wlproxy/protocol/__init__.py"),
-    ("wlproxy/protocol/cursor.py", "wlproxy/protocol/cursor.py"),
     ("wlproxy/protocol/errors.py", "wlproxy/protocol/errors.py"),
     ("wlproxy/protocol/channel", "wlproxy/protocol/channel"),
     ("tests/clients", "tests/clients"),

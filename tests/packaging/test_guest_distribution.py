@@ -60,7 +60,7 @@ def test_wheel_carries_the_systemd_units(wheel: Path) -> None:
 
 
 def test_shared_code_runs_on_the_standard_library(wheel: Path) -> None:
-    code = "import wlproxy.protocol.channel, wlproxy.protocol.cursor as c; print(c.__file__)"
+    code = "import wlproxy.protocol.channel.codec as c; print(c.__file__)"
     done = subprocess.run(
         [sys.executable, "-S", "-P", "-c", code],
         env={"PYTHONPATH": str(wheel)},

@@ -1,10 +1,9 @@
 """Bytes <-> values: no sockets, no clocks, no state beyond a buffer or a handshake.
 
 * `errors`: the exceptions that every package raises and the shells catch;
-* `cursor`: the bounds-checked reader and writer that the codecs are made of;
 * `channel`: what host and guest say to each other (`docs/channel-protocol.md`);
 * `wayland`: what clients and compositors say to each other. Host only.
 
 `channel` and `wayland` do not know each other. The guest's distribution carries
-`errors`, `cursor` and `channel`, which therefore import the standard library alone.
+`errors` and `channel`, which therefore import the standard library alone.
 """
