@@ -225,14 +225,16 @@ class Compositor:
         fds: Sequence[Handle],
         _created: Thing,
     ) -> None:
+        planes = thing.facts.setdefault("planes", [])
+        assert isinstance(planes, list)
         if name == "add":
-            assert "plane" not in thing.facts
-            thing.facts["plane"] = (fds[0], args[2], args[3])
+            index, offset, stride, high, low = map(integer, args[1:])
+            assert index == len(planes)
+            assert not high | low, "not LINEAR"
+            planes.append((fds[0], offset, stride))
         elif name == "create":
-            width, height, fourcc = map(integer, args[:3])
-            plane = thing.facts["plane"]
-            assert isinstance(plane, tuple)
-            handle, offset, stride = plane
+            width, height, fourcc, flags = map(integer, args)
+            handle, offset, stride = planes[0]
 
             def answer() -> None:
                 if self.imports == "refuse":
@@ -242,7 +244,12 @@ class Compositor:
                 geometry = (offset, width, height, stride, fourcc)
                 made.version = thing.version
                 self.things[made.id] = made
-                made.facts = {"fd": handle, "geometry": geometry}
+                made.facts = {
+                    "fd": handle,
+                    "geometry": geometry,
+                    "planes": planes,
+                    "flags": flags,
+                }
 
             if self.imports == "hold":
                 self.waiting.append(answer)

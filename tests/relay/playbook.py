@@ -38,6 +38,7 @@ from wlproxy.relay.commands import (
     CreateUdmabuf,
     GrantCredit,
     OpenCompositor,
+    SendContents,
     SendFile,
     SendFrame,
     SendToCompositor,
@@ -69,6 +70,7 @@ class Playbook:
         holds_create: `CreateUdmabuf`, `CreateCopyBuffer` wait for `answer_create`.
         create_fails: which of the two fail.
         deliver: the compositor's events arrive at once.
+        files: contents of files that the relay itself sent, by their id.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Playbook:
         self.locates: list[Locate] = []
         self.creates: list[CreateUdmabuf | CreateCopyBuffer] = []
         self.traces: list[Trace] = []
+        self.files: dict[int, bytes] = {}
         self.credit = 0
         self.closed: CloseClient | None = None
         self._next_memory = 1
@@ -280,6 +283,9 @@ class Playbook:
             case SendFile():
                 shell.close(command.handle)
                 self.log.append(f"shell: SendFile({command.file_id})")
+            case SendContents(file_id=file_id, contents=contents):
+                self.files[file_id] = contents
+                self.log.append(f"shell: SendContents({file_id})")
             case CloseHandle():
                 shell.close(command.handle)
                 self.log.append(f"shell: CloseHandle({command.handle})")

@@ -15,7 +15,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from tests.relay.playbook import NOTHING, ONLY_SHM, ZERO_COPY, Stage
+from tests.relay.dmabufs import NV12, VIDEO, XRGB, DmabufStage
+from tests.relay.playbook import NOTHING, ONLY_SHM
 from tests.relay.things import Thing
 from wlproxy.relay.commands import CreateUdmabuf
 
@@ -26,19 +27,21 @@ class Transcript(RuleBasedStateMachine):
     """An app with a few surfaces and buffers; agent, shell and compositor may be slow."""
 
     @initialize(
-        capabilities=st.sampled_from([ZERO_COPY, ZERO_COPY, ONLY_SHM, NOTHING]),
+        capabilities=st.sampled_from([VIDEO, VIDEO, ONLY_SHM, NOTHING]),
         imports=st.sampled_from(["accept", "hold", "refuse"]),
         fails=st.booleans(),
     )
     def start(self, capabilities: object, imports: str, *, fails: bool) -> None:
-        known = next(c for c in (ZERO_COPY, ONLY_SHM, NOTHING) if c is capabilities)
-        self.play = Stage(known)
+        known = next(c for c in (VIDEO, ONLY_SHM, NOTHING) if c is capabilities)
+        self.play = DmabufStage(known)
+        self.formats = [XRGB, NV12] if known is VIDEO else [XRGB]
         self.play.host.imports = imports
         self.play.create_fails = {CreateUdmabuf} if fails else set()
         self.surfaces = [self.play.surface]
         self.attached: dict[Thing, Thing | None] = {}
         self.buffers: list[Thing] = []
         self.pools: list[Thing] = []
+        self.params: list[Thing] = []
 
     @rule()
     def create_pool(self) -> None:
@@ -51,6 +54,44 @@ class Transcript(RuleBasedStateMachine):
         pool = self.pools[which % len(self.pools)]
         if len(self.buffers) < 6:
             self.buffers.append(self.play.buffer(pool, offset, 16, 16, 256))
+
+    @rule(which=index, keeps=st.booleans())
+    def create_immed(self, which: int, *, keeps: bool) -> None:
+        if len(self.buffers) >= 6:
+            return
+        fmt = self.formats[which % len(self.formats)]
+        params = self.play.params(self.play.parts((16, 16), fmt))
+        self.buffers.append(
+            self.play.app.request(params, "create_immed", 16, 16, fmt, 0)
+        )
+        self.finish(params, keeps=keeps)
+
+    @rule(which=index, keeps=st.booleans())
+    def create(self, which: int, *, keeps: bool) -> None:
+        if len(self.params) >= 3:
+            return
+        fmt = self.formats[which % len(self.formats)]
+        params = self.play.params(self.play.parts((16, 16), fmt))
+        self.play.app.request(params, "create", 16, 16, fmt, 0)
+        self.finish(params, keeps=keeps)
+
+    def finish(self, params: Thing, *, keeps: bool) -> None:
+        if keeps:
+            self.params.append(params)
+        else:
+            self.play.app.request(params, "destroy")
+
+    @precondition(lambda self: self.params)
+    @rule(which=index)
+    def destroy_params(self, which: int) -> None:
+        params = self.params.pop(which % len(self.params))
+        self.play.app.request(params, "destroy")
+
+    @invariant()
+    def take_created(self) -> None:
+        if hasattr(self, "play"):
+            self.buffers += self.play.app.created
+            self.play.app.created.clear()
 
     @precondition(lambda self: self.pools)
     @rule(which=index)
@@ -134,7 +175,9 @@ class Transcript(RuleBasedStateMachine):
         if not hasattr(self, "play"):
             return
         self.become_slow("none")
-        for things in (self.buffers, self.pools, self.surfaces):
+        self.catch_up()
+        self.take_created()
+        for things in (self.params, self.buffers, self.pools, self.surfaces):
             for thing in things:
                 self.play.app.request(thing, "destroy")
                 self.catch_up()
@@ -143,7 +186,11 @@ class Transcript(RuleBasedStateMachine):
         left = {
             entry.interface.name for entry in client._context.objects.guest_objects()
         }
-        assert left == {"wl_display", "wl_registry", "wl_shm", "wl_compositor"}
+        assert left == {
+            *("wl_display", "wl_registry", "wl_shm", "wl_compositor"),
+            "zwp_linux_dmabuf_v1",
+        }
+        assert not client._state.imports
         assert not client._state.buffers._host_buffers._copies
         shares = client._shares
         for share in (shares.copy_bytes, shares.locations, shares.located_bytes):
@@ -152,5 +199,5 @@ class Transcript(RuleBasedStateMachine):
 
 TestTranscript = Transcript.TestCase
 TestTranscript.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None
+    max_examples=60, stateful_step_count=40, deadline=None
 )

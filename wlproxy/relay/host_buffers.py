@@ -142,7 +142,7 @@ class HostBuffers:
         if buffer.copy_progress is Progress.NONE:
             if not self._context.shares.copy_bytes.take(size):
                 self._no_memory(buffer, "too many bytes in buffers that are copied")
-                return True
+                return self.present(buffer, cycled=False)
             buffer.copy = next(self._handles)
             self._copies[buffer.copy] = buffer
             buffer.copy_progress = Progress.PENDING
@@ -158,12 +158,16 @@ class HostBuffers:
         self._context.shares.copy_bytes.give_back(buffer.pool_size)
 
     def _no_memory(self, buffer: Buffer, message: str) -> None:
-        """There is nothing left to try."""
+        """Choose to show it in no way: there is nothing left to try.
+
+        Raises:
+            WaylandError: it is in a pool.
+        """
         if buffer.params is None:
             raise WaylandError(
                 DISPLAY_ID, DisplayError.NO_MEMORY, f"wlproxy: {message}"
             )
-        buffer.dead = message
+        buffer.choice = Choice(Mode.NONE, message)
 
     def _create_in_pool(self, buffer: Buffer, handle: Handle) -> bool:
         """Make a host pool of a handle's bytes, the buffer in it, and drop the pool."""
