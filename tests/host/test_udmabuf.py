@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.conftest import nobody
+from wlproxy.host import udmabuf as udmabuf_module
 from wlproxy.host.errors import (
     UdmabufError,
     UdmabufListLimitError,
@@ -22,11 +23,11 @@ from wlproxy.host.udmabuf import (
     F_SEAL_FUTURE_WRITE,
     F_SEAL_SHRINK,
     F_SEAL_WRITE,
-    PARAMETERS,
     UdmabufDevice,
     UdmabufItem,
     UdmabufLimits,
     explain_refusal,
+    find_parameters,
     read_limits,
 )
 
@@ -60,8 +61,9 @@ def not_udmabuf() -> Iterator[UdmabufDevice]:
 
 
 def test_missing_device_says_what_to_load(tmp_path: Path) -> None:
-    with pytest.raises(UdmabufMissingError, match="modprobe udmabuf") as caught:
+    with pytest.raises(UdmabufMissingError, match="modprobe udmabuf`") as caught:
         UdmabufDevice(tmp_path / "udmabuf")
+    assert "`modprobe udmabuf_compat`" in caught.value.remedy
     assert caught.value.errno == errno.ENOENT
 
 
@@ -94,6 +96,40 @@ def test_limits_are_read_when_asked(tmp_path: Path) -> None:
         assert device.limits() == UdmabufLimits(1024, 64 << 20)
 
 
+@pytest.mark.parametrize(
+    ("loaded", "found"),
+    [
+        ([], "udmabuf"),
+        (["udmabuf"], "udmabuf"),
+        (["udmabuf_compat"], "udmabuf_compat"),
+        (["udmabuf", "udmabuf_compat"], "udmabuf"),
+    ],
+)
+def test_the_driver_may_be_our_own(
+    tmp_path: Path, loaded: list[str], found: str
+) -> None:
+    for name in loaded:
+        (tmp_path / name / "parameters").mkdir(parents=True)
+
+    assert find_parameters(tmp_path) == tmp_path / found / "parameters"
+
+
+def test_the_remedy_is_of_the_driver_that_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int
+) -> None:
+    parameters = tmp_path / "udmabuf_compat" / "parameters"
+    parameters.mkdir(parents=True)
+    (parameters / "list_limit").write_text("2\n")
+    monkeypatch.setattr(udmabuf_module, "SYS_MODULES", tmp_path)
+
+    assert read_limits().list_limit == 2
+    error = explain_refusal([(memory, 0, PAGE)] * 3, read_limits())
+    assert error is not None
+    assert f"> {parameters}/list_limit" in error.remedy
+    assert "> /etc/modprobe.d/udmabuf_compat.conf" in error.remedy
+    assert "command line" not in error.remedy  # it is never built in
+
+
 @pytest.mark.parametrize("items", [1, 2])
 def test_other_refusals_tell_the_errno(
     not_udmabuf: UdmabufDevice, memory: int, items: int
@@ -118,7 +154,7 @@ def test_too_many_items(memory: int) -> None:
     error = explain_refusal([(memory, 0, PAGE)] * 9, LIMITS)
     assert isinstance(error, UdmabufListLimitError)
     assert "9 separate runs" in error.problem
-    assert f"> {PARAMETERS}/list_limit" in error.remedy
+    assert f"> {find_parameters()}/list_limit" in error.remedy
     assert "udmabuf.list_limit=" in error.remedy
 
 
@@ -126,7 +162,7 @@ def test_too_many_bytes(memory: int) -> None:
     items = [(memory, 0, PAGES * PAGE), (memory, 0, PAGE)]
     error = explain_refusal(items, LIMITS)
     assert isinstance(error, UdmabufSizeLimitError)
-    assert f"echo 1 > {PARAMETERS}/size_limit_mb" in error.remedy
+    assert f"echo 1 > {find_parameters()}/size_limit_mb" in error.remedy
 
 
 @pytest.mark.parametrize(
@@ -175,10 +211,10 @@ def test_wrong_ranges(memory: int, offset: int, length: int, complaint: str) -> 
 def raised_limits(udmabuf: UdmabufDevice) -> Iterator[UdmabufLimits]:
     """The test may change the limits; they are put back."""
     names = ("list_limit", "size_limit_mb")
-    before = {name: (PARAMETERS / name).read_text() for name in names}
+    before = {name: (find_parameters() / name).read_text() for name in names}
     yield udmabuf.limits()
     for name, value in before.items():
-        (PARAMETERS / name).write_text(value)
+        (find_parameters() / name).write_text(value)
 
 
 def numbered_pages(fd: int) -> None:
@@ -214,10 +250,10 @@ def test_scattered_4k_frame(
     udmabuf: UdmabufDevice, raised_limits: UdmabufLimits, memory: int
 ) -> None:
     items = [(memory, index % PAGES * PAGE, PAGE) for index in range(8101)]
-    (PARAMETERS / "list_limit").write_text("1024")
+    (find_parameters() / "list_limit").write_text("1024")
     with pytest.raises(UdmabufListLimitError, match="8101 separate runs"):
         udmabuf.create(items)
-    (PARAMETERS / "list_limit").write_text("65536")
+    (find_parameters() / "list_limit").write_text("65536")
     udmabuf.create(items).close()
 
 
@@ -225,7 +261,7 @@ def test_scattered_4k_frame(
 def test_driver_and_explanations_agree(
     udmabuf: UdmabufDevice, raised_limits: UdmabufLimits, memory: int
 ) -> None:
-    (PARAMETERS / "size_limit_mb").write_text("1")
+    (find_parameters() / "size_limit_mb").write_text("1")
     with pytest.raises(UdmabufSizeLimitError):
         udmabuf.create([(memory, 0, PAGES * PAGE)] * 17)
     with pytest.raises(UdmabufRangeError):

@@ -16,7 +16,6 @@ from wlproxy.host.errors import HostError, UdmabufMissingError
 from wlproxy.host.probe import TRIED_FORMATS, probe_compositor
 from wlproxy.host.udmabuf import (
     DEFAULT_DEVICE,
-    PARAMETERS,
     UdmabufDevice,
     UdmabufLimits,
     limit_remedies,
@@ -62,7 +61,7 @@ def examine(
     environ: Mapping[str, str],
     display: str | None = None,
     device_path: Path = DEFAULT_DEVICE,
-    parameters: Path = PARAMETERS,
+    parameters: Path | None = None,
 ) -> list[Finding]:
     """Run every check.  Blocks for a second or so; raises nothing of its own.
 
@@ -70,7 +69,7 @@ def examine(
         environ: WAYLAND_DISPLAY and XDG_RUNTIME_DIR are read from it.
         display: overrides WAYLAND_DISPLAY.
         device_path: the udmabuf device.
-        parameters: the directory with the driver's limits.
+        parameters: the directory with the driver's limits; by default found.
     """
     findings = [check_kernel(platform.release())]
     device = None

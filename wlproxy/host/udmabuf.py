@@ -26,7 +26,11 @@ from wlproxy.host.errors import (
 from wlproxy.host.fds import OwnedFd
 
 DEFAULT_DEVICE: Final = Path("/dev/udmabuf")
-PARAMETERS: Final = Path("/sys/module/udmabuf/parameters")
+MODULES: Final = ("udmabuf", "udmabuf_compat")
+"""Who may be behind the device: the driver that is part of Linux, and the one in
+kernel/udmabuf for kernels built without it, which does not load beside the other."""
+
+SYS_MODULES: Final = Path("/sys/module")
 
 DEFAULT_LIST_LIMIT: Final = 1024
 DEFAULT_SIZE_LIMIT: Final = 64 << 20
@@ -52,8 +56,9 @@ F_SEAL_WRITE: Final = 0x8
 F_SEAL_FUTURE_WRITE: Final = 0x10
 
 _REMEDY_MISSING: Final = (
-    "Load the driver: `modprobe udmabuf`. A kernel without CONFIG_UDMABUF (Debian 12's) "
-    "needs the module in kernel/udmabuf of wlproxy's sources."
+    "Load the driver: `modprobe udmabuf`. For a kernel without CONFIG_UDMABUF (Debian "
+    "12's), install the one in kernel/udmabuf of wlproxy's sources: `modprobe "
+    "udmabuf_compat`."
 )
 _REMEDY_PERMISSION: Final = (
     "Let your session use it, as root:\n"
@@ -79,14 +84,28 @@ class UdmabufLimits:
     size_limit: int
 
 
-def read_limits(parameters: Path = PARAMETERS) -> UdmabufLimits:
+def find_parameters(modules: Path | None = None) -> Path:
+    """Find the parameters of the driver that is loaded, whichever it is.
+
+    Args:
+        modules: where the kernel lists what is loaded, if not in /sys/module.
+
+    Returns:
+        Their directory; that of the driver of Linux where there is neither.
+    """
+    candidates = [(modules or SYS_MODULES) / name / "parameters" for name in MODULES]
+    return next((path for path in candidates if path.is_dir()), candidates[0])
+
+
+def read_limits(parameters: Path | None = None) -> UdmabufLimits:
     """Read the driver's limits, which root may change at any time.
 
     Its defaults, where it does not tell.
     """
+    directory = parameters or find_parameters()
     return UdmabufLimits(
-        list_limit=_parameter(parameters / "list_limit", DEFAULT_LIST_LIMIT),
-        size_limit=_parameter(parameters / "size_limit_mb", DEFAULT_SIZE_LIMIT >> 20)
+        list_limit=_parameter(directory / "list_limit", DEFAULT_LIST_LIMIT),
+        size_limit=_parameter(directory / "size_limit_mb", DEFAULT_SIZE_LIMIT >> 20)
         << 20,
     )
 
@@ -95,9 +114,13 @@ class UdmabufDevice:
     """The device, opened once."""
 
     def __init__(
-        self, path: Path = DEFAULT_DEVICE, parameters: Path = PARAMETERS
+        self, path: Path = DEFAULT_DEVICE, parameters: Path | None = None
     ) -> None:
         """Open the device.
+
+        Args:
+            path: the device.
+            parameters: of its driver; by default those of the one that is loaded.
 
         Raises:
             UdmabufMissingError: it is not there.
@@ -274,9 +297,16 @@ def _parameter(path: Path, default: int) -> int:
 
 
 def _parameter_remedy(name: str, value: int) -> str:
-    return (
-        f"As root, now: echo {value} > {PARAMETERS}/{name}\n"
-        f"For good: echo 'options udmabuf {name}={value}' > "
-        "/etc/modprobe.d/udmabuf.conf,\n"
-        f"  or udmabuf.{name}={value} on the kernel's command line if it is built in."
+    parameters = find_parameters()
+    module = parameters.parent.name
+    remedy = (
+        f"As root, now: echo {value} > {parameters}/{name}\n"
+        f"For good: echo 'options {module} {name}={value}' > "
+        f"/etc/modprobe.d/{module}.conf"
     )
+    if module == MODULES[0]:
+        remedy += (
+            f",\n  or udmabuf.{name}={value} on the kernel's command line if it is "
+            "built in"
+        )
+    return f"{remedy}."
