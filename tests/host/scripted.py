@@ -106,6 +106,8 @@ class Agent:
         self.stream = stream
         self.ram = ram
         self.session = GuestSession()
+        self.features = Feature.LOCATE_MEMFD
+        self.main_device = 0
         self._queue: list[Frame] = []
 
     async def greet(self, window: int = WINDOW) -> Hello:
@@ -115,11 +117,11 @@ class Agent:
         ack = HelloAck(
             hello.nonce,
             (1, 0),
-            Feature.LOCATE_MEMFD,
+            self.features,
             4096,
             window,
             window,
-            0,
+            self.main_device,
             "scripted agent",
         )
         await self.stream.send(self.session.accept(ack))

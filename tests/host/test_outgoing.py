@@ -134,6 +134,43 @@ def test_an_empty_file_has_no_frames() -> None:
     assert waiting.take(99) == []
 
 
+def test_a_file_that_is_nowhere_else() -> None:
+    waiting = outgoing(1)
+    contents = bytes(range(256)) * 48
+    queue = waiting.clients[1]
+    queue.put_contents(5, contents)
+    queue.put_contents(6, b"")
+    waiting.put(Data(1, b"about it"))
+
+    frames = waiting.take(99)
+
+    sent = [frame for frame in frames if isinstance(frame, FileData)]
+    assert b"".join(frame.data for frame in sent) == contents
+    assert {frame.file_id for frame in sent} == {5}
+    assert frames[-1] == Data(1, b"about it")
+
+
+def test_what_an_app_does_not_read_is_counted() -> None:
+    waiting = outgoing(1)
+    queue = waiting.clients[1]
+    event = Data(1, bytes(WINDOW))
+    queue.put_contents(5, bytes(1000))
+    queue.put_file(6, memfd(b"not ours"), 8)
+    waiting.put(event)
+    assert queue.unread_bytes == 1000 + cost(event)
+
+    waiting.take(99)
+    left = queue.unread_bytes
+    assert 0 < left < cost(event)
+    waiting.receive_credit(Credit(1, 0, WINDOW // 2))
+    waiting.take(99)
+    assert queue.unread_bytes == 0
+
+    queue.put_contents(7, bytes(1000))
+    queue.drop_data()
+    assert queue.unread_bytes == 0
+
+
 async def test_a_chunk_waits_for_the_streams_credit_alone() -> None:
     waiting = outgoing(1)
     stream = waiting.open_stream(1, 2, announced=True)

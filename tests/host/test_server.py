@@ -24,6 +24,7 @@ from wlproxy.protocol.channel.frames import (
     CloseReason,
     Data,
     Extent,
+    Feature,
     Frame,
     Goodbye,
     Located,
@@ -105,6 +106,7 @@ class Bench:
         self.desktop = FakeDesktop()
         self.relays: list[ScriptedRelay] = []
         self.rams: list[GuestRam] = []
+        self.main_devices: list[int] = []
         self.no_ram: HostError | None = None
         self.server = Server(
             self.config,
@@ -128,6 +130,7 @@ class Bench:
     ) -> ScriptedRelay:
         relay = ScriptedRelay(self.respond)
         self.relays.append(relay)
+        self.main_devices.append(main_device)
         return relay
 
     def respond(self, what: tuple[object, ...]) -> list[Command]:
@@ -214,6 +217,27 @@ async def test_stopped_it_closes_its_clients_and_says_goodbye(tmp_path: Path) ->
         await bench.ended.wait()
         assert bench.error is None
         assert not (tmp_path / "wlproxy" / "test.sock").exists()
+
+
+@pytest.mark.parametrize(
+    ("features", "device", "told"),
+    [
+        (Feature.LOCATE_MEMFD, 0, 0),
+        (Feature.LOCATE_MEMFD, 0xE280, 0),
+        (Feature.LOCATE_MEMFD | Feature.LOCATE_DMABUF, 0xE280, 0xE280),
+        (Feature.LOCATE_DMABUF, 0, 0),
+    ],
+)
+async def test_the_core_is_told_of_a_device_whose_buffers_can_be_located(
+    tmp_path: Path, features: Feature, device: int, told: int
+) -> None:
+    async with serving(tmp_path) as bench:
+        agent = await bench.accept()
+        agent.features, agent.main_device = features, device
+
+        await bench.begin(agent)
+
+        assert bench.main_devices == [told]
 
 
 @pytest.mark.parametrize("when", ["qemu", "agent", "proof"])

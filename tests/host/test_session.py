@@ -17,7 +17,7 @@ from wlproxy.host.client import CLIENT_WINDOW
 from wlproxy.host.errors import NoCompositorError
 from wlproxy.host.fds import OwnedFd
 from wlproxy.host.metrics import Metrics
-from wlproxy.host.session import LET_GO_SECONDS, PING_INTERVAL, Session
+from wlproxy.host.session import LET_GO_SECONDS, MAX_UNREAD, PING_INTERVAL, Session
 from wlproxy.host.streams import MAX_STREAMS
 from wlproxy.host.unix_socket import FdStream
 from wlproxy.host.vm_log import VmLog
@@ -57,6 +57,7 @@ from wlproxy.relay.commands import (
     Direction,
     GrantCredit,
     OpenCompositor,
+    SendContents,
     SendFile,
     SendFrame,
     SendToCompositor,
@@ -284,6 +285,38 @@ async def test_a_stalled_app_stalls_its_client_alone() -> None:
         assert sum(1 for what in events if what[1] == 1) == 1
         assert sum(1 for what in events if what[1] == 2) == 8
         nursery.cancel_scope.cancel()
+
+
+async def test_an_app_that_makes_us_answer_and_does_not_read_is_closed() -> None:
+    async with running(window=16384) as bench:
+        hungry, other = await bench.open(1), await bench.open(2)
+        bench.commands[b"feedback"] = [
+            SendContents(1, 1, bytes(1000)),
+            SendFrame(Data(1, bytes(100_000))),
+        ]
+        for _ in range(MAX_UNREAD // 100_000 + 1):
+            await bench.agent.send(Data(1, b"feedback"))
+        await trio.testing.wait_all_tasks_blocked()
+
+        message = "it does not read its events"
+        limit = CloseReason.LIMIT_EXCEEDED
+        assert ("client failed", 1, limit, message) in bench.relay.inputs
+        await hungry.aclose()
+        await bench.agent.send(Data(2, b"request"))
+        assert (await other.receive())[0] == b"request"
+
+
+async def test_a_file_of_the_cores_own_reaches_the_guest() -> None:
+    async with running() as bench:
+        await bench.open()
+        table = Attachment(AttachmentKind.FILE, AttachmentFlags.NONE, 1, 5)
+        event = Data(1, b"format_table", (table,))
+        bench.commands[b"feedback"] = [SendContents(1, 1, b"table"), SendFrame(event)]
+
+        await bench.agent.send(Data(1, b"feedback"))
+
+        assert await bench.agent.receive() == FileData(1, 1, b"table")
+        assert await bench.agent.receive() == event
 
 
 async def test_fds_leave_with_their_bytes_and_are_closed_after() -> None:

@@ -12,14 +12,13 @@ Memory is bounded because nobody produces for a client whose queue is not empty
 (`wait_drained`, `OutgoingStream.send`), and what waits for nothing is limited in number.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import trio
 
 from wlproxy.host.fds import OwnedFd
+from wlproxy.host.sent_file import SentFile
 from wlproxy.protocol.channel.flow import SendWindow, cost
 from wlproxy.protocol.channel.frames import (
     MAX_PAYLOAD,
@@ -45,39 +44,6 @@ MAX_CONTROL_FRAMES = 1 << 16
 never reading the answers) is not one to keep."""
 
 
-@dataclass(slots=True)
-class _File:
-    """A file on its way to the guest, read as its credit comes.
-
-    Its contents are behind an fd, or here.
-    """
-
-    file_id: int
-    source: OwnedFd | bytes
-    size: int
-    sent: int = 0
-
-    def read(self, wanted: int) -> bytes:
-        """Take that much more of it.
-
-        A file that has become shorter meanwhile is filled up with zeros: the guest was
-        promised this size.
-        """
-        start, self.sent = self.sent, self.sent + wanted
-        if isinstance(self.source, bytes):
-            return self.source[start : self.sent]
-        try:
-            contents = os.pread(self.source.fileno(), wanted, start)
-        except OSError:  # not open for reading, for one: as good as empty
-            contents = b""
-        return contents.ljust(wanted, b"\0")
-
-    def close(self) -> None:
-        """Give up the fd."""
-        if isinstance(self.source, OwnedFd):
-            self.source.close()
-
-
 def _max_cost(window: SendWindow) -> int:
     """Say how large a frame may be so that this window, when idle, lets it pass.
 
@@ -92,7 +58,7 @@ def fit_text(text: str) -> str:
     return encoded[:MAX_TEXT].decode(errors="ignore")
 
 
-_Ordered = Data | ClientClosed | ClientReleased | _File
+_Ordered = Data | ClientClosed | ClientReleased | SentFile
 
 
 class OutgoingStream:
@@ -178,12 +144,18 @@ class ClientQueue:
         self._wake = wake
         self._ordered: deque[_Ordered] = deque()
         self._streams: dict[int, OutgoingStream] = {}
+        self._unread = 0
         self._drained = trio.lowlevel.ParkingLot()
 
     @property
     def streams(self) -> dict[int, OutgoingStream]:
         """The streams whose `StreamClosed` has not left yet, by their id."""
         return self._streams
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes of events that wait, and of files that exist nowhere else."""
+        return self._unread
 
     def open_stream(
         self, stream_id: int, window: SendWindow, *, announced: bool
@@ -211,6 +183,8 @@ class ClientQueue:
         """Queue a frame that keeps its order, in pieces if it is too large."""
         if self.gone:
             return
+        if isinstance(frame, Data):
+            self._unread += cost(frame)
         if isinstance(frame, Data) and cost(frame) > self._max_cost:
             self._ordered += self._pieces(frame)
         else:
@@ -224,13 +198,14 @@ class ClientQueue:
         if not size or self.gone:
             fd.close()
             return
-        self._ordered.append(_File(file_id, fd, size))
+        self._ordered.append(SentFile(file_id, fd, size))
         self.wake()
 
     def put_contents(self, file_id: int, contents: bytes) -> None:
         """Queue a file that is nowhere else."""
         if contents and not self.gone:
-            self._ordered.append(_File(file_id, contents, len(contents)))
+            self._unread += len(contents)
+            self._ordered.append(SentFile(file_id, contents, len(contents)))
             self.wake()
 
     def wake(self) -> None:
@@ -251,9 +226,10 @@ class ClientQueue:
             if isinstance(item, ClientClosed | ClientReleased) and not self.gone
         ]
         for item in self._ordered:
-            if isinstance(item, _File):
+            if isinstance(item, SentFile):
                 item.close()
         self._ordered = deque(kept)
+        self._unread = 0
         self._forget_streams()
         self._note_drained()
         self.wake()
@@ -266,11 +242,12 @@ class ClientQueue:
         if not self._ordered:
             return None
         item = self._ordered[0]
-        if isinstance(item, _File):
+        if isinstance(item, SentFile):
             return self._take_chunk(item)
         if isinstance(item, Data):
             if not self._afford(cost(item)):
                 return None
+            self._unread -= cost(item)
             self._announce(item)
         self._ordered.popleft()
         self._note_drained()
@@ -285,11 +262,13 @@ class ClientQueue:
             pieces.append(Data(frame.client_id, piece))
         return pieces
 
-    def _take_chunk(self, file: _File) -> Frame | None:
+    def _take_chunk(self, file: SentFile) -> Frame | None:
         wanted = min(CHUNK_SIZE, self._max_cost, file.size - file.sent)
         if not self._afford(wanted):  # what `cost` says of FileData
             return None
         contents = file.read(wanted)
+        if isinstance(file.source, bytes):
+            self._unread -= wanted
         if file.sent == file.size:
             file.close()
             self._ordered.popleft()

@@ -76,6 +76,10 @@ COMPOSITOR_READ = 32 * 1024
 MAX_UNSENT = 1 << 20
 """While so many bytes wait for a compositor, its events wait too."""
 
+MAX_UNREAD = 1 << 20
+"""Bytes of events that an app may have us keep for it.  The compositor's wait for it to
+read, but what we answer ourselves would not; libwayland, too, ends who does not read."""
+
 FRAMES_PER_WRITE = 64
 
 
@@ -278,6 +282,9 @@ class Session:
         if isinstance(frame, Data) and client is not None:
             client.window.received(cost(frame))
         self._feed(self._relay.receive_frame(frame))
+        if client is not None and client.queue.unread_bytes > MAX_UNREAD:
+            reason, message = CloseReason.LIMIT_EXCEEDED, "it does not read its events"
+            self._feed(self._relay.client_failed(client.client_id, reason, message))
         if isinstance(frame, ClientClosed) and client is not None:
             client.queue.drop_data()  # the agent ignores data from now on
 
