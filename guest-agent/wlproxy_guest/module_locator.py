@@ -92,7 +92,7 @@ class ModuleLocator:
         except FileNotFoundError:
             pass
         except OSError as exc:
-            complaint = f"{self._path} cannot be used: {exc.strerror}"
+            complaint = f"{self._path} cannot be used: {explain_open(exc)}"
         if complaint and complaint != self._complaint:
             log.warning("%s", complaint)
         self._complaint = complaint
@@ -130,6 +130,17 @@ class ModuleLocator:
             LocateError: why not.
         """
         return place_token(self.locate, token)
+
+
+def explain_open(exc: OSError) -> str:
+    """Say why the device cannot be used, and what helps."""
+    match exc.errno:
+        case errno.EACCES:
+            return "no permission; install the udev rule of the module"
+        case errno.EPERM:  # what systemd's device policy answers
+            return "not for this unit; install gem-locate.conf"
+        case _:
+            return str(exc)
 
 
 def _locate_dmabuf(device: GemLocate, fd: int, offset: int, length: int) -> Location:

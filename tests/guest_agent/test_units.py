@@ -10,9 +10,13 @@ import pytest
 import wlproxy_guest
 from tests.integration.native import documented_exposure
 from wlproxy_guest.channel import PORT_NAME, SUBSYSTEM
+from wlproxy_guest.gem_locate import DEVICE
 from wlproxy_guest.session import GRACE
 
 UNITS = Path(wlproxy_guest.__file__).parent.parent / "systemd"
+MODULE_RULES = (
+    UNITS.parent.parent / "kernel" / "udmabuf" / "udev" / "60-wlproxy-udmabuf.rules"
+)
 SOCKET_PATH = "/run/wlproxy/wayland-0"
 
 
@@ -45,6 +49,27 @@ def test_one_capability() -> None:
         assert setting(name, "wlproxy-guest-agent.service") == ["CAP_SYS_ADMIN"]
 
 
+def test_no_capability_with_the_module() -> None:
+    for name in ("AmbientCapabilities", "CapabilityBoundingSet"):
+        assert setting(name, "gem-locate.conf") == [""]
+    assert setting("DeviceAllow", "gem-locate.conf") == [f"{DEVICE} rw"]
+    escaped = DEVICE.removeprefix("/").replace("-", r"\x2d").replace("/", "-")
+    for name in ("Wants", "After"):
+        (units,) = setting(name, "gem-locate.conf")
+        assert f"{escaped}.device" in units.split()
+
+
+def test_the_modules_rule_is_what_the_unit_waits_for() -> None:
+    (rule,) = (
+        line for line in MODULE_RULES.read_text().splitlines() if "gem-l" in line
+    )
+    (user,) = setting("Group", "wlproxy-guest-agent.service")
+
+    assert f'KERNEL=="{DEVICE.removeprefix("/dev/")}"' in rule
+    assert f'GROUP="{user}"' in rule
+    assert 'TAG+="systemd"' in rule
+
+
 def test_stopping_has_time_for_the_grace_of_pins() -> None:
     (seconds,) = setting("TimeoutStopSec", "wlproxy-guest-agent.service")
 
@@ -53,9 +78,14 @@ def test_stopping_has_time_for_the_grace_of_pins() -> None:
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
 @pytest.mark.slow
-def test_exposure_is_about_as_documented(tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_module", [False, True])
+def test_exposure_is_about_as_documented(tmp_path: Path, with_module: bool) -> None:
     for unit in UNITS.glob("*.s*e*"):
         shutil.copy(unit, tmp_path)
+    if with_module:
+        drop_ins = tmp_path / "wlproxy-guest-agent.service.d"
+        drop_ins.mkdir()
+        shutil.copy(UNITS / "gem-locate.conf", drop_ins)
     done = subprocess.run(
         [
             *("systemd-analyze", "security", "--offline=true"),
@@ -71,4 +101,4 @@ def test_exposure_is_about_as_documented(tmp_path: Path) -> None:
         pytest.skip(f"systemd-analyze says: {done.stderr.strip()[:200]}")
 
     # Exactly so in the guest (tests/integration/test_native_guest.py).
-    assert abs(float(found[1]) - documented_exposure()) < 0.3
+    assert abs(float(found[1]) - documented_exposure(with_module=with_module)) < 0.3

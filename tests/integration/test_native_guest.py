@@ -235,6 +235,41 @@ def test_exposure_is_as_documented(native: NativeGuest) -> None:
     assert float(found[1]) == documented_exposure()
 
 
+@pytest.fixture
+def with_module(native: NativeGuest) -> Iterator[None]:
+    """The agent as it runs where the kernel module is, as documented."""
+    commands = documented_commands(
+        TREE / "docs" / "running.md", "### With the kernel module"
+    )
+    native.shell("\n".join(commands))
+    yield
+    native.shell(f"rm -r /etc/systemd/system/{SERVICE}.d && systemctl daemon-reload")
+    native.systemctl("restart", SERVICE)
+
+
+def test_with_the_module_it_has_no_capability(
+    with_module: None,
+    native: NativeGuest,
+    weston: NativeWeston,
+    proxy: NativeProxy,
+    new_client: NewClient,
+) -> None:
+    assert "gem-locate" in native.shell(f"ls -l /proc/{native.main_pid()}/fd")
+    text = native.guest.get(f"/proc/{native.main_pid()}/status").decode()
+    status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb", "CapInh"):
+        assert int(status[name], 16) == 0, name
+    limits = native.guest.get(f"/proc/{native.main_pid()}/limits").decode()
+    assert f"Max locked memory         {4 << 30} " in limits
+
+    said = native.shell(f"systemd-analyze security --no-pager {SERVICE}")
+    found = re.search(r"Overall exposure level .*: (\d+\.\d)", said)
+    assert found is not None, said
+    assert float(found[1]) == documented_exposure(with_module=True)
+
+    show(weston, new_client(), 1)
+
+
 def test_the_status_text_says_whether_there_is_a_host(
     native: NativeGuest, new_proxy: Callable[[], NativeProxy]
 ) -> None:
