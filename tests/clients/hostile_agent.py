@@ -8,11 +8,13 @@ lie to tell is read from the file each time; an empty one is the truth.
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy_guest import cli
-from wlproxy_guest.locator import Location, PageLocator
+from wlproxy_guest.locator import Location
+from wlproxy_guest.module_locator import ModuleLocator
 
 LIE = Path("/run/lie")
 PAGE = 4096
@@ -51,25 +53,25 @@ def _pages(extents: Extents) -> int:
     return sum(each.length for each in extents) // PAGE
 
 
-class LyingLocator(PageLocator):
+class LyingLocator(ModuleLocator):
     """Pins what it should, and says that it is elsewhere."""
 
     __slots__ = ("_honest",)
 
     def __init__(self) -> None:
         super().__init__()
-        self._honest = PageLocator()
+        self._honest = ModuleLocator()
 
     def locate(
         self, fd: int, offset: int, length: int, collapse_above: int
     ) -> Location:
-        """As `PageLocator`, and then the lie of the moment."""
+        """As `ModuleLocator`, and then the lie of the moment."""
         location = super().locate(fd, offset, length, collapse_above)
         lie = LIE.read_text().strip() if LIE.exists() else ""
         if not lie:
             return location
         print(f"hostile agent: {lie}", file=sys.stderr, flush=True)
-        return Location(LIES[lie](location.extents), location.pin)
+        return replace(location, extents=LIES[lie](location.extents))
 
     def place_token(self, token: bytes) -> Location:
         """The truth."""
@@ -77,5 +79,6 @@ class LyingLocator(PageLocator):
 
 
 if __name__ == "__main__":
-    vars(cli)["PageLocator"] = LyingLocator
+    assert vars(cli)["ModuleLocator"] is ModuleLocator  # else nothing is replaced
+    vars(cli)["ModuleLocator"] = LyingLocator
     sys.exit(cli.main())
