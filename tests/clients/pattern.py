@@ -35,3 +35,8 @@ def image(
     """Return a tightly packed part of a frame, whose first pixel is at `origin`."""
     x, y = origin
     return b"".join(row(y + line, frame, width, x) for line in range(height))
+
+
+def filling(size: int, seed: int) -> bytes:
+    """Return bytes for memory that is no picture of 4 bytes a pixel."""
+    return hashlib.shake_256(b"wlproxy test filling %d" % seed).digest(size)

@@ -637,9 +637,9 @@ def answer(client: Client, line: bytes) -> bytes:
     return json.dumps(result).encode() + b"\n"
 
 
-def serve(commands: int, answers: int, display: str | None = None) -> None:
+def serve(commands: int, answers: int, client: Client) -> None:
     """Carry out what comes from one fd, answer on the other, until it ends."""
-    client, buffered = Client(display), bytearray()
+    buffered = bytearray()
     while True:
         sources = [commands]
         if (connection := client.fileno()) is not None:
@@ -659,4 +659,4 @@ def serve(commands: int, answers: int, display: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    serve(0, 1, sys.argv[1] if len(sys.argv) > 1 else None)
+    serve(0, 1, Client(sys.argv[1] if len(sys.argv) > 1 else None))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.clients import pattern, pattern_client
+from tests.clients.dmabuf_client import DmabufClient
 
 PATIENCE = 240.0
 """Seconds for one command; an answer that takes longer is an error."""
@@ -49,7 +50,9 @@ def watch(commands: int, sink: Path, display: str | None) -> None:
         for fd in (to_client, from_client, commands):
             os.close(fd)
         with contextlib.suppress(KeyboardInterrupt):
-            pattern_client.serve(to_client_read, from_client_write, display)
+            pattern_client.serve(
+                to_client_read, from_client_write, DmabufClient(display)
+            )
         os._exit(0)
     os.close(to_client_read)
     os.close(from_client_write)
