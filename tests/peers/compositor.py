@@ -16,6 +16,7 @@ from pywayland.protocol.linux_dmabuf_v1 import ZwpLinuxDmabufV1
 from pywayland.protocol.presentation_time import WpPresentation
 from pywayland.protocol.viewporter import WpViewporter
 from pywayland.protocol.wayland import (
+    WlBuffer,
     WlCompositor,
     WlDataDeviceManager,
     WlDataOffer,
@@ -114,23 +115,41 @@ class Surface:
 
 Handler = Callable[..., None]
 
+FORMATS = (0x34325258, 0x34325241, 0x3231564E)
+"""XRGB8888, ARGB8888, NV12."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planes:
+    """A buffer that came through linux-dmabuf: (file, offset, bytes) of each plane."""
+
+    parts: tuple[tuple[PoolFile, int, int], ...]
+
+    def pixels(self) -> bytes:
+        """Read all planes, one after the other."""
+        return b"".join(
+            os.pread(file.fd, size, offset) for file, offset, size in self.parts
+        )
+
 
 class Compositor(ServerDisplay):
     """The compositor; what the tests decide is in its attributes."""
 
-    def __init__(self, *, native_shm: bool = False) -> None:
+    def __init__(self, *, native_shm: bool = False, dmabuf: bool = False) -> None:
         super().__init__()
         self.releases_at_once = True
+        self.imports = dmabuf
         self.seat = self.output = 0
         for name, handler in HANDLERS.items():
             interface, _, request = name.partition(".")
             self.handlers[interface, request] = handler
         self.add_global(WlCompositor, 6)
         self.add_global(WlSubcompositor, 1)
+        self.shm = 0
         if native_shm:
             self.add_native_shm()
         else:
-            self.add_global(WlShm, 1, _send_formats)
+            self.shm = self.add_global(WlShm, 1, _send_formats)
         self.add_global(XdgWmBase, 5)
         self.seat = self.add_global(WlSeat, 8, _introduce_seat)
         self.output = self.add_global(WlOutput, 4, introduce_output)
@@ -141,7 +160,10 @@ class Compositor(ServerDisplay):
         self.add_global(WpContentTypeManagerV1, 1)
         self.add_global(WpViewporter, 1)
         for hidden, version in HIDDEN:
-            self.add_global(hidden, version)
+            if dmabuf and hidden is ZwpLinuxDmabufV1:
+                self.add_global(hidden, version, _send_modifiers)
+            else:
+                self.add_global(hidden, version)
 
     @property
     def apps(self) -> list[ServerClient]:
@@ -160,6 +182,52 @@ class Compositor(ServerDisplay):
 def _send_formats(shm: Resource) -> None:
     shm.send("format", 0)
     shm.send("format", 1)
+
+
+def _send_modifiers(dmabuf: Resource) -> None:
+    for drm_format in FORMATS:
+        dmabuf.send("modifier", drm_format, 0, 0)
+        dmabuf.send("modifier", drm_format, 1, 2)
+
+
+def _create_params(_dmabuf: Resource, params: Resource) -> None:
+    params.state = []
+
+
+def _add(
+    params: Resource,
+    fd: int,
+    index: int,
+    offset: int,
+    stride: int,
+    high: int,
+    low: int,
+) -> None:
+    assert index == len(params.state)
+    assert (high, low) == (0, 0)
+    params.state.append((PoolFile(fd, 0), offset, stride))
+
+
+def _import(
+    params: Resource, width: int, height: int, drm_format: int, _flags: int
+) -> None:
+    display = params.client.display
+    assert isinstance(display, Compositor)
+    if not display.imports:
+        for file, _, _ in params.state:
+            file.drop()
+        params.send("failed")
+        return
+    rows = (height, -(-height // 2))
+    parts = tuple(
+        (file, offset, stride * rows[index])
+        for index, (file, offset, stride) in enumerate(params.state)
+    )
+    buffer = Resource(params.client, WlBuffer, 1)
+    buffer.state = Planes(parts)
+    for file, _, _ in parts:
+        buffer.on_destroy.append(file.drop)
+    params.send("created", buffer)
 
 
 def _introduce_seat(seat: Resource) -> None:
@@ -303,6 +371,9 @@ HANDLERS: dict[str, Handler] = {
     "wl_shm.create_pool": _create_pool,
     "wl_shm_pool.resize": _resize,
     "wl_shm_pool.create_buffer": _create_buffer,
+    "zwp_linux_dmabuf_v1.create_params": _create_params,
+    "zwp_linux_buffer_params_v1.add": _add,
+    "zwp_linux_buffer_params_v1.create": _import,
     "wl_compositor.create_surface": _create_surface,
     "wl_surface.attach": _attach,
     "wl_surface.damage": _damage,

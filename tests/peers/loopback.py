@@ -19,11 +19,14 @@ from tests.guest_agent.fakes import FileOffsetLocator, FilePin
 from tests.peers.app import PAGE, App, Ram
 from tests.peers.compositor import Compositor
 from wlproxy.host.config import HostConfig
+from wlproxy.host.desktop import Desktop
 from wlproxy.host.fds import OwnedFd
 from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.server import Server as HostServer
 from wlproxy.host.server import State
+from wlproxy.host.udmabuf import UdmabufDevice
 from wlproxy.host.unix_socket import FdStream
+from wlproxy.host.vm_log import VmLog
 from wlproxy.memory.guest import GuestMemory, RamRegion
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy.relay.context import RelayConfig
@@ -108,8 +111,10 @@ class Loopback:
         self._nursery = nursery
         self._scopes: dict[str, tuple[trio.CancelScope, trio.Event]] = {}
 
-    async def start_compositor(self, *, native_shm: bool = False) -> None:
-        self.compositor = Compositor(native_shm=native_shm)
+    async def start_compositor(
+        self, *, native_shm: bool = False, dmabuf: bool = False
+    ) -> None:
+        self.compositor = Compositor(native_shm=native_shm, dmabuf=dmabuf)
         await self._start("compositor", self._run_compositor)
 
     async def start_agent(self, limits: Limits | None = None) -> None:
@@ -126,14 +131,21 @@ class Loopback:
 
         await self._start("agent", run)
 
-    async def start_host(self, display: Path | None = None) -> None:
-        config = HostConfig(
-            self.channel,
-            VM,
-            RelayConfig(VM, Preference.COPY),
-            str(display or self.compositor_path),
-        )
-        self.host = HostServer(config, provide_ram=self._provide_ram)
+    async def start_host(
+        self, display: Path | None = None, device: UdmabufDevice | None = None
+    ) -> None:
+        """Start the proxy.
+
+        Args:
+            display: another compositor than the test's.
+            device: what makes dma-bufs; without one, everything is copied.
+        """
+        path = str(display or self.compositor_path)
+        preference = Preference.AUTO if device else Preference.COPY
+        config = HostConfig(self.channel, VM, RelayConfig(VM, preference), path)
+        desktop = Desktop(VM, path, VmLog(VM))
+        desktop.device = device
+        self.host = HostServer(config, desktop=desktop, provide_ram=self._provide_ram)
         await self._start("host", self.host.run)
         if "agent" in self._scopes:
             await self.until(lambda: self.host.state is State.SERVING)

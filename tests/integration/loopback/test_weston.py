@@ -5,10 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pywayland.protocol.linux_dmabuf_v1 import ZwpLinuxDmabufV1
 from pywayland.protocol.presentation_time import WpPresentation
 
 from tests.host.conftest import Weston
+from tests.peers.dmabuf import DEVICE, XRGB, CopyingDevice, DmabufCanvas, Feedback
 from tests.peers.loopback import Loopback
+from wlproxy.protocol.channel.frames import Feature
+from wlproxy_guest import session
 
 
 @pytest.fixture(scope="module")
@@ -40,5 +44,40 @@ async def test_weston_shows_frame_after_frame(bare: Loopback, weston: Weston) ->
     await app.until(lambda: canvases[0].released)
     [surface] = bare.status()["surfaces"]
     assert (surface["mode"], surface["frames"]) == ("C", 4)
+    app.close()
+    await bare.quiet()
+
+
+@pytest.mark.parametrize("copied", [True, False])
+async def test_weston_shows_dma_bufs(
+    bare: Loopback, weston: Weston, monkeypatch: pytest.MonkeyPatch, *, copied: bool
+) -> None:
+    """Although it has no linux-dmabuf, its renderer being pixman."""
+    monkeypatch.setattr(session, "find_main_device", lambda: DEVICE)
+    bare.locator.features |= Feature.LOCATE_DMABUF
+    await bare.start_agent()
+    await bare.start_host(Path(weston.socket), None if copied else CopyingDevice())
+    app = await bare.app()
+    assert ZwpLinuxDmabufV1.name not in bare.status()["capabilities"]["globals"]
+    feedback = Feedback(app, app.bind(ZwpLinuxDmabufV1).get_default_feedback())
+    await app.until(lambda: feedback.done)
+    assert (XRGB, 0) in feedback.table
+    window = await app.window()
+    canvases = [
+        await DmabufCanvas(app, (333, 100)).create(),
+        DmabufCanvas(app, (333, 100)).create_immed(),
+    ]
+
+    for frame in range(4):
+        canvas = canvases[frame % 2]
+        canvas.draw(frame)
+        shown = app.keep(app.bind(WpPresentation).feedback(window.surface))
+        presented = app.record(shown, "presented")
+        await canvas.show(window.surface)
+        await app.until(lambda: presented)  # noqa: B023 - awaited here
+
+    await app.until(lambda: canvases[0].released)
+    [surface] = bare.status()["surfaces"]
+    assert (surface["mode"], surface["frames"]) == ("C" if copied else "A", 4)
     app.close()
     await bare.quiet()
