@@ -4,8 +4,9 @@ import fcntl
 import mmap
 import os
 import struct
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PAGE = mmap.PAGESIZE
@@ -42,6 +43,9 @@ class DrmCard:
     """A primary node, and the dumb buffers that it makes."""
 
     def __init__(self, driver: str) -> None:
+        # vgem has no hardware that udev would load it for.
+        with suppress(FileNotFoundError):
+            subprocess.run(["modprobe", "-q", driver], check=False)
         for path in sorted(Path("/sys/class/drm").glob("card?")):
             drivers = [path, *(path / "device").glob("virtio*/driver")]
             if any(driver in str(each.resolve()) for each in drivers):
