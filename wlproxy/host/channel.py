@@ -178,7 +178,7 @@ class Channel:
                 self._session.feed(await self._receive())
         raise GuestRamError(
             f"the guest agent did not prove its RAM within {PROOF_SECONDS:.0f} s",
-            remedy="Look at its log in the guest: journalctl -u wlproxy-guest",
+            remedy="Look at its log in the guest: journalctl -u wlproxy-guest-agent",
         )
 
     async def receive(self) -> list[Frame]:
@@ -270,14 +270,14 @@ def _check_proof(proof: RamProof, ram: GuestRam, token: bytes) -> None:
     if proof.status is LocateStatus.NOT_PERMITTED:
         raise GuestRamError(
             "the guest agent may not read page frame numbers",
-            remedy="In the guest it needs CAP_SYS_ADMIN: start it by its systemd unit "
-            "or as root.",
+            remedy="In the guest it needs the kernel module gem_locate, or "
+            "CAP_SYS_ADMIN: start it by its systemd unit or as root.",
         )
     if proof.status is not LocateStatus.OK:
         raise GuestRamError(
             "the guest agent could not pin a page",
             tried="in the guest",
             errno=proof.errno,
-            remedy="Look at its log in the guest: journalctl -u wlproxy-guest",
+            remedy="Look at its log in the guest: journalctl -u wlproxy-guest-agent",
         )
     ram.verify(proof.gpa, token)

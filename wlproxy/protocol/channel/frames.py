@@ -135,7 +135,7 @@ class LocateStatus(IntEnum):
     OUT_OF_RANGE = 2
     """The range is not inside the file."""
     NOT_PERMITTED = 3
-    """The agent may not read page frame numbers (CAP_SYS_ADMIN)."""
+    """The agent may not learn where pages are: it has neither gem_locate nor a capability."""
     UNSUPPORTED = 4
     """Memory of this kind cannot be located here (a dma-buf without `gem_locate`)."""
     LIMIT_EXCEEDED = 5
