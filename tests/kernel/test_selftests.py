@@ -64,7 +64,9 @@ def test_selftests_and_a_fuzz_run_pass(suite: str, drivers: int) -> None:
     assert len(results) >= 100 * drivers
     assert not re.search(r"^not ok", printed, re.MULTILINE)
     # What gem_locate said is where, looked at from outside the machine.
-    assert re.search(r"^# udmabuf: 2048 pages in \d+ extents, 0 wrong$", printed, re.M)
+    assert re.search(
+        r"^# udmabuf: 2048 pages in \d+ extents, 0 wrong$", printed, re.MULTILINE
+    )
 
 
 def test_gem_locate_refuses_where_all_dma_bounces() -> None:
