@@ -2,11 +2,17 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from lab import paths
 from lab.errors import LabError
 from lab.guest import Guest
+
+USER = "wlproxy"
+MEMLOCK = 4 << 30
+"""Bytes, as in the drop-in for guests with the module."""
+SYSTEMD = paths.REPOSITORY / "guest-agent" / "systemd"
 
 
 def build_wheel(directory: Path) -> Path:
@@ -44,3 +50,46 @@ def install(guest: Guest, wheel: Path) -> None:
     if not done.ok:
         text = done.stderr.decode(errors="replace")
         raise LabError(f"{wheel.name} in the guest:\n{text}")
+
+
+def add_user(guest: Guest) -> None:
+    """Make the agent's user, and let it have its devices, as docs/running.md says.
+
+    Raises:
+        LabError: that fails.
+    """
+    for source, target in (
+        ("wlproxy.sysusers.conf", "/etc/sysusers.d/wlproxy.conf"),
+        ("60-wlproxy.rules", "/etc/udev/rules.d/60-wlproxy.rules"),
+    ):
+        guest.put(target, (SYSTEMD / source).read_bytes())
+    script = "systemd-sysusers && udevadm control --reload && udevadm trigger"
+    script += " --action=add --subsystem-match=virtio-ports --subsystem-match=misc"
+    done = guest.run(["sh", "-ec", f"{script}; udevadm settle"], timeout=60)
+    if not done.ok:
+        text = done.stderr.decode(errors="replace")
+        raise LabError(f"the agent's user in the guest:\n{text}")
+
+
+def has_module(guest: Guest) -> bool:
+    """Say whether the guest's kernel has gem_locate."""
+    return guest.run(["test", "-c", "/dev/gem-locate"]).ok
+
+
+def as_user(command: Sequence[str]) -> list[str]:
+    """Return a command line that runs another one as the agent's user.
+
+    As its unit does where the module is: no capability, and none to be had.
+    """
+    return [
+        *("prlimit", f"--memlock={MEMLOCK}", "setpriv", f"--reuid={USER}"),
+        *(f"--regid={USER}", "--init-groups", "--no-new-privs"),
+        *("--inh-caps=-all", "--bounding-set=-all", *command),
+    ]
+
+
+def privileges(guest: Guest, pid: int) -> tuple[int, int]:
+    """Read a process's user id and its effective capabilities (a bit mask)."""
+    status = guest.get(f"/proc/{pid}/status").decode()
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    return int(fields["Uid"].split()[1]), int(fields["CapEff"], 16)

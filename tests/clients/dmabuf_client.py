@@ -158,6 +158,13 @@ class DmabufClient(Client):
         assert target.card is not None
         target.card.end_write(self._fences.pop(memory))
 
+    def close(self) -> None:
+        """Close the connection and all memory, where the process lives on."""
+        self.wire.close()
+        for name in list(self._memories):
+            self.op_free(name)
+        self._exporters.close()
+
     # ---- buffers
 
     def op_import(

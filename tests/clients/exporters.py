@@ -126,6 +126,12 @@ class Exporters:
     def __init__(self) -> None:
         self._cards: dict[str, DrmCard] = {}
 
+    def close(self) -> None:
+        """Close the cards; their buffers live on in what was exported."""
+        for card in self._cards.values():
+            os.close(card.fd)
+        self._cards.clear()
+
     def allocate(self, exporter: str, width: int, height: int, bits: int) -> Allocation:
         """Allocate memory for rows of pixels.
 

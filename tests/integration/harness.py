@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lab import proc
+from lab import guest_agent, proc
 from lab.guest import Completed, Guest, GuestError
 from tests.clients import capture
 from tests.clients.capture import Picture, assert_shows
@@ -162,13 +162,18 @@ class GuestSide:
                 tar.add(TREE / source, target, filter=_sources)
         self.guest.put_tree(buffer.getvalue(), GUEST_TREE)
 
-    def start_agent(self, module: str = "wlproxy_guest") -> int:
-        """Start the agent, or a module that is like it."""
+    def start_agent(
+        self, module: str = "wlproxy_guest", *, privileged: bool = True
+    ) -> int:
+        """Start the agent, or a module that is like it; as root, or without rights."""
         self.guest.run(["mkdir", "-p", GUEST_RUNTIME])
         argv = ["python3", "-m", module, "--socket", GUEST_DISPLAY]
-        self.agent = self.guest.spawn(
-            [*argv, "--log-level", "debug"], env=self._python(), log="/run/agent.log"
-        )
+        argv += ["--log-level", "debug"]
+        if not privileged:
+            guest_agent.add_user(self.guest)
+            self.guest.run(["chown", guest_agent.USER, GUEST_RUNTIME])
+            argv = guest_agent.as_user(argv)
+        self.agent = self.guest.spawn(argv, env=self._python(), log="/run/agent.log")
         return self.agent
 
     def stop_agent(self, number: int = signal.SIGTERM) -> None:
