@@ -114,6 +114,10 @@ class App:
     def __init__(self, display: Display, ram: Ram) -> None:
         self.display = display
         self.ram = ram
+        # pywayland would know them weakly, and leave them to the garbage collector, which
+        # may run in the thread of the proxy's probe: libwayland does not survive that.
+        self._objects: set[Any] = set()
+        display._children = self._objects  # type: ignore[assignment]
         self.globals: dict[int, tuple[str, int]] = {}
         self.removed: list[int] = []
         self._alive: list[Any] = []
@@ -144,10 +148,10 @@ class App:
 
     def close(self) -> None:
         """Hang up, whatever was going on; again is harmless."""
-        # Freed here and now, not by a collection that the proxy's probe may bring about
-        # in its own thread; and without the requests of `destroy`, as if killed.
-        for proxy in (*self._alive, *self._bound.values()):
+        # Without the requests of `destroy`, as if killed.
+        for proxy in self._objects:
             proxy._destroy()
+        self._objects.clear()
         self._alive.clear()
         self._bound.clear()
         self.display.disconnect()

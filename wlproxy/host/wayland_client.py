@@ -43,6 +43,11 @@ class WaylandClient:
         sock.settimeout(None)
         # The display owns the number from here on, also if it fails.
         self._display = Display(sock.detach())
+        # pywayland knows a connection's objects weakly, and they are cycles: the garbage
+        # collector would free some at a moment of its own, perhaps in another thread,
+        # while the connection is closed here, and libwayland does not survive that.
+        self._objects: set[Proxy[Any]] = set()
+        self._display._children = self._objects  # type: ignore[assignment]  # noqa: SLF001
         self._display.connect()
         self._global_names: dict[str, int] = {}
         self._versions: dict[str, int] = {}
@@ -83,7 +88,11 @@ class WaylandClient:
         closed: libwayland would then never learn of the object's end, or too late.
         The caller destroys it before the connection is closed.
         """
+        other = proxy._display  # noqa: SLF001
+        if isinstance(other, Display):
+            other._children.discard(proxy)  # noqa: SLF001
         proxy._display = self._display  # noqa: SLF001
+        self._objects.add(proxy)
 
     def roundtrip(self) -> None:
         """Wait until the compositor has dealt with everything that was asked.
@@ -111,6 +120,7 @@ class WaylandClient:
     def close(self) -> None:
         """End the connection.  Again: nothing happens."""
         self._display.disconnect()
+        self._objects.clear()
 
     def __enter__(self) -> Self:
         return self
