@@ -65,19 +65,23 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     command("setup", "install what this machine lacks, through apt", _setup)
-    command("build", "build the images that are not in the cache", _build)
-    for name, text, run in (
-        ("run", "run a command in the lab", _run),
-        ("pytest", "run pytest in the lab", _pytest),
-    ):
-        sub = command(name, text, run)
-        sub.add_argument("--guest", action="store_true", help="with the guest booted")
+
+    def add_host(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
             "--host",
             choices=sorted(recipe.HOSTS),
             default=recipe.HOST_IMAGE.suite,
             help="the Debian release that plays the host",
         )
+
+    add_host(command("build", "build the images that are not in the cache", _build))
+    for name, text, run in (
+        ("run", "run a command in the lab", _run),
+        ("pytest", "run pytest in the lab", _pytest),
+    ):
+        sub = command(name, text, run)
+        sub.add_argument("--guest", action="store_true", help="with the guest booted")
+        add_host(sub)
         sub.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
         sub.add_argument("--out", type=Path, help="where to put files left in /out")
         sub.add_argument(
@@ -99,10 +103,10 @@ def _setup(_: argparse.Namespace) -> None:
     say("everything is installed")
 
 
-def _build(_: argparse.Namespace) -> None:
+def _build(arguments: argparse.Namespace) -> None:
     with runner.exclusive():
         host_setup.setup()
-        images.build()
+        images.build([recipe.HOSTS[arguments.host]])
 
 
 def _job(arguments: argparse.Namespace, *, pytest: bool) -> runner.Job:

@@ -91,7 +91,7 @@ def deps_path(host: recipe.Recipe) -> Path:
     return paths.cache() / "images" / f"deps-{host.suite}-{key}.img"
 
 
-def build(hosts: Collection[recipe.Recipe] = tuple(recipe.HOSTS.values())) -> None:
+def build(hosts: Collection[recipe.Recipe] = ()) -> None:
     """Build what is not in the cache yet: these hosts, and the guest.
 
     Raises:

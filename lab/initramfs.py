@@ -26,6 +26,7 @@ PROGRAMS = (
     "guest_control.py",
     "nested.py",
     "qemu.py",
+    "weston.py",
     "wire.py",
     "zygote.py",
 )
@@ -88,7 +89,10 @@ def build_host(image: Image, guest: Image) -> bytes:
         "guest/vmlinuz": guest.kernel.read_bytes(),
         "guest/initrd": build_guest(guest),
     }
-    return build(image, "host-init", ["gem_locate"], extra=extra)
+    own = ["gem_locate"]
+    if not kernels.find(image.suite).has_udmabuf:
+        own.append("udmabuf_compat")
+    return build(image, "host-init", own, extra=extra)
 
 
 def module_files(modules: Path, names: Sequence[str]) -> list[Path]:

@@ -93,6 +93,11 @@ class Kernel:
         return (self.tree / "kernel/boot" / f"config-{self.release}").read_text()
 
     @property
+    def has_udmabuf(self) -> bool:
+        """Whether it has the driver that `udmabuf_compat` stands in for."""
+        return "\nCONFIG_UDMABUF=y" in self.config
+
+    @property
     def modules(self) -> Path:
         """Its own modules, as far as our machines may need them."""
         return self.tree / "kernel/lib/modules" / self.release

@@ -48,12 +48,22 @@ def accelerator() -> str:
     return "kvm" if kvm_works() else "tcg"
 
 
-def cpu_options(accel: str) -> list[str]:
-    """Return QEMU's options for a CPU that can run guests of its own."""
+QEMU64 = ",family=15,model=107,stepping=1"
+
+
+def cpu_options(accel: str, *, as_qemu64: bool = False) -> list[str]:
+    """Return QEMU's options for a CPU that can run guests of its own.
+
+    Args:
+        accel: ``kvm`` or ``tcg``.
+        as_qemu64: whether an emulated one shall name itself as QEMU's oldest 64-bit
+            model does, and not, as "max" does, after an AMD CPU that had 32 bits.
+    """
     if accel == "kvm":
         return ["-accel", "kvm", "-cpu", "host"]
     # la57: five-level page tables only cost TCG time.
-    return ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,la57=off"]
+    cpu = "max,la57=off" + (QEMU64 if as_qemu64 else "")
+    return ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", cpu]
 
 
 BARE = ("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot")

@@ -94,7 +94,11 @@ class Recipe:
 
 HOST_IMAGE = Recipe("host", COMMON + HOST)
 GUEST_IMAGE = Recipe("guest", COMMON + GUEST)
-HOSTS = {host.suite: host for host in (HOST_IMAGE,)}
+# A host whose kernel has no udmabuf: that of kernel/udmabuf is loaded there.
+OLD_HOST_IMAGE = Recipe(
+    "host12", tuple(each for each in COMMON + HOST if each != "wlrctl"), "bookworm"
+)
+HOSTS = {host.suite: host for host in (HOST_IMAGE, OLD_HOST_IMAGE)}
 IMAGES = (*HOSTS.values(), GUEST_IMAGE)
 
 

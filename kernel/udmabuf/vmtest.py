@@ -174,7 +174,7 @@ def compile_all(kernel: kernels.Kernel, source: Path) -> None:
     modules = image(kernel) / "modules"
     shutil.rmtree(modules, ignore_errors=True)
     (modules / "test").mkdir(parents=True)
-    if "\nCONFIG_UDMABUF=y" in kernel.config:
+    if kernel.has_udmabuf:
         kernels.make(kernel, f"UDMABUF_NAME={TEST_NAME}", "modules")
         shutil.copy(source / "udmabuf_compat.ko", modules / "test")
         kernels.make(kernel, "clean")

@@ -18,6 +18,7 @@ def test_key_depends_on_the_packages_and_not_on_their_order() -> None:
     assert image.key == dataclasses.replace(image, packages=("b", "a")).key
     assert image.key != dataclasses.replace(image, packages=("a", "c")).key
     assert image.key != dataclasses.replace(image, name="y").key
+    assert image.key != dataclasses.replace(image, suite="bookworm").key
 
 
 def test_file_digest_depends_on_names_and_contents() -> None:
