@@ -66,6 +66,9 @@ APPS = (
 PATTERN = (187, 131)
 """An odd width: rows that begin anywhere."""
 SECOND_PATTERN = (257, 100)
+DMABUF_PATTERN = (256, 126)
+"""Rows that any GPU takes, so that none has a reason not to import it; a height that has
+weston place it where nothing else is."""
 FRAMES = (1, 2)
 
 
@@ -175,12 +178,13 @@ def perform(guest: Guest, wheel: Path, out: Path, seconds: float) -> int:
     """Show everything, look at it, measure it; returns the exit status."""
     with Stage(guest, out / "demo-logs") as stage:
         raise_curtain(stage, wheel)
-        pixels, failures = [], []
-        pattern = PatternWindow(stage)
-        try:
-            pixels.append(pattern.check_alone())
-        except LabError as error:
-            failures.append(str(error))
+        pixels: list[str] = []
+        failures: list[str] = []
+        side = GuestSide(stage.guest)
+        side.ship()
+        pattern = PatternWindow(stage, side)
+        with step("the pattern: every pixel compared, two frames in one buffer"):
+            pixels += pattern.check("pattern", PATTERN, "alone", failures)
         apps = {pattern.pid: "pattern"}
         try:
             for app in APPS:
@@ -188,17 +192,24 @@ def perform(guest: Guest, wheel: Path, out: Path, seconds: float) -> int:
         except LabError:
             save_picture(stage, out / "demo.png")
             raise
-        pattern.animate()
+        if stage.has_module:
+            dmabufs = DmabufWindow(stage, side)
+            with step("the pattern in dma-bufs of virtio-gpu, above the others"):
+                pixels += dmabufs.check(
+                    "dma-bufs", DMABUF_PATTERN, "dma-bufs", failures
+                )
+            apps[dmabufs.pid] = "pattern, in dma-bufs"
+            dmabufs.animate("dma-bufs")
+        pattern.animate("pattern")
         with step(f"all windows are there: running for {seconds:.0f} s"):
             before = sample(stage)
             time.sleep(seconds)
             after = sample(stage)
         save_picture(stage, out / "demo.png")
-        try:
-            pixels.append(pattern.check_on_top())
-        except LabError as error:
-            failures.append(str(error))
-        report = Report(before, after, stage.status(), apps, pixels, failures)
+        with step("the pattern again, above the moving windows"):
+            pixels += pattern.check("second", SECOND_PATTERN, "on top", failures)
+        status, rights = stage.status(), stage.agent_rights()
+        report = Report(before, after, status, apps, rights, pixels, failures)
         show(report, Console(highlight=False))
         if emulated():
             print("(emulated without KVM: frame rates and CPU times are not real ones)")
@@ -272,45 +283,45 @@ def save_picture(stage: Stage, path: Path) -> None:
 
 
 class PatternWindow:
-    """The window whose every pixel is known."""
+    """A client of windows whose every pixel is known.  Its buffers are in pools."""
 
-    def __init__(self, stage: Stage) -> None:
-        side = GuestSide(stage.guest)
-        side.ship()
+    def __init__(self, stage: Stage, side: GuestSide) -> None:
         self._stage = stage
         self._client = side.client(GUEST_DISPLAY)
         self.pid = self._client.pid
 
-    def check_alone(self) -> str:
-        """Show two frames in one buffer, and check each; returns what was seen.
+    def check(
+        self, name: str, size: tuple[int, int], where: str, failures: list[str]
+    ) -> list[str]:
+        """Show two frames in one buffer of a new window, and check each.
 
-        Raises:
-            LabError: a pixel is wrong.
+        Returns what was seen; what is wrong with it is appended to `failures`.
         """
-        with step("the pattern: every pixel compared, two frames in one buffer"):
-            self._open("pattern", PATTERN)
-            return self._check("pattern", PATTERN, "alone")
+        self._client.call("toplevel", surface=name, fullscreen=False, title=name)
+        self._make_buffers(name, size)
+        try:
+            for frame in FRAMES:
+                self._client.show(name, f"{name}-0", frame)
+                picture = self._stage.capture()
+                if picture is None:
+                    return [
+                        f"not looked at ({where}): this compositor gives no picture"
+                    ]
+                shows_pattern(picture, size, frame)
+        except LabError as error:
+            failures.append(str(error))
+            return []
+        width, height = size
+        return [f"{width}x{height} {where}: {len(FRAMES)} frames, every pixel right"]
 
-    def check_on_top(self) -> str:
-        """Check one more window, above all others, while those are moving.
+    def animate(self, name: str) -> None:
+        """Have a window go on by itself, with two buffers in turn."""
+        buffers = [f"{name}-0", f"{name}-1"]
+        self._client.call("animate", surface=name, buffers=buffers, first=3)
 
-        Raises:
-            LabError: a pixel is wrong.
-        """
-        with step("the pattern again, above the moving windows"):
-            self._open("second", SECOND_PATTERN)
-            return self._check("second", SECOND_PATTERN, "above the others")
-
-    def animate(self) -> None:
-        """Go on by itself, with two buffers in turn."""
-        self._client.call(
-            "animate", surface="pattern", buffers=["pattern-0", "pattern-1"], first=3
-        )
-
-    def _open(self, name: str, size: tuple[int, int]) -> None:
+    def _make_buffers(self, name: str, size: tuple[int, int]) -> None:
         width, height = size
         length = width * 4 * height
-        self._client.call("toplevel", surface=name, fullscreen=False, title=name)
         # In random order: pages that are not neighbours.
         self._client.call("pool", pool=name, size=2 * length, scatter=1)
         for number in (0, 1):
@@ -323,15 +334,20 @@ class PatternWindow:
                 offset=number * length,
             )
 
-    def _check(self, name: str, size: tuple[int, int], where: str) -> str:
-        for frame in FRAMES:
-            self._client.show(name, f"{name}-0", frame)
-            picture = self._stage.capture()
-            if picture is None:
-                return f"not looked at ({where}): this compositor gives no picture"
-            shows_pattern(picture, size, frame)
-        width, height = size
-        return f"{width}x{height} {where}: {len(FRAMES)} frames, every pixel right"
+
+class DmabufWindow(PatternWindow):
+    """The same; its buffers are dumb buffers of the guest's virtio-gpu."""
+
+    def _make_buffers(self, name: str, size: tuple[int, int]) -> None:
+        geometry = dict(zip(("width", "height"), size, strict=True))
+        for buffer in (f"{name}-0", f"{name}-1"):
+            self._client.call(
+                "allocate", memory=buffer, exporter="virtio_gpu", **geometry
+            )
+            planes = [{"memory": buffer}]
+            made = self._client.call("import", buffer=buffer, planes=planes, **geometry)
+            if made != "created":
+                raise LabError(f"linux-dmabuf says of a dumb buffer: {made}")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ class Report:
         after: some seconds later.
         last: the document of `wlproxy status --json` after everything else.
         apps: what was started: process id in the guest, and name for people.
+        agent: as whom the agent ran.
         pixels: what is to be said about the pixel checks, a line each.
         failures: what is wrong; empty: the demo has succeeded.
     """
@@ -60,6 +61,7 @@ class Report:
     after: Sample
     last: dict[str, Any]
     apps: dict[int, str]
+    agent: str = ""
     pixels: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
@@ -146,6 +148,7 @@ def show(report: Report, console: Console) -> None:
     """Print the table and the totals."""
     console.print(table(report))
     console.print(f"pixel bytes copied by wlproxy, since it started: {report.copied}")
+    console.print(f"agent: {report.agent}")
     for who in ("agent", "proxy"):
         cpu = report.per_frame(who, "cpu_ns") / 1e6
         moved = report.per_frame(who, "io_bytes")

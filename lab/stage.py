@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab import paths, proc
+from lab import guest_agent, paths, proc
 from lab.demo_report import is_of
 from lab.errors import LabError
 from lab.guest import Guest
@@ -83,6 +83,8 @@ class Stage:
         guest: the machine whose windows are shown.
         display: the compositor's socket.
         logs: where everybody's log goes.
+        own_compositor: it was started here.
+        has_module: the guest's kernel has gem_locate, so that the agent needs no rights.
     """
 
     def __init__(self, guest: Guest, logs: Path) -> None:
@@ -90,6 +92,7 @@ class Stage:
         self.display = Path()
         self.logs = logs
         self.own_compositor = False
+        self.has_module = False
         self._proxy: subprocess.Popen[bytes] | None = None
         self._agent: int | None = None
         self._cleanup = contextlib.ExitStack()
@@ -143,14 +146,29 @@ class Stage:
     # ---- the guest's side
 
     def start_agent(self) -> None:
-        """Start the installed agent and wait until apps can connect."""
+        """Start the installed agent and wait until apps can connect.
+
+        As its unit does: as a user without rights where the module is, else as root.
+        """
         self.guest.run(["mkdir", "-p", GUEST_RUNTIME])
-        self._agent = self.guest.spawn(
-            ["wlproxy-guest-agent", "--socket", GUEST_DISPLAY], log="/run/agent.log"
-        )
+        command = ["wlproxy-guest-agent", "--socket", GUEST_DISPLAY]
+        self.has_module = guest_agent.has_module(self.guest)
+        if self.has_module:
+            guest_agent.add_user(self.guest)
+            self.guest.run(["chown", guest_agent.USER, GUEST_RUNTIME])
+            command = guest_agent.as_user(command)
+        self._agent = self.guest.spawn(command, log="/run/agent.log")
         self._cleanup.callback(self._keep_guest_log, "/run/agent.log")
         test = ["test", "-S", GUEST_DISPLAY]
         wait_for(lambda: self.guest.run(test).ok, "the agent listens")
+
+    def agent_rights(self) -> str:
+        """Say as whom the agent runs, and what the kernel lets it do."""
+        assert self._agent is not None
+        uid, capabilities = guest_agent.privileges(self.guest, self._agent)
+        held = f"capabilities {capabilities:#x}" if capabilities else "no capability"
+        module = "with" if self.has_module else "without"
+        return f"uid {uid}, {held}; a guest {module} gem_locate"
 
     def ship_programs(self) -> None:
         """Copy the demo's own programs into the guest."""
