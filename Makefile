@@ -60,6 +60,7 @@ test: lint ## everything: lint, then every test, those in the lab's machines too
 	@# Beforehand, with progress and without the tests' time limits.
 	$(BIN)/python -m lab setup
 	$(BIN)/python -m lab build
+	$(BIN)/python -m lab build --host bookworm
 	$(BIN)/python -m pytest --lab
 
 .PHONY: coverage

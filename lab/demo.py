@@ -7,9 +7,7 @@ lab's VM, which has both.  Either way it ends with a table, a picture, and exit 
 """
 
 import argparse
-import contextlib
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,7 +16,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lab import guest_agent, host_setup, images, nested, paths, qemu, runner
+from lab import (
+    guest_agent,
+    host_setup,
+    images,
+    nested,
+    paths,
+    qemu,
+    recipe,
+    runner,
+    weston,
+)
 from lab.demo_report import Report, Sample, show
 from lab.errors import LabError
 from lab.guest import Guest
@@ -31,6 +39,7 @@ from lab.stage import (
     shows_pattern,
     wait_for,
 )
+from lab.weston import Weston
 from tests.integration.harness import ClientError, GuestSide
 from wlproxy.host.errors import HostError
 from wlproxy.host.udmabuf import UdmabufDevice
@@ -38,8 +47,6 @@ from wlproxy.host.udmabuf import UdmabufDevice
 BUILD = paths.REPOSITORY / "build"
 WHEEL_IN_TREE = "demo"
 TIMEOUT = 1500.0
-OLDEST_WESTON = 13
-"""The first with `--renderer`, and with pictures of a headless output."""
 SECONDS = 10.0
 """How long the apps run once all of them are there."""
 
@@ -76,6 +83,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python3 -m lab.demo", description=__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS, metavar="N")
+    parser.add_argument(
+        "--renderer",
+        choices=("gl", "pixman"),
+        default="gl",
+        help="weston's: with pixman, buffers are shown as wl_shm ones (mode A)",
+    )
+    parser.add_argument(
+        "--new-weston",
+        action="store_true",
+        help="in the lab's VM: show on Debian 13's weston and Mesa, whatever --host is",
+    )
+    parser.add_argument(
+        "--host",
+        choices=sorted(recipe.HOSTS),
+        help="run in the lab's VM, with this Debian release in it",
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--native", action="store_true", help="run here, whatever this machine lacks"
@@ -90,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             out = Path(os.environ["WLPROXY_OUT"])
             wheel = next(Path(WHEEL_IN_TREE).glob("*.whl"))
             with Guest() as guest:
-                return perform(guest, wheel, out, arguments.seconds)
+                return perform(guest, wheel, out, arguments)
         return prepare(arguments)
     except (LabError, HostError, ClientError) as error:
         print(f"demo: {error}", file=sys.stderr)
@@ -109,12 +132,12 @@ def prepare(arguments: argparse.Namespace) -> int:
     with step("building the guest agent's wheel"):
         wheel = guest_agent.build_wheel(BUILD / WHEEL_IN_TREE)
     why_not = "" if arguments.native else obstacle()
-    if arguments.lab or why_not:
+    if arguments.lab or arguments.host or arguments.new_weston or why_not:
         say(f"running in the lab's VM, guest nested in it: {why_not or 'as told'}")
-        return run_in_lab(wheel, arguments.seconds)
+        return run_in_lab(wheel, arguments)
     what = "as told" if arguments.native else "it has /dev/udmabuf and KVM"
     say(f"running on this machine: {what}")
-    return run_here(wheel, arguments.seconds)
+    return run_here(wheel, arguments)
 
 
 def obstacle() -> str:
@@ -125,26 +148,21 @@ def obstacle() -> str:
         return error.problem
     if not qemu.kvm_works():
         return "KVM does not work here"
-    if not os.environ.get("WAYLAND_DISPLAY") and weston_version() < OLDEST_WESTON:
-        return f"neither a Wayland session nor weston {OLDEST_WESTON} here"
+    version = weston.Weston().version
+    if not os.environ.get("WAYLAND_DISPLAY") and version < weston.OLDEST:
+        return f"neither a Wayland session nor weston {weston.OLDEST} here"
     return ""
 
 
-def weston_version() -> int:
-    """Return the major version of the installed weston; 0 if there is none."""
-    with contextlib.suppress(OSError, IndexError, ValueError):
-        done = subprocess.run(
-            ["weston", "--version"], capture_output=True, text=True, check=False
-        )
-        return int(done.stdout.split()[1].partition(".")[0])
-    return 0
-
-
-def run_in_lab(wheel: Path, seconds: float) -> int:
+def run_in_lab(wheel: Path, arguments: argparse.Namespace) -> int:
     """Run it in the lab's host VM and fetch what it leaves."""
+    command = ["python3", "-m", "lab.demo", "--inside"]
+    command += ["--seconds", str(arguments.seconds), "--renderer", arguments.renderer]
+    command += ["--new-weston"] if arguments.new_weston else []
     job = runner.Job(
-        argv=["python3", "-m", "lab.demo", "--inside", "--seconds", str(seconds)],
+        argv=command,
         guest=True,
+        host=arguments.host or recipe.HOST_IMAGE.suite,
         timeout=TIMEOUT,
         out=BUILD,
         env={"PYTHONUNBUFFERED": "1", "COLUMNS": "110"},
@@ -153,7 +171,7 @@ def run_in_lab(wheel: Path, seconds: float) -> int:
     return runner.run(job)
 
 
-def run_here(wheel: Path, seconds: float) -> int:
+def run_here(wheel: Path, arguments: argparse.Namespace) -> int:
     """Boot the guest on this machine."""
     with runner.exclusive():
         images.build()
@@ -166,7 +184,7 @@ def run_here(wheel: Path, seconds: float) -> int:
             with step("booting the guest"):
                 guest.boot()
             try:
-                return perform(guest, wheel, BUILD, seconds)
+                return perform(guest, wheel, BUILD, arguments)
             finally:
                 guest.power_off()
 
@@ -174,10 +192,11 @@ def run_here(wheel: Path, seconds: float) -> int:
 # ---- where the guest is
 
 
-def perform(guest: Guest, wheel: Path, out: Path, seconds: float) -> int:
+def perform(guest: Guest, wheel: Path, out: Path, arguments: argparse.Namespace) -> int:
     """Show everything, look at it, measure it; returns the exit status."""
+    seconds = arguments.seconds
     with Stage(guest, out / "demo-logs") as stage:
-        raise_curtain(stage, wheel)
+        raise_curtain(stage, wheel, arguments)
         pixels: list[str] = []
         failures: list[str] = []
         side = GuestSide(stage.guest)
@@ -226,7 +245,7 @@ def emulated() -> bool:
     return "TCG" in Path("/proc/cpuinfo").read_text()
 
 
-def raise_curtain(stage: Stage, wheel: Path) -> None:
+def raise_curtain(stage: Stage, wheel: Path, arguments: argparse.Namespace) -> None:
     """Start compositor, agent and proxy."""
     own = os.environ.get("WAYLAND_DISPLAY")
     if own and os.environ.get("WLPROXY_LAB") != "1":
@@ -234,8 +253,10 @@ def raise_curtain(stage: Stage, wheel: Path) -> None:
         say(f"showing on your own compositor, {own}")
         stage.use_compositor(runtime / own)
     else:
-        with step("starting weston (headless, GL)"):
-            stage.start_weston()
+        compositor = weston.of_guest_image() if arguments.new_weston else Weston()
+        renderer = arguments.renderer
+        with step(f"starting weston {compositor.version} (headless, {renderer})"):
+            stage.start_weston(compositor, renderer)
     with step(f"installing {wheel.name} in the guest"):
         guest_agent.install(stage.guest, wheel)
         stage.ship_programs()

@@ -19,6 +19,7 @@ from lab import guest_agent, paths, proc
 from lab.demo_report import is_of
 from lab.errors import LabError
 from lab.guest import Guest
+from lab.weston import Weston
 from tests.clients import capture
 from tests.clients.capture import Picture
 from wlproxy.host.errors import HostError
@@ -93,6 +94,7 @@ class Stage:
         self.logs = logs
         self.own_compositor = False
         self.has_module = False
+        self._weston = Weston()
         self._proxy: subprocess.Popen[bytes] | None = None
         self._agent: int | None = None
         self._cleanup = contextlib.ExitStack()
@@ -110,8 +112,12 @@ class Stage:
         """Show on a compositor that runs already."""
         self.display = display
 
-    def start_weston(self) -> None:
+    def start_weston(self, weston: Weston, renderer: str) -> None:
         """Start a headless weston with its desktop shell, to be looked at.
+
+        Args:
+            weston: which.
+            renderer: "gl" or "pixman".
 
         Raises:
             LabError: there is no weston, or it does not come up.
@@ -121,14 +127,13 @@ class Stage:
         runtime = Path(os.environ["XDG_RUNTIME_DIR"])
         self.display = runtime / "wlproxy-demo"
         self.own_compositor = True
-        # --debug: for weston's capture protocol, the picture's source.
+        self._weston = weston
+        command = weston.command(
+            renderer, "desktop", (WIDTH, HEIGHT), self.display.name
+        )
         process = self._spawn(
             "weston",
-            [
-                *("weston", "--backend=headless", "--renderer=gl", "--shell=desktop"),
-                *(f"--width={WIDTH}", f"--height={HEIGHT}", "--debug"),
-                *(f"--config={ini.resolve()}", f"--socket={self.display.name}"),
-            ],
+            [*command, f"--config={ini.resolve()}"],
             {"LIBGL_ALWAYS_SOFTWARE": "1"},
         )
         self._await_process("weston", process, self.display.exists)
@@ -136,7 +141,9 @@ class Stage:
     def capture(self) -> Picture | None:
         """Return a picture of what the compositor shows; `None`: it gives none."""
         if self.own_compositor:
-            return capture.weston(str(self.display))
+            if self._weston.has_capture_protocol:
+                return capture.weston(str(self.display))
+            return capture.old_weston(str(self.display), WIDTH, HEIGHT)
         with contextlib.suppress(AssertionError, KeyError, OSError):
             return capture.weston(str(self.display))
         with contextlib.suppress(subprocess.CalledProcessError, OSError):

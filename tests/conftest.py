@@ -16,6 +16,9 @@ settings.register_profile("dev", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
+BOOT_THEIR_OWN = ("native_guest", "kernel", "old_host")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--lab", action="store_true", help="also run what needs the lab's machines"
@@ -32,7 +35,7 @@ def pytest_collection_modifyitems(
     needs_lab = pytest.mark.skip(reason="needs the lab's machines: --lab")
     not_there = pytest.mark.skip(reason="boots a machine of its own, outside the lab")
     for item in items:
-        boots = any(map(item.get_closest_marker, ("native_guest", "kernel")))
+        boots = any(map(item.get_closest_marker, BOOT_THEIR_OWN))
         if delegation.in_lab():
             if boots:
                 item.add_marker(not_there)
