@@ -50,10 +50,13 @@ class RamLocator(FileOffsetLocator):
         self.going = threading.Event()
         """While it is not set, locating takes its time."""
         self.going.set()
+        self.asked = 0
+        """How often."""
 
     def locate(
         self, fd: int, offset: int, length: int, collapse_above: int
     ) -> Location:
+        self.asked += 1
         assert self.going.wait(10)
         return super().locate(fd, offset, length, collapse_above)
 

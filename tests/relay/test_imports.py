@@ -58,14 +58,40 @@ def test_created_comes_once_the_host_has_acknowledged_the_import() -> None:
     play.end(buffer)
 
 
-def test_the_client_goes_on_while_an_import_is_awaited() -> None:
+@pytest.mark.parametrize("at", ["locate", "create", "import"])
+def test_a_roundtrip_ends_after_the_answer_to_what_was_asked_before(at: str) -> None:
+    """Apps attach what they have by then; with nothing they would wait for ever."""
     play = DmabufStage()
-    play.holds_locate = True
+    play.holds_locate, play.holds_create = at == "locate", at == "create"
+    play.host.imports = "hold" if at == "import" else "accept"
 
     params, _parts = play.create()
     play.app.request(play.app.display, "sync")
 
-    assert any("wl_callback" in line and "done" in line for line in play.said())
+    assert not any("done" in line for line in play.said())
+    if at == "locate":
+        play.answer_locate()
+    elif at == "create":
+        play.answer_create()
+    else:
+        play.host.answer()
+    play.flush()
+    heard = [line for line in play.said() if "created" in line or "done" in line]
+    assert ["created" in line for line in heard] == [True, False]
+    play.app.request(params, "destroy")
+    play.end(play.app.created.pop())
+
+
+def test_the_client_goes_on_while_an_import_is_awaited() -> None:
+    """With everything but a roundtrip."""
+    play = DmabufStage()
+    play.holds_locate = True
+
+    params, _parts = play.create()
+    compositor = play.app.bind("wl_compositor")
+    play.app.request(compositor, "create_surface")
+
+    assert any("create_surface" in line for line in play.said())
     play.answer_locate()
     assert [thing.interface.name for thing in play.app.created] == ["wl_buffer"]
     play.app.request(params, "destroy")

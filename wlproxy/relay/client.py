@@ -158,8 +158,12 @@ class Client:
         """Handle one request; False if it must wait."""
         entry = self._context.objects.guest(raw.object_id)
         spec = request_spec(entry.interface, entry.version, raw)
-        claimed, shows_buffers = _request_plans(spec.interface)[spec.opcode]
+        plan = _request_plans(spec.interface)[spec.opcode]
+        claimed, shows_buffers, asks_for_answers = plan
         if shows_buffers and not self._buffers_ready(entry, spec, raw):
+            return False
+        # Every compositor answers `create` at once, and apps take a roundtrip for granted.
+        if asks_for_answers and len(self._state.imports):
             return False
         if claimed is None and not spec.fd_count:
             self._state.forward_raw(entry, spec, raw)
@@ -229,8 +233,10 @@ class Client:
 
 
 @cache
-def _request_plans(interface: str) -> tuple[tuple[RequestFilter | None, bool], ...]:
-    """For each request, by opcode: what claims it, and whether it names a buffer."""
+def _request_plans(
+    interface: str,
+) -> tuple[tuple[RequestFilter | None, bool, bool], ...]:
+    """For each request, by opcode: what claims it; does it name a buffer; is it a sync."""
     return tuple(
         (
             REQUEST_FILTERS.get((interface, spec.name)),
@@ -238,6 +244,7 @@ def _request_plans(interface: str) -> tuple[tuple[RequestFilter | None, bool], .
                 arg.kind is ArgKind.OBJECT and arg.interface == "wl_buffer"
                 for arg in spec.args
             ),
+            (interface, spec.name) == ("wl_display", "sync"),
         )
         for spec in INTERFACES[interface].requests
     )

@@ -1,7 +1,7 @@
 """`create` of linux-dmabuf: buffers that the guest is given once they can be shown.
 
-Nobody waits for them: the client goes on, and hears of it by an event.  What such a
-buffer goes through until then is that of any other (`buffers`).
+The client goes on, and hears of it by an event; only a `wl_display.sync` of its waits
+(`client`).  What such a buffer goes through until then is that of any other (`buffers`).
 """
 
 from wlproxy.relay.buffer import Buffer

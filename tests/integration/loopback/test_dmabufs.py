@@ -227,8 +227,10 @@ async def test_an_app_that_leaves_in_the_middle(importing: Loopback) -> None:
     app = await importing.app()
     canvas = DmabufCanvas(app, (256, 64))
     importing.locator.going.clear()
+    asked = importing.locator.asked
     canvas.params.create(256, 64, XRGB, 0)
-    await app.roundtrip()
+    app.display.flush()
+    await importing.until(lambda: importing.locator.asked > asked)
 
     app.close()
     importing.locator.going.set()
