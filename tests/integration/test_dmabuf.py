@@ -238,6 +238,25 @@ def test_video_is_what_the_compositor_itself_makes_of_it(
     assert on_gl.copied() == 0
 
 
+def test_told_to_copy_it_copies_what_is_damaged(
+    proxy_slot: ProxySlot, client: PatternClient
+) -> None:
+    """Mode C reads a dma-buf's pages as it does a pool's."""
+    proxy = proxy_slot.use(WESTON_PIXMAN, "--present", "c")
+    proxy.wait_no_clients()
+    began = proxy.copied()
+    client.call("toplevel", surface="window")
+    assert make(client, "one", 333, 251, "vgem") == "created"
+    client.show("window", "one", 1)
+    proxy.compositor.wait_shows(333, 251, 1)
+    client.call("draw", buffer="one", frame=2)
+    client.call("show", surface="window", buffer="one", damage=(0, 0, 333, 100))
+    proxy.compositor.wait_shows(333, 100, 2)
+
+    assert proxy.surface()["mode"] == "C"
+    assert proxy.copied() - began == (251 + 100) * 333 * 4
+
+
 def test_pools_need_no_capability_either(
     proxy: Proxy, client: PatternClient, mode: str
 ) -> None:
