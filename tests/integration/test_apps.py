@@ -36,6 +36,7 @@ APPS: dict[str, list[str]] = {
             "weston-resizor",
             "weston-scaler",
             "weston-simple-damage",
+            "weston-simple-egl",
             "weston-simple-shm",
             "weston-smoke",
             "weston-stacking",
@@ -57,7 +58,7 @@ label.show()
 sys.exit(app.exec())
 """
 ENVIRONMENT = {"GSK_RENDERER": "cairo", "QT_QPA_PLATFORM": "wayland", "HOME": "/root"}
-SECONDS = {"gtk4-demo": 150, "qt6": 150}
+SECONDS = {"gtk4-demo": 150, "qt6": 150, "weston-simple-egl": 120}
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,21 @@ def test_an_app_shows_its_window(proxy: Proxy, guest_side: GuestSide, app: str) 
         assert "protocol error" not in proxy.log()
     finally:
         guest_side.kill_app(pid)
+
+
+def test_an_app_of_gbm_without_modifiers_is_told_that_they_are_needed(
+    proxy: Proxy, guest_side: GuestSide
+) -> None:
+    """Mesa's dumb buffers have none, and what has none might be tiled."""
+    proxy.wait_no_clients()
+    log = "/run/app-gbm.log"
+    card = "--drm-render-node=/dev/dri/card0"
+    pid = guest_side.app("weston-simple-dmabuf-egl", card, log=log)
+    guest_side.guest.wait(pid, timeout=60)
+
+    assert b"zwp_linux_buffer_params.create failed" in guest_side.guest.get(log)
+    assert "modifier 0xffffffffffffff is not LINEAR" in proxy.log()
+    assert "protocol error" not in proxy.log()
 
 
 GLOBAL = re.compile(r"interface: '(\w+)',\s+version:\s+(\d+)")
