@@ -23,6 +23,10 @@ SOURCE = paths.REPOSITORY / "kernel" / "udmabuf"
 # What the modules are made of; the selftests are not among it.
 MODULE_SOURCES = ("*.c", "*.h", "Kbuild", "Makefile", "dkms.conf", "include")
 MODULES = ("gem_locate", "udmabuf_compat")
+# Where the kernel has the driver itself, ours can be loaded only if it is built with
+# another name for its device; programs are then shown that one in place of the kernel's.
+RENAMED = "udmabuf_compat-renamed"
+RENAMED_DEVICE = "udmabuf-compat"
 # Raise it when what is in the cache would have to be another.
 FORMAT = 1
 PACKAGES = (
@@ -236,7 +240,8 @@ def built(suite: str, release: str) -> dict[str, Path]:
     if kernel.release != release or not directory.exists():
         message = f"no modules of kernel/udmabuf for {release}"
         raise LabError(f"{message}: run python3 -m lab build, as root")
-    return {name: directory / f"{name}.ko" for name in MODULES}
+    names = (*MODULES, RENAMED) if kernel.has_udmabuf else MODULES
+    return {name: directory / f"{name}.ko" for name in names}
 
 
 def is_built(kernel: Kernel) -> bool:
@@ -255,15 +260,24 @@ def build(kernel: Kernel) -> None:
         return
     with step(f"modules of kernel/udmabuf for {kernel.release}"):
         with sources(kernel, MODULE_SOURCES) as source:
-            make(kernel, "modules")
-            strip = [f"/src/{name}.ko" for name in MODULES]
-            run(["chroot", str(kernel.tree), "strip", "--strip-debug", *strip])
             shutil.rmtree(final.parent, ignore_errors=True)
             work = final.with_suffix(".new")
             work.mkdir(parents=True)
-            for name in MODULES:
-                shutil.copy(source / f"{name}.ko", work)
+            make(kernel, "modules")
+            _keep(kernel, source, work, {name: name for name in MODULES})
+            if kernel.has_udmabuf:
+                make(kernel, "clean")
+                make(kernel, f"UDMABUF_NAME={RENAMED_DEVICE}", "modules")
+                _keep(kernel, source, work, {"udmabuf_compat": RENAMED})
         work.rename(final)
+
+
+def _keep(kernel: Kernel, source: Path, target: Path, names: dict[str, str]) -> None:
+    """Copy modules to where they stay, under other names perhaps."""
+    strip = [f"/src/{name}.ko" for name in names]
+    run(["chroot", str(kernel.tree), "strip", "--strip-debug", *strip])
+    for name, kept in names.items():
+        shutil.copy(source / f"{name}.ko", target / f"{kept}.ko")
 
 
 def _built_path(kernel: Kernel) -> Path:
@@ -274,6 +288,7 @@ def _built_path(kernel: Kernel) -> Path:
         for each in (found.rglob("*") if found.is_dir() else [found])
         if each.is_file() and not each.name.endswith(".mod.c")
     }
+    files["modules"] = " ".join((*MODULES, RENAMED)).encode()
     return kernel.directory / "built" / recipe.digest_files(files)
 
 

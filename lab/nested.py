@@ -32,6 +32,7 @@ class Machine:
         accel: ``kvm`` or ``tcg``.
         init: ``lab`` (a few processes) or ``systemd``.
         backend: QEMU's memory backend; its id has to stay ``ram``.
+        gpu: the device that buffers are allocated on.
         append: more words for the kernel command line.
         options: more options for QEMU.
     """
@@ -45,6 +46,7 @@ class Machine:
     cpus: int = 1
     init: str = "lab"
     backend: str = "memory-backend-memfd,share=on"
+    gpu: str = "virtio-gpu-pci"
     append: str = ""
     options: tuple[str, ...] = ()
 
@@ -102,7 +104,7 @@ class Machine:
             *_port("control", self.control, CONTROL_PORT),
             *("-qmp", f"unix:{self.qmp},server=on,wait=off"),
             # No GPU: what it is for is buffers that a DRM driver has allocated.
-            *("-device", "virtio-gpu-pci"),
+            *("-device", self.gpu),
             *self.options,
         ]
 

@@ -46,7 +46,7 @@ IMAGE_PACKAGES = (
 MODULES = ("vgem", "virtio_gpu", "virtio_pci", "zram")
 BULKY = ("doc", "man", "locale", "perl", "perl5", "info", "i18n", "zoneinfo")
 SOURCES = (*kernels.MODULE_SOURCES, "selftests")
-TEST_NAME = "udmabuf-compat"
+TEST_NAME = kernels.RENAMED_DEVICE
 # The last line but for the machine's own farewell.
 VERDICT = re.compile(rb"^vmtest: status (\d+)\r?$", re.MULTILINE)
 # What "gem_locate_addresses --hold" prints.

@@ -17,7 +17,14 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> kernels.Kernel:
     found = kernels.Kernel("trixie", kernels.path("trixie"))
     found.tree.mkdir(parents=True)
     (found.tree / "release").write_text("6.12.1-amd64\n")
+    set_option(found, "# CONFIG_UDMABUF is not set")
     return found
+
+
+def set_option(kernel: kernels.Kernel, line: str) -> None:
+    config = kernel.tree / "kernel/boot" / f"config-{kernel.release}"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(f"CONFIG_X=y\n{line}\n")
 
 
 def pretend_to_build(kernel: kernels.Kernel) -> None:
@@ -37,6 +44,17 @@ def test_modules_are_built_anew_when_a_source_changes(
     (kernels.SOURCE / changed).write_text("something else")
 
     assert not kernels.is_built(kernel)
+
+
+def test_a_kernel_with_the_driver_gets_ours_under_another_name_too(
+    kernel: kernels.Kernel,
+) -> None:
+    pretend_to_build(kernel)
+    set_option(kernel, "CONFIG_UDMABUF=y")
+
+    found = kernels.built("trixie", "6.12.1-amd64")
+
+    assert found.keys() == {*kernels.MODULES, kernels.RENAMED}
 
 
 def test_modules_are_for_one_release(kernel: kernels.Kernel) -> None:
