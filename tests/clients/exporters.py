@@ -151,18 +151,23 @@ class Exporters:
         return Allocation(fd, pitch, size, memory, card, handle)
 
 
+def make_udmabuf(memfd: int, offset: int, size: int) -> int:
+    """Make a dma-buf of a range of a memfd; forbids it to shrink."""
+    fcntl.fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK)
+    device = os.open("/dev/udmabuf", NEW_FD)
+    try:
+        number, layout = UDMABUF_CREATE
+        request = bytearray(layout.pack(memfd, 1, offset, size))
+        return int(fcntl.ioctl(device, number, request))
+    finally:
+        os.close(device)
+
+
 def _udmabuf(size: int) -> int:
     memfd = os.memfd_create("pages", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(memfd, size)
-        fcntl.fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK)
-        device = os.open("/dev/udmabuf", NEW_FD)
-        try:
-            number, layout = UDMABUF_CREATE
-            request = bytearray(layout.pack(memfd, 1, 0, size))
-            return int(fcntl.ioctl(device, number, request))
-        finally:
-            os.close(device)
+        return make_udmabuf(memfd, 0, size)
     finally:
         os.close(memfd)
 

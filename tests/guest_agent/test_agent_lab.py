@@ -73,7 +73,7 @@ def vgem() -> Iterator[DrmCard]:
 
 
 def test_a_fence_is_pending_until_it_is_signalled(vgem: DrmCard) -> None:
-    handle, fd = vgem.create(4)
+    handle, fd = vgem.make(4)
     fences = WriteFences()
     fences.add(fd)
     assert fences.pending() == set()
@@ -86,7 +86,7 @@ def test_a_fence_is_pending_until_it_is_signalled(vgem: DrmCard) -> None:
 
 
 async def test_only_what_was_begun_before_is_waited_for(vgem: DrmCard) -> None:
-    handle, fd = vgem.create(4)
+    handle, fd = vgem.make(4)
     fences = WriteFences()
     fences.add(fd)
     first = vgem.begin_write(handle)
@@ -183,7 +183,7 @@ def data_in(frames: list[Frame]) -> list[bytes]:
 async def test_bytes_wait_for_the_fence_and_nobody_elses_do(
     vgem: DrmCard, agent: RealAgent
 ) -> None:
-    handle, fd = vgem.create(4)
+    handle, fd = vgem.make(4)
     host = agent.host
     with await agent.connect() as app, await agent.connect() as other:
         assert await opened(host) == 1
@@ -209,7 +209,7 @@ async def test_bytes_wait_for_the_fence_and_nobody_elses_do(
 async def test_the_answer_waits_for_what_was_begun_before_the_pin(
     vgem: DrmCard, agent: RealAgent
 ) -> None:
-    handle, fd = vgem.create(4)
+    handle, fd = vgem.make(4)
     host = agent.host
     with await agent.connect() as app:
         fence = vgem.begin_write(handle)
@@ -228,7 +228,7 @@ async def test_the_answer_waits_for_what_was_begun_before_the_pin(
 async def test_the_wait_ends_with_the_client(
     vgem: DrmCard, agent: RealAgent, who: str
 ) -> None:
-    handle, fd = vgem.create(4)
+    handle, fd = vgem.make(4)
     host = agent.host
     with await agent.connect() as app:
         assert (await show(app, host, fd)).status is LocateStatus.OK
