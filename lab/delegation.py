@@ -5,8 +5,10 @@ to a run of pytest in the lab's host VM, and replays the reports: one session, o
 summary, in pytest's own words.  Inside the VM the same module writes those reports.
 
 Under TCG the guest's KVM is emulated, and that emulation is not perfect: now and then a
-kernel in there panics or stands still (lab/README.md).  What did not pass on one machine
-is therefore tried once more on a fresh one.  The summary says so wherever that helped.
+kernel in there panics or stands still (lab/README.md).  A machine that was lost that way
+says nothing about the test that it was busy with: the rest goes to a fresh one.  A test
+that fails on a machine which goes on living is tried once more on another.  The summary
+tells both.
 """
 
 import json
@@ -20,6 +22,9 @@ from typing import Any, Final, TextIO
 
 import pytest
 
+from lab import runner
+from lab.guest import GuestSilentError
+
 MARK: Final = "@@report "
 """Begins the lines of the log that are reports; the log survives the machine."""
 
@@ -27,6 +32,16 @@ TIMEOUT: Final = 480
 """Seconds that the tests of one module may take together."""
 
 ATTEMPTS: Final = 2
+"""Times that a test may be tried on machines that were not lost."""
+
+MACHINES: Final = 6
+"""Machines that one job may use up."""
+
+LOST: Final = 75
+"""Exit status of pytest in the lab: the guest stands still."""
+
+LOST_STATUSES: Final = frozenset((LOST, runner.TIMED_OUT, runner.BROKEN))
+"""Exit statuses of the lab that say nothing about the tests without a report."""
 
 Reports = dict[str, list[pytest.TestReport]]
 
@@ -67,6 +82,11 @@ class _Writer:
         )
         self._out.write(f"\n{MARK}{json.dumps(data)}\n")
 
+    def pytest_exception_interact(self, call: "pytest.CallInfo[object]") -> None:
+        # Each further test would wait for an answer as well, and then fail.
+        if call.excinfo is not None and call.excinfo.errisinstance(GuestSilentError):
+            pytest.exit("the guest stands still", returncode=LOST)
+
     def pytest_unconfigure(self) -> None:
         self._out.close()
 
@@ -80,6 +100,7 @@ class _Delegation:
         self._reports: dict[tuple[str, str], Reports] = {}
         self._tails: dict[tuple[str, str], str] = {}
         self._repeated: list[str] = []
+        self._lost_machines = 0
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -103,8 +124,12 @@ class _Delegation:
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter
     ) -> None:
+        if self._lost_machines:
+            terminalreporter.write_line(
+                f"machines that panicked or stood still: {self._lost_machines}"
+            )
         for nodeid in self._repeated:
-            terminalreporter.write_line(f"PASSED on the second machine only: {nodeid}")
+            terminalreporter.write_line(f"PASSED on a later machine only: {nodeid}")
 
     def replay(self, item: pytest.Item) -> bool | None:
         """Report what became of a test in the lab; None if it runs here."""
@@ -120,24 +145,30 @@ class _Delegation:
         return True
 
     def _run(self, job: tuple[str, str]) -> Reports:
-        """Run the tests of a job; what does not pass, once more on a fresh machine."""
+        """Run the tests of a job, on as many machines as that takes."""
         reports: Reports = {}
         left = self._nodeids[job]
-        for attempt in range(ATTEMPTS):
-            found = self._run_once(job, left, attempt)
-            reports |= found
-            if attempt:
-                self._repeated += [each for each in left if _passed(found, each)]
-            left = [each for each in left if not _passed(found, each)]
-            if not left:
+        tries = 0
+        for machine in range(1, MACHINES + 1):
+            found, lost = self._run_once(job, left, machine)
+            passed = [each for each in left if _passed(found, each)]
+            reports |= {each: found[each] for each in passed} if lost else found
+            if lost:
+                self._lost_machines += 1
+            if machine > 1:
+                self._repeated += passed
+            left = [each for each in left if each not in passed]
+            tries += not lost
+            if not left or tries == ATTEMPTS:
                 break
         return reports
 
     def _run_once(
-        self, job: tuple[str, str], nodeids: Sequence[str], attempt: int
-    ) -> Reports:
+        self, job: tuple[str, str], nodeids: Sequence[str], number: int
+    ) -> tuple[Reports, bool]:
+        """Run tests on one machine; tell what it reported, and if it was lost."""
         machine, module = job
-        log = Path("build") / f"lab-{machine}-{Path(module).stem}-{attempt + 1}.log"
+        log = Path("build") / f"lab-{machine}-{Path(module).stem}-{number}.log"
         log.parent.mkdir(exist_ok=True)
         began = time.monotonic()
         command = [sys.executable, "-m", "lab", "pytest", "--timeout", str(TIMEOUT)]
@@ -162,7 +193,7 @@ class _Delegation:
             f"{machine}: {passed} of {len(nodeids)} good in "
             f"{time.monotonic() - began:.0f} s, status {done.returncode}, log: {log}"
         )
-        return reports
+        return reports, done.returncode in LOST_STATUSES
 
     def _read(self, text: str) -> Iterator[pytest.TestReport]:
         for line in text.splitlines():

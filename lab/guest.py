@@ -34,6 +34,10 @@ class GuestError(LabError):
     """The guest could not do what was asked, or is not there."""
 
 
+class GuestSilentError(GuestError):
+    """The guest is there and does not answer: its kernel stands still."""
+
+
 @dataclass(frozen=True, slots=True)
 class Completed:
     """What a program in the guest left behind."""
@@ -257,7 +261,7 @@ class Guest:
                 connection.send(Frame(head, blob))
             reply = answer.get(timeout=answer_in + 30)
         except queue.Empty:
-            raise GuestError(f"no answer to {op}{self._console_tail()}") from None
+            raise GuestSilentError(f"no answer to {op}{self._console_tail()}") from None
         except OSError as error:
             raise GuestError(f"{op}: {error}") from error
         finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import paths
+from lab import delegation, paths
 
 LAB = """\
 # In front of the real one on the path: all but "python3 -m lab" is that's.
@@ -115,10 +115,45 @@ def test_what_became_of_each_test_is_told_here(project: Path) -> None:
     assert "as it must" in text
     assert "nothing to see" in text
     assert "not on a machine" in text
-    again = "PASSED on the second machine only: test_it.py::"
+    again = "PASSED on a later machine only: test_it.py::"
     assert text.count(again) == 1, text
     assert f"{again}test_passes_on_another_machine" in text
     assert status == 1
+
+
+STANDS_STILL = """\
+import os
+import pytest
+from lab.guest import GuestSilentError
+
+pytestmark = pytest.mark.guest
+
+
+def test_before():
+    pass
+
+
+def test_of_a_guest():
+    if int(os.environ["MACHINE"]) < 4:
+        raise GuestSilentError("no answer")
+
+
+def test_after():
+    pass
+"""
+
+
+def test_a_machine_that_stands_still_is_replaced(project: Path) -> None:
+    (project / "test_it.py").write_text(STANDS_STILL)
+
+    status, text = run(project)
+
+    assert "3 passed" in text, text
+    assert "machines that panicked or stood still: 3" in text
+    assert "PASSED on a later machine only: test_it.py::test_of_a_guest" in text
+    assert "PASSED on a later machine only: test_it.py::test_before" not in text
+    assert (project / "machines").read_text() == "xxxx"
+    assert status == 0
 
 
 def test_a_machine_that_breaks_down_is_a_failure(project: Path) -> None:
@@ -132,4 +167,5 @@ def test_a_machine_that_breaks_down_is_a_failure(project: Path) -> None:
 
     assert "1 failed" in text, text
     assert "the VM broke down" in text
+    assert len((project / "machines").read_text()) == delegation.MACHINES
     assert status == 1
