@@ -151,6 +151,7 @@ class GuestSide:
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
         self.agent: int | None = None
+        self.agent_module = ""
         self._clients = itertools.count(1)
         self._spawner: int | None = None
 
@@ -173,6 +174,7 @@ class GuestSide:
             guest_agent.add_user(self.guest)
             self.guest.run(["chown", guest_agent.USER, GUEST_RUNTIME])
             argv = guest_agent.as_user(argv)
+        self.agent_module = module
         self.agent = self.guest.spawn(argv, env=self._python(), log="/run/agent.log")
         return self.agent
 

@@ -21,14 +21,22 @@ pytestmark = [pytest.mark.guest, pytest.mark.timeout(240)]
 MIB = 1 << 20
 PORT = "/dev/virtio-ports/org.wlproxy.0"
 SILENT = "silent"
+LIAR = "tests.clients.hostile_agent"
 
 
-@pytest.fixture(scope="module")
-def liar(guest_side: GuestSide) -> Iterator[GuestSide]:
-    """The guest with a lying agent in it."""
-    guest_side.stop_agent()
-    guest_side.start_agent("tests.clients.hostile_agent")
-    yield guest_side
+@pytest.fixture
+def liar(guest_side: GuestSide) -> GuestSide:
+    """The guest with a lying agent in it; other tests here start the honest one."""
+    if guest_side.agent_module != LIAR:
+        guest_side.stop_agent()
+        guest_side.start_agent(LIAR)
+    return guest_side
+
+
+@pytest.fixture(scope="module", autouse=True)
+def honest_again(guest_side: GuestSide) -> Iterator[None]:
+    """Leave the guest with the agent that it had."""
+    yield
     guest_side.stop_agent()
     guest_side.start_agent()
 
