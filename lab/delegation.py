@@ -37,12 +37,6 @@ ATTEMPTS: Final = 2
 MACHINES: Final = 6
 """Machines that one job may use up."""
 
-LOST: Final = 75
-"""Exit status of pytest in the lab: the guest stands still."""
-
-LOST_STATUSES: Final = frozenset((LOST, runner.TIMED_OUT, runner.BROKEN))
-"""Exit statuses of the lab that say nothing about the tests without a report."""
-
 Reports = dict[str, list[pytest.TestReport]]
 
 
@@ -85,7 +79,7 @@ class _Writer:
     def pytest_exception_interact(self, call: "pytest.CallInfo[object]") -> None:
         # Each further test would wait for an answer as well, and then fail.
         if call.excinfo is not None and call.excinfo.errisinstance(GuestSilentError):
-            pytest.exit("the guest stands still", returncode=LOST)
+            pytest.exit("the guest stands still", returncode=runner.LOST)
 
     def pytest_unconfigure(self) -> None:
         self._out.close()
@@ -193,7 +187,7 @@ class _Delegation:
             f"{machine}: {passed} of {len(nodeids)} good in "
             f"{time.monotonic() - began:.0f} s, status {done.returncode}, log: {log}"
         )
-        return reports, done.returncode in LOST_STATUSES
+        return reports, done.returncode in runner.LOST_STATUSES
 
     def _read(self, text: str) -> Iterator[pytest.TestReport]:
         for line in text.splitlines():
