@@ -23,7 +23,7 @@ from typing import Any, Final, TextIO
 import pytest
 
 from lab import runner
-from lab.guest import GuestSilentError
+from lab.guest import GuestLostError
 
 MARK: Final = "@@report "
 """Begins the lines of the log that are reports; the log survives the machine."""
@@ -78,8 +78,8 @@ class _Writer:
 
     def pytest_exception_interact(self, call: "pytest.CallInfo[object]") -> None:
         # Each further test would wait for an answer as well, and then fail.
-        if call.excinfo is not None and call.excinfo.errisinstance(GuestSilentError):
-            pytest.exit("the guest stands still", returncode=runner.LOST)
+        if call.excinfo is not None and call.excinfo.errisinstance(GuestLostError):
+            pytest.exit("the guest is lost", returncode=runner.LOST)
 
     def pytest_unconfigure(self) -> None:
         self._out.close()

@@ -29,7 +29,7 @@ from lab import (
 )
 from lab.demo_report import Report, Sample, show
 from lab.errors import LabError
-from lab.guest import Guest, GuestSilentError
+from lab.guest import Guest, GuestLostError
 from lab.say import say, step
 from lab.stage import (
     GUEST_DISPLAY,
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with Guest() as guest:
                 return perform(guest, wheel, out, arguments)
         return prepare(arguments)
-    except GuestSilentError as error:
+    except GuestLostError as error:
         print(f"demo: {error}", file=sys.stderr)
         return runner.LOST
     except (LabError, HostError, ClientError) as error:
@@ -280,7 +280,7 @@ def show_apps(stage: Stage, picture: Path) -> dict[int, str]:
     try:
         for app in APPS:
             apps[show_app(stage, app)] = app.name
-    except GuestSilentError:
+    except GuestLostError:
         raise
     except LabError:
         save_picture(stage, picture)
@@ -351,7 +351,7 @@ class PatternWindow:
                         f"not looked at ({where}): this compositor gives no picture"
                     ]
                 shows_pattern(picture, size, frame)
-        except GuestSilentError:
+        except GuestLostError:
             raise
         except LabError as error:
             failures.append(str(error))

@@ -34,8 +34,8 @@ class GuestError(LabError):
     """The guest could not do what was asked, or is not there."""
 
 
-class GuestSilentError(GuestError):
-    """The guest is there and does not answer: its kernel stands still."""
+class GuestLostError(GuestError):
+    """The guest does not answer any more, or has gone, while it was asked something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,13 +261,15 @@ class Guest:
                 connection.send(Frame(head, blob))
             reply = answer.get(timeout=answer_in + 30)
         except queue.Empty:
-            raise GuestSilentError(f"no answer to {op}{self._console_tail()}") from None
+            raise GuestLostError(f"no answer to {op}{self._console_tail()}") from None
         except OSError as error:
             raise GuestError(f"{op}: {error}") from error
         finally:
             self._waiting.pop(request, None)
         if reply is None:
-            raise GuestError(f"the guest went away during {op}{self._console_tail()}")
+            raise GuestLostError(
+                f"the guest went away during {op}{self._console_tail()}"
+            )
         if "error" in reply.head:
             raise GuestError(f"{op}: {reply.head['error']}")
         return reply

@@ -21,7 +21,7 @@ from lab.wire import Connection, Frame, WireError
 COLD_BOOT_TIMEOUT = 240.0
 TIMED_OUT = 124
 BROKEN = 125
-# What a command in the lab exits with when it is the guest that stands still.
+# What a command in the lab exits with when its guest stands still, or has gone.
 LOST = 75
 # What says nothing about the command: emulated machines are lost now and then (README).
 LOST_STATUSES = frozenset((LOST, TIMED_OUT, BROKEN))

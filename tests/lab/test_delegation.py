@@ -124,7 +124,7 @@ def test_what_became_of_each_test_is_told_here(project: Path) -> None:
 STANDS_STILL = """\
 import os
 import pytest
-from lab.guest import GuestSilentError
+from lab.guest import GuestLostError
 
 pytestmark = pytest.mark.guest
 
@@ -135,7 +135,7 @@ def test_before():
 
 def test_of_a_guest():
     if int(os.environ["MACHINE"]) < 4:
-        raise GuestSilentError("no answer")
+        raise GuestLostError("no answer")
 
 
 def test_after():
