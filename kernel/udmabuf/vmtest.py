@@ -51,7 +51,8 @@ TEST_NAME = kernels.RENAMED_DEVICE
 VERDICT = re.compile(rb"^vmtest: status (\d+)\r?$", re.MULTILINE)
 # What "gem_locate_addresses --hold" prints.
 HELD = re.compile(rb"^([a-z][a-z0-9-]+) (\d+)((?: \d+ \d+)+)\r?$", re.MULTILINE)
-ALL_HELD = re.compile(rb"^# held\r?$", re.MULTILINE)
+# With the end of its line: of what comes in pieces, "$" would match the end of a piece.
+ALL_HELD = re.compile(rb"^# held\r?\n", re.MULTILINE)
 # Small enough that QEMU has it in one piece: what is where in the file is where in memory.
 MEMORY = 1536 << 20
 PAGE = 4096
@@ -223,34 +224,32 @@ def verify(memory: Path, output: bytes) -> int:
             for gpa, length in zip(values[::2], values[1::2], strict=True):
                 for at in range(gpa, gpa + length, PAGE):
                     number = expected.to_bytes(8, "little")
-                    bad += ram[at : at + 8] != number
-                    bad += ram[at + PAGE - 8 : at + PAGE] != number
+                    ends = ram[at : at + 8], ram[at + PAGE - 8 : at + PAGE]
+                    bad += ends != (number, number)
                     expected += 1
             pages = expected - int(first)
             extents = len(values) // 2
             print(f"# {kind.decode()}: {pages} pages in {extents} extents, {bad} wrong")
             wrong += bad
+    sys.stdout.flush()
     return wrong
 
 
-def watch(process: subprocess.Popen[bytes], memory: Path) -> tuple[bytes, int]:
+def watch(console: int, keyboard: int, memory: Path) -> tuple[bytes, int]:
     """Pass on what the machine prints, and look at its memory when it says so.
 
     Returns all of it, and the number of pages that were wrong.
     """
-    assert process.stdout is not None  # noqa: S101
-    assert process.stdin is not None  # noqa: S101
     output = bytearray()
     wrong, looked = 0, False
-    while chunk := os.read(process.stdout.fileno(), 65536):
+    while chunk := os.read(console, 65536):
         output += chunk
         sys.stdout.buffer.write(chunk)
         sys.stdout.flush()
         if not looked and ALL_HELD.search(output):
             looked = True
             wrong = verify(memory, bytes(output))
-            process.stdin.write(b"\n")
-            process.stdin.flush()
+            os.write(keyboard, b"\n")
     return bytes(output), wrong
 
 
@@ -280,7 +279,10 @@ def boot(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         ) as process:
-            output, wrong = watch(process, memory)
+            assert process.stdout is not None  # noqa: S101
+            assert process.stdin is not None  # noqa: S101
+            console, keyboard = process.stdout.fileno(), process.stdin.fileno()
+            output, wrong = watch(console, keyboard, memory)
     verdict = VERDICT.search(output)
     if verdict is None:
         print(f"# {kernel.suite}: no verdict: it crashed, or took too long")
