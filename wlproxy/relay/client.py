@@ -133,9 +133,7 @@ class Client:
             self._dispatch_event(raw)
         if len(self._fds) > MAX_WAITING_FDS:
             raise WaylandError(DISPLAY_ID, DisplayError.NO_MEMORY, "too many fds")
-        self._state.imports.advance()
-        if self._stalled is not None:  # an import may have been answered
-            self._pump()
+        self._pump()  # an import may have been answered
 
     def report(self, error: WaylandError) -> None:
         """Send the app the error that ends it, unless the compositor has sent one."""
