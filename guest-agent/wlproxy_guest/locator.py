@@ -2,9 +2,8 @@
 
 `Locator` is what the rest of the agent needs; `PageLocator` does it for files whose
 pages the kernel shows in the pagemap, `module_locator` with a kernel module.  All of it
-blocks, for milliseconds (populate,
-splice) to hundreds of them (collapse): call it in a worker thread.  Who may pin how much
-is decided in `quotas`.
+blocks, for milliseconds (populate, splice) to hundreds of them (collapse): call it in a
+worker thread.  Who may pin how much is decided in `quotas`.
 
 The order matters, and each step is there because leaving it out failed: populate (holes
 would be pinned as the zero page), collapse (not possible once pinned), read, pin,

@@ -112,7 +112,7 @@ class ModuleLocator:
         try:
             if dmabuf := is_dmabuf(fd):
                 amount = dmabuf_size(fd)
-                return _locate_dmabuf(self._device, fd, offset, length)
+                return _locate_dmabuf(self._device, fd, amount, offset, length)
             check_range(offset, length, os.fstat(fd).st_size)
             return _locate_file(self._device, fd, offset, length, collapse_above)
         except OSError as exc:
@@ -143,9 +143,10 @@ def explain_open(exc: OSError) -> str:
             return str(exc)
 
 
-def _locate_dmabuf(device: GemLocate, fd: int, offset: int, length: int) -> Location:
+def _locate_dmabuf(
+    device: GemLocate, fd: int, size: int, offset: int, length: int
+) -> Location:
     # The module pins all of it, whatever the range.
-    size = dmabuf_size(fd)
     check_range(offset, length, size)
     if size > LARGEST_RANGE:
         raise LocateError(LocateStatus.LIMIT_EXCEEDED)
