@@ -301,6 +301,21 @@ class Playbook:
             case _:
                 raise AssertionError(command)
 
+    def hold(self, step: str) -> None:
+        """Have one step of showing a buffer wait: "locate", "create" or "import"."""
+        self.holds_locate, self.holds_create = step == "locate", step == "create"
+        self.host.imports = "hold" if step == "import" else "accept"
+
+    def answer(self, step: str) -> None:
+        """Answer what such a step waits for."""
+        if step == "locate":
+            self.answer_locate()
+        elif step == "create":
+            self.answer_create()
+        else:
+            self.host.answer()
+        self.flush()
+
     def _locate_later(self) -> list[Command]:
         locate = self.locates.pop(0)
         extents = self.shell.extents(locate)

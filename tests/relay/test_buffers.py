@@ -599,8 +599,7 @@ def test_a_buffer_that_cannot_be_located_ends_the_client(
 @pytest.mark.parametrize("how", ["guest", "compositor", "error"])
 def test_a_stalled_client_ends(held: str, how: str) -> None:
     play = Stage(config=RelayConfig(preference=Preference.DMABUF))
-    play.holds_locate, play.holds_create = held == "locate", held == "create"
-    play.host.imports = "hold" if held == "import" else "accept"
+    play.hold(held)
     (one,) = play.buffers(1)
     play.show(play.surface, one)
     assert not [line for line in play.said_by("host") if "attach" in line]

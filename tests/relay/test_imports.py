@@ -62,20 +62,13 @@ def test_created_comes_once_the_host_has_acknowledged_the_import() -> None:
 def test_a_roundtrip_ends_after_the_answer_to_what_was_asked_before(at: str) -> None:
     """Apps attach what they have by then; with nothing they would wait for ever."""
     play = DmabufStage()
-    play.holds_locate, play.holds_create = at == "locate", at == "create"
-    play.host.imports = "hold" if at == "import" else "accept"
+    play.hold(at)
 
     params, _parts = play.create()
     play.app.request(play.app.display, "sync")
 
     assert not any("done" in line for line in play.said())
-    if at == "locate":
-        play.answer_locate()
-    elif at == "create":
-        play.answer_create()
-    else:
-        play.host.answer()
-    play.flush()
+    play.answer(at)
     heard = [line for line in play.said() if "created" in line or "done" in line]
     assert ["created" in line for line in heard] == [True, False]
     play.app.request(params, "destroy")
@@ -101,21 +94,14 @@ def test_the_client_goes_on_while_an_import_is_awaited() -> None:
 @pytest.mark.parametrize("at", ["locate", "create", "import"])
 def test_params_that_are_gone_before_the_answer(at: str) -> None:
     play = DmabufStage()
-    play.holds_locate, play.holds_create = at == "locate", at == "create"
-    play.host.imports = "hold" if at == "import" else "accept"
+    play.hold(at)
     params, _parts = play.create()
 
     play.app.request(params, "destroy")
 
     assert play.app.error is None
     assert play.shell.open_memories or play.shell.pins  # nothing can be let go of yet
-    if at == "locate":
-        play.answer_locate()
-    elif at == "create":
-        play.answer_create()
-    else:
-        play.host.answer()
-    play.flush()
+    play.answer(at)
     assert not play.app.created
     play.end()
 
