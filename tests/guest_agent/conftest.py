@@ -1,7 +1,8 @@
 """An agent between a fake host and apps, over real sockets."""
 
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,24 @@ import trio
 
 from tests.guest_agent.fakes import App, FakeHost, FileOffsetLocator, hello
 from wlproxy_guest.channel import Wire
+from wlproxy_guest.gem_locate import DEVICE
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.server import Server
 from wlproxy_guest.unix_socket import listen
+
+
+@pytest.fixture
+def closing() -> Iterator[ExitStack]:
+    """What is to be closed when the test ends."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def device() -> None:
+    """The kernel module's device: in the lab's machines only."""
+    if not Path(DEVICE).exists():
+        pytest.skip(f"no {DEVICE}: the lab's image has no gem_locate")
 
 
 class Wires:

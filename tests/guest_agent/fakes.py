@@ -4,6 +4,7 @@ import array
 import os
 import socket
 from collections import deque
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -30,6 +31,19 @@ from wlproxy_guest.locator import LocateError, Location
 F = TypeVar("F", bound=Frame)
 WINDOW = 64 * 1024
 PAGE = 4096
+
+
+def adopt(closing: ExitStack, fd: int) -> int:
+    """Have an fd closed when the test ends."""
+    closing.callback(os.close, fd)
+    return fd
+
+
+def scatter(fd: int, size: int) -> None:
+    """Fill a file of whole pages so that neighbours in it are none in memory."""
+    pages = range(0, size, PAGE)
+    for offset in [*pages[::2], *pages[1::2]]:
+        os.pwrite(fd, b"\x5a" * PAGE, offset)
 
 
 def hello(

@@ -47,16 +47,10 @@ from wlproxy_guest.quotas import Limits
 from wlproxy_guest.server import Server
 from wlproxy_guest.unix_socket import listen
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("device")]
 
 SOMEBODY = 54321
 """A user and a group that nothing belongs to."""
-
-
-@pytest.fixture(autouse=True)
-def device() -> None:
-    if not Path(DEVICE).exists():
-        pytest.skip(f"no {DEVICE}: the lab's image has no gem_locate")
 
 
 @pytest.fixture

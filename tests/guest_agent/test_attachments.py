@@ -2,26 +2,15 @@
 
 import os
 import socket
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
+from tests.guest_agent.fakes import adopt
 from wlproxy.protocol.channel.frames import AttachmentFlags, AttachmentKind
 from wlproxy_guest.attachments import FdDescription, describe_fd, is_dmabuf
 
 OTHER = FdDescription(AttachmentKind.OTHER)
-
-
-@pytest.fixture
-def closing() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
-def adopt(closing: ExitStack, fd: int) -> int:
-    closing.callback(os.close, fd)
-    return fd
 
 
 def test_memfd_is_writable_memory_of_its_size(closing: ExitStack) -> None:

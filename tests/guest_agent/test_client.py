@@ -3,7 +3,6 @@
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -40,12 +39,6 @@ from wlproxy_guest.quotas import Limits
 from wlproxy_guest.session import CLIENT_WINDOW
 
 NONE = AttachmentFlags.NONE
-
-
-@pytest.fixture
-def closing() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 def memfd(closing: ExitStack, pages: int = 4) -> int:

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import pytest
 
+from tests.guest_agent.fakes import scatter
 from wlproxy.protocol.channel.frames import RAM_TOKEN_SIZE, Extent, LocateStatus
 from wlproxy_guest.locator import LocateError, PageLocator
 from wlproxy_guest.mapping import HUGE_SIZE, PAGE_SIZE, AlignedMapping
@@ -253,7 +254,7 @@ def test_pinned_pages_outlive_a_punched_hole_orphaned(
 
 
 def test_collapse_makes_few_extents_of_many(locator: PageLocator, memfd: int) -> None:
-    scattered(memfd, FRAME_4K)
+    scatter(memfd, FRAME_4K)
     loose = locator.locate(memfd, 0, FRAME_4K, 0)
     loose.pin.close()
     if len(loose.extents) <= 300:
@@ -268,13 +269,6 @@ def test_collapse_makes_few_extents_of_many(locator: PageLocator, memfd: int) ->
     assert os.pread(memfd, 4, FRAME_4K - 4) == b"\x5a" * 4
     assert os.fstat(memfd).st_size == FRAME_4K
     location.pin.close()
-
-
-def scattered(fd: int, size: int) -> None:
-    """Fill a file so that neighbours in it are not neighbours in memory."""
-    pages = range(0, size, PAGE_SIZE)
-    for offset in [*pages[::2], *pages[1::2]]:
-        os.pwrite(fd, b"\x5a" * PAGE_SIZE, offset)
 
 
 def test_collapse_leaves_blocks_alone_of_which_it_covers_little(

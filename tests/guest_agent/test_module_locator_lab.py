@@ -20,6 +20,7 @@ from tests.guest_agent.exporters import (
     dmabuf_of,
     make_udmabuf,
 )
+from tests.guest_agent.fakes import adopt, scatter
 from wlproxy.protocol.channel.frames import (
     RAM_TOKEN_SIZE,
     AttachmentFlags,
@@ -29,11 +30,10 @@ from wlproxy.protocol.channel.frames import (
     LocateStatus,
 )
 from wlproxy_guest.attachments import FdDescription, describe_fd
-from wlproxy_guest.gem_locate import DEVICE
 from wlproxy_guest.locator import LocateError, PageLocator
 from wlproxy_guest.module_locator import ModuleLocator
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("device")]
 
 KINDS = ["udmabuf", "dma-heap", "vgem", "virtio_gpu"]
 PAGES = 300
@@ -59,12 +59,6 @@ locator.locate(fd, 0, 4096, 0)
 """
 
 
-@pytest.fixture(autouse=True)
-def device() -> None:
-    if not Path(DEVICE).exists():
-        pytest.skip(f"no {DEVICE}: the lab's image has no gem_locate")
-
-
 @pytest.fixture
 def locator() -> Iterator[ModuleLocator]:
     locator = ModuleLocator()
@@ -78,17 +72,6 @@ def pagemap() -> Iterator[PageLocator]:
     locator = PageLocator()
     yield locator
     locator.close()
-
-
-@pytest.fixture
-def closing() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
-def adopt(closing: ExitStack, fd: int) -> int:
-    closing.callback(os.close, fd)
-    return fd
 
 
 def new_memfd(closing: ExitStack, size: int) -> int:
@@ -167,9 +150,7 @@ def test_memfd_is_collapsed_above_so_many_extents(
     closing: ExitStack, locator: ModuleLocator, pagemap: PageLocator
 ) -> None:
     fd = new_memfd(closing, FRAME_4K)
-    order = [*range(0, FRAME_4K, 2 * PAGE), *range(PAGE, FRAME_4K, 2 * PAGE)]
-    for offset in order:  # neighbours in the file are none in memory
-        os.pwrite(fd, b"\x5a" * min(PAGE, FRAME_4K - offset), offset)
+    scatter(fd, FRAME_4K)
     loose = locator.locate(fd, 0, FRAME_4K, 0)
     loose.pin.close()
     if len(loose.extents) <= 300:
