@@ -1,7 +1,6 @@
 """Real peers for the host's modules: weston, QEMU, the udmabuf driver."""
 
 import os
-import re
 import select
 import shutil
 import socket
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.weston import Weston as WestonProgram
 from wlproxy.host.fds import OwnedFd
 from wlproxy.host.udmabuf import UdmabufDevice
 
@@ -39,20 +39,15 @@ class Weston:
         self.directory = directory
         self.socket = directory / "wl-test"
         self.environ = {"XDG_RUNTIME_DIR": str(directory), "WAYLAND_DISPLAY": "wl-test"}
-        arguments = [
-            *weston_options(),
-            "--no-config",
-            "--idle-time=0",
-            "--modules=systemd-notify.so",
-            f"--socket={self.socket.name}",
-        ]
+        program = WestonProgram()
+        command = program.command("pixman", "desktop", (1024, 640), self.socket.name)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             notify = directory / "notify"
             ready.bind(str(notify))
             ready.settimeout(READY_TIMEOUT)
             with (directory / "log").open("wb") as log:
                 self.process = subprocess.Popen(
-                    ["weston", *arguments],
+                    [*command, "--no-config", "--modules=systemd-notify.so"],
                     env={**os.environ, **self.environ, "NOTIFY_SOCKET": str(notify)},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -68,15 +63,6 @@ class Weston:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(READY_TIMEOUT)
-
-
-def weston_options() -> list[str]:
-    version = subprocess.check_output(["weston", "--version"], text=True)
-    major = re.search(r"\d+", version)
-    assert major is not None
-    if int(major[0]) < 12:
-        return ["--backend=headless-backend.so", "--use-pixman"]
-    return ["--backend=headless", "--renderer=pixman"]
 
 
 @pytest.fixture(scope="session")

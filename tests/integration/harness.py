@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from lab import guest_agent, proc
 from lab.guest import Completed, Guest, GuestError
+from lab.weston import Weston
 from tests.clients import capture
 from tests.clients.capture import Picture, assert_shows
 from wlproxy.host.errors import HostError
@@ -349,9 +350,7 @@ WESTON_GL = Compositor("weston-gl", RUNTIME / "wl-gl", imports=True)
 def start_weston(directory: Path, name: str, renderer: str = "pixman") -> Compositor:
     """Start a weston of one's own, to be killed."""
     display = RUNTIME / name
-    command = ["weston", "--backend=headless", f"--renderer={renderer}"]
-    command += ["--width=1024", "--height=768", "--idle-time=0", "--no-config"]
-    command += ["--debug", "--shell=kiosk", f"--socket={name}"]
+    command = [*Weston().command(renderer, "kiosk", (1024, 768), name), "--no-config"]
     with (directory / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log

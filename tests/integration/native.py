@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.guest import Completed, Guest
+from lab.weston import Weston
 from tests.clients import capture
 from tests.clients.capture import Picture, assert_shows
 from tests.integration.harness import PATIENCE, TREE, ClientError, eventually
@@ -162,19 +163,13 @@ class NativeWeston:
     def __init__(self, runtime: Path) -> None:
         self.display = runtime / "wl-native"
         self._log = runtime / "weston.log"
-        version = subprocess.check_output(["weston", "--version"], text=True)
-        self.major = int(version.split()[1].partition(".")[0])
-        if self.major < 12:
-            backend = ["--backend=headless-backend.so", "--use-pixman"]
-            backend += ["--shell=desktop-shell.so"]
-        else:
-            backend = ["--backend=headless", "--renderer=pixman", "--shell=kiosk"]
-        size = [f"--width={self.WIDTH}", f"--height={self.HEIGHT}"]
-        options = ["--no-config", "--idle-time=0", "--debug"]
-        options += [f"--socket={self.display.name}"]
+        self._weston = Weston()
+        shell = "kiosk" if self._weston.has_capture_protocol else "desktop"
+        size = (self.WIDTH, self.HEIGHT)
+        command = self._weston.command("pixman", shell, size, self.display.name)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                ["weston", *backend, *size, *options],
+                [*command, "--no-config"],
                 env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -189,9 +184,9 @@ class NativeWeston:
     def capture(self) -> Picture:
         """Return a picture of its output."""
         display = str(self.display)
-        if self.major < 12:
-            return capture.old_weston(display, self.WIDTH, self.HEIGHT)
-        return capture.weston(display)
+        if self._weston.has_capture_protocol:
+            return capture.weston(display)
+        return capture.old_weston(display, self.WIDTH, self.HEIGHT)
 
     def wait_shows(
         self, width: int, height: int, frame: int, origin: tuple[int, int] = (0, 0)
