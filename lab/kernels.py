@@ -43,7 +43,9 @@ PACKAGES = (
 # Drivers that no machine of ours has a device for: two thirds of what there is.
 LEFT_OUT = (
     *("drivers/gpu/drm/" + name for name in ("amd", "i915", "nouveau", "radeon", "xe")),
-    *("drivers/" + name for name in ("comedi", "hwmon", "iio", "infiniband", "media")),
+    *("drivers/" + name for name in ("comedi", "hwmon", "iio", "infiniband")),
+    *("drivers/media/" + name for name in ("dvb-core", "dvb-frontends", "i2c", "pci")),
+    *("drivers/media/" + name for name in ("platform", "radio", "rc", "tuners", "usb")),
     *("drivers/" + name for name in ("mtd", "net", "platform", "scsi", "staging")),
     *("drivers/usb", "sound"),
 )
