@@ -22,6 +22,7 @@ from lab.say import say, step
 
 # Room for what mke2fs itself writes; nothing is ever added to the image.
 SLACK_MIB = 96
+KERNEL_IDENTITY = "kernel-identity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,11 @@ class Image:
 
     directory: Path
     suite: str
+
+    @property
+    def made(self) -> str:
+        """Its name, and when it was made: with another kernel it keeps its name."""
+        return f"{self.directory.name} {self.root.stat().st_mtime_ns}"
 
     @property
     def root(self) -> Path:
@@ -64,7 +70,18 @@ class Image:
     @property
     def release(self) -> str:
         """The kernel's release."""
-        return (self.directory / "kernel-release").read_text().strip()
+        return self.kernel_identity.partition(" ")[0]
+
+    @property
+    def kernel_identity(self) -> str:
+        """Which kernel, of whatever recipe, was copied into it."""
+        return (self.directory / KERNEL_IDENTITY).read_text().strip()
+
+    def has(self, kernel: kernels.Kernel) -> bool:
+        """Say whether that kernel is the one in it, modules and all."""
+        # Images of before the file was written have some other one.
+        known = (self.directory / KERNEL_IDENTITY).exists()
+        return known and self.kernel_identity == kernel.identity
 
 
 def image_path(wanted: recipe.Recipe) -> Path:
@@ -130,7 +147,7 @@ def _is_current(wanted: recipe.Recipe) -> bool:
     if not image.directory.exists() or not kernels.path(wanted.suite).exists():
         return False
     kernel = kernels.find(wanted.suite)
-    return image.release == kernel.release and kernels.is_built(kernel)
+    return image.has(kernel) and kernels.is_built(kernel)
 
 
 def _remove_others() -> None:
@@ -148,7 +165,7 @@ def _remove_others() -> None:
 def _build_image(wanted: recipe.Recipe, fetched: Future[kernels.Kernel]) -> None:
     final = image_path(wanted)
     if final.exists():  # then all that can be amiss is the kernel in it
-        if Image(final, wanted.suite).release == fetched.result().release:
+        if Image(final, wanted.suite).has(fetched.result()):
             return
         shutil.rmtree(final)
     work = final.with_suffix(".new")
@@ -161,7 +178,7 @@ def _build_image(wanted: recipe.Recipe, fetched: Future[kernels.Kernel]) -> None
     with step(f"{wanted.name}: file system image"):
         _finish(wanted, rootfs, kernel)
         make_ext4(rootfs, work / "root.img", log=work / "build.log")
-    (work / "kernel-release").write_text(kernel.release + "\n")
+    (work / KERNEL_IDENTITY).write_text(kernel.identity + "\n")
     shutil.copy(kernel.vmlinuz, work / "vmlinuz")
     shutil.copy(rootfs / "usr/bin/busybox", work / "busybox")
     shutil.copytree(kernel.modules, work / "modules")

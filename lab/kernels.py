@@ -89,6 +89,11 @@ class Kernel:
         return (self.tree / "release").read_text().strip()
 
     @property
+    def identity(self) -> str:
+        """What an image that has it in it is compared by: release and recipe."""
+        return f"{self.release} {self.directory.name}"
+
+    @property
     def vmlinuz(self) -> Path:
         """The kernel itself."""
         return self.tree / "kernel/boot" / f"vmlinuz-{self.release}"

@@ -51,7 +51,7 @@ class Outer:
                 "",
             )
         parts = [
-            *(self.host.directory.name, self.guest.directory.name, self.deps.name),
+            *(self.host.made, self.guest.made, self.deps.name),
             *(recipe.digest_files({"initrd": self.initrd}), cpu),
             *(host_setup.qemu_version(), self.arguments()),
         ]
