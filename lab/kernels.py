@@ -45,7 +45,8 @@ LEFT_OUT = (
     *("drivers/gpu/drm/" + name for name in ("amd", "i915", "nouveau", "radeon", "xe")),
     *("drivers/" + name for name in ("comedi", "hwmon", "iio", "infiniband")),
     *("drivers/media/" + name for name in ("dvb-core", "dvb-frontends", "i2c", "pci")),
-    *("drivers/media/" + name for name in ("platform", "radio", "rc", "tuners", "usb")),
+    *("drivers/media/" + name for name in ("platform", "radio", "tuners", "usb")),
+    "drivers/media/rc/keymaps",
     *("drivers/" + name for name in ("mtd", "net", "platform", "scsi", "staging")),
     *("drivers/usb", "sound"),
 )

@@ -45,6 +45,8 @@ COMMON = (
 )
 HOST = (
     "grim",
+    "gstreamer1.0-libcamera",
+    "gstreamer1.0-tools",
     "psmisc",
     "python3-cffi",
     "qemu-system-x86",

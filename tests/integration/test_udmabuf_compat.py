@@ -3,9 +3,10 @@
 Built with another name for its device, it is loaded beside the kernel's own, whose
 device it then takes the place of.  How each of them answers each request is compared by
 `kernel/udmabuf/selftests`; here are the programs: wlproxy, Mesa, which imports what it
-made, and QEMU.
+made, QEMU, and libcamera under GStreamer.
 """
 
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -157,3 +158,64 @@ def test_qemu_maps_the_blobs_of_its_guest(
         eventually(lambda: users() == booted, "QEMU has it no more")
         guest.power_off()
     eventually(lambda: users() == before, "QEMU has closed it")
+
+
+VIRTUAL_CAMERAS = Path("/usr/share/libcamera/pipeline/virtual/virtual.yaml")
+CAMERA = """\
+"Virtual0":
+  supported_formats:
+  - width: 640
+    height: 480
+    frame_rates: [30, 60]
+  test_pattern: "bars"
+  location: "CameraLocationExternal"
+"""
+NV12_FRAME = 640 * 480 * 3 // 2
+# Of its allocators, libcamera takes the first that there is, and dma-heaps before udmabuf.
+CAPTURE = """\
+mount --bind {empty} /dev/dma_heap && mount --bind {device} /dev/udmabuf &&
+exec strace -f -e trace=ioctl -o {trace} \\
+    gst-launch-1.0 libcamerasrc ! identity eos-after=6 ! filesink location={frames}
+"""
+
+
+@pytest.fixture
+def virtual_camera() -> Iterator[None]:
+    """A camera of libcamera's that needs no hardware: what it shows are bars."""
+    VIRTUAL_CAMERAS.parent.mkdir(parents=True, exist_ok=True)
+    VIRTUAL_CAMERAS.write_text(CAMERA)
+    yield
+    VIRTUAL_CAMERAS.unlink()
+
+
+@pytest.mark.usefixtures("virtual_camera")
+def test_libcamera_captures_into_buffers_of_it(
+    proxy_slot: ProxySlot, tmp_path: Path
+) -> None:
+    """GStreamer gets the same frames as with the kernel's own driver."""
+    proxy_slot.stop()
+    (tmp_path / "empty").mkdir()
+
+    def capture(device: Path) -> bytes:
+        files = {name: tmp_path / name for name in ("empty", "trace", "frames")}
+        script = CAPTURE.format(device=device, **files)
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-ec", script],
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        made = re.findall(r"UDMABUF_CREATE, .*= (-?\d+)", files["trace"].read_text())
+        assert made
+        assert all(int(fd) >= 0 for fd in made), made
+        return files["frames"].read_bytes()
+
+    frames = capture(DEVICE)
+
+    assert len(frames) >= 4 * NV12_FRAME
+    assert len(frames) % NV12_FRAME == 0
+    assert len(set(frames[:640])) >= 8, "these are not bars"
+    compared = 4 * NV12_FRAME
+    assert capture(ASIDE)[:compared] == frames[:compared]
+    assert users() == 0
