@@ -136,9 +136,44 @@ static void memfd_pages_release(struct memfd_pages *pages)
 	memset(pages, 0, sizeof(*pages));
 }
 
+#if IS_ENABLED(CONFIG_HUGETLBFS)
+/* The huge page that has the small one with this index, with a reference, or NULL. */
+static struct page *memfd_get_huge_page(struct file *file, pgoff_t index)
+{
+	return find_get_page(file->f_mapping, compat_hugetlb_index(hstate_file(file), index));
+}
+#endif
+
 #if COMPAT_HAVE_MEMFD_PIN
 
 #define MEMFD_BATCH 64
+
+/*
+ * Whether a range has all its huge pages. One that it has not would be made by
+ * memfd_pin_folios(), which takes it from those reserved for others, or out of thin air:
+ * 6.12 counts down reservations that nobody made, below zero.
+ */
+static bool memfd_is_populated(struct file *file, enum memfd_kind kind, pgoff_t index,
+			       pgoff_t count)
+{
+#if IS_ENABLED(CONFIG_HUGETLBFS)
+	const pgoff_t end = index + count;
+
+	if (kind != MEMFD_HUGETLB)
+		return true;
+	while (index < end) {
+		const unsigned long step = pages_per_huge_page(hstate_file(file));
+		struct page *page = memfd_get_huge_page(file, index);
+
+		if (!page)
+			return false;
+		put_page(page);
+		index = round_down(index, step) + step;
+		cond_resched();
+	}
+#endif
+	return true;
+}
 
 static int memfd_pages_hold(struct memfd_pages *pages, struct file *file,
 			    enum memfd_kind kind, pgoff_t index, pgoff_t count)
@@ -147,6 +182,8 @@ static int memfd_pages_hold(struct memfd_pages *pages, struct file *file,
 	const pgoff_t end = pages->count + count;
 	struct folio *batch[MEMFD_BATCH];
 
+	if (!memfd_is_populated(file, kind, index, count))
+		return -ENOMEM;
 	while (pages->count < end) {
 		loff_t from = (loff_t)index << PAGE_SHIFT;
 		loff_t to = from + ((loff_t)(end - pages->count) << PAGE_SHIFT);
@@ -182,15 +219,13 @@ static struct page *memfd_get_page(struct file *file, enum memfd_kind kind, pgof
 {
 #if IS_ENABLED(CONFIG_HUGETLBFS)
 	if (kind == MEMFD_HUGETLB) {
-		struct hstate *hs = hstate_file(file);
-		struct page *page = find_get_page(file->f_mapping,
-						  compat_hugetlb_index(hs, index));
+		struct page *page = memfd_get_huge_page(file, index);
 		struct folio *folio;
 
 		if (!page)
 			return ERR_PTR(-ENOMEM);
 		folio = page_folio(page);
-		return folio_page(folio, index & (pages_per_huge_page(hs) - 1));
+		return folio_page(folio, index & (pages_per_huge_page(hstate_file(file)) - 1));
 	}
 #endif
 	return shmem_read_mapping_page(file->f_mapping, index);
@@ -234,22 +269,19 @@ static int memfd_pages_hold(struct memfd_pages *pages, struct file *file,
  * @offset: where the range begins, in bytes
  * @count: its length in pages
  *
- * shmem pages are made when they are looked up, and so are huge ones by
- * memfd_pin_folios(). Before that there is only fallocate(), which takes the inode's
- * lock: hence this step of its own, without the lock. It may fail, and its work may be
- * undone at once; then the look-up says so.
+ * shmem pages are made when they are looked up. Huge ones are made by fallocate() alone,
+ * which takes the inode's lock: hence this step of its own, without the lock. It may fail,
+ * and its work may be undone at once; then memfd_pages_add() says so.
  */
 static void memfd_pages_populate(struct file *file, enum memfd_kind kind, u64 offset,
 				 pgoff_t count)
 {
-#if !COMPAT_HAVE_MEMFD_PIN
 	u64 end;
 
 	if (kind == MEMFD_HUGETLB && (file->f_mode & FMODE_WRITE) &&
 	    !check_add_overflow(offset, (u64)count << PAGE_SHIFT, &end) &&
 	    end <= i_size_read(file_inode(file)))
 		vfs_fallocate(file, FALLOC_FL_KEEP_SIZE, offset, end - offset);
-#endif
 }
 
 /**
@@ -260,10 +292,11 @@ static void memfd_pages_populate(struct file *file, enum memfd_kind kind, u64 of
  * @offset: where the range begins, in bytes: a multiple of the page size
  * @count: its length in pages
  *
- * Holes are filled. May be called with the inode's lock held, shared or exclusive.
+ * Holes are filled, but for those of huge pages. To be called with the inode's lock held,
+ * shared or exclusive, so that nobody punches holes meanwhile.
  *
  * Return: 0, or a negative errno, and then @pages has what was got until then: release
- * it. -EINVAL: there is no such range in the file.
+ * it. -EINVAL: there is no such range in the file. -ENOMEM: also, it lacks huge pages.
  */
 static int memfd_pages_add(struct memfd_pages *pages, struct file *file,
 			   enum memfd_kind kind, u64 offset, pgoff_t count)
