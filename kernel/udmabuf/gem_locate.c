@@ -45,6 +45,9 @@ MODULE_PARM_DESC(max_mb, "most MiB located at once through one open file (defaul
 /* The device that dma-bufs are mapped for: it reaches all memory, and has no IOMMU. */
 static struct platform_device *locator;
 
+/* It writes nothing, so that it may have one dma-buf mapped any number of times. */
+#define LOCATOR_READS DMA_TO_DEVICE
+
 /**
  * struct client - one open /dev/gem-locate, and what was located through it
  * @refs: one of the open file, one of each object
@@ -158,7 +161,7 @@ static void object_free(struct object *object)
 {
 	if (object->table)
 		dma_buf_unmap_attachment_unlocked(object->attachment, object->table,
-						  DMA_BIDIRECTIONAL);
+						  LOCATOR_READS);
 	if (object->attachment)
 		dma_buf_detach(object->buf, object->attachment);
 	if (object->buf)
@@ -321,7 +324,7 @@ static int attach(struct object *object, struct dma_buf *buf)
 		object->attachment = NULL;
 		return error;
 	}
-	object->table = dma_buf_map_attachment_unlocked(object->attachment, DMA_BIDIRECTIONAL);
+	object->table = dma_buf_map_attachment_unlocked(object->attachment, LOCATOR_READS);
 	if (IS_ERR_OR_NULL(object->table)) {
 		int error = object->table ? PTR_ERR(object->table) : -ENOMEM;
 
