@@ -141,7 +141,7 @@ def fetch(suite: str) -> Kernel:
     """
     final = path(suite)
     final.parent.mkdir(parents=True, exist_ok=True)
-    with _exclusive(final):
+    with exclusive(final):
         if not final.exists():
             work = final.with_suffix(".new")
             shutil.rmtree(work, ignore_errors=True)
@@ -201,13 +201,22 @@ def run(command: Sequence[str], *, log: Path | None = None) -> None:
         raise LabError(f"{command[0]} failed ({done.returncode}):\n{tail}")
 
 
+@contextlib.contextmanager
+def exclusive(final: Path) -> Iterator[None]:
+    """Keep others, of this process or another, from the same kernel."""
+    # A lock of an open file: threads exclude each other as well.
+    with (paths.cache() / f"{final.name}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 # ---- the modules of kernel/udmabuf
 
 
 @contextlib.contextmanager
 def sources(kernel: Kernel, patterns: Sequence[str]) -> Iterator[Path]:
     """Have copies of our sources in the kernel's tree, as ``/src``, alone."""
-    with _exclusive(kernel.directory):
+    with exclusive(kernel.directory):
         source = kernel.tree / "src"
         shutil.rmtree(source, ignore_errors=True)
         source.mkdir()
@@ -298,12 +307,3 @@ def _built_path(kernel: Kernel) -> Path:
     }
     files["modules"] = " ".join((*MODULES, RENAMED)).encode()
     return kernel.directory / "built" / recipe.digest_files(files)
-
-
-@contextlib.contextmanager
-def _exclusive(final: Path) -> Iterator[None]:
-    """Keep others, of this process or another, from the same kernel."""
-    # A lock of an open file: threads exclude each other as well.
-    with (paths.cache() / f"{final.name}.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -63,6 +63,12 @@ def test_selftests_and_a_fuzz_run_pass(suite: str, drivers: int) -> None:
     assert len(plans) >= 6 * drivers
     assert len(results) >= 100 * drivers
     assert not re.search(r"^not ok", printed, re.MULTILINE)
+    # Each program found what it needs, and where something was left out it says why.
+    assert printed.count(" 0 failed, 0 skipped") == drivers
+    assert not re.search(r"# SKIP *$", printed, re.MULTILINE)
+    for refused in ("in a device's memory: EREMOTE", "dynamic: EOPNOTSUPP"):
+        assert printed.count(f" - {refused}") == 2 * drivers
+    assert re.search(r"^ok \d+ - bochs-drm: refused: E\w+", printed, re.MULTILINE)
     # What gem_locate said is where, looked at from outside the machine.
     assert re.search(
         r"^# udmabuf: 2048 pages in \d+ extents, 0 wrong$", printed, re.MULTILINE

@@ -5,7 +5,8 @@
 
 ``fuzz.py [CALLS [SEED]]``.  Only the standard library.  Values are drawn near the edges
 that a driver may get wrong, most calls being nearly right ones; other threads meanwhile
-do things to the files.  Whether the kernel complained is for the caller to look up in
+do things to the files.  On a kernel with fault injection, allocations fail as well in
+some of the calls.  Whether the kernel complained is for the caller to look up in
 its log.  Devices that are not there are left out.
 """
 
@@ -45,6 +46,22 @@ COMMANDS = (
 
 KNOWN = (*COMMANDS, DMA_BUF_IOCTL_SYNC)
 
+# Where the kernel has fault injection: what to set, so that any allocation can fail, and
+# no failure is logged for being one.
+INJECTION = "/sys/kernel/debug"
+INJECTION_SETUP = {
+    "failslab/ignore-gfp-wait": "N",
+    "failslab/verbose": "0",
+    "fail_page_alloc/ignore-gfp-wait": "N",
+    "fail_page_alloc/ignore-gfp-highmem": "N",
+    "fail_page_alloc/min-order": "0",
+    "fail_page_alloc/verbose": "0",
+}
+# The number of the next allocation of this thread that is to fail.
+FAIL_NTH = "/proc/thread-self/fail-nth"
+# Making a dma-buf takes about so many.
+MAX_NTH = 40
+
 F_ADD_SEALS = 1033
 F_SEAL_SHRINK = 2
 FALLOC_FL_KEEP_SIZE = 1
@@ -75,6 +92,7 @@ class Fuzzer:
         self._random = random.Random(seed)
         self.counts: Counter[str] = Counter()
         self.unexpected: Counter[str] = Counter()
+        self.failures = 0
         opened = {letter: _open(path) for letter, path in _paths()}
         self._device_of = {k: fd for k, fd in opened.items() if fd is not None}
         self._devices = list(self._device_of.values())
@@ -83,6 +101,7 @@ class Fuzzer:
         self._files = [self._new_file(n) for n in range(6)]
         self._results: list[int] = []
         self._stop = False
+        self._fail_nth = _open_injection()
         self._actions: list[Callable[[], None]] = [
             self._create,
             self._create,
@@ -209,9 +228,21 @@ class Fuzzer:
         self._scratch[: len(request)] = request
         if self._random.random() < 0.02:
             at = self._random.choice((0, 8, 1 << 47, (1 << 64) - 8))
-        result: int = libc.ioctl(fd, command, at)
+        result = self._ioctl(fd, command, at)
         what = f"{command:#x}" if command in KNOWN else "unknown"
         self._count(what, 0 if result >= 0 else ctypes.get_errno())
+        return result
+
+    def _ioctl(self, fd: int, command: int, at: int) -> int:
+        fail = self._fail_nth is not None and self._random.random() < 0.3
+        if self._fail_nth is not None and fail:
+            nth = self._random.randrange(1, MAX_NTH)
+            os.pwrite(self._fail_nth, b"%d" % nth, 0)
+        result: int = libc.ioctl(fd, command, at)
+        if self._fail_nth is not None and fail:
+            # What is left of the number: 0 if one has failed.
+            self.failures += int(os.pread(self._fail_nth, 16, 0)) == 0
+            os.pwrite(self._fail_nth, b"0", 0)
         return result
 
     def _count(self, what: str, error: int) -> None:
@@ -305,6 +336,16 @@ def _paths() -> Iterator[tuple[int, str]]:
     yield ord("w"), os.environ.get("GEM_LOCATE_DEVICE", "/dev/gem-locate")
 
 
+def _open_injection() -> int | None:
+    """Have allocations fail, if that can be had; returns what says which."""
+    if not os.path.exists(f"{INJECTION}/failslab"):
+        return None
+    for name, value in INJECTION_SETUP.items():
+        with open(f"{INJECTION}/{name}", "w") as file:
+            file.write(value)
+    return os.open(FAIL_NTH, os.O_RDWR | os.O_CLOEXEC)
+
+
 def _open(path: str) -> int | None:
     try:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -326,6 +367,7 @@ def main() -> int:
     fuzzer.run(calls)
     for what, number in sorted(fuzzer.counts.items()):
         print(f"# {number:8} {what}")
+    print(f"# {fuzzer.failures:8} allocations were made to fail")
     good = not fuzzer.unexpected
     print(
         f"{'' if good else 'not '}ok 1 - only documented errors {dict(fuzzer.unexpected)}"

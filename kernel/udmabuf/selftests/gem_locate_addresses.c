@@ -6,34 +6,17 @@
  * prints "KIND FIRST-NUMBER GPA LENGTH ..." for each and waits for the end of its standard
  * input. Whoever reads memory from outside the machine can then compare.
  */
+#include "dumb.h"
 #include "located.h"
 
 #include <linux/dma-heap.h>
 
-/* The few things of DRM that are needed here, without its headers. */
-struct create_dumb {
-	uint32_t height, width, bpp, flags, handle, pitch;
-	uint64_t size;
-};
-
-struct map_dumb {
-	uint32_t handle, pad;
-	uint64_t offset;
-};
-
-struct prime_handle {
-	uint32_t handle, flags;
-	int32_t fd;
-};
-
-#define CREATE_DUMB _IOWR('d', 0xb2, struct create_dumb)
-#define MAP_DUMB _IOWR('d', 0xb3, struct map_dumb)
-#define HANDLE_TO_FD _IOWR('d', 0x2d, struct prime_handle)
-
 #define PAGES 2048UL
+#define KINDS 6
 
 struct exported {
 	const char *kind;
+	char driver[32];	/* of DRM, if it is one's */
 	int fd;		/* of the dma-buf, or of the memfd */
 	void *map;	/* its bytes */
 };
@@ -73,12 +56,10 @@ static bool from_drm(struct exported *it, int card)
 	struct create_dumb dumb = { .width = 1024, .height = PAGES, .bpp = 32 };
 	struct prime_handle handle = { .flags = O_RDWR | O_CLOEXEC };
 	struct map_dumb map = { 0 };
-	char path[64];
-	int device;
+	int device = open_card(card, it->driver);
 
-	snprintf(path, sizeof(path), "/dev/dri/card%d", card);
-	device = open(path, O_RDWR | O_CLOEXEC);
-	if (device < 0 || ioctl(device, CREATE_DUMB, &dumb))
+	/* Those that are not in RAM: see gem_locate_exporters. */
+	if (device < 0 || in_video_memory(it->driver) || ioctl(device, CREATE_DUMB, &dumb))
 		return false;
 	map.handle = handle.handle = dumb.handle;
 	if (ioctl(device, HANDLE_TO_FD, &handle) || ioctl(device, MAP_DUMB, &map))
@@ -90,12 +71,11 @@ static bool from_drm(struct exported *it, int card)
 
 static bool make(struct exported *it, int n)
 {
-	static const char *const kinds[] = {
-		"udmabuf", "dma-heap", "card0", "card1", "card2",
+	static const char *const kinds[KINDS] = {
+		"udmabuf", "dma-heap", "card0", "card1", "card2", "card3",
 	};
 
-	it->kind = kinds[n];
-	it->fd = -1;
+	*it = (struct exported){ .kind = kinds[n], .fd = -1 };
 	return n == 0 ? from_udmabuf(it) : n == 1 ? from_dma_heap(it) : from_drm(it, n - 2);
 }
 
@@ -183,12 +163,15 @@ static void holes(int device)
 
 static void dmabufs(int device)
 {
-	for (int n = 0; n < 5; n++) {
+	for (int n = 0; n < KINDS; n++) {
 		struct located it, again;
 		struct exported buf;
 
 		if (!make(&buf, n)) {
-			skip("no %s", buf.kind);
+			if (in_video_memory(buf.driver))
+				skip("%s is not in RAM: %s", buf.kind, buf.driver);
+			else
+				skip("no %s", buf.kind);
 			continue;
 		}
 		fill(buf.map, 0);
@@ -211,7 +194,7 @@ static int hold(int device)
 {
 	char byte;
 
-	for (int n = 0; n < 5; n++) {
+	for (int n = 0; n < KINDS; n++) {
 		struct exported buf;
 		struct located it;
 
