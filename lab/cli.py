@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("selftest", "check that the lab works", _selftest)
     sub.add_argument("--no-template", action="store_true", help="boot, do not restore")
     command("status", "say what is in the cache", _status)
-    command("clean", "remove the images and all else in the cache", _clean)
+    command("clean", "remove the images, kernels and frozen machines", _clean)
     return parser
 
 
@@ -161,6 +161,7 @@ def _allocated(file: Path) -> int:
 
 def _clean(_: argparse.Namespace) -> None:
     with runner.exclusive():
-        for kind in ("images", "templates"):
-            shutil.rmtree(paths.cache() / kind, ignore_errors=True)
-    say("removed the images and the templates")
+        for each in paths.cache().iterdir():
+            if each.is_dir():
+                shutil.rmtree(each, ignore_errors=True)
+    say("removed the images, kernels and frozen machines")

@@ -1,3 +1,4 @@
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,15 @@ def test_sizes_of_what_is_being_removed(
 
     monkeypatch.setattr("os.walk", lambda path: [(str(path), [], ["ram", "gone"])])
     assert cli._size(template) == size
+
+
+def test_clean_leaves_nothing_but_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("images/host-1", "templates/host-1", "debug-kernel"):
+        (tmp_path / "wlproxy/lab" / name).mkdir(parents=True)
+
+    cli._clean(Namespace())
+
+    assert not [each for each in (tmp_path / "wlproxy/lab").iterdir() if each.is_dir()]
