@@ -233,10 +233,17 @@ def test_a_host_that_said_goodbye_may_start_again() -> None:
 # ----------------------------------------------------- versions, features
 
 
-def test_an_agent_of_another_major_version() -> None:
+@pytest.mark.parametrize(
+    ("version", "update"),
+    [((0, 9), "update the guest's agent"), ((2, 5), "update the host's wlproxy")],
+)
+def test_an_agent_of_another_major_version(
+    version: tuple[int, int], update: str
+) -> None:
     host = host_in(HostState.CONNECTING)
-    host.feed(encode_frame(ack(version=(2, 5))))
-    with pytest.raises(ChannelError, match=r"agent speaks version 2\.5 .* version 1"):
+    host.feed(encode_frame(ack(version=version)))
+    speaks = f"agent speaks version {version[0]}\\.{version[1]} .* version 1: {update}$"
+    with pytest.raises(ChannelError, match=speaks):
         host.next_frame()
     assert host.state is HostState.CLOSED
 

@@ -228,9 +228,13 @@ class HostSession:
 
     def _check_ack(self, ack: HelloAck) -> None:
         if ack.version[0] != VERSION_MAJOR:
+            older = "the guest's agent"
+            if ack.version[0] > VERSION_MAJOR:
+                older = "the host's wlproxy"
             raise ChannelError(
                 f"the guest agent speaks version {ack.version[0]}.{ack.version[1]} of "
-                f"the channel protocol, this host version {VERSION_MAJOR}"
+                f"the channel protocol, this host version {VERSION_MAJOR}: "
+                f"update {older}"
             )
         if self._hello is not None and ack.features & ~self._hello.features:
             raise ChannelError(f"guest took features nobody offered: {ack.features!r}")
