@@ -1,0 +1,132 @@
+"""The proxy's unit: systemd understands it, and all that the proxy does works under it.
+
+There is no systemd here that would start it.  What its options forbid is enforced by
+`confine`; those that are not are listed, with why they cannot matter.
+"""
+
+import platform
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.host.conftest import Weston
+from tests.packaging.confine import SOCKET_CALL
+
+UNIT = Path(__file__).parents[2] / "wlproxy" / "host" / "systemd" / "wlproxy@.service"
+CONFINE = Path(__file__).with_name("confine.py")
+PROGRAM = Path(sys.executable).with_name("wlproxy")
+NAME = "work"
+
+ENFORCED = {
+    "NoNewPrivileges",  # without it, no filter
+    "RestrictAddressFamilies",
+}
+HARMLESS = {
+    "LimitNOFILE",  # the proxy raises its own limit anyway
+    "LockPersonality",  # nothing of it calls personality(2)
+    "SystemCallArchitectures",  # one interpreter, and it is native
+}
+MANNERS = {"Type", "NotifyAccess", "ExecStart", "Restart", "RestartSec"}
+
+
+def settings() -> dict[str, str]:
+    service = UNIT.read_text().partition("[Service]\n")[2].partition("\n[")[0]
+    return dict(re.findall(r"^(\w+)=(.*)$", service, re.MULTILINE))
+
+
+def command(runtime: Path) -> list[str]:
+    """What systemd would start, with the specifiers of the unit replaced."""
+    text = settings()["ExecStart"].replace("%i", NAME).replace("%t", str(runtime))
+    assert "%" not in text
+    program, *arguments = shlex.split(text)
+    assert program == PROGRAM.name
+    return [str(PROGRAM), *arguments]
+
+
+def test_no_option_that_is_not_tried_here() -> None:
+    """Who adds one sees to it that the proxy works under it, and that a test says so."""
+    assert settings().keys() == ENFORCED | HARMLESS | MANNERS
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
+def test_systemd_understands_it(tmp_path: Path) -> None:
+    unit = tmp_path / f"wlproxy@{NAME}.service"
+    # It looks for the program where packages put it.
+    start = f"ExecStart={PROGRAM} "
+    unit.write_text(UNIT.read_text().replace("ExecStart=wlproxy ", start))
+    done = subprocess.run(
+        ["systemd-analyze", "--user", "--man=no", "verify", str(unit)],
+        env={"XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture
+def weston(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weston]:
+    if not shutil.which("weston"):
+        pytest.skip("needs weston: apt-get install weston")
+    directory = tmp_path_factory.mktemp("w")
+    directory.chmod(0o700)
+    weston = Weston(directory)
+    yield weston
+    weston.stop()
+
+
+@pytest.fixture
+def qemu(weston: Weston) -> Iterator[None]:
+    """A VM as `wlproxy qemu-args` has it, its channel where the unit looks for it."""
+    if not shutil.which("qemu-system-x86_64"):
+        pytest.skip("needs QEMU: apt-get install qemu-system-x86")
+    channel = str(weston.directory / f"wlproxy-{NAME}.channel")
+    told = subprocess.run(
+        [PROGRAM, "qemu-args", "--memory", "64M", "--channel", channel],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    arguments = shlex.split(told.stdout.replace("\\\n", " "))
+    stopped = ["-S", "-accel", "tcg", "-display", "none", "-nodefaults"]
+    with subprocess.Popen(["qemu-system-x86_64", *stopped, *arguments]) as process:
+        yield
+        process.kill()
+
+
+@pytest.mark.skipif(
+    platform.machine() not in SOCKET_CALL, reason="another number of socket(2)"
+)
+@pytest.mark.slow
+@pytest.mark.usefixtures("qemu")
+def test_the_proxy_works_under_it(weston: Weston) -> None:
+    """As far as it goes without an agent: compositor, QEMU's RAM, and udev."""
+    families = settings()["RestrictAddressFamilies"]
+    with subprocess.Popen(
+        [sys.executable, str(CONFINE), families, *command(weston.directory)],
+        env=weston.environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as proxy:
+        assert proxy.stderr is not None
+        said = []
+        for line in proxy.stderr:
+            said.append(line)
+            if "waiting for the guest agent" in line:
+                break
+        proxy.send_signal(signal.SIGTERM)
+        said += proxy.stderr
+        status = proxy.wait(10)
+
+    log = "".join(said)
+    assert status == 0, log
+    assert "guest RAM: 64 MiB" in log
+    assert "/dev/udmabuf is only looked for at the start" not in log
