@@ -33,6 +33,7 @@ from wlproxy.protocol.channel.frames import (
     Pong,
 )
 from wlproxy.relay.commands import CloseClient, Command, OpenCompositor
+from wlproxy.relay.context import RelayConfig
 from wlproxy.relay.presentation import CompositorCapabilities
 
 NO_ZERO_COPY = CompositorCapabilities(shm_udmabuf=False, shm_udmabuf_reason="a test")
@@ -106,7 +107,7 @@ class Bench:
         self.desktop = FakeDesktop()
         self.relays: list[ScriptedRelay] = []
         self.rams: list[GuestRam] = []
-        self.main_devices: list[int] = []
+        self.configs: list[RelayConfig] = []
         self.no_ram: HostError | None = None
         self.server = Server(
             self.config,
@@ -126,11 +127,11 @@ class Bench:
         return self.rams[-1]
 
     def make_relay(
-        self, ram: GuestRam, capabilities: CompositorCapabilities, main_device: int
+        self, config: RelayConfig, ram: GuestRam, capabilities: CompositorCapabilities
     ) -> ScriptedRelay:
         relay = ScriptedRelay(self.respond)
         self.relays.append(relay)
-        self.main_devices.append(main_device)
+        self.configs.append(config)
         return relay
 
     def respond(self, what: tuple[object, ...]) -> list[Command]:
@@ -222,14 +223,17 @@ async def test_stopped_it_closes_its_clients_and_says_goodbye(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("features", "device", "told"),
     [
-        (Feature.LOCATE_MEMFD, 0, 0),
-        (Feature.LOCATE_MEMFD, 0xE280, 0),
-        (Feature.LOCATE_MEMFD | Feature.LOCATE_DMABUF, 0xE280, 0xE280),
-        (Feature.LOCATE_DMABUF, 0, 0),
+        (Feature.LOCATE_MEMFD, 0, (0, False)),
+        (Feature.LOCATE_MEMFD, 0xE280, (0, False)),
+        (Feature.LOCATE_MEMFD | Feature.LOCATE_DMABUF, 0xE280, (0xE280, False)),
+        (Feature.LOCATE_DMABUF | Feature.IMPLICIT_LINEAR, 0xE280, (0xE280, True)),
+        (Feature.LOCATE_DMABUF, 0, (0, False)),
+        # It means nothing alone.
+        (Feature.LOCATE_MEMFD | Feature.IMPLICIT_LINEAR, 0xE280, (0, False)),
     ],
 )
 async def test_the_core_is_told_of_a_device_whose_buffers_can_be_located(
-    tmp_path: Path, features: Feature, device: int, told: int
+    tmp_path: Path, features: Feature, device: int, told: tuple[int, bool]
 ) -> None:
     async with serving(tmp_path) as bench:
         agent = await bench.accept()
@@ -237,7 +241,8 @@ async def test_the_core_is_told_of_a_device_whose_buffers_can_be_located(
 
         await bench.begin(agent)
 
-        assert bench.main_devices == [told]
+        (config,) = bench.configs
+        assert (config.main_device, config.implicit_linear) == told
 
 
 @pytest.mark.parametrize("when", ["qemu", "agent", "proof"])

@@ -22,6 +22,9 @@ VIDEO = replace(
 )
 """A compositor that imports colours and video."""
 
+INVALID = (1 << 56) - 1
+"""DRM_FORMAT_MOD_INVALID."""
+
 XRGB = DRM_XRGB8888
 
 
@@ -42,8 +45,13 @@ class DmabufStage(Stage):
         capabilities: CompositorCapabilities = VIDEO,
         preference: Preference = Preference.AUTO,
         version: int = 5,
+        *,
+        implicit: bool = False,
     ) -> None:
-        config = RelayConfig(preference=preference, main_device=DEVICE)
+        """`implicit`: the agent says that its dma-bufs without a modifier are linear."""
+        config = RelayConfig(
+            preference=preference, main_device=DEVICE, implicit_linear=implicit
+        )
         super().__init__(capabilities, config)
         self.dmabuf = self.app.bind("zwp_linux_dmabuf_v1", version)
         self.said()
@@ -96,26 +104,33 @@ class DmabufStage(Stage):
         fmt: int = XRGB,
         flags: int = 0,
         parts: Sequence[Part] = (),
+        modifier: int = 0,
     ) -> Thing:
         """A buffer of `create_immed`; its params are gone."""
         parts = parts or self.parts(size, fmt)
-        params = self.params(parts)
+        params = self.params(parts, modifier)
         buffer = self.app.request(params, "create_immed", *size, fmt, flags)
         self.app.request(params, "destroy")
         return self.known(buffer, parts, size, fmt)
 
     def create(
-        self, size: tuple[int, int] = (64, 64), fmt: int = XRGB, flags: int = 0
+        self,
+        size: tuple[int, int] = (64, 64),
+        fmt: int = XRGB,
+        flags: int = 0,
+        modifier: int = 0,
     ) -> tuple[Thing, list[Part]]:
         """Ask for a buffer; its params come back."""
         parts = self.parts(size, fmt)
-        params = self.params(parts)
+        params = self.params(parts, modifier)
         self.app.request(params, "create", *size, fmt, flags)
         return params, parts
 
-    def created(self, size: tuple[int, int] = (64, 64), fmt: int = XRGB) -> Thing:
+    def created(
+        self, size: tuple[int, int] = (64, 64), fmt: int = XRGB, modifier: int = 0
+    ) -> Thing:
         """A buffer of `create`, answered; its params are gone."""
-        params, parts = self.create(size, fmt)
+        params, parts = self.create(size, fmt, modifier=modifier)
         buffer = self.app.created.pop()
         self.app.request(params, "destroy")
         return self.known(buffer, parts, size, fmt)

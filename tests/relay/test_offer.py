@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.relay.dmabufs import DEVICE, NV12, VIDEO, DmabufStage
+from tests.relay.dmabufs import DEVICE, INVALID, NV12, VIDEO, DmabufStage
 from tests.relay.playbook import NOTHING, ONLY_SHM, ZERO_COPY, Playbook
 from tests.relay.things import Thing
 from wlproxy.protocol.wayland.message import NewId
@@ -213,6 +213,41 @@ def test_old_versions_are_told_by_events(version: int, event: str) -> None:
     assert play.said() == [
         f"app: {old}.{event}({fmt}{rest})" for fmt in (NV12, DRM_ARGB8888, DRM_XRGB8888)
     ]
+
+
+@pytest.mark.parametrize(
+    ("version", "event"), [(1, "format"), (2, "format"), (3, "modifier")]
+)
+def test_old_versions_are_told_that_no_modifier_will_do(
+    version: int, event: str
+) -> None:
+    play = DmabufStage(implicit=True)
+    old = play.app.bind(NAME, version)
+
+    rest = [", 0, 0", f", {INVALID >> 32}, {INVALID & 0xFFFFFFFF}"]
+    if event == "format":
+        rest = [""]
+    assert play.said() == [
+        f"app: {old}.{event}({fmt}{each})"
+        for fmt in (NV12, DRM_ARGB8888, DRM_XRGB8888)
+        for each in rest
+    ]
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_feedback_says_that_no_modifier_will_do(version: int) -> None:
+    play = DmabufStage(version=version, implicit=True)
+
+    feedback = play.app.request(play.dmabuf, "get_default_feedback")
+
+    indices = struct.pack("<6H", *range(6)).decode()
+    assert f"app: {feedback}.tranche_formats({indices!r})" in play.said()
+    assert table(play) == [
+        (fmt, modifier)
+        for fmt in (NV12, DRM_ARGB8888, DRM_XRGB8888)
+        for modifier in (0, INVALID)
+    ]
+    play.end()
 
 
 def test_new_versions_are_told_nothing_unasked() -> None:

@@ -134,7 +134,7 @@ class Channel:
         hello = Hello(
             secrets.token_bytes(NONCE_SIZE),
             (VERSION_MAJOR, VERSION_MINOR),
-            Feature.LOCATE_MEMFD | Feature.LOCATE_DMABUF,
+            Feature.LOCATE_MEMFD | Feature.LOCATE_DMABUF | Feature.IMPLICIT_LINEAR,
             CLIENT_WINDOW,
             STREAM_WINDOW,
             max_clients,

@@ -39,6 +39,7 @@ from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.frames import CloseReason, Feature, Frame, HelloAck
 from wlproxy.protocol.channel.session import SessionLost
 from wlproxy.protocol.errors import RemoteProtocolError, WlproxyError
+from wlproxy.relay.context import RelayConfig
 from wlproxy.relay.formats import drm_format
 from wlproxy.relay.presentation import CompositorCapabilities
 from wlproxy.relay.relay import Relay
@@ -109,7 +110,7 @@ class Server:
         *,
         desktop: Desktop | None = None,
         provide_ram: RamProvider | None = None,
-        make_relay: Callable[[GuestRam, CompositorCapabilities, int], RelayCore]
+        make_relay: Callable[[RelayConfig, GuestRam, CompositorCapabilities], RelayCore]
         | None = None,
     ) -> None:
         """Nothing runs yet.
@@ -118,7 +119,7 @@ class Server:
             config: the user's.
             desktop: the compositor; by default the one that `config` says.
             provide_ram: finds guest RAM; by default in QEMU's process.
-            make_relay: makes the core of a session; takes `main_device` as well.
+            make_relay: makes the core of a session; the agent has its say in the config.
 
         Raises:
             NoCompositorError: the environment does not tell where the compositor is.
@@ -208,9 +209,8 @@ class Server:
         }
 
     def _relay(
-        self, ram: GuestRam, capabilities: CompositorCapabilities, main_device: int
+        self, config: RelayConfig, ram: GuestRam, capabilities: CompositorCapabilities
     ) -> RelayCore:
-        config = replace(self.config.relay, main_device=main_device)
         return Relay(config, ram.memory, capabilities, self.config.max_clients)
 
     async def _unless_stopped(self, wait: Callable[[], Awaitable[_T]]) -> _T | None:
@@ -313,7 +313,9 @@ class Server:
             session = Session(
                 channel=channel,
                 relay=self._make_relay(
-                    ram, self._desktop.capabilities, _main_device(channel.agent)
+                    _told(self.config.relay, channel.agent),
+                    ram,
+                    self._desktop.capabilities,
                 ),
                 ram=ram,
                 device=self._desktop.device,
@@ -427,10 +429,14 @@ def _severity(cause: WlproxyError) -> int:
     return logging.INFO if harmless else logging.ERROR
 
 
-def _main_device(agent: HelloAck) -> int:
-    """Say on which device the guest's apps may allocate dma-bufs; 0: on none."""
-    located = Feature.LOCATE_DMABUF in agent.features
-    return agent.main_device if located else 0
+def _told(config: RelayConfig, agent: HelloAck) -> RelayConfig:
+    """Add what an agent says of its guest's dma-bufs, if it can locate any."""
+    if Feature.LOCATE_DMABUF not in agent.features:
+        return config
+    implicit_linear = Feature.IMPLICIT_LINEAR in agent.features
+    return replace(
+        config, main_device=agent.main_device, implicit_linear=implicit_linear
+    )
 
 
 def _capabilities(capabilities: CompositorCapabilities) -> Json:

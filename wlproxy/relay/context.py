@@ -38,12 +38,15 @@ class RelayConfig:
         policy: interface name to highest version, of what the guest may bind.
         main_device: of linux-dmabuf, as the agent says; 0 where it cannot locate
             dma-bufs, or the guest has no such device.
+        implicit_linear: the guest's dma-bufs without a modifier are linear, as the
+            agent says.
     """
 
     vm_name: str = "vm"
     preference: Preference = Preference.AUTO
     policy: dict[str, int] = field(default_factory=effective_policy)
     main_device: int = 0
+    implicit_linear: bool = False
 
 
 @dataclass(frozen=True, slots=True)

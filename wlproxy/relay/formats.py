@@ -1,6 +1,6 @@
 """Pixel formats: what `wl_shm` and DRM call them, and how they lie in memory.
 
-Only layouts without a modifier, that is LINEAR.  What a compositor takes is not known
+Only LINEAR layouts, whatever they are called.  What a compositor takes is not known
 here.
 """
 
@@ -16,6 +16,9 @@ _SHM_OF_DRM = {drm: shm for shm, drm in _DRM_OF_SHM.items()}
 
 MODIFIER_LINEAR: Final = 0
 """DRM_FORMAT_MOD_LINEAR."""
+
+MODIFIER_INVALID: Final = (1 << 56) - 1
+"""DRM_FORMAT_MOD_INVALID: no modifier, but what the driver implies."""
 
 
 def fourcc(code: str) -> int:

@@ -2,7 +2,7 @@
 
 Never the host's: its main device is none of the guest's, and its modifiers mean nothing
 for memory of the guest.  There is one tranche: LINEAR, on the device that the agent
-names.  Not here: buffers (`imports`, `filters.dmabuf`).
+names; and what has no modifier, where the agent says that it is linear.  Not here: buffers (`imports`, `filters.dmabuf`).
 """
 
 import struct
@@ -10,7 +10,13 @@ from typing import Final
 
 from wlproxy.protocol.channel.frames import Attachment
 from wlproxy.relay.context import Context
-from wlproxy.relay.formats import LAYOUTS, MODIFIER_LINEAR, PIXEL_SIZE, drm_format
+from wlproxy.relay.formats import (
+    LAYOUTS,
+    MODIFIER_INVALID,
+    MODIFIER_LINEAR,
+    PIXEL_SIZE,
+    drm_format,
+)
 from wlproxy.relay.objects import ProtocolObject
 
 INTERFACE: Final = "zwp_linux_dmabuf_v1"
@@ -62,23 +68,29 @@ def formats(context: Context) -> tuple[int, ...]:
     return _formats(context, dmabuf=True, shm=True)
 
 
+def modifiers(context: Context) -> tuple[int, ...]:
+    """List the modifiers that each format is offered with; all mean LINEAR."""
+    if context.config.implicit_linear:
+        return (MODIFIER_LINEAR, MODIFIER_INVALID)
+    return (MODIFIER_LINEAR,)
+
+
 def introduce(context: Context, entry: ProtocolObject) -> None:
     """Say to an old version of the global what is to be said when it is bound."""
     if entry.version >= FEEDBACK_SINCE:
         return
-    for fourcc in formats(context):
-        if entry.version >= MODIFIERS_SINCE:
-            high, low = MODIFIER_LINEAR >> 32, MODIFIER_LINEAR & 0xFFFFFFFF
-            context.send_event(entry, "modifier", (fourcc, high, low))
-        else:
+    if entry.version < MODIFIERS_SINCE:
+        for fourcc in formats(context):
             context.send_event(entry, "format", (fourcc,))
+        return
+    for fourcc, modifier in _pairs(context):
+        high, low = modifier >> 32, modifier & 0xFFFFFFFF
+        context.send_event(entry, "modifier", (fourcc, high, low))
 
 
 def format_table(context: Context) -> bytes:
     """Make the contents of the file that `format_table` passes."""
-    return b"".join(
-        _TABLE_ENTRY.pack(fourcc, MODIFIER_LINEAR) for fourcc in formats(context)
-    )
+    return b"".join(_TABLE_ENTRY.pack(*pair) for pair in _pairs(context))
 
 
 def send_feedback(
@@ -95,6 +107,12 @@ def send_feedback(
     context.send_event(entry, "tranche_formats", (packed,))
     context.send_event(entry, "tranche_done")
     context.send_event(entry, "done")
+
+
+def _pairs(context: Context) -> list[tuple[int, int]]:
+    """List the pairs of format and modifier that the guest is told of."""
+    offered = modifiers(context)
+    return [(fourcc, each) for fourcc in formats(context) for each in offered]
 
 
 def _formats(context: Context, *, dmabuf: bool, shm: bool) -> tuple[int, ...]:

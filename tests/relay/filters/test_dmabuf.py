@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.relay.dmabufs import NV12, XRGB, DmabufStage, Part
+from tests.relay.dmabufs import INVALID, NV12, VIDEO, XRGB, DmabufStage, Part
+from tests.relay.playbook import ONLY_SHM
 from tests.relay.shell import PAGE
 from wlproxy.protocol.channel.frames import (
     Attachment,
@@ -24,8 +25,6 @@ from wlproxy.relay.formats import fourcc
     INVALID_DIMENSIONS,
     OUT_OF_BOUNDS,
 ) = range(7)
-INVALID = (1 << 56) - 1
-"""DRM_FORMAT_MOD_INVALID."""
 
 immediate = pytest.mark.parametrize("name", ["create", "create_immed"])
 
@@ -119,6 +118,66 @@ def test_a_pair_that_was_not_offered(
         play.show(play.surface, made)  # may be dead, or turn out to be
     assert f"app: {params}.failed()" in play.said()
     play.end(params, *[made] * (name == "create_immed"))
+
+
+@pytest.mark.parametrize("modifier", [0, INVALID])
+@pytest.mark.parametrize("fmt", [XRGB, NV12])
+def test_what_has_no_modifier_is_linear_if_the_agent_says_so(
+    fmt: int, modifier: int
+) -> None:
+    play = DmabufStage(implicit=True)
+
+    buffers = [
+        play.immed(fmt=fmt, modifier=modifier),
+        play.created(fmt=fmt, modifier=modifier),
+    ]
+    play.show_right(*buffers)
+
+    # The compositor is told of LINEAR, and of nothing else.
+    added = [line for line in play.said() if "zwp_linux_buffer_params_v1" in line]
+    assert added
+    assert not any(str(INVALID & 0xFFFFFFFF) in line for line in added)
+    play.end(*buffers)
+
+
+def test_what_has_no_modifier_is_shown_as_a_pool_too() -> None:
+    play = DmabufStage(ONLY_SHM, implicit=True)
+
+    buffer = play.immed(modifier=INVALID)
+    play.show_right(buffer)
+
+    assert not play.warnings()
+    play.end(buffer)
+
+
+@immediate
+@pytest.mark.parametrize("modifier", [1, 1 << 56 | 1, INVALID - 1, INVALID + 1])
+@pytest.mark.parametrize("version", [3, 5])
+def test_other_modifiers_are_what_they_were(
+    name: str, modifier: int, version: int
+) -> None:
+    play = DmabufStage(version=version, implicit=True)
+    params = play.params([Part(play.export(PAGE), 0, 64)], modifier)
+    play.said()
+
+    made = play.app.request(params, name, 16, 16, XRGB, 0)
+
+    if version >= 4:
+        assert play.app.error is not None
+        assert play.app.error[:2] == (params.id, INVALID_FORMAT)
+        return
+    assert f"app: {params}.failed()" in play.said()
+    play.end(params, *[made] * (name == "create_immed"))
+
+
+def test_the_name_of_the_layout_is_one_for_all_planes() -> None:
+    play = DmabufStage(VIDEO, implicit=True)
+    params = play.params([Part(play.export(PAGE), 0, 256)])
+
+    play.add(params, 1, Part(play.export(PAGE), 0, 256), INVALID)
+
+    message = "planes of different modifiers"
+    assert play.app.error == (params.id, INVALID_FORMAT, message)
 
 
 @immediate
@@ -280,6 +339,7 @@ PLANE = st.tuples(
     fmt=st.sampled_from([XRGB, XRGB, NV12, NV12, fourcc("YUYV"), 0]),
     flags=st.sampled_from([0, 0, 0, 1, 8, 0xFFFFFFFF]),
     immed=st.booleans(),
+    implicit=st.booleans(),
 )
 def test_garbage_meets_the_protocols_errors_or_no_buffer(
     version: int,
@@ -289,8 +349,9 @@ def test_garbage_meets_the_protocols_errors_or_no_buffer(
     flags: int,
     *,
     immed: bool,
+    implicit: bool,
 ) -> None:
-    play = DmabufStage(version=version)
+    play = DmabufStage(version=version, implicit=implicit)
     params = play.params([])
     for index, length, offset, stride, modifier, kind in planes:
         real = play.export(min(length, 4 * PAGE))

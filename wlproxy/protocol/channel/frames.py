@@ -83,6 +83,8 @@ class Feature(IntFlag):
     """The agent can locate the pages of shared-memory files."""
     LOCATE_DMABUF = 1 << 1
     """The agent can locate the pages of dma-bufs (the `gem_locate` module)."""
+    IMPLICIT_LINEAR = 1 << 2
+    """A dma-buf of the guest's without a modifier is linear (with LOCATE_DMABUF)."""
 
 
 class AttachmentKind(IntEnum):

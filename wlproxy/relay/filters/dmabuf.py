@@ -16,7 +16,6 @@ from wlproxy.relay import offer
 from wlproxy.relay.buffer import Buffer, Plane, span_of
 from wlproxy.relay.formats import (
     LAYOUTS,
-    MODIFIER_LINEAR,
     PIXEL_SIZE,
     PlaneLayout,
     shm_format,
@@ -54,13 +53,23 @@ UINT_MAX: Final = 0xFFFFFFFF
 
 @dataclass(slots=True)
 class AddedPlane:
-    """What one `add` said; `memory` is None where the fd is no memory."""
+    """What one `add` said.
+
+    Attributes:
+        memory: None where the fd is none.
+        size: of the memory.
+        offset: of the plane in it.
+        stride: bytes from row to row.
+        modifier: as the app named it.
+        linear: that is LINEAR, by its name or by what the agent says.
+    """
 
     memory: Memory | None
     size: int
     offset: int
     stride: int
     modifier: int
+    linear: bool
 
 
 @dataclass(slots=True)
@@ -136,7 +145,10 @@ def add(state: ClientState, request: Request) -> None:
         raise _error(state, request, INVALID_FORMAT, "planes of different modifiers")
     attachment = message.fds[0]
     memory = _memory(state, attachment)
-    params.planes[index] = AddedPlane(memory, attachment.size, offset, stride, modifier)
+    linear = modifier in offer.modifiers(state.context)
+    params.planes[index] = AddedPlane(
+        memory, attachment.size, offset, stride, modifier, linear
+    )
 
 
 def create(state: ClientState, request: Request) -> None:
@@ -209,9 +221,8 @@ def _check(
     if not added or max(added) != len(added) - 1:
         raise _error(state, request, INCOMPLETE, "a plane is missing")
     layouts = LAYOUTS.get(fourcc, ())
-    known = all(
-        plane.modifier == MODIFIER_LINEAR for plane in added.values()
-    ) and fourcc in offer.formats(state.context)
+    linear = all(plane.linear for plane in added.values())
+    known = linear and fourcc in offer.formats(state.context)
     if not known and request.entry.version >= FORMATS_BIND_SINCE:
         raise _error(
             state,
@@ -274,7 +285,7 @@ def _planes(
         plane = added[index]
         if plane.memory is None:
             raise _Unusable("its fd is no memory that can be located")
-        if plane.modifier != MODIFIER_LINEAR:
+        if not plane.linear:
             raise _Unusable(f"modifier {plane.modifier:#x} is not LINEAR")
         least = layout.row_bytes(width)
         rows = layout.row_count(height)
