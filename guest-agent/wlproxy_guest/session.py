@@ -16,6 +16,7 @@ from wlproxy.protocol.channel.frames import (
     VERSION_MAJOR,
     VERSION_MINOR,
     ClientReleased,
+    Feature,
     Frame,
     Hello,
     HelloAck,
@@ -28,6 +29,7 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy.protocol.errors import ChannelError
 from wlproxy_guest.allocation import find_main_device
 from wlproxy_guest.client import Client, ClientContext, Windows
+from wlproxy_guest.implicit_layout import implicit_layout_is_linear
 from wlproxy_guest.locations import Locating
 from wlproxy_guest.locator import LocateError, Pin
 from wlproxy_guest.mapping import PAGE_SIZE
@@ -85,10 +87,13 @@ class Session:
 
     def ack(self, agent: str) -> HelloAck:
         """Answer the `Hello`."""
+        features = self._locating.locator.find_features()
+        if Feature.LOCATE_DMABUF in features and implicit_layout_is_linear():
+            features |= Feature.IMPLICIT_LINEAR
         return HelloAck(
             nonce=self._hello.nonce,
             version=(VERSION_MAJOR, VERSION_MINOR),
-            features=self._hello.features & self._locating.locator.find_features(),
+            features=self._hello.features & features,
             page_size=PAGE_SIZE,
             client_window=CLIENT_WINDOW,
             stream_window=STREAM_WINDOW,

@@ -42,6 +42,7 @@ from wlproxy_guest.allocation import find_main_device
 from wlproxy_guest.channel import Wire
 from wlproxy_guest.fences import WriteFences
 from wlproxy_guest.gem_locate import DEVICE
+from wlproxy_guest.implicit_layout import implicit_layout_is_linear
 from wlproxy_guest.module_locator import ModuleLocator
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.server import Server
@@ -122,6 +123,14 @@ class RealAgent:
         return App(connecting)
 
 
+def expected_features() -> Feature:
+    """What an agent on this machine has: of DRM devices there is vgem, or none."""
+    features = Feature.LOCATE_MEMFD | Feature.LOCATE_DMABUF
+    if implicit_layout_is_linear():
+        features |= Feature.IMPLICIT_LINEAR
+    return features
+
+
 class OneWire:
     """A source of one wire, and then of no more."""
 
@@ -152,7 +161,7 @@ async def agent(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[RealAgen
     await nursery.start(serve)
     await trio.testing.wait_all_tasks_blocked()
     ack = await agent.host.start(hello())
-    assert ack.features == Feature.LOCATE_MEMFD | Feature.LOCATE_DMABUF
+    assert ack.features == expected_features()
     assert ack.main_device == find_main_device()
     yield agent
     scope.cancel()
@@ -313,7 +322,7 @@ def unprivileged(device_of_somebody: None) -> Iterator[Unprivileged]:
 async def test_an_agent_without_any_privilege(unprivileged: Unprivileged) -> None:
     host = unprivileged.host()
     ack = await host.start(hello())
-    assert ack.features == Feature.LOCATE_MEMFD | Feature.LOCATE_DMABUF
+    assert ack.features == expected_features()
     assert unprivileged.capabilities() == 0
     await host.send(ProveRam(bytes(RAM_TOKEN_SIZE)))
     assert (await host.expect(RamProof)).status is LocateStatus.OK

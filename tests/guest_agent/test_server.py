@@ -4,6 +4,7 @@ import os
 import struct
 from collections import Counter
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -43,6 +44,7 @@ from wlproxy.protocol.channel.frames import (
     StreamData,
 )
 from wlproxy.protocol.channel.session import SessionLost
+from wlproxy_guest import session
 from wlproxy_guest.quotas import Limits
 
 
@@ -62,6 +64,37 @@ async def test_hello_is_answered_with_what_the_agent_has(agent: Agent) -> None:
     assert ack.features == Feature.LOCATE_MEMFD
     assert ack.page_size == os.sysconf("SC_PAGE_SIZE")
     assert ack.agent.startswith("wlproxy-guest ")
+
+
+MEMFD, DMABUF = Feature.LOCATE_MEMFD, Feature.LOCATE_DMABUF
+LINEAR = Feature.IMPLICIT_LINEAR
+
+
+@pytest.mark.parametrize(
+    ("located", "linear", "offered", "features"),
+    [
+        (MEMFD | DMABUF, True, MEMFD | DMABUF | LINEAR, MEMFD | DMABUF | LINEAR),
+        (MEMFD | DMABUF, False, MEMFD | DMABUF | LINEAR, MEMFD | DMABUF),
+        (MEMFD | DMABUF, True, MEMFD | DMABUF, MEMFD | DMABUF),
+        (MEMFD, True, MEMFD | DMABUF | LINEAR, MEMFD),
+    ],
+)
+async def test_hello_is_answered_with_what_the_drivers_imply(
+    agent: Agent,
+    monkeypatch: pytest.MonkeyPatch,
+    located: Feature,
+    offered: Feature,
+    features: Feature,
+    *,
+    linear: bool,
+) -> None:
+    agent.locator.features = located
+    monkeypatch.setattr(session, "implicit_layout_is_linear", lambda: linear)
+    host = await agent.plug_in()
+
+    ack = await host.start(replace(hello(), features=offered))
+
+    assert ack.features == features
 
 
 async def test_app_is_announced_with_who_it_is(host: FakeHost, app: App) -> None:
