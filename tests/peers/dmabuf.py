@@ -89,7 +89,12 @@ class DmabufCanvas:
     """Planes in the RAM, and the buffer that is made of them."""
 
     def __init__(
-        self, app: App, size: tuple[int, int], drm_format: int = XRGB, stride: int = 0
+        self,
+        app: App,
+        size: tuple[int, int],
+        drm_format: int = XRGB,
+        stride: int = 0,
+        modifier: int = 0,
     ) -> None:
         self.app = app
         self.width, self.height = size
@@ -106,7 +111,8 @@ class DmabufCanvas:
         self.params.dispatcher["created"] = self._created
         self.params.dispatcher["failed"] = self._failed
         for index, offset in enumerate(self.offsets):
-            self.params.add(app.ram.fd, index, offset, self.stride, 0, 0)
+            halves = modifier >> 32, modifier & 0xFFFFFFFF
+            self.params.add(app.ram.fd, index, offset, self.stride, *halves)
 
     @property
     def dead(self) -> bool:

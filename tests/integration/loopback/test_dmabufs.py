@@ -21,12 +21,15 @@ from wlproxy.protocol.channel.frames import Feature
 from wlproxy_guest import session
 
 NAME = "zwp_linux_dmabuf_v1"
+INVALID = (1 << 56) - 1
+"""DRM_FORMAT_MOD_INVALID."""
 
 
 @pytest.fixture
 async def able(bare: Loopback, monkeypatch: pytest.MonkeyPatch) -> Loopback:
     """An agent that can locate dma-bufs runs, and nothing else."""
     monkeypatch.setattr(session, "find_main_device", lambda: DEVICE)
+    monkeypatch.setattr(session, "implicit_layout_is_linear", lambda: False)
     bare.locator.features |= Feature.LOCATE_DMABUF
     await bare.start_agent()
     return bare
@@ -107,6 +110,33 @@ async def test_old_versions(importing: Loopback, version: int) -> None:
     rest = (0, 0) if version == 3 else ()
     assert set(told) == {(each, *rest) for each in (XRGB, NV12, 0x34325241)}
     await gone(importing, app)
+
+
+@pytest.mark.parametrize("drm_format", [XRGB, NV12])
+async def test_no_modifier_will_do_where_drivers_do_not_tile(
+    bare: Loopback, monkeypatch: pytest.MonkeyPatch, drm_format: int
+) -> None:
+    monkeypatch.setattr(session, "find_main_device", lambda: DEVICE)
+    monkeypatch.setattr(session, "implicit_layout_is_linear", lambda: True)
+    bare.locator.features |= Feature.LOCATE_DMABUF
+    await bare.start_agent()
+    await bare.start_compositor(dmabuf=True)
+    await bare.start_host(device=CopyingDevice())
+    app = await bare.app()
+    feedback = Feedback(app, app.bind(ZwpLinuxDmabufV1).get_default_feedback())
+    await app.until(lambda: feedback.done)
+    assert {(drm_format, 0), (drm_format, INVALID)} <= set(feedback.table)
+
+    window = await app.window()
+    canvas = DmabufCanvas(app, (256, 64), drm_format, modifier=INVALID)
+    drawn = canvas.draw(1)
+    await canvas.create()
+    await canvas.show(window.surface)
+
+    assert frames(bare.compositor) == [drawn]
+    assert mode(bare) == "B"
+    assert bare.status()["metrics"]["pixel_bytes_copied"] == 0
+    await gone(bare, app)
 
 
 async def test_an_agent_that_cannot_locate_hides_it(
