@@ -11,6 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 ZERO_COPY = ("A", "B")
+SUCCEEDED = 0
+FAILED = 1
+NOT_LOOKED_AT = 3
+"""Nothing was found wrong, but nobody could see the pixels. (2: a wrong command line.)"""
 SHM_FORMATS = {0: "ARGB8888", 1: "XRGB8888"}
 
 
@@ -54,6 +58,7 @@ class Report:
         apps: what was started: process id in the guest, and name for people.
         agent: as whom the agent ran.
         pixels: what is to be said about the pixel checks, a line each.
+        unseen: why pixels were not looked at; empty: they were.
         failures: what is wrong; empty: the demo has succeeded.
     """
 
@@ -63,6 +68,7 @@ class Report:
     apps: dict[int, str]
     agent: str = ""
     pixels: list[str] = field(default_factory=list)
+    unseen: str = ""
     failures: list[str] = field(default_factory=list)
 
     @property
@@ -109,6 +115,20 @@ class Report:
         if self.frames == 0:
             wrong.append("nothing moved")
         return wrong
+
+    def verdict(self) -> tuple[int, list[str]]:
+        """Return the demo's exit status, and the lines that it ends with."""
+        wrong = [f"FAILED: {each}" for each in self.judge()]
+        unseen = []
+        if self.unseen:
+            remedy = "run it without WAYLAND_DISPLAY to have them checked"
+            unseen = [f"pixels NOT looked at: {self.unseen}; {remedy}"]
+        if wrong:
+            return FAILED, wrong + unseen
+        if unseen:
+            return NOT_LOOKED_AT, ["no pixel was copied", *unseen]
+        said = "the demo has succeeded: no pixel was wrong, none was copied"
+        return SUCCEEDED, [said]
 
     def name_of(self, surface: dict[str, Any]) -> str:
         """Name a surface's app for people."""

@@ -22,6 +22,7 @@ from lab.guest import Guest
 from lab.weston import Weston
 from tests.clients import capture
 from tests.clients.capture import Picture
+from tests.clients.wire import DisconnectedError, WaylandError
 from wlproxy.host.errors import HostError
 from wlproxy.host.status import read_status, status_path
 
@@ -75,6 +76,10 @@ def wait_for(look: Callable[[], object], what: str, patience: float = PATIENCE) 
         if time.monotonic() > deadline:
             raise LabError(f"not within {patience:.0f} s: {what}")
         time.sleep(0.1)
+
+
+class NoPictureError(LabError):
+    """A compositor does not let itself be looked at."""
 
 
 class Stage:
@@ -138,17 +143,17 @@ class Stage:
         )
         self._await_process("weston", process, self.display.exists)
 
-    def capture(self) -> Picture | None:
-        """Return a picture of what the compositor shows; `None`: it gives none."""
-        if self.own_compositor:
-            if self._weston.has_capture_protocol:
-                return capture.weston(str(self.display))
-            return capture.old_weston(str(self.display), WIDTH, HEIGHT)
-        with contextlib.suppress(AssertionError, KeyError, OSError):
+    def capture(self) -> Picture:
+        """Return a picture of what the compositor shows.
+
+        Raises:
+            NoPictureError: it is not ours, and gives none.
+        """
+        if not self.own_compositor:
+            return foreign_picture(self.display)
+        if self._weston.has_capture_protocol:
             return capture.weston(str(self.display))
-        with contextlib.suppress(subprocess.CalledProcessError, OSError):
-            return capture.grim(str(self.display), self.display.parent)
-        return None
+        return capture.old_weston(str(self.display), WIDTH, HEIGHT)
 
     # ---- the guest's side
 
@@ -285,6 +290,28 @@ class Stage:
             log = self.logs / f"{name}.log"
             tail = log.read_text(errors="replace")[-3000:]
             raise LabError(f"{problem}; {log.name} ends:\n{tail}")
+
+
+def foreign_picture(display: Path) -> Picture:
+    """Return a picture of what some compositor shows, in any way that it knows.
+
+    Raises:
+        NoPictureError: it knows none, or grants none; says why.
+    """
+    try:
+        return capture.weston(str(display))
+    except KeyError:
+        why = "it has no weston_capture_v1"
+    except (AssertionError, DisconnectedError, WaylandError, OSError) as error:
+        why = str(error)
+    try:
+        return capture.grim(str(display), display.parent)
+    except FileNotFoundError:
+        why += "; there is no grim here"
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace").strip()
+        why += f"; grim: {said or error}"
+    raise NoPictureError(f"{display.name} gives no picture ({why})")
 
 
 def shows_pattern(

@@ -69,7 +69,11 @@ class Connection:
 
     def __init__(self, display: str | None = None) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.connect(display_path(display))
+        try:
+            self.socket.connect(display_path(display))
+        except OSError:
+            self.socket.close()
+            raise
         self.globals: dict[str, tuple[int, int]] = {}
         self.all_globals: list[tuple[int, str, int]] = []
         self.fds: list[int] = []

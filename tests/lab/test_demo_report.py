@@ -4,7 +4,14 @@ from typing import Any
 
 from rich.console import Console
 
-from lab.demo_report import Report, Sample, show
+from lab.demo_report import (
+    FAILED,
+    NOT_LOOKED_AT,
+    SUCCEEDED,
+    Report,
+    Sample,
+    show,
+)
 
 COSTS = {"agent": {"cpu_ns": 0, "io_bytes": 0}, "proxy": {"cpu_ns": 0, "io_bytes": 0}}
 METRICS = {"pixel_bytes_copied": 0, "bytes_received": 0, "bytes_sent": 0}
@@ -36,7 +43,12 @@ def report(*surfaces: dict[str, Any], copied: int = 0, moved: int = 100) -> Repo
 
 
 def test_success_is_every_app_shown_without_a_copy() -> None:
-    assert report(surface(7, frames=120)).judge() == []
+    found = report(surface(7, frames=120))
+
+    assert found.judge() == []
+    status, (line,) = found.verdict()
+    assert status == SUCCEEDED
+    assert "no pixel was wrong, none was copied" in line
 
 
 def test_an_app_without_a_frame_fails() -> None:
@@ -58,6 +70,27 @@ def test_wrong_pixels_fail() -> None:
     found.failures.append("wrong pixels")
 
     assert found.judge() == ["wrong pixels"]
+
+
+def test_pixels_that_nobody_saw_are_no_success() -> None:
+    found = report(surface(7, frames=120))
+    found.unseen = "wayland-0 gives no picture"
+    status, (copied, unseen) = found.verdict()
+
+    assert status == NOT_LOOKED_AT
+    assert copied == "no pixel was copied"
+    assert unseen.startswith("pixels NOT looked at: wayland-0 gives no picture; run it")
+    assert "without WAYLAND_DISPLAY" in unseen
+
+
+def test_what_is_wrong_counts_more_than_what_was_not_seen() -> None:
+    found = report(surface(7, frames=120), moved=0)
+    found.unseen = "wayland-0 gives no picture"
+    status, lines = found.verdict()
+
+    assert status == FAILED
+    assert lines[0] == "FAILED: nothing moved"
+    assert "NOT looked at" in lines[1]
 
 
 def test_nothing_that_moves_fails() -> None:
