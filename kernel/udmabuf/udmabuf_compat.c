@@ -85,11 +85,13 @@ struct udmabuf {
 /**
  * struct udmabuf_mapping - a device's view of the dma-buf
  * @table: the pages as a scatterlist, mapped for @device
+ * @direction: in which the device may move data
  * @device: which
  * @link: in &udmabuf.mappings
  */
 struct udmabuf_mapping {
 	struct sg_table table;
+	enum dma_data_direction direction;
 	struct device *device;
 	struct list_head link;
 };
@@ -187,6 +189,7 @@ static struct sg_table *udmabuf_map(struct dma_buf_attachment *attachment,
 						  GFP_KERNEL);
 	if (error)
 		goto free_mapping;
+	mapping->direction = direction;
 	error = dma_map_sgtable(mapping->device, &mapping->table, direction, 0);
 	if (error)
 		goto free_table;
@@ -217,7 +220,10 @@ static void udmabuf_unmap(struct dma_buf_attachment *attachment, struct sg_table
 	kfree(mapping);
 }
 
-/* A processor is about to read or write: it must see what the devices wrote. */
+/*
+ * A processor is about to read or write: it must see what the devices wrote. Whatever it is
+ * about to do, each mapping is synchronized for what its device may do.
+ */
 static int udmabuf_begin_cpu_access(struct dma_buf *buf, enum dma_data_direction direction)
 {
 	struct udmabuf *ubuf = buf->priv;
@@ -225,7 +231,8 @@ static int udmabuf_begin_cpu_access(struct dma_buf *buf, enum dma_data_direction
 
 	mutex_lock(&ubuf->lock);
 	list_for_each_entry(mapping, &ubuf->mappings, link)
-		dma_sync_sgtable_for_cpu(mapping->device, &mapping->table, direction);
+		dma_sync_sgtable_for_cpu(mapping->device, &mapping->table,
+					 mapping->direction);
 	mutex_unlock(&ubuf->lock);
 	return 0;
 }
@@ -238,7 +245,8 @@ static int udmabuf_end_cpu_access(struct dma_buf *buf, enum dma_data_direction d
 
 	mutex_lock(&ubuf->lock);
 	list_for_each_entry(mapping, &ubuf->mappings, link)
-		dma_sync_sgtable_for_device(mapping->device, &mapping->table, direction);
+		dma_sync_sgtable_for_device(mapping->device, &mapping->table,
+					    mapping->direction);
 	mutex_unlock(&ubuf->lock);
 	return 0;
 }
