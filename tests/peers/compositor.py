@@ -6,6 +6,7 @@ nothing else are only recorded (`ServerDisplay.called`).
 
 import mmap
 import os
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -130,6 +131,17 @@ class Planes:
         return b"".join(
             os.pread(file.fd, size, offset) for file, offset, size in self.parts
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Solid:
+    """A single-pixel buffer."""
+
+    rgba: tuple[int, ...]
+
+    def pixels(self) -> bytes:
+        """Return its four numbers."""
+        return struct.pack("=4I", *self.rgba)
 
 
 class Compositor(ServerDisplay):
@@ -259,6 +271,10 @@ def _create_buffer(pool: Resource, buffer: Resource, *layout: int) -> None:
     buffer.on_destroy.append(pool.state.drop)
 
 
+def _create_solid(_manager: Resource, buffer: Resource, *rgba: int) -> None:
+    buffer.state = Solid(rgba)
+
+
 def _create_surface(_compositor: Resource, surface: Resource) -> None:
     surface.state = Surface()
 
@@ -374,6 +390,7 @@ HANDLERS: dict[str, Handler] = {
     "zwp_linux_dmabuf_v1.create_params": _create_params,
     "zwp_linux_buffer_params_v1.add": _add,
     "zwp_linux_buffer_params_v1.create": _import,
+    "wp_single_pixel_buffer_manager_v1.create_u32_rgba_buffer": _create_solid,
     "wl_compositor.create_surface": _create_surface,
     "wl_surface.attach": _attach,
     "wl_surface.damage": _damage,
