@@ -3,9 +3,10 @@
 Built with another name for its device, it is loaded beside the kernel's own, whose
 device it then takes the place of.  How each of them answers each request is compared by
 `kernel/udmabuf/selftests`; here are the programs: wlproxy, Mesa, which imports what it
-made, QEMU, and libcamera under GStreamer.
+made and exports what it draws, QEMU, and libcamera under GStreamer.
 """
 
+import json
 import re
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from lab import kernels, nested
 from lab.guest import Guest
+from tests.clients import egl_export, pattern
 from tests.integration import harness
 from tests.integration.harness import (
     GUEST_TREE,
@@ -103,6 +105,49 @@ def test_mesa_imports_what_it_makes(
     proxy_slot.stop()
     weston_gl.kill()
     eventually(lambda: users() == 0, "nothing is left")
+
+
+EXPORT = """\
+mount --bind {device} /dev/udmabuf &&
+exec strace -f -e trace=ioctl -o {trace} python3 -m tests.clients.egl_export {frames}
+"""
+
+
+def test_mesa_exports_what_it_draws(proxy_slot: ProxySlot, tmp_path: Path) -> None:
+    """EGL_MESA_image_dma_buf_export of llvmpipe, as with the kernel's own driver."""
+    proxy_slot.stop()
+    assert users() == 0
+
+    def export(device: Path) -> bytes:
+        files = {name: tmp_path / name for name in ("trace", "frames")}
+        script = EXPORT.format(device=device, **files)
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-ec", script],
+            capture_output=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        facts = json.loads(done.stdout)
+        assert "llvmpipe" in facts["renderer"]
+        assert (facts["format"], facts["modifier"]) == ("AR24", 0)
+        assert facts["is"].startswith("/dmabuf:")
+        made = re.findall(r"UDMABUF_CREATE, .*= (-?\d+)", files["trace"].read_text())
+        assert made
+        assert all(int(fd) >= 0 for fd in made), made
+        return files["frames"].read_bytes()
+
+    width, height = egl_export.SIZE
+    first, second = (pattern.image(width, height, frame) for frame in (1, 2))
+    expected = bytearray(first + second)
+    left, top, across, down = egl_export.BOX
+    for y in range(height + top, height + top + down):
+        start = (y * width + left) * 4
+        expected[start : start + across * 4] = egl_export.RED * across
+
+    assert export(DEVICE) == expected
+    assert export(ASIDE) == expected
+    assert users() == 0
 
 
 def show_in_turn(proxy: Proxy, client: PatternClient) -> None:
