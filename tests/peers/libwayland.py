@@ -7,6 +7,9 @@ do is not known here: `compositor` says that.  Everything runs in the thread of 
 
 import ctypes
 import os
+import platform
+import re
+import select
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +33,17 @@ Bind = Callable[["Resource"], None]
 SYMBOLS = ctypes.CDLL(pywayland._ffi.__file__)
 """The functions of libwayland that pywayland has no declaration of."""
 SYMBOLS.wl_event_loop_get_fd.argtypes = [ctypes.c_void_p]
+SYMBOLS.wl_client_get_fd.argtypes = [ctypes.c_void_p]
 SYMBOLS.wl_global_remove.argtypes = [ctypes.c_void_p]
+EPOLL_CTL_MOD = 3
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class EpollEvent(ctypes.Structure):
+    """Struct epoll_event."""
+
+    _pack_ = 1 if platform.machine() == "x86_64" else 0
+    _fields_ = (("events", ctypes.c_uint32), ("data", ctypes.c_uint64))
 
 
 def address(pointer: Any) -> int:
@@ -70,6 +83,32 @@ class ServerClient:
 
     def all(self, interface: str) -> list["Resource"]:
         return [r for r in self.resources if r.interface.name == interface]
+
+    @contextmanager
+    def stalled(self) -> Iterator[None]:
+        """Read nothing of it for a while; all others are served."""
+        loop = lib.wl_display_get_event_loop(self.display.pointer)
+        epoll = SYMBOLS.wl_event_loop_get_fd(address(loop))
+        connection = os.fstat(SYMBOLS.wl_client_get_fd(address(self.pointer)))
+        # There is no call for it, so it is done behind libwayland's back: what it has
+        # asked of the kernel is asked anew, with and without events.
+        known = Path(f"/proc/self/fdinfo/{epoll}").read_text()
+        [(fd, data)] = [
+            (int(fd), int(data, 16))
+            for fd, data in re.findall(r"tfd: +(\d+) .* data: +([0-9a-f]+)", known)
+            if os.path.samestat(os.fstat(int(fd)), connection)
+        ]
+
+        def watch(events: int) -> None:
+            event = EpollEvent(events, data)
+            if LIBC.epoll_ctl(epoll, EPOLL_CTL_MOD, fd, ctypes.byref(event)):
+                raise OSError(ctypes.get_errno(), "epoll_ctl")
+
+        watch(0)
+        try:
+            yield
+        finally:
+            watch(select.EPOLLIN)
 
     def disconnect(self) -> None:
         lib.wl_client_destroy(self.pointer)

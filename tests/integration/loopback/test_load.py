@@ -104,29 +104,36 @@ async def test_app_that_stops_reading_stops_nobody_else(
     await loopback.quiet()
 
 
+class Flood:
+    """Requests of an app, as many as are taken."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.sent = 0
+        self._region = app.keep(app.bind(WlCompositor).create_region())
+
+    async def run(self) -> None:
+        for number in range(REQUESTS):
+            self._region.add(number, 2, 3, 4)
+            self.sent = number + 1
+            if self.sent % 40 == 0:
+                while self.app.display.flush() < 0:
+                    await trio.lowlevel.wait_writable(self.app.display.get_fd())
+                await trio.lowlevel.checkpoint()
+
+
 async def test_compositor_that_stops_reading_is_waited_for(
     loopback: Loopback, app: App, compositor: Compositor
 ) -> None:
     """Requests that nobody takes stay with the app; later all of them arrive."""
-    region = app.keep(app.bind(WlCompositor).create_region())
+    flood = Flood(app)
     await app.roundtrip()
-    sent = 0
-
-    async def add_all() -> None:
-        nonlocal sent
-        for number in range(REQUESTS):
-            region.add(number, 2, 3, 4)
-            sent = number + 1
-            if sent % 40 == 0:
-                while app.display.flush() < 0:
-                    await trio.lowlevel.wait_writable(app.display.get_fd())
-                await trio.lowlevel.checkpoint()
 
     compositor.pause()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(add_all)
+        nursery.start_soon(flood.run)
         await trio.testing.wait_all_tasks_blocked(0.05)
-        assert 0 < sent < REQUESTS // 2
+        assert 0 < flood.sent < REQUESTS // 2
         [status] = loopback.status()["clients"]
         assert status["bytes_held"] <= CLIENT_WINDOW
         compositor.going.set()
@@ -134,3 +141,41 @@ async def test_compositor_that_stops_reading_is_waited_for(
     await app.roundtrip()
     added = [call.args[0] for call in compositor.called("wl_region.add")]
     assert added == list(range(REQUESTS))
+
+
+@pytest.mark.slow
+async def test_one_stalled_connection_stops_nobody_else(
+    loopback: Loopback, app: App, compositor: Compositor
+) -> None:
+    """Fifty others animate; what is held for it does not grow; nothing of it is lost."""
+    window, canvas = await app.window(), app.canvas((32, 32))
+    before = canvas.draw(1)
+    await app.show(window.surface, canvas)
+    flood = Flood(app)
+    await app.roundtrip()
+    [client] = compositor.apps
+
+    def taken() -> tuple[int, int, int]:
+        status = loopback.status()["clients"][0]
+        return flood.sent, status["bytes_held"], status["bytes_to_compositor"]
+
+    async with trio.open_nursery() as nursery:
+        with client.stalled():
+            nursery.start_soon(flood.run)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            stuck = taken()
+            for first in (1000, 2000):
+                async with trio.open_nursery() as others:
+                    for number in range(25):
+                        others.start_soon(animate, loopback, first + 40 * number, 10)
+            shown = [surface.frames for surface in compositor.surfaces()]
+            assert [len(frames) for frames in shown] == [1, *[10] * 50]
+            assert taken() == stuck
+            assert 0 < stuck[0] < REQUESTS // 2
+            assert 0 < stuck[2] <= stuck[1] <= CLIENT_WINDOW
+
+    after = canvas.draw(2)
+    await app.show(window.surface, canvas)
+    added = [call.args[0] for call in compositor.called("wl_region.add")]
+    assert added == list(range(REQUESTS))
+    assert compositor.surfaces()[0].frames == [before, after]
