@@ -92,21 +92,6 @@ def test_an_app_shows_its_window(proxy: Proxy, guest_side: GuestSide, app: str) 
         guest_side.kill_app(pid)
 
 
-def test_an_app_of_gbm_without_modifiers_is_told_that_they_are_needed(
-    proxy: Proxy, guest_side: GuestSide
-) -> None:
-    """Mesa's dumb buffers have none, and what has none might be tiled."""
-    proxy.wait_no_clients()
-    log = "/run/app-gbm.log"
-    card = "--drm-render-node=/dev/dri/card0"
-    pid = guest_side.app("weston-simple-dmabuf-egl", card, log=log)
-    guest_side.guest.wait(pid, timeout=60)
-
-    assert b"zwp_linux_buffer_params.create failed" in guest_side.guest.get(log)
-    assert "modifier 0xffffffffffffff is not LINEAR" in proxy.log()
-    assert "protocol error" not in proxy.log()
-
-
 GLOBAL = re.compile(r"interface: '(\w+)',\s+version:\s+(\d+)")
 
 

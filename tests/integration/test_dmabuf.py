@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from lab import guest_agent
+from tests.clients.capture import Picture
 from tests.clients.dmabuf_client import DmabufClient
+from tests.integration import harness
 from tests.integration.harness import (
     WESTON_GL,
     WESTON_PIXMAN,
@@ -28,6 +30,8 @@ NewClient = Callable[[], PatternClient]
 
 MODES = {"A": WESTON_PIXMAN, "B": WESTON_GL}
 EXPORTERS = ("virtio_gpu", "vgem", "dma-heap", "udmabuf")
+INVALID = (1 << 56) - 1
+"""DRM_FORMAT_MOD_INVALID."""
 INVALID_FORMAT = 4
 """`zwp_linux_buffer_params_v1.error`."""
 
@@ -291,7 +295,10 @@ def test_pools_need_no_capability_either(
 def test_the_device_is_the_guests(
     proxy: Proxy, client: PatternClient, mode: str
 ) -> None:
-    """And there is nothing but LINEAR, whatever version an app binds."""
+    """And there is nothing but LINEAR, whatever version an app binds.
+
+    What has no modifier is LINEAR, too: no driver of the guest's knows anything else.
+    """
     names = {interface for _, interface, _ in client.call("connect")}
     assert "zwp_linux_dmabuf_v1" in names
     assert "wl_drm" not in names
@@ -301,7 +308,7 @@ def test_the_device_is_the_guests(
 
     assert offer["main_device"] == device
     assert {fourcc("XR24"), fourcc("AR24")} <= {code for code, _ in offer["formats"]}
-    assert {modifier for _, modifier in offer["formats"]} == {0}
+    assert {modifier for _, modifier in offer["formats"]} == {0, INVALID}
     (tranche,) = offer["tranches"]
     assert (tranche["device"], tranche["flags"]) == (device, 0)
     assert tranche["formats"] == offer["formats"]
@@ -310,6 +317,80 @@ def test_the_device_is_the_guests(
     # What no pool can have takes a compositor that imports dma-bufs.
     offered = fourcc("NV12") in {code for code, _ in offer["formats"]}
     assert offered == (mode == "B")
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_every_pixel_of_what_has_no_modifier(
+    proxy: Proxy, client: PatternClient, mode: str, exporter: str
+) -> None:
+    shape = {"width": 333, "height": 251}
+    client.call("toplevel", surface="window")
+    client.call("allocate", memory="one", exporter=exporter, **shape)
+    planes = [{"memory": "one", "modifier": INVALID}]
+    made = client.call("import", buffer="one", planes=planes, version=5, **shape)
+    assert made == "created"
+    client.show("window", "one", 1)
+    proxy.compositor.wait_shows(333, 251, 1)
+
+    assert proxy.surface()["mode"] == mode, proxy.surface()["reason"]
+    assert proxy.copied() == 0
+
+
+WINDOW, SQUARE = 128, 64
+CORNERS = {(0, 0): "g", (1, 0): "gr", (0, 1): "r", (1, 1): "b"}
+"""What weston-simple-dmabuf-egl draws: a square, and the colours of its corners."""
+
+
+def lit(pixel: bytes) -> str:
+    """Say which channels of a pixel are lit, if the others are dark."""
+    return "".join(
+        name if value >= 240 else "" if value < 16 else "?"
+        for name, value in zip("bgr", pixel[:3], strict=True)
+    )
+
+
+def drawn(picture: Picture) -> tuple[int, int, int, int]:
+    """Return what is not black of a picture: x, y, width, height."""
+    black = b"\0\0\0\xff"
+    rows = picture.rows(0, 0, picture.width, picture.height)
+    found = [y for y, row in enumerate(rows) if row != black * picture.width]
+    assert found, "all is black"
+    columns = [
+        x
+        for x in range(picture.width)
+        if any(rows[y][x * 4 : x * 4 + 4] != black for y in found)
+    ]
+    width, height = columns[-1] - columns[0] + 1, found[-1] - found[0] + 1
+    return columns[0], found[0], width, height
+
+
+def test_an_app_draws_with_mesa_into_buffers_of_gbm(
+    proxy: Proxy, guest_side: GuestSide, mode: str
+) -> None:
+    """EGL on llvmpipe, in dumb buffers of virtio-gpu, which have no modifier."""
+    log = f"/run/app-gbm-{mode}.log"
+    options = ("--drm-render-node=/dev/dri/card0", f"--size={WINDOW}")
+    # It does not wait for what it has drawn, and of threads of llvmpipe nobody else can.
+    threads = {"LP_NUM_THREADS": "0"}
+    pid = guest_side.app("weston-simple-dmabuf-egl", *options, log=log, env=threads)
+    try:
+        guest_side.wait_app(pid, log, lambda: proxy.surfaces(2), 200)
+        surface = proxy.surface()
+        picture = proxy.compositor.capture()
+        picture.save(harness.OUT / f"gbm-{mode}.ppm")
+
+        assert surface["mode"] == mode, surface["reason"]
+        x, y, width, height = drawn(picture)
+        assert (width, height) == (SQUARE, SQUARE)
+        for (right, down), colour in CORNERS.items():
+            corner = (x + right * (width - 1), y + down * (height - 1))
+            (row,) = picture.rows(*corner, 1, 1)
+            assert lit(row) == colour, (right, down)
+        assert proxy.copied() == surface["bytes_copied"] == 0
+        assert "protocol error" not in proxy.log()
+    finally:
+        guest_side.kill_app(pid)
+    eventually(lambda: not proxy.surfaces(), "it is gone")
 
 
 def test_a_format_that_was_not_offered_ends_its_app(
