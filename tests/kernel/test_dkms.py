@@ -167,4 +167,7 @@ def test_the_readme_says_what_was_run(done: Done) -> None:
 
     assert f"sudo dkms install wlproxy-udmabuf/{done.version}\n" in readme
     assert "sudo make install\n" in readme
+    assert f"sudo dkms remove wlproxy-udmabuf/{done.version} --all" in readme
+    assert "sudo make uninstall" in readme
     assert "/var/lib/dkms/mok.pub" in readme
+    assert f"apt install {' '.join(kernel_tools.PACKAGES)} " in readme
