@@ -53,14 +53,22 @@ def steady(proxy: Proxy, guest_side: GuestSide) -> Iterator[PatternClient]:
 
 
 @pytest.fixture(autouse=True)
-def nobody_else_is_hurt(proxy: Proxy, steady: PatternClient) -> Iterator[None]:
+def nobody_else_is_hurt(
+    proxy: Proxy, steady: PatternClient, guest_side: GuestSide
+) -> Iterator[None]:
     """The proxy lives, the steady client animates, nothing is left of the others."""
     eventually(lambda: len(proxy.status()["clients"]) == 1, "only the steady one")
     process, fds = proxy.process, harness.fd_count(proxy.pid)
+    agent = guest_side.agent
+    assert agent is not None
+    agent_fds = guest_side.fd_count(agent)
     yield
     assert process.poll() is None, proxy.log()[-4000:]
     eventually(lambda: len(proxy.status()["clients"]) == 1, "the hostile one is gone")
     eventually(lambda: harness.fd_count(proxy.pid) <= fds, "its fds are closed")
+    eventually(
+        lambda: 0 < guest_side.fd_count(agent) <= agent_fds, "the agent's fds of it"
+    )
     shown = steady.call("animation", surface="window")["shown"]
     eventually(
         lambda: steady.call("animation", surface="window")["shown"] > shown + 5,

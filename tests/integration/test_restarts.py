@@ -34,16 +34,27 @@ def show_one(proxy: Proxy, client: PatternClient, frame: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_proxy_is_stopped_and_started(
-    proxy_slot: ProxySlot, new_client: NewClient, number: signal.Signals
+    proxy_slot: ProxySlot,
+    guest_side: GuestSide,
+    new_client: NewClient,
+    number: signal.Signals,
 ) -> None:
     proxy = proxy_slot.use(WESTON_PIXMAN)
     proxy.wait_no_clients()
+    agent = guest_side.agent
+    assert agent is not None
+    fds = guest_side.fd_count(agent)
     old = new_client()
     show_one(proxy, old, 1)
+    assert guest_side.fd_count(agent) > fds
 
     status = proxy.stop(number)
     assert status == (0 if number == signal.SIGTERM else -signal.SIGKILL)
     assert "Disconnected" in old.call("expect_disconnect")
+    # With nobody at the other end, and once nobody can still be looking at the pages.
+    eventually(
+        lambda: 0 < guest_side.fd_count(agent) <= fds, "the agent's fds are closed"
+    )
 
     proxy = proxy_slot.use(WESTON_PIXMAN)
     show_one(proxy, new_client(), 2)
@@ -150,6 +161,7 @@ def test_qemu_is_killed_and_booted_again(
 ) -> None:
     proxy = proxy_slot.use(WESTON_PIXMAN)
     proxy.wait_no_clients()
+    fds = harness.fd_count(proxy.pid)
     show_one(proxy, new_client(), 1)
 
     guest_side.guest.power_off()
@@ -164,4 +176,7 @@ def test_qemu_is_killed_and_booted_again(
     guest_side.guest.boot()
     guest_side.rebooted()
     proxy.wait_state("serving", timeout=120)
-    show_one(proxy, new_client(), 2)
+    show_one(proxy, new := new_client(), 2)
+    new.kill()
+    proxy.wait_no_clients()
+    eventually(lambda: harness.fd_count(proxy.pid) <= fds, "the old guest's fds")
