@@ -2,6 +2,7 @@
 /*
  * Descriptors: close-on-exec, fork, no room for another; and nothing leaks.
  * udmabuf_lifetime [ROUNDS]
+ * udmabuf_lifetime --after-exec FD: what it runs itself.
  */
 #include "common.h"
 
@@ -20,6 +21,36 @@ static void close_on_exec(int device)
 	request.flags = 0xfffffffe;
 	buf = accepted(ioctl(device, UDMABUF_CREATE, &request), "flags without a meaning");
 	check(!(fcntl(buf, F_GETFD) & FD_CLOEXEC), "mean nothing");
+	close(buf);
+	check(nothing_held(fd), "no page is held");
+	close(fd);
+}
+
+/* What a new program sees of it: 1 if the descriptor is closed, 0 if it is the dma-buf. */
+static int after_exec(int fd)
+{
+	if (fcntl(fd, F_GETFD) < 0)
+		return errno == EBADF ? 1 : 2;
+	return lseek(fd, 0, SEEK_END) == (off_t)(3 * page) ? 0 : 2;
+}
+
+static void exec_with(int device, uint32_t flags, int wanted, const char *what)
+{
+	int fd = memfd(3 * page), status = -1;
+	struct udmabuf_create request = { .memfd = fd, .flags = flags, .size = 3 * page };
+	int buf = ioctl(device, UDMABUF_CREATE, &request);
+	char number[16];
+	pid_t pid;
+
+	snprintf(number, sizeof(number), "%d", buf);
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		execl("/proc/self/exe", "udmabuf_lifetime", "--after-exec", number, NULL);
+		_exit(3);
+	}
+	check(buf >= 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+	      WEXITSTATUS(status) == wanted, "%s", what);
 	close(buf);
 	check(nothing_held(fd), "no page is held");
 	close(fd);
@@ -139,9 +170,16 @@ static void many(int device, unsigned int rounds)
 
 int main(int argc, char **argv)
 {
-	int device = open_udmabuf();
+	int device;
 
+	if (argc > 2 && !strcmp(argv[1], "--after-exec")) {
+		page = sysconf(_SC_PAGESIZE);
+		return after_exec(atoi(argv[2]));
+	}
+	device = open_udmabuf();
 	close_on_exec(device);
+	exec_with(device, UDMABUF_FLAGS_CLOEXEC, 1, "with it, a new program has none");
+	exec_with(device, 0, 0, "without it, a new program has the dma-buf");
 	outlives_everything(device);
 	held_by_a_child(device);
 	no_room(device);
