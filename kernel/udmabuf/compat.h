@@ -44,6 +44,12 @@ static inline void compat_vm_flags_set(struct vm_area_struct *vma, unsigned long
 }
 #endif
 
+/* There was one function first; since then these are for callers without the lock. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define dma_buf_vmap_unlocked dma_buf_vmap
+#define dma_buf_vunmap_unlocked dma_buf_vunmap
+#endif
+
 #if IS_ENABLED(CONFIG_HUGETLBFS)
 /* The page cache of hugetlbfs was counted in huge pages up to 6.6. */
 static inline pgoff_t compat_hugetlb_index(struct hstate *hs, pgoff_t index)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The bytes of a dma-buf are those of its memfds, in order, and there are no others. */
 #include "common.h"
+#include "exporter/gem_locate_exporter.h"
 
 static void shared_both_ways(int device)
 {
@@ -158,6 +159,56 @@ static void cpu_access(int device)
 	close(fd);
 }
 
+/* Mappings of the kernel's own that the udmabuf driver has made and not undone. */
+static unsigned int mapped_by_kernel(void)
+{
+	FILE *file = fopen("/proc/vmallocinfo", "re");
+	unsigned int count = 0;
+	char line[256];
+
+	while (file && fgets(line, sizeof(line), file))
+		count += !!strstr(line, "udmabuf_vmap");
+	if (file)
+		fclose(file);
+	return count;
+}
+
+/* As drivers without DMA have it; the module in exporter/ plays one. */
+static void by_the_kernel(int device)
+{
+	const size_t words = page / sizeof(uint64_t), pages = 70;
+	int exporter = open("/dev/gem-locate-exporter", O_RDWR | O_CLOEXEC);
+	int fd = memfd(pages * page), buf;
+	struct udmabuf_create_item items[2] = {
+		{ .memfd = fd, .offset = 30 * page, .size = 40 * page },
+		{ .memfd = fd, .size = 30 * page },
+	};
+	size_t wrong = 0, failed = 0;
+	uint64_t *map;
+
+	if (exporter < 0) {
+		skip("mapped by the kernel: no /dev/gem-locate-exporter");
+		close(fd);
+		return;
+	}
+	number_pages(fd, pages, 600);
+	buf = accepted(create_list(device, items, 2), "70 pages for the kernel");
+	for (int i = 0; i < 100; i++)
+		failed += ioctl(exporter, EXPORTER_VMAP, buf) != 0;
+	check(!failed, "mapped by the kernel, a hundred times");
+	map = mmap(NULL, pages * page, PROT_READ, MAP_SHARED, fd, 0);
+	for (size_t i = 0; i < pages; i++)
+		wrong += map[i * words] != 600 + i + 100 * ((i + 40) % 70 + 1) ||
+			 map[i * words + words - 1] != 600 + i;
+	check(!wrong, "it reads and writes the right pages: %zu are wrong", wrong);
+	munmap(map, pages * page);
+	check(!mapped_by_kernel(), "no such mapping is left");
+	close(buf);
+	check(nothing_held(fd), "closed: no page is held");
+	close(fd);
+	close(exporter);
+}
+
 /* A read-only descriptor will do, as it does for the driver that is part of Linux. */
 static void read_only_descriptor(int device)
 {
@@ -195,6 +246,7 @@ int main(void)
 	holes_and_growth(device);
 	survives_reclaim(device);
 	cpu_access(device);
+	by_the_kernel(device);
 	read_only_descriptor(device);
 	ragged_end(device);
 	return finish();

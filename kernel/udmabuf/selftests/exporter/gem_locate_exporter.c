@@ -2,7 +2,8 @@
 /*
  * gem_locate_exporter: dma-bufs as gem_locate must refuse them, and some that it must not.
  *
- * For the test program gem_locate_exporters alone: root can open the device, and nothing
+ * It can also map any dma-buf as a driver without DMA does. For the test programs
+ * gem_locate_exporters and udmabuf_contents alone: root can open the device, and nothing
  * else is guarded. What is in a device's memory is in BAR 2 of QEMU's ivshmem: the lower
  * half as it is, the upper one with struct pages (ZONE_DEVICE).
  */
@@ -388,6 +389,31 @@ static long commit_fault(enum exporter_fault fault)
 	}
 }
 
+/* -------------------------------------------------------- mapped by the kernel itself */
+
+/* Of anybody's dma-buf: what drivers without DMA do with those that they import. */
+static long add_by_vmap(int fd)
+{
+	struct dma_buf *buf = dma_buf_get(fd);
+	struct iosys_map map;
+	size_t at;
+	int error;
+
+	if (IS_ERR(buf))
+		return PTR_ERR(buf);
+	error = dma_buf_vmap_unlocked(buf, &map);
+	if (error)
+		goto put;
+	if (map.is_iomem)
+		error = -EREMOTE;
+	for (at = 0; !error && at < buf->size; at += PAGE_SIZE)
+		*(u64 *)(map.vaddr + at) += at / PAGE_SIZE + 1;
+	dma_buf_vunmap_unlocked(buf, &map);
+put:
+	dma_buf_put(buf);
+	return error;
+}
+
 /* ------------------------------------------------------------------------- the device */
 
 static long exporter_ioctl(struct file *file, unsigned int command, unsigned long argument)
@@ -402,6 +428,8 @@ static long exporter_ioctl(struct file *file, unsigned int command, unsigned lon
 		return atomic_read(&counts[number - 0x40]);
 	if (command == EXPORTER_PAGES_HIDDEN)
 		return IS_ENABLED(CONFIG_DMABUF_DEBUG);
+	if (command == EXPORTER_VMAP)
+		return add_by_vmap(argument);
 	if (number >= 0x90 && IS_ENABLED(CONFIG_KASAN))
 		return commit_fault(number - 0x90);
 	return -ENOTTY;

@@ -39,6 +39,8 @@ enum exporter_count {
 #define EXPORTER_COUNT(count) _IO('x', 0x40 + (count))
 /* 1 if the kernel hides the pages of a dma-buf from who it is mapped for. */
 #define EXPORTER_PAGES_HIDDEN _IO('x', 0x80)
+/* Adds n to the first word of the n-th page (from 1) of a dma-buf, as the kernel maps it. */
+#define EXPORTER_VMAP _IO('x', 0x81)
 /* Does what must not be done, where the kernel is built to see it: else ENOTTY. */
 #define EXPORTER_FAULT(fault) _IO('x', 0x90 + (fault))
 
