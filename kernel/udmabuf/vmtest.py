@@ -54,7 +54,7 @@ TEST_NAME = kernels.RENAMED_DEVICE
 # The last line but for the machine's own farewell.
 VERDICT = re.compile(rb"^vmtest: status (\d+)\r?$", re.MULTILINE)
 # What "gem_locate_addresses --hold" prints.
-HELD = re.compile(rb"^([a-z][a-z0-9-]+) (\d+)((?: \d+ \d+)+)\r?$", re.MULTILINE)
+HELD = re.compile(rb"^([a-z][a-z0-9_-]+) (\d+)((?: \d+ \d+)+)\r?$", re.MULTILINE)
 # With the end of its line: of what comes in pieces, "$" would match the end of a piece.
 ALL_HELD = re.compile(rb"^# held\r?\n", re.MULTILINE)
 # Small enough that QEMU has it in one piece: what is where in the file is where in memory.

@@ -76,7 +76,13 @@ static bool make(struct exported *it, int n)
 	};
 
 	*it = (struct exported){ .kind = kinds[n], .fd = -1 };
-	return n == 0 ? from_udmabuf(it) : n == 1 ? from_dma_heap(it) : from_drm(it, n - 2);
+	if (n < 2)
+		return n == 0 ? from_udmabuf(it) : from_dma_heap(it);
+	if (from_drm(it, n - 2)) {
+		it->kind = it->driver;
+		return true;
+	}
+	return false;
 }
 
 static void fill(void *map, uint64_t first)
