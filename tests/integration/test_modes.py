@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 
 import pytest
 
@@ -20,6 +21,11 @@ pytestmark = [pytest.mark.guest, pytest.mark.timeout(240)]
 
 ORIGINS = ((0, 0), (1400, 700), (3840 - 1024, 2160 - 768))
 """Of the parts of a 4K picture that are looked at, each as large as the output."""
+
+EVERYWHERE = tuple(
+    (x, y) for y in (0, 768, 2160 - 768) for x in (0, 1024, 2048, 3840 - 1024)
+)
+"""Of parts which are all of it together."""
 
 
 def use(slot: ProxySlot, compositor: Compositor, *options: str) -> Proxy:
@@ -167,18 +173,47 @@ def test_the_status_command_says_what_is_shown(
     assert surface["mode"] == "A"
 
 
-def show_4k(proxy: Proxy, client: PatternClient, *, pin: bool, scatter: int) -> None:
-    """Show two 4K frames from one buffer, and look at parts of them."""
+def show_4k(
+    proxy: Proxy,
+    client: PatternClient,
+    *,
+    pin: bool,
+    scatter: int,
+    frames: Iterable[int] = (1, 2),
+    origins: Iterable[tuple[int, int]] = ORIGINS,
+) -> None:
+    """Show 4K frames from one buffer, and look at parts of them."""
     size = 3840 * 2160 * 4
     client.call("toplevel", surface="window")
     client.call("pool", pool="pool", size=size, scatter=scatter, pin=pin)
     client.call("buffer", buffer="one", pool="pool", width=3840, height=2160)
-    for frame in (1, 2):
+    for frame in frames:
         client.call("draw", buffer="one", frame=frame)
-        for origin in ORIGINS:
+        for origin in origins:
             client.call("viewport", surface="window", source=(*origin, 1024, 768))
             client.call("show", surface="window", buffer="one")
             proxy.compositor.wait_shows(1024, 768, frame, origin)
+
+
+@pytest.mark.parametrize(
+    ("compositor", "mode"),
+    [
+        pytest.param(WESTON_PIXMAN, "A", id="weston-pixman"),
+        pytest.param(WESTON_GL, "B", id="weston-gl"),
+    ],
+)
+def test_every_pixel_of_a_4k_buffer_is_shown(
+    proxy_slot: ProxySlot, client: PatternClient, compositor: Compositor, mode: str
+) -> None:
+    """All 8,294,400 of them, a screenful at a time."""
+    proxy = use(proxy_slot, compositor, "--present", mode.lower())
+    show_4k(proxy, client, pin=False, scatter=0, frames=(5,), origins=EVERYWHERE)
+
+    surface = proxy.surface()
+    assert surface["mode"] == mode, surface["reason"]
+    assert (surface["width"], surface["height"]) == (3840, 2160)
+    assert surface["frames"] == len(EVERYWHERE)
+    assert proxy.copied() == 0
 
 
 def test_scattered_pages_of_a_4k_buffer_are_brought_together(
