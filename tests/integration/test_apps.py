@@ -1,14 +1,19 @@
 """Real apps through the whole path: which show their windows, and how."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.integration import harness
+from tests.clients.capture import Picture
+from tests.integration import harness, wayland_info
 from tests.integration.harness import (
     Compositor,
     GuestSide,
@@ -20,6 +25,7 @@ from wlproxy.relay.policy import effective_policy
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(240)]
 
+DAMAGE = "weston-simple-damage"
 APPS: dict[str, list[str]] = {
     "foot": ["foot", "sh", "-c", "seq 100; sleep 600"],
     "weston-terminal": ["weston-terminal"],
@@ -35,7 +41,6 @@ APPS: dict[str, list[str]] = {
             "weston-presentation-shm",
             "weston-resizor",
             "weston-scaler",
-            "weston-simple-damage",
             "weston-simple-egl",
             "weston-simple-shm",
             "weston-smoke",
@@ -45,6 +50,9 @@ APPS: dict[str, list[str]] = {
             "weston-transformed",
         )
     },
+    # It aborts if both of its buffers are held when it is to draw. Seen once, on sway,
+    # right after its first frame; releases are passed on in their order.
+    "weston-simple-damage": ["sh", "-c", f"for i in 1 2 3; do {DAMAGE}; done"],
     "gtk4-demo": ["gtk4-demo"],
     "qt6": ["python3", "/opt/qt_window.py"],
 }
@@ -58,12 +66,21 @@ label.show()
 sys.exit(app.exec())
 """
 ENVIRONMENT = {"GSK_RENDERER": "cairo", "QT_QPA_PLATFORM": "wayland", "HOME": "/root"}
+DESKTOP = bytes.fromhex("336699")
+RECTANGLE = ("x", "y", "width", "height")
+FEWEST = {"weston-smoke": 1}
+"""Colours of a window: it is a veil over the desktop until a pointer makes smoke."""
+DMABUF = "zwp_linux_dmabuf_v1"
+FORMAT = re.compile(r"= '(\w{4})'")
 SECONDS = {"gtk4-demo": 150, "qt6": 150, "weston-simple-egl": 120}
 
 
 @pytest.fixture(scope="module")
 def proxy(proxy_slot: ProxySlot, sway: Compositor) -> Proxy:
-    """A proxy on sway, which has a seat and most globals."""
+    """A proxy on sway, which has a seat and most globals, and here a colour."""
+    background = ["output", "*", "bg", f"#{DESKTOP.hex()}", "solid_color"]
+    swaymsg(sway, "command", *background)
+    eventually(lambda: colours(sway.capture()) == {DESKTOP}, "the desktop's colour")
     return proxy_slot.use(sway)
 
 
@@ -72,27 +89,69 @@ def qt_window(guest_side: GuestSide) -> None:
     guest_side.guest.put("/opt/qt_window.py", QT_WINDOW.encode())
 
 
+def windows(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the windows in a part of sway's tree."""
+    if node.get("pid"):
+        yield node
+    for each in (*node["nodes"], *node["floating_nodes"]):
+        yield from windows(each)
+
+
+def colours(picture: Picture) -> set[bytes]:
+    """Return the colours in a picture, as red, green, blue."""
+    pixels = set(memoryview(picture.data).cast("I"))
+    return {each.to_bytes(4, sys.byteorder)[2::-1] for each in pixels}
+
+
+def look_at_window(sway: Compositor, path: Path) -> set[bytes]:
+    """Return the colours in the place that sway gives to the only window; keep a
+    picture of it.
+
+    What is smaller than its place is in the corner of it, the desktop around it.
+    """
+    found = list(windows(swaymsg(sway, "get_tree")))
+    assert len(found) <= 1, f"{len(found)} windows"
+    if not found:
+        return set()
+    x, y, width, height = (found[0]["rect"][each] for each in RECTANGLE)
+    rows = sway.capture().rows(x, y, width, height)
+    picture = Picture(width, height, b"".join(rows))
+    picture.save(path)
+    return colours(picture) - {DESKTOP}
+
+
 @pytest.mark.parametrize("app", APPS)
-def test_an_app_shows_its_window(proxy: Proxy, guest_side: GuestSide, app: str) -> None:
+def test_an_app_shows_its_window(
+    proxy: Proxy, sway: Compositor, guest_side: GuestSide, app: str
+) -> None:
+    """Its surface in mode A or B, its pixels on the screen; and it goes on."""
     proxy.wait_no_clients()
     log = f"/run/app-{app}.log"
+    path = harness.OUT / f"app-{app}.ppm"
     pid = guest_side.app(*APPS[app], log=log, env=ENVIRONMENT)
 
     def shown() -> list[dict[str, object]]:
         return [each for each in proxy.surfaces() if each["mode"] in ("A", "B")]
 
+    def drawn() -> bool:
+        return len(look_at_window(sway, path)) >= FEWEST.get(app, 2)
+
     try:
         surfaces = guest_side.wait_app(pid, log, shown, SECONDS.get(app, 60))
         with (harness.OUT / "apps.jsonl").open("a") as file:
             file.write(json.dumps({"app": app, "surfaces": surfaces}) + "\n")
+        guest_side.wait_app(pid, log, drawn)
+
+        # And it stays: the answer to what it was sent last precedes this one's end.
+        assert guest_side.run_app("wayland-info").ok
+        guest_side.wait_app(pid, log, drawn)
+        left = {each["surface"] for each in shown()}
+        assert {each["surface"] for each in surfaces} <= left
+        assert all(each["mode"] in ("A", "B") for each in proxy.surfaces())
         assert proxy.copied() == 0
-        # And it stays: no protocol error follows the first frame.
         assert "protocol error" not in proxy.log()
     finally:
         guest_side.kill_app(pid)
-
-
-GLOBAL = re.compile(r"interface: '(\w+)',\s+version:\s+(\d+)")
 
 
 SWAY_KEEPS_BACK = {"zxdg_output_manager_v1"}
@@ -102,30 +161,52 @@ SWAY_KEEPS_BACK = {"zxdg_output_manager_v1"}
 def test_wayland_info_differs_from_direct_by_policy_alone(
     proxy: Proxy, sway: Compositor, guest_side: GuestSide
 ) -> None:
+    """In every line but the globals' numbers: those are a registry's own.
+
+    So outputs, seats, the clock and the formats of `wl_shm` are the host's.
+    """
+    proxy.wait_no_clients()
     done = subprocess.run(
         ["wayland-info"], env=_on(sway), capture_output=True, text=True, check=True
     )
-    direct = {name: int(version) for name, version in GLOBAL.findall(done.stdout)}
+    direct = wayland_info.parse(done.stdout)
     through = guest_side.run_app("wayland-info")
     assert through.ok, through.stderr.decode()
-    found = GLOBAL.findall(through.stdout.decode())
-    proxied = {name: int(version) for name, version in found}
+    proxied = wayland_info.parse(through.stdout.decode())
 
     policy = effective_policy()
     assert proxy.status()["isolated"]
-    expected = {
-        name: min(version, policy[name])
-        for name, version in direct.items()
-        if name in policy and name not in SWAY_KEEPS_BACK
-    }
-    # Our own, whatever the compositor has.
-    expected["zwp_linux_dmabuf_v1"] = policy["zwp_linux_dmabuf_v1"]
-    assert proxied == expected
-    hidden = sorted(direct.keys() - proxied.keys())
-    print(f"hidden: {' '.join(hidden)}")
-    assert "zwlr_screencopy_manager_v1" in hidden
-    assert "zwp_virtual_keyboard_manager_v1" in hidden
-    assert "wl_compositor" in proxied
+    # linux-dmabuf is our own, whatever the compositor has: this one has none.
+    (dmabuf,) = (each for each in proxied if each.interface == DMABUF)
+    assert DMABUF not in {each.interface for each in direct}
+    assert dmabuf.version == policy[DMABUF]
+    proxied.remove(dmabuf)
+
+    # A global that the policy caps, says what that version of it says: none is, here.
+    assert proxied == [
+        each
+        for each in direct
+        if each.interface in policy and each.interface not in SWAY_KEEPS_BACK
+    ]
+    assert all(each.version <= policy[each.interface] for each in proxied)
+    hidden = {each.interface for each in direct} - {each.interface for each in proxied}
+    print(f"hidden: {' '.join(sorted(hidden))}")
+    assert {"zwlr_screencopy_manager_v1", "zwp_virtual_keyboard_manager_v1"} <= hidden
+
+    # It names a device of the guest; and the formats are those that can be shown here.
+    told = "\n".join(dmabuf.details)
+    assert f"main device: {main_device(guest_side):#X}".lower() in told.lower()
+    (shm,) = (each for each in proxied if each.interface == "wl_shm")
+    assert set(FORMAT.findall(told)) == set(FORMAT.findall("\n".join(shm.details)))
+    # Of wl_output, the most telling one: it has not come out empty.
+    assert any("1024 px" in line for each in proxied for line in each.details)
+
+
+def main_device(guest_side: GuestSide) -> int:
+    """Return the number of the guest's first render node."""
+    command = ["stat", "-c", "%Hr %Lr", "/dev/dri/renderD128"]
+    major, minor = map(int, guest_side.guest.run(command).stdout.split())
+    return os.makedev(major, minor)
 
 
 @pytest.fixture
@@ -137,6 +218,13 @@ def keyboard(sway: Compositor) -> Iterator[None]:
     ) as held:
         yield
         held.kill()
+
+
+def swaymsg(sway: Compositor, kind: str, *words: str) -> Any:
+    """Send sway a message of some kind, and return its answer."""
+    socket = str(sway.display.parent / "sway.sock")
+    command = ["swaymsg", "--socket", socket, "--raw", "-t", kind, *words]
+    return json.loads(subprocess.check_output(command, env=_on(sway), timeout=30))
 
 
 def _on(sway: Compositor) -> dict[str, str]:
