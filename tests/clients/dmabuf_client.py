@@ -7,6 +7,7 @@ Its buffers are drawn into and shown by the operations of `pattern_client`.  Sta
 library only.
 """
 
+import mmap
 import os
 import struct
 import sys
@@ -14,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tests.clients import pattern
+from tests.clients.egl_export import Llvmpipe, Texture
 from tests.clients.exporters import Allocation, Exporters
 from tests.clients.pattern_client import ANSWER, Buffer, Client, Pool, serve
 
@@ -22,6 +24,8 @@ FEEDBACK_SINCE = 4
 TABLE_ENTRY = struct.Struct("=I4xQ")
 """A pair of the format table: DRM format, padding, modifier."""
 MEMORIES = ("virtio_gpu", "vgem", "dma-heap", "udmabuf")
+MESA = "llvmpipe"
+"""Another exporter: its memory is a texture of OpenGL ES."""
 
 
 def fourcc(code: str) -> int:
@@ -94,6 +98,8 @@ class DmabufClient(Client):
         self._memories: dict[str, Allocation] = {}
         self._fences: dict[str, int] = {}
         self._imports: dict[str, Import] = {}
+        self._mesa: Llvmpipe | None = None
+        self._textures: dict[str, Texture] = {}
         self._globals: dict[int, int] = {}
         self._told: list[tuple[int, int]] = []
 
@@ -138,7 +144,10 @@ class DmabufClient(Client):
         self, memory: str, exporter: str, width: int, height: int, bits: int = 32
     ) -> dict[str, int]:
         """Allocate a dma-buf; returns the exporter's pitch and its size."""
-        made = self._exporters.allocate(exporter, width, height, bits)
+        if exporter == MESA:
+            made = self._export_texture(memory, width, height)
+        else:
+            made = self._exporters.allocate(exporter, width, height, bits)
         self._memories[memory] = made
         return {"pitch": made.pitch, "size": made.size}
 
@@ -238,7 +247,21 @@ class DmabufClient(Client):
         target = self._memories[memory]
         target.memory[:] = pattern.filling(target.size, seed)
 
+    def op_render(self, memory: str, frame: int) -> None:
+        """Have Mesa draw a frame of the pattern into a texture."""
+        texture = self._textures[memory]
+        texture.upload(pattern.image(texture.width, texture.height, frame))
+
     # ---- the rest
+
+    def _export_texture(self, memory: str, width: int, height: int) -> Allocation:
+        if self._mesa is None:
+            self._mesa = Llvmpipe()
+        texture = self._textures[memory] = Texture(self._mesa, width, height)
+        made = texture.export()
+        assert (made.modifier, made.offset) == (LINEAR, 0)
+        size = os.lseek(made.fd, 0, os.SEEK_END)
+        return Allocation(made.fd, made.stride, size, mmap.mmap(made.fd, size))
 
     def _dmabuf(self, version: int) -> int:
         if version not in self._globals:

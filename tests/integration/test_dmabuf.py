@@ -364,17 +364,21 @@ def drawn(picture: Picture) -> tuple[int, int, int, int]:
     return columns[0], found[0], width, height
 
 
+@pytest.mark.timeout(400)
 def test_an_app_draws_with_mesa_into_buffers_of_gbm(
     proxy: Proxy, guest_side: GuestSide, mode: str
 ) -> None:
-    """EGL on llvmpipe, in dumb buffers of virtio-gpu, which have no modifier."""
+    """EGL on llvmpipe, in dumb buffers of virtio-gpu, which have no modifier.
+
+    The first start of Mesa in a guest takes a minute and a half on a busy machine.
+    """
     log = f"/run/app-gbm-{mode}.log"
     options = ("--drm-render-node=/dev/dri/card0", f"--size={WINDOW}")
     # It does not wait for what it has drawn, and of threads of llvmpipe nobody else can.
     threads = {"LP_NUM_THREADS": "0"}
     pid = guest_side.app("weston-simple-dmabuf-egl", *options, log=log, env=threads)
     try:
-        guest_side.wait_app(pid, log, lambda: proxy.surfaces(2), 200)
+        guest_side.wait_app(pid, log, lambda: proxy.surfaces(2), 300)
         surface = proxy.surface()
         picture = proxy.compositor.capture()
         picture.save(harness.OUT / f"gbm-{mode}.ppm")
@@ -391,6 +395,23 @@ def test_an_app_draws_with_mesa_into_buffers_of_gbm(
     finally:
         guest_side.kill_app(pid)
     eventually(lambda: not proxy.surfaces(), "it is gone")
+
+
+def test_every_pixel_of_a_texture_of_mesas_is_shown(
+    proxy: Proxy, client: PatternClient, mode: str
+) -> None:
+    """EGL without a device: llvmpipe draws into udmabufs, and exports them."""
+    client.call("toplevel", surface="window")
+    for name in ("one", "two"):
+        assert make(client, name, 333, 251, "llvmpipe") == "created"
+    for frame in range(1, 5):
+        name = ("one", "two")[frame % 2]
+        client.call("render", memory=name, frame=frame)
+        client.call("show", surface="window", buffer=name)
+        proxy.compositor.wait_shows(333, 251, frame)
+
+    assert proxy.surface()["mode"] == mode, proxy.surface()["reason"]
+    assert proxy.copied() == 0
 
 
 def test_a_format_that_was_not_offered_ends_its_app(
