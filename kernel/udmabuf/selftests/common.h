@@ -272,6 +272,30 @@ static UNUSED long proc_value(const char *path, const char *key)
 	return value;
 }
 
+/* Where it is, so is KASAN (debug.config), which keeps what is freed for a while. */
+static UNUSED bool has_kmemleak(void)
+{
+	return access("/sys/kernel/debug/kmemleak", F_OK) == 0;
+}
+
+/*
+ * How often to do what may leak. Less often than this, and what others take meanwhile
+ * would hide a leak.
+ */
+static UNUSED unsigned int leak_rounds(unsigned int wanted)
+{
+	return wanted < 20000 && !has_kmemleak() ? 20000 : wanted;
+}
+
+/* @grown: by how many kB memory has, in that many rounds. */
+static UNUSED void no_leak(long grown, unsigned int rounds)
+{
+	if (has_kmemleak())
+		skip("memory in use: kmemleak looks for leaks");
+	else
+		check(grown * 1024 < 32L * rounds, "memory is as it was, to 32 bytes a round");
+}
+
 static sigjmp_buf faulted;
 
 static UNUSED void on_fault(int number)
