@@ -263,6 +263,11 @@ class GuestSide:
         """Return how many fds a process in the guest has open."""
         return len(self.guest.run(["ls", f"/proc/{pid}/fd"]).stdout.split())
 
+    def rss(self, pid: int) -> int:
+        """Return the resident memory of a process in the guest, bytes."""
+        pages = int(self.guest.get(f"/proc/{pid}/statm").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
     def cpu_seconds(self, pid: int) -> float:
         """Return the CPU time a process has used, its ended threads' included."""
         return proc.cpu_seconds(self.guest.get(f"/proc/{pid}/stat").decode())
@@ -490,12 +495,20 @@ def stall(proxy: Proxy, client: PatternClient) -> int:
         int(each["client_id"]) for each in proxy.status()["clients"]
     } - before
 
-    def used_up() -> bool:
-        client.call("unread", count=60)
+    def credit() -> int:
         for each in proxy.status()["clients"]:
             if each["client_id"] == client_id:
-                return bool(each["credit_from_guest"] < WHOLE_CHUNK)
+                return int(each["credit_from_guest"])
         raise AssertionError("it was disconnected")
+
+    def used_up() -> bool:
+        # One portion at a time, as slow as the path may be: a compositor disconnects
+        # who asks for much more than is read.
+        before = credit()
+        client.call("unread", count=60)
+        with contextlib.suppress(AssertionError):  # absorbed by somebody's buffer
+            eventually(lambda: credit() != before, "it takes credit", timeout=3)
+        return credit() < WHOLE_CHUNK
 
     eventually(used_up, "its credit is used up", pause=0.3)
     return client_id

@@ -130,6 +130,10 @@ def test_what_an_agent_left_in_the_wire_is_survived(
 ) -> None:
     """The agent is killed; something else babbles on its port; then it is back."""
     proxy.wait_state("serving")
+    proxy.wait_no_clients()
+    fds = harness.fd_count(proxy.pid)
+    assert guest_side.agent is not None
+    agent_fds = guest_side.fd_count(guest_side.agent)
     old = new_client()
     old.call("connect")
     guest_side.stop_agent(signal.SIGKILL)
@@ -141,7 +145,7 @@ def test_what_an_agent_left_in_the_wire_is_survived(
     )
     done = guest_side.guest.run(["python3", "-c", program])
     sessions = proxy.status()["metrics"]["sessions"]
-    guest_side.start_agent()
+    agent = guest_side.start_agent()
     assert done.ok, done.stderr
 
     eventually(
@@ -153,6 +157,13 @@ def test_what_an_agent_left_in_the_wire_is_survived(
     )
     proxy.wait_state("serving")
     proxy.wait_no_clients()
-    show_one(new_client(), 3)
+    show_one(new := new_client(), 3)
     proxy.compositor.wait_shows(300, 256, 3)
+    new.kill()
+    proxy.wait_no_clients()
     assert proxy.process.poll() is None
+    eventually(lambda: harness.fd_count(proxy.pid) <= fds, "the proxy's fds are closed")
+    eventually(
+        lambda: 0 < guest_side.fd_count(agent) <= agent_fds,
+        "the agent's fds are closed",
+    )
