@@ -25,7 +25,6 @@ from wlproxy.relay.policy import effective_policy
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(240)]
 
-DAMAGE = "weston-simple-damage"
 APPS: dict[str, list[str]] = {
     "foot": ["foot", "sh", "-c", "seq 100; sleep 600"],
     "weston-terminal": ["weston-terminal"],
@@ -50,9 +49,6 @@ APPS: dict[str, list[str]] = {
             "weston-transformed",
         )
     },
-    # It aborts if both of its buffers are held when it is to draw. Seen once, on sway,
-    # right after its first frame; releases are passed on in their order.
-    "weston-simple-damage": ["sh", "-c", f"for i in 1 2 3; do {DAMAGE}; done"],
     "gtk4-demo": ["gtk4-demo"],
     "qt6": ["python3", "/opt/qt_window.py"],
 }

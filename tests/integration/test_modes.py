@@ -12,6 +12,7 @@ from tests.integration.harness import (
     WESTON_GL,
     WESTON_PIXMAN,
     Compositor,
+    GuestSide,
     PatternClient,
     Proxy,
     ProxySlot,
@@ -79,6 +80,27 @@ def test_a_dmabuf_is_released_when_the_next_one_is_shown(
 
     assert proxy.surface()["mode"] == "B"
     assert proxy.copied() == 0
+
+
+@pytest.mark.parametrize("compositor", [WESTON_PIXMAN, WESTON_GL], ids=["pixman", "gl"])
+def test_an_app_that_aborts_for_want_of_a_release_goes_on(
+    proxy_slot: ProxySlot, guest_side: GuestSide, compositor: Compositor
+) -> None:
+    """weston-simple-damage draws at each frame, and has two buffers.
+
+    On sway it aborts with or without a proxy: its window is resized at once, for which
+    sway keeps both.
+    """
+    proxy = use(proxy_slot, compositor)
+    log = "/run/app-damage.log"
+    pid = guest_side.app("weston-simple-damage", log=log)
+    try:
+        guest_side.wait_app(pid, log, lambda: proxy.surfaces(20))
+        assert proxy.surface()["mode"] in ("A", "B"), proxy.surface()["reason"]
+        assert proxy.copied() == 0
+        assert b"busy" not in guest_side.guest.get(log)
+    finally:
+        guest_side.kill_app(pid)
 
 
 def test_a_plane_at_an_unaligned_offset_stays_in_mode_a(
