@@ -27,7 +27,7 @@ from wlproxy.host.client import HostClient
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop import Desktop, prepare_when_back
 from wlproxy.host.devices import DeviceWatch
-from wlproxy.host.errors import GuestRamError, HostError
+from wlproxy.host.errors import GuestRamError, GuestRamNotSharedError, HostError
 from wlproxy.host.fds import raise_fd_limit
 from wlproxy.host.guest_ram import GuestRam, open_guest_ram, peer_pid
 from wlproxy.host.metrics import Metrics
@@ -52,6 +52,9 @@ LASTING = 5.0
 
 REFUSE_SECONDS = 3.0
 """For an agent to come and hear why it is refused."""
+
+RAM_PATIENCE, RAM_RETRY = 3.0, 0.2
+"""Seconds for a QEMU that listens to have its RAM, too; and between looks for it."""
 
 COMPOSITOR_RETRY = 1.0
 """Seconds between looks for a compositor that has gone."""
@@ -253,7 +256,7 @@ class Server:
         """
         self._log.info("connected to %s", self.config.channel)
         try:
-            ram = await trio.to_thread.run_sync(self._provide_ram, channel.stream)
+            ram = await self._find_ram(channel.stream)
         except HostError as exc:
             await self._refuse(channel, exc)
             raise
@@ -263,6 +266,18 @@ class Server:
                 pass
         finally:
             ram.close()
+
+    async def _find_ram(self, stream: FdStream) -> GuestRam:
+        # A QEMU that has just been started makes its sockets first: it has no RAM yet, or
+        # has made the file and not mapped it.
+        deadline = trio.current_time() + RAM_PATIENCE
+        while True:
+            try:
+                return await trio.to_thread.run_sync(self._provide_ram, stream)
+            except GuestRamNotSharedError:
+                if trio.current_time() >= deadline:
+                    raise
+            await trio.sleep(RAM_RETRY)
 
     async def _serve_session(self, channel: Channel, ram: GuestRam) -> bool:
         """Serve one session; tell if another may follow on this channel."""
