@@ -2,7 +2,7 @@
 
 Linux as Debian's source package has it, with KASAN, kmemleak, lockdep and more of that kind,
 and with little else: ``kernel/udmabuf/debug.config`` names all it has.  It is a `Kernel`
-like the others, for ``kernel/udmabuf/vmtest.py --debug-kernel``; the lab's machines do not
+like the others, for ``kernel/udmabuf/vmtest.py debug``; the lab's machines do not
 run on it, which would be too slow, and ``python3 -m lab build`` does not build it.
 """
 

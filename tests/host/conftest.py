@@ -65,8 +65,9 @@ class Weston:
         self.process.wait(READY_TIMEOUT)
 
 
-@pytest.fixture(scope="session")
-def weston(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weston]:
+@contextmanager
+def running_weston(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weston]:
+    """A weston for as long as a fixture lasts; a skip where there is none."""
     if not shutil.which("weston"):
         pytest.skip("needs weston: apt-get install weston")
     directory = tmp_path_factory.mktemp("w")
@@ -74,6 +75,12 @@ def weston(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weston]:
     weston = Weston(directory)
     yield weston
     weston.stop()
+
+
+@pytest.fixture(scope="session")
+def weston(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weston]:
+    with running_weston(tmp_path_factory) as weston:
+        yield weston
 
 
 @pytest.fixture(scope="session")

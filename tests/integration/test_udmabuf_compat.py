@@ -107,10 +107,25 @@ def test_mesa_imports_what_it_makes(
     eventually(lambda: users() == 0, "nothing is left")
 
 
-EXPORT = """\
-mount --bind {device} /dev/udmabuf &&
-exec strace -f -e trace=ioctl -o {trace} python3 -m tests.clients.egl_export {frames}
-"""
+def run_on(device: Path, directory: Path, command: str, *, timeout: float) -> bytes:
+    """Run a shell command that has a driver's device as the one; returns its output.
+
+    It must have made udmabufs, and none in vain.
+    """
+    trace = directory / "trace"
+    script = f"mount --bind {device} /dev/udmabuf\n"
+    script += f"exec strace -f -e trace=ioctl -o {trace} {command}"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-ec", script],
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    made = re.findall(r"UDMABUF_CREATE, .*= (-?\d+)", trace.read_text())
+    assert made
+    assert all(int(fd) >= 0 for fd in made), made
+    return done.stdout
 
 
 def test_mesa_exports_what_it_draws(proxy_slot: ProxySlot, tmp_path: Path) -> None:
@@ -119,23 +134,13 @@ def test_mesa_exports_what_it_draws(proxy_slot: ProxySlot, tmp_path: Path) -> No
     assert users() == 0
 
     def export(device: Path) -> bytes:
-        files = {name: tmp_path / name for name in ("trace", "frames")}
-        script = EXPORT.format(device=device, **files)
-        done = subprocess.run(
-            ["unshare", "--mount", "sh", "-ec", script],
-            capture_output=True,
-            timeout=100,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr.decode()
-        facts = json.loads(done.stdout)
+        frames = tmp_path / "frames"
+        command = f"python3 -m tests.clients.egl_export {frames}"
+        facts = json.loads(run_on(device, tmp_path, command, timeout=100))
         assert "llvmpipe" in facts["renderer"]
         assert (facts["format"], facts["modifier"]) == ("AR24", 0)
         assert facts["is"].startswith("/dmabuf:")
-        made = re.findall(r"UDMABUF_CREATE, .*= (-?\d+)", files["trace"].read_text())
-        assert made
-        assert all(int(fd) >= 0 for fd in made), made
-        return files["frames"].read_bytes()
+        return frames.read_bytes()
 
     width, height = egl_export.SIZE
     first, second = (pattern.image(width, height, frame) for frame in (1, 2))
@@ -218,9 +223,8 @@ CAMERA = """\
 NV12_FRAME = 640 * 480 * 3 // 2
 # Of its allocators, libcamera takes the first that there is, and dma-heaps before udmabuf.
 CAPTURE = """\
-mount --bind {empty} /dev/dma_heap && mount --bind {device} /dev/udmabuf &&
-exec strace -f -e trace=ioctl -o {trace} \\
-    gst-launch-1.0 libcamerasrc ! identity eos-after=6 ! filesink location={frames}
+sh -ec 'mount --bind {empty} /dev/dma_heap
+exec gst-launch-1.0 libcamerasrc ! identity eos-after=6 ! filesink location={frames}'
 """
 
 
@@ -242,18 +246,8 @@ def test_libcamera_captures_into_buffers_of_it(
     (tmp_path / "empty").mkdir()
 
     def capture(device: Path) -> bytes:
-        files = {name: tmp_path / name for name in ("empty", "trace", "frames")}
-        script = CAPTURE.format(device=device, **files)
-        done = subprocess.run(
-            ["unshare", "--mount", "sh", "-ec", script],
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr.decode()
-        made = re.findall(r"UDMABUF_CREATE, .*= (-?\d+)", files["trace"].read_text())
-        assert made
-        assert all(int(fd) >= 0 for fd in made), made
+        files = {name: tmp_path / name for name in ("empty", "frames")}
+        run_on(device, tmp_path, CAPTURE.format(**files), timeout=60)
         return files["frames"].read_bytes()
 
     frames = capture(DEVICE)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.conftest import Weston
+from tests.host.conftest import Weston, running_weston
 from tests.packaging.confine import SOCKET_CALL
 
 UNIT = Path(__file__).parents[2] / "wlproxy" / "host" / "systemd" / "wlproxy@.service"
@@ -73,13 +73,8 @@ def test_systemd_understands_it(tmp_path: Path) -> None:
 
 @pytest.fixture
 def weston(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weston]:
-    if not shutil.which("weston"):
-        pytest.skip("needs weston: apt-get install weston")
-    directory = tmp_path_factory.mktemp("w")
-    directory.chmod(0o700)
-    weston = Weston(directory)
-    yield weston
-    weston.stop()
+    with running_weston(tmp_path_factory) as weston:
+        yield weston
 
 
 @pytest.fixture

@@ -38,5 +38,9 @@ class WaylandError(RemoteProtocolError):
         return f"object {self.object_id}, error {self.code}: {self.message}"
 
 
+class LimitExceededError(WaylandError):
+    """A client wants more of us than one may have: drop it, as LIMIT_EXCEEDED."""
+
+
 class LocalProtocolError(WlproxyError):
     """Our own code used a state machine wrongly: a bug, never caught."""

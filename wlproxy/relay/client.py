@@ -12,7 +12,7 @@ from typing import Final
 from wlproxy.memory.guest import GuestMemory
 from wlproxy.protocol.channel.flow import cost
 from wlproxy.protocol.channel.frames import Attachment, Data, Located
-from wlproxy.protocol.errors import WaylandError
+from wlproxy.protocol.errors import LimitExceededError, WaylandError
 from wlproxy.protocol.wayland.interface import ArgKind, MessageSpec
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError, RawMessage
@@ -97,7 +97,7 @@ class Client:
         self._attachments.extend(frame.attachments)
         self._pump()
         if len(self._attachments) > MAX_WAITING_FDS:
-            raise WaylandError(DISPLAY_ID, DisplayError.NO_MEMORY, "too many fds")
+            raise LimitExceededError(DISPLAY_ID, DisplayError.NO_MEMORY, "too many fds")
 
     def receive_located(self, frame: Located) -> None:
         """Take an answer to `Locate`.
@@ -132,7 +132,7 @@ class Client:
         while (raw := self._events.next_message()) is not None:
             self._dispatch_event(raw)
         if len(self._fds) > MAX_WAITING_FDS:
-            raise WaylandError(DISPLAY_ID, DisplayError.NO_MEMORY, "too many fds")
+            raise LimitExceededError(DISPLAY_ID, DisplayError.NO_MEMORY, "too many fds")
         self._pump()  # an import may have been answered
 
     def report(self, error: WaylandError) -> None:

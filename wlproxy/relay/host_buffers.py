@@ -7,7 +7,7 @@ made ready, and when its pages are let go of, is decided in `buffers`.
 from collections.abc import Iterator
 from typing import Final
 
-from wlproxy.protocol.errors import WaylandError
+from wlproxy.protocol.errors import LimitExceededError, WaylandError
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError, Message
 from wlproxy.relay.buffer import Buffer
@@ -164,7 +164,7 @@ class HostBuffers:
             WaylandError: it is in a pool.
         """
         if buffer.params is None:
-            raise WaylandError(
+            raise LimitExceededError(
                 DISPLAY_ID, DisplayError.NO_MEMORY, f"wlproxy: {message}"
             )
         buffer.choice = Choice(Mode.NONE, message)

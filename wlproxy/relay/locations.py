@@ -19,7 +19,7 @@ from wlproxy.protocol.channel.frames import (
     LocateStatus,
     Release,
 )
-from wlproxy.protocol.errors import ChannelError, WaylandError
+from wlproxy.protocol.errors import ChannelError, LimitExceededError
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError
 from wlproxy.relay.commands import CloseHandle, CreateUdmabuf, SendFrame
 from wlproxy.relay.context import Context
@@ -235,7 +235,7 @@ class Locations:
             if shares.located_bytes.take(length):
                 return
             shares.locations.give_back(1)
-        raise WaylandError(
+        raise LimitExceededError(
             DISPLAY_ID, DisplayError.NO_MEMORY, "wlproxy: too many buffers are shown"
         )
 

@@ -12,7 +12,7 @@ them.  Not here: what objects mean (`filters`), or bytes (`protocol.wayland`).
 
 from collections.abc import Callable, Iterator
 
-from wlproxy.protocol.errors import LocalProtocolError, WaylandError
+from wlproxy.protocol.errors import LimitExceededError, LocalProtocolError, WaylandError
 from wlproxy.protocol.wayland.interface import Interface
 from wlproxy.protocol.wayland.message import (
     DISPLAY_ID,
@@ -68,7 +68,7 @@ class _IdPool:
         if self._free:
             return self._free.pop()
         if self._next == self._end:
-            raise WaylandError(
+            raise LimitExceededError(
                 DISPLAY_ID, DisplayError.NO_MEMORY, f"over {MAX_OBJECTS} objects"
             )
         self._next += 1
@@ -131,7 +131,7 @@ class ObjectTable:
                 f"new id {guest_id} is in use or invalid",
             )
         if len(self._guest) >= MAX_OBJECTS:
-            raise WaylandError(
+            raise LimitExceededError(
                 DISPLAY_ID, DisplayError.NO_MEMORY, f"over {MAX_OBJECTS} objects"
             )
         entry = ProtocolObject(interface, version)
@@ -197,7 +197,7 @@ class ObjectTable:
             )
         if host_id == end:
             if end == FIRST_SERVER_ID + MAX_OBJECTS:
-                raise WaylandError(
+                raise LimitExceededError(
                     DISPLAY_ID, DisplayError.NO_MEMORY, f"over {MAX_OBJECTS} objects"
                 )
             self._host_server_end += 1

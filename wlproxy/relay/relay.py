@@ -19,7 +19,12 @@ from wlproxy.protocol.channel.frames import (
     Located,
     Released,
 )
-from wlproxy.protocol.errors import ChannelError, LocalProtocolError, WaylandError
+from wlproxy.protocol.errors import (
+    ChannelError,
+    LimitExceededError,
+    LocalProtocolError,
+    WaylandError,
+)
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError
 from wlproxy.relay.client import Client
 from wlproxy.relay.commands import (
@@ -213,8 +218,11 @@ class Relay:
         client_id: int,
         client: Client,
         error: WaylandError,
-        reason: CloseReason = CloseReason.PROTOCOL_ERROR,
+        reason: CloseReason | None = None,
     ) -> list[Command]:
+        if reason is None:
+            over = isinstance(error, LimitExceededError)
+            reason = CloseReason.LIMIT_EXCEEDED if over else CloseReason.PROTOCOL_ERROR
         message = _short(error.message)
         client.report(WaylandError(error.object_id, error.code, message))
         self._forget(client_id)

@@ -1,6 +1,5 @@
 """A window through agent and proxy to a weston, where there is one."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 from pywayland.protocol.linux_dmabuf_v1 import ZwpLinuxDmabufV1
 from pywayland.protocol.presentation_time import WpPresentation
 
-from tests.host.conftest import Weston
+from tests.host.conftest import Weston, running_weston
 from tests.peers.dmabuf import DEVICE, XRGB, CopyingDevice, DmabufCanvas, Feedback
 from tests.peers.loopback import Loopback
 from wlproxy.protocol.channel.frames import Feature
@@ -17,13 +16,8 @@ from wlproxy_guest import session
 
 @pytest.fixture(scope="module")
 def weston(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weston]:
-    if not shutil.which("weston"):
-        pytest.skip("needs weston: apt-get install weston")
-    directory = tmp_path_factory.mktemp("w")
-    directory.chmod(0o700)
-    weston = Weston(directory)
-    yield weston
-    weston.stop()
+    with running_weston(tmp_path_factory) as weston:
+        yield weston
 
 
 async def test_weston_shows_frame_after_frame(bare: Loopback, weston: Weston) -> None:
