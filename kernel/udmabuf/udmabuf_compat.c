@@ -307,6 +307,10 @@ static int add_item(struct udmabuf *ubuf, const struct udmabuf_create_item *item
 	kind = memfd_kind(file);
 	if (kind == MEMFD_NONE)
 		goto put_file;
+	/* Whoever maps the dma-buf may write: more than a read-only descriptor allows. */
+	error = -EACCES;
+	if (!(file->f_mode & FMODE_WRITE))
+		goto put_file;
 	memfd_pages_populate(file, kind, item->offset, item->size >> PAGE_SHIFT);
 
 	/*

@@ -119,15 +119,19 @@ static void untouched(int device)
 		return;
 	}
 	other = reopened(fd, O_RDONLY);
-	refused(create(device, other, 0, HUGE), ENOMEM, "a huge page never touched, read-only");
-	close(other);
+	refused(create(device, other, 0, HUGE), EACCES, "huge pages, read-only");
+	if (locator >= 0)
+		refused(locate_memfd(locator, other, 0, HUGE), ENOMEM,
+			"located: a huge page never touched, read-only");
 	buf = accepted(create(device, fd, page, page), "a huge page that was never touched");
 	close(buf);
 	/* Now the first exists, and the second does not. */
-	other = reopened(fd, O_RDONLY);
-	buf = accepted(create(device, other, 0, HUGE), "it is there, for a read-only one as well");
-	close(buf);
-	refused(create(device, other, HUGE - page, 2 * page), ENOMEM, "half of it is not");
+	if (locator >= 0) {
+		close(accepted(locate_memfd(locator, other, 0, HUGE),
+			       "located: it is there, for a read-only one as well"));
+		refused(locate_memfd(locator, other, HUGE - page, 2 * page), ENOMEM,
+			"located: half of it is not");
+	}
 	close(other);
 	fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, HUGE);
 	buf = accepted(create(device, fd, HUGE - page, 2 * page), "from both, after a hole");
