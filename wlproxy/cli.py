@@ -195,18 +195,26 @@ def _only_name() -> str:
 
 
 def _print_findings(findings: list[Finding]) -> None:
+    """Print a table of what was found, and below it what to do.
+
+    Remedies have commands in them, and a table would break their lines.
+    """
     console = Console(highlight=False)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for finding in findings:
-        explanation = Text(finding.explanation)
-        if finding.remedy:
-            explanation.append(f"\n{finding.remedy}", style="cyan")
         table.add_row(
             Text(finding.verdict.value, style=VERDICT_STYLES[finding.verdict]),
             Text(finding.subject),
-            explanation,
+            Text(finding.explanation),
         )
     console.print(table)
+    subjects: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.remedy:
+            subjects.setdefault(finding.remedy, []).append(finding.subject)
+    for remedy, about in subjects.items():
+        console.print(Text(f"\n{', '.join(about)}:", style="bold"), soft_wrap=True)
+        console.print(Text(remedy, style="cyan"), soft_wrap=True)
 
 
 def _print_status(document: dict[str, Any]) -> None:

@@ -39,10 +39,11 @@ def test_default_limits_are_too_small_for_a_scattered_frame() -> None:
     items = findings["udmabuf list_limit"]
     assert items.verdict is Verdict.WARNING
     assert "echo 65536 > /sys/module/udmabuf/parameters/list_limit" in items.remedy
-    assert "options udmabuf list_limit=65536" in items.remedy
+    assert "options udmabuf list_limit=65536 size_limit_mb=256'" in items.remedy
     size = findings["udmabuf size_limit_mb"]
     assert size.verdict is Verdict.WARNING
-    assert "echo 127 > " in size.remedy
+    assert size.remedy == items.remedy
+    assert "size_limit_mb=256" in size.remedy
 
 
 def test_raised_limits() -> None:

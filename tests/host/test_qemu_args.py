@@ -71,7 +71,8 @@ def test_any_path_survives_libvirt(path: Path) -> None:
     [
         (QemuSetup(Path("/run/new\nline")), "characters"),
         (QemuSetup(Path("/" + "x" * 107)), "longer"),
-        (QemuSetup(Path("/run/s"), memory="4 GB"), "not a size"),
+        (QemuSetup(Path("/run/s"), memory="4096B"), "not a size"),
+        (QemuSetup(Path("/run/s"), memory="4.5G"), "not a size"),
         (QemuSetup(Path("/run/s"), memory="0"), "not a size"),
         (QemuSetup(Path("/run/s"), machine="q35,accel=kvm"), "machine type"),
         (QemuSetup(Path("/run/s"), machine=""), "machine type"),

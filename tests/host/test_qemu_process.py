@@ -1,5 +1,6 @@
 import os
 import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -102,6 +103,37 @@ def test_process_of_somebody_else() -> None:
         pid = process.pid if os.geteuid() == 0 else 1
         with nobody(), pytest.raises(GuestRamUnreadableError, match="same user"):
             backend_files(pid)
+
+
+@pytest.mark.parametrize(
+    ("user", "group", "words"),
+    [
+        (65533, 65534, "runs as user 65533, group 65534, and wlproxy as user 65534"),
+        # What `user =` alone makes of libvirt's QEMU.
+        (65534, 65533, "runs as user 65534, group 65533, and wlproxy as user 65534"),
+    ],
+)
+def test_both_user_and_group_must_be_ours(user: int, group: int, words: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("not root: cannot become two other users")
+    # Imported before it is nobody, who may not be able to read our Python.
+    look = (
+        "import os, sys; from wlproxy.host.qemu_process import backend_files;"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
+        "backend_files(int(sys.argv[1]))"
+    )
+    with subprocess.Popen(
+        ["cat"], stdin=subprocess.PIPE, user=user, group=group, extra_groups=[]
+    ) as process:
+        found = subprocess.run(
+            [sys.executable, "-c", look, str(process.pid)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert words in found.stderr
+    assert 'user = "+65534"\n  group = "+65534"' in found.stderr
 
 
 def test_unreadable_without_a_file_name() -> None:

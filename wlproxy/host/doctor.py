@@ -18,7 +18,7 @@ from wlproxy.host.udmabuf import (
     DEFAULT_DEVICE,
     UdmabufDevice,
     UdmabufLimits,
-    limit_remedies,
+    limit_remedy,
 )
 from wlproxy.relay.presentation import CompositorCapabilities
 
@@ -107,7 +107,7 @@ def check_kernel(release: str) -> Finding:
 
 def check_limits(limits: UdmabufLimits) -> Iterator[Finding]:
     """Judge the driver's limits by the largest frames that are about."""
-    list_remedy, size_remedy = limit_remedies(SCATTERED_4K_ITEMS, LARGEST_FRAME)
+    remedy = limit_remedy(limits, SCATTERED_4K_ITEMS, LARGEST_FRAME)
     subject = "udmabuf list_limit"
     if limits.list_limit < SCATTERED_4K_ITEMS:
         yield Finding(
@@ -115,7 +115,7 @@ def check_limits(limits: UdmabufLimits) -> Iterator[Finding]:
             Verdict.WARNING,
             f"{limits.list_limit} items per buffer; a 4K frame in scattered pages has "
             f"{SCATTERED_4K_ITEMS}, and would be copied",
-            list_remedy,
+            remedy,
         )
     else:
         yield Finding(subject, Verdict.OK, f"{limits.list_limit} items per buffer")
@@ -127,7 +127,7 @@ def check_limits(limits: UdmabufLimits) -> Iterator[Finding]:
             Verdict.WARNING,
             f"{megabytes} MiB per buffer; an 8K frame has {LARGEST_FRAME >> 20}, and "
             "would be copied",
-            size_remedy,
+            remedy,
         )
     else:
         yield Finding(subject, Verdict.OK, f"{megabytes} MiB per buffer")

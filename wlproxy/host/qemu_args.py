@@ -16,7 +16,12 @@ PORT_NAME: Final = "org.wlproxy.0"
 MAX_SOCKET_PATH: Final = 107
 """Bytes of a Unix socket's path: sun_path less its final NUL."""
 
-_MEMORY: Final = re.compile(r"[1-9][0-9]*[KMGT]?")
+_MEMORY: Final = re.compile(r"([1-9][0-9]*) ?([KMGT]?)(i?B)?", re.IGNORECASE)
+_SERIAL_DEVICES: Final = {
+    "microvm": "virtio-serial-device",
+    "s390-ccw-virtio": "virtio-serial-ccw",
+}
+"""The virtio-serial device of machine types that have no PCI bus."""
 _MACHINE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
 
 
@@ -26,7 +31,7 @@ class QemuSetup:
 
     Attributes:
         channel: the socket that QEMU makes for the channel.
-        memory: size of the RAM as QEMU writes it, such as `4G`.
+        memory: size of the RAM, such as `4G`; MiB if there is no unit, as for `-m`.
         machine: QEMU's machine type.
     """
 
@@ -86,20 +91,28 @@ def ram_options(memory: str = "4G", machine: str = "q35") -> str:
 
 
 def _options(setup: QemuSetup) -> list[tuple[str, str]]:
-    if not _MEMORY.fullmatch(setup.memory):
-        raise ValueError(f"{setup.memory!r} is not a size such as 4G or 6144M")
+    memory = _checked_memory(setup.memory)
     if not _MACHINE.fullmatch(setup.machine):
         raise ValueError(f"{setup.machine!r} is not a machine type")
     path = _checked_path(setup.channel).replace(",", ",,")
-    ram = ram_options(setup.memory, setup.machine).split(" ")
+    ram = ram_options(memory, setup.machine).split(" ")
     return [
         (ram[0], ram[1]),
         (ram[2], ram[3]),
-        ("-m", setup.memory),
-        ("-device", "virtio-serial-pci"),
+        ("-m", memory),
+        ("-device", _SERIAL_DEVICES.get(setup.machine, "virtio-serial-pci")),
         ("-chardev", f"socket,id=wlproxy,path={path},server=on,wait=off"),
         ("-device", f"virtserialport,chardev=wlproxy,name={PORT_NAME}"),
     ]
+
+
+def _checked_memory(text: str) -> str:
+    """Write a size with its unit: without one it is MiB for `-m`, but bytes for objects."""
+    found = _MEMORY.fullmatch(text)
+    # "4096B" would be bytes.
+    if not found or (found[3] and not found[2]):
+        raise ValueError(f"{text!r} is not a size such as 4G or 6144M")
+    return found[1] + (found[2].upper() or "M")
 
 
 def _checked_path(path: Path) -> str:

@@ -31,6 +31,13 @@ QMP_REMEDY: Final = (
     "--qmp PATH to this one."
 )
 
+_SAME_USER_REMEDY: Final = (
+    "Run QEMU and wlproxy as the same user and group. libvirt: use qemu:///session, or "
+    "name both in /etc/libvirt/qemu.conf and restart libvirt's daemon:\n"
+    '  user = "+{user}"\n'
+    '  group = "+{group}"'
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
@@ -162,13 +169,46 @@ def unreadable(pid: int, cause: OSError) -> GuestRamUnreadableError:
         return GuestRamUnreadableError(
             f"there is no process {pid}", errno=cause.errno or 0, tried=_tried(cause)
         )
+    ids = _ids(pid)
+    user, group = os.geteuid(), os.getegid()
+    if ids is not None and ids != ((user,), (group,)):
+        users, groups = (" and ".join(map(str, each)) for each in ids)
+        why = (
+            f"it runs as user {users}, group {groups}, and wlproxy as user {user}, "
+            f"group {group}"
+        )
+        remedy = _SAME_USER_REMEDY.format(user=user, group=group)
+    else:
+        why = "the kernel keeps it from all but root"
+        remedy = (
+            "QEMU must not change its user (-runas, -run-with user=) nor have "
+            "capabilities of its own, and no security module may stand between (such as "
+            "AppArmor)."
+        )
     return GuestRamUnreadableError(
-        f"QEMU's process {pid} may not be looked into, so its RAM cannot be found",
+        f"QEMU's process {pid} may not be looked into, so its RAM cannot be found: {why}",
         errno=cause.errno or 0,
         tried=_tried(cause),
-        remedy="Run QEMU and wlproxy as the same user, and QEMU without -runas (which "
-        "makes it unreadable to everybody but root).",
+        remedy=remedy,
     )
+
+
+def _ids(pid: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Read a process's user and group ids, each once; None if it has gone.
+
+    Real, effective and saved ones: each must be ours for the kernel to let us look
+    (ptrace(2), PTRACE_MODE_READ_FSCREDS), the group's as well.
+    """
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = {}
+    for line in text.splitlines():
+        name, _, values = line.partition(":")
+        if name in ("Uid", "Gid"):
+            found[name] = tuple(dict.fromkeys(map(int, values.split()[:3])))
+    return found["Uid"], found["Gid"]
 
 
 def _tried(cause: OSError) -> str:

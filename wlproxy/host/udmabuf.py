@@ -36,6 +36,8 @@ DEFAULT_LIST_LIMIT: Final = 1024
 DEFAULT_SIZE_LIMIT: Final = 64 << 20
 GENEROUS_LIST_LIMIT: Final = 65536
 """What to raise it to: 256 MiB in single pages; the list itself is 1.5 MiB."""
+GENEROUS_SIZE_LIMIT: Final = 256 << 20
+"""Likewise: an 8K frame of 4 bytes a pixel is 127 MiB."""
 PAGE_SIZE: Final = os.sysconf("SC_PAGE_SIZE")
 
 # include/uapi/linux/udmabuf.h, fcntl.h
@@ -56,9 +58,11 @@ F_SEAL_WRITE: Final = 0x8
 F_SEAL_FUTURE_WRITE: Final = 0x10
 
 _REMEDY_MISSING: Final = (
-    "Load the driver: `modprobe udmabuf`. For a kernel without CONFIG_UDMABUF (Debian "
-    "12's), install the one in kernel/udmabuf of wlproxy's sources: `modprobe "
-    "udmabuf_compat`."
+    "Load the driver, as root:\n"
+    "  modprobe udmabuf\n"
+    "For a kernel without CONFIG_UDMABUF (Debian 12's), install the one in kernel/udmabuf "
+    "of wlproxy's sources, and:\n"
+    "  modprobe udmabuf_compat"
 )
 _REMEDY_PERMISSION: Final = (
     "Let your session use it, as root:\n"
@@ -199,13 +203,13 @@ def explain_refusal(
         return UdmabufListLimitError(
             f"{len(items)} separate runs of pages, and udmabuf's list_limit is "
             f"{limits.list_limit}",
-            remedy=limit_remedies(len(items), 0)[0],
+            remedy=limit_remedy(limits, items=len(items)),
         )
     size = sum(length for _, _, length in items)
     if size > limits.size_limit:
         return UdmabufSizeLimitError(
             f"{size} bytes, and udmabuf's size_limit_mb is {limits.size_limit >> 20}",
-            remedy=limit_remedies(0, size)[1],
+            remedy=limit_remedy(limits, size=size),
         )
     for fd in {fd for fd, _, _ in items}:
         if error := seal_error(fd):
@@ -230,17 +234,36 @@ def seal_error(fd: int) -> UdmabufSealError | None:
     return None
 
 
-def limit_remedies(items: int, size: int) -> tuple[str, str]:
-    """Say how to raise `list_limit` and `size_limit_mb`, now and for good.
+def limit_remedy(limits: UdmabufLimits, items: int = 0, size: int = 0) -> str:
+    """Say how to raise the limits, at once and for good.
+
+    Always both, since both stand in one file: what raises one must not lower the other.
 
     Args:
+        limits: those in force; none of them is lowered.
         items: what list_limit has to be at least.
         size: bytes that size_limit_mb has to allow.
     """
-    return (
-        _parameter_remedy("list_limit", max(GENEROUS_LIST_LIMIT, items)),
-        _parameter_remedy("size_limit_mb", -(-size >> 20)),
-    )
+    parameters = find_parameters()
+    module = parameters.parent.name
+    size_limit = max(GENEROUS_SIZE_LIMIT, limits.size_limit, size)
+    values = {
+        "list_limit": max(GENEROUS_LIST_LIMIT, limits.list_limit, items),
+        "size_limit_mb": -(-size_limit >> 20),
+    }
+    options = " ".join(f"{name}={value}" for name, value in values.items())
+    lines = [
+        "Raise the limits, as root:",
+        *(f"  echo {value} > {parameters}/{name}" for name, value in values.items()),
+        f"  echo 'options {module} {options}' > /etc/modprobe.d/{module}.conf",
+    ]
+    if module == MODULES[0]:
+        built_in = " ".join(f"{module}.{name}={values[name]}" for name in values)
+        lines.append(
+            f"Where it is built into the kernel, instead of the last, add {built_in} to "
+            "the kernel's command line."
+        )
+    return "\n".join(lines)
 
 
 def _range_error(
@@ -294,19 +317,3 @@ def _parameter(path: Path, default: int) -> int:
     except (OSError, ValueError):
         return default
     return value if value > 0 else default
-
-
-def _parameter_remedy(name: str, value: int) -> str:
-    parameters = find_parameters()
-    module = parameters.parent.name
-    remedy = (
-        f"As root, now: echo {value} > {parameters}/{name}\n"
-        f"For good: echo 'options {module} {name}={value}' > "
-        f"/etc/modprobe.d/{module}.conf"
-    )
-    if module == MODULES[0]:
-        remedy += (
-            f",\n  or udmabuf.{name}={value} on the kernel's command line if it is "
-            "built in"
-        )
-    return f"{remedy}."
