@@ -17,7 +17,7 @@ import signal
 import tarfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,8 @@ from typing import Any
 from lab import nested
 from lab.errors import LabError
 from lab.qemu import Qmp
+from lab.say import say
 from lab.wire import Connection, Frame, WireError
-
-BOOT_TIMEOUT = 150.0
 
 
 class GuestError(LabError):
@@ -93,6 +92,9 @@ class Guest:
         Raises:
             GuestError: it does not answer.
         """
+        self._connect(lambda hello: Connection(self.machine.control, timeout, hello))
+
+    def _connect(self, reach: Callable[[dict[str, Any]], Connection]) -> None:
         with self._lock:
             if self._connection is not None:
                 return
@@ -101,10 +103,8 @@ class Guest:
                 old.join()
             try:
                 # The hello sets the guest's wall clock, which a template left behind.
-                connection = Connection(
-                    self.machine.control, timeout, {"time": time.time()}
-                )
-            except (WireError, OSError) as error:
+                connection = reach({"time": time.time()})
+            except (LabError, WireError, OSError) as error:
                 raise GuestError(f"{error}{self._console_tail()}") from error
             self._connection = connection
             self._reader = threading.Thread(
@@ -222,8 +222,8 @@ class Guest:
         self.machine.kill()
         self.close()
 
-    def boot(self, *, attempts: int = 2, timeout: float = BOOT_TIMEOUT) -> None:
-        """Start its QEMU and wait until the control agent answers.
+    def boot(self, *, attempts: int = 2) -> None:
+        """Start its QEMU and wait until the control agent answers, however slowly.
 
         Under emulation about one boot in ten hangs, which is QEMU's fault: so it is
         tried again.
@@ -237,7 +237,7 @@ class Guest:
             # Reaps it whenever it ends.
             threading.Thread(target=process.wait, daemon=True).start()
             try:
-                self.connect(timeout)
+                self._connect(lambda hello: self.machine.connect(say, hello))
             except GuestError as error:
                 print(f"boot {attempt} of {attempts} failed: {error}", flush=True)
                 if attempt == attempts:

@@ -25,6 +25,7 @@ PROGRAMS = (
     "errors.py",
     "guest_control.py",
     "nested.py",
+    "progress.py",
     "qemu.py",
     "weston.py",
     "wire.py",

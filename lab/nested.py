@@ -10,11 +10,15 @@ import dataclasses
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lab import qemu
+from lab.progress import Progress, file_size, runnable_clock
 from lab.qemu import Process
+from lab.wire import Connection, WireError
 
 RUN = Path("/run/wlproxy-lab")
 BOOT = Path("/lab/guest")
@@ -89,6 +93,8 @@ class Machine:
         ram = f"{self.backend},id=ram,size={self.memory_mib}M"
         kernel = f"console=ttyS0 quiet panic=-1 mitigations=off nokaslr {self.append}"
         kernel += f" random.trust_cpu=on wlproxy.role=guest wlproxy.init={self.init}"
+        # Whoever waits for it watches the console.
+        kernel += " systemd.show_status=1" if self.init == "systemd" else ""
         disk = f"if=none,id=root,file={self.disk},format=raw,readonly=on"
         serial = "virtio-serial-pci,max_ports=8"
         return [
@@ -113,8 +119,43 @@ class Machine:
         self.directory.mkdir(parents=True, exist_ok=True)
         for path in (self.channel, self.control, self.qmp, self.pid_file, self.console):
             path.unlink(missing_ok=True)
-        command = self.command()
-        return qemu.start(command, log=self.log, die_with_parent=die_with_parent)
+        process = qemu.start(
+            self.command(), log=self.log, die_with_parent=die_with_parent
+        )
+        # Until then `kill` would not find it.
+        while not file_size(self.pid_file) and process.poll() is None:
+            time.sleep(0.01)
+        return process
+
+    def connect(
+        self,
+        say: Callable[[str], None],
+        hello: dict[str, Any] | None = None,
+        on_progress: Callable[[int], None] = lambda size: None,
+    ) -> Connection:
+        """Wait until the guest's control agent answers, as long as its boot goes on.
+
+        Args:
+            say: prints a line.
+            hello: what else to say in the greeting.
+            on_progress: called with the size of the guest's console, again and again.
+
+        Raises:
+            LabError: nothing moves any more.
+        """
+
+        def sign() -> int:
+            size = file_size(self.console)
+            on_progress(size)
+            return size
+
+        clock = runnable_clock(self.pid() or 0)
+        progress = Progress("the guest, booting", sign, say=say, clock=clock)
+        while True:
+            try:
+                return Connection(self.control, 2, hello)
+            except (WireError, OSError):
+                progress.check()
 
     def pid(self) -> int | None:
         """Return QEMU's process id, or `None` if it does not run."""

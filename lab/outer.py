@@ -1,12 +1,23 @@
 """The outer VM, which plays the host: its command line, booting it, talking to it."""
 
+import contextlib
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import host_setup, images, initramfs, qemu, recipe
+from lab import host_setup, images, initramfs, paths, qemu, recipe
 from lab.errors import LabError
+from lab.progress import (
+    STANDSTILL,
+    Durations,
+    Progress,
+    StandstillError,
+    file_size,
+    runnable_clock,
+)
+from lab.say import say
 from lab.wire import Connection, WireError
 
 MEMORY_MIB = 4096
@@ -105,6 +116,8 @@ class Vm:
         self._log = directory / "qemu.log"
         command = [*outer.command(directory, initrd, memory), *extra]
         self.process = qemu.start(command, log=self._log, die_with_parent=True)
+        self.clock = runnable_clock(self.process.pid)
+        """Seconds that count against it: not those in which it had to wait for a core."""
 
     @property
     def job_socket(self) -> Path:
@@ -115,24 +128,51 @@ class Vm:
         """Open a QMP session."""
         return qemu.Qmp(self.directory / "qmp.sock")
 
-    def connect(self, timeout: float) -> Connection:
+    def connect(
+        self, what: str = "the machine", standstill: float = STANDSTILL
+    ) -> Connection:
         """Wait until the zygote answers, and return the connection to it.
 
+        Args:
+            what: what is waited for, for people.
+            standstill: seconds in which nothing may appear on the console.
+
         Raises:
-            LabError: it does not, or the machine went down.
+            LabError: it does not answer, or the machine went down.
         """
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                return Connection(self.job_socket, timeout=2)
-            except (WireError, OSError) as error:
-                if self.process.poll() is not None:
-                    raise LabError(f"the VM went down\n{self.tails()}") from error
-                if time.monotonic() > deadline:
-                    message = f"the VM is not up after {timeout:.0f} s"
-                    raise LabError(f"{message}\n{self.tails()}") from error
-                # QEMU may still be on its way to making the socket.
-                time.sleep(0.05)
+        with self.waiting(what, standstill) as progress:
+            while True:
+                try:
+                    return Connection(self.job_socket, timeout=2)
+                except (WireError, OSError) as error:
+                    if self.process.poll() is not None:
+                        raise LabError(f"the VM went down\n{self.tails()}") from error
+                    progress.check()
+                    # QEMU may still be on its way to making the socket.
+                    time.sleep(0.05)
+
+    @contextlib.contextmanager
+    def waiting(self, what: str, standstill: float = STANDSTILL) -> Iterator[Progress]:
+        """Wait for something of this machine; how long it took is kept.
+
+        Raises:
+            LabError: it stood still.
+        """
+        durations = Durations(paths.cache() / "durations.json")
+        console = self.directory / "console"
+        progress = Progress(
+            what,
+            lambda: file_size(console),
+            say=say,
+            standstill=standstill,
+            usual=durations.last(what),
+            clock=self.clock,
+        )
+        try:
+            yield progress
+        except StandstillError as error:
+            raise LabError(f"{error}\n{self.tails()}") from error
+        durations.note(what, progress.elapsed)
 
     def tails(self) -> str:
         """Return the ends of the console and of what QEMU said."""

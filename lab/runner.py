@@ -18,7 +18,6 @@ from lab.errors import LabError
 from lab.say import say
 from lab.wire import Connection, Frame, WireError
 
-COLD_BOOT_TIMEOUT = 240.0
 TIMED_OUT = 124
 BROKEN = 125
 # What a command in the lab exits with when its guest stands still, or has gone.
@@ -36,7 +35,7 @@ class Job:
         pytest: whether it is the latter.
         guest: whether it needs the guest.
         host: the Debian release that plays the host.
-        timeout: seconds until the machine is stopped.
+        timeout: seconds until the machine is stopped; those in which it could run.
         out: where to put the files that the command leaves in ``$WLPROXY_OUT``.
         template: whether to restore a frozen machine rather than boot one.
         env: further variables for the command.
@@ -103,9 +102,9 @@ def _bring_up(
         try:
             if frozen is not None and attempt == 1:
                 vm = template.restore(machine, frozen, directory)
-                return vm, vm.connect(template.RESTORE_TIMEOUT)
+                return vm, vm.connect("the restored machine", template.RESTORE_TIMEOUT)
             vm = outer.cold_boot(machine, directory)
-            return vm, vm.connect(COLD_BOOT_TIMEOUT)
+            return vm, vm.connect(f"{machine.name}, booting")
         except BaseException as error:
             if vm is not None:
                 vm.kill()
@@ -128,7 +127,8 @@ if os.environ["WLPROXY_LAB_GUEST"]:
 
 
 def _check(vm: outer.Vm, tree: bytes) -> None:
-    with contextlib.closing(vm.connect(template.RESTORE_TIMEOUT)) as connection:
+    connection = vm.connect("the restored machine", template.RESTORE_TIMEOUT)
+    with contextlib.closing(connection):
         job = Job(["python3", "-c", CHECK], timeout=60)
         if converse(vm, connection, job, tree) != 0:
             raise LabError("the restored machine does not work")
@@ -144,20 +144,20 @@ def converse(vm: outer.Vm, connection: Connection, job: Job, tree: bytes) -> int
         "seed": secrets.token_hex(64),
     }
     connection.send(Frame(head, tree))
-    deadline = time.monotonic() + job.timeout
+    deadline = vm.clock() + job.timeout
     try:
-        while True:
-            frame = connection.receive(max(0.0, deadline - time.monotonic()))
-            status = _handle(frame, job)
-            if status is not None:
-                return status
-    except TimeoutError:
-        say(f"TIMEOUT after {job.timeout:.0f} s")
-        _diagnose(vm, connection, job)
-        return TIMED_OUT
+        while (left := deadline - vm.clock()) > 0:
+            # If it comes too late, the machine may have had to wait for a core.
+            with contextlib.suppress(TimeoutError):
+                status = _handle(connection.receive(left), job)
+                if status is not None:
+                    return status
     except WireError as error:
         say(f"the VM broke down: {error}\n{vm.tails()}")
         return BROKEN
+    say(f"TIMEOUT after {job.timeout:.0f} s")
+    _diagnose(vm, connection, job)
+    return TIMED_OUT
 
 
 def _handle(frame: Frame, job: Job) -> int | None:

@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from lab import nested
+from lab.errors import LabError
 from lab.nested import RUN
+from lab.progress import Progress, file_size
 from lab.weston import Weston
 from lab.wire import CHUNK, SYNC, Connection, Frame, FrameReader, encode
 
@@ -81,17 +83,33 @@ def log(text: str) -> None:
     print(f"zygote {uptime}: {text}", flush=True)
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout: float = 90) -> None:
-    """Wait for something to become true.
+def wait_until(condition: Callable[[], bool], what: str, writes_to: Path) -> None:
+    """Wait for something to become true, as long as a log grows.
 
     Raises:
-        TimeoutError: it did not.
+        LabError: it stands still.
     """
-    deadline = time.monotonic() + timeout
+    progress = Progress(what, lambda: file_size(writes_to), say=log)
     while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(what)
+        progress.check()
         time.sleep(0.05)
+
+
+def await_guest(guest: nested.Machine) -> Connection:
+    """Wait until the guest answers, telling whoever waits for us that it moves.
+
+    Raises:
+        LabError: it stands still.
+    """
+    told = 0
+
+    def tell(size: int) -> None:
+        nonlocal told
+        if size > told:
+            log(f"the guest is booting: {size} bytes on its console")
+            told = size
+
+    return guest.connect(log, on_progress=tell)
 
 
 class Zygote:
@@ -117,7 +135,7 @@ class Zygote:
                 log(f"cannot preload {name}: {error}")
         log("imports done")
         for socket in COMPOSITORS:
-            wait_until((RUNTIME / socket).exists, f"{socket}: weston is not up")
+            wait_until((RUNTIME / socket).exists, socket, RUN / f"{socket}.log")
         self._warm_up()
         log("compositors up")
         if self._guest is not None:
@@ -126,13 +144,12 @@ class Zygote:
 
     def _connect_guest(self, guest: nested.Machine) -> None:
         try:
-            self._control = Connection(guest.control, timeout=60)
-        except Exception as error:  # noqa: BLE001 - whatever it was: once more
+            self._control = await_guest(guest)
+        except LabError as error:
             log(f"the guest did not come up, once more: {error}")
             guest.kill()
             guest.start()
-            self._control = Connection(guest.control, timeout=90)
-
+            self._control = await_guest(guest)
         self._preload_guest(self._control)
 
     def _preload_guest(self, control: Connection) -> None:
