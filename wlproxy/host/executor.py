@@ -6,6 +6,7 @@ value, which `session` feeds in.  A client that has been closed takes no more co
 
 import errno
 import fcntl
+import logging
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -141,7 +142,10 @@ class Executor:
         except HostError as exc:
             over = isinstance(exc, TooManyStreamsError)
             reason = CloseReason.LIMIT_EXCEEDED if over else CloseReason.FAILED
-            return ClientFailed(command.client_id, reason, exc.problem)
+            self._log.of_client(
+                logging.WARNING, "%s: %s", client.label, exc.explanation
+            )
+            return ClientFailed(command.client_id, reason, exc.for_guest)
 
     def _execute(  # noqa: C901 - one flat table
         self,
