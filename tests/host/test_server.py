@@ -623,7 +623,7 @@ async def test_a_restarted_compositor_is_looked_at_anew_in_the_same_session(
         closed = (await agent.receive_until(ClientReleased))[-2]
         assert isinstance(closed, ClientClosed)
         assert closed.reason is CloseReason.COMPOSITOR_GONE
-        assert closed.message == NoCompositorError.for_guest
+        assert not FACTS.search(closed.message)
         bench.desktop.there = True
         bench.desktop.capabilities = ZERO_COPY
         await trio.sleep(100)

@@ -14,7 +14,7 @@ import trio.testing
 from tests.host.scripted import Agent, ScriptedRelay, channel_pair, guest_ram
 from wlproxy.host.channel import ChannelGoneError, Goodbyed
 from wlproxy.host.client import CLIENT_WINDOW
-from wlproxy.host.errors import HostError, NoCompositorError
+from wlproxy.host.errors import NoCompositorError
 from wlproxy.host.fds import OwnedFd
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.session import LET_GO_SECONDS, MAX_UNREAD, PING_INTERVAL, Session
@@ -450,7 +450,7 @@ async def test_a_client_that_cannot_have_its_pipe_is_closed() -> None:
         await bench.data(b"twice", twice, twice)
         frames = await bench.agent.receive_until(ClientClosed)
         assert isinstance(frames[-1], ClientClosed)
-        assert frames[-1].message == HostError.for_guest
+        assert "stream 2" in frames[-1].message
 
 
 async def test_pages_are_released_when_the_compositor_lets_go() -> None:

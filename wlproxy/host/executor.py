@@ -6,7 +6,6 @@ value, which `session` feeds in.  A client that has been closed takes no more co
 
 import errno
 import fcntl
-import logging
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -142,10 +141,7 @@ class Executor:
         except HostError as exc:
             over = isinstance(exc, TooManyStreamsError)
             reason = CloseReason.LIMIT_EXCEEDED if over else CloseReason.FAILED
-            self._log.of_client(
-                logging.WARNING, "%s: %s", client.label, exc.explanation
-            )
-            return ClientFailed(command.client_id, reason, exc.for_guest)
+            return ClientFailed(command.client_id, reason, exc.problem)
 
     def _execute(  # noqa: C901 - one flat table
         self,
