@@ -447,7 +447,20 @@ async def test_a_signal_ends_it_cleanly_and_it_says_what_goes_with_it(
         assert isinstance((await agent.receive_until(Goodbye))[-1], Goodbye)
         await bench.ended.wait()
     assert bench.error is None
-    assert "2 apps are open, and end with the proxy" in caplog.text
+    assert "apps that are open, and end with the proxy: 2" in caplog.text
+
+
+async def test_a_hangup_that_is_to_be_ignored_is(tmp_path: Path) -> None:
+    """As nohup(1) has it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        async with serving(tmp_path) as bench:
+            await bench.begin(await bench.accept())
+            signal.raise_signal(signal.SIGHUP)
+            await trio.testing.wait_all_tasks_blocked()
+            assert bench.server.state is State.SERVING
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 async def test_a_signal_while_it_starts_ends_it_as_well(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ class Server:
         """
         self._started = trio.current_time()
         # First of all: whoever is told to stop while it starts has something to remove.
-        with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
+        with trio.open_signal_receiver(*_stop_signals()) as signals:
             status = listen_status(self.config.status) if self.config.status else None
             try:
                 async with trio.open_nursery() as nursery:
@@ -196,7 +196,7 @@ class Server:
         clients = self._session.clients if self._session else []
         count = sum(client.closed is None for client in clients)
         if count:
-            self._log.info("%d apps are open, and end with the proxy", count)
+            self._log.info("apps that are open, and end with the proxy: %d", count)
 
     async def _unless_stopped(self, wait: Callable[[], Awaitable[_T]]) -> _T | None:
         """Wait for something; None if `stop` was called before it came."""
@@ -254,7 +254,8 @@ class Server:
         Raises:
             HostError: the RAM of this QEMU cannot be had.
         """
-        self._log.info("connected to %s", self.config.channel)
+        if self._qemu_deadline == math.inf:
+            self._log.info("connected to %s", self.config.channel)
         try:
             ram = await self._unless_stopped(partial(self._find_ram, channel.stream))
         except HostError as exc:
@@ -283,7 +284,7 @@ class Server:
         now = trio.current_time()
         if self._qemu_deadline == math.inf:
             self._qemu_deadline = now + QEMU_PATIENCE
-            self._log.info("not QEMU's socket yet: %s", why.explanation)
+            self._log.info("waiting for it to be QEMU's: %s", why.explanation)
         self._pause = QEMU_RETRY
         return now < self._qemu_deadline
 
@@ -454,6 +455,12 @@ async def run(config: HostConfig) -> None:
     """
     raise_fd_limit()
     await Server(config).run()
+
+
+def _stop_signals() -> list[signal.Signals]:
+    """List what is to end the proxy: not what its parent (nohup) has it ignore."""
+    ignored = signal.SIG_IGN
+    return [each for each in STOP_SIGNALS if signal.getsignal(each) != ignored]
 
 
 def _farewell(cause: WlproxyError | None) -> tuple[CloseReason, str]:
