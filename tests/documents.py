@@ -35,6 +35,7 @@ def document(*surfaces: dict[str, Any], **other: Any) -> dict[str, Any]:
         "uptime": 7988.5,
         "qemu": {"pid": 4711, "program": "qemu-system-x86_64"},
         "compositor": "/run/user/1000/wayland-1",
+        "compositor_there": True,
         "isolated": True,
         "remarks": [],
         "clients": [{"client_id": number, "closing": False} for number in clients],

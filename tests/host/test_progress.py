@@ -40,9 +40,15 @@ async def test_who_waits_long_hears_once_what_to_look_at(
 ) -> None:
     caplog.set_level(logging.INFO)
     async with watched() as progress:
-        progress.enter(state)
+        if state is State.WAITING_FOR_COMPOSITOR:
+            progress.set_compositor(there=False)
+            progress.enter(State.SERVING)
+        else:
+            progress.enter(state)
         await trio.sleep(HINT_SECONDS - 1)
         assert not caplog.text
+        await trio.sleep(1000)
+        progress.set_compositor(there=False)  # which changes nothing
         await trio.sleep(1000)
     assert caplog.text.count(words) == 1
     assert words in progress.hint
@@ -56,6 +62,7 @@ async def test_what_goes_on_is_nothing_to_look_at(
         for _ in range(10):
             progress.enter(State.WAITING_FOR_AGENT)
             await trio.sleep(HINT_SECONDS / 2)
+            progress.enter(State.PROVING_RAM)
         progress.enter(State.SERVING)
         await trio.sleep(1000)
     assert not caplog.text

@@ -109,6 +109,7 @@ def test_what_is_wrong_is_said_with_what_to_look_at() -> None:
         hint="nobody listens at /c",
         remarks=["the compositor hides nothing"],
         qemu=None,
+        compositor_there=False,
         agent="",
         metrics={"udmabufs_alive": 0, "pixel_bytes_copied": 5 << 20, "bugs": 2},
     )
@@ -117,6 +118,7 @@ def test_what_is_wrong_is_said_with_what_to_look_at() -> None:
     assert "note       the compositor hides nothing" in text
     assert "note       2 bugs of wlproxy's own" in text
     assert "QEMU  " not in text
+    assert "/run/user/1000/wayland-1, gone" in text
     assert "5 MiB copied" in text
 
 

@@ -65,13 +65,13 @@ class Progress:
 
     def enter(self, state: State) -> None:
         """Something else is done from now on."""
-        self._state = state
-        self._tell()
+        before, self._state = self.state, state
+        self._tell_unless(before)
 
     def set_compositor(self, *, there: bool) -> None:
         """The compositor has come, or gone."""
-        self._compositor_away = not there
-        self._tell()
+        before, self._compositor_away = self.state, not there
+        self._tell_unless(before)
 
     async def watch(self, log: VmLog) -> None:
         """Say what to look at, once for each time that something is waited for long."""
@@ -83,7 +83,10 @@ class Progress:
                 log.info("still %s: %s", state.value, self.hint)
             await changed.wait()
 
-    def _tell(self) -> None:
+    def _tell_unless(self, before: State) -> None:
+        """Tell of a state, unless it is the one that it was before."""
+        if self.state is before:
+            return
         self._changed.set()
         self._changed = trio.Event()
         stopping = ("STOPPING=1",) if self._state is State.STOPPING else ()

@@ -47,6 +47,7 @@ def take_snapshot(
         "uptime": uptime,
         "qemu": asdict(qemu) if qemu else None,
         "compositor": str(desktop.path),
+        "compositor_there": desktop.there,
         "isolated": desktop.isolated,
         "remarks": [remark.text for remark in desktop.remarks],
         "capabilities": _capabilities(desktop.capabilities),

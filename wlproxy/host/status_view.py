@@ -98,10 +98,9 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
     qemu, isolated = document["qemu"], document["isolated"]
     yield "guest", plain(document["agent"])
     yield "QEMU", f"{qemu['program']}, process {qemu['pid']}" if qemu else ""
-    yield (
-        "compositor",
-        f"{document['compositor']}, {'' if isolated else 'not '}isolated",
-    )
+    known = "isolated" if isolated else "not isolated"
+    there = document["compositor_there"]
+    yield "compositor", f"{document['compositor']}, {known if there else 'gone'}"
     yield "clock", _clock(document.get("clock"))
     metrics = document["metrics"]
     copied = metrics["pixel_bytes_copied"]

@@ -147,5 +147,5 @@ def _unknown(name: str) -> str:
         f"cannot allow {name}: its messages are not known here, so they could not be "
         "passed on (wlproxy knows the protocols that the Python package pywayland has)"
     )
-    close = get_close_matches(name, INTERFACES, n=1)
+    close = get_close_matches(name, INTERFACES, n=1, cutoff=0.8)
     return f"{why}. Did you mean {close[0]}?" if close else why
