@@ -95,7 +95,6 @@ PRIVILEGED: Final = frozenset(
         "zwlr_virtual_pointer_manager_v1",
         "zwp_input_method_manager_v2",
         "zwp_input_method_v1",
-        "zwp_keyboard_shortcuts_inhibit_manager_v1",
         "zwp_virtual_keyboard_manager_v1",
         # Reads what is copied, without a window that has the focus.
         "ext_data_control_manager_v1",
@@ -113,7 +112,8 @@ PRIVILEGED: Final = frozenset(
 """What reaches beyond a client's own windows: a compositor's isolation should hide it.
 
 A guest sees none of it unless it is allowed; this list only serves to say how much rests
-on that."""
+on that.  keyboard-shortcuts-inhibit is not in it: compositors grant it to sandboxed apps,
+and have a way out."""
 
 
 def effective_policy(
