@@ -2,39 +2,25 @@
 
 import json
 import logging
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import rich.console
 from click.testing import CliRunner
 
+from tests.documents import document, window
 from wlproxy import __version__, cli
 from wlproxy.host.config import HostConfig
 from wlproxy.host.doctor import Finding, Verdict
-from wlproxy.host.errors import NoCompositorError
+from wlproxy.host.errors import HostError, NoCompositorError
 from wlproxy.relay.presentation import Preference
 
-DOCUMENT = {
-    "name": "vm",
-    "state": "serving",
-    "agent": "wlproxy-guest 0.1",
-    "clients": [{}, {}],
-    "metrics": {"udmabufs_alive": 3, "pixel_bytes_copied": 0},
-    "surfaces": [
-        {
-            "label": "foot(312)",
-            "surface": 14,
-            "title": "",
-            "app_id": "[red]foot\x1b[2J",
-            "width": 800,
-            "height": 600,
-            "mode": "A",
-            "frames": 7,
-            "bytes_copied": 0,
-            "reason": "zero-copy",
-        }
-    ],
-}
+DOCUMENT = document(window(title="~ — [red]foot\x1b[2J"))
 
 
 @pytest.fixture
@@ -136,24 +122,91 @@ def test_qemu_args_and_their_xml(runner: CliRunner, tmp_path: Path) -> None:
     assert "<memoryBacking>" in xml
 
 
-def test_status_is_a_table_or_the_document(
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[None]:
+    """A proxy for `vm`, and the socket of one for `dead` that was killed."""
+    with (
+        socket.socket(socket.AF_UNIX) as listener,
+        socket.socket(socket.AF_UNIX) as dead,
+    ):
+        (tmp_path / "wlproxy").mkdir()
+        listener.bind(str(tmp_path / "wlproxy" / "vm.sock"))
+        listener.listen()
+        dead.bind(str(tmp_path / "wlproxy" / "dead.sock"))
+        yield
+
+
+@pytest.mark.usefixtures("proxy")
+def test_status_is_for_people_or_for_programs(
     runner: CliRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(cli, "read_status", lambda path: DOCUMENT)
-    (tmp_path / "wlproxy").mkdir()
-    (tmp_path / "wlproxy" / "vm.sock").touch()
-    table = runner.invoke(cli.main, ["status"]).output
-    assert "vm: serving (wlproxy-guest 0.1)" in table
-    assert "\x1b" not in table
-    for cell in ("foot(312)", "14", "[red]foot", "800x600", "A", "zero-copy"):
-        assert cell in table
-    document = runner.invoke(cli.main, ["status", "--json"]).output
-    assert json.loads(document) == DOCUMENT
-    (tmp_path / "wlproxy" / "other.sock").touch()
-    ambiguous = runner.invoke(cli.main, ["status"])
+    text = runner.invoke(cli.main, ["status"]).output
+    assert text.startswith("work: serving")
+    assert "~ — [red]foot" in text
+    assert "\x1b" not in text
+    printed = runner.invoke(cli.main, ["status", "--json"]).output
+    assert json.loads(printed) == json.loads(json.dumps(DOCUMENT))
+    mistaken = runner.invoke(cli.main, ["status", "--json", "--watch"])
+    assert mistaken.exit_code == 2
+
+    with socket.socket(socket.AF_UNIX) as another:
+        another.bind(str(tmp_path / "wlproxy" / "other.sock"))
+        another.listen()
+        ambiguous = runner.invoke(cli.main, ["status"])
     assert ambiguous.exit_code == 1
-    assert "other, vm" in ambiguous.output
-    idle = {**DOCUMENT, "surfaces": [], "agent": ""}
-    monkeypatch.setattr(cli, "read_status", lambda path: idle)
-    plain = runner.invoke(cli.main, ["status", "--name", "vm"]).output
-    assert plain.startswith("vm: serving\n")
+    assert "2 proxies run: other, vm" in ambiguous.output
+
+
+@pytest.mark.usefixtures("proxy")
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_the_terminal_does_not_have_is_a_question_mark(
+    tmp_path: Path, encoding: str
+) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "wlproxy" / "titles.sock"))
+        listener.listen()
+        with subprocess.Popen(
+            [sys.executable, "-m", "wlproxy", "status", "--name", "titles"],
+            env={"XDG_RUNTIME_DIR": str(tmp_path), "PYTHONIOENCODING": encoding},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as asking:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(json.dumps(DOCUMENT).encode())
+            output, _ = asking.communicate(timeout=30)
+    assert asking.returncode == 0, output
+    assert b"~ ? [red]foot" in output
+
+
+@pytest.mark.usefixtures("proxy")
+@pytest.mark.parametrize("terminal", [True, False])
+def test_status_is_watched_until_the_proxy_has_gone(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch, *, terminal: bool
+) -> None:
+    documents = [DOCUMENT, document(window(frames=4711))]
+
+    def read(_path: Path) -> dict[str, Any]:
+        if not documents:
+            raise HostError("no proxy answers for vm")
+        return documents.pop(0)
+
+    monkeypatch.setattr(cli, "read_status", read)
+    monkeypatch.setattr(cli, "WATCH_SECONDS", 0)
+    monkeypatch.setattr(rich.console.Console, "is_terminal", terminal)
+    result = runner.invoke(cli.main, ["status", "--watch"])
+    assert result.exit_code == 1
+    assert "4711" in result.output
+    assert "no proxy answers" in result.output
+    assert ("\x1b[?1049h" in result.output) is terminal  # the alternate screen
+
+
+def test_the_context_and_what_is_allowed_are_settings(
+    runner: CliRunner, configs: list[HostConfig]
+) -> None:
+    for option in ("", " --no-security-context"):
+        runner.invoke(cli.main, f"run --channel /c --allow wl_drm{option}")
+        runner.invoke(cli.main, f"run --channel /c --allow wl_output{option}")
+    assert [each.security_context for each in configs] == [True, False]
+    assert [each.allow for each in configs] == [("wl_output",)] * 2

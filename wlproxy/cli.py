@@ -1,15 +1,17 @@
 """The command line: arguments become values, values become text; nothing else."""
 
+import io
 import json
-import logging
 import os
 import sys
+import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 import trio
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -20,12 +22,14 @@ from wlproxy.host.errors import HostError
 from wlproxy.host.qemu_args import QemuSetup, libvirt_xml, qemu_command_line
 from wlproxy.host.server import run as run_server
 from wlproxy.host.status import check_name, read_status, running_names, status_path
-from wlproxy.host.vm_log import plain
+from wlproxy.host.status_view import render_status
+from wlproxy.host.vm_log import set_up_logging
 from wlproxy.relay.context import RelayConfig
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.presentation import Preference
 
-LOG_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
+WATCH_SECONDS = 1.0
+"""Between two looks of `status --watch`."""
 
 VERDICT_STYLES = {
     Verdict.OK: "green",
@@ -47,6 +51,10 @@ def _fail(error: HostError) -> NoReturn:
 @click.version_option(__version__, prog_name="wlproxy")
 def main() -> None:
     """Show a virtual machine's windows on this desktop, without copying a pixel."""
+    # Titles may have any characters, and terminals any encoding.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 @main.command()
@@ -86,6 +94,12 @@ def main() -> None:
     help="Hide this global from the guest.  Repeatable.",
 )
 @click.option(
+    "--security-context/--no-security-context",
+    default=True,
+    help="Have the compositor apply its own policy for sandboxed clients, too, where "
+    "it has one.  [default: security-context]",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
@@ -102,11 +116,12 @@ def run(  # noqa: PLR0913 - one parameter per option
     qmp: Path | None,
     allow: tuple[str, ...],
     deny: tuple[str, ...],
+    security_context: bool,
     log_level: str,
     once: bool,
 ) -> None:
     """Serve the guest at the other end of a channel."""
-    logging.basicConfig(level=log_level.upper(), format=LOG_FORMAT)
+    set_up_logging(log_level)
     try:
         policy = effective_policy(allow, deny)
     except ValueError as exc:
@@ -119,6 +134,8 @@ def run(  # noqa: PLR0913 - one parameter per option
             display=display,
             qemu_pid=qemu_pid,
             qmp=qmp,
+            allow=allow,
+            security_context=security_context,
             once=once,
             status=status_path(os.environ, name),
         )
@@ -130,16 +147,24 @@ def run(  # noqa: PLR0913 - one parameter per option
 @main.command()
 @click.option("--name", help="Of the VM; may be left out if only one proxy runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print the document itself.")
-def status(*, name: str | None, as_json: bool) -> None:
-    """Say what a running proxy is doing: each surface, its mode, and why."""
+@click.option("--watch", is_flag=True, help="Show it again and again; end with Ctrl-C.")
+def status(*, name: str | None, as_json: bool, watch: bool) -> None:
+    """Say what a running proxy is doing: each window, its mode, and why."""
+    if watch and as_json:
+        raise click.UsageError("--watch is for people, --json for programs")
+    console = Console(highlight=False)
     try:
-        document = read_status(status_path(os.environ, name or _only_name()))
+        path = status_path(os.environ, name or _only_name())
+        if as_json:
+            click.echo(json.dumps(read_status(path), indent=2))
+        elif watch:
+            _watch_status(console, path)
+        else:
+            _show_status(console, path)
     except HostError as exc:
         _fail(exc)
-    if as_json:
-        click.echo(json.dumps(document, indent=2))
-    else:
-        _print_status(document)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 @main.command("qemu-args")
@@ -217,42 +242,18 @@ def _print_findings(findings: list[Finding]) -> None:
         console.print(Text(remedy, style="cyan"), soft_wrap=True)
 
 
-def _print_status(document: dict[str, Any]) -> None:
-    """Render the document of the status socket."""
-    console = Console(highlight=False)
-    metrics = document["metrics"]
-    console.print(
-        Text(
-            f"{document['name']}: {document['state']}"
-            + (f" ({plain(document['agent'])})" if document["agent"] else "")
-        )
-    )
-    console.print(
-        Text(
-            f"{len(document['clients'])} clients, "
-            f"{metrics['udmabufs_alive']} udmabufs open, "
-            f"{metrics['pixel_bytes_copied']} pixel bytes copied"
-        )
-    )
-    if not document["surfaces"]:
-        return
-    table = Table(
-        "client", "surface", "title", "size", "mode", "frames", "copied", "why"
-    )
-    for surface in document["surfaces"]:
-        table.add_row(
-            *(
-                Text(plain(str(cell)))
-                for cell in (
-                    surface["label"],
-                    surface["surface"],
-                    surface["title"] or surface["app_id"],
-                    f"{surface['width']}x{surface['height']}",
-                    surface["mode"],
-                    surface["frames"],
-                    surface["bytes_copied"],
-                    surface["reason"],
-                )
-            )
-        )
-    console.print(table)
+def _show_status(console: Console, path: Path) -> None:
+    console.print(render_status(read_status(path), console.width))
+
+
+def _watch_status(console: Console, path: Path) -> None:
+    """Show it anew, again and again, until the proxy has gone or the user has."""
+    if not console.is_terminal:
+        while True:
+            _show_status(console, path)
+            console.print()
+            time.sleep(WATCH_SECONDS)
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(render_status(read_status(path), console.width), refresh=True)
+            time.sleep(WATCH_SECONDS)

@@ -43,6 +43,7 @@ class Weston:
         command = program.command("pixman", "desktop", (1024, 640), self.socket.name)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             notify = directory / "notify"
+            notify.unlink(missing_ok=True)
             ready.bind(str(notify))
             ready.settimeout(READY_TIMEOUT)
             with (directory / "log").open("wb") as log:

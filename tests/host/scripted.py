@@ -86,8 +86,11 @@ class ScriptedRelay:
     ) -> list[Command]:
         return self._note("failed", client_id, handle, error, message)
 
-    def use_capabilities(self, capabilities: CompositorCapabilities) -> None:
-        self.inputs.append(("capabilities", capabilities))
+    def compositor_away(self) -> None:
+        self.inputs.append(("away",))
+
+    def use_capabilities(self, capabilities: CompositorCapabilities) -> list[Command]:
+        return self._note("capabilities", capabilities)
 
     def end(self, reason: CloseReason, message: str) -> list[Command]:
         return [

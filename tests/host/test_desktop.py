@@ -1,6 +1,7 @@
 """The compositor as clients meet it, with a plain socket and a real sway."""
 
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import trio.testing
 from wlproxy.host.desktop import Desktop, prepare_when_back
 from wlproxy.host.errors import NoCompositorError
 from wlproxy.host.vm_log import VmLog
+from wlproxy.relay.presentation import CompositorCapabilities
 
 LOG = VmLog("test")
 
@@ -43,7 +45,81 @@ async def test_its_end_is_noticed(tmp_path: Path) -> None:
     there.close()
 
 
-async def test_one_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def listening(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    return listener
+
+
+async def test_nobody_is_connected_to_one_that_was_not_looked_at(
+    tmp_path: Path,
+) -> None:
+    """Although the one before has gone, and nobody has noticed yet."""
+    path, looked = tmp_path / "wayland-0", 0
+
+    def look(*_: object) -> CompositorCapabilities:
+        nonlocal looked
+        looked += 1
+        return CompositorCapabilities(shm_udmabuf=False)
+
+    there = Desktop("test", str(path), LOG, look, isolate=False)
+    with listening(path) as first:
+        await there.prepare()
+        watched, _ = first.accept()
+        watched.close()
+    path.unlink()
+    with listening(path):
+        assert not there.there
+        connected: list[int] = []
+
+        async def connect() -> None:
+            async with await there.connect():
+                connected.append(looked)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connect)
+            await trio.testing.wait_all_tasks_blocked()
+            await there.wait_gone()
+            await there.prepare()
+        assert connected == [2]
+        there.close()
+
+
+async def test_one_that_goes_while_it_is_looked_at_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "wayland-0"
+
+    def look(*_: object) -> CompositorCapabilities:
+        first.accept()[0].close()
+        return CompositorCapabilities(shm_udmabuf=False)
+
+    there = Desktop("test", str(path), LOG, look, isolate=False)
+    with listening(path) as first:
+        await there.prepare()
+        assert not there.there
+        await there.wait_gone()
+    there.close()
+
+
+async def test_looking_is_given_up_at_once(tmp_path: Path) -> None:
+    """A compositor may keep us waiting for longer than somebody who wants us to stop."""
+    path, go_on = tmp_path / "wayland-0", threading.Event()
+
+    def look(*_: object) -> CompositorCapabilities:
+        go_on.wait()
+        return CompositorCapabilities(shm_udmabuf=False)
+
+    there = Desktop("test", str(path), LOG, look, isolate=False)
+    with listening(path), trio.move_on_after(0.01) as scope:
+        await there.prepare()
+    assert scope.cancelled_caught
+    go_on.set()
+    there.close()
+
+
+async def test_one_that_is_not_there_is_an_error(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
     there = desktop(tmp_path / "wayland-0")
     with pytest.raises(NoCompositorError):
         await there.prepare()
@@ -69,7 +145,7 @@ async def test_back_again_it_is_prepared_again(
     weston: object, autojump_clock: trio.testing.MockClock
 ) -> None:
     there = desktop(weston.socket)  # type: ignore[attr-defined]
-    await prepare_when_back(there, 5)
+    await prepare_when_back(there, LOG)
     assert not there.isolated
     assert there.capabilities.global_versions
     there.close()

@@ -98,14 +98,18 @@ async def test_a_device_that_comes_later_is_tried_out(
 
     monkeypatch.setattr("wlproxy.host.desktop.UdmabufDevice", Device)
     monkeypatch.setattr("wlproxy.host.desktop.SecurityContext", no_context)
-    there = Desktop("test", str(tmp_path / "wayland-0"), VmLog("test"), probe)
-    await there.prepare()
-    assert probed == [False]
-    assert not await there.find_device()
-    assert caplog.text.count("no zero-copy") == 1
+    path = tmp_path / "wayland-0"
+    there = Desktop("test", str(path), VmLog("test"), probe)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        await there.prepare()
+        assert probed == [False]
+        assert not await there.find_device()
+        assert caplog.text.count("no zero-copy") == 1
 
-    made.append(Device)
-    assert await there.find_device()
-    assert probed == [False, True]
-    there.close()
+        made.append(Device)
+        assert await there.find_device()
+        assert probed == [False, True]
+        there.close()
     assert not made

@@ -1,4 +1,7 @@
+import errno
+import fcntl
 import os
+import shutil
 import struct
 from pathlib import Path
 
@@ -7,6 +10,7 @@ import pytest
 from tests.host.conftest import Weston
 from wlproxy.host.compositor import connect_compositor
 from wlproxy.host.errors import NoCompositorError, SecurityContextError
+from wlproxy.host.fds import OwnedFd
 from wlproxy.host.security_context import SecurityContext
 from wlproxy.host.wayland_client import WaylandClient
 
@@ -32,6 +36,41 @@ def test_directory_cannot_be_made(tmp_path: Path) -> None:
 def test_names_have_a_limit(weston: Weston) -> None:
     with pytest.raises(SecurityContextError, match="longer"):
         SecurityContext(weston.socket, "org.example", "v" * 5000)
+
+
+def test_without_an_fd_to_spare_there_is_none_and_nothing_is_left(
+    weston: Weston, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_pipe() -> tuple[int, int]:
+        raise OSError(errno.EMFILE, "too many")
+
+    monkeypatch.setattr(os, "pipe", no_pipe)
+    before = os.listdir(weston.directory)
+    with pytest.raises(SecurityContextError, match="EMFILE"):
+        SecurityContext(weston.socket, "org.example", "vm")
+    assert os.listdir(weston.directory) == before
+
+
+def test_what_killed_proxies_left_is_swept_and_nothing_else(
+    weston: Weston, tmp_path: Path
+) -> None:
+    left, in_use, other, mine = (
+        weston.directory / name
+        for name in ("wlproxy-context-a", "wlproxy-context-b", "wlproxy-x", "x")
+    )
+    for directory in (left, in_use, other, mine):
+        directory.mkdir()
+        (directory / "wayland").touch()
+    (mine / "wayland").rename(mine / "photos")
+    mine = mine.rename(weston.directory / "wlproxy-context-c")
+    with OwnedFd(os.open(in_use, os.O_RDONLY)) as alive:
+        fcntl.flock(alive.fileno(), fcntl.LOCK_EX)
+        with pytest.raises(SecurityContextError, match="has no wp_security_context"):
+            SecurityContext(weston.socket, "org.example", "vm")
+    assert not left.exists()
+    for directory in (in_use, other, mine):
+        assert len(os.listdir(directory)) == 1
+        shutil.rmtree(directory)
 
 
 @pytest.mark.lab

@@ -1,8 +1,13 @@
 """Sessions, channels and compositors that come and go, under a whole server."""
 
+import errno
+import logging
+import re
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +16,17 @@ import trio.testing
 
 from tests.host.scripted import Agent, ScriptedRelay, guest_ram
 from wlproxy.host.config import HostConfig
-from wlproxy.host.errors import GuestRamNotSharedError, HostError, NoCompositorError
+from wlproxy.host.errors import (
+    GuestRamNotSharedError,
+    HostError,
+    NoCompositorError,
+    NotQemuError,
+    QmpError,
+)
+from wlproxy.host.exposure import Remark
 from wlproxy.host.guest_ram import GuestRam
-from wlproxy.host.server import Server, State
+from wlproxy.host.progress import State
+from wlproxy.host.server import Server
 from wlproxy.host.status import read_status
 from wlproxy.host.unix_socket import FdStream
 from wlproxy.memory.guest import ExtentError
@@ -32,7 +45,12 @@ from wlproxy.protocol.channel.frames import (
     Ping,
     Pong,
 )
-from wlproxy.relay.commands import CloseClient, Command, OpenCompositor
+from wlproxy.relay.commands import (
+    CloseClient,
+    Command,
+    OpenCompositor,
+    SendToCompositor,
+)
 from wlproxy.relay.context import RelayConfig
 from wlproxy.relay.presentation import CompositorCapabilities
 
@@ -59,9 +77,11 @@ class FakeDesktop:
         self.path = Path("/fake")
         self.capabilities = NO_ZERO_COPY
         self.isolated = False
+        self.remarks: tuple[Remark, ...] = ()
         self.device: str | None = None
         self.looks = 0
         self.there = True
+        self.fault: HostError | None = None
         self.gone = trio.Event()
         self.connections: list[FdStream] = []
 
@@ -80,6 +100,8 @@ class FakeDesktop:
 
     async def _look(self) -> None:
         await trio.lowlevel.checkpoint()
+        if self.fault is not None:
+            raise self.fault
         if not self.there:
             raise NoCompositorError("no compositor at /fake")
 
@@ -147,6 +169,8 @@ class Bench:
                 return [CloseClient(client_id, CloseReason.NORMAL, "", silent=True)]
             case ("frame", Located()):
                 raise ExtentError("outside RAM")
+            case ("frame", Data(data=b"unread" as data)):
+                return [SendToCompositor(1, data)]
             case ("frame", Data(data=b"bug")):
                 raise ZeroDivisionError
             case _:
@@ -348,7 +372,7 @@ async def test_without_ram_the_agent_hears_why_and_it_is_an_error(
         said = await agent.receive()
         assert isinstance(said, Goodbye)
         assert said.reason is CloseReason.REFUSED
-        assert "share=on" in said.message
+        assert said.message == GuestRamNotSharedError.for_guest
         await bench.ended.wait()
         assert bench.error is bench.no_ram
 
@@ -362,6 +386,182 @@ async def test_a_qemu_that_has_just_begun_may_have_no_ram_yet(tmp_path: Path) ->
         await bench.begin(agent)
         assert bench.looked == 4
         assert bench.error is None
+
+
+async def test_a_socket_that_is_not_qemus_yet_is_connected_to_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libvirt makes it and passes it on; who connects before that has libvirt for ever."""
+    monkeypatch.setattr("wlproxy.host.server.QEMU_RETRY", 0.01)
+    async with serving(tmp_path) as bench:
+        bench.no_ram = NotQemuError("process 7 (libvirtd) has no memfd")
+        bench.looks_without = 3
+        for _ in range(3):
+            early = await bench.accept()
+            assert (await early.stream.receive())[0] == b""
+        await bench.begin(await bench.accept())
+        assert bench.error is None
+
+
+async def test_a_socket_that_never_becomes_qemus_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wlproxy.host.server.QEMU_RETRY", 0.01)
+    monkeypatch.setattr("wlproxy.host.server.QEMU_PATIENCE", 0.1)
+    async with serving(tmp_path) as bench:
+        bench.no_ram = NotQemuError("process 7 (socat) has no memfd", remedy="another")
+        while (agent := await bench.accept()) is not None:
+            with suppress(trio.EndOfChannel):
+                await agent.greet()
+                break
+        assert isinstance(await agent.receive(), Goodbye)
+        await bench.ended.wait()
+        assert bench.error is bench.no_ram
+        assert bench.looked > 1
+
+
+async def test_a_second_proxy_on_the_channel_says_so(tmp_path: Path) -> None:
+    async with serving(tmp_path) as bench:
+        await bench.begin(await bench.accept())
+        status = tmp_path / "wlproxy" / "other.sock"
+        config = replace(bench.config, name="other", status=status)
+        other = Server(config, desktop=FakeDesktop())  # type: ignore[arg-type]
+        with pytest.raises(HostError, match="another proxy has this channel: test"):
+            await other.run()
+        assert bench.server.state is State.SERVING
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_a_signal_ends_it_cleanly_and_it_says_what_goes_with_it(
+    tmp_path: Path, number: signal.Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with serving(tmp_path) as bench:
+        agent = await bench.accept()
+        await bench.begin(agent)
+        compositors = [await bench.open(agent, number) for number in (1, 2)]
+        signal.raise_signal(number)
+        for compositor in compositors:
+            assert (await compositor.receive())[0] == b""
+            await compositor.aclose()
+        assert isinstance((await agent.receive_until(Goodbye))[-1], Goodbye)
+        await bench.ended.wait()
+    assert bench.error is None
+    assert "apps that are open, and end with the proxy: 2" in caplog.text
+
+
+async def test_a_hangup_that_is_to_be_ignored_is(tmp_path: Path) -> None:
+    """As nohup(1) has it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        async with serving(tmp_path) as bench:
+            await bench.begin(await bench.accept())
+            signal.raise_signal(signal.SIGHUP)
+            await trio.testing.wait_all_tasks_blocked()
+            assert bench.server.state is State.SERVING
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+async def test_a_signal_while_it_starts_ends_it_as_well(tmp_path: Path) -> None:
+    """Whatever the compositor makes it wait for."""
+
+    class SlowDesktop(FakeDesktop):
+        async def prepare(self) -> None:
+            await trio.sleep_forever()
+
+    status = tmp_path / "wlproxy" / "test.sock"
+    config = HostConfig(tmp_path / "channel", "test", status=status)
+    server = Server(config, desktop=SlowDesktop())  # type: ignore[arg-type]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert status.exists()
+        signal.raise_signal(signal.SIGTERM)
+    assert not status.exists()
+
+
+FACTS = re.compile(
+    r"/|\bpid\b|\bprocess\b|\buid\b|[Ee]rrno|\bE[A-Z]{3,}\b|libvirt|qemu"
+)
+"""What a sentence about the host has in it: paths, processes, users, system calls."""
+
+
+def told(frames: list[Frame]) -> list[str]:
+    return [
+        frame.message for frame in frames if isinstance(frame, ClientClosed | Goodbye)
+    ]
+
+
+def fault(kind: type[HostError]) -> HostError:
+    """A fault as the host has them: with every fact that might slip out."""
+    return kind(
+        "process 4711 (qemu-system-x86_64) of uid 1000 has no memfd",
+        tried="open /proc/4711/fd",
+        errno=errno.EACCES,
+        remedy="libvirt: see /etc/libvirt/qemu.conf",
+    )
+
+
+@pytest.mark.parametrize("kind", [GuestRamNotSharedError, NotQemuError, QmpError])
+async def test_a_refused_guest_hears_nothing_of_the_host(
+    tmp_path: Path, kind: type[HostError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wlproxy.host.server.RAM_PATIENCE", 0)
+    monkeypatch.setattr("wlproxy.host.server.QEMU_PATIENCE", 0)
+    async with serving(tmp_path) as bench:
+        bench.no_ram = fault(kind)
+        agent = await bench.accept()
+        await agent.greet()
+        [sentence] = told(await agent.receive_until(Goodbye))
+        assert sentence
+        assert not FACTS.search(sentence)
+
+
+async def test_a_guest_whose_ram_is_elsewhere_hears_nothing_of_the_host(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, once=True) as bench:
+        agent = await bench.accept()
+        await agent.greet()
+        with guest_ram() as another:
+            agent.ram = another
+            await agent.prove()
+            [sentence] = told(await agent.receive_until(Goodbye))
+        assert not FACTS.search(sentence)
+
+
+@pytest.mark.parametrize("cause", ["stopped", "compositor", "refused", "hung up"])
+async def test_an_ended_client_hears_nothing_of_the_host(
+    tmp_path: Path, cause: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with serving(tmp_path) as bench:
+        agent = await bench.accept()
+        await bench.begin(agent)
+        if cause == "refused":
+            bench.desktop.fault = fault(NoCompositorError)
+            await agent.send(ClientOpened(1, 7, 0, 0, "app"))
+        else:
+            compositor = await bench.open(agent)
+        if cause == "compositor":
+            await compositor.aclose()
+        elif cause == "hung up":
+            # What it has not read makes it a reset, which the kernel has a number for.
+            await agent.send(Data(1, b"unread"))
+            await trio.testing.wait_all_tasks_blocked()
+            bench.relays[-1].clients.add(1)
+            await compositor.aclose()
+        if cause != "stopped":
+            frames = await agent.receive_until(ClientReleased)
+        bench.server.stop()
+        if cause == "stopped":
+            assert (await compositor.receive())[0] == b""
+            await compositor.aclose()
+            frames = []
+        frames += await agent.receive_until(Goodbye)
+        sentences = told(frames)
+        assert len(sentences) == 2
+        assert not any(map(FACTS.search, sentences)), sentences
 
 
 async def test_a_compositor_must_be_there_at_the_start(tmp_path: Path) -> None:
@@ -419,7 +619,7 @@ async def test_garbage_does_not_end_the_proxy(
         await bench.open(agent)
 
 
-async def test_a_restarted_compositor_is_looked_at_anew(
+async def test_a_restarted_compositor_is_looked_at_anew_in_the_same_session(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with serving(tmp_path) as bench:
@@ -431,15 +631,20 @@ async def test_a_restarted_compositor_is_looked_at_anew(
         bench.desktop.gone.set()
         assert isinstance((await agent.receive_until(ClientReleased))[0], ClientClosed)
         await trio.sleep(100)
+        assert bench.server.snapshot()["state"] == "waiting for the compositor"
         await agent.send(ClientOpened(2, 7, 0, 0, "app"))
         closed = (await agent.receive_until(ClientReleased))[-2]
         assert isinstance(closed, ClientClosed)
         assert closed.reason is CloseReason.COMPOSITOR_GONE
+        assert not FACTS.search(closed.message)
         bench.desktop.there = True
-        await agent.receive_until(Goodbye)
-        await bench.begin(agent)
-        await bench.open(agent)
-        assert len(bench.relays) == 2
+        bench.desktop.capabilities = ZERO_COPY
+        await trio.sleep(100)
+        assert bench.server.snapshot()["state"] == "serving"
+        await bench.open(agent, 3)
+        (relay,) = bench.relays
+        told = [each for each in relay.inputs if each[0] in ("away", "capabilities")]
+        assert told == [("away",), ("capabilities", ZERO_COPY)]
 
 
 async def test_a_bug_of_ours_ends_it_loudly(tmp_path: Path) -> None:

@@ -512,7 +512,8 @@ async def test_a_client_without_a_compositor_is_closed() -> None:
         bench.refuse = True
         await bench.agent.send(ClientOpened(1, 7, 0, 0, "app"))
         frames = await bench.agent.receive_until(ClientReleased)
-        closed = ClientClosed(1, CloseReason.COMPOSITOR_GONE, "no compositor there")
+        message = NoCompositorError.for_guest  # and not where it was looked for
+        closed = ClientClosed(1, CloseReason.COMPOSITOR_GONE, message)
         assert frames == [closed, ClientReleased(1)]
         bench.refuse = False
         await bench.open(2)

@@ -26,7 +26,6 @@ async def test_everyone_gets_the_document(tmp_path: Path) -> None:
     served = listen_status(path)
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
-    assert running_names(environ(tmp_path)) == ["vm"]
     asked = 0
 
     def snapshot() -> dict[str, int]:
@@ -40,6 +39,7 @@ async def test_everyone_gets_the_document(tmp_path: Path) -> None:
             document = await trio.to_thread.run_sync(read_status, path)
             assert document == {"asked": number}
         nursery.cancel_scope.cancel()
+    assert running_names(environ(tmp_path)) == ["vm"]
     served.close()
     assert running_names(environ(tmp_path)) == []
 
@@ -63,6 +63,7 @@ async def test_what_a_dead_proxy_left_is_replaced(tmp_path: Path) -> None:
     path = status_path(environ(tmp_path), "vm")
     listen_status(path).listener.close()
     assert path.exists()
+    assert running_names(environ(tmp_path)) == []
     with pytest.raises(HostError, match="no proxy answers"):
         read_status(path)
     served = listen_status(path)

@@ -22,8 +22,8 @@ from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop import Desktop
 from wlproxy.host.fds import OwnedFd
 from wlproxy.host.guest_ram import GuestRam
+from wlproxy.host.progress import State
 from wlproxy.host.server import Server as HostServer
-from wlproxy.host.server import State
 from wlproxy.host.udmabuf import UdmabufDevice
 from wlproxy.host.unix_socket import FdStream
 from wlproxy.host.vm_log import VmLog

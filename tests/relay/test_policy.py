@@ -3,7 +3,7 @@
 import pytest
 
 from wlproxy.protocol.wayland.interfaces import INTERFACES
-from wlproxy.relay.policy import ALLOWED_BY_DEFAULT, effective_policy
+from wlproxy.relay.policy import ALLOWED_BY_DEFAULT, PRIVILEGED, effective_policy
 
 DANGEROUS = [
     *(
@@ -42,6 +42,15 @@ def test_allow_and_deny() -> None:
     assert "ext_session_lock_manager_v1" in policy
     assert policy["zwp_linux_dmabuf_v1"] == 5  # served by us, as far as we can
     assert "wl_seat" not in policy
+
+
+def test_nothing_privileged_is_allowed_by_default() -> None:
+    assert not PRIVILEGED & ALLOWED_BY_DEFAULT.keys()
+
+
+def test_a_name_that_is_nearly_right_is_recognized() -> None:
+    with pytest.raises(ValueError, match=r"mean ext_session_lock_manager_v1\?"):
+        effective_policy(allow=["ext_session_lock_manager"])
 
 
 def test_an_interface_that_cannot_be_allowed() -> None:

@@ -1,5 +1,7 @@
 """All clients of a guest: who ends, who stays, what the agent may not do."""
 
+import struct
+
 import pytest
 
 from tests.relay.playbook import NOTHING, ONLY_SHM, ZERO_COPY, Playbook, Stage
@@ -21,7 +23,9 @@ from wlproxy.protocol.wayland.message import NewId
 from wlproxy.protocol.wayland.wire import encode_message
 from wlproxy.relay.commands import (
     CloseClient,
+    GrantCredit,
     OpenCompositor,
+    SendToCompositor,
     Trace,
     TraceLevel,
 )
@@ -141,6 +145,38 @@ def test_new_abilities_are_for_clients_yet_to_come() -> None:
 
     play.relay.receive_frame(opened(2))
     assert play.relay._clients[2]._context.capabilities is ONLY_SHM
+
+
+def test_a_client_that_comes_while_there_is_no_compositor_waits() -> None:
+    """What it is offered depends on what the next one can do."""
+    core = relay()
+    core.receive_frame(opened(1))
+    core.compositor_away()
+    core.receive_frame(opened(2))
+    get_registry = Data(2, struct.pack("=4I", 1, 12 << 16 | 1, 2, 0)[:12])
+
+    assert core.receive_frame(get_registry) == []  # and no credit either
+
+    commands = core.use_capabilities(ONLY_SHM)
+    assert [type(each) for each in commands] == [SendToCompositor, GrantCredit]
+    assert {each.client_id for each in commands} == {2}  # type: ignore[union-attr]
+    assert core._clients[2]._context.capabilities is ONLY_SHM
+    assert core.use_capabilities(NOTHING) == []
+    assert core._clients[2]._context.capabilities is ONLY_SHM  # it goes on with that
+
+
+def test_a_client_that_waits_may_break_the_rules_or_leave() -> None:
+    core = relay()
+    core.compositor_away()
+    for client_id in (1, 2):
+        core.receive_frame(opened(client_id))
+        core.receive_frame(Data(client_id, struct.pack("=4I", 99, 16 << 16, 0, 0)))
+    core.receive_frame(ClientClosed(1, CloseReason.NORMAL, ""))
+
+    commands = core.use_capabilities(ONLY_SHM)
+
+    [closed] = [each for each in commands if isinstance(each, CloseClient)]
+    assert (closed.client_id, closed.reason) == (2, CloseReason.PROTOCOL_ERROR)
 
 
 def test_the_compositor_hangs_up() -> None:

@@ -178,6 +178,7 @@ class Channel:
                 self._session.feed(await self._receive())
         raise GuestRamError(
             f"the guest agent did not prove its RAM within {PROOF_SECONDS:.0f} s",
+            for_guest="the agent did not prove its RAM in time",
             remedy="Look at its log in the guest: journalctl -u wlproxy-guest-agent",
         )
 
@@ -272,6 +273,8 @@ def _check_proof(proof: RamProof, ram: GuestRam, token: bytes) -> None:
             "the guest agent may not read page frame numbers",
             remedy="In the guest it needs the kernel module gem_locate, or "
             "CAP_SYS_ADMIN: start it by its systemd unit or as root.",
+            for_guest="the agent may not read page frame numbers: it needs the kernel "
+            "module gem_locate, or CAP_SYS_ADMIN",
         )
     if proof.status is not LocateStatus.OK:
         raise GuestRamError(
@@ -279,5 +282,6 @@ def _check_proof(proof: RamProof, ram: GuestRam, token: bytes) -> None:
             tried="in the guest",
             errno=proof.errno,
             remedy="Look at its log in the guest: journalctl -u wlproxy-guest-agent",
+            for_guest="the agent could not pin a page",
         )
     ram.verify(proof.gpa, token)

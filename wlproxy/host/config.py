@@ -17,6 +17,8 @@ class HostConfig:
         display: a WAYLAND_DISPLAY to use instead of the environment's.
         qemu_pid: QEMU's process, if it cannot be told from the socket (libvirt).
         qmp: QEMU's monitor socket, for machines whose RAM map is not known.
+        allow: globals that the user lets the guest see; `relay.policy` has them, too.
+        security_context: have the compositor know whose clients these are, if it can.
         once: end when QEMU closes the channel, rather than wait for its return.
         max_clients: how many apps of the guest are served at once.
         status: where the status socket is to be; None for none.
@@ -28,6 +30,8 @@ class HostConfig:
     display: str | None = None
     qemu_pid: int | None = None
     qmp: Path | None = None
+    allow: tuple[str, ...] = ()
+    security_context: bool = True
     once: bool = False
     max_clients: int = 256
     status: Path | None = None

@@ -1,7 +1,8 @@
 """What the host could not do: each error says what was tried and the remedy.
 
 Not here: what a peer did wrong (`wlproxy.protocol.errors`).  The command line and the
-doctor print these as they are, so the texts are written for the person who can act.
+doctor print these as they are, so the texts are written for the person who can act; they
+name processes, files and users of the host.  A guest is told `for_guest` and nothing else.
 """
 
 import errno as errno_names
@@ -18,12 +19,24 @@ class HostError(WlproxyError):
         remedy: what to do about it; may have several lines, or be empty.
         tried: the system call or file that failed, or "".
         errno: of the failed system call, or 0.
+        for_guest: the same for the other side, where it may be told that something is
+            wrong and what it can do itself, but nothing about the host.
     """
 
+    for_guest = "the host could not do it; the log of its proxy says why"
+
     def __init__(
-        self, problem: str, *, remedy: str = "", tried: str = "", errno: int = 0
+        self,
+        problem: str,
+        *,
+        remedy: str = "",
+        tried: str = "",
+        errno: int = 0,
+        for_guest: str = "",
     ) -> None:
         super().__init__(problem)
+        if for_guest:
+            self.for_guest = for_guest
         self.problem = problem
         self.remedy = remedy
         self.tried = tried
@@ -45,9 +58,14 @@ class HostError(WlproxyError):
 class FdsLostError(HostError):
     """The kernel dropped fds of a message (MSG_CTRUNC): the stream is out of step."""
 
+    for_guest = "the host is short of file descriptors"
+
 
 class TooManyStreamsError(HostError):
     """A client has more pipes open than it may have."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem, for_guest=problem)  # it is about the client alone
 
 
 class UdmabufError(HostError):
@@ -81,9 +99,15 @@ class UdmabufSealError(UdmabufError):
 class GuestRamError(HostError):
     """The guest's RAM cannot be had."""
 
+    for_guest = "the host cannot get at this VM's memory; the log of its proxy says why"
+
 
 class GuestRamUnreadableError(GuestRamError):
     """QEMU's process may not be looked into."""
+
+
+class NotQemuError(GuestRamError):
+    """Whoever made the channel's socket is no QEMU, and has no RAM of a guest."""
 
 
 class GuestRamNotSharedError(GuestRamError):
@@ -109,6 +133,8 @@ class QmpError(HostError):
 class NoCompositorError(HostError):
     """The host's Wayland compositor cannot be reached."""
 
+    for_guest = "the host has no compositor at the moment"
+
 
 class CompositorRefusedError(HostError):
     """The compositor ended one of our own connections, or does not answer on it."""
@@ -116,3 +142,5 @@ class CompositorRefusedError(HostError):
 
 class SecurityContextError(HostError):
     """The compositor has no wp_security_context_v1, or refused to use it."""
+
+    for_guest = "the host's compositor does not answer"

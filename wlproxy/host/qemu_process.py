@@ -128,6 +128,15 @@ def machine_of(pid: int) -> Machine:
     return parse_machine(raw.decode(errors="replace").rstrip("\0").split("\0"))
 
 
+def is_vmm(pid: int) -> bool:
+    """Whether a process is QEMU, by the name that it was started by."""
+    try:
+        program = machine_of(pid).program
+    except GuestRamUnreadableError:
+        return False
+    return "qemu" in program or "kvm" in program
+
+
 def parse_machine(arguments: Sequence[str]) -> Machine:
     """Read the machine type off a command line; the last `-machine` that has one wins."""
     kind = below_4g = ""

@@ -6,33 +6,40 @@ its session; an exception that nobody expected ends the process.
 """
 
 import logging
+import math
 import signal
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from enum import Enum
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import trio
 
-from wlproxy import __version__
 from wlproxy.host.channel import (
     Channel,
     ChannelGoneError,
     Goodbyed,
     connect_channel,
 )
-from wlproxy.host.client import HostClient
+from wlproxy.host.channel_lock import ChannelLock
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop import Desktop, prepare_when_back
 from wlproxy.host.devices import DeviceWatch
-from wlproxy.host.errors import GuestRamError, GuestRamNotSharedError, HostError
+from wlproxy.host.errors import (
+    GuestRamError,
+    GuestRamNotSharedError,
+    HostError,
+    NotQemuError,
+)
 from wlproxy.host.fds import raise_fd_limit
-from wlproxy.host.guest_ram import GuestRam, open_guest_ram, peer_pid
+from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.notify import notify
+from wlproxy.host.progress import Progress, State
+from wlproxy.host.qemu_ram import Qemu, QemuRam, RamProvider, name_qemu
 from wlproxy.host.session import RelayCore, Session
+from wlproxy.host.snapshot import take_snapshot
 from wlproxy.host.status import Json, StatusSocket, listen_status, serve_status
 from wlproxy.host.unix_socket import FdStream
 from wlproxy.host.vm_log import VmLog
@@ -40,7 +47,6 @@ from wlproxy.protocol.channel.frames import CloseReason, Feature, Frame, HelloAc
 from wlproxy.protocol.channel.session import SessionLost
 from wlproxy.protocol.errors import RemoteProtocolError, WlproxyError
 from wlproxy.relay.context import RelayConfig
-from wlproxy.relay.formats import drm_format
 from wlproxy.relay.presentation import CompositorCapabilities
 from wlproxy.relay.relay import Relay
 
@@ -56,52 +62,14 @@ REFUSE_SECONDS = 3.0
 RAM_PATIENCE, RAM_RETRY = 3.0, 0.2
 """Seconds for a QEMU that listens to have its RAM, too; and between looks for it."""
 
-COMPOSITOR_RETRY = 1.0
-"""Seconds between looks for a compositor that has gone."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What ends the proxy: a service manager, Ctrl-C, a terminal that is closed."""
+
+QEMU_PATIENCE, QEMU_RETRY = 30.0, 0.5
+"""Seconds for a socket that libvirt has made to become QEMU's; and between looks."""
 
 
 _T = TypeVar("_T")
-
-
-class State(Enum):
-    """What the proxy is doing."""
-
-    STARTING = "starting"
-    WAITING_FOR_QEMU = "waiting for QEMU"
-    WAITING_FOR_AGENT = "waiting for the guest agent"
-    PROVING_RAM = "proving the guest's RAM"
-    SERVING = "serving"
-    PAUSING = "pausing before the next session"
-    STOPPING = "stopping"
-
-
-class CompositorRestarted(WlproxyError):  # noqa: N818 - an event more than an error
-    """Its abilities may be others now: the session starts over."""
-
-
-class RamProvider(Protocol):
-    """Finds the RAM of the guest at the other end of a channel."""
-
-    def __call__(self, stream: FdStream) -> GuestRam:
-        """Find it.  Blocks.
-
-        Raises:
-            HostError: it cannot be had; with the remedy.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class QemuRam:
-    """The usual provider: RAM of the QEMU process that made the socket."""
-
-    config: HostConfig
-
-    def __call__(self, stream: FdStream) -> GuestRam:
-        """As `RamProvider`."""
-        pid = self.config.qemu_pid
-        if pid is None:
-            pid = peer_pid(stream.socket)
-        return open_guest_ram(pid, self.config.qmp)
 
 
 class Server:
@@ -129,18 +97,32 @@ class Server:
         """
         self.config = config
         self.metrics = Metrics()
-        self.state = State.STARTING
         self._log = VmLog(config.name)
-        self._desktop = desktop or Desktop(config.name, config.display, self._log)
+        self._desktop = desktop or Desktop(
+            config.name,
+            config.display,
+            self._log,
+            policy=config.relay.policy,
+            allow=config.allow,
+            isolate=config.security_context,
+        )
+        self._progress = Progress(config.channel, self._desktop.path)
         self._provide_ram = provide_ram or QemuRam(config)
         self._make_relay = make_relay or self._relay
         self._session: Session | None = None
         self._agent = ""
+        self._qemu: Qemu | None = None
+        self._qemu_deadline = math.inf
         self._stopping = False
         self._failure: HostError | None = None
         self._interruptible: trio.CancelScope | None = None
         self._pause = FIRST_PAUSE
         self._started = 0.0
+
+    @property
+    def state(self) -> State:
+        """What it is doing."""
+        return self._progress.state
 
     async def run(self) -> None:
         """Serve until stopped, or once if so configured.
@@ -149,72 +131,72 @@ class Server:
             HostError: it cannot go on; with the remedy.
         """
         self._started = trio.current_time()
-        status = listen_status(self.config.status) if self.config.status else None
-        try:
-            await self._desktop.prepare()
-            async with trio.open_nursery() as nursery:
+        # First of all: whoever is told to stop while it starts has something to remove.
+        with trio.open_signal_receiver(*_stop_signals()) as signals:
+            status = listen_status(self.config.status) if self.config.status else None
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._watch_signals, signals, nursery)
+                    await self._start(nursery, status)
+                    await self._serve()
+                    nursery.cancel_scope.cancel()
+            finally:
+                self._desktop.close()
                 if status is not None:
-                    nursery.start_soon(self._serve_status, status)
-                nursery.start_soon(self._watch_signals, nursery)
-                nursery.start_soon(self._watch_compositor)
-                nursery.start_soon(self._watch_devices)
-                notify("READY=1")
-                await self._serve()
-                nursery.cancel_scope.cancel()
-        finally:
-            self._desktop.close()
-            if status is not None:
-                status.close()
+                    status.close()
         if self._failure is not None:
             raise self._failure
 
     def stop(self) -> None:
         """End cleanly: close every client, say goodbye, return from `run`."""
+        if not self._stopping:
+            self._say_what_ends()
         self._stopping = True
+        self._progress.enter(State.STOPPING)
         if self._session is not None:
             self._session.lost(None)
         if self._interruptible is not None:
             self._interruptible.cancel()
 
-    def snapshot(self) -> Json:
+    def snapshot(self) -> dict[str, Json]:
         """Say how everything is, for the status socket."""
-        session = self._session
-        metrics = self.metrics.totals()
-        metrics["open_fds"] = session.open_handles if session else 0
-        return {
-            "version": __version__,
-            "name": self.config.name,
-            "state": self.state.value,
-            "agent": self._agent,
-            "uptime": trio.current_time() - self._started,
-            "compositor": str(self._desktop.path),
-            "isolated": self._desktop.isolated,
-            "capabilities": _capabilities(self._desktop.capabilities),
-            "clients": [self._client(client) for client in session.clients]
-            if session
-            else [],
-            "surfaces": [asdict(surface) for surface in session.surfaces()]
-            if session
-            else [],
-            "metrics": metrics,
-        }
-
-    def _client(self, client: HostClient) -> Json:
-        return {
-            "client_id": client.client_id,
-            "label": client.label,
-            "closing": client.closed is not None,
-            "streams": len(client.streams),
-            "bytes_to_compositor": client.to_compositor.unsent_bytes,
-            "bytes_held": client.window.held,
-            "credit_from_guest": client.queue.window.available,
-            "pixel_bytes_copied": self.metrics.client_pixel_bytes[client.client_id],
-        }
+        return take_snapshot(
+            self.config.name,
+            trio.current_time() - self._started,
+            self._progress,
+            self._desktop,
+            self.metrics,
+            self._qemu,
+            self._agent,
+            self._session,
+        )
 
     def _relay(
         self, config: RelayConfig, ram: GuestRam, capabilities: CompositorCapabilities
     ) -> RelayCore:
         return Relay(config, ram.memory, capabilities, self.config.max_clients)
+
+    async def _start(self, nursery: trio.Nursery, status: StatusSocket | None) -> None:
+        """Look at the compositor; then start everything that goes on beside serving."""
+        try:
+            await self._unless_stopped(self._desktop.prepare)
+        except HostError as exc:
+            self._failure = exc
+            self._stopping = True
+        if self._stopping:
+            return
+        if status is not None:
+            nursery.start_soon(self._serve_status, status)
+        nursery.start_soon(self._watch_compositor)
+        nursery.start_soon(self._watch_devices)
+        nursery.start_soon(self._progress.watch, self._log)
+        notify("READY=1")
+
+    def _say_what_ends(self) -> None:
+        clients = self._session.clients if self._session else []
+        count = sum(client.closed is None for client in clients)
+        if count:
+            self._log.info("apps that are open, and end with the proxy: %d", count)
 
     async def _unless_stopped(self, wait: Callable[[], Awaitable[_T]]) -> _T | None:
         """Wait for something; None if `stop` was called before it came."""
@@ -232,40 +214,79 @@ class Server:
         """Serve one channel after the other."""
         try:
             while not self._stopping:
-                self.state = State.WAITING_FOR_QEMU
+                self._progress.enter(State.WAITING_FOR_QEMU)
                 stream = await self._unless_stopped(
                     partial(connect_channel, self.config.channel, self._log)
                 )
                 if stream is None:
                     break
                 async with stream:
-                    await self._serve_channel(Channel(stream, self.metrics))
-                if self.config.once:
+                    with self._lock_channel():
+                        served = await self._serve_channel(
+                            Channel(stream, self.metrics)
+                        )
+                if served and self.config.once:
                     break
                 if not self._stopping:
                     await self._wait_a_little()
         except HostError as exc:
             self._failure = exc
-        self.state = State.STOPPING
+        self._progress.enter(State.STOPPING)
 
-    async def _serve_channel(self, channel: Channel) -> None:
+    def _lock_channel(self) -> AbstractContextManager[object]:
+        """Make sure that no other proxy has the channel.
+
+        Raises:
+            HostError: one has.
+        """
+        if self.config.status is None:
+            return nullcontext()
+        return ChannelLock(
+            self.config.status.parent, self.config.channel, self.config.name
+        )
+
+    async def _serve_channel(self, channel: Channel) -> bool:
         """Serve one session after the other, until QEMU closes the channel.
+
+        Returns:
+            Whether it was QEMU's at all.
 
         Raises:
             HostError: the RAM of this QEMU cannot be had.
         """
-        self._log.info("connected to %s", self.config.channel)
+        if self._qemu_deadline == math.inf:
+            self._log.info("connected to %s", self.config.channel)
         try:
-            ram = await self._find_ram(channel.stream)
+            ram = await self._unless_stopped(partial(self._find_ram, channel.stream))
         except HostError as exc:
+            if isinstance(exc, NotQemuError) and self._may_become_qemu(exc):
+                return False
             await self._refuse(channel, exc)
             raise
+        if ram is None:
+            return False
+        self._qemu_deadline = math.inf
         self._log.info("guest RAM: %d MiB, map %s", ram.memory.size >> 20, ram.layout)
         try:
+            self._qemu = name_qemu(ram.pid)
             while not self._stopping and await self._serve_session(channel, ram):
                 pass
         finally:
+            self._qemu = None
             ram.close()
+        return True
+
+    def _may_become_qemu(self, why: NotQemuError) -> bool:
+        """Whether to connect again: libvirt makes the socket, and gives it to QEMU.
+
+        Whom a connection belongs to does not change, so this one would stay libvirt's.
+        """
+        now = trio.current_time()
+        if self._qemu_deadline == math.inf:
+            self._qemu_deadline = now + QEMU_PATIENCE
+            self._log.info("waiting for it to be QEMU's: %s", why.explanation)
+        self._pause = QEMU_RETRY
+        return now < self._qemu_deadline
 
     async def _find_ram(self, stream: FdStream) -> GuestRam:
         # A QEMU that has just been started makes its sockets first: it has no RAM yet, or
@@ -303,17 +324,16 @@ class Server:
         self._log.log(_severity(cause), "the session ended: %s", cause)
         if trio.current_time() - began >= LASTING:
             self._pause = FIRST_PAUSE
-        if not isinstance(cause, CompositorRestarted):
-            await self._wait_a_little()
+        await self._wait_a_little()
         return True
 
     async def _begin(self, channel: Channel, ram: GuestRam) -> list[Frame]:
         """Establish a session and prove the RAM; return early frames."""
-        self.state = State.WAITING_FOR_AGENT
+        self._progress.enter(State.WAITING_FOR_AGENT)
         self._log.info("waiting for the guest agent")
         ack = await channel.establish(self.config.max_clients)
         self._agent = ack.agent
-        self.state = State.PROVING_RAM
+        self._progress.enter(State.PROVING_RAM)
         early = await channel.prove_ram(ram)
         self._log.info("guest agent %s: its RAM is proved, serving", ack.agent)
         return early
@@ -341,7 +361,9 @@ class Server:
             )
             try:
                 self._session = session
-                self.state = State.SERVING
+                self._progress.enter(State.SERVING)
+                if not self._desktop.there:
+                    session.compositor_away()
                 if self._stopping:
                     session.lost(None)
                 await session.run(early)
@@ -357,7 +379,7 @@ class Server:
 
     async def _refuse(self, channel: Channel, why: HostError) -> None:
         """Tell an agent why there will be no session, if one is there."""
-        self.state = State.WAITING_FOR_AGENT
+        self._progress.enter(State.WAITING_FOR_AGENT)
         establish = partial(channel.establish, self.config.max_clients)
         with (
             suppress(HostError, RemoteProtocolError),
@@ -369,36 +391,46 @@ class Server:
     async def _say_no(self, channel: Channel, why: WlproxyError) -> None:
         """End a session that has not begun properly, or is none any more."""
         if isinstance(why, HostError):
-            await channel.say_goodbye(CloseReason.REFUSED, str(why))
+            await channel.say_goodbye(CloseReason.REFUSED, why.for_guest)
         else:
             await channel.say_goodbye(CloseReason.PROTOCOL_ERROR, str(why))
 
     async def _wait_a_little(self) -> None:
-        self.state = State.PAUSING
+        self._progress.enter(State.PAUSING)
         await self._unless_stopped(partial(trio.sleep, self._pause))
         self._pause = min(2 * self._pause, LAST_PAUSE)
 
     async def _serve_status(self, sock: StatusSocket) -> None:
         await serve_status(sock, self.snapshot)
 
-    async def _watch_signals(self, nursery: trio.Nursery) -> None:
+    async def _watch_signals(
+        self, signals: AsyncIterator[int], nursery: trio.Nursery
+    ) -> None:
         """Stop at the first signal; at the second, wait for nothing any more."""
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for number in signals:
-                self._log.info("%s: stopping", signal.Signals(number).name)
-                if self._stopping:
-                    nursery.cancel_scope.cancel()
-                self.stop()
+        async for number in signals:
+            self._log.info("%s: stopping", signal.Signals(number).name)
+            if self._stopping:
+                nursery.cancel_scope.cancel()
+            self.stop()
 
     async def _watch_compositor(self) -> None:
-        """Notice that the compositor ends, and look anew at the one that follows."""
+        """Notice that the compositor ends, and look anew at the one that follows.
+
+        The session goes on: the clients that the old one had have lost their connections,
+        and those that come wait for the new one.
+        """
+        desktop = self._desktop
         while True:
-            await self._desktop.wait_gone()
-            self._log.warning("the compositor has gone; waiting for it")
-            await prepare_when_back(self._desktop, COMPOSITOR_RETRY)
-            self._log.info("the compositor is back")
+            await desktop.wait_gone()
+            self._progress.set_compositor(there=False)
             if self._session is not None:
-                self._session.lost(CompositorRestarted("the compositor was restarted"))
+                self._session.compositor_away()
+            self._log.warning("the compositor has gone; waiting for it")
+            await prepare_when_back(desktop, self._log)
+            self._log.info("the compositor is back")
+            self._progress.set_compositor(there=True)
+            if self._session is not None:
+                self._session.use_desktop(desktop.device, desktop.capabilities)
 
     async def _watch_devices(self) -> None:
         """Notice that /dev/udmabuf comes, or that we may use it at last."""
@@ -425,22 +457,28 @@ async def run(config: HostConfig) -> None:
     await Server(config).run()
 
 
+def _stop_signals() -> list[signal.Signals]:
+    """List what is to end the proxy: not what its parent (nohup) has it ignore."""
+    ignored = signal.SIG_IGN
+    return [each for each in STOP_SIGNALS if signal.getsignal(each) != ignored]
+
+
 def _farewell(cause: WlproxyError | None) -> tuple[CloseReason, str]:
     """Say to the guest and its clients what ended the session."""
     match cause:
         case None:
             return CloseReason.NORMAL, "the host's proxy was stopped"
-        case CompositorRestarted():
-            return CloseReason.COMPOSITOR_GONE, str(cause)
         case RemoteProtocolError():
             return CloseReason.PROTOCOL_ERROR, str(cause)
+        case HostError():
+            return CloseReason.FAILED, cause.for_guest
         case _:
-            return CloseReason.FAILED, str(cause)
+            return CloseReason.FAILED, "the session ended"
 
 
 def _severity(cause: WlproxyError) -> int:
     """An agent that is restarted is nothing to worry about."""
-    harmless = isinstance(cause, SessionLost | Goodbyed | CompositorRestarted)
+    harmless = isinstance(cause, SessionLost | Goodbyed)
     return logging.INFO if harmless else logging.ERROR
 
 
@@ -452,23 +490,3 @@ def _told(config: RelayConfig, agent: HelloAck) -> RelayConfig:
     return replace(
         config, main_device=agent.main_device, implicit_linear=implicit_linear
     )
-
-
-def _capabilities(capabilities: CompositorCapabilities) -> Json:
-    """Make a document of what the compositor accepts."""
-    return {
-        "shm_udmabuf": capabilities.shm_udmabuf,
-        "shm_udmabuf_reason": capabilities.shm_udmabuf_reason,
-        "dmabuf_stride_alignment": {
-            fourcc.to_bytes(4, "little").decode(errors="replace"): alignment
-            for fourcc, alignment in capabilities.dmabuf_stride_alignment.items()
-        },
-        "dmabuf_reason": capabilities.dmabuf_reason,
-        "shm_formats": tuple(
-            drm_format(each).to_bytes(4, "little").decode(errors="replace")
-            for each in sorted(capabilities.shm_formats)
-        ),
-        "udmabuf_list_limit": capabilities.udmabuf_list_limit,
-        "udmabuf_size_limit": capabilities.udmabuf_size_limit,
-        "globals": dict(capabilities.global_versions),
-    }

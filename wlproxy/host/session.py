@@ -19,7 +19,7 @@ from wlproxy.host.channel import (
     Goodbyed,
 )
 from wlproxy.host.client import HostClient
-from wlproxy.host.errors import FdsLostError, HostError
+from wlproxy.host.errors import HostError
 from wlproxy.host.executor import (
     Answer,
     BufferCreated,
@@ -102,9 +102,10 @@ class RelayCore(Protocol):
     def buffer_failed(  # noqa: D102
         self, client_id: int, handle: Handle, error: int, message: str
     ) -> list[Command]: ...
+    def compositor_away(self) -> None: ...  # noqa: D102
     def use_capabilities(  # noqa: D102
         self, capabilities: CompositorCapabilities
-    ) -> None: ...
+    ) -> list[Command]: ...
     def end(self, reason: CloseReason, message: str) -> list[Command]: ...  # noqa: D102
     def surfaces(self) -> list[SurfaceStatus]: ...  # noqa: D102
 
@@ -181,9 +182,16 @@ class Session:
     def use_desktop(
         self, device: UdmabufDevice | None, capabilities: CompositorCapabilities
     ) -> None:
-        """The host can do more than before: clients that come from now on profit."""
+        """The host can do this from now on: for clients that wait, and those to come."""
         self._executor.use_device(device)
-        self._relay.use_capabilities(capabilities)
+        try:
+            self._feed(self._relay.use_capabilities(capabilities))
+        except RemoteProtocolError as exc:
+            self.lost(exc)
+
+    def compositor_away(self) -> None:
+        """Clients that come from now on wait for `use_desktop`."""
+        self._relay.compositor_away()
 
     def lost(self, cause: WlproxyError | None) -> None:
         """Something ended the session: stop reading.  The first cause counts."""
@@ -360,18 +368,18 @@ class Session:
                     stream = await self._connect()
                     self._nursery.start_soon(self._write_compositor, client, stream)
                     await self._read_compositor(client, stream)
-                except (trio.BrokenResourceError, FdsLostError) as exc:
-                    message = f"the connection to the compositor broke: {exc}"
+                except trio.BrokenResourceError as exc:
+                    message, details = "the compositor has gone", str(exc)
                 except HostError as exc:
-                    message = exc.problem
+                    message, details = exc.for_guest, exc.explanation
                 except (
                     RemoteProtocolError
                 ) as exc:  # the agent broke it, not this client
                     self.lost(exc)
-                    message = str(exc)
+                    message, details = "the session ended", str(exc)
                 else:
-                    message = "the compositor closed the connection"
-                self._compositor_closed(client, message)
+                    message, details = "the compositor closed the connection", ""
+                self._compositor_closed(client, message, details)
             if stream is not None:
                 stream.shutdown_write()
                 if not await stream.wait_closed(LET_GO_SECONDS):
@@ -420,8 +428,12 @@ class Session:
         if grant:
             self._outgoing.put(Credit(client.client_id, 0, grant))
 
-    def _compositor_closed(self, client: HostClient, message: str) -> None:
-        self._log.of_client(logging.INFO, "%s: %s", client.label, message)
+    def _compositor_closed(
+        self, client: HostClient, message: str, details: str
+    ) -> None:
+        """Tell the guest what ended a connection; the details are for the host alone."""
+        words = f"{message} ({details})" if details else message
+        self._log.of_client(logging.INFO, "%s: %s", client.label, words)
         self._feed(self._relay.compositor_closed(client.client_id, message))
 
     def _let_go(self, client: HostClient) -> None:

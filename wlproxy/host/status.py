@@ -86,13 +86,13 @@ def status_path(environ: Mapping[str, str], name: str) -> Path:
 
 
 def running_names(environ: Mapping[str, str]) -> list[str]:
-    """List the VMs that have a status socket.
+    """List the VMs whose proxies run: a killed one leaves its socket.
 
     Raises:
         HostError: XDG_RUNTIME_DIR is not set.
     """
     directory = status_directory(environ)
-    return sorted(path.stem for path in directory.glob("*.sock"))
+    return sorted(path.stem for path in directory.glob("*.sock") if _is_alive(path))
 
 
 def listen_status(path: Path) -> StatusSocket:
@@ -166,19 +166,25 @@ def read_status(path: Path) -> dict[str, Json]:
     return document
 
 
+def _is_alive(path: Path) -> bool:
+    """Whether somebody listens there, perhaps without an answer for us."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(0)
+        try:
+            connection.connect(str(path))
+        except OSError as exc:
+            return exc.errno in (errno.EAGAIN, errno.EACCES)
+    return True
+
+
 def _check_dead(path: Path) -> None:
     """Make sure that nobody listens at a path.
 
     Raises:
         HostError: somebody does.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(READ_SECONDS)
-        try:
-            connection.connect(str(path))
-        except OSError as exc:
-            if exc.errno not in (errno.EAGAIN, errno.EACCES):
-                return
+    if not _is_alive(path):
+        return
     raise HostError(
         f"a proxy for {path.stem} is running already",
         tried=f"connect {path}",

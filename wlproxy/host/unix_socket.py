@@ -5,6 +5,7 @@ owner's, and are held until the kernel has them.
 """
 
 import errno
+import select
 import socket
 from array import array
 from collections import deque
@@ -87,6 +88,15 @@ class FdStream:
     def socket(self) -> socket.socket:
         """The socket, for its options (SO_PEERCRED)."""
         return self._socket
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the peer has closed, perhaps with something left to read."""
+        if self._socket.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(self._socket, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     @property
     def unsent(self) -> int:
@@ -183,15 +193,16 @@ class FdStream:
                     return True
         return False
 
-    async def aclose(self) -> None:
-        """Close the socket and drop what is unsent.  A checkpoint.
-
-        It is closed even if this is cancelled.
-        """
+    def close(self) -> None:
+        """Close the socket and drop what is unsent.  Again: nothing happens."""
         if self._socket.fileno() >= 0:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
         self._drop_unsent()
+
+    async def aclose(self) -> None:
+        """As `close`, and a checkpoint; it is closed even if this is cancelled."""
+        self.close()
         await trio.lowlevel.checkpoint()
 
     async def __aenter__(self) -> Self:

@@ -5,6 +5,10 @@ is made harmless.  What is worth logging, and how much it matters, is not decide
 """
 
 import logging
+import math
+import os
+import re
+import sys
 import time
 from typing import Any, Final
 
@@ -14,7 +18,34 @@ LINES_AT_ONCE: Final = 200
 LINES_PER_SECOND: Final = 10
 """After that.  An app can connect, or show a surface, thousands of times a second."""
 
+WARN_AGAIN: Final = 60.0
+"""Seconds for which a client's warning is not repeated, but for other numbers in it."""
+
+MAX_WARNED: Final = 256
+"""Warnings that are remembered for that."""
+
+FORMAT: Final = "%(asctime)s %(levelname)-7s %(message)s"
+
 logger = logging.getLogger("wlproxy")
+
+
+class JournalFormatter(logging.Formatter):
+    """Lines as systemd's journal takes them: each with its priority, none with a date."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record: `<4>...`, see sd-daemon(3)."""
+        priority = _priority(record.levelno)
+        lines = super().format(record).splitlines()
+        return "\n".join(f"<{priority}>{line}" for line in lines)
+
+
+def set_up_logging(level: str) -> None:
+    """Log to stderr, from a level of this name on: a terminal's, or the journal's way."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        JournalFormatter() if _is_journal() else logging.Formatter(FORMAT)
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 class VmLog(logging.LoggerAdapter[logging.Logger]):
@@ -26,6 +57,7 @@ class VmLog(logging.LoggerAdapter[logging.Logger]):
         self._allowed = float(LINES_AT_ONCE)
         self._counted = time.monotonic()
         self._left_out = 0
+        self._warned: dict[str, float] = {}
 
     def log(
         self,
@@ -46,6 +78,9 @@ class VmLog(logging.LoggerAdapter[logging.Logger]):
         if not self.isEnabledFor(level):
             return
         now = time.monotonic()
+        if level == logging.WARNING and self._warned_of(msg, args, now):
+            self._left_out += 1
+            return
         earned = (now - self._counted) * LINES_PER_SECOND
         self._allowed = min(self._allowed + earned, LINES_AT_ONCE)
         self._counted = now
@@ -57,6 +92,39 @@ class VmLog(logging.LoggerAdapter[logging.Logger]):
             self.warning("%d lines about clients are left out here", self._left_out)
             self._left_out = 0
         self.log(level, msg, *args)
+
+    def _warned_of(self, msg: str, args: tuple[object, ...], now: float) -> bool:
+        """Whether this was warned of just now; what differs are numbers."""
+        kind = re.sub(r"\d+", "#", msg % args if args else msg)
+        if now - self._warned.get(kind, -math.inf) < WARN_AGAIN:
+            return True
+        self._warned.pop(kind, None)
+        self._warned[kind] = now
+        if len(self._warned) > MAX_WARNED:
+            del self._warned[next(iter(self._warned))]
+        return False
+
+
+def _priority(level: int) -> int:
+    """Translate a level to one of syslog's."""
+    for least, priority in (
+        (logging.ERROR, 3),
+        (logging.WARNING, 4),
+        (logging.INFO, 6),
+    ):
+        if level >= least:
+            return priority
+    return 7
+
+
+def _is_journal() -> bool:
+    """Whether stderr is the journal's: systemd says which file that is."""
+    device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        status = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return (device, inode) == (str(status.st_dev), str(status.st_ino))
 
 
 def plain(text: str) -> str:

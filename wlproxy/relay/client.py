@@ -67,6 +67,7 @@ class Client:
         self._fds: deque[ReceivedFd] = deque()
         self._stalled: RawMessage | None = None
         self._owed = 0
+        self._waits = False
         self._error_seen = False
 
     @property
@@ -85,6 +86,21 @@ class Client:
     def statuses(self) -> list[SurfaceStatus]:
         """Say how each surface is doing."""
         return self._state.surfaces.statuses()
+
+    @property
+    def waits(self) -> bool:
+        """Whether it does nothing yet, for want of a compositor."""
+        return self._waits
+
+    def wait(self) -> None:
+        """Do nothing about its requests until `go_on`; they are bounded by its credit."""
+        self._waits = True
+
+    def go_on(self, capabilities: CompositorCapabilities) -> None:
+        """There is a compositor, which can do this; raises as `receive_data`."""
+        self._context.capabilities = capabilities
+        self._waits = False
+        self._pump()
 
     def receive_data(self, frame: Data) -> None:
         """Take a part of the app's stream.
@@ -143,6 +159,8 @@ class Client:
         self._context.send_event(self._context.objects.display, "error", args)
 
     def _pump(self) -> None:
+        if self._waits:
+            return
         self._state.imports.advance()
         while (raw := self._stalled or self._requests.next_message()) is not None:
             self._stalled = None if self._dispatch_request(raw) else raw

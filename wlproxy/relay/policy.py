@@ -6,6 +6,7 @@ that needs no filter needs a line here and nothing else.
 """
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Final
 
@@ -72,6 +73,49 @@ guest whose agent can locate dma-bufs; version 6 is about devices of the host.
 """
 
 
+PRIVILEGED: Final = frozenset(
+    {
+        # Sees the screen, or other clients' windows.
+        "ext_foreign_toplevel_image_capture_source_manager_v1",
+        "ext_foreign_toplevel_list_v1",
+        "ext_image_copy_capture_manager_v1",
+        "ext_output_image_capture_source_manager_v1",
+        "hyprland_toplevel_export_manager_v1",
+        "org_kde_plasma_window_management",
+        "weston_capture_v1",
+        "zkde_screencast_unstable_v1",
+        "zwlr_export_dmabuf_manager_v1",
+        "zwlr_foreign_toplevel_manager_v1",
+        "zwlr_screencopy_manager_v1",
+        # Types, points, or listens in their place.
+        "hyprland_global_shortcuts_manager_v1",
+        "org_kde_kwin_fake_input",
+        "org_kde_kwin_keystate",
+        "zwlr_input_inhibit_manager_v1",
+        "zwlr_virtual_pointer_manager_v1",
+        "zwp_input_method_manager_v2",
+        "zwp_input_method_v1",
+        "zwp_virtual_keyboard_manager_v1",
+        # Reads what is copied, without a window that has the focus.
+        "ext_data_control_manager_v1",
+        "zwlr_data_control_manager_v1",
+        # Covers the desktop, or rearranges it.
+        "ext_session_lock_manager_v1",
+        "ext_workspace_manager_v1",
+        "kde_output_management_v2",
+        "zwlr_gamma_control_manager_v1",
+        "zwlr_layer_shell_v1",
+        "zwlr_output_manager_v1",
+        "zwlr_output_power_manager_v1",
+    }
+)
+"""What reaches beyond a client's own windows: a compositor's isolation should hide it.
+
+A guest sees none of it unless it is allowed; this list only serves to say how much rests
+on that.  keyboard-shortcuts-inhibit is not in it: compositors grant it to sandboxed apps,
+and have a way out."""
+
+
 def effective_policy(
     allow: Iterable[str] = (), deny: Iterable[str] = ()
 ) -> dict[str, int]:
@@ -86,9 +130,7 @@ def effective_policy(
     policy = dict(ALLOWED_BY_DEFAULT)
     for name in allow:
         if name not in INTERFACES:
-            raise ValueError(
-                f"cannot allow {name}: pywayland's tables do not have this interface"
-            )
+            raise ValueError(_unknown(name))
         policy.setdefault(name, NEWEST)
     for name in deny:
         policy.pop(name, None)
@@ -97,3 +139,13 @@ def effective_policy(
         for name, cap in policy.items()
         if name in INTERFACES
     }
+
+
+def _unknown(name: str) -> str:
+    """Say why an interface cannot be allowed, and what may have been meant."""
+    why = (
+        f"cannot allow {name}: its messages are not known here, so they could not be "
+        "passed on (wlproxy knows the protocols that the Python package pywayland has)"
+    )
+    close = get_close_matches(name, INTERFACES, n=1, cutoff=0.8)
+    return f"{why}. Did you mean {close[0]}?" if close else why

@@ -61,6 +61,7 @@ class Relay:
         self._config = config
         self._memory = memory
         self._capabilities = capabilities
+        self._compositor_away = False
         self._max_clients = max_clients
         self._quotas = Quotas(memory.size)
         self._handles = core_handles()
@@ -146,9 +147,22 @@ class Relay:
             client_id, lambda client: client.buffer_failed(handle, words)
         )
 
-    def use_capabilities(self, capabilities: CompositorCapabilities) -> None:
-        """The host can do something else than before, for clients yet to come."""
+    def compositor_away(self) -> None:
+        """There is no compositor: clients yet to come wait for `use_capabilities`."""
+        self._compositor_away = True
+
+    def use_capabilities(self, capabilities: CompositorCapabilities) -> list[Command]:
+        """The host can do this from now on, for clients that wait and those to come."""
         self._capabilities = capabilities
+        self._compositor_away = False
+        return [
+            command
+            for client_id, client in tuple(self._clients.items())
+            if client.waits
+            for command in self._apply(
+                client_id, lambda client: client.go_on(capabilities)
+            )
+        ]
 
     def end(self, reason: CloseReason, message: str) -> list[Command]:
         """The session is over: close every client."""
@@ -185,6 +199,8 @@ class Relay:
             self._handles,
             self._quotas,
         )
+        if self._compositor_away:
+            self._clients[frame.client_id].wait()
         return [
             OpenCompositor(frame.client_id, label),
             Trace(frame.client_id, TraceLevel.INFO, f"{label} connected"),

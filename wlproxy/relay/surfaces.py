@@ -41,6 +41,7 @@ class SurfaceStatus:
         client_id: of the channel.
         label: the client, as in logs.
         surface: its guest object id.
+        kind: "window", "cursor", or "part": a popup, a subsurface, and the like.
         app_id: as the app said, may be empty.
         title: as the app said, may be empty.
         width: pixels of the buffer shown.
@@ -55,6 +56,7 @@ class SurfaceStatus:
     client_id: int
     label: str
     surface: int
+    kind: str
     app_id: str
     title: str
     width: int
@@ -79,6 +81,7 @@ class Surface:
         all_damaged: damage since the last commit cannot be told in buffer pixels.
         transformed: a scale, transform or viewport lies between surface and buffer.
         turn: serials of the last buffers committed, newest last.
+        is_window: it is, or was, a toplevel.
         is_cursor: its role is a cursor: kept in mode A, for cursor planes.
         frames: commits with a new buffer.
         bytes_copied: by the proxy.
@@ -97,6 +100,7 @@ class Surface:
     all_damaged: bool = False
     transformed: bool = False
     turn: list[int] = field(default_factory=list)
+    is_window: bool = False
     is_cursor: bool = False
     frames: int = 0
     bytes_copied: int = 0
@@ -105,6 +109,13 @@ class Surface:
     last_mode: tuple[str, str] = ("none", "")
     told: set[tuple[str, str]] = field(default_factory=set)
     stale: dict[int, list[Rectangle] | None] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """What a person would call it."""
+        if self.is_window:
+            return "window"
+        return "cursor" if self.is_cursor else "part"
 
     def cycles_with(self, buffer: Buffer) -> bool:
         """Whether, with this buffer, the surface takes two or more in turn.
@@ -297,6 +308,7 @@ class Surfaces:
             client_id=self._context.client_id,
             label=self._context.label,
             surface=surface.entry.guest_id,
+            kind=surface.kind,
             app_id=surface.app_id,
             title=surface.title,
             width=buffer.width if buffer else 0,

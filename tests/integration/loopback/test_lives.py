@@ -6,11 +6,17 @@ import socket
 import pytest
 import trio
 import trio.testing
+from pywayland.protocol.linux_dmabuf_v1 import ZwpLinuxDmabufV1
 from pywayland.protocol.wayland import WlSeat
 
 from tests.peers.app import App, Canvas, Disconnected, Window
 from tests.peers.compositor import Compositor
+from tests.peers.dmabuf import DEVICE, XRGB, CopyingDevice, Feedback
 from tests.peers.loopback import Loopback
+from wlproxy.host.progress import State
+from wlproxy.protocol.channel.frames import Feature
+from wlproxy.relay.formats import DRM_ARGB8888
+from wlproxy_guest import session
 from wlproxy_guest.quotas import Limits
 
 
@@ -211,23 +217,70 @@ async def test_app_that_comes_while_the_host_is_away_waits_for_it(
         await loopback.start_host()
 
 
-async def test_compositor_restarts(
-    loopback: Loopback, app: App, monkeypatch: pytest.MonkeyPatch
+async def test_apps_that_come_back_while_the_compositor_restarts_stay(
+    loopback: Loopback, app: App
 ) -> None:
-    monkeypatch.setattr("wlproxy.host.server.COMPOSITOR_RETRY", 0.01)
-    await shown(app)
+    """However often: only the connections of the old one end."""
+    for _ in range(4):
+        await shown(app)
+        await loopback.stop("compositor")
+        assert await app.disconnected() is None
 
-    await loopback.stop("compositor")
-    assert await app.disconnected() is None
-    await loopback.start_compositor()
+        async with trio.open_nursery() as nursery:
+            back: list[App] = []
 
-    await loopback.until(lambda: loopback.status()["metrics"]["sessions"] == 2)
-    await works(loopback)
+            async def come_back() -> None:
+                back.append(await loopback.app())  # noqa: B023 - in this round
+
+            for _ in range(3):
+                nursery.start_soon(come_back)
+            await loopback.until(lambda: loopback.clients() == 3)
+            assert loopback.host.state is State.WAITING_FOR_COMPOSITOR
+            await loopback.start_compositor()
+        await loopback.until(lambda: loopback.host.state is State.SERVING)
+        for each in back:
+            await shown(each)
+        app = back.pop()
+        for each in back:
+            each.close()
+
+    assert loopback.status()["metrics"]["sessions"] == 1
+
+
+async def test_apps_that_wait_go_by_what_the_new_compositor_can_do(
+    bare: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "find_main_device", lambda: DEVICE)
+    bare.locator.features |= Feature.LOCATE_DMABUF
+    await bare.start_compositor(dmabuf=True)
+    await bare.start_agent()
+    await bare.start_host(device=CopyingDevice())
+    assert bare.status()["capabilities"]["dmabuf_stride_alignment"]
+    await bare.stop("compositor")
+    await bare.until(lambda: bare.host.state is State.WAITING_FOR_COMPOSITOR)
+
+    async with trio.open_nursery() as nursery:
+        back: list[App] = []
+
+        async def come() -> None:
+            back.append(await bare.app())
+
+        nursery.start_soon(come)
+        await bare.until(bare.clients)
+        await bare.start_compositor()
+    [app] = back
+    feedback = Feedback(app, app.bind(ZwpLinuxDmabufV1).get_default_feedback())
+    await app.until(lambda: feedback.done)
+
+    assert not bare.status()["capabilities"]["dmabuf_stride_alignment"]
+    # What its renderer imported is not offered any more; what its wl_shm takes is.
+    assert {drm for drm, _ in feedback.table} == {XRGB, DRM_ARGB8888}
 
 
 async def test_app_without_a_compositor_is_disconnected(
-    loopback: Loopback, app: App
+    loopback: Loopback, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("wlproxy.host.desktop.CONNECT_PATIENCE", 0.1)
     await loopback.stop("compositor")
 
     assert await app.disconnected() is None

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 from pywayland.protocol.linux_dmabuf_v1 import ZwpLinuxDmabufV1
 from pywayland.protocol.presentation_time import WpPresentation
 
 from tests.host.conftest import Weston, running_weston
+from tests.peers.app import App
 from tests.peers.dmabuf import DEVICE, XRGB, CopyingDevice, DmabufCanvas, Feedback
 from tests.peers.loopback import Loopback
 from wlproxy.protocol.channel.frames import Feature
@@ -40,6 +42,42 @@ async def test_weston_shows_frame_after_frame(bare: Loopback, weston: Weston) ->
     assert (surface["mode"], surface["frames"]) == ("C", 4)
     app.close()
     await bare.quiet()
+
+
+async def test_apps_that_come_before_weston_is_back_stay(
+    bare: Loopback, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path_factory.mktemp("w")
+    directory.chmod(0o700)
+    weston = Weston(directory)
+    try:
+        await bare.start_agent()
+        await bare.start_host(weston.socket)
+        app = await bare.app()
+        await app.window()
+        weston.process.kill()
+        weston.process.wait()
+        assert await app.disconnected() is None
+
+        back: list[App] = []
+
+        async def come_back() -> None:
+            back.append(await bare.app())
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(come_back)
+            await bare.until(lambda: bare.clients() == 3)
+            weston = await trio.to_thread.run_sync(Weston, directory)
+        for app in back:
+            window = await app.window()
+            await app.show(window.surface, app.canvas((64, 64)))
+    finally:
+        weston.stop()
+
+    status = bare.status()
+    assert status["metrics"]["sessions"] == 1
+    assert [surface["frames"] for surface in status["surfaces"]] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("copied", [True, False])

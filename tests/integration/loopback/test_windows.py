@@ -2,7 +2,7 @@
 
 import os
 
-from pywayland.protocol.wayland import WlShm, WlSubcompositor
+from pywayland.protocol.wayland import WlSeat, WlShm, WlSubcompositor
 from pywayland.protocol.xdg_shell import XdgWmBase
 
 from tests.peers.app import App, Canvas, ProtocolError, object_id
@@ -357,3 +357,17 @@ async def test_animated_window_is_pinned_once(
     window.surface.commit()
     await app.roundtrip()
     await loopback.until(lambda: not loopback.pins())
+
+
+async def test_the_status_tells_windows_from_their_parts(
+    loopback: Loopback, app: App
+) -> None:
+    window, child, cursor = await app.window(), app.surface(), app.surface()
+    app.keep(app.bind(WlSubcompositor).get_subsurface(child, window.surface))
+    pointer = app.keep(app.bind(WlSeat).get_pointer())
+    pointer.set_cursor(9, cursor, 1, 2)
+    for surface in (window.surface, child, cursor):
+        await app.show(surface, app.canvas((16, 16)))
+
+    kinds = [surface["kind"] for surface in loopback.status()["surfaces"]]
+    assert kinds == ["window", "part", "cursor"]

@@ -25,6 +25,7 @@ def get_toplevel(state: ClientState, request: Request) -> None:
     created = state.forward(request)
     assert created is not None
     created.role = request.entry.role
+    _surface(request).is_window = True
     vm_name = state.context.config.vm_name.encode()
     state.context.send(created, "set_title", (b"[%s]" % vm_name,))
     state.context.send(created, "set_app_id", (vm_name,))

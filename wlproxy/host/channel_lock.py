@@ -1,0 +1,100 @@
+"""One proxy per channel: QEMU leaves whoever connects second without an answer, for ever.
+
+A lock on a file that is named after the socket's inode.  The kernel drops it with the
+process, however that ends; what it leaves is swept by the next.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+from wlproxy.host.errors import HostError
+from wlproxy.host.fds import OwnedFd
+
+_PREFIX: Final = "channel-"
+_SUFFIX: Final = ".lock"
+_MAX_NOTE: Final = 200
+
+
+class ChannelLock:
+    """Held for as long as the proxy is connected to a channel."""
+
+    def __init__(self, directory: Path, channel: Path, name: str) -> None:
+        """Take it.
+
+        Args:
+            directory: this user's own, where all proxies have their locks.
+            channel: QEMU's socket.
+            name: of the VM, for whoever is refused.
+
+        Raises:
+            HostError: another proxy has it.
+        """
+        self._path: Path | None = None
+        self._file: OwnedFd | None = None
+        try:
+            status = channel.stat()
+            path = directory / f"{_PREFIX}{status.st_dev:x}-{status.st_ino:x}{_SUFFIX}"
+            _sweep(directory)
+            self._file = _lock(path)
+        except OSError:
+            # No place for it, or the socket is gone already: then it guards nothing.
+            return
+        if self._file is None:
+            raise HostError(
+                f"another proxy has this channel: {_note(path)}",
+                tried=str(channel),
+                remedy="QEMU talks to one at a time. Stop the other one, or give each "
+                "VM a channel of its own.",
+            )
+        self._path = path
+        os.write(self._file.fileno(), f"{name}, process {os.getpid()}".encode())
+
+    def close(self) -> None:
+        """Give it back.  Again: nothing happens."""
+        if self._file is not None and self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._file.close()
+        self._path = self._file = None
+
+    def __enter__(self) -> "ChannelLock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _lock(path: Path) -> OwnedFd | None:
+    """Make and lock a file; None if somebody else has."""
+    while True:
+        file = OwnedFd(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.fstat(file.fileno())
+            os.ftruncate(file.fileno(), 0)
+            if path.exists() and os.path.samestat(ours, path.stat()):
+                return file
+        except BlockingIOError:
+            file.close()
+            return None
+        except OSError:
+            file.close()
+            raise
+        file.close()  # its owner removed it meanwhile: once more
+
+
+def _sweep(directory: Path) -> None:
+    """Remove what killed proxies left."""
+    for path in directory.glob(f"{_PREFIX}*{_SUFFIX}"):
+        left = _lock(path)
+        if left is not None:
+            path.unlink(missing_ok=True)
+            left.close()
+
+
+def _note(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")[:_MAX_NOTE]
+    except OSError:
+        return "unknown"

@@ -1,0 +1,94 @@
+"""The document of the status socket: how everything is, as plain values."""
+
+from dataclasses import asdict
+
+from wlproxy import __version__
+from wlproxy.host.client import HostClient
+from wlproxy.host.desktop import Desktop
+from wlproxy.host.metrics import Metrics
+from wlproxy.host.progress import Progress
+from wlproxy.host.qemu_ram import Qemu
+from wlproxy.host.session import Session
+from wlproxy.host.status import Json
+from wlproxy.relay.formats import drm_format
+from wlproxy.relay.presentation import CompositorCapabilities
+
+
+def take_snapshot(
+    name: str,
+    uptime: float,
+    progress: Progress,
+    desktop: Desktop,
+    metrics: Metrics,
+    qemu: Qemu | None,
+    agent: str,
+    session: Session | None,
+) -> dict[str, Json]:
+    """Make the document.
+
+    Args:
+        name: of the VM.
+        uptime: of the proxy, seconds.
+        progress: what it is doing.
+        desktop: the compositor.
+        metrics: what was counted.
+        qemu: None while there is none.
+        agent: what the guest's agent says it is; not to be trusted.
+        session: None while there is none.
+    """
+    totals = metrics.totals()
+    totals["open_fds"] = session.open_handles if session else 0
+    return {
+        "version": __version__,
+        "name": name,
+        "state": progress.state.value,
+        "hint": progress.hint,
+        "agent": agent,
+        "uptime": uptime,
+        "qemu": asdict(qemu) if qemu else None,
+        "compositor": str(desktop.path),
+        "compositor_there": desktop.there,
+        "isolated": desktop.isolated,
+        "remarks": [remark.text for remark in desktop.remarks],
+        "capabilities": _capabilities(desktop.capabilities),
+        "clients": [_client(client, metrics) for client in session.clients]
+        if session
+        else [],
+        "surfaces": [asdict(surface) for surface in session.surfaces()]
+        if session
+        else [],
+        "metrics": totals,
+    }
+
+
+def _client(client: HostClient, metrics: Metrics) -> Json:
+    return {
+        "client_id": client.client_id,
+        "label": client.label,
+        "closing": client.closed is not None,
+        "streams": len(client.streams),
+        "bytes_to_compositor": client.to_compositor.unsent_bytes,
+        "bytes_held": client.window.held,
+        "credit_from_guest": client.queue.window.available,
+        "pixel_bytes_copied": metrics.client_pixel_bytes[client.client_id],
+    }
+
+
+def _capabilities(capabilities: CompositorCapabilities) -> Json:
+    """Make a document of what the compositor accepts."""
+    return {
+        "shm_udmabuf": capabilities.shm_udmabuf,
+        "shm_udmabuf_reason": capabilities.shm_udmabuf_reason,
+        "dmabuf_stride_alignment": {
+            fourcc.to_bytes(4, "little").decode(errors="replace"): alignment
+            for fourcc, alignment in capabilities.dmabuf_stride_alignment.items()
+        },
+        "dmabuf_reason": capabilities.dmabuf_reason,
+        "shm_formats": tuple(
+            drm_format(each).to_bytes(4, "little").decode(errors="replace")
+            for each in sorted(capabilities.shm_formats)
+        ),
+        "udmabuf_list_limit": capabilities.udmabuf_list_limit,
+        "udmabuf_size_limit": capabilities.udmabuf_size_limit,
+        "globals": dict(capabilities.global_versions),
+    }
