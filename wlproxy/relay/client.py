@@ -1,7 +1,7 @@
 """One guest client and its compositor connection: messages to filters, both ways.
 
 A request that shows a buffer which is not ready yet stalls the client's own requests
-until it is; events go on flowing.  Errors are raised from here and judged in `relay`.
+until it is, and so does one that binds what nobody knows yet; events go on flowing.  Errors are raised from here and judged in `relay`.
 """
 
 from collections import deque
@@ -31,6 +31,7 @@ from wlproxy.relay.filters import (
     REQUEST_FILTERS,
     EventFilter,
     RequestFilter,
+    registry,
 )
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import ReceivedFd
@@ -157,7 +158,7 @@ class Client:
         entry = self._context.objects.guest(raw.object_id)
         spec = request_spec(entry.interface, entry.version, raw)
         plan = _request_plans(spec.interface)[spec.opcode]
-        claimed, shows_buffers, asks_for_answers = plan
+        claimed, shows_buffers, asks_for_answers, binds = plan
         if shows_buffers and not self._buffers_ready(entry, spec, raw):
             return False
         # Every compositor answers `create` at once, and apps take a roundtrip for granted.
@@ -166,6 +167,8 @@ class Client:
         if claimed is None and not spec.fd_count:
             self._state.forward_raw(entry, spec, raw)
             return True
+        if binds and not self._bind_is_clear(entry, spec, raw):
+            return False
         message = decode_message(spec, raw, self._attachments)
         request = Request(entry, spec, raw, message)
         if claimed is None:
@@ -173,6 +176,12 @@ class Client:
         else:
             claimed(self._state, request)
         return True
+
+    def _bind_is_clear(
+        self, entry: ProtocolObject, spec: MessageSpec, raw: RawMessage
+    ) -> bool:
+        name = decode_message(spec, raw, self._attachments).integer(0)
+        return registry.may_judge_bind(self._state, entry, name)
 
     def _buffers_ready(
         self, entry: ProtocolObject, spec: MessageSpec, raw: RawMessage
@@ -233,8 +242,12 @@ class Client:
 @cache
 def _request_plans(
     interface: str,
-) -> tuple[tuple[RequestFilter | None, bool, bool], ...]:
-    """For each request, by opcode: what claims it; does it name a buffer; is it a sync."""
+) -> tuple[tuple[RequestFilter | None, bool, bool, bool], ...]:
+    """Look up what is special about each request, by opcode.
+
+    Returns:
+        What claims it; does it name a buffer; is it a sync; is it a bind.
+    """
     return tuple(
         (
             REQUEST_FILTERS.get((interface, spec.name)),
@@ -243,6 +256,7 @@ def _request_plans(
                 for arg in spec.args
             ),
             (interface, spec.name) == ("wl_display", "sync"),
+            (interface, spec.name) == ("wl_registry", "bind"),
         )
         for spec in INTERFACES[interface].requests
     )

@@ -18,10 +18,27 @@ from wlproxy.relay.state import ClientState, Event, Request
 
 
 @dataclass(slots=True)
+class Question:
+    """Whether the compositor has a global of a name that it has not announced."""
+
+    answered: bool = False
+
+    def answer(self, _done: object) -> None:
+        """Whatever it had by then is announced."""
+        self.answered = True
+
+
+@dataclass(slots=True)
 class Registry:
-    """A `wl_registry` of the guest; `told`: it has our own global."""
+    """A `wl_registry` of the guest.
+
+    Attributes:
+        told: it has our own global.
+        question: what a bind waits for.
+    """
 
     told: bool = False
+    question: Question | None = None
 
 
 def get_registry(state: ClientState, request: Request) -> None:
@@ -59,8 +76,28 @@ def withdraw(state: ClientState, event: Event) -> None:
     _advertise_own(context, event.entry)
 
 
+def may_judge_bind(state: ClientState, registry: ProtocolObject, name: int) -> bool:
+    """Say whether it is certain what a name stands for; if not, find out.
+
+    Names are the same on every connection of an app, so that it may bind what this one
+    has not announced yet: a compositor answers that.  Which interface it is, and with it
+    whether the guest may have it, only the compositor's own announcement tells; it comes
+    before the answer to a sync, since the registry was asked for before.
+    """
+    context, role = state.context, registry.role
+    assert isinstance(role, Registry)
+    known = name in context.globals or name == offer.GLOBAL_NAME
+    if known or (role.question is not None and role.question.answered):
+        role.question = None
+        return True
+    if role.question is None:
+        role.question = Question()
+        context.when_compositor_reached(role.question.answer)
+    return False
+
+
 def bind(state: ClientState, request: Request) -> None:
-    """`wl_registry.bind`: of what was advertised, up to the version that was."""
+    """`wl_registry.bind`: of what may be advertised, up to the version that may."""
     message, context = request.message, state.context
     name, wanted = message.integer(0), message.new_id(1)
     interface = wanted.interface.decode("utf-8", "replace")
