@@ -163,7 +163,8 @@ class Everything:
         await self.app.roundtrip()
         theirs = [value[1] if value is not None else None for value in values]
         if message.name == "set_app_id":
-            theirs = [f"{VM}.{app_id}" for app_id in theirs]  # all that is changed
+            # Nothing else is changed.
+            theirs = [f"wlproxy.{VM}.{app_id}" for app_id in theirs]
         if made is not None:
             self.app.keep(made)
             theirs[values.index(None)] = self.know(made)

@@ -16,6 +16,9 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ("wl_display", "get_registry"): registry.get_registry,
     ("wl_pointer", "set_cursor"): surface.set_cursor,
     ("wl_registry", "bind"): registry.bind,
+    ("wl_shell", "get_shell_surface"): toplevel.get_shell_surface,
+    ("wl_shell_surface", "set_class"): toplevel.set_app_id,
+    ("wl_shell_surface", "set_title"): toplevel.set_title,
     ("wl_shm", "create_pool"): shm.create_pool,
     ("wl_shm_pool", "create_buffer"): shm.create_buffer,
     ("wl_shm_pool", "destroy"): shm.destroy_pool,
@@ -33,6 +36,11 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ("xdg_surface", "get_toplevel"): toplevel.get_toplevel,
     ("xdg_toplevel", "set_app_id"): toplevel.set_app_id,
     ("xdg_toplevel", "set_title"): toplevel.set_title,
+    ("xdg_toplevel_icon_v1", "set_name"): toplevel.set_icon_name,
+    ("xdg_toplevel_tag_manager_v1", "set_toplevel_description"): (
+        toplevel.set_description
+    ),
+    ("xdg_toplevel_tag_manager_v1", "set_toplevel_tag"): toplevel.set_tag,
     ("xdg_wm_base", "get_xdg_surface"): toplevel.get_xdg_surface,
     ("zwp_linux_buffer_params_v1", "add"): dmabuf.add,
     ("zwp_linux_buffer_params_v1", "create"): dmabuf.create,
@@ -44,6 +52,10 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ("zwp_linux_dmabuf_v1", "get_default_feedback"): dmabuf.get_feedback,
     ("zwp_linux_dmabuf_v1", "get_surface_feedback"): dmabuf.get_feedback,
     ("zwp_tablet_tool_v2", "set_cursor"): surface.set_cursor,
+    ("zxdg_shell_v6", "get_xdg_surface"): toplevel.get_xdg_surface,
+    ("zxdg_surface_v6", "get_toplevel"): toplevel.get_toplevel,
+    ("zxdg_toplevel_v6", "set_app_id"): toplevel.set_app_id,
+    ("zxdg_toplevel_v6", "set_title"): toplevel.set_title,
 }
 """(interface, request) to what claims it."""
 
