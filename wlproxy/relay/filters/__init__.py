@@ -6,7 +6,14 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from wlproxy.relay.filters import dmabuf, registry, shm, surface, toplevel
+from wlproxy.relay.filters import (
+    devices,
+    dmabuf,
+    registry,
+    shm,
+    surface,
+    toplevel,
+)
 from wlproxy.relay.state import ClientState, Event, Request
 
 RequestFilter = Callable[[ClientState, Request], None]
@@ -52,6 +59,7 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ("zwp_linux_dmabuf_v1", "get_default_feedback"): dmabuf.get_feedback,
     ("zwp_linux_dmabuf_v1", "get_surface_feedback"): dmabuf.get_feedback,
     ("zwp_tablet_tool_v2", "set_cursor"): surface.set_cursor,
+    ("zxdg_output_manager_v1", "get_xdg_output"): devices.get_xdg_output,
     ("zxdg_shell_v6", "get_xdg_surface"): toplevel.get_xdg_surface,
     ("zxdg_surface_v6", "get_toplevel"): toplevel.get_toplevel,
     ("zxdg_toplevel_v6", "set_app_id"): toplevel.set_app_id,
@@ -63,8 +71,17 @@ EVENT_FILTERS: Final[Mapping[tuple[str, str], EventFilter]] = {
     ("wl_buffer", "release"): shm.release_buffer,
     ("wl_display", "delete_id"): registry.free_id,
     ("wl_display", "error"): registry.report_error,
+    ("wl_output", "description"): devices.describe,
+    ("wl_output", "geometry"): devices.note_model,
     ("wl_registry", "global"): registry.advertise,
     ("wl_registry", "global_remove"): registry.withdraw,
     ("wl_shm", "format"): shm.offer_format,
+    ("wp_drm_lease_connector_v1", "description"): devices.describe_connector,
+    ("zwp_tablet_pad_v2", "path"): devices.drop,
+    ("zwp_tablet_tool_v1", "hardware_serial"): devices.drop,
+    ("zwp_tablet_tool_v2", "hardware_serial"): devices.drop,
+    ("zwp_tablet_v1", "path"): devices.drop,
+    ("zwp_tablet_v2", "path"): devices.drop,
+    ("zxdg_output_v1", "description"): devices.describe,
 }
 """(interface, event) to what claims it."""
