@@ -83,6 +83,12 @@ def test_a_name_must_be_a_file_name(name: str) -> None:
         check_name(name)
 
 
+@pytest.mark.parametrize("name", ["a.b", "vm.", "ä", "-x", "a\u202eb", "vm\n"])
+def test_a_name_must_not_be_mistaken_in_titles_and_app_ids(name: str) -> None:
+    with pytest.raises(HostError, match="cannot name"):
+        check_name(name)
+
+
 @pytest.mark.parametrize("runtime", [{}, {"XDG_RUNTIME_DIR": "relative"}])
 def test_without_a_runtime_directory_there_is_no_place(
     runtime: dict[str, str],

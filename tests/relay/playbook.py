@@ -353,12 +353,12 @@ class Stage(Playbook):
     def new_surface(self) -> Thing:
         return self.app.request(self.compositor, "create_surface")
 
-    def plug(self, interface: str) -> Thing:
+    def plug(self, interface: str, version: int = 1) -> Thing:
         """Have the compositor get another global, and the app bind it."""
         name = max(self.host.globals) + 1
-        self.host.globals[name] = (interface, 1)
+        self.host.globals[name] = (interface, version)
         registry = self.host_thing("wl_registry")
-        self.host.event(registry, "global", name, interface.encode(), 1)
+        self.host.event(registry, "global", name, interface.encode(), version)
         self.flush()
         return self.app.bind(interface)
 

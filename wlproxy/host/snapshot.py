@@ -49,6 +49,7 @@ def take_snapshot(
         "compositor": str(desktop.path),
         "compositor_there": desktop.there,
         "isolated": desktop.isolated,
+        "clock": session.clock() if session else None,
         "remarks": [remark.text for remark in desktop.remarks],
         "capabilities": _capabilities(desktop.capabilities),
         "clients": [_client(client, metrics) for client in session.clients]

@@ -30,7 +30,9 @@ MAX_DOCUMENT = 16 << 20
 
 Json: TypeAlias = "Mapping[str, Json] | list[Json] | tuple[Json, ...] | str | int | float | bool | None"
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+"""Of a VM.  A dot would end it in app ids, where an app of VM `a` could pass for one of
+VM `a.b`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class StatusSocket:
 
 
 def check_name(name: str) -> str:
-    """Return the name of a VM if it can name a socket.
+    """Return the name of a VM if it can name a socket, and its windows.
 
     Raises:
         HostError: it cannot.
@@ -55,7 +57,7 @@ def check_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise HostError(
             f"{name!r} cannot name a VM",
-            remedy="Use letters, digits, '.', '_' and '-', 64 at most.",
+            remedy="Use letters, digits, '_' and '-', 64 at most.",
         )
     return name
 

@@ -116,6 +116,11 @@ on that.  keyboard-shortcuts-inhibit is not in it: compositors grant it to sandb
 and have a way out."""
 
 
+NEEDS_CLOCK: Final = frozenset({"wp_commit_timing_manager_v1"})
+"""Offered once the guest's clock is known well: apps name times to the compositor, which
+would hold their windows back until then, for days if it is another clock."""
+
+
 def effective_policy(
     allow: Iterable[str] = (), deny: Iterable[str] = ()
 ) -> dict[str, int]:

@@ -27,6 +27,7 @@ from wlproxy.protocol.errors import (
 )
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError
 from wlproxy.relay.client import Client
+from wlproxy.relay.clock import ClockSample, GuestClock
 from wlproxy.relay.commands import (
     CloseClient,
     Command,
@@ -49,7 +50,11 @@ MAX_LABEL: Final = 48
 
 
 class Relay:
-    """The core of the proxy, for one session with one guest."""
+    """The core of the proxy, for one session with one guest.
+
+    Attributes:
+        clock: the guest's.
+    """
 
     def __init__(
         self,
@@ -64,6 +69,7 @@ class Relay:
         self._compositor_away = False
         self._max_clients = max_clients
         self._quotas = Quotas(memory.size)
+        self.clock = GuestClock()
         self._handles = core_handles()
         self._clients: dict[int, Client] = {}
         self._last_client_id = 0
@@ -164,6 +170,17 @@ class Relay:
             )
         ]
 
+    def measure_clock(self, sample: ClockSample) -> list[Command]:
+        """Take what a ping tells of the guest's clock."""
+        trusted = self.clock.trusted
+        self.clock.measure(sample)
+        commands: list[Command] = []
+        if self.clock.trusted and not trusted:
+            for client in self._clients.values():
+                client.clock_trusted()
+                commands += client.take()
+        return commands
+
     def end(self, reason: CloseReason, message: str) -> list[Command]:
         """The session is over: close every client."""
         commands: list[Command] = [
@@ -198,6 +215,7 @@ class Relay:
             self._memory,
             self._handles,
             self._quotas,
+            self.clock,
         )
         if self._compositor_away:
             self._clients[frame.client_id].wait()

@@ -4,13 +4,16 @@ import os
 
 from pywayland.protocol.content_type_v1 import WpContentTypeManagerV1
 from pywayland.protocol.presentation_time import WpPresentation
+from pywayland.protocol.tablet_v2 import ZwpTabletManagerV2, ZwpTabletV2
 from pywayland.protocol.viewporter import WpViewporter
 from pywayland.protocol.wayland import WlKeyboard, WlOutput, WlSeat
 from pywayland.protocol.xdg_activation_v1 import XdgActivationV1
+from pywayland.protocol.xdg_output_unstable_v1 import ZxdgOutputManagerV1
 
 from tests.peers.app import App
 from tests.peers.compositor import CLOCK, KEYMAP, SECOND, TOKEN, Compositor
 from tests.peers.libwayland import Resource
+from tests.peers.loopback import Loopback
 
 
 def resource(compositor: Compositor, interface: str) -> Resource:
@@ -201,3 +204,38 @@ async def test_viewport_numbers_are_exact(app: App, compositor: Compositor) -> N
 
     [source] = compositor.called("wp_viewport.set_source")
     assert source.args == (0.5, 1.25, 100.75, 3.00390625)
+
+
+async def test_nothing_tells_the_host_by_its_hardware(loopback: Loopback) -> None:
+    compositor = loopback.compositor
+
+    def introduce(output: Resource) -> None:
+        output.send("geometry", 0, 0, 600, 340, 0, "Acme", "One", 0)
+        output.send("description", "Acme One SN-4711 (DP-1)")
+
+    compositor.remove_global(compositor.output)
+    compositor.add_global(WlOutput, 4, introduce)
+    compositor.add_global(ZwpTabletManagerV2, 1)
+    compositor.add_global(ZxdgOutputManagerV1, 3)
+    app = await loopback.app()
+    output = app.bind(WlOutput)
+    described = app.record(output, "geometry", "description")
+    xdg_output = app.keep(app.bind(ZxdgOutputManagerV1).get_xdg_output(output))
+    described_again = app.record(xdg_output, "description")
+    tablets = app.keep(app.bind(ZwpTabletManagerV2).get_tablet_seat(app.bind(WlSeat)))
+    added = app.record(tablets, "tablet_added")
+    await app.roundtrip()
+    tablet = Resource(compositor.apps[-1], ZwpTabletV2, 1)
+    resource(compositor, "zwp_tablet_seat_v2").send("tablet_added", tablet)
+    resource(compositor, "zxdg_output_v1").send("description", "One SN-4711")
+    await app.until(lambda: added and described_again)
+    heard = app.record(app.keep(added[0][0]), "name", "path", "done")
+
+    tablet.send("name", "Intuos")
+    tablet.send("path", "/dev/input/event7")
+    tablet.send("done")
+    await app.until(lambda: heard[-1:] == [()])
+
+    assert described == [(0, 0, 600, 340, 0, "Acme", "One", 0), ("Acme One",)]
+    assert described_again == [("Acme One",)]
+    assert heard == [("Intuos",), ()]

@@ -167,7 +167,7 @@ async def test_titles_of_any_length(
     shown = compositor.called("xdg_toplevel.set_title")[-1].args[0]
     assert f"[{VM}] {title}".startswith(shown)
     called = compositor.called("xdg_toplevel.set_app_id")[-1].args[0]
-    assert f"{VM}.{title}".startswith(called)
+    assert f"wlproxy.{VM}.{title}".startswith(called)
 
 
 async def test_events_of_an_offer_that_the_app_has_just_destroyed(

@@ -29,7 +29,26 @@ async def test_window_appears(app: App, compositor: Compositor) -> None:
     titles = [call.args[0] for call in compositor.called("xdg_toplevel.set_title")]
     assert titles == [f"[{VM}]", f"[{VM}] Füße"]
     ids = [call.args[0] for call in compositor.called("xdg_toplevel.set_app_id")]
-    assert ids == [VM, f"{VM}.org.example"]
+    assert ids == [f"wlproxy.{VM}", f"wlproxy.{VM}.org.example"]
+
+
+async def test_a_title_cannot_hide_whose_window_it_is(
+    app: App, compositor: Compositor
+) -> None:
+    window = await app.window()
+    said = (
+        "\u202e[host] x",
+        "a\x1b[2J\nb",
+        "\u05e9\u05dc\u2069\u05d5\u202d",
+        "x\u2028y",
+    )
+    for text in said:
+        window.role.set_title(text)
+    await app.roundtrip()
+
+    titles = [call.args[0] for call in compositor.called("xdg_toplevel.set_title")]
+    shown = ("[host] x", "a[2J b", "\u2068\u05e9\u05dc\u05d5\u2069", "x y")
+    assert titles[-4:] == [f"[{VM}] {text}" for text in shown]
 
 
 async def test_second_frame_in_the_same_buffer(

@@ -83,7 +83,89 @@ def test_nothing_else_can(
     bind(play, name, interface, version)
 
     assert play.app.error == (2, 0, message)
-    assert not play.said_by("host")
+    assert not [said for said in play.said_by("host") if ".bind(" in said]
+
+
+def in_one_write(play: Playbook, *binds: tuple[int, bytes, int]) -> None:
+    """Have the app ask for the globals, bind some, and sync, without reading."""
+    registry = play.app.new("wl_registry", 1)
+    display = play.app.display.interface
+    bind = registry.interface.request("bind")
+    written = [encode_message(1, display.request("get_registry"), (registry.id,))]
+    for name, interface, version in binds:
+        new_id = NewId(interface, version, play.app.new(interface.decode(), version).id)
+        written.append(encode_message(registry.id, bind, (name, new_id)))
+    callback = play.app.new("wl_callback", 1)
+    written.append(encode_message(1, display.request("sync"), (callback.id,)))
+    play.send(b"".join(written))
+
+
+def test_what_is_not_announced_yet_can_be_bound() -> None:
+    play = Playbook(start=False)
+    play.deliver = False
+
+    in_one_write(play, (8, b"wl_output", 3), (3, b"wl_seat", 2))
+    assert play.said_by("host") == [
+        "wl_display@1.get_registry(new wl_registry@2)",
+        "wl_display@1.sync(new wl_callback@3)",
+    ]
+    assert play.credit == 0  # it waits, with all that it sent behind it
+    play.flush()
+
+    said = play.said()
+    assert [line for line in said if line.startswith("host: ")] == [
+        "host: wl_registry@2.bind(8, new wl_output@4)",
+        "host: wl_registry@2.bind(3, new wl_seat@5)",
+        "host: wl_display@1.sync(new wl_callback@6)",
+    ]
+    assert "app: wl_callback@5.done(2)" in said
+    assert play.app.error is None
+    assert play.credit
+
+
+@pytest.mark.parametrize(
+    ("name", "interface"),
+    [(12, b"wl_output"), (9, b"wl_output"), (3, b"wl_output"), (77, b"wl_output")],
+)
+def test_what_is_not_announced_is_hidden_all_the_same(
+    name: int, interface: bytes
+) -> None:
+    play = Playbook(start=False)
+
+    in_one_write(play, (name, interface, 1))
+
+    assert play.app.error == (2, 0, f"invalid global wl_output ({name})")
+    assert not [said for said in play.said_by("host") if ".bind(" in said]
+
+
+def test_a_global_whose_announcement_is_on_its_way_can_be_bound() -> None:
+    play = Playbook()
+    play.deliver = False
+    play.host.globals[40] = ("wl_output", 4)
+    play.host.event(play.host_thing("wl_registry"), "global", 40, b"wl_output", 4)
+
+    bind(play, 40, b"wl_output", 4)
+    play.flush()
+
+    assert play.app.error is None
+    assert play.host_thing("wl_output").version == 4
+
+
+def test_each_name_that_nobody_knows_is_asked_for_anew() -> None:
+    play = Playbook()
+    play.host.globals[40] = ("wl_output", 4)
+    play.host.globals[41] = ("wl_output", 4)
+    registry = play.host_thing("wl_registry")
+
+    play.host.event(registry, "global", 40, b"wl_output", 4)
+    play.deliver = False
+    bind(play, 40, b"wl_output", 4)
+    play.flush()
+    play.host.event(registry, "global", 41, b"wl_output", 4)
+    bind(play, 41, b"wl_output", 4)
+    play.flush()
+
+    assert play.app.error is None
 
 
 @pytest.mark.parametrize(("name", "told"), [(8, True), (5, False), (99, False)])

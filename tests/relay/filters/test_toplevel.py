@@ -4,8 +4,12 @@ import pytest
 
 from tests.relay.playbook import Stage
 from tests.relay.things import Thing
+from wlproxy.protocol.wayland.interface import ArgKind
+from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.relay.context import RelayConfig
-from wlproxy.relay.filters.toplevel import MAX_LABEL
+from wlproxy.relay.filters import REQUEST_FILTERS
+from wlproxy.relay.labels import MAX_TEXT
+from wlproxy.relay.policy import effective_policy
 
 
 def toplevel(play: Stage) -> Thing:
@@ -22,7 +26,7 @@ def test_a_window_is_labelled_before_the_app_says_anything() -> None:
     assert play.said()[-3:] == [
         "host: xdg_surface@7.get_toplevel(new xdg_toplevel@8)",
         "host: xdg_toplevel@8.set_title('[work]')",
-        "host: xdg_toplevel@8.set_app_id('work')",
+        "host: xdg_toplevel@8.set_app_id('wlproxy.work')",
     ]
 
 
@@ -30,11 +34,10 @@ def test_a_window_is_labelled_before_the_app_says_anything() -> None:
     ("text", "shown"),
     [
         (b"Files", "Files"),
-        (b"", ""),
         ("ä".encode() * 3, "äää"),
         (b"\xff\xfeF", "F"),
-        (b"x" * 5000, "x" * MAX_LABEL),
-        (b"x" + "ä".encode() * 5000, "x" + "ä" * ((MAX_LABEL - 1) // 2)),
+        (b"x" * 5000, "x" * MAX_TEXT),
+        (b"x" + "ä".encode() * 5000, "x" + "ä" * ((MAX_TEXT - 1) // 2)),
     ],
 )
 def test_title_and_app_id(text: bytes, shown: str) -> None:
@@ -47,7 +50,7 @@ def test_title_and_app_id(text: bytes, shown: str) -> None:
 
     assert play.said_by("host") == [
         f"xdg_toplevel@8.set_title('[work] {shown}')",
-        f"xdg_toplevel@8.set_app_id('work.{shown}')",
+        f"xdg_toplevel@8.set_app_id('wlproxy.work.{shown}')",
     ]
     (status,) = play.relay.surfaces()
     assert (status.title, status.app_id) == (shown, shown)
@@ -70,4 +73,90 @@ def test_who_wants_attention_carries_the_name_of_the_vm_too() -> None:
 
     play.app.request(token, "set_app_id", b"org.example")
 
-    assert play.said_by("host")[-1].endswith(".set_app_id('work.org.example')")
+    assert play.said_by("host")[-1].endswith(".set_app_id('wlproxy.work.org.example')")
+
+
+def test_a_vm_that_is_named_like_the_begin_of_a_hosts_app_id() -> None:
+    play = Stage(config=RelayConfig(vm_name="org"))
+    window = toplevel(play)
+
+    play.app.request(window, "set_app_id", b"mozilla.firefox")
+
+    assert play.said_by("host")[-1].endswith("('wlproxy.org.mozilla.firefox')")
+
+
+def test_an_icon_is_no_file_of_the_host() -> None:
+    play = Stage()
+    manager = play.app.bind("xdg_toplevel_icon_manager_v1")
+    icon = play.app.request(manager, "create_icon")
+
+    for name in (b"org.gnome.Files-symbolic", b"/etc/../x\xff y"):
+        play.app.request(icon, "set_name", name)
+
+    assert [said.rsplit(".set_name", 1)[1] for said in play.said_by("host")[-2:]] == [
+        "('org.gnome.Files-symbolic')",
+        "('etc..x y')",
+    ]
+
+
+def test_windows_of_shells_that_are_allowed_are_labelled_too() -> None:
+    names = ("wl_shell", "zxdg_shell_v6", "xdg_toplevel_tag_manager_v1")
+    config = RelayConfig(vm_name="work", policy=effective_policy(names))
+    play = Stage(config=config)
+    old = play.app.request(play.plug("wl_shell"), "get_shell_surface", play.surface.id)
+    shell = play.plug("zxdg_shell_v6")
+    v6 = play.app.request(shell, "get_xdg_surface", play.new_surface().id)
+    v6 = play.app.request(v6, "get_toplevel")
+    window = toplevel(play)
+    tags = play.plug("xdg_toplevel_tag_manager_v1")
+
+    play.app.request(old, "set_title", b"one")
+    play.app.request(old, "set_class", b"two")
+    play.app.request(v6, "set_title", b"three")
+    play.app.request(v6, "set_app_id", b"four")
+    play.app.request(tags, "set_toplevel_tag", window.id, b"five")
+    play.app.request(tags, "set_toplevel_description", window.id, b"six")
+
+    told = [line.split(".", 1)[1] for line in play.said_by("host") if ".set_" in line]
+    about = f"@{play.host_thing('xdg_toplevel').id}"
+    assert told == [
+        "set_title('[work]')",
+        "set_class('wlproxy.work')",
+        "set_title('[work]')",
+        "set_app_id('wlproxy.work')",
+        "set_title('[work]')",
+        "set_app_id('wlproxy.work')",
+        "set_title('[work] one')",
+        "set_class('wlproxy.work.two')",
+        "set_title('[work] three')",
+        "set_app_id('wlproxy.work.four')",
+        f"set_toplevel_tag({about}, 'wlproxy.work.five')",
+        f"set_toplevel_description({about}, '[work] six')",
+    ]
+
+
+NO_LABELS = {
+    *("offer", "receive", "accept"),  # MIME types
+    *("set_surrounding_text", "commit_string", "preedit_string", "language"),
+    "set_preferred_language",
+    "set_feedback",  # of a tablet's button, in the compositor's overlay for it
+    *("activate", "import", "import_toplevel"),  # tokens that the compositor gave
+    *("get_session", "add_toplevel", "restore_toplevel", "remove_toplevel", "rename"),
+    *("set_sandbox_engine", "set_instance_id"),  # see below
+    "create_workspace",
+}
+"""Requests with a text that says nothing of who a window is."""
+
+
+def test_every_text_that_a_compositor_may_show_for_a_window_is_labelled() -> None:
+    texts = {
+        (interface.name, request.name)
+        for interface in INTERFACES.values()
+        for request in interface.requests
+        if any(arg.kind is ArgKind.STRING for arg in request.args)
+        and request.name not in NO_LABELS
+    }
+    # A guest that is allowed security contexts of its own makes them for others.
+    texts.remove(("wp_security_context_v1", "set_app_id"))
+
+    assert texts == texts & REQUEST_FILTERS.keys()

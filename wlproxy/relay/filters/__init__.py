@@ -6,7 +6,15 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from wlproxy.relay.filters import dmabuf, registry, shm, surface, toplevel
+from wlproxy.relay.filters import (
+    devices,
+    dmabuf,
+    registry,
+    shm,
+    surface,
+    timing,
+    toplevel,
+)
 from wlproxy.relay.state import ClientState, Event, Request
 
 RequestFilter = Callable[[ClientState, Request], None]
@@ -16,6 +24,9 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ("wl_display", "get_registry"): registry.get_registry,
     ("wl_pointer", "set_cursor"): surface.set_cursor,
     ("wl_registry", "bind"): registry.bind,
+    ("wl_shell", "get_shell_surface"): toplevel.get_shell_surface,
+    ("wl_shell_surface", "set_class"): toplevel.set_app_id,
+    ("wl_shell_surface", "set_title"): toplevel.set_title,
     ("wl_shm", "create_pool"): shm.create_pool,
     ("wl_shm_pool", "create_buffer"): shm.create_buffer,
     ("wl_shm_pool", "destroy"): shm.destroy_pool,
@@ -28,11 +39,17 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ("wl_surface", "destroy"): surface.destroy,
     ("wl_surface", "set_buffer_scale"): surface.transform,
     ("wl_surface", "set_buffer_transform"): surface.transform,
+    ("wp_commit_timer_v1", "set_timestamp"): timing.set_timestamp,
     ("wp_viewporter", "get_viewport"): surface.view,
     ("xdg_activation_token_v1", "set_app_id"): toplevel.set_activating_app_id,
     ("xdg_surface", "get_toplevel"): toplevel.get_toplevel,
     ("xdg_toplevel", "set_app_id"): toplevel.set_app_id,
     ("xdg_toplevel", "set_title"): toplevel.set_title,
+    ("xdg_toplevel_icon_v1", "set_name"): toplevel.set_icon_name,
+    ("xdg_toplevel_tag_manager_v1", "set_toplevel_description"): (
+        toplevel.set_description
+    ),
+    ("xdg_toplevel_tag_manager_v1", "set_toplevel_tag"): toplevel.set_tag,
     ("xdg_wm_base", "get_xdg_surface"): toplevel.get_xdg_surface,
     ("zwp_linux_buffer_params_v1", "add"): dmabuf.add,
     ("zwp_linux_buffer_params_v1", "create"): dmabuf.create,
@@ -44,6 +61,11 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ("zwp_linux_dmabuf_v1", "get_default_feedback"): dmabuf.get_feedback,
     ("zwp_linux_dmabuf_v1", "get_surface_feedback"): dmabuf.get_feedback,
     ("zwp_tablet_tool_v2", "set_cursor"): surface.set_cursor,
+    ("zxdg_output_manager_v1", "get_xdg_output"): devices.get_xdg_output,
+    ("zxdg_shell_v6", "get_xdg_surface"): toplevel.get_xdg_surface,
+    ("zxdg_surface_v6", "get_toplevel"): toplevel.get_toplevel,
+    ("zxdg_toplevel_v6", "set_app_id"): toplevel.set_app_id,
+    ("zxdg_toplevel_v6", "set_title"): toplevel.set_title,
 }
 """(interface, request) to what claims it."""
 
@@ -51,8 +73,18 @@ EVENT_FILTERS: Final[Mapping[tuple[str, str], EventFilter]] = {
     ("wl_buffer", "release"): shm.release_buffer,
     ("wl_display", "delete_id"): registry.free_id,
     ("wl_display", "error"): registry.report_error,
+    ("wl_output", "description"): devices.describe,
+    ("wl_output", "geometry"): devices.note_model,
     ("wl_registry", "global"): registry.advertise,
     ("wl_registry", "global_remove"): registry.withdraw,
     ("wl_shm", "format"): shm.offer_format,
+    ("wp_drm_lease_connector_v1", "description"): devices.describe_connector,
+    ("wp_presentation", "clock_id"): timing.note_clock,
+    ("zwp_tablet_pad_v2", "path"): devices.drop,
+    ("zwp_tablet_tool_v1", "hardware_serial"): devices.drop,
+    ("zwp_tablet_tool_v2", "hardware_serial"): devices.drop,
+    ("zwp_tablet_v1", "path"): devices.drop,
+    ("zwp_tablet_v2", "path"): devices.drop,
+    ("zxdg_output_v1", "description"): devices.describe,
 }
 """(interface, event) to what claims it."""

@@ -1,19 +1,17 @@
-"""`xdg_toplevel`: titles and app ids carry the VM's name.
+"""Windows: titles, app ids and the like carry the VM's name (`relay.labels`).
 
-A person must be able to tell a guest's window from the host's own.
+Of every shell that our tables know, allowed by default or not.  Names of sessions
+(xdg-session-management) go as they are: they are keys, and no person reads them.
 """
 
-from typing import Final
-
+from wlproxy.relay import labels
+from wlproxy.relay.objects import ProtocolObject
 from wlproxy.relay.state import ClientState, Request
 from wlproxy.relay.surfaces import Surface
 
-MAX_LABEL: Final = 1024
-"""Bytes of a title or app id that are passed on; always whole UTF-8 characters."""
-
 
 def get_xdg_surface(state: ClientState, request: Request) -> None:
-    """`xdg_wm_base.get_xdg_surface`: remember whose surface it is."""
+    """`get_xdg_surface`: remember whose surface it is."""
     surface = state.context.objects.guest(request.message.integer(1)).role
     created = state.forward(request)
     assert created is not None
@@ -21,44 +19,73 @@ def get_xdg_surface(state: ClientState, request: Request) -> None:
 
 
 def get_toplevel(state: ClientState, request: Request) -> None:
-    """`xdg_surface.get_toplevel`: label the window before the app says anything."""
-    created = state.forward(request)
-    assert created is not None
-    created.role = request.entry.role
-    _surface(request).is_window = True
-    vm_name = state.context.config.vm_name.encode()
-    state.context.send(created, "set_title", (b"[%s]" % vm_name,))
-    state.context.send(created, "set_app_id", (vm_name,))
+    """`get_toplevel`: label the window before the app says anything."""
+    _label(state, request, request.entry.role, "set_app_id")
+
+
+def get_shell_surface(state: ClientState, request: Request) -> None:
+    """`wl_shell.get_shell_surface`: the same."""
+    surface = state.context.objects.guest(request.message.integer(1)).role
+    _label(state, request, surface, "set_class")
 
 
 def set_title(state: ClientState, request: Request) -> None:
     """`set_title`: "[VM] title"."""
-    text = _text(request)
-    _surface(request).title = text
-    vm_name = state.context.config.vm_name.encode()
-    state.forward(request, (b"[%s] %s" % (vm_name, text.encode()),))
+    text = labels.plain(request.message.array(0))
+    _surface(request.entry).title = text
+    state.forward(request, (labels.title(_vm_name(state), text),))
 
 
 def set_app_id(state: ClientState, request: Request) -> None:
-    """`set_app_id`: "VM.app_id"."""
-    text = _text(request)
-    _surface(request).app_id = text
-    vm_name = state.context.config.vm_name.encode()
-    state.forward(request, (b"%s.%s" % (vm_name, text.encode()),))
+    """`set_app_id`, `set_class`: "wlproxy.VM.app_id"."""
+    text = labels.plain(request.message.array(0))
+    _surface(request.entry).app_id = text
+    state.forward(request, (labels.app_id(_vm_name(state), text),))
 
 
 def set_activating_app_id(state: ClientState, request: Request) -> None:
     """`xdg_activation_token_v1.set_app_id`: the same, of who wants attention."""
-    vm_name = state.context.config.vm_name.encode()
-    state.forward(request, (b"%s.%s" % (vm_name, _text(request).encode()),))
+    text = labels.plain(request.message.array(0))
+    state.forward(request, (labels.app_id(_vm_name(state), text),))
 
 
-def _surface(request: Request) -> Surface:
-    role = request.entry.role
+def set_icon_name(state: ClientState, request: Request) -> None:
+    """`xdg_toplevel_icon_v1.set_name`: of the host's theme, nothing else."""
+    text = labels.plain(request.message.array(0))
+    state.forward(request, (labels.icon_name(text),))
+
+
+def set_tag(state: ClientState, request: Request) -> None:
+    """`set_toplevel_tag`: for window rules, as an app id is."""
+    message = request.message
+    tag = labels.app_id(_vm_name(state), labels.plain(message.array(1)))
+    state.forward(request, (message.integer(0), tag))
+
+
+def set_description(state: ClientState, request: Request) -> None:
+    """`set_toplevel_description`: read by people, as a title is."""
+    message = request.message
+    text = labels.title(_vm_name(state), labels.plain(message.array(1)))
+    state.forward(request, (message.integer(0), text))
+
+
+def _label(
+    state: ClientState, request: Request, surface: object, set_app_id: str
+) -> None:
+    created = state.forward(request)
+    assert created is not None
+    assert isinstance(surface, Surface)
+    created.role = surface
+    surface.is_window = True
+    state.context.send(created, "set_title", (labels.title(_vm_name(state)),))
+    state.context.send(created, set_app_id, (labels.app_id(_vm_name(state)),))
+
+
+def _vm_name(state: ClientState) -> str:
+    return state.context.config.vm_name
+
+
+def _surface(window: ProtocolObject) -> Surface:
+    role = window.role
     assert isinstance(role, Surface)  # as its xdg_surface was given it
     return role
-
-
-def _text(request: Request) -> str:
-    """Read a title or app id; compositors may end a client for one that is no UTF-8."""
-    return request.message.array(0)[:MAX_LABEL].decode("utf-8", "ignore")

@@ -1,0 +1,62 @@
+"""Outputs and tablets: what tells one host, or its hardware, from every other stays here.
+
+Serial numbers of monitors and pens, and paths of device files, are of no use in a guest
+but to recognize the host.  What may be left out is dropped; a monitor's description, in
+which compositors put the serial anywhere, is made anew of its maker and model.
+"""
+
+from dataclasses import dataclass
+
+from wlproxy.protocol.wayland.message import ArgValue, RawMessage
+from wlproxy.protocol.wayland.wire import encode_message
+from wlproxy.relay.objects import ProtocolObject
+from wlproxy.relay.state import ClientState, Event, Request
+
+
+@dataclass(slots=True)
+class Monitor:
+    """A `wl_output`, for all objects that describe it; `model` with its maker."""
+
+    model: bytes = b""
+
+
+def note_model(state: ClientState, event: Event) -> None:
+    """`wl_output.geometry`: which has no serial in it."""
+    message = event.message
+    names = (message.array(5), message.array(6))
+    _monitor(event.entry).model = b" ".join(name for name in names if name)
+    state.forward_event(event.entry, event.spec, event.raw)
+
+
+def get_xdg_output(state: ClientState, request: Request) -> None:
+    """`zxdg_output_manager_v1.get_xdg_output`: remember of which monitor."""
+    output = state.context.objects.guest(request.message.integer(1))
+    created = state.forward(request)
+    assert created is not None
+    created.role = _monitor(output)
+
+
+def describe(state: ClientState, event: Event) -> None:
+    """`description` of an output: without a serial."""
+    _forward(state, event, (_monitor(event.entry).model or b"monitor",))
+
+
+def describe_connector(state: ClientState, event: Event) -> None:
+    """`wp_drm_lease_connector_v1.description`: whose maker nothing else tells."""
+    _forward(state, event, (b"connector",))
+
+
+def drop(state: ClientState, event: Event) -> None:
+    """`path`, `hardware_serial`: sent by compositors only where there is one."""
+
+
+def _monitor(entry: ProtocolObject) -> Monitor:
+    if not isinstance(entry.role, Monitor):
+        entry.role = Monitor()
+    return entry.role
+
+
+def _forward(state: ClientState, event: Event, args: tuple[ArgValue, ...]) -> None:
+    data = bytearray(encode_message(event.entry.host_id, event.spec, args))
+    raw = RawMessage(event.raw.object_id, event.raw.opcode, data)
+    state.forward_event(event.entry, event.spec, raw)
