@@ -6,7 +6,6 @@ is or when a frame's turn comes is decided elsewhere.
 """
 
 import logging
-import os
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from wlproxy.protocol.errors import ChannelError
 from wlproxy_guest.attachments import FdDescription, describe_fd
 from wlproxy_guest.credit import SendCredit
 from wlproxy_guest.files import PendingFiles
+from wlproxy_guest.foreign import close_fd
 from wlproxy_guest.locations import Locating, Locations
 from wlproxy_guest.outbox import Outbox
 from wlproxy_guest.quotas import Limits, QuotaError
@@ -177,7 +177,7 @@ class Client:
         self._ended.set()
         self._socket.close()
         for fd in self._memories.values():
-            os.close(fd)
+            close_fd(fd)
         self._memories.clear()
         self._streams.close()
         self._files.close()
@@ -247,12 +247,12 @@ class Client:
         elif found.kind is AttachmentKind.STREAM:
             object_id = self._streams.adopt(fd, found.flags)
         else:
-            os.close(fd)
+            close_fd(fd)
         return Attachment(found.kind, found.flags, object_id, found.size)
 
     def _keep_memory(self, fd: int) -> int:
         if len(self._memories) >= self._limits.memories:
-            os.close(fd)
+            close_fd(fd)
             raise QuotaError(f"over {self._limits.memories} open memory fds")
         memory_id = self._next_memory
         self._next_memory += 1
@@ -307,7 +307,7 @@ class Client:
     def _close_memory(self, memory_id: int) -> None:
         fd = self._memories.pop(memory_id, -1)
         if fd >= 0:
-            os.close(fd)
+            close_fd(fd)
 
     def _receive_close(self, frame: ClientClosed) -> None:
         self._host_closed = True
@@ -370,4 +370,4 @@ class Client:
 
 def _close_all(fds: Iterable[int]) -> None:
     for fd in fds:
-        os.close(fd)
+        close_fd(fd)

@@ -18,6 +18,7 @@ from wlproxy_guest.quotas import Budget, Limits, QuotaError
 from wlproxy_guest.refusal import limit_event, unavailable_event
 from wlproxy_guest.session import GRACE, Session
 from wlproxy_guest.unix_socket import AppSocket, Listener
+from wlproxy_guest.workers import Workers
 
 HOST_WAIT: Final = 5.0
 """Seconds that an app waits for the host: at boot the two race."""
@@ -47,7 +48,7 @@ class Server:
         self._host_wait = host_wait
         self._grace = grace
         self._locating = Locating(
-            locator, trio.CapacityLimiter(MAX_LOCATING), Budget(limits.pinned_total)
+            locator, Workers(MAX_LOCATING), Budget(limits.pinned_total)
         )
         self._link: Link | None = None
         self._established = trio.lowlevel.ParkingLot()

@@ -7,7 +7,8 @@ that is `link`.
 
 import logging
 from collections import deque
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 import trio
 
@@ -30,8 +31,8 @@ from wlproxy.protocol.errors import ChannelError
 from wlproxy_guest.allocation import find_main_device
 from wlproxy_guest.client import Client, ClientContext, Windows
 from wlproxy_guest.implicit_layout import implicit_layout_is_linear
-from wlproxy_guest.locations import Locating
-from wlproxy_guest.locator import LocateError, Pin
+from wlproxy_guest.locations import LOCATE_SECONDS, Locating, as_locate_error
+from wlproxy_guest.locator import LocateError, Location, Pin
 from wlproxy_guest.mapping import PAGE_SIZE
 from wlproxy_guest.outbox import Outbox
 from wlproxy_guest.quotas import Limits, QuotaError
@@ -47,6 +48,8 @@ A host that died has let the compositor go with it, but the compositor may not h
 noticed yet, and still be reading the pages.
 """
 MAX_PROOFS: Final = 16
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +90,12 @@ class Session:
 
     def ack(self, agent: str) -> HelloAck:
         """Answer the `Hello`."""
-        features = self._locating.locator.find_features()
-        if Feature.LOCATE_DMABUF in features and implicit_layout_is_linear():
+        features = found(
+            self._locating.locator.find_features, unknown=Feature.LOCATE_MEMFD
+        )
+        if Feature.LOCATE_DMABUF in features and found(
+            implicit_layout_is_linear, unknown=False
+        ):
             features |= Feature.IMPLICIT_LINEAR
         return HelloAck(
             nonce=self._hello.nonce,
@@ -97,7 +104,7 @@ class Session:
             page_size=PAGE_SIZE,
             client_window=CLIENT_WINDOW,
             stream_window=STREAM_WINDOW,
-            main_device=find_main_device(),
+            main_device=found(find_main_device, unknown=0),
             agent=agent[:MAX_TEXT],
         )
 
@@ -206,13 +213,15 @@ class Session:
             self.outbox.put_urgent(await self._proof(self._asked.popleft()))
 
     async def _proof(self, token: bytes) -> RamProof:
+        def place() -> Location:
+            return self._locating.locator.place_token(token)
+
         try:
-            location = await trio.to_thread.run_sync(
-                self._locating.locator.place_token,
-                token,
-                limiter=self._locating.threads,
+            location = await self._locating.threads.run(
+                place, _discard, trio.current_time() + LOCATE_SECONDS
             )
-        except LocateError as exc:
+        except Exception as caught:  # noqa: BLE001 - the host is told
+            exc = as_locate_error(caught)
             status = exc.status
             if status is not LocateStatus.NOT_PERMITTED:
                 status = LocateStatus.FAILED
@@ -220,6 +229,20 @@ class Session:
             return RamProof(status, exc.errno, 0)
         self._tokens.append(location.pin)
         return RamProof(LocateStatus.OK, 0, location.extents[0].gpa)
+
+
+def found(find: Callable[[], T], *, unknown: T) -> T:
+    """Find out, or do without where no fds or memory are left to look."""
+    try:
+        return find()
+    except (OSError, MemoryError) as exc:
+        log.warning("what this machine can do is not all known: %s", exc)
+        return unknown
+
+
+def _discard(location: Location | None) -> None:
+    if location is not None:
+        location.pin.close()
 
 
 def explain(exc: LocateError) -> str:
