@@ -85,17 +85,17 @@ class Session:
         self._asked: deque[bytes] = deque()
         self._asking = trio.lowlevel.ParkingLot()
         self._tokens: list[Pin] = []
-        self._scope = trio.CancelScope()
+        self._over = trio.Event()
         self._nursery: trio.Nursery | None = None
+        self._app_left = trio.lowlevel.ParkingLot()
 
     def ack(self, agent: str) -> HelloAck:
         """Answer the `Hello`."""
         features = found(
             self._locating.locator.find_features, unknown=Feature.LOCATE_MEMFD
         )
-        if Feature.LOCATE_DMABUF in features and found(
-            implicit_layout_is_linear, unknown=False
-        ):
+        dmabufs = Feature.LOCATE_DMABUF in features
+        if dmabufs and found(implicit_layout_is_linear, unknown=False):
             features |= Feature.IMPLICIT_LINEAR
         return HelloAck(
             nonce=self._hello.nonce,
@@ -118,29 +118,44 @@ class Session:
     ) -> None:
         """Serve until `end`, then disconnect every app; drop the pins after `grace`.
 
-        Whoever waits for it to be `serving` parks in `established`.
+        Whoever waits for it to be `serving` parks in `established`.  Cancelled, it ends
+        without waiting for apps to take what they are told.
         """
         try:
-            with self._scope:
-                async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as nursery:
+                if not self._over.is_set():
                     self._nursery = nursery
                     established.unpark_all()
-                    await self._prove_ram()
+                nursery.start_soon(self._prove_ram)
+                await self._over.wait()
+                await self._drop_pins(grace)
         finally:
-            self.end()
-            if grace and (self._clients or self._tokens):
-                with trio.CancelScope(shield=True):
-                    await trio.sleep(grace)
-            for client in self._clients.values():
-                client.release_pins()
-            for token in self._tokens:
-                token.close()
+            self.end("the agent was stopped")
+            with trio.CancelScope(shield=True):
+                await self._drop_pins(grace)
 
-    def end(self) -> None:
-        """Have it end.  From now on it sends nothing."""
-        self._nursery = None
-        self.outbox.close()
-        self._scope.cancel()
+    def end(self, why: str) -> None:
+        """Have it end, and apps told why.  From now on it sends nothing."""
+        if not self._over.is_set():
+            self._over.set()
+            self._nursery = None
+            self.outbox.close()
+            self._asking.unpark_all()
+            for client in self._clients.values():
+                client.lose_host(why)
+
+    async def left(self) -> None:
+        """Wait until every app has gone, which takes seconds at most once it ended."""
+        while self._running:
+            await self._app_left.park()
+
+    async def _drop_pins(self, grace: float) -> None:
+        if grace and (self._clients or self._tokens):
+            await trio.sleep(grace)
+        while self._clients:
+            self._clients.popitem()[1].release_pins()
+        while self._tokens:
+            self._tokens.pop().close()
 
     def open_client(self, socket: AppSocket) -> None:
         """Serve an app from now on.
@@ -197,6 +212,7 @@ class Session:
             await client.run()
         finally:
             self._running -= 1
+            self._app_left.unpark_all()
 
     def _receive_prove_ram(self, frame: ProveRam) -> None:
         self._proofs += 1
@@ -206,11 +222,12 @@ class Session:
         self._asking.unpark_all()
 
     async def _prove_ram(self) -> None:
-        """Answer `ProveRam`, for ever."""
-        while True:
-            while not self._asked:
+        """Answer `ProveRam`, until it is over."""
+        while not self._over.is_set():
+            if self._asked:
+                self.outbox.put_urgent(await self._proof(self._asked.popleft()))
+            else:
                 await self._asking.park()
-            self.outbox.put_urgent(await self._proof(self._asked.popleft()))
 
     async def _proof(self, token: bytes) -> RamProof:
         def place() -> Location:

@@ -103,12 +103,12 @@ async def test_more_batches_of_fds_than_bytes(
 async def test_last_words_do_not_wait(pair: tuple[AppSocket, socket.socket]) -> None:
     ours, app = pair
 
-    ours.try_send(b"goodbye")
+    ours.say(b"goodbye")
     assert app.recv(100) == b"goodbye"
     for _ in range(10):
-        ours.try_send(bytes(100_000))
+        ours.say(bytes(100_000))
     app.close()
-    ours.try_send(b"nobody")
+    ours.say(b"nobody")
     ours.close()
     ours.close()
 

@@ -8,10 +8,13 @@ import trio
 import trio.testing
 from pywayland.protocol.wayland import WlSeat
 
-from tests.peers.app import App, Canvas, Disconnected, Window
+from tests.peers.app import App, Canvas, Disconnected, ProtocolError, Window
 from tests.peers.compositor import Compositor
 from tests.peers.loopback import Loopback
 from wlproxy_guest.quotas import Limits
+
+TOLD = ProtocolError("wl_display", 1, 3)
+"""An end that is not the app's own fault, in words; `test_farewells` has the words."""
 
 
 def open_fds() -> int:
@@ -120,7 +123,7 @@ async def test_compositor_closes_one_client(
 
     compositor.apps[0].disconnect()
 
-    assert await app.disconnected() is None
+    assert await app.disconnected() == TOLD
     canvas = other.canvas((8, 8))
     pixels = canvas.draw(3)
     await other.show(other.surface(), canvas)
@@ -133,7 +136,7 @@ async def test_agent_restarts(loopback: Loopback, app: App) -> None:
     await shown(app)
 
     await loopback.stop("agent")
-    assert await app.disconnected() is None
+    assert await app.disconnected() == TOLD
     app.close()
     await loopback.start_agent()
 
@@ -165,7 +168,7 @@ async def test_agent_stops_politely(loopback: Loopback, app: App) -> None:
     await shown(app)
 
     await loopback.agent.stop()
-    assert await app.disconnected() is None
+    assert await app.disconnected() == TOLD
     await loopback.stop("agent")
     await loopback.start_agent()
 
@@ -178,7 +181,7 @@ async def test_host_restarts(
     await shown(app)
 
     await loopback.stop("host")
-    assert await app.disconnected() is None
+    assert await app.disconnected() == TOLD
     await loopback.start_host()
 
     await works(loopback)
@@ -191,7 +194,7 @@ async def test_host_stops_politely(
     await shown(app)
 
     loopback.host.stop()
-    assert await app.disconnected() is None
+    assert await app.disconnected() == TOLD
     await loopback.stop("host")
     await loopback.until(lambda: not loopback.locator.pinned)
     await loopback.start_host()
@@ -218,7 +221,7 @@ async def test_compositor_restarts(
     await shown(app)
 
     await loopback.stop("compositor")
-    assert await app.disconnected() is None
+    assert await app.disconnected() == TOLD
     await loopback.start_compositor()
 
     await loopback.until(lambda: loopback.status()["metrics"]["sessions"] == 2)
@@ -230,7 +233,7 @@ async def test_app_without_a_compositor_is_disconnected(
 ) -> None:
     await loopback.stop("compositor")
 
-    assert await app.disconnected() is None
+    assert await app.disconnected() == TOLD
     with pytest.raises((Disconnected, ValueError, OSError)):
         await loopback.app()
 
