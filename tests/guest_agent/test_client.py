@@ -1,6 +1,7 @@
 """One app through the agent: bytes, fds, files, locations, quotas."""
 
 import fcntl
+import mmap
 import os
 import socket
 import struct
@@ -104,7 +105,7 @@ async def test_events_reach_the_app(host: FakeHost, app: App) -> None:
     assert received == b"onetwo"
 
 
-async def test_file_arrives_sealed(host: FakeHost, app: App) -> None:
+async def test_file_arrives_with_its_size_sealed(host: FakeHost, app: App) -> None:
     client_id = await opened(host)
     keymap = os.urandom(100_000)
 
@@ -117,8 +118,34 @@ async def test_file_arrives_sealed(host: FakeHost, app: App) -> None:
     data, (fd,) = await app.receive()
     assert data == b"keymap"
     assert os.pread(fd, 200_000, 0) == keymap
-    assert fcntl.fcntl(fd, fcntl.F_GET_SEALS) == 0xF
+    assert fcntl.fcntl(fd, fcntl.F_GET_SEALS) == 0x7  # SEAL, SHRINK, GROW
+    for size in (0, 200_000):
+        with pytest.raises(PermissionError):
+            os.ftruncate(fd, size)
     os.close(fd)
+
+
+@pytest.mark.parametrize("flags", [mmap.MAP_SHARED, mmap.MAP_PRIVATE])
+async def test_file_can_be_mapped_writable_and_is_one_apps_own(
+    agent: Agent, host: FakeHost, flags: int
+) -> None:
+    """Old toolkits map keymaps shared and writable, if only to read them."""
+    files = []
+    for client_id in (1, 2):
+        with await agent.connect() as app:
+            assert await opened(host) == client_id
+            await host.send(
+                FileData(client_id, 1, b"keymap"), Data(client_id, b"x", (file(1, 6),))
+            )
+            _, fds = await app.receive()
+            files += fds
+
+    with mmap.mmap(files[0], 6, flags, mmap.PROT_READ | mmap.PROT_WRITE) as mapping:
+        assert mapping[:] == b"keymap"
+        mapping[0] = ord("K")
+        assert os.pread(files[1], 6, 0) == b"keymap"
+    for fd in files:
+        os.close(fd)
 
 
 async def test_empty_file(host: FakeHost, app: App) -> None:
