@@ -108,6 +108,7 @@ class Agent:
         self.session = GuestSession()
         self.features = Feature.LOCATE_MEMFD
         self.main_device = 0
+        self.page_size = 4096
         self._queue: list[Frame] = []
 
     async def greet(self, window: int = WINDOW) -> Hello:
@@ -118,7 +119,7 @@ class Agent:
             hello.nonce,
             (1, 0),
             self.features,
-            4096,
+            self.page_size,
             window,
             window,
             self.main_device,
