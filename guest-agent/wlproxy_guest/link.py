@@ -21,6 +21,7 @@ from wlproxy.protocol.channel.session import GuestSession, GuestState
 from wlproxy.protocol.errors import ChannelError
 from wlproxy_guest.channel import HostGoneError, Wire
 from wlproxy_guest.locations import Locating
+from wlproxy_guest.notify import notify
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.session import GRACE, Session
 
@@ -183,6 +184,7 @@ class Link:
             )
             return
         log.info("session with the host begun")
+        notify("STATUS=showing apps on the host")
         self.session = session
         sessions.start_soon(self._run_session, session)
 
@@ -193,5 +195,6 @@ class Link:
         """End the session, if there is one, and have its apps told why."""
         if self.session is not None:
             log.info("session with the host ended")
+            notify("STATUS=waiting for a session with the host")
             self.session.end(why)
             self.session = None

@@ -5,9 +5,11 @@ fds at once, and fds travel with a byte that is not after their message.
 """
 
 import array
+import errno
 import fcntl
 import os
 import socket
+import stat
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
@@ -155,17 +157,19 @@ class Listener:
     when closed; one that systemd passed stays systemd's.
     """
 
-    __slots__ = ("_lock_fd", "_path", "_socket")
+    __slots__ = ("_listening", "_lock_fd", "_path", "_socket")
 
     def __init__(
         self, listening: socket.socket, path: Path | None = None, lock_fd: int = -1
     ) -> None:
-        self._socket = trio.socket.from_stdlib_socket(listening)
+        self._listening = listening
+        self._socket: trio.socket.SocketType | None = None
+        """The same, from the first `accept` on."""
         self._path = path
         self._lock_fd = lock_fd
 
     def __str__(self) -> str:
-        return str(self._path or self._socket.getsockname())
+        return str(self._path or self._listening.getsockname())
 
     async def accept(self) -> AppSocket:
         """Wait for an app.
@@ -173,6 +177,8 @@ class Listener:
         Raises:
             OSError: out of fds, or the app has already gone.
         """
+        if self._socket is None:
+            self._socket = trio.socket.from_stdlib_socket(self._listening)
         connected, _ = await self._socket.accept()
         try:
             return AppSocket(connected)
@@ -182,7 +188,9 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening; again is harmless."""
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
+        self._listening.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
             lock_path(self._path).unlink(missing_ok=True)
@@ -208,7 +216,7 @@ def listen(path: Path) -> Listener:
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink(missing_ok=True)
+        remove_dead(path)
         listening.bind(str(path))
         listening.listen(BACKLOG)
     except OSError as exc:
@@ -221,6 +229,18 @@ def listen(path: Path) -> Listener:
             ) from exc
         raise SocketError(f"cannot listen at {path}: {exc.strerror}") from exc
     return Listener(listening, path, lock_fd)
+
+
+def remove_dead(path: Path) -> None:
+    """Remove the socket of who died here; what is none stays.
+
+    Raises:
+        OSError: EEXIST, it is none.
+    """
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise OSError(errno.EEXIST, "it exists, and is no socket")
+        path.unlink()
 
 
 def adopt_activated() -> Listener | None:

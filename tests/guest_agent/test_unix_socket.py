@@ -237,3 +237,11 @@ async def test_app_that_is_accepted(tmp_path: Path) -> None:
         assert str(accepted.peer) == f"{accepted.peer.executable} (pid {os.getpid()})"
         accepted.close()
     listener.close()
+
+
+def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "diary"
+    path.write_text("dear")
+    with pytest.raises(SocketError, match="diary: it exists, and is no socket"):
+        listen(path)
+    assert path.read_text() == "dear"
