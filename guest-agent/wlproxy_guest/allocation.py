@@ -1,16 +1,19 @@
 """Which DRM device apps shall allocate their buffers on: what the host tells them.
 
 The host offers linux-dmabuf to apps in this guest, and that names a device of theirs.
-What is known here comes from udev's and the kernel's lists: no device is opened, which
-may make a card's opener its master, and takes permissions that the agent has not.
+What is known here comes from sysfs: no device is opened, which may make a card's opener
+its master, and takes permissions that the agent has not.
 """
 
+import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-import pyudev
+SYSFS: Final = Path("/sys")
 
 _RENDER: Final = re.compile(r"renderD(\d+)")
 _PRIMARY: Final = re.compile(r"card(\d+)")
@@ -30,10 +33,30 @@ class DrmEntry:
     number: int
 
 
-def find_main_device() -> int:
-    """Find the `dev_t` of the DRM node to allocate on; 0 if there is none."""
-    devices = pyudev.Context().list_devices(subsystem="drm")
-    return choose(DrmEntry(each.sys_name, each.device_number) for each in devices)
+def find_main_device(sysfs: Path = SYSFS) -> int:
+    """Find the `dev_t` of the DRM node to allocate on; 0 if there is none.
+
+    Raises:
+        OSError: no fds or memory are left to look.
+    """
+    listed = sysfs / "class/drm"
+    if not listed.exists():
+        return 0
+    return choose(
+        DrmEntry(name, device_number(listed / name)) for name in os.listdir(listed)
+    )
+
+
+def device_number(entry: Path) -> int:
+    """Read the `dev_t` of a device in sysfs; 0 if it has none.
+
+    Raises:
+        OSError: no fds or memory are left to look.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError, ValueError):
+        major, minor = (entry / "dev").read_text().split(":")
+        return os.makedev(int(major), int(minor))
+    return 0
 
 
 def choose(entries: Iterable[DrmEntry]) -> int:

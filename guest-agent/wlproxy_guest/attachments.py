@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from wlproxy.protocol.channel.frames import AttachmentFlags, AttachmentKind
+from wlproxy_guest.foreign import known_status
 
 _DMABUF_NAME: Final = re.compile(r"^exp_name:\t", re.MULTILINE)
 
@@ -32,12 +33,12 @@ def describe_fd(fd: int) -> FdDescription:
     Raises:
         OSError: `fd` is not an open fd.
     """
-    status = os.fstat(fd)
+    status = known_status(fd)
     access = fcntl.fcntl(fd, fcntl.F_GETFL)
     if access & os.O_PATH:
         return FdDescription(AttachmentKind.OTHER)
     access &= os.O_ACCMODE
-    if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
+    if stat.S_ISFIFO(status.mode) or stat.S_ISSOCK(status.mode):
         # A pipe's write end is passed so that the other side writes into it.  A socket
         # is both; whoever passes one where Wayland says "fd" wants to be written to.
         reads = access == os.O_RDONLY
@@ -48,14 +49,14 @@ def describe_fd(fd: int) -> FdDescription:
     # A dma-buf's inode has no file type at all.
     dmabuf = is_dmabuf(fd)
     # What the client itself may not read, the host shall not read either.
-    if access == os.O_WRONLY or not (dmabuf or stat.S_ISREG(status.st_mode)):
+    if access == os.O_WRONLY or not (dmabuf or stat.S_ISREG(status.mode)):
         return FdDescription(AttachmentKind.OTHER)
     flags = AttachmentFlags.NONE
     if access == os.O_RDWR:
         flags |= AttachmentFlags.MEMORY_WRITABLE
     if dmabuf:
         flags |= AttachmentFlags.MEMORY_DMABUF
-    size = dmabuf_size(fd) if dmabuf else status.st_size
+    size = dmabuf_size(fd) if dmabuf else status.size
     return FdDescription(AttachmentKind.MEMORY, flags, size)
 
 

@@ -12,7 +12,9 @@ import os
 import select
 import socket
 import stat
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -25,6 +27,8 @@ LOOK_AGAIN: Final = 0.25
 """Seconds between looks at a port without a host."""
 TRY_AGAIN: Final = 1.0
 """Seconds until a port that could not be opened is tried again."""
+OUT_OF_MEMORY_PAUSE: Final = 0.1
+"""Seconds until what there was no memory for is tried again."""
 UDEV_CONTROL: Final = Path("/run/udev/control")
 
 log = logging.getLogger(__name__)
@@ -59,9 +63,9 @@ class Wire:
             try:
                 data = os.read(self._fd, size)
             except BlockingIOError:
-                await trio.lowlevel.wait_readable(self._fd)
-            except OSError as exc:
-                raise HostGoneError(str(exc)) from exc
+                await wait_until(trio.lowlevel.wait_readable, self._fd)
+            except (OSError, MemoryError) as exc:
+                await _pause_for_memory(exc)
             else:
                 if not data:
                     raise HostGoneError("the host hung up")
@@ -82,9 +86,9 @@ class Wire:
                 # A port without a host is never writable, yet wakes whoever waits.
                 if hung_up(self._fd):
                     raise HostGoneError("the host hung up") from None
-                await trio.lowlevel.wait_writable(self._fd)
-            except OSError as exc:
-                raise HostGoneError(str(exc)) from exc
+                await wait_until(trio.lowlevel.wait_writable, self._fd)
+            except (OSError, MemoryError) as exc:
+                await _pause_for_memory(exc)
 
     def close(self) -> None:
         """Close it; again is harmless."""
@@ -121,16 +125,23 @@ class Port:
         """See `WireSource`."""
         complaint = ""
         while True:
-            path = self._path or await wait_for_port(self._name)
+            path = self._path
             try:
+                path = path or await wait_for_port(self._name)
                 fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError as exc:
-                if complaint != (complaint := explain_open(path, exc)):
+            except ImportError as exc:
+                raise NoWireError(
+                    f"virtio ports are found with libudev, which is not here ({exc});"
+                    " install libudev1, or give --port the path of the device"
+                ) from exc
+            except (OSError, MemoryError, pyudev.DeviceNotFoundError) as exc:
+                if complaint != (complaint := explain_open(path or str(self), exc)):
                     log.error("%s", complaint)  # noqa: TRY400 - an answer, not a bug
                 await trio.sleep(TRY_AGAIN)
                 continue
             if await host_appears(fd):
                 return Wire(fd)
+            await trio.sleep(LOOK_AGAIN)
 
 
 class UnixSocket:
@@ -147,16 +158,16 @@ class UnixSocket:
     async def open(self) -> Wire:
         """See `WireSource`."""
         while True:
-            connecting = socket.socket(
-                socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK
-            )
-            try:
+            # No host there yet, or no fd left for it.
+            with (
+                suppress(OSError),
+                socket.socket(
+                    socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+                ) as connecting,
+            ):
                 connecting.connect(self._path)
-            except OSError:
-                connecting.close()
-                await trio.sleep(LOOK_AGAIN)
-            else:
                 return Wire(connecting.detach())
+            await trio.sleep(LOOK_AGAIN)
 
 
 class InheritedFd:
@@ -207,6 +218,35 @@ def parse_source(text: str) -> WireSource:
     return Port(path=text)
 
 
+@cache
+def udev() -> pyudev.Context:
+    """Load libudev, once: looking for it takes processes, files and time.
+
+    Raises:
+        ImportError: it is not here.
+    """
+    return pyudev.Context()
+
+
+async def wait_until(wait: Callable[[int], Awaitable[None]], fd: int) -> None:
+    """Wait by `trio.lowlevel`, or for a while where epoll has no memory for another."""
+    try:
+        await wait(fd)
+    except (OSError, MemoryError):
+        await trio.sleep(OUT_OF_MEMORY_PAUSE)
+
+
+async def _pause_for_memory(exc: OSError | MemoryError) -> None:
+    """Wait for memory, if that is what was lacking.
+
+    Raises:
+        HostGoneError: it was not.
+    """
+    if isinstance(exc, OSError) and exc.errno not in (errno.ENOMEM, errno.ENOBUFS):
+        raise HostGoneError(str(exc)) from exc
+    await trio.sleep(OUT_OF_MEMORY_PAUSE)
+
+
 def hung_up(fd: int) -> bool:
     """Whether nobody is at the other end of an fd just now."""
     poll = select.poll()
@@ -231,8 +271,13 @@ async def host_appears(fd: int) -> bool:
 
 
 async def wait_for_port(name: str) -> str:
-    """Wait until a virtio port of that name is there; return its device node."""
-    context = pyudev.Context()
+    """Wait until a virtio port of that name is there; return its device node.
+
+    Raises:
+        ImportError: there is no libudev.
+        OSError: no fds are left; `MemoryError`, `pyudev.DeviceNotFoundError` likewise.
+    """
+    context = udev()
     # In a guest without udevd only the kernel itself announces devices.
     source = "udev" if UDEV_CONTROL.exists() else "kernel"
     monitor = pyudev.Monitor.from_netlink(context, source=source)
@@ -262,12 +307,12 @@ def find_port(context: pyudev.Context, name: str) -> str | None:
     return None
 
 
-def explain_open(path: str, exc: OSError) -> str:
+def explain_open(path: str, exc: Exception) -> str:
     """Say why a port could not be opened, and what helps."""
-    match exc.errno:
+    match getattr(exc, "errno", None):
         case errno.EBUSY:
             return f"{path} is in use: is another agent running?"
         case errno.EACCES | errno.EPERM:
             return f"{path}: no permission; install the udev rule, or run as root"
         case _:
-            return f"{path}: {exc.strerror}"
+            return f"{path}: {getattr(exc, 'strerror', '') or str(exc) or 'no memory'}"

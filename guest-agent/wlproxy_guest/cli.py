@@ -1,11 +1,11 @@
 """The command line: arguments to a running `Server`, and errors to words."""
 
 import argparse
-import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ import trio
 
 from wlproxy import __version__
 from wlproxy_guest.channel import PORT_NAME, WireSource, parse_source
+from wlproxy_guest.logs import is_journal, start_log
 from wlproxy_guest.module_locator import ModuleLocator
 from wlproxy_guest.quotas import MIB, Limits
 from wlproxy_guest.server import Server, raise_fd_limit
@@ -46,18 +47,44 @@ class Options(argparse.Namespace):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the agent until it is told to stop; return the exit status."""
     options = parse(arguments)
-    logging.basicConfig(
-        level=options.log_level.upper(), format="%(levelname)s: %(message)s"
-    )
+    start_log(options.log_level)
     raise_fd_limit()
-    try:
-        listener = adopt_activated() or listen(options.socket)
-        failure = trio.run(serve, listener, options.port, options.limits)
-    except SocketError as exc:
-        failure = str(exc)
+    failure = ""
+    with early_stop():
+        try:
+            listener = adopt_activated() or listen(options.socket)
+            try:
+                failure = trio.run(serve, listener, options.port, options.limits)
+            finally:
+                listener.close()
+        except SocketError as exc:
+            failure = str(exc)
     if failure:
-        print(f"wlproxy-guest-agent: {failure}", file=sys.stderr)  # noqa: T201
+        priority = "<3>" if is_journal(sys.stderr) else ""
+        print(f"{priority}wlproxy-guest-agent: {failure}", file=sys.stderr)  # noqa: T201
     return 1 if failure else 0
+
+
+@contextmanager
+def early_stop() -> Iterator[None]:
+    """Have signals that stop the agent do so before it runs, too, and as cleanly."""
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(0)
+
+    before = {number: signal.signal(number, leave) for number in stop_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """Which signals stop the agent: not SIGHUP where `nohup` had that ignored."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return signal.SIGTERM, signal.SIGINT
+    return signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 
 
 def parse(arguments: Sequence[str] | None) -> Options:
@@ -113,9 +140,12 @@ def default_socket() -> Path:
 
 
 async def serve(listener: Listener, source: WireSource, limits: Limits) -> str:
-    """Serve until SIGTERM or SIGINT, or until there is no host any more: why not."""
+    """Serve until it is told to stop, or until there is no host any more: why not."""
     failure = ""
-    locator = ModuleLocator()
+    try:
+        locator = ModuleLocator()
+    except OSError as exc:
+        return f"{exc.filename} cannot be opened: {exc.strerror}"
     server = Server(listener, source, locator, limits)
 
     async def run(nursery: trio.Nursery) -> None:
@@ -124,7 +154,7 @@ async def serve(listener: Listener, source: WireSource, limits: Limits) -> str:
         nursery.cancel_scope.cancel()
 
     try:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(*stop_signals()) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(run, nursery)
                 async for _ in signals:

@@ -6,7 +6,6 @@ is or when a frame's turn comes is decided elsewhere.
 """
 
 import logging
-import os
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,10 +36,11 @@ from wlproxy.protocol.errors import ChannelError
 from wlproxy_guest.attachments import FdDescription, describe_fd
 from wlproxy_guest.credit import SendCredit
 from wlproxy_guest.files import PendingFiles
+from wlproxy_guest.foreign import close_fd
 from wlproxy_guest.locations import Locating, Locations
 from wlproxy_guest.outbox import Outbox
 from wlproxy_guest.quotas import Limits, QuotaError
-from wlproxy_guest.refusal import limit_event
+from wlproxy_guest.refusal import limit_event, unavailable_event
 from wlproxy_guest.stream_table import StreamTable
 from wlproxy_guest.unix_socket import MAX_FDS_PER_SEND, AppSocket, FdsLostError
 
@@ -52,6 +52,16 @@ LAST_BYTES: Final = 1.0
 """Seconds that the pipes of an app that has gone are still read: pastes end like that."""
 LAST_EVENTS: Final = 5.0
 """Seconds for an app to take its last events before its socket is closed."""
+WORDS: Final = {
+    CloseReason.NORMAL: "the host ended the connection",
+    CloseReason.PROTOCOL_ERROR: "the host does not understand this app",
+    CloseReason.LIMIT_EXCEEDED: "the host has no more room for this app",
+    CloseReason.COMPOSITOR_GONE: "the host's compositor has gone",
+    CloseReason.REFUSED: "the host refuses this app",
+    CloseReason.FAILED: "the host failed",
+}
+"""What an app is told whose end the host did not explain."""
+NO_MEMORY: Final = "the agent has no memory left"
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +129,12 @@ class Client:
         self._ending = (CloseReason.NORMAL, "")
         self._host_closed = False
         self._opened = False
+        self._app_left = False
+        self._let_go = False
+        self._last_words = ("", CloseReason.NORMAL)
         self._reading = trio.CancelScope()
         self._writing = trio.CancelScope()
+        self._written = trio.Event()
 
     def __str__(self) -> str:
         return f"client {self.client_id}: {self._socket.peer}"
@@ -128,22 +142,34 @@ class Client:
     # ---------------------------------------------------------------- its life
 
     async def run(self) -> None:
-        """Serve the app until it, the host or a quota ends it.
+        """Serve the app until it, the host or a quota ends it; then say why.
 
         Its pins stay: the host may still be reading the pages.
         """
         try:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(self._streams.run)
-                self._open()
-                nursery.start_soon(self._locations.run, self._memories)
-                nursery.start_soon(self._read_app)
-                nursery.start_soon(self._write_app)
-                await self._ended.wait()
-                await self._wind_down()
-                nursery.cancel_scope.cancel()
+            try:
+                await self._serve()
+            except* Exception:
+                # The last line of defence: it costs this app, and nobody else's.
+                log.exception("%s: a bug, or no memory", self)
+                self._end(CloseReason.FAILED, "the agent failed")
+            self._close()
+            await self._socket.bid_farewell(self._error())
         finally:
             self._close()
+            self._socket.say(self._error())
+            self._socket.close()
+
+    async def _serve(self) -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._streams.run)
+            self._open()
+            nursery.start_soon(self._locations.run, self._memories)
+            nursery.start_soon(self._read_app)
+            nursery.start_soon(self._write_app)
+            await self._ended.wait()
+            await self._wind_down()
+            nursery.cancel_scope.cancel()
 
     def _open(self) -> None:
         peer = self._socket.peer
@@ -158,26 +184,57 @@ class Client:
         """Drop every pin: nothing reads the pages any more."""
         self._locations.release_all()
 
+    def lose_host(self, why: str) -> None:
+        """Have it end, and the app told why: there is no host for it any more."""
+        self._end_by_host(CloseReason.NORMAL, why)
+
     def _end(self, reason: CloseReason, message: str = "") -> None:
         """Have it end; the first reason counts."""
         if not self._ended.is_set():
             self._ending = (reason, message)
             self._ended.set()
+            self._events_changed.unpark_all()
+
+    def _end_by_host(self, reason: CloseReason, why: str) -> None:
+        """Have it end after the events that came before."""
+        if not self._host_closed:
+            self._host_closed = True
+            self._last_words = (why, reason)
+            self._reading.cancel()
+            self._writing.deadline = trio.current_time() + LAST_EVENTS
+            self._events_changed.unpark_all()
+
+    def _error(self) -> bytes:
+        """What the app is told in the end, if nobody has told it anything."""
+        if self._app_left:
+            return b""
+        message, reason = self._last_words
+        if not self._host_closed:
+            reason, message = self._ending
+        encode = (
+            limit_event if reason is CloseReason.LIMIT_EXCEEDED else unavailable_event
+        )
+        return encode(f"wlproxy: {message or 'the agent was stopped'}")
 
     async def _wind_down(self) -> None:
-        reason, message = self._ending
+        reason, _ = self._ending
         if reason is CloseReason.NORMAL and not self._host_closed:
             with trio.move_on_after(LAST_BYTES):
                 await self._streams.sent()
-        # In the middle of other events it would not be understood.
-        elif reason is CloseReason.LIMIT_EXCEEDED and not self._events:
-            self._socket.try_send(limit_event(f"wlproxy: {message}"))
+        else:
+            # What came before the end is sent before the error that tells of it.
+            latest = trio.current_time() + LAST_EVENTS
+            self._writing.deadline = min(self._writing.deadline, latest)
+            await self._written.wait()
 
     def _close(self) -> None:
+        """Let go of everything but pins and the socket; again is harmless."""
         self._ended.set()
-        self._socket.close()
+        if self._let_go:
+            return
+        self._let_go = True
         for fd in self._memories.values():
-            os.close(fd)
+            close_fd(fd)
         self._memories.clear()
         self._streams.close()
         self._files.close()
@@ -202,8 +259,11 @@ class Client:
                     pass
             except (QuotaError, FdsLostError) as exc:
                 self._end(CloseReason.LIMIT_EXCEEDED, str(exc))
+            except MemoryError:
+                self._end(CloseReason.FAILED, NO_MEMORY)
             except OSError as exc:
                 log.debug("%s: %s", self, exc)
+            self._app_left = not self._ended.is_set()
             self._end(CloseReason.NORMAL)
 
     async def _forward(self) -> bool:
@@ -230,7 +290,7 @@ class Client:
         while fds:
             try:
                 attachments.append(self._attach(fds.pop(0)))
-            except QuotaError:
+            except BaseException:
                 _close_all(fds)
                 raise
         return tuple(attachments)
@@ -239,7 +299,7 @@ class Client:
         """Take over an fd of the app's and describe it."""
         try:
             found = describe_fd(fd)
-        except OSError:  # the kernel does not want to tell
+        except (OSError, MemoryError):  # the kernel does not want to tell
             found = FdDescription(AttachmentKind.OTHER)
         object_id = 0
         if found.kind is AttachmentKind.MEMORY:
@@ -247,12 +307,12 @@ class Client:
         elif found.kind is AttachmentKind.STREAM:
             object_id = self._streams.adopt(fd, found.flags)
         else:
-            os.close(fd)
+            close_fd(fd)
         return Attachment(found.kind, found.flags, object_id, found.size)
 
     def _keep_memory(self, fd: int) -> int:
         if len(self._memories) >= self._limits.memories:
-            os.close(fd)
+            close_fd(fd)
             raise QuotaError(f"over {self._limits.memories} open memory fds")
         memory_id = self._next_memory
         self._next_memory += 1
@@ -278,8 +338,10 @@ class Client:
             self._file_away(frame)
         except QuotaError as exc:
             self._end(CloseReason.LIMIT_EXCEEDED, str(exc))
+        except MemoryError:
+            self._end(CloseReason.FAILED, NO_MEMORY)
         except OSError as exc:
-            self._end(CloseReason.FAILED, str(exc))
+            self._end(CloseReason.FAILED, f"the agent failed: {exc.strerror}")
 
     def _file_away(self, frame: Frame) -> None:
         match frame:
@@ -307,16 +369,13 @@ class Client:
     def _close_memory(self, memory_id: int) -> None:
         fd = self._memories.pop(memory_id, -1)
         if fd >= 0:
-            os.close(fd)
+            close_fd(fd)
 
     def _receive_close(self, frame: ClientClosed) -> None:
-        self._host_closed = True
-        self._reading.cancel()
-        self._writing.deadline = trio.current_time() + LAST_EVENTS
+        why = frame.message or WORDS[frame.reason]
         if frame.reason is not CloseReason.NORMAL:
-            why = frame.message or frame.reason.name
             log.warning("%s: the host ended it: %s", self, why)
-        self._events_changed.unpark_all()
+        self._end_by_host(frame.reason, why)
 
     def _receive_events(self, frame: Data) -> None:
         self._window.received(cost(frame))
@@ -342,14 +401,18 @@ class Client:
             with self._writing:
                 while await self._events_are_here():
                     await self._write_first()
+        except MemoryError:
+            self._end(CloseReason.FAILED, NO_MEMORY)
         except OSError as exc:
             log.debug("%s: %s", self, exc)
+        finally:
+            self._written.set()
         self._end(CloseReason.NORMAL)
 
     async def _events_are_here(self) -> bool:
         """Wait for events; False if there are no more."""
         while not self._events:
-            if self._host_closed:
+            if self._host_closed or self._ended.is_set():
                 return False
             await self._events_changed.park()
         return True
@@ -370,4 +433,4 @@ class Client:
 
 def _close_all(fds: Iterable[int]) -> None:
     for fd in fds:
-        os.close(fd)
+        close_fd(fd)

@@ -4,7 +4,7 @@ An app may commit a buffer that its GPU has not finished; the kernel keeps *fenc
 the dma-buf for whoever reads it.  No fence crosses to the host.  So bytes of an app go to
 the host only when what was to be written into its dma-bufs, at the moment the bytes were
 received, has been written.  Only that app's bytes wait.  Fences end in finite time: that
-is the kernel's rule for its drivers.
+is the kernel's rule for its drivers; where one breaks it, there is an end to the waiting.
 """
 
 import fcntl
@@ -21,6 +21,8 @@ SYNC_FILE: Final = struct.Struct("=Ii")
 DMA_BUF_IOCTL_EXPORT_SYNC_FILE: Final = 0xC0086202
 DMA_BUF_SYNC_READ: Final = 1
 """The fences that a reader waits for: those of writers."""
+UNDRAWN: Final = 10.0
+"""Seconds after which a dma-buf is waited for no more; drivers reset a GPU before."""
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +43,10 @@ class WriteFences:
         self._poll.register(fd, select.POLLIN)
 
     def remove(self, fd: int) -> None:
-        """Watch it no more."""
-        self._fds.discard(fd)
-        self._poll.unregister(fd)
+        """Watch it no more; one that was given up is not watched any more."""
+        if fd in self._fds:
+            self._fds.discard(fd)
+            self._poll.unregister(fd)
 
     def pending(self) -> set[int]:
         """Find those that are still written to."""
@@ -51,21 +54,40 @@ class WriteFences:
             return set()
         return self._fds - {fd for fd, _ in self._poll.poll(0)}
 
-    async def settle(self) -> None:
+    async def settle(self) -> set[int]:
         """Wait for all that is being written now.  Not a checkpoint if nothing is.
 
         What is begun meanwhile is not waited for: an app that draws without a pause does
-        not stop its own bytes for ever.
+        not stop its own bytes for ever.  Returns those that were waited for in vain;
+        they are watched no more.
         """
+        if not (pending := self.pending()):
+            return pending
+        with trio.move_on_after(UNDRAWN) as scope:
+            await self._wait(pending)
+        if not scope.cancelled_caught:
+            return set()
+        undrawn = pending & self.pending()
+        for fd in undrawn:
+            self.remove(fd)
+        log.warning(
+            "a buffer was not drawn in %g seconds; it is shown as it is", UNDRAWN
+        )
+        return undrawn
+
+    async def _wait(self, pending: set[int]) -> None:
         waited: list[int] = []
         try:
-            for fd in self.pending():
+            for fd in pending:
                 try:
                     waited.append(export_fences(fd))
                 except OSError as exc:
                     self._complain(exc)
             for fences in waited:
-                await trio.lowlevel.wait_readable(fences)
+                try:
+                    await trio.lowlevel.wait_readable(fences)
+                except OSError as exc:  # no memory to wait with
+                    self._complain(exc)
         finally:
             for fences in waited:
                 os.close(fences)

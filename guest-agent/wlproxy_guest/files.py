@@ -1,7 +1,9 @@
 """Files that the host sends (keymaps, feedback tables), on their way to an app.
 
-Each becomes a memfd, sealed before the app gets it: apps map such files, and some check
-that they cannot change.  Which message a file belongs to is not known here.
+Each becomes a memfd that only this app gets, as of compositors that make a file for each.
+Its size is sealed, so that a mapping never ends early; its contents are not, because a
+seal against writing forbids the shared writable mappings in which old toolkits read
+keymaps.  Which message a file belongs to is not known here.
 """
 
 import errno
@@ -15,9 +17,7 @@ from wlproxy_guest.quotas import Budget, QuotaError
 
 MAX_FILES: Final = 64
 """Files of one client that are begun and not attached to a message yet."""
-SEALS: Final = (
-    fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-)
+SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 
 class PendingFiles:

@@ -21,6 +21,7 @@ from wlproxy.protocol.channel.session import GuestSession, GuestState
 from wlproxy.protocol.errors import ChannelError
 from wlproxy_guest.channel import HostGoneError, Wire
 from wlproxy_guest.locations import Locating
+from wlproxy_guest.notify import notify
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.session import GRACE, Session
 
@@ -28,7 +29,7 @@ READ_SIZE: Final = 64 * 1024
 BATCH: Final = 64 * 1024
 """Bytes after which a batch of frames is written."""
 LAST_WORDS: Final = 1.0
-"""Seconds for the host to take our `Goodbye`."""
+"""Seconds for the host to take our `Goodbye`, and for apps to take theirs."""
 
 log = logging.getLogger(__name__)
 
@@ -80,17 +81,20 @@ class Link:
                 await self._read_until_gone(sessions)
                 nursery.cancel_scope.cancel()
         finally:
-            self._end_session()
+            self._end_session("the connection to the host was lost")
         raise HostGoneError("the host hung up")
 
     async def say_goodbye(self, message: str) -> None:
-        """End the session politely: whoever listens is told first."""
+        """End the session politely: whoever listens is told first, and apps are."""
         if self._channel.state is GuestState.ESTABLISHED:
             self._write_raw(self._channel.encode(Goodbye(CloseReason.NORMAL, message)))
-        self._end_session()
+        session = self.session
+        self._end_session("the agent was stopped")
         with trio.move_on_after(LAST_WORDS):
             while self._raw or self._writing:
                 await self._written.park()
+            if session is not None:
+                await session.left()
 
     # ---------------------------------------------------------------- writing
 
@@ -143,7 +147,7 @@ class Link:
             self._receive(frame, sessions)
         except ChannelError as exc:
             log.error("the host broke the channel protocol: %s", exc)  # noqa: TRY400
-            self._end_session()
+            self._end_session("the connection to the host broke")
             if self._channel.state in (GuestState.ESTABLISHED, GuestState.RESYNCING):
                 goodbye = Goodbye(CloseReason.PROTOCOL_ERROR, str(exc)[:256])
                 self._write_raw(self._channel.encode(goodbye))
@@ -158,13 +162,17 @@ class Link:
                 log.info(
                     "the host says goodbye: %s", frame.message or frame.reason.name
                 )
-                self._end_session()
+                self._end_session(
+                    "it was stopped on the host"
+                    if frame.reason is CloseReason.NORMAL
+                    else "the host ended the session"
+                )
             case _:
                 if self.session is not None:
                     self.session.receive(frame)
 
     def _begin_session(self, hello: Hello, sessions: trio.Nursery) -> None:
-        self._end_session()
+        self._end_session("it was restarted on the host")
         session = Session(hello, self._locating, self._limits, self._ready)
         self._write_raw(self._channel.accept(session.ack(self._agent)))
         if hello.version[0] != VERSION_MAJOR:
@@ -176,14 +184,17 @@ class Link:
             )
             return
         log.info("session with the host begun")
+        notify("STATUS=showing apps on the host")
         self.session = session
         sessions.start_soon(self._run_session, session)
 
     async def _run_session(self, session: Session) -> None:
         await session.run(self._established, grace=self._grace)
 
-    def _end_session(self) -> None:
+    def _end_session(self, why: str) -> None:
+        """End the session, if there is one, and have its apps told why."""
         if self.session is not None:
             log.info("session with the host ended")
-            self.session.end()
+            notify("STATUS=waiting for a session with the host")
+            self.session.end(why)
             self.session = None

@@ -9,7 +9,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -25,13 +25,21 @@ from wlproxy.protocol.channel.frames import (
 )
 from wlproxy.protocol.errors import ChannelError
 from wlproxy_guest.fences import WriteFences
+from wlproxy_guest.foreign import close_fd, may_hang
 from wlproxy_guest.locator import LocateError, Location, Locator, Pin
 from wlproxy_guest.mapping import PAGE_SIZE, round_down, round_up
 from wlproxy_guest.outbox import Outbox
 from wlproxy_guest.quotas import Budget, Limits
+from wlproxy_guest.workers import Workers
 
 MAX_WAITING: Final = 4096
 """Questions about one client that may wait; the host pins no more than it uses."""
+LOCATE_SECONDS: Final = 30.0
+"""After which a question is answered, whatever hangs."""
+MAX_HANGING: Final = 2
+"""Answers that hang per client; with as many, its other foreign files are not located."""
+MAX_FOREIGN: Final = 2
+"""Threads that locate files which may make them wait: other apps' buffers do not."""
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +50,15 @@ class Locating:
 
     Attributes:
         locator: does the work, in threads.
-        threads: how many at once.
+        threads: where, and how many at once.
         pinned: bytes of all clients together.
+        foreign: the threads for files that may make them wait.
     """
 
     locator: Locator
-    threads: trio.CapacityLimiter
+    threads: Workers
     pinned: Budget
+    foreign: Workers = field(default_factory=lambda: Workers(MAX_FOREIGN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,16 @@ class _Pinned:
     pin: Pin
     amount: int
     dmabuf: int
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A range that a thread is locating: what it took, and whether it still works."""
+
+    fd: int
+    amount: int
+    ended: bool = False
+    hanging: bool = False
 
 
 class Locations:
@@ -74,7 +94,9 @@ class Locations:
         self._pins: dict[int, _Pinned] = {}
         """By location id."""
         self._fences = WriteFences()
-        self._waiting: deque[Locate] = deque()
+        self._waiting: deque[tuple[Locate, float]] = deque()
+        """Questions, and when each is to be answered."""
+        self._hanging = 0
         self._unanswered: set[int] = set()
         self._released_early: set[int] = set()
         self._asked = trio.lowlevel.ParkingLot()
@@ -92,7 +114,7 @@ class Locations:
         if len(self._unanswered) >= MAX_WAITING:
             raise ChannelError(f"over {MAX_WAITING} unanswered Locate frames")
         self._unanswered.add(location_id)
-        self._waiting.append(request)
+        self._waiting.append((request, trio.current_time() + LOCATE_SECONDS))
         self._asked.unpark_all()
 
     def receive_release(self, request: Release) -> None:
@@ -111,6 +133,7 @@ class Locations:
 
     async def settle(self) -> None:
         """Wait until pinned dma-bufs are drawn.  Not a checkpoint if they are."""
+        # At worst one is shown half drawn, after so long.
         await self._fences.settle()
 
     async def run(self, memories: Mapping[int, int]) -> None:
@@ -118,10 +141,11 @@ class Locations:
         while True:
             while not self._waiting:
                 await self._asked.park()
-            request = self._waiting.popleft()
+            request, deadline = self._waiting.popleft()
             try:
-                extents = await self._locate(request, memories)
-            except LocateError as exc:
+                extents = await self._locate(request, deadline, memories)
+            except Exception as caught:  # noqa: BLE001 - it costs this answer only
+                exc = as_locate_error(caught)
                 log.info("client %d: not located: %s", self._client_id, exc)
                 self._outbox.put(
                     self._client_id,
@@ -161,9 +185,9 @@ class Locations:
             )
 
     async def _locate(
-        self, request: Locate, memories: Mapping[int, int]
+        self, request: Locate, deadline: float, memories: Mapping[int, int]
     ) -> tuple[Extent, ...]:
-        """Pin a range; once begun, it is finished in spite of a cancellation."""
+        """Pin a range by `deadline`, or let go of it, if need be when a thread does."""
         fd = memories.get(request.memory_id, -1)
         if fd < 0:
             raise LocateError(LocateStatus.UNKNOWN_MEMORY)
@@ -171,33 +195,53 @@ class Locations:
         amount = round_up(request.offset + request.length, PAGE_SIZE) - start
         if len(self._pins) >= self._limit or not self._take(amount):
             raise LocateError(LocateStatus.LIMIT_EXCEEDED)
-        own_fd = -1
         try:
             # The host may close the memory while the thread is at work; the number
             # could then be another file's.
-            own_fd = os.dup(fd)
-            location = await trio.to_thread.run_sync(
-                self._locating.locator.locate,
-                own_fd,
-                request.offset,
-                request.length,
-                request.collapse_above,
-                limiter=self._locating.threads,
-            )
-        except BaseException as exc:
+            attempt = _Attempt(os.dup(fd), amount)
+        except OSError:
             self._give_back(amount)
-            if isinstance(exc, OSError):
-                number = exc.errno or errno.EIO
-                raise LocateError(LocateStatus.FAILED, number) from exc
             raise
-        finally:
-            if own_fd >= 0:
-                os.close(own_fd)
+        location = await self._locate_in_thread(attempt, request, deadline)
+        close_fd(attempt.fd)
         self._hold(request.location_id, location, amount)
         # A commit may have been forwarded before this was pinned: until the answer the
         # host shows nothing of it.
-        await self._fences.settle()
+        if location.dmabuf in await self._fences.settle():
+            self._release(request.location_id)
+            raise LocateError(LocateStatus.FAILED, errno.ETIMEDOUT)
         return location.extents
+
+    async def _locate_in_thread(
+        self, attempt: _Attempt, request: Locate, deadline: float
+    ) -> Location:
+        """Locate; if it raises, `attempt` is undone, at the latest when it comes back."""
+
+        def locate() -> Location:
+            return self._locating.locator.locate(
+                attempt.fd, request.offset, request.length, request.collapse_above
+            )
+
+        def undo(found: Location | None) -> None:
+            attempt.ended = True
+            self._hanging -= attempt.hanging
+            close_fd(attempt.fd)
+            if found is not None:
+                found.pin.close()
+            self._give_back(attempt.amount)
+
+        threads = self._locating.threads
+        if may_hang(attempt.fd):
+            threads = self._locating.foreign
+            if self._hanging >= MAX_HANGING:
+                undo(None)
+                raise LocateError(LocateStatus.FAILED, errno.ETIMEDOUT)
+        try:
+            return await threads.run(locate, undo, deadline)
+        except trio.TooSlowError:
+            attempt.hanging = not attempt.ended
+            self._hanging += attempt.hanging
+            raise
 
     def _hold(self, location_id: int, location: Location, amount: int) -> None:
         """Keep a pin, for which `amount` was taken; of a dma-buf all is pinned."""
@@ -230,3 +274,19 @@ class Locations:
     def _give_back(self, amount: int) -> None:
         self._pinned.give_back(amount)
         self._locating.pinned.give_back(amount)
+
+
+def as_locate_error(exc: Exception) -> LocateError:
+    """Say to the host what went wrong, whatever it was: it costs one answer."""
+    match exc:
+        case LocateError():
+            return exc
+        case trio.TooSlowError():
+            return LocateError(LocateStatus.FAILED, errno.ETIMEDOUT)
+        case MemoryError():
+            return LocateError(LocateStatus.FAILED, errno.ENOMEM)
+        case OSError():
+            return LocateError(LocateStatus.FAILED, exc.errno or errno.EIO)
+        case _:
+            log.error("a bug in locating", exc_info=exc)
+            return LocateError(LocateStatus.FAILED, errno.EIO)

@@ -12,7 +12,10 @@ def notify(*assignments: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]  # an abstract name
-    sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    # A manager that does not listen, or not now, misses it: nothing depends on it.
-    with sender, suppress(OSError):
+    # A manager that does not listen, or not now, misses it, as it does when no fd is
+    # left to tell it with: nothing depends on it.
+    with (
+        suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
+    ):
         sender.sendto("\n".join(assignments).encode(), socket.MSG_DONTWAIT, address)

@@ -1,8 +1,9 @@
 """The one Wayland message that the agent knows: `wl_display.error`.
 
 Everything else about Wayland is the host's.  But an app that the agent itself turns away
-(the host is not there, a quota is used up) should be able to print why, instead of
-"connection reset"; and the host cannot tell it any more, or not yet.
+or that loses the host should be able to print why, instead of "connection reset"; and the
+host cannot tell it any more, or not yet.  In the middle of an event nobody would
+understand it, so the events' lengths are looked at, too.
 """
 
 import struct
@@ -14,8 +15,54 @@ _ERROR_OPCODE: Final = 0
 _NO_MEMORY: Final = 2
 _IMPLEMENTATION: Final = 3
 _MAX_MESSAGE: Final = 512
+_EVENT: Final = struct.Struct("=II")
+"""Object, size and opcode: how each event begins."""
 _HEADER: Final = struct.Struct("=IIIII")
 """Object, size and opcode, then the arguments: object, code, length of the string."""
+
+
+class SentEvents:
+    """The events that an app was sent, as bytes: where it stands, and how it was told.
+
+    Attributes:
+        told: whether `wl_display.error` was among them.
+    """
+
+    __slots__ = ("_begun", "_rest", "told")
+
+    def __init__(self) -> None:
+        self.told = False
+        self._begun = b""
+        self._rest = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether the last event is there to its end."""
+        return not self._begun and not self._rest
+
+    def add(self, data: bytes | memoryview) -> None:
+        """Take note of more bytes."""
+        at = 0
+        while at < len(data) and len(self._begun) < _EVENT.size:
+            if self._rest:
+                step = min(self._rest, len(data) - at)
+                self._rest -= step
+            else:
+                step = min(_EVENT.size - len(self._begun), len(data) - at)
+                self._begin(data[at : at + step])
+            at += step
+
+    def _begin(self, data: bytes | memoryview) -> None:
+        self._begun += data
+        if len(self._begun) < _EVENT.size:
+            return
+        sender, size_opcode = _EVENT.unpack(self._begun)
+        size, opcode = size_opcode >> 16, size_opcode & 0xFFFF
+        if size < _EVENT.size:
+            return  # no Wayland: it is never whole again
+        self._begun = b""
+        self._rest = size - _EVENT.size
+        self.told = self.told or (sender, opcode) == (_DISPLAY, _ERROR_OPCODE)
 
 
 def limit_event(message: str) -> bytes:

@@ -1,6 +1,5 @@
 """The agent as a whole: who runs, what ends what, and how it stops."""
 
-import errno
 import logging
 import resource
 from contextlib import suppress
@@ -9,7 +8,7 @@ from typing import Final
 import trio
 
 from wlproxy import __version__
-from wlproxy_guest.channel import HostGoneError, NoWireError, WireSource
+from wlproxy_guest.channel import HostGoneError, NoWireError, Wire, WireSource
 from wlproxy_guest.link import Link
 from wlproxy_guest.locations import Locating
 from wlproxy_guest.locator import Locator
@@ -18,12 +17,18 @@ from wlproxy_guest.quotas import Budget, Limits, QuotaError
 from wlproxy_guest.refusal import limit_event, unavailable_event
 from wlproxy_guest.session import GRACE, Session
 from wlproxy_guest.unix_socket import AppSocket, Listener
+from wlproxy_guest.workers import Workers
 
 HOST_WAIT: Final = 5.0
 """Seconds that an app waits for the host: at boot the two race."""
 MAX_LOCATING: Final = 4
 """Threads that locate at once: collapsing takes a while."""
 OUT_OF_FDS_PAUSE: Final = 0.1
+"""Seconds until the next app is accepted when there was nothing to accept it with."""
+FAILURE_PAUSE: Final = 1.0
+"""Seconds until the host is looked for again after something went wrong with it."""
+MAX_TURNED_AWAY: Final = 64
+"""Apps that are told why at their leisure; with more of them, the others are cut off."""
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +52,12 @@ class Server:
         self._host_wait = host_wait
         self._grace = grace
         self._locating = Locating(
-            locator, trio.CapacityLimiter(MAX_LOCATING), Budget(limits.pinned_total)
+            locator, Workers(MAX_LOCATING), Budget(limits.pinned_total)
         )
         self._link: Link | None = None
         self._established = trio.lowlevel.ParkingLot()
         self._waiting = 0
+        self._turned_away = 0
 
     async def run(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -76,37 +82,47 @@ class Server:
         if self._link is not None:
             await self._link.say_goodbye("the agent stops")
 
-    async def _serve_hosts(self, nursery: trio.Nursery) -> None:
+    async def _serve_hosts(self, sessions: trio.Nursery) -> None:
         while True:
             wire = await self._source.open()
             log.info("there is a host at %s", self._source)
             notify("STATUS=connected to the host")
-            link = Link(
-                wire,
-                self._locating,
-                self._limits,
-                self._established,
-                agent=f"wlproxy-guest {__version__}",
-                grace=self._grace,
-            )
-            self._link = link
             try:
-                with suppress(HostGoneError):
-                    await link.run(nursery)
-            finally:
-                self._link = None
-                wire.close()
+                await self._serve_host(wire, sessions)
+            except* HostGoneError:
+                pass
+            except* Exception:
+                # The last line of defence: it costs the session, not the agent.
+                log.exception("a bug, or no memory")
+                await trio.sleep(FAILURE_PAUSE)
             log.warning("the host has gone; its apps are disconnected")
             notify("STATUS=waiting for the host")
+
+    async def _serve_host(self, wire: Wire, sessions: trio.Nursery) -> None:
+        link = Link(
+            wire,
+            self._locating,
+            self._limits,
+            self._established,
+            agent=f"wlproxy-guest {__version__}",
+            grace=self._grace,
+        )
+        self._link = link
+        try:
+            await link.run(sessions)
+        finally:
+            self._link = None
+            wire.close()
 
     async def _accept(self, nursery: trio.Nursery) -> None:
         while True:
             try:
                 socket = await self._listener.accept()
-            except OSError as exc:
-                if exc.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-                    log.error("no app can connect: %s", exc.strerror)  # noqa: TRY400
-                    await trio.sleep(OUT_OF_FDS_PAUSE)
+            except ConnectionError:
+                continue  # the app has already gone
+            except (OSError, MemoryError) as exc:
+                log.error("no app can connect: %s", str(exc) or "no memory")  # noqa: TRY400
+                await trio.sleep(OUT_OF_FDS_PAUSE)
                 continue
             nursery.start_soon(self._welcome, socket)
 
@@ -116,16 +132,25 @@ class Server:
             session = await self._wait_for_session()
             session.open_client(socket)
         except trio.TooSlowError:
-            log.warning("%s turned away: no host", socket.peer)
-            socket.try_send(unavailable_event("wlproxy: the host is not connected"))
-            socket.close()
+            why = "the host is not connected"
+            await self._turn_away(socket, why, unavailable_event(f"wlproxy: {why}"))
         except QuotaError as exc:
-            log.warning("%s turned away: %s", socket.peer, exc)
-            socket.try_send(limit_event(f"wlproxy: {exc}"))
-            socket.close()
+            await self._turn_away(socket, str(exc), limit_event(f"wlproxy: {exc}"))
         except BaseException:
+            socket.say(unavailable_event("wlproxy: the agent was stopped"))
             socket.close()
             raise
+
+    async def _turn_away(self, socket: AppSocket, why: str, error: bytes) -> None:
+        log.warning("%s turned away: %s", socket.peer, why)
+        self._turned_away += 1
+        try:
+            if self._turned_away <= MAX_TURNED_AWAY:
+                await socket.bid_farewell(error)
+        finally:
+            self._turned_away -= 1
+            socket.say(error)
+            socket.close()
 
     async def _wait_for_session(self) -> Session:
         if self._waiting >= self._limits.clients:

@@ -7,8 +7,9 @@ that is `link`.
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from time import monotonic_ns
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -31,8 +32,8 @@ from wlproxy.protocol.errors import ChannelError
 from wlproxy_guest.allocation import find_main_device
 from wlproxy_guest.client import Client, ClientContext, Windows
 from wlproxy_guest.implicit_layout import implicit_layout_is_linear
-from wlproxy_guest.locations import Locating
-from wlproxy_guest.locator import LocateError, Pin
+from wlproxy_guest.locations import LOCATE_SECONDS, Locating, as_locate_error
+from wlproxy_guest.locator import LocateError, Location, Pin
 from wlproxy_guest.mapping import PAGE_SIZE
 from wlproxy_guest.outbox import Outbox
 from wlproxy_guest.quotas import Limits, QuotaError
@@ -48,6 +49,8 @@ A host that died has let the compositor go with it, but the compositor may not h
 noticed yet, and still be reading the pages.
 """
 MAX_PROOFS: Final = 16
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -83,13 +86,17 @@ class Session:
         self._asked: deque[bytes] = deque()
         self._asking = trio.lowlevel.ParkingLot()
         self._tokens: list[Pin] = []
-        self._scope = trio.CancelScope()
+        self._over = trio.Event()
         self._nursery: trio.Nursery | None = None
+        self._app_left = trio.lowlevel.ParkingLot()
 
     def ack(self, agent: str) -> HelloAck:
         """Answer the `Hello`."""
-        features = self._locating.locator.find_features()
-        if Feature.LOCATE_DMABUF in features and implicit_layout_is_linear():
+        features = found(
+            self._locating.locator.find_features, unknown=Feature.LOCATE_MEMFD
+        )
+        dmabufs = Feature.LOCATE_DMABUF in features
+        if dmabufs and found(implicit_layout_is_linear, unknown=False):
             features |= Feature.IMPLICIT_LINEAR
         return HelloAck(
             nonce=self._hello.nonce,
@@ -98,7 +105,7 @@ class Session:
             page_size=PAGE_SIZE,
             client_window=CLIENT_WINDOW,
             stream_window=STREAM_WINDOW,
-            main_device=find_main_device(),
+            main_device=found(find_main_device, unknown=0),
             agent=agent[:MAX_TEXT],
         )
 
@@ -112,29 +119,44 @@ class Session:
     ) -> None:
         """Serve until `end`, then disconnect every app; drop the pins after `grace`.
 
-        Whoever waits for it to be `serving` parks in `established`.
+        Whoever waits for it to be `serving` parks in `established`.  Cancelled, it ends
+        without waiting for apps to take what they are told.
         """
         try:
-            with self._scope:
-                async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as nursery:
+                if not self._over.is_set():
                     self._nursery = nursery
                     established.unpark_all()
-                    await self._prove_ram()
+                nursery.start_soon(self._prove_ram)
+                await self._over.wait()
+                await self._drop_pins(grace)
         finally:
-            self.end()
-            if grace and (self._clients or self._tokens):
-                with trio.CancelScope(shield=True):
-                    await trio.sleep(grace)
-            for client in self._clients.values():
-                client.release_pins()
-            for token in self._tokens:
-                token.close()
+            self.end("the agent was stopped")
+            with trio.CancelScope(shield=True):
+                await self._drop_pins(grace)
 
-    def end(self) -> None:
-        """Have it end.  From now on it sends nothing."""
-        self._nursery = None
-        self.outbox.close()
-        self._scope.cancel()
+    def end(self, why: str) -> None:
+        """Have it end, and apps told why.  From now on it sends nothing."""
+        if not self._over.is_set():
+            self._over.set()
+            self._nursery = None
+            self.outbox.close()
+            self._asking.unpark_all()
+            for client in self._clients.values():
+                client.lose_host(why)
+
+    async def left(self) -> None:
+        """Wait until every app has gone, which takes seconds at most once it ended."""
+        while self._running:
+            await self._app_left.park()
+
+    async def _drop_pins(self, grace: float) -> None:
+        if grace and (self._clients or self._tokens):
+            await trio.sleep(grace)
+        while self._clients:
+            self._clients.popitem()[1].release_pins()
+        while self._tokens:
+            self._tokens.pop().close()
 
     def open_client(self, socket: AppSocket) -> None:
         """Serve an app from now on.
@@ -192,6 +214,7 @@ class Session:
             await client.run()
         finally:
             self._running -= 1
+            self._app_left.unpark_all()
 
     def _receive_prove_ram(self, frame: ProveRam) -> None:
         self._proofs += 1
@@ -201,20 +224,23 @@ class Session:
         self._asking.unpark_all()
 
     async def _prove_ram(self) -> None:
-        """Answer `ProveRam`, for ever."""
-        while True:
-            while not self._asked:
+        """Answer `ProveRam`, until it is over."""
+        while not self._over.is_set():
+            if self._asked:
+                self.outbox.put_urgent(await self._proof(self._asked.popleft()))
+            else:
                 await self._asking.park()
-            self.outbox.put_urgent(await self._proof(self._asked.popleft()))
 
     async def _proof(self, token: bytes) -> RamProof:
+        def place() -> Location:
+            return self._locating.locator.place_token(token)
+
         try:
-            location = await trio.to_thread.run_sync(
-                self._locating.locator.place_token,
-                token,
-                limiter=self._locating.threads,
+            location = await self._locating.threads.run(
+                place, _discard, trio.current_time() + LOCATE_SECONDS
             )
-        except LocateError as exc:
+        except Exception as caught:  # noqa: BLE001 - the host is told
+            exc = as_locate_error(caught)
             status = exc.status
             if status is not LocateStatus.NOT_PERMITTED:
                 status = LocateStatus.FAILED
@@ -222,6 +248,20 @@ class Session:
             return RamProof(status, exc.errno, 0)
         self._tokens.append(location.pin)
         return RamProof(LocateStatus.OK, 0, location.extents[0].gpa)
+
+
+def found(find: Callable[[], T], *, unknown: T) -> T:
+    """Find out, or do without where no fds or memory are left to look."""
+    try:
+        return find()
+    except (OSError, MemoryError) as exc:
+        log.warning("what this machine can do is not all known: %s", exc)
+        return unknown
+
+
+def _discard(location: Location | None) -> None:
+    if location is not None:
+        location.pin.close()
 
 
 def explain(exc: LocateError) -> str:

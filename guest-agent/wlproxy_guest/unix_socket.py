@@ -5,9 +5,11 @@ fds at once, and fds travel with a byte that is not after their message.
 """
 
 import array
+import errno
 import fcntl
 import os
 import socket
+import stat
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,12 +20,17 @@ from typing import Final
 import trio
 
 from wlproxy.protocol.channel.frames import MAX_ATTACHMENTS
+from wlproxy_guest.foreign import close_fd
+from wlproxy_guest.refusal import SentEvents
 
 MAX_FDS_PER_SEND: Final = 28
 """libwayland's MAX_FDS_OUT: what its receive buffer has room for."""
 BACKLOG: Final = 128
+DRAIN_SIZE: Final = 64 * 1024
 MAX_LABEL: Final = 64
 """Longest executable name that is passed on; the kernel's own (comm) has 15."""
+FAREWELL: Final = 5.0
+"""Seconds for an app that was told the end to read that, and close."""
 FIRST_ACTIVATED_FD: Final = 3
 """SD_LISTEN_FDS_START."""
 
@@ -55,10 +62,11 @@ class Peer:
 class AppSocket:
     """One connected app."""
 
-    __slots__ = ("_socket", "peer")
+    __slots__ = ("_sent", "_socket", "peer")
 
     def __init__(self, connected: trio.socket.SocketType) -> None:
         self._socket = connected
+        self._sent = SentEvents()
         self.peer = identify_peer(connected)
 
     async def receive(self, size: int) -> tuple[bytes, list[int]]:
@@ -81,7 +89,7 @@ class AppSocket:
                 fds.frombytes(content[: len(content) // _FD_SIZE * _FD_SIZE])
         if flags & socket.MSG_CTRUNC:
             for fd in fds:
-                os.close(fd)
+                close_fd(fd)
             raise FdsLostError("fds were lost: the agent has too many open")
         return data, list(fds)
 
@@ -105,14 +113,37 @@ class AppSocket:
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, batches.pop(0))]
             # A byte for each batch that is still to come must be left.
             carrier = rest[:1] if batches else rest
-            rest = rest[await self._socket.sendmsg([carrier], rights) :]
+            rest = self._count(rest, await self._socket.sendmsg([carrier], rights))
         while rest:
-            rest = rest[await self._socket.send(rest) :]
+            rest = self._count(rest, await self._socket.send(rest))
 
-    def try_send(self, data: bytes) -> None:
-        """Send if there is room for it now: last words, which nobody waits for."""
-        with suppress(OSError):
-            os.write(self._socket.fileno(), data)  # it is non-blocking
+    async def bid_farewell(self, error: bytes) -> None:
+        """Send `wl_display.error`, if that makes sense, and wait until the app closes.
+
+        What it still sends is taken and dropped: to close with that unread would reset
+        the connection, and the app would not get to read why.
+        """
+        with trio.move_on_after(FAREWELL), suppress(OSError):
+            if self._can_tell:
+                await self.send(error)
+            self._socket.shutdown(socket.SHUT_WR)
+            # fds are dropped by the kernel, as there is no room for them.
+            while await self._socket.recv(DRAIN_SIZE):
+                pass
+
+    def say(self, error: bytes) -> None:
+        """Send `wl_display.error` if it makes sense and there is room for it now."""
+        if self._can_tell:
+            with suppress(OSError):
+                os.write(self._socket.fileno(), error)  # it is non-blocking
+
+    @property
+    def _can_tell(self) -> bool:
+        return self._sent.whole and not self._sent.told
+
+    def _count(self, data: memoryview, sent: int) -> memoryview:
+        self._sent.add(data[:sent])
+        return data[sent:]
 
     def close(self) -> None:
         """Close the connection; again is harmless."""
@@ -126,17 +157,19 @@ class Listener:
     when closed; one that systemd passed stays systemd's.
     """
 
-    __slots__ = ("_lock_fd", "_path", "_socket")
+    __slots__ = ("_listening", "_lock_fd", "_path", "_socket")
 
     def __init__(
         self, listening: socket.socket, path: Path | None = None, lock_fd: int = -1
     ) -> None:
-        self._socket = trio.socket.from_stdlib_socket(listening)
+        self._listening = listening
+        self._socket: trio.socket.SocketType | None = None
+        """The same, from the first `accept` on."""
         self._path = path
         self._lock_fd = lock_fd
 
     def __str__(self) -> str:
-        return str(self._path or self._socket.getsockname())
+        return str(self._path or self._listening.getsockname())
 
     async def accept(self) -> AppSocket:
         """Wait for an app.
@@ -144,12 +177,20 @@ class Listener:
         Raises:
             OSError: out of fds, or the app has already gone.
         """
+        if self._socket is None:
+            self._socket = trio.socket.from_stdlib_socket(self._listening)
         connected, _ = await self._socket.accept()
-        return AppSocket(connected)
+        try:
+            return AppSocket(connected)
+        except BaseException:
+            connected.close()
+            raise
 
     def close(self) -> None:
         """Stop listening; again is harmless."""
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
+        self._listening.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
             lock_path(self._path).unlink(missing_ok=True)
@@ -175,7 +216,7 @@ def listen(path: Path) -> Listener:
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink(missing_ok=True)
+        remove_dead(path)
         listening.bind(str(path))
         listening.listen(BACKLOG)
     except OSError as exc:
@@ -188,6 +229,18 @@ def listen(path: Path) -> Listener:
             ) from exc
         raise SocketError(f"cannot listen at {path}: {exc.strerror}") from exc
     return Listener(listening, path, lock_fd)
+
+
+def remove_dead(path: Path) -> None:
+    """Remove the socket of who died here; what is none stays.
+
+    Raises:
+        OSError: EEXIST, it is none.
+    """
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise OSError(errno.EEXIST, "it exists, and is no socket")
+        path.unlink()
 
 
 def adopt_activated() -> Listener | None:

@@ -55,3 +55,22 @@ def test_this_machines_is_a_drm_node() -> None:
     assert number or not any(Path("/sys/class/drm").glob("renderD*"))
     if number:
         assert os.major(number) == 226
+
+
+def device(sysfs: Path, name: str, number: str | None) -> None:
+    """Enter a DRM device as the kernel lists it, or something else beside them."""
+    entry = sysfs / "class/drm" / name
+    entry.mkdir(parents=True)
+    if number is not None:
+        (entry / "dev").write_text(number)
+
+
+def test_sysfs_lists_them(tmp_path: Path) -> None:
+    assert find_main_device(tmp_path) == 0
+    device(tmp_path, "card0", "226:0\n")
+    device(tmp_path, "card0-Virtual-1", None)
+    (tmp_path / "class/drm/version").write_text("drm 1.1.0 20060810\n")
+    assert find_main_device(tmp_path) == os.makedev(226, 0)
+    device(tmp_path, "renderD129", "not a number")
+    device(tmp_path, "renderD128", "226:128\n")
+    assert find_main_device(tmp_path) == os.makedev(226, 128)

@@ -5,16 +5,17 @@ import os
 import pty
 import socket
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 import pyudev
 import trio
 import trio.testing
 
+from wlproxy_guest import channel
 from wlproxy_guest.channel import (
     HostGoneError,
     InheritedFd,
@@ -290,3 +291,118 @@ def test_this_machine_has_no_such_port() -> None:
 )
 def test_why_a_port_cannot_be_opened(number: int, remedy: str) -> None:
     assert remedy in explain_open("/dev/vport0p1", OSError(number, os.strerror(number)))
+
+
+Call = TypeVar("Call", bound=Callable[..., Any])
+
+
+def fail_first(call: Call, *errors: BaseException) -> Call:
+    """Make a call that first fails, in these ways one after the other."""
+    left = list(errors)
+
+    def failing(*args: Any) -> Any:
+        if left:
+            raise left.pop(0)
+        return call(*args)
+
+    return cast(Call, failing)
+
+
+NO_MEMORY = (MemoryError(), OSError(errno.ENOMEM, "read"))
+
+
+async def test_no_memory_for_bytes_costs_time(
+    pair: tuple[Wire, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    wire, host = pair
+    host.send(b"hello")
+    monkeypatch.setattr(os, "read", fail_first(os.read, *NO_MEMORY))
+    monkeypatch.setattr(os, "write", fail_first(os.write, *NO_MEMORY))
+
+    assert await wire.receive(100) == b"hello"
+    await wire.send(b"answer")
+
+    assert host.recv(100) == b"answer"
+
+
+async def test_no_memory_to_wait_with_costs_time(
+    pair: tuple[Wire, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: trio.testing.MockClock,
+    nursery: trio.Nursery,
+) -> None:
+    wire, host = pair
+    wait = fail_first(trio.lowlevel.wait_readable, OSError(errno.ENOMEM, "epoll_ctl"))
+    monkeypatch.setattr(trio.lowlevel, "wait_readable", wait)
+
+    async def answer() -> None:
+        host.send(b"hello")
+
+    nursery.start_soon(answer)
+    assert await wire.receive(100) == b"hello"
+
+
+async def test_no_fd_to_connect_with_costs_time(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    path = tmp_path / "host"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        connect = fail_first(socket.socket, OSError(errno.EMFILE, "socket"))
+        monkeypatch.setattr(socket, "socket", connect)
+
+        wire = await UnixSocket(str(path)).open()
+
+    assert trio.current_time() > 0
+    wire.close()
+
+
+async def test_no_fd_to_find_the_port_with_costs_time(
+    device: tuple[int, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    master, path = device
+
+    async def found(name: str) -> str:
+        return str(path)
+
+    errors = (
+        OSError(errno.EMFILE, "Too many open files"),
+        pyudev.DeviceNotFoundAtPathError("/sys/class/virtio-ports/vport0p1"),
+        MemoryError(),
+    )
+    monkeypatch.setattr(channel, "wait_for_port", fail_first(found, *errors))
+
+    wire = await Port(name="org.wlproxy.test").open()
+
+    assert "org.wlproxy.test: Too many open files" in caplog.text
+    wire.close()
+    os.close(master)
+
+
+def test_libudev_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    contexts: list[object] = []
+    monkeypatch.setattr(pyudev, "Context", lambda: contexts.append(1))
+    channel.udev.cache_clear()
+    channel.udev()
+    channel.udev()
+    channel.udev.cache_clear()
+    assert len(contexts) == 1
+
+
+async def test_without_libudev_there_is_no_wire(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> None:
+        raise ImportError("No library named udev")
+
+    monkeypatch.setattr(channel, "udev", fail)
+    with pytest.raises(NoWireError, match="install libudev1, or give --port"):
+        await Port(name="org.wlproxy.test").open()

@@ -23,7 +23,7 @@ from wlproxy.protocol.channel.frames import (
     ProveRam,
     RamProof,
 )
-from wlproxy_guest.cli import main, parse
+from wlproxy_guest.cli import main, parse, stop_signals
 from wlproxy_guest.quotas import MIB, half_of_ram
 from wlproxy_guest.unix_socket import listen
 
@@ -93,20 +93,48 @@ def host_end(tmp_path: Path) -> Iterator[tuple[socket.socket, subprocess.Popen[s
 
 
 @pytest.mark.slow
-async def test_sigterm_stops_it_cleanly(
-    tmp_path: Path, host_end: tuple[socket.socket, subprocess.Popen[str]]
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_signal_stops_it_cleanly(
+    tmp_path: Path,
+    host_end: tuple[socket.socket, subprocess.Popen[str]],
+    number: signal.Signals,
 ) -> None:
     connected, agent = host_end
     host = FakeHost(connected)
     await host.start(hello())
 
-    agent.send_signal(signal.SIGTERM)
+    agent.send_signal(number)
 
     assert (await host.expect(Goodbye)).message == "the agent stops"
     _, messages = agent.communicate(timeout=30)
     assert agent.returncode == 0, messages
     assert "Traceback" not in messages
     assert os.listdir(tmp_path) == []
+
+
+async def test_signal_before_it_runs_stops_it_as_cleanly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that comes between the socket and the loop."""
+
+    def run(*_: object) -> str:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("it goes on")
+
+    monkeypatch.setattr(trio, "run", run)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as raised:
+        main(["--socket", str(tmp_path / "wayland-0")])
+    assert raised.value.code == 0
+    assert os.listdir(tmp_path) == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_nohup_is_respected() -> None:
+    assert signal.SIGHUP in stop_signals()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert signal.SIGHUP not in stop_signals()
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
 """One app through the agent: bytes, fds, files, locations, quotas."""
 
 import fcntl
+import mmap
 import os
 import socket
+import struct
 from contextlib import ExitStack
 
 import pytest
@@ -10,7 +12,7 @@ import trio
 
 from tests.guest_agent.conftest import Agent, RunAgent
 from tests.guest_agent.fakes import PAGE, WINDOW, App, FakeHost, hello, opened
-from tests.guest_agent.test_server import parse_error
+from tests.guest_agent.test_server import parse_error, told
 from wlproxy.protocol.channel.flow import SendWindow, cost
 from wlproxy.protocol.channel.frames import (
     ATTACHMENT_SIZE,
@@ -35,10 +37,15 @@ from wlproxy.protocol.channel.frames import (
     Release,
     Released,
 )
+from wlproxy_guest import client
+from wlproxy_guest.files import PendingFiles
 from wlproxy_guest.quotas import Limits
+from wlproxy_guest.refusal import unavailable_event
 from wlproxy_guest.session import CLIENT_WINDOW
 
 NONE = AttachmentFlags.NONE
+DELETE_ID = struct.pack("=III", 1, 12 << 16 | 1, 3)
+"""An event."""
 
 
 def memfd(closing: ExitStack, pages: int = 4) -> int:
@@ -98,7 +105,7 @@ async def test_events_reach_the_app(host: FakeHost, app: App) -> None:
     assert received == b"onetwo"
 
 
-async def test_file_arrives_sealed(host: FakeHost, app: App) -> None:
+async def test_file_arrives_with_its_size_sealed(host: FakeHost, app: App) -> None:
     client_id = await opened(host)
     keymap = os.urandom(100_000)
 
@@ -111,8 +118,34 @@ async def test_file_arrives_sealed(host: FakeHost, app: App) -> None:
     data, (fd,) = await app.receive()
     assert data == b"keymap"
     assert os.pread(fd, 200_000, 0) == keymap
-    assert fcntl.fcntl(fd, fcntl.F_GET_SEALS) == 0xF
+    assert fcntl.fcntl(fd, fcntl.F_GET_SEALS) == 0x7  # SEAL, SHRINK, GROW
+    for size in (0, 200_000):
+        with pytest.raises(PermissionError):
+            os.ftruncate(fd, size)
     os.close(fd)
+
+
+@pytest.mark.parametrize("flags", [mmap.MAP_SHARED, mmap.MAP_PRIVATE])
+async def test_file_can_be_mapped_writable_and_is_one_apps_own(
+    agent: Agent, host: FakeHost, flags: int
+) -> None:
+    """Old toolkits map keymaps shared and writable, if only to read them."""
+    files = []
+    for client_id in (1, 2):
+        with await agent.connect() as app:
+            assert await opened(host) == client_id
+            await host.send(
+                FileData(client_id, 1, b"keymap"), Data(client_id, b"x", (file(1, 6),))
+            )
+            _, fds = await app.receive()
+            files += fds
+
+    with mmap.mmap(files[0], 6, flags, mmap.PROT_READ | mmap.PROT_WRITE) as mapping:
+        assert mapping[:] == b"keymap"
+        mapping[0] = ord("K")
+        assert os.pread(files[1], 6, 0) == b"keymap"
+    for fd in files:
+        os.close(fd)
 
 
 async def test_empty_file(host: FakeHost, app: App) -> None:
@@ -488,8 +521,91 @@ async def test_app_is_not_read_any_more_when_the_host_ended_it(
     await host.send(ClientClosed(client_id, CloseReason.FAILED, "why not"))
     await host.settle()
 
-    assert (await app.receive())[0] == b""
-    with pytest.raises(BrokenPipeError):
-        await app.send(b"too late")
+    assert await told(app) == "wlproxy: why not"
+    await app.send(b"too late")
 
     assert await host.silence() == []
+
+
+async def test_app_is_told_its_end_by_the_agent_only_if_nobody_has(
+    host: FakeHost, app: App
+) -> None:
+    client_id = await opened(host)
+    error = unavailable_event("the compositor says so")
+    await host.send(
+        Data(client_id, error[:13]),
+        Data(client_id, error[13:]),
+        ClientClosed(client_id, CloseReason.PROTOCOL_ERROR, "wlproxy says so"),
+    )
+
+    received = b""
+    while data := (await app.receive())[0]:
+        received += data
+    assert received == error
+
+
+async def test_app_is_told_why_after_the_events_before(
+    host: FakeHost, app: App
+) -> None:
+    client_id = await opened(host)
+    await host.send(
+        Data(client_id, DELETE_ID[:7]),
+        Data(client_id, (DELETE_ID * 1000)[7:]),
+        ClientClosed(client_id, CloseReason.COMPOSITOR_GONE, ""),
+    )
+
+    received = b""
+    while data := (await app.receive())[0]:
+        received += data
+    assert received.startswith(DELETE_ID * 1000)
+    _, message = parse_error(received[len(DELETE_ID) * 1000 :])
+    assert message == "wlproxy: the host's compositor has gone"
+
+
+async def test_in_the_middle_of_an_event_nothing_is_told(
+    host: FakeHost, app: App
+) -> None:
+    client_id = await opened(host)
+    await host.send(Data(client_id, DELETE_ID[:7]), Goodbye(CloseReason.NORMAL, ""))
+
+    assert await app.receive() == (DELETE_ID[:7], [])
+    assert await app.receive() == (b"", [])
+
+
+async def test_bug_in_serving_an_app_costs_that_app(
+    agent: Agent,
+    host: FakeHost,
+    app: App,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    await opened(host)
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "cost", fail)
+        await app.send(b"x")
+        closed = await host.expect(ClientClosed)
+    assert closed.reason is CloseReason.FAILED
+    assert await told(app) == "wlproxy: the agent failed"
+    assert "ZeroDivisionError" in caplog.text
+    with await agent.connect():
+        assert await opened(host) == 2
+
+
+async def test_no_memory_for_an_event_costs_its_app(
+    agent: Agent, host: FakeHost, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    client_id = await opened(host)
+    with monkeypatch.context() as patch:
+        patch.setattr(PendingFiles, "append", fail)
+        await host.send(FileData(client_id, 1, b"keymap"))
+        closed = await host.expect(ClientClosed)
+    assert closed.reason is CloseReason.FAILED
+    assert await told(app) == "wlproxy: the agent has no memory left"
+    with await agent.connect():
+        assert await opened(host) == 2

@@ -3,12 +3,15 @@
 An eventfd polls like a dma-buf: readable when it has been "written".
 """
 
+import errno
 import os
 from collections.abc import Iterator
 
 import pytest
 import trio
+import trio.testing
 
+from wlproxy_guest import fences
 from wlproxy_guest.fences import SYNC_FILE, WriteFences, export_fences
 
 
@@ -70,3 +73,49 @@ async def test_a_kernel_without_sync_files_does_not_stop_the_app(
 def test_only_dmabufs_have_fences(drawn: int) -> None:
     with pytest.raises(OSError, match=r"ioctl|Invalid"):
         export_fences(drawn)
+
+
+async def test_a_fence_that_never_ends_is_waited_for_once(
+    undrawn: int,
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    monkeypatch.setattr(fences, "export_fences", os.dup)
+    watched = WriteFences()
+    watched.add(undrawn)
+
+    assert await watched.settle() == {undrawn}
+    assert trio.current_time() == fences.UNDRAWN
+
+    assert await watched.settle() == set()
+    assert trio.current_time() == fences.UNDRAWN
+    watched.remove(undrawn)
+
+
+async def test_what_is_drawn_in_time_is_not_given_up(
+    undrawn: int, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    monkeypatch.setattr(fences, "export_fences", os.dup)
+    watched = WriteFences()
+    watched.add(undrawn)
+
+    async def draw() -> None:
+        os.eventfd_write(undrawn, 1)
+
+    nursery.start_soon(draw)
+    assert await watched.settle() == set()
+    assert watched.pending() == set()
+
+
+async def test_no_memory_to_wait_with(
+    undrawn: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(fd: int) -> None:
+        raise OSError(errno.ENOMEM, "epoll_ctl")
+
+    monkeypatch.setattr(fences, "export_fences", os.dup)
+    monkeypatch.setattr(trio.lowlevel, "wait_readable", fail)
+    watched = WriteFences()
+    watched.add(undrawn)
+    assert await watched.settle() == set()
+    assert "cannot wait" in caplog.text

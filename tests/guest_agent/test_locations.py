@@ -1,5 +1,6 @@
 """What is pinned for a client, where more is held than was asked for: dma-bufs."""
 
+import errno
 import os
 from collections.abc import Iterator
 
@@ -17,11 +18,13 @@ from wlproxy.protocol.channel.frames import (
     Release,
     Released,
 )
+from wlproxy_guest import fences
 from wlproxy_guest.locations import Locating, Locations
 from wlproxy_guest.locator import Location
 from wlproxy_guest.module_locator import KeptFds
 from wlproxy_guest.outbox import Outbox
 from wlproxy_guest.quotas import Budget, Limits
+from wlproxy_guest.workers import Workers
 
 PAGE = 4096
 HELD = 10 * PAGE
@@ -56,7 +59,7 @@ class Bench:
     def __init__(self, *, client: int, total: int) -> None:
         self.budget = Budget(total)
         self.outbox = Outbox(trio.lowlevel.ParkingLot())
-        locating = Locating(WholeLocator(), trio.CapacityLimiter(1), self.budget)
+        locating = Locating(WholeLocator(), Workers(1), self.budget)
         limits = Limits(pinned=client)
         self.locations = Locations(1, locating, limits, self.outbox)
 
@@ -103,3 +106,63 @@ async def test_what_is_released_is_waited_for_no_more(dmabuf: int) -> None:
     await bench.locations.settle()
     bench.locations.release_all()
     await bench.locations.settle()
+
+
+async def test_what_is_never_drawn_is_answered_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fences, "UNDRAWN", 0.01)
+    undrawn = os.eventfd(0)
+    monkeypatch.setattr(fences, "export_fences", os.dup)
+    bench = Bench(client=HELD, total=HELD)
+
+    answer = await bench.ask(1, undrawn)
+
+    assert isinstance(answer, Located)
+    assert (answer.status, answer.errno) == (LocateStatus.FAILED, errno.ETIMEDOUT)
+    assert bench.budget.used == 0
+    os.close(undrawn)
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (OSError(errno.EMFILE, "dup"), errno.EMFILE),
+        (OSError("no number"), errno.EIO),
+        (MemoryError(), errno.ENOMEM),
+        (ZeroDivisionError(), errno.EIO),
+    ],
+)
+async def test_what_goes_wrong_costs_one_answer(
+    dmabuf: int, error: Exception, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Location:
+        raise error
+
+    bench = Bench(client=HELD, total=HELD)
+    with monkeypatch.context() as patch:
+        patch.setattr(WholeLocator, "locate", fail)
+        answer = await bench.ask(1, dmabuf)
+    assert isinstance(answer, Located)
+    assert (answer.status, answer.errno) == (LocateStatus.FAILED, number)
+    assert bench.budget.used == 0
+
+    answer = await bench.ask(1, dmabuf)
+    assert isinstance(answer, Located)
+    assert answer.status is LocateStatus.OK
+    bench.locations.release_all()
+
+
+async def test_no_fd_is_left_to_locate_with(
+    dmabuf: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> int:
+        raise OSError(errno.EMFILE, "dup")
+
+    bench = Bench(client=HELD, total=HELD)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "dup", fail)
+        answer = await bench.ask(1, dmabuf)
+    assert isinstance(answer, Located)
+    assert (answer.status, answer.errno) == (LocateStatus.FAILED, errno.EMFILE)
+    assert bench.budget.used == 0

@@ -1,17 +1,20 @@
 """The agent as a whole, between a fake host that speaks by the real codec, and apps."""
 
 import os
+import socket
 import struct
 from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
 import trio
+import trio.testing
 
-from tests.guest_agent.conftest import Agent, RunAgent
-from tests.guest_agent.fakes import App, FakeHost, hello, opened
+from tests.guest_agent.conftest import Agent, RunAgent, Wires
+from tests.guest_agent.fakes import App, FakeHost, FileOffsetLocator, hello, opened
 from wlproxy.protocol.channel.codec import encode_frame
 from wlproxy.protocol.channel.frames import (
     RAM_TOKEN_SIZE,
@@ -44,8 +47,17 @@ from wlproxy.protocol.channel.frames import (
     StreamData,
 )
 from wlproxy.protocol.channel.session import SessionLost
-from wlproxy_guest import session
+from wlproxy_guest import link, server, session
 from wlproxy_guest.quotas import Limits
+from wlproxy_guest.server import Server
+from wlproxy_guest.unix_socket import listen
+
+
+async def told(app: App) -> str:
+    """What an app is told with `wl_display.error`, and no more, before its end."""
+    event, _ = await app.receive()
+    assert await app.receive() == (b"", [])
+    return parse_error(event)[1]
 
 
 def parse_error(event: bytes) -> tuple[int, str]:
@@ -162,7 +174,7 @@ async def test_goodbye_of_the_host_disconnects_apps(host: FakeHost, app: App) ->
 
     await host.send(Goodbye(CloseReason.NORMAL, "done"))
 
-    assert await app.receive() == (b"", [])
+    assert await told(app) == "wlproxy: it was stopped on the host"
 
 
 async def test_new_session_ends_the_one_before(
@@ -172,7 +184,7 @@ async def test_new_session_ends_the_one_before(
 
     await host.start(hello(2))
 
-    assert await app.receive() == (b"", [])
+    assert await told(app) == "wlproxy: it was restarted on the host"
     with await agent.connect() as another:
         assert await opened(host) == 1  # ids count anew
         await another.send(b"x")
@@ -185,7 +197,7 @@ async def test_host_that_hangs_up_and_comes_back(agent: Agent) -> None:
     with await agent.connect() as app:
         await opened(first)
         await first.stream.aclose()
-        assert await app.receive() == (b"", [])
+        assert await told(app) == "wlproxy: the connection to the host was lost"
 
     second = await agent.plug_in()
     await second.start(hello(2))
@@ -212,6 +224,32 @@ async def test_app_without_a_host_is_told_so(run_agent: RunAgent) -> None:
         assert code == 3
         assert message == "wlproxy: the host is not connected"
         assert await app.receive() == (b"", [])
+
+
+async def test_app_that_has_said_much_gets_to_read_why_it_ends(
+    run_agent: RunAgent,
+) -> None:
+    """Closed with that unread, the connection would be reset, and the text lost."""
+    agent = await run_agent(host_wait=0)
+
+    with await agent.connect() as app:
+        for _ in range(20):
+            await app.send(bytes(5000), 0)
+        assert await told(app) == "wlproxy: the host is not connected"
+
+
+async def test_apps_that_do_not_leave_are_cut_off(
+    run_agent: RunAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MAX_TURNED_AWAY", 1)
+    agent = await run_agent(host_wait=0)
+
+    with await agent.connect() as first, await agent.connect() as second:
+        for app in (first, second):
+            assert await told(app) == "wlproxy: the host is not connected"
+        await first.send(b"x")
+        with pytest.raises(BrokenPipeError):
+            await second.send(b"x")
 
 
 async def test_app_over_the_limit_is_told_so(run_agent: RunAgent) -> None:
@@ -249,7 +287,7 @@ async def test_garbage_ends_the_session_and_the_next_one_works(
 
     await host.stream.send_all(b"\xff" * 100)
 
-    assert await app.receive() == (b"", [])
+    assert await told(app) == "wlproxy: the connection to the host broke"
     with pytest.raises(SessionLost):
         await host.expect(HelloAck)
     await host.start(hello(2))
@@ -281,10 +319,47 @@ async def test_frame_for_a_client_that_has_gone_is_ignored(
 async def test_stopping_says_goodbye(agent: Agent, host: FakeHost, app: App) -> None:
     await opened(host)
 
+    async def leave_when_told() -> None:
+        assert await told(app) == "wlproxy: the agent was stopped"
+        app.socket.close()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(leave_when_told)
+        await agent.server.stop()
+
+    assert (await host.expect(Goodbye)).message == "the agent stops"
+
+
+async def test_stopping_does_not_wait_for_an_app_that_does_not_listen(
+    agent: Agent, host: FakeHost, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "LAST_WORDS", 0.01)
+    await opened(host)
+
     await agent.server.stop()
 
     assert (await host.expect(Goodbye)).message == "the agent stops"
-    assert await app.receive() == (b"", [])
+
+
+async def test_apps_that_wait_for_a_host_are_told_that_the_agent_stops(
+    nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    listener = listen(tmp_path / "wayland-0")
+    agent = Server(listener, Wires(), FileOffsetLocator(), Limits(), grace=0)
+    scope = trio.CancelScope()
+
+    async def serve(task_status: trio.TaskStatus[None]) -> None:
+        with scope:
+            await agent.run(task_status)
+        listener.close()
+
+    await nursery.start(serve)
+    connecting = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    await connecting.connect(str(tmp_path / "wayland-0"))
+    with App(connecting) as app:
+        await trio.testing.wait_all_tasks_blocked()
+        scope.cancel()
+        assert await told(app) == "wlproxy: the agent was stopped"
 
 
 async def test_stopping_without_a_host_is_quiet(agent: Agent) -> None:

@@ -76,6 +76,10 @@ def test_stopping_has_time_for_the_grace_of_pins() -> None:
     assert float(seconds) > 2 * GRACE
 
 
+def test_a_slow_machine_may_take_its_time_to_start_it() -> None:
+    assert setting("TimeoutStartSec", "wlproxy-guest-agent.service") == ["infinity"]
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
 @pytest.mark.slow
 @pytest.mark.parametrize("with_module", [False, True])

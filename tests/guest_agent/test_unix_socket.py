@@ -103,12 +103,12 @@ async def test_more_batches_of_fds_than_bytes(
 async def test_last_words_do_not_wait(pair: tuple[AppSocket, socket.socket]) -> None:
     ours, app = pair
 
-    ours.try_send(b"goodbye")
+    ours.say(b"goodbye")
     assert app.recv(100) == b"goodbye"
     for _ in range(10):
-        ours.try_send(bytes(100_000))
+        ours.say(bytes(100_000))
     app.close()
-    ours.try_send(b"nobody")
+    ours.say(b"nobody")
     ours.close()
     ours.close()
 
@@ -237,3 +237,11 @@ async def test_app_that_is_accepted(tmp_path: Path) -> None:
         assert str(accepted.peer) == f"{accepted.peer.executable} (pid {os.getpid()})"
         accepted.close()
     listener.close()
+
+
+def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "diary"
+    path.write_text("dear")
+    with pytest.raises(SocketError, match="diary: it exists, and is no socket"):
+        listen(path)
+    assert path.read_text() == "dear"

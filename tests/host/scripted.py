@@ -123,6 +123,7 @@ class Agent:
         self.answers_pings = True
         """By itself, whenever it receives; the test does not see them."""
         self.clock: Callable[[], int] = time.monotonic_ns
+        self.page_size = 4096
         self._queue: list[Frame] = []
 
     async def greet(self, window: int = WINDOW) -> Hello:
@@ -133,7 +134,7 @@ class Agent:
             hello.nonce,
             (1, 0),
             self.features,
-            4096,
+            self.page_size,
             window,
             window,
             self.main_device,

@@ -266,11 +266,13 @@ async def test_the_core_is_told_of_a_device_whose_buffers_can_be_located(
     async with serving(tmp_path) as bench:
         agent = await bench.accept()
         agent.features, agent.main_device = features, device
+        agent.page_size = 65536
 
         await bench.begin(agent)
 
         (config,) = bench.configs
         assert (config.main_device, config.implicit_linear) == told
+        assert config.guest_page == 65536
 
 
 @pytest.mark.parametrize("when", ["qemu", "agent", "proof"])

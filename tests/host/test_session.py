@@ -17,6 +17,7 @@ from wlproxy.host.channel import ChannelGoneError, Goodbyed
 from wlproxy.host.client import CLIENT_WINDOW
 from wlproxy.host.errors import NoCompositorError
 from wlproxy.host.fds import OwnedFd
+from wlproxy.host.locates import MAX_TURNS
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.session import LET_GO_SECONDS, MAX_UNREAD, PING_INTERVAL, Session
 from wlproxy.host.streams import MAX_STREAMS
@@ -37,11 +38,13 @@ from wlproxy.protocol.channel.frames import (
     FileData,
     Frame,
     Goodbye,
+    Locate,
     Located,
     LocateStatus,
     Ping,
     Pong,
     RamProof,
+    Release,
     StreamClosed,
     StreamData,
 )
@@ -99,7 +102,7 @@ class Bench:
             case ("frame", Data(client_id=client_id, data=data)):
                 wanted = self.commands.get(data)
                 return [SendToCompositor(client_id, data)] if wanted is None else wanted
-            case ("frame", Located()):
+            case ("frame", Located(status=LocateStatus.OK)):
                 raise ExtentError("outside RAM")
             case ("event", int(client_id), bytes(data), _):
                 wanted = self.commands.get(data)
@@ -701,3 +704,34 @@ async def test_cancelled_at_any_moment_it_leaves_nothing_open(moment: int) -> No
             for _ in range(moment):
                 await trio.lowlevel.checkpoint()
             scope.cancel()
+
+
+async def test_a_client_goes_on_whose_buffer_is_never_located(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The agent lives, but this question hangs; the answer may still come, too late."""
+    async with running() as bench:
+        await bench.open()
+        await bench.data(b"x", SendFrame(Locate(1, 7, 1, 0, 4096, 0)))
+        assert isinstance(await bench.agent.receive(), Locate)
+        for _ in range(MAX_TURNS + 2):
+            ping = await bench.agent.receive()
+            assert isinstance(ping, Ping)
+            await bench.agent.send(Pong(ping.timestamp))
+
+        given_up = [what for what in bench.relay.inputs if "Located" in repr(what)]
+        assert len(given_up) == 1
+        assert "FAILED" in repr(given_up)
+        late = Located(1, 7, LocateStatus.OK, 0, more=False, extents=(Extent(0, 4096),))
+        await bench.agent.send(late)
+        assert await bench.agent.receive() == Release(1, 7)
+
+
+async def test_a_guest_that_is_paused_is_not_given_up(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running() as bench:
+        await bench.open()
+        await bench.data(b"x", SendFrame(Locate(1, 7, 1, 0, 4096, 0)))
+        await trio.sleep(100 * MAX_TURNS * PING_INTERVAL)
+        assert not any("Located" in repr(what) for what in bench.relay.inputs)

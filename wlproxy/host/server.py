@@ -483,7 +483,8 @@ def _severity(cause: WlproxyError) -> int:
 
 
 def _told(config: RelayConfig, agent: HelloAck) -> RelayConfig:
-    """Add what an agent says of its guest's dma-bufs, if it can locate any."""
+    """Add what an agent says of its guest: pages, and dma-bufs if it locates any."""
+    config = replace(config, guest_page=agent.page_size)
     if Feature.LOCATE_DMABUF not in agent.features:
         return config
     implicit_linear = Feature.IMPLICIT_LINEAR in agent.features

@@ -30,6 +30,7 @@ from wlproxy.host.executor import (
     Slow,
 )
 from wlproxy.host.guest_ram import GuestRam
+from wlproxy.host.locates import Locates
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import Outgoing
 from wlproxy.host.streams import Streams
@@ -55,7 +56,7 @@ from wlproxy.protocol.channel.frames import (
 )
 from wlproxy.protocol.errors import ChannelError, RemoteProtocolError, WlproxyError
 from wlproxy.relay.clock import ClockSample, GuestClock
-from wlproxy.relay.commands import Command, CreateUdmabuf
+from wlproxy.relay.commands import Command, CreateUdmabuf, SendFrame
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import ReceivedFd
 from wlproxy.relay.presentation import CompositorCapabilities
@@ -157,6 +158,7 @@ class Session:
         self._executor = Executor(
             self._outgoing, ram, device, metrics, log, self._start_client
         )
+        self._locates = Locates()
         self._writer_scope = trio.CancelScope()
         self._writer_ended = trio.Event()
         self._pinger_scope = trio.CancelScope()
@@ -300,6 +302,10 @@ class Session:
     ) -> None:
         if isinstance(frame, ClientOpened):
             self._open(frame)
+        if isinstance(frame, Located) and not self._locates.answered(frame):
+            if release := self._locates.let_go(frame):
+                self._outgoing.put(release)
+            return
         client = self._executor.clients.get(frame.client_id)
         if isinstance(frame, Data) and client is not None:
             client.window.received(cost(frame))
@@ -335,7 +341,10 @@ class Session:
         """Have commands carried out, and what follows from them."""
         pending = deque(commands)
         while pending:
-            match self._executor.execute(pending.popleft()):
+            command = pending.popleft()
+            if isinstance(command, SendFrame):
+                self._locates.sent(command.frame)
+            match self._executor.execute(command):
                 case None:
                     pass
                 case Slow(command=command):
@@ -454,6 +463,7 @@ class Session:
         """Nothing reads the client's pages any more: tell the guest, and forget it."""
         client.queue.drop_data()
         self._executor.forget_client(client)
+        self._locates.forget_client(client.client_id)
         self._client_gone.unpark_all()
         self._outgoing.put(ClientReleased(client.client_id))
 
@@ -482,10 +492,23 @@ class Session:
                 await trio.sleep(PING_INTERVAL)
                 self._pings.begin_row()
                 if not self._pings.unanswered:
+                    self._give_up_locates()
                     self._outgoing.put(self._pings.ask())
                 elif not self._silent:
                     self._silent = True
                     self._log.warning("the guest agent does not answer")
+
+    def _give_up_locates(self) -> None:
+        """Let clients go on that wait for an answer which does not come."""
+        for failed in self._locates.turn():
+            self._log.warning(
+                "client %d: the guest agent does not say where a buffer is",
+                failed.client_id,
+            )
+            try:
+                self._feed(self._relay.receive_frame(failed))
+            except RemoteProtocolError as exc:
+                self.lost(exc)
 
     def _receive_pong(self, pong: Pong) -> None:
         self._pings.take(pong)

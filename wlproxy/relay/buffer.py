@@ -11,7 +11,6 @@ from wlproxy.relay.handles import Handle
 from wlproxy.relay.locations import Location, Memory, Progress
 from wlproxy.relay.objects import ProtocolObject
 from wlproxy.relay.presentation import (
-    PAGE_SIZE,
     BufferShape,
     Choice,
     PlaneShape,
@@ -43,6 +42,7 @@ class Plane:
         span: (first byte, bytes) of what is located for it: itself, or all planes of
             its buffer, where they may lie in the same memory.
         location: the pinned pages of the span.
+        start: first byte in the file of these pages.
     """
 
     memory: Memory | None
@@ -51,12 +51,12 @@ class Plane:
     stride: int
     span: tuple[int, int]
     location: Location | None = None
+    start: int = 0
 
     @property
     def place(self) -> int:
         """Where it starts in its located pages, bytes."""
-        first = self.span[0]
-        return self.offset - (first - first % PAGE_SIZE)
+        return self.offset - self.start
 
 
 @dataclass(slots=True, eq=False)

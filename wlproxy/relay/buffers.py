@@ -237,6 +237,7 @@ class Buffers:
             )
         try:
             plane.location = self._locations.acquire(plane.memory, *plane.span)
+            plane.start = plane.location.start
         except WaylandError as error:
             if buffer.params is None:
                 raise

@@ -25,7 +25,11 @@ from wlproxy.relay.inputs import ReceivedFd
 from wlproxy.relay.objects import Listener, ObjectTable, ProtocolObject
 from wlproxy.relay.outbox import Outbox
 from wlproxy.relay.policy import effective_policy
-from wlproxy.relay.presentation import CompositorCapabilities, Preference
+from wlproxy.relay.presentation import (
+    PAGE_SIZE,
+    CompositorCapabilities,
+    Preference,
+)
 from wlproxy.relay.quotas import Shares
 from wlproxy.relay.timestamps import CLOCK_MONOTONIC
 
@@ -42,6 +46,8 @@ class RelayConfig:
             dma-bufs, or the guest has no such device.
         implicit_linear: the guest's dma-bufs without a modifier are linear, as the
             agent says.
+        guest_page: bytes of a page of the guest, as the agent says: what it locates
+            is whole ones.
     """
 
     vm_name: str = "vm"
@@ -49,6 +55,7 @@ class RelayConfig:
     policy: dict[str, int] = field(default_factory=effective_policy)
     main_device: int = 0
     implicit_linear: bool = False
+    guest_page: int = PAGE_SIZE
 
 
 @dataclass(frozen=True, slots=True)

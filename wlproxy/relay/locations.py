@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from wlproxy.memory.extents import check_extents
+from wlproxy.memory.extents import check_extents, round_out
 from wlproxy.memory.guest import GuestMemory, RamItem
 from wlproxy.protocol.channel.frames import (
     CloseMemory,
@@ -24,7 +24,6 @@ from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError
 from wlproxy.relay.commands import CloseHandle, CreateUdmabuf, SendFrame
 from wlproxy.relay.context import Context
 from wlproxy.relay.handles import Handle
-from wlproxy.relay.presentation import PAGE_SIZE
 
 
 class Progress(Enum):
@@ -56,8 +55,8 @@ class Location:
     Attributes:
         location_id: of the channel, per client.
         memory_id: of which memory.
-        start: first byte in the file, page-aligned.
-        length: bytes, whole pages.
+        start: first byte in the file, aligned to the guest's pages.
+        length: bytes, whole pages of the guest.
         users: buffers that read it.
         progress: of locating it.
         failure: why that failed.
@@ -95,6 +94,7 @@ class Locations:
         self._by_id: dict[int, Location] = {}
         self._by_range: dict[tuple[int, int, int], Location] = {}
         self._next_id = 1
+        self._page_size = context.config.guest_page
 
     def __len__(self) -> int:
         """Count pinned ranges."""
@@ -120,8 +120,8 @@ class Locations:
         Raises:
             WaylandError: the client has too many.
         """
-        start = offset - offset % PAGE_SIZE
-        end = -(-(offset + length) // PAGE_SIZE) * PAGE_SIZE
+        start, rounded = round_out(offset, length, self._page_size)
+        end = start + rounded
         key = (memory.memory_id, start, end)
         location = self._by_range.get(key)
         if location is None or location.progress is Progress.FAILED:
@@ -169,12 +169,12 @@ class Locations:
             location.extents.clear()
             return
         location.extents.extend(frame.extents)
-        pages = location.length // PAGE_SIZE
+        pages = location.length // self._page_size
         if frame.more:
             if len(location.extents) >= pages:
                 raise ChannelError(f"more extents than the {pages} pages asked for")
             return
-        check_extents(location.extents, 0, location.length, PAGE_SIZE, pages)
+        check_extents(location.extents, 0, location.length, self._page_size, pages)
         location.items = self._ram.translate(location.extents)
         location.extents.clear()
         location.progress = Progress.READY

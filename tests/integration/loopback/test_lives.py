@@ -9,7 +9,7 @@ import trio.testing
 from pywayland.protocol.linux_dmabuf_v1 import ZwpLinuxDmabufV1
 from pywayland.protocol.wayland import WlSeat
 
-from tests.peers.app import App, Canvas, Disconnected, Window
+from tests.peers.app import App, Canvas, Disconnected, ProtocolError, Window
 from tests.peers.compositor import Compositor
 from tests.peers.dmabuf import DEVICE, XRGB, CopyingDevice, Feedback
 from tests.peers.loopback import Loopback
@@ -18,6 +18,9 @@ from wlproxy.protocol.channel.frames import Feature
 from wlproxy.relay.formats import DRM_ARGB8888
 from wlproxy_guest import session
 from wlproxy_guest.quotas import Limits
+
+TOLD = ProtocolError("wl_display", 1, 3)
+"""An end that is not the app's own fault, in words; `test_farewells` has the words."""
 
 
 def open_fds() -> int:
@@ -126,7 +129,7 @@ async def test_compositor_closes_one_client(
 
     compositor.apps[0].disconnect()
 
-    assert await app.disconnected() is None
+    assert await app.disconnected() == TOLD
     canvas = other.canvas((8, 8))
     pixels = canvas.draw(3)
     await other.show(other.surface(), canvas)
@@ -139,7 +142,7 @@ async def test_agent_restarts(loopback: Loopback, app: App) -> None:
     await shown(app)
 
     await loopback.stop("agent")
-    assert await app.disconnected() is None
+    assert await app.disconnected() == TOLD
     app.close()
     await loopback.start_agent()
 
@@ -171,7 +174,7 @@ async def test_agent_stops_politely(loopback: Loopback, app: App) -> None:
     await shown(app)
 
     await loopback.agent.stop()
-    assert await app.disconnected() is None
+    assert await app.disconnected() == TOLD
     await loopback.stop("agent")
     await loopback.start_agent()
 
@@ -184,7 +187,7 @@ async def test_host_restarts(
     await shown(app)
 
     await loopback.stop("host")
-    assert await app.disconnected() is None
+    assert await app.disconnected() == TOLD
     await loopback.start_host()
 
     await works(loopback)
@@ -197,7 +200,7 @@ async def test_host_stops_politely(
     await shown(app)
 
     loopback.host.stop()
-    assert await app.disconnected() is None
+    assert await app.disconnected() == TOLD
     await loopback.stop("host")
     await loopback.until(lambda: not loopback.locator.pinned)
     await loopback.start_host()
@@ -224,7 +227,7 @@ async def test_apps_that_come_back_while_the_compositor_restarts_stay(
     for _ in range(4):
         await shown(app)
         await loopback.stop("compositor")
-        assert await app.disconnected() is None
+        assert await app.disconnected() == TOLD
 
         async with trio.open_nursery() as nursery:
             back: list[App] = []
@@ -283,7 +286,7 @@ async def test_app_without_a_compositor_is_disconnected(
     monkeypatch.setattr("wlproxy.host.desktop.CONNECT_PATIENCE", 0.1)
     await loopback.stop("compositor")
 
-    assert await app.disconnected() is None
+    assert await app.disconnected() == TOLD
     with pytest.raises((Disconnected, ValueError, OSError)):
         await loopback.app()
 

@@ -1,0 +1,147 @@
+"""Files of apps that can make who touches them wait: telling them, and letting go of them.
+
+Behind a file of FUSE or NFS is a process or machine that need not answer; a call on it
+then blocks, closing included, and may end in any error.  The event loop serves all apps,
+so it must make none that asks there.  What is known here comes from the kernel alone.
+"""
+
+import ctypes
+import os
+import stat
+import struct
+import threading
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import trio
+
+AT_EMPTY_PATH: Final = 0x1000
+AT_STATX_DONT_SYNC: Final = 0x4000
+STATX_TYPE_MODE_SIZE: Final = 0x203
+STATX: Final = struct.Struct("=28xH10xQ88xII112x")
+"""struct statx: mode, size, and the numbers of the device."""
+MAX_CLOSING: Final = 8
+"""Threads that close files at once; behind as many that hang, the others stay open."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.statx.argtypes = (
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_int,
+    ctypes.c_uint,
+    ctypes.c_char_p,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FileStatus:
+    """What the kernel knows of a file without asking anybody.
+
+    Attributes:
+        mode: its type and permissions.
+        size: bytes; of a file elsewhere, when it was last asked for.
+        device: number of the file system.
+    """
+
+    mode: int
+    size: int
+    device: int
+
+
+def known_status(fd: int) -> FileStatus:
+    """Do what `fstat` does, but never wait for a server of the file.
+
+    Raises:
+        OSError: `fd` is not an open fd.
+    """
+    answer = ctypes.create_string_buffer(STATX.size)
+    flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC
+    if _libc.statx(fd, b"", flags, STATX_TYPE_MODE_SIZE, answer):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    mode, size, major, minor = STATX.unpack(answer.raw)
+    return FileStatus(mode, size, os.makedev(major, minor))
+
+
+def may_hang(fd: int) -> bool:
+    """Whether a call on an fd may wait for anybody but the kernel.
+
+    Sure not to are pipes, dma-bufs, and files in memory: where they are unknown (a tmpfs
+    of another mount namespace) they are taken for the others, which costs a thread.
+    """
+    try:
+        status = known_status(fd)
+        if stat.S_ISFIFO(status.mode) or not stat.S_IFMT(status.mode):
+            return False
+        if not stat.S_ISREG(status.mode):
+            return True
+        return status.device != _memfd_device() and not _is_tmpfs(status.device)
+    except (OSError, MemoryError):
+        return True
+
+
+@cache
+def _memfd_device() -> int:
+    """Number of the file system that all memfds are in."""
+    fd = os.memfd_create("wlproxy", os.MFD_CLOEXEC)
+    try:
+        return os.fstat(fd).st_dev
+    finally:
+        os.close(fd)
+
+
+def _is_tmpfs(device: int) -> bool:
+    """Look a file system up in our mounts: proc(5) describes their list."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+        mount, _, source = line.partition(" - ")
+        if mount.split(" ", 3)[2] == number:
+            return source.split(" ", 1)[0] == "tmpfs"
+    return False
+
+
+def close_fd(fd: int) -> None:
+    """Close an fd that an app passed, now or soon; a failure means nothing any more."""
+    if may_hang(fd):
+        _closer.close(fd)
+    else:
+        os.close(fd)
+
+
+class _Closer:
+    """Closes what may block for it, elsewhere."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[int] = deque()
+        self._threads = 0
+
+    def close(self, fd: int) -> None:
+        with self._lock:
+            self._waiting.append(fd)
+            if self._threads >= MAX_CLOSING:
+                return
+            self._threads += 1
+        try:
+            trio.lowlevel.start_thread_soon(self._work, lambda _: None)
+        except (RuntimeError, MemoryError):
+            # With a thread that works it waits, else for the next that can be had.
+            with self._lock:
+                self._threads -= 1
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._threads -= 1
+                    return
+                fd = self._waiting.popleft()
+            with suppress(OSError):
+                os.close(fd)
+
+
+_closer = _Closer()

@@ -1,0 +1,113 @@
+"""The agent's log: lines on stderr, few of a kind, with the journal's priorities.
+
+Apps and the host decide how often most things are worth a line, so that each kind of
+line (one template in the code) has a limit.  What lines say is decided elsewhere.
+"""
+
+import logging
+import os
+import sys
+import time
+from contextlib import suppress
+from typing import Final, TextIO
+
+FIRST: Final = 10
+"""Lines of a kind that are written each `WINDOW`; the others are counted."""
+WINDOW: Final = 60.0
+"""Seconds."""
+PRIORITIES: Final = (
+    (logging.ERROR, 3),
+    (logging.WARNING, 4),
+    (logging.INFO, 6),
+    (logging.DEBUG, 7),
+)
+"""Least level -> sd-daemon(3) priority."""
+
+
+class _Kind:
+    """Lines of one template, in its present window."""
+
+    __slots__ = ("began", "held_back", "last", "written")
+
+    def __init__(self, began: float, last: logging.LogRecord) -> None:
+        self.began = began
+        self.last = last
+        self.written = 0
+        self.held_back = 0
+
+
+class LimitedHandler(logging.StreamHandler[TextIO]):
+    """Writes the first lines of each kind, and how many more there were."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        """Write to `stream`, or stderr."""
+        super().__init__(stream)
+        self._kinds: dict[tuple[int, str], _Kind] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`; lines for debugging have no limit."""
+        now = time.monotonic()
+        self._end_windows(now - WINDOW)
+        if record.levelno > logging.DEBUG:
+            template = record.levelno, str(record.msg)
+            if template not in self._kinds:
+                self._kinds[template] = _Kind(now, record)
+            kind = self._kinds[template]
+            if kind.written >= FIRST:
+                kind.held_back += 1
+                kind.last = record
+                return
+            kind.written += 1
+        super().emit(record)
+
+    def close(self) -> None:
+        """Say what was held back, then close."""
+        self._end_windows(float("inf"))
+        super().close()
+
+    def _end_windows(self, before: float) -> None:
+        """Write what the windows held back that began before a time, and end them."""
+        for template in [k for k, kind in self._kinds.items() if kind.began <= before]:
+            kind = self._kinds.pop(template)
+            if kind.held_back:
+                super().emit(_summary(kind))
+
+
+def _summary(kind: _Kind) -> logging.LogRecord:
+    """Make the line that stands for those held back: the last of them, and how many."""
+    values = vars(kind.last) | {"exc_info": None, "exc_text": None, "args": None}
+    values["msg"] = f"{kind.last.getMessage()} (and {kind.held_back - 1} more like it)"
+    if kind.held_back == 1:
+        values["msg"] = kind.last.getMessage()
+    return logging.makeLogRecord(values)
+
+
+class JournalFormatter(logging.Formatter):
+    """Begins each line with its priority, which the journal takes off again."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter`."""
+        number = next((p for level, p in PRIORITIES if record.levelno >= level), 7)
+        lines = super().format(record).splitlines()
+        return "\n".join(f"<{number}>{line}" for line in lines)
+
+
+def start_log(level: str) -> None:
+    """Have everything from `level` on written to stderr."""
+    handler = LimitedHandler()
+    if is_journal(sys.stderr):
+        handler.setFormatter(JournalFormatter("%(message)s"))
+    else:
+        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def is_journal(stream: TextIO | None) -> bool:
+    """Whether what is written to a stream goes to systemd's journal."""
+    journal = os.environ.get("JOURNAL_STREAM", "")
+    if not journal or stream is None:
+        return False
+    with suppress(OSError, ValueError):
+        status = os.fstat(stream.fileno())
+        return journal == f"{status.st_dev}:{status.st_ino}"
+    return False

@@ -1,0 +1,179 @@
+"""An app whose end comes from outside prints why: every way it can come.
+
+libwayland prints the text of `wl_display.error` to stderr; where the connection is reset
+before it could read that, it has nothing to print.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.host.conftest import Weston, running_weston
+from tests.peers.app import App, ProtocolError
+from tests.peers.loopback import Loopback
+from wlproxy_guest.quotas import Limits
+
+IMPLEMENTATION = ProtocolError("wl_display", 1, 3)
+
+End = Callable[[Loopback], Awaitable[None]]
+
+
+async def proxy_stops(loopback: Loopback) -> None:
+    loopback.host.stop()
+
+
+async def proxy_is_killed(loopback: Loopback) -> None:
+    await loopback.stop("host")
+
+
+async def agent_stops(loopback: Loopback) -> None:
+    await loopback.agent.stop()
+
+
+async def compositor_dies(loopback: Loopback) -> None:
+    await loopback.stop("compositor")
+
+
+@pytest.fixture(scope="module")
+def weston(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weston]:
+    with running_weston(tmp_path_factory) as weston:
+        yield weston
+
+
+ENDS: list[tuple[End, str]] = [
+    (proxy_stops, "wlproxy: the host's proxy was stopped"),
+    (proxy_is_killed, "wlproxy: the connection to the host was lost"),
+    (agent_stops, "wlproxy: the agent was stopped"),
+    (compositor_dies, "wlproxy: the compositor"),
+]
+
+
+def flood(app: App) -> None:
+    """Leave something unread at the other end, whenever that is."""
+    for _ in range(100):
+        app.display.sync()
+    app.display.flush()
+
+
+@pytest.mark.parametrize(("end", "words"), ENDS, ids=lambda each: str(each)[-20:])
+async def test_app_gets_to_read_why(
+    loopback: Loopback,
+    nursery: trio.Nursery,
+    end: End,
+    words: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    app = await loopback.app()
+    await app.window()
+    flood(app)
+
+    nursery.start_soon(end, loopback)
+    error = await app.disconnected()
+    app.close()
+
+    assert error == IMPLEMENTATION
+    assert words in capfd.readouterr().err
+
+
+async def test_app_over_a_limit_gets_to_read_why(
+    bare: Loopback, capfd: pytest.CaptureFixture[str]
+) -> None:
+    await bare.start_compositor()
+    await bare.start_agent(Limits(memories=1))
+    await bare.start_host()
+    app = await bare.app()
+    for _ in range(3):
+        app.pool(4096)
+    flood(app)
+
+    # libwayland makes ENOMEM of this one, and has no protocol error for the app.
+    assert await app.disconnected() is None
+    app.close()
+
+    assert "wlproxy: over 1 open memory fds" in capfd.readouterr().err
+    await bare.quiet()
+
+
+QT_APP = """
+import sys
+from PyQt6.QtWidgets import QApplication, QLabel
+app = QApplication(sys.argv)
+label = QLabel("text")
+label.show()
+app.exec()
+"""
+PROGRAMS = {
+    "gtk4-demo": ["gtk4-demo"],
+    "qt6": ["/usr/bin/python3", "-c", QT_APP],
+    "weston-flower": ["weston-flower"],
+}
+ENVIRON = {
+    "GDK_BACKEND": "wayland",
+    "GSK_RENDERER": "cairo",
+    "G_MESSAGES_DEBUG": "Gdk",  # where GTK hides what libwayland prints
+    "QT_QPA_PLATFORM": "wayland",
+}
+
+
+async def run_program(command: list[str], display: Path) -> trio.Process:
+    """Start a program; what it says is one stream."""
+    if not shutil.which(command[0]):
+        pytest.skip(f"needs {command[0]}")
+    runtime = {
+        "XDG_RUNTIME_DIR": str(display.parent),
+        "WAYLAND_DISPLAY": str(display),
+    }
+    return await trio.lowlevel.open_process(
+        command,
+        env={**os.environ, **ENVIRON, **runtime},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+async def last_words(process: trio.Process) -> str:
+    """Wait for a program's end; returns all that it has said."""
+    assert process.stdout is not None
+    said = b""
+    try:
+        async with process.stdout:
+            with trio.fail_after(30):
+                async for some in process.stdout:
+                    said += some
+    finally:
+        process.kill()
+        await process.wait()
+    text = said.decode(errors="replace")
+    if "No module named" in text:
+        pytest.skip("needs python3-pyqt6")
+    return text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [proxy_stops, proxy_is_killed, agent_stops])
+@pytest.mark.parametrize("program", PROGRAMS)
+async def test_program_prints_why(
+    bare: Loopback, nursery: trio.Nursery, weston: Weston, program: str, end: End
+) -> None:
+    await bare.start_agent()
+    await bare.start_host(Path(weston.socket))
+    process = await run_program(PROGRAMS[program], bare.display)
+    await bare.until(lambda: bare.status()["surfaces"] or process.poll() is not None)
+
+    nursery.start_soon(end, bare)
+
+    assert dict(ENDS)[end] in await last_words(process)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["foot --config=/dev/null", "wayland-info"])
+async def test_program_without_a_host_prints_why(bare: Loopback, command: str) -> None:
+    await bare.start_agent()
+    process = await run_program(command.split(), bare.display)
+    assert "wlproxy: the host is not connected" in await last_words(process)
