@@ -29,9 +29,8 @@ from wlproxy.protocol.channel.frames import (
     FileData,
     Frame,
     Locate,
+    OpenStream,
     Release,
-    StreamClosed,
-    StreamData,
 )
 from wlproxy.protocol.errors import ChannelError
 from wlproxy_guest.attachments import FdDescription, describe_fd
@@ -48,8 +47,6 @@ CHUNK: Final = 32 * 1024
 """Bytes of an app that go into one frame: whole batches of a toolkit, yet no delay."""
 MOST_ATTACHMENTS: Final = MAX_ATTACHMENTS * ATTACHMENT_SIZE
 """Credit to have before receiving: how many fds come is not known before they do."""
-LAST_BYTES: Final = 1.0
-"""Seconds that the pipes of an app that has gone are still read: pastes end like that."""
 LAST_EVENTS: Final = 5.0
 """Seconds for an app to take its last events before its socket is closed."""
 
@@ -61,9 +58,7 @@ class Windows:
     """Credit to begin with: what the host's `Hello` gives us, and what we give it."""
 
     send: int
-    send_stream: int
     receive: int
-    receive_stream: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +85,13 @@ class Client:
     """One connected app."""
 
     def __init__(
-        self, client_id: int, socket: AppSocket, context: ClientContext
+        self,
+        client_id: int,
+        socket: AppSocket,
+        context: ClientContext,
+        streams: StreamTable,
     ) -> None:
-        """Take over `socket`."""
+        """Take over `socket`; the streams are the session's, and stay."""
         windows = context.windows
         self.client_id = client_id
         self._socket = socket
@@ -105,13 +104,7 @@ class Client:
         self._files = PendingFiles(context.limits.file_bytes)
         self._events: deque[_Events] = deque()
         self._events_changed = trio.lowlevel.ParkingLot()
-        self._streams = StreamTable(
-            client_id,
-            context.outbox,
-            limit=context.limits.streams,
-            send_window=windows.send_stream,
-            receive_window=windows.receive_stream,
-        )
+        self._streams = streams
         self._locations = Locations(
             client_id, context.locating, context.limits, context.outbox
         )
@@ -134,7 +127,6 @@ class Client:
         """
         try:
             async with trio.open_nursery() as nursery:
-                await nursery.start(self._streams.run)
                 self._open()
                 nursery.start_soon(self._locations.run, self._memories)
                 nursery.start_soon(self._read_app)
@@ -154,9 +146,11 @@ class Client:
         self._opened = True
         log.info("%s connected", self)
 
-    def release_pins(self) -> None:
-        """Drop every pin: nothing reads the pages any more."""
+    def release(self) -> None:
+        """Drop every pin and file: nothing reads the pages any more."""
         self._locations.release_all()
+        _close_all(self._memories.values())
+        self._memories.clear()
 
     def _end(self, reason: CloseReason, message: str = "") -> None:
         """Have it end; the first reason counts."""
@@ -166,20 +160,13 @@ class Client:
 
     async def _wind_down(self) -> None:
         reason, message = self._ending
-        if reason is CloseReason.NORMAL and not self._host_closed:
-            with trio.move_on_after(LAST_BYTES):
-                await self._streams.sent()
         # In the middle of other events it would not be understood.
-        elif reason is CloseReason.LIMIT_EXCEEDED and not self._events:
+        if reason is CloseReason.LIMIT_EXCEEDED and not self._events:
             self._socket.try_send(limit_event(f"wlproxy: {message}"))
 
     def _close(self) -> None:
         self._ended.set()
         self._socket.close()
-        for fd in self._memories.values():
-            os.close(fd)
-        self._memories.clear()
-        self._streams.close()
         self._files.close()
         while self._events:
             _close_all(self._events.popleft().fds)
@@ -232,6 +219,7 @@ class Client:
                 attachments.append(self._attach(fds.pop(0)))
             except QuotaError:
                 _close_all(fds)
+                self._streams.forget(attachments)
                 raise
         return tuple(attachments)
 
@@ -241,19 +229,17 @@ class Client:
             found = describe_fd(fd)
         except OSError:  # the kernel does not want to tell
             found = FdDescription(AttachmentKind.OTHER)
-        object_id = 0
-        if found.kind is AttachmentKind.MEMORY:
-            object_id = self._keep_memory(fd)
-        elif found.kind is AttachmentKind.STREAM:
+        if found.kind is AttachmentKind.STREAM:
             object_id = self._streams.adopt(fd, found.flags)
         else:
-            os.close(fd)
+            object_id = self._keep(fd)
         return Attachment(found.kind, found.flags, object_id, found.size)
 
-    def _keep_memory(self, fd: int) -> int:
+    def _keep(self, fd: int) -> int:
+        """Keep an fd until the host knows what it is for, or has no use for it."""
         if len(self._memories) >= self._limits.memories:
             os.close(fd)
-            raise QuotaError(f"over {self._limits.memories} open memory fds")
+            raise QuotaError(f"over {self._limits.memories} open fds")
         memory_id = self._next_memory
         self._next_memory += 1
         self._memories[memory_id] = fd
@@ -269,17 +255,27 @@ class Client:
         """
         if self._host_closed:
             return
-        # What its pipes still send when the app has gone needs credit.
-        if self._ended.is_set() and not isinstance(frame, Credit | StreamClosed):
-            return
         if not self._opened:
             raise ChannelError(f"client {self.client_id} is not open yet")
+        if self._ended.is_set():
+            self._receive_late(frame)
+            return
         try:
             self._file_away(frame)
         except QuotaError as exc:
             self._end(CloseReason.LIMIT_EXCEEDED, str(exc))
         except OSError as exc:
             self._end(CloseReason.FAILED, str(exc))
+
+    def _receive_late(self, frame: Frame) -> None:
+        """Take what concerns streams: those go on."""
+        match frame:
+            case Data():
+                self._streams.ignore(frame.attachments)
+            case OpenStream():
+                self._open_stream(frame)
+            case _:
+                pass
 
     def _file_away(self, frame: Frame) -> None:
         match frame:
@@ -289,10 +285,10 @@ class Client:
                 self._window.received(len(frame.data))
                 self._files.append(frame.file_id, frame.data)
                 self._grant(len(frame.data))
-            case Credit() if not frame.stream_id:
+            case Credit():
                 self._credit.grant(frame.amount)
-            case StreamData() | StreamClosed() | Credit():
-                self._streams.receive(frame)
+            case OpenStream():
+                self._open_stream(frame)
             case Locate():
                 self._locations.receive_locate(frame)
             case Release():
@@ -303,6 +299,11 @@ class Client:
                 self._receive_close(frame)
             case _:
                 raise ChannelError(f"{type(frame).__name__} is not for a client")
+
+    def _open_stream(self, frame: OpenStream) -> None:
+        if frame.memory_id >= self._next_memory:
+            raise ChannelError(f"there is no memory {frame.memory_id} yet")
+        self._streams.open(frame, self._memories.pop(frame.memory_id, -1))
 
     def _close_memory(self, memory_id: int) -> None:
         fd = self._memories.pop(memory_id, -1)
@@ -324,8 +325,10 @@ class Client:
             raise ChannelError("too few bytes for so many attachments")
         fds: list[int] = []
         file_bytes = 0
+        rest = list(frame.attachments)
         try:
-            for each in frame.attachments:
+            while rest:
+                each = rest.pop(0)
                 if each.kind is AttachmentKind.STREAM:
                     fds.append(self._streams.create(each.object_id, each.flags))
                 else:
@@ -333,6 +336,7 @@ class Client:
                     file_bytes += each.size
         except BaseException:
             _close_all(fds)
+            self._streams.ignore(rest)
             raise
         self._events.append(_Events(frame.data, tuple(fds), cost(frame), file_bytes))
         self._events_changed.unpark_all()

@@ -46,10 +46,6 @@ class FdsLostError(HostError):
     """The kernel dropped fds of a message (MSG_CTRUNC): the stream is out of step."""
 
 
-class TooManyStreamsError(HostError):
-    """A client has more pipes open than it may have."""
-
-
 class UdmabufError(HostError):
     """A dma-buf of guest pages could not be made."""
 

@@ -190,7 +190,7 @@ class Server:
             "compositor": str(self._desktop.path),
             "isolated": self._desktop.isolated,
             "capabilities": _capabilities(self._desktop.capabilities),
-            "clients": [self._client(client) for client in session.clients]
+            "clients": [self._client(client, session) for client in session.clients]
             if session
             else [],
             "surfaces": [asdict(surface) for surface in session.surfaces()]
@@ -199,12 +199,12 @@ class Server:
             "metrics": metrics,
         }
 
-    def _client(self, client: HostClient) -> Json:
+    def _client(self, client: HostClient, session: Session) -> Json:
         return {
             "client_id": client.client_id,
             "label": client.label,
             "closing": client.closed is not None,
-            "streams": len(client.streams),
+            "streams": session.stream_count(client.client_id),
             "bytes_to_compositor": client.to_compositor.unsent_bytes,
             "bytes_held": client.window.held,
             "credit_from_guest": client.queue.window.available,

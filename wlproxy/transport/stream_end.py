@@ -7,9 +7,10 @@ app's terminal would be left broken.  So none is changed that can be left alone:
 * a pipe or a terminal is opened anew by way of /proc, which makes an open file of our
   own; a pipe of another user, where that is not allowed, is used with RWF_NOWAIT;
 * a socket is asked not to wait call by call (MSG_DONTWAIT);
-* files and /dev/null, which know no waiting, and terminals of other users are used from a
-  thread;
-* only a pipe of another user on a kernel before 6.5 is made non-blocking, and set back.
+* files and /dev/null, which know no waiting, are used from a thread;
+* so is what is left: pipes of other users with a name or on a kernel before 6.5, and
+  terminals of other users.  They are asked first whether there is something to do, which
+  somebody who shares them may have done by then: it is the thread that waits.
 """
 
 import ctypes
@@ -29,8 +30,8 @@ import trio
 T = TypeVar("T")
 
 MAX_THREADS: Final = 16
-"""Threads at once that read or write files, and as many again for terminals: those can
-be stopped by their users, and shall not hold up the files."""
+"""Threads at once that read or write files, and as many again for what is shared: who
+shares it can have them wait, and shall not hold up the files."""
 
 _UNLIMITED: Final = trio.CapacityLimiter(1 << 30)
 _NULL_DEVICES: Final = frozenset(os.makedev(1, minor) for minor in (3, 5, 7))
@@ -92,7 +93,10 @@ class StreamEnd:
 
         async def watch(scope: trio.CancelScope) -> None:
             nonlocal reader_gone
-            await self._access.wait_broken(self._fd)
+            try:
+                await self._access.wait_broken(self._fd)
+            except OSError:  # nothing left to watch with: the next byte will tell
+                return
             reader_gone = True
             scope.cancel()
 
@@ -112,7 +116,6 @@ class StreamEnd:
     def close(self) -> None:
         """Close it; again is harmless."""
         if self._fd >= 0:
-            self._access.restore(self._fd)
             os.close(self._fd)
             self._fd = -1
 
@@ -127,17 +130,6 @@ def make_pipe(*, we_write: bool) -> tuple[StreamEnd, int]:
     ours, theirs = (writer, reader) if we_write else (reader, writer)
     os.set_blocking(ours, False)  # the two ends are two open files
     return StreamEnd(ours, _Polled(os.read, os.write)), theirs
-
-
-def make_ended(*, holder_reads: bool) -> int:
-    """Make an fd for a stream with nothing behind it: at its end, or broken.
-
-    Raises:
-        OSError: there are too many fds.
-    """
-    end, theirs = make_pipe(we_write=holder_reads)
-    end.close()
-    return theirs
 
 
 def adopt_end(fd: int, *, we_write: bool) -> StreamEnd:
@@ -161,21 +153,16 @@ def _adopt(fd: int, *, we_write: bool) -> StreamEnd:
     status = os.fstat(fd)
     if stat.S_ISSOCK(status.st_mode):
         return StreamEnd(fd, _Polled(_receive, _send))
-    if stat.S_ISREG(status.st_mode) and not _is_kernel_file(fd):
-        return StreamEnd(fd, _Threaded(_files))
-    if stat.S_ISCHR(status.st_mode) and status.st_rdev in _NULL_DEVICES:
+    if _knows_no_waiting(fd, status):
         return StreamEnd(fd, _Threaded(_files))
     terminal = os.isatty(fd) and status.st_rdev != _PTMX
     if not terminal and not stat.S_ISFIFO(status.st_mode):
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
     with suppress(OSError):
         return _reopen(fd, we_write=we_write)
-    if terminal:
-        return StreamEnd(fd, _Threaded(_terminals))
     if _knows_nowait(fd):
         return StreamEnd(fd, _Polled(_read_nowait, _write_nowait))
-    os.set_blocking(fd, False)
-    return StreamEnd(fd, _Polled(os.read, os.write, restore=not flags & os.O_NONBLOCK))
+    return StreamEnd(fd, _Shared(_shared))
 
 
 def _reopen(fd: int, *, we_write: bool) -> StreamEnd:
@@ -185,6 +172,12 @@ def _reopen(fd: int, *, we_write: bool) -> StreamEnd:
     ours = os.open(f"/proc/self/fd/{fd}", flags)
     os.close(fd)
     return StreamEnd(ours, _Polled(os.read, os.write))
+
+
+def _knows_no_waiting(fd: int, status: os.stat_result) -> bool:
+    if stat.S_ISCHR(status.st_mode):
+        return status.st_rdev in _NULL_DEVICES
+    return stat.S_ISREG(status.st_mode) and not _is_kernel_file(fd)
 
 
 def _is_kernel_file(fd: int) -> bool:
@@ -243,24 +236,20 @@ class _Access(Protocol):
     async def read(self, fd: int, size: int) -> bytes: ...
     async def write(self, fd: int, data: memoryview) -> int: ...
     async def wait_broken(self, fd: int) -> None: ...
-    def restore(self, fd: int) -> None: ...
 
 
 class _Polled:
     """What the kernel tells when there is something to do; its calls do not wait."""
 
-    __slots__ = ("_read", "_restore", "_write")
+    __slots__ = ("_read", "_write")
 
     def __init__(
         self,
         read: Callable[[int, int], bytes],
         write: Callable[[int, memoryview], int],
-        *,
-        restore: bool = False,
     ) -> None:
         self._read = read
         self._write = write
-        self._restore = restore
 
     async def read(self, fd: int, size: int) -> bytes:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -279,19 +268,19 @@ class _Polled:
                 await trio.lowlevel.wait_writable(fd)
 
     async def wait_broken(self, fd: int) -> None:
-        """Wait until nothing reads any more."""
-        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
-            # Never readable; what wakes us is the error, which is always told.
-            await trio.lowlevel.wait_readable(fd)
-            return
-        # What it has to read must not wake us, so that it needs an epoll of its own.
-        with select.epoll() as errors:
-            errors.register(fd, 0)
-            await trio.lowlevel.wait_readable(errors.fileno())
+        await _wait_broken(fd)
 
-    def restore(self, fd: int) -> None:
-        if self._restore:
-            os.set_blocking(fd, True)
+
+async def _wait_broken(fd: int) -> None:
+    """Wait until nothing reads any more."""
+    if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+        # Never readable; what wakes us is the error, which is always told.
+        await trio.lowlevel.wait_readable(fd)
+        return
+    # What it has to read must not wake us, so that it needs an epoll of its own.
+    with select.epoll() as errors:
+        errors.register(fd, 0)
+        await trio.lowlevel.wait_readable(errors.fileno())
 
 
 class _Threaded:
@@ -311,9 +300,6 @@ class _Threaded:
     async def wait_broken(self, fd: int) -> None:
         await trio.sleep_forever()
 
-    def restore(self, fd: int) -> None:
-        pass
-
     async def _call(self, operation: Callable[[int], T], fd: int) -> T:
         await self._limiter.acquire_on_behalf_of(self)
         try:
@@ -328,6 +314,23 @@ class _Threaded:
             self._limiter.release_on_behalf_of(self)
 
 
+class _Shared(_Threaded):
+    """What somebody else may empty or fill between our looking and our doing."""
+
+    __slots__ = ()
+
+    async def read(self, fd: int, size: int) -> bytes:
+        await trio.lowlevel.wait_readable(fd)
+        return await super().read(fd, size)
+
+    async def write(self, fd: int, data: memoryview) -> int:
+        await trio.lowlevel.wait_writable(fd)
+        return await super().write(fd, data[: select.PIPE_BUF])
+
+    async def wait_broken(self, fd: int) -> None:
+        await _wait_broken(fd)
+
+
 def _use(operation: Callable[[int], T], own: int) -> T:
     try:
         return operation(own)
@@ -338,12 +341,14 @@ def _use(operation: Callable[[int], T], own: int) -> T:
 _FILES: Final[trio.lowlevel.RunVar[trio.CapacityLimiter]] = trio.lowlevel.RunVar(
     "wlproxy files"
 )
-_TERMINALS: Final[trio.lowlevel.RunVar[trio.CapacityLimiter]] = trio.lowlevel.RunVar(
-    "wlproxy terminals"
+_SHARED: Final[trio.lowlevel.RunVar[trio.CapacityLimiter]] = trio.lowlevel.RunVar(
+    "wlproxy shared ends"
 )
 
 
-def _limiter(variable: trio.lowlevel.RunVar[trio.CapacityLimiter]) -> trio.CapacityLimiter:
+def _limiter(
+    variable: trio.lowlevel.RunVar[trio.CapacityLimiter],
+) -> trio.CapacityLimiter:
     try:
         return variable.get()
     except LookupError:
@@ -355,5 +360,5 @@ def _files() -> trio.CapacityLimiter:
     return _limiter(_FILES)
 
 
-def _terminals() -> trio.CapacityLimiter:
-    return _limiter(_TERMINALS)
+def _shared() -> trio.CapacityLimiter:
+    return _limiter(_SHARED)
