@@ -106,6 +106,7 @@ class Streams:
         self._clients: dict[int, dict[int, _Pump]] = {}
         self._left: dict[int, None] = {}
         """Clients that have gone and have streams, in the order in which they went."""
+        self._warned: set[int] = set()
 
     def __len__(self) -> int:
         return sum(len(pumps) for pumps in self._clients.values())
@@ -180,8 +181,8 @@ class Streams:
             to_compositor = direction is Direction.TO_COMPOSITOR
             end = adopt_end(fd.detach(), we_write=to_compositor)
         except OSError as exc:
-            self._log.of_client(
-                logging.WARNING, "client %d: a transfer ended: %s", client_id, exc
+            self._warn(
+                client_id, f"it has to go into something else than a file: {exc}"
             )
             self._announce_ended(client_id, stream_id, CloseReason.FAILED)
             return
@@ -210,6 +211,7 @@ class Streams:
 
     def client_left(self, client_id: int) -> None:
         """A client has gone: its streams stay, but are the first to end if need be."""
+        self._warned.discard(client_id)
         if client_id in self._clients:
             self._left[client_id] = None
         excess = sum(map(self.count, self._left)) - MAX_LEFT_STREAMS
@@ -229,15 +231,20 @@ class Streams:
 
     def _are_too_many(self, client_id: int) -> bool:
         if self.count(client_id) >= MAX_STREAMS:
-            problem = f"it has {MAX_STREAMS} open pipes"
-        elif self._outgoing.stream_count >= MAX_VM_STREAMS:
-            problem = f"all apps have {MAX_VM_STREAMS} open pipes"
-        else:
-            return False
-        self._log.of_client(
-            logging.WARNING, "client %d: a transfer ended: %s", client_id, problem
-        )
-        return True
+            self._warn(client_id, f"it has {MAX_STREAMS} open pipes")
+            return True
+        if self._outgoing.stream_count >= MAX_VM_STREAMS:
+            self._warn(client_id, f"all apps have {MAX_VM_STREAMS} open pipes")
+            return True
+        return False
+
+    def _warn(self, client_id: int, problem: str) -> None:
+        """Say once why a client's transfers end at their beginning."""
+        if client_id not in self._warned:
+            self._warned.add(client_id)
+            self._log.of_client(
+                logging.WARNING, "client %d: a paste has ended: %s", client_id, problem
+            )
 
     def _announce_ended(
         self, client_id: int, stream_id: int, reason: CloseReason

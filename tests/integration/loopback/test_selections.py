@@ -440,7 +440,7 @@ async def test_compositor_that_goes_on_does_not_hear_of_those_that_left(
 # ---------------------------------------------------------------- all types at once
 
 
-@pytest.mark.parametrize("size", [20, 100_000])
+@pytest.mark.parametrize("size", [20, 10_000])
 async def test_host_asks_for_every_type_at_once(
     app: App, compositor: Compositor, size: int
 ) -> None:
@@ -480,7 +480,8 @@ async def test_app_asks_for_more_than_there_may_be(
         app.display.flush()
         os.close(theirs)
         ends.append(ours)
-    await app.until(lambda: len(offer.state) == len(ends))
+    await app.roundtrip()
+    assert len(offer.state) == len(ends)
     for _, fd in offer.state:
         with suppress(BrokenPipeError):
             os.write(fd, b"copied")
