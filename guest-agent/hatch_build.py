@@ -1,8 +1,8 @@
 """Adds to the guest's distribution what lies outside `wlproxy_guest`.
 
-The guest agent shares the channel protocol with the host, under the host's import name,
-and must be installable without the host's distribution: so its own carries those files.
-Never install both into one environment; in place (`pip install -e`) the shared files
+The guest agent shares the channel protocol and the transport with the host, under the
+host's import name, and must be installable without the host's distribution: so its own
+carries those files. Never install both into one environment; in place (`pip install -e`) the shared files
 are left out, since there the repository's are imported.
 """
 
@@ -17,6 +17,7 @@ SHARED = (
     "protocol/__init__.py",
     "protocol/errors.py",
     "protocol/channel",
+    "transport",
 )
 
 

@@ -29,6 +29,7 @@ from wlproxy.protocol.channel.frames import (
     Locate,
     Located,
     LocateStatus,
+    OpenStream,
     Ping,
     Pong,
     ProveRam,
@@ -59,6 +60,11 @@ reasons = st.sampled_from(CloseReason)
 pages = st.integers(0, 2**52 - 1).map(lambda page: page * PAGE)
 
 HOLDER_FLAGS = [AttachmentFlags.HOLDER_READS, AttachmentFlags.HOLDER_WRITES]
+OTHER_FLAGS = [
+    AttachmentFlags.NONE,
+    *HOLDER_FLAGS,
+    AttachmentFlags.HOLDER_READS | AttachmentFlags.HOLDER_WRITES,
+]
 MEMORY_FLAGS = [
     AttachmentFlags.NONE,
     AttachmentFlags.MEMORY_WRITABLE,
@@ -81,7 +87,7 @@ def streams(parity: int) -> st.SearchStrategy[Attachment]:
 others = st.builds(
     Attachment,
     st.just(AttachmentKind.OTHER),
-    st.just(AttachmentFlags.NONE),
+    st.sampled_from(OTHER_FLAGS),
     u32,
     st.just(0),
 )
@@ -168,6 +174,13 @@ HOST_FRAMES: dict[type[Frame], st.SearchStrategy[Frame]] = BOTH_WAYS | {
     ClientReleased: st.builds(ClientReleased, ids),
     Data: data_frames(streams(1) | files),
     FileData: st.builds(FileData, ids, u32, payloads),
+    OpenStream: st.builds(
+        OpenStream,
+        ids,
+        u32,
+        st.integers(0, 2**31 - 1).map(lambda number: 2 * number + 1),
+        st.sampled_from(HOLDER_FLAGS),
+    ),
     Locate: locate_frames(),
     Release: st.builds(Release, ids, u32),
     CloseMemory: st.builds(CloseMemory, ids, u32),

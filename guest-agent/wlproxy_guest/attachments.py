@@ -1,7 +1,7 @@
 """What is this fd?  An app passed it; nothing of what it says may be believed.
 
 The answer is made of what the kernel says about the fd itself, never of its contents.
-Ids are not given here, and nothing is located.
+What it is for is the host's to know.  Ids are not given here, and nothing is located.
 """
 
 import fcntl
@@ -13,9 +13,15 @@ from pathlib import Path
 from typing import Final
 
 from wlproxy.protocol.channel.frames import AttachmentFlags, AttachmentKind
-from wlproxy_guest.foreign import known_status
+from wlproxy_guest.foreign import FileStatus, known_status
 
 _DMABUF_NAME: Final = re.compile(r"^exp_name:\t", re.MULTILINE)
+_WAYS: Final = {
+    os.O_RDONLY: AttachmentFlags.HOLDER_READS,
+    os.O_WRONLY: AttachmentFlags.HOLDER_WRITES,
+    os.O_RDWR: AttachmentFlags.HOLDER_READS | AttachmentFlags.HOLDER_WRITES,
+}
+"""What whoever is given an fd can do with it, by how it is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,31 +34,33 @@ class FdDescription:
 
 
 def describe_fd(fd: int) -> FdDescription:
-    """Tell memory, streams and all else apart.
+    """Tell memory, pipes and all else apart.
 
     Raises:
         OSError: `fd` is not an open fd.
     """
     status = known_status(fd)
-    access = fcntl.fcntl(fd, fcntl.F_GETFL)
-    if access & os.O_PATH:
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    if flags & os.O_PATH:
         return FdDescription(AttachmentKind.OTHER)
-    access &= os.O_ACCMODE
-    if stat.S_ISFIFO(status.mode) or stat.S_ISSOCK(status.mode):
-        # A pipe's write end is passed so that the other side writes into it.  A socket
-        # is both; whoever passes one where Wayland says "fd" wants to be written to.
-        reads = access == os.O_RDONLY
-        return FdDescription(
-            AttachmentKind.STREAM,
-            AttachmentFlags.HOLDER_READS if reads else AttachmentFlags.HOLDER_WRITES,
-        )
+    access = flags & os.O_ACCMODE
     # A dma-buf's inode has no file type at all.
     dmabuf = is_dmabuf(fd)
     # What the client itself may not read, the host shall not read either.
-    if access == os.O_WRONLY or not (dmabuf or stat.S_ISREG(status.mode)):
-        return FdDescription(AttachmentKind.OTHER)
+    if access != os.O_WRONLY and (dmabuf or stat.S_ISREG(status.mode)):
+        return _describe_memory(fd, status, writable=access == os.O_RDWR, dmabuf=dmabuf)
+    ways = _WAYS[access]
+    # A pipe's write end is passed so that the other side writes into it.
+    if stat.S_ISFIFO(status.mode) and access != os.O_RDWR:
+        return FdDescription(AttachmentKind.STREAM, ways)
+    return FdDescription(AttachmentKind.OTHER, ways)
+
+
+def _describe_memory(
+    fd: int, status: FileStatus, *, writable: bool, dmabuf: bool
+) -> FdDescription:
     flags = AttachmentFlags.NONE
-    if access == os.O_RDWR:
+    if writable:
         flags |= AttachmentFlags.MEMORY_WRITABLE
     if dmabuf:
         flags |= AttachmentFlags.MEMORY_DMABUF

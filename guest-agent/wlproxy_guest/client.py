@@ -28,9 +28,8 @@ from wlproxy.protocol.channel.frames import (
     FileData,
     Frame,
     Locate,
+    OpenStream,
     Release,
-    StreamClosed,
-    StreamData,
 )
 from wlproxy.protocol.errors import ChannelError
 from wlproxy_guest.attachments import FdDescription, describe_fd
@@ -48,8 +47,6 @@ CHUNK: Final = 32 * 1024
 """Bytes of an app that go into one frame: whole batches of a toolkit, yet no delay."""
 MOST_ATTACHMENTS: Final = MAX_ATTACHMENTS * ATTACHMENT_SIZE
 """Credit to have before receiving: how many fds come is not known before they do."""
-LAST_BYTES: Final = 1.0
-"""Seconds that the pipes of an app that has gone are still read: pastes end like that."""
 LAST_EVENTS: Final = 5.0
 """Seconds for an app to take its last events before its socket is closed."""
 WORDS: Final = {
@@ -71,9 +68,7 @@ class Windows:
     """Credit to begin with: what the host's `Hello` gives us, and what we give it."""
 
     send: int
-    send_stream: int
     receive: int
-    receive_stream: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +95,13 @@ class Client:
     """One connected app."""
 
     def __init__(
-        self, client_id: int, socket: AppSocket, context: ClientContext
+        self,
+        client_id: int,
+        socket: AppSocket,
+        context: ClientContext,
+        streams: StreamTable,
     ) -> None:
-        """Take over `socket`."""
+        """Take over `socket`; the streams are the session's, and stay."""
         windows = context.windows
         self.client_id = client_id
         self._socket = socket
@@ -115,13 +114,7 @@ class Client:
         self._files = PendingFiles(context.limits.file_bytes)
         self._events: deque[_Events] = deque()
         self._events_changed = trio.lowlevel.ParkingLot()
-        self._streams = StreamTable(
-            client_id,
-            context.outbox,
-            limit=context.limits.streams,
-            send_window=windows.send_stream,
-            receive_window=windows.receive_stream,
-        )
+        self._streams = streams
         self._locations = Locations(
             client_id, context.locating, context.limits, context.outbox
         )
@@ -162,7 +155,6 @@ class Client:
 
     async def _serve(self) -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(self._streams.run)
             self._open()
             nursery.start_soon(self._locations.run, self._memories)
             nursery.start_soon(self._read_app)
@@ -180,9 +172,11 @@ class Client:
         self._opened = True
         log.info("%s connected", self)
 
-    def release_pins(self) -> None:
-        """Drop every pin: nothing reads the pages any more."""
+    def release(self) -> None:
+        """Drop every pin and file: nothing reads the pages any more."""
         self._locations.release_all()
+        _close_all(self._memories.values())
+        self._memories.clear()
 
     def lose_host(self, why: str) -> None:
         """Have it end, and the app told why: there is no host for it any more."""
@@ -218,10 +212,7 @@ class Client:
 
     async def _wind_down(self) -> None:
         reason, _ = self._ending
-        if reason is CloseReason.NORMAL and not self._host_closed:
-            with trio.move_on_after(LAST_BYTES):
-                await self._streams.sent()
-        else:
+        if reason is not CloseReason.NORMAL or self._host_closed:
             # What came before the end is sent before the error that tells of it.
             latest = trio.current_time() + LAST_EVENTS
             self._writing.deadline = min(self._writing.deadline, latest)
@@ -233,10 +224,6 @@ class Client:
         if self._let_go:
             return
         self._let_go = True
-        for fd in self._memories.values():
-            close_fd(fd)
-        self._memories.clear()
-        self._streams.close()
         self._files.close()
         while self._events:
             _close_all(self._events.popleft().fds)
@@ -292,6 +279,7 @@ class Client:
                 attachments.append(self._attach(fds.pop(0)))
             except BaseException:
                 _close_all(fds)
+                self._streams.forget(attachments)
                 raise
         return tuple(attachments)
 
@@ -301,19 +289,17 @@ class Client:
             found = describe_fd(fd)
         except (OSError, MemoryError):  # the kernel does not want to tell
             found = FdDescription(AttachmentKind.OTHER)
-        object_id = 0
-        if found.kind is AttachmentKind.MEMORY:
-            object_id = self._keep_memory(fd)
-        elif found.kind is AttachmentKind.STREAM:
+        if found.kind is AttachmentKind.STREAM:
             object_id = self._streams.adopt(fd, found.flags)
         else:
-            close_fd(fd)
+            object_id = self._keep(fd)
         return Attachment(found.kind, found.flags, object_id, found.size)
 
-    def _keep_memory(self, fd: int) -> int:
+    def _keep(self, fd: int) -> int:
+        """Keep an fd until the host knows what it is for, or has no use for it."""
         if len(self._memories) >= self._limits.memories:
             close_fd(fd)
-            raise QuotaError(f"over {self._limits.memories} open memory fds")
+            raise QuotaError(f"over {self._limits.memories} open fds")
         memory_id = self._next_memory
         self._next_memory += 1
         self._memories[memory_id] = fd
@@ -329,11 +315,11 @@ class Client:
         """
         if self._host_closed:
             return
-        # What its pipes still send when the app has gone needs credit.
-        if self._ended.is_set() and not isinstance(frame, Credit | StreamClosed):
-            return
         if not self._opened:
             raise ChannelError(f"client {self.client_id} is not open yet")
+        if self._ended.is_set():
+            self._receive_late(frame)
+            return
         try:
             self._file_away(frame)
         except QuotaError as exc:
@@ -343,6 +329,16 @@ class Client:
         except OSError as exc:
             self._end(CloseReason.FAILED, f"the agent failed: {exc.strerror}")
 
+    def _receive_late(self, frame: Frame) -> None:
+        """Take what concerns streams: those go on."""
+        match frame:
+            case Data():
+                self._streams.ignore(frame.attachments)
+            case OpenStream():
+                self._open_stream(frame)
+            case _:
+                pass
+
     def _file_away(self, frame: Frame) -> None:
         match frame:
             case Data():
@@ -351,10 +347,10 @@ class Client:
                 self._window.received(len(frame.data))
                 self._files.append(frame.file_id, frame.data)
                 self._grant(len(frame.data))
-            case Credit() if not frame.stream_id:
+            case Credit():
                 self._credit.grant(frame.amount)
-            case StreamData() | StreamClosed() | Credit():
-                self._streams.receive(frame)
+            case OpenStream():
+                self._open_stream(frame)
             case Locate():
                 self._locations.receive_locate(frame)
             case Release():
@@ -365,6 +361,11 @@ class Client:
                 self._receive_close(frame)
             case _:
                 raise ChannelError(f"{type(frame).__name__} is not for a client")
+
+    def _open_stream(self, frame: OpenStream) -> None:
+        if frame.memory_id >= self._next_memory:
+            raise ChannelError(f"there is no memory {frame.memory_id} yet")
+        self._streams.open(frame, self._memories.pop(frame.memory_id, -1))
 
     def _close_memory(self, memory_id: int) -> None:
         fd = self._memories.pop(memory_id, -1)
@@ -383,8 +384,10 @@ class Client:
             raise ChannelError("too few bytes for so many attachments")
         fds: list[int] = []
         file_bytes = 0
+        rest = list(frame.attachments)
         try:
-            for each in frame.attachments:
+            while rest:
+                each = rest.pop(0)
                 if each.kind is AttachmentKind.STREAM:
                     fds.append(self._streams.create(each.object_id, each.flags))
                 else:
@@ -392,6 +395,7 @@ class Client:
                     file_bytes += each.size
         except BaseException:
             _close_all(fds)
+            self._streams.ignore(rest)
             raise
         self._events.append(_Events(frame.data, tuple(fds), cost(frame), file_bytes))
         self._events_changed.unpark_all()

@@ -28,7 +28,9 @@ class Limits:
     Attributes:
         clients: apps at once; the host's own limit counts too.
         memories: fds of memory per client that the host has not closed.
-        streams: open streams per client.
+        streams: open streams per client: clipboard managers ask for every type of a
+            selection at once.
+        streams_total: open streams of all clients, those that have gone included.
         locations: pinned ranges per client: each takes an fd or more.
         pinned: pinned bytes per client.
         pinned_total: pinned bytes of all clients.
@@ -37,7 +39,8 @@ class Limits:
 
     clients: int = 256
     memories: int = 1024
-    streams: int = 64
+    streams: int = 512
+    streams_total: int = 1024
     locations: int = 2048
     pinned: int = 1024 * MIB
     pinned_total: int = field(default_factory=half_of_ram)

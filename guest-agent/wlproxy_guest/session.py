@@ -18,6 +18,7 @@ from wlproxy.protocol.channel.frames import (
     VERSION_MAJOR,
     VERSION_MINOR,
     ClientReleased,
+    Credit,
     Feature,
     Frame,
     Hello,
@@ -27,6 +28,8 @@ from wlproxy.protocol.channel.frames import (
     Pong,
     ProveRam,
     RamProof,
+    StreamClosed,
+    StreamData,
 )
 from wlproxy.protocol.errors import ChannelError
 from wlproxy_guest.allocation import find_main_device
@@ -36,7 +39,8 @@ from wlproxy_guest.locations import LOCATE_SECONDS, Locating, as_locate_error
 from wlproxy_guest.locator import LocateError, Location, Pin
 from wlproxy_guest.mapping import PAGE_SIZE
 from wlproxy_guest.outbox import Outbox
-from wlproxy_guest.quotas import Limits, QuotaError
+from wlproxy_guest.quotas import Budget, Limits, QuotaError
+from wlproxy_guest.stream_table import StreamContext, StreamTable
 from wlproxy_guest.unix_socket import AppSocket
 
 CLIENT_WINDOW: Final = 256 * 1024
@@ -71,12 +75,19 @@ class Session:
         self._locating = locating
         self._context = ClientContext(
             self.outbox,
-            Windows(
-                hello.client_window, hello.stream_window, CLIENT_WINDOW, STREAM_WINDOW
-            ),
+            Windows(hello.client_window, CLIENT_WINDOW),
             limits,
             locating,
         )
+        self._stream_context = StreamContext(
+            self.outbox,
+            limits.streams,
+            Budget(limits.streams_total),
+            hello.stream_window,
+            STREAM_WINDOW,
+        )
+        self._streams: dict[int, StreamTable] = {}
+        """Of the clients that run, and of those that left streams behind."""
         self._clients: dict[int, Client] = {}
         """Those that run, and those whose pages the host may still be reading."""
         self._running = 0
@@ -142,6 +153,8 @@ class Session:
             self._nursery = None
             self.outbox.close()
             self._asking.unpark_all()
+            for streams in self._streams.values():
+                streams.close()
             for client in self._clients.values():
                 client.lose_host(why)
 
@@ -154,7 +167,7 @@ class Session:
         if grace and (self._clients or self._tokens):
             await trio.sleep(grace)
         while self._clients:
-            self._clients.popitem()[1].release_pins()
+            self._clients.popitem()[1].release()
         while self._tokens:
             self._tokens.pop().close()
 
@@ -168,7 +181,11 @@ class Session:
             raise QuotaError("the host is just going")
         if self._running >= self._max_clients:
             raise QuotaError(f"over {self._max_clients} apps at once")
-        client = Client(self._next_client, socket, self._context)
+        for client_id in [n for n in self._streams if self._is_over(n)]:
+            del self._streams[client_id]
+        streams = StreamTable(self._next_client, self._stream_context, self._nursery)
+        self._streams[self._next_client] = streams
+        client = Client(self._next_client, socket, self._context, streams)
         self._clients[client.client_id] = client
         self._next_client += 1
         self._running += 1
@@ -192,12 +209,22 @@ class Session:
                 self._client(frame.client_id)
                 client = self._clients.pop(frame.client_id, None)
                 if client is not None:
-                    client.release_pins()
+                    client.release()
+            case StreamData() | StreamClosed():
+                self._receive_of_stream(frame)
+            case Credit() if frame.stream_id:
+                self._receive_of_stream(frame)
             case _:
                 client_id: int = getattr(frame, "client_id", 0)
                 client = self._client(client_id)
                 if client is not None:
                     client.receive(frame)
+
+    def _receive_of_stream(self, frame: StreamData | StreamClosed | Credit) -> None:
+        self._client(frame.client_id)
+        streams = self._streams.get(frame.client_id)
+        if streams is not None:
+            streams.receive(frame)
 
     def _client(self, client_id: int) -> Client | None:
         """Find a client; None if it has been and gone.
@@ -208,6 +235,10 @@ class Session:
         if not 0 < client_id < self._next_client:
             raise ChannelError(f"there is no client {client_id} yet")
         return self._clients.get(client_id)
+
+    def _is_over(self, client_id: int) -> bool:
+        """Whether a client has gone, and all of its streams have."""
+        return client_id not in self._clients and not self._streams[client_id]
 
     async def _run_client(self, client: Client) -> None:
         try:

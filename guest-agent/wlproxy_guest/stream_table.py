@@ -1,89 +1,141 @@
-"""The open streams of one client: ids, the quota, and who runs them."""
+"""The open streams of a session: ids, quotas, and who runs them.
 
-import os
+A stream outlives its client's Wayland connection: apps ask for a paste and leave, or leave
+a helper behind that writes.  One too many ends at once, and nothing else does.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import trio
 
 from wlproxy.protocol.channel.frames import (
+    Attachment,
     AttachmentFlags,
+    AttachmentKind,
+    CloseReason,
     Credit,
+    OpenStream,
     StreamClosed,
     StreamData,
 )
 from wlproxy.protocol.errors import ChannelError
+from wlproxy.transport.stream_end import StreamEnd, adopt_end, make_pipe
+from wlproxy_guest.foreign import close_fd
 from wlproxy_guest.outbox import Outbox
-from wlproxy_guest.quotas import QuotaError
-from wlproxy_guest.streams import Stream, StreamToApp, StreamToHost
+from wlproxy_guest.quotas import Budget
+from wlproxy_guest.streams import EndedStream, Stream, StreamToApp, StreamToHost
+
+
+@dataclass(frozen=True, slots=True)
+class StreamContext:
+    """What the streams of a session share.
+
+    Attributes:
+        outbox: where their frames go.
+        limit: streams of one client.
+        budget: streams of all clients.
+        send_window: bytes that the host lets us send on each.
+        receive_window: bytes that we let the host send on each.
+    """
+
+    outbox: Outbox
+    limit: int
+    budget: Budget
+    send_window: int
+    receive_window: int
 
 
 class StreamTable:
-    """Streams by id: even ones began with an fd of the app's, odd ones with the host."""
+    """The streams of one client.
+
+    Even ids began with an fd of the app's, odd ones with the host.
+    """
 
     def __init__(
-        self,
-        client_id: int,
-        outbox: Outbox,
-        *,
-        limit: int,
-        send_window: int,
-        receive_window: int,
+        self, client_id: int, context: StreamContext, nursery: trio.Nursery
     ) -> None:
+        """They run in `nursery`, the session's."""
         self._client_id = client_id
-        self._outbox = outbox
-        self._limit = limit
-        self._send_window = send_window
-        self._receive_window = receive_window
+        self._context = context
+        self._nursery = nursery
         self._streams: dict[int, Stream] = {}
         self._next_id = 2
-        self._last_from_host = 0
-        self._nursery: trio.Nursery | None = None
-        self._finished = trio.lowlevel.ParkingLot()
+        self._last_attached = 0
+        self._last_opened = 0
+        self._over = False
 
-    async def run(self, task_status: trio.TaskStatus[None]) -> None:
-        """Run the streams, for ever; none begins before this has started."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            task_status.started()
-            await trio.sleep_forever()
-
-    async def sent(self) -> None:
-        """Wait until no app writes into a pipe of ours any more."""
-        while any(isinstance(each, StreamToHost) for each in self._streams.values()):
-            await self._finished.park()
+    def __len__(self) -> int:
+        return len(self._streams)
 
     def adopt(self, fd: int, flags: AttachmentFlags) -> int:
-        """Take over a pipe's end that the app passed; return the stream's id.
-
-        Raises:
-            QuotaError: too many streams; the fd is closed.
-        """
-        if len(self._streams) >= self._limit:
-            os.close(fd)
-            raise QuotaError(f"over {self._limit} pipes")
+        """Take over a pipe's end that the app passed; return the stream's id."""
         stream_id = self._next_id
         self._next_id += 2
-        # "Holder" is who will be given the fd: the app's peer, on the host.
-        self._begin(stream_id, fd, to_host=flags is AttachmentFlags.HOLDER_READS)
+        self._adopt(stream_id, fd, flags)
         return stream_id
+
+    def open(self, frame: OpenStream, fd: int) -> None:
+        """Take over an fd that the app passed and the host has a use for.
+
+        Args:
+            frame: says which.
+            fd: -1 if it is gone.
+
+        Raises:
+            ChannelError: the id was used before.
+        """
+        if frame.stream_id <= self._last_opened or frame.stream_id in self._streams:
+            if fd >= 0:
+                close_fd(fd)
+            raise ChannelError(f"stream {frame.stream_id} is not new")
+        self._last_opened = frame.stream_id
+        if fd < 0:
+            self._refuse(frame.stream_id, CloseReason.FAILED)
+        else:
+            self._adopt(frame.stream_id, fd, frame.flags)
 
     def create(self, stream_id: int, flags: AttachmentFlags) -> int:
         """Make a pipe for a stream of the host's; return the app's end.
 
         Raises:
-            QuotaError: too many streams.
             OSError: no pipe can be had.
             ChannelError: the id was used before.
         """
-        if stream_id <= self._last_from_host:
-            raise ChannelError(f"stream {stream_id} is not new")
-        if len(self._streams) >= self._limit:
-            raise QuotaError(f"over {self._limit} pipes")
-        self._last_from_host = stream_id
-        reader, writer = os.pipe2(os.O_CLOEXEC)
+        self._expect_new(stream_id)
         app_reads = flags is AttachmentFlags.HOLDER_READS
-        ours, apps = (writer, reader) if app_reads else (reader, writer)
-        self._begin(stream_id, ours, to_host=not app_reads)
+        try:
+            end, apps = make_pipe(we_write=app_reads)
+        except OSError:
+            self._refuse(stream_id, CloseReason.FAILED)
+            raise
+        self._begin(stream_id, end, to_host=not app_reads)
         return apps
+
+    def ignore(self, attachments: Iterable[Attachment]) -> None:
+        """The app will not get these: tell the host that nobody has their ends.
+
+        Raises:
+            ChannelError: an id was used before.
+        """
+        for attachment in attachments:
+            if attachment.kind is AttachmentKind.STREAM:
+                self._expect_new(attachment.object_id)
+                self._refuse(attachment.object_id, CloseReason.NORMAL)
+
+    def forget(self, attachments: Iterable[Attachment]) -> None:
+        """Close ends that the app passed and the host will not hear of."""
+        for attachment in attachments:
+            if attachment.kind is AttachmentKind.STREAM:
+                stream = self._streams.get(attachment.object_id)
+                if stream is not None:
+                    stream.forget()
+
+    def close(self) -> None:
+        """The session is over: end all, now and later, without a word."""
+        self._over = True
+        for stream in self._streams.values():
+            stream.forget()
 
     def receive(self, frame: StreamData | StreamClosed | Credit) -> None:
         """Take a frame; one for a stream that has ended was sent before that was known.
@@ -93,8 +145,8 @@ class StreamTable:
         """
         stream = self._streams.get(frame.stream_id)
         if stream is None:
-            newest = self._last_from_host if frame.stream_id % 2 else self._next_id - 2
-            if frame.stream_id > newest:
+            newest = max(self._last_attached, self._last_opened)
+            if frame.stream_id > (newest if frame.stream_id % 2 else self._next_id - 2):
                 raise ChannelError(f"there is no stream {frame.stream_id} yet")
             return
         match frame:
@@ -105,26 +157,54 @@ class StreamTable:
             case Credit():
                 stream.receive_credit(frame.amount)
 
-    def close(self) -> None:
-        """Close our ends; again is harmless."""
-        for stream in self._streams.values():
-            stream.close()
-        self._streams.clear()
+    def _expect_new(self, stream_id: int) -> None:
+        if stream_id <= self._last_attached or stream_id in self._streams:
+            raise ChannelError(f"stream {stream_id} is not new")
+        self._last_attached = stream_id
 
-    def _begin(self, stream_id: int, fd: int, *, to_host: bool) -> None:
-        assert self._nursery is not None
-        args = (self._client_id, stream_id, fd, self._outbox)
+    def _adopt(self, stream_id: int, fd: int, flags: AttachmentFlags) -> None:
+        # "Holder" is who will be given the fd: the app's peer, on the host.
+        to_host = flags is AttachmentFlags.HOLDER_READS
+        try:
+            end = adopt_end(fd, we_write=not to_host)
+        except OSError:
+            self._refuse(stream_id, CloseReason.FAILED)
+        else:
+            self._begin(stream_id, end, to_host=to_host)
+
+    def _begin(self, stream_id: int, end: StreamEnd, *, to_host: bool) -> None:
+        context = self._context
+        if self._over:
+            end.close()
+            return
+        if len(self._streams) >= context.limit or not context.budget.take(1):
+            end.close()
+            self._refuse(stream_id, CloseReason.LIMIT_EXCEEDED)
+            return
         stream: Stream = (
-            StreamToHost(*args, self._send_window)
+            StreamToHost(
+                self._client_id, stream_id, end, context.outbox, context.send_window
+            )
             if to_host
-            else StreamToApp(*args, self._receive_window)
+            else StreamToApp(
+                self._client_id, stream_id, end, context.outbox, context.receive_window
+            )
         )
         self._streams[stream_id] = stream
-        self._nursery.start_soon(self._run_stream, stream_id, stream)
+        self._nursery.start_soon(self._run, stream_id, stream, context.budget)
 
-    async def _run_stream(self, stream_id: int, stream: Stream) -> None:
+    def _refuse(self, stream_id: int, reason: CloseReason) -> None:
+        if self._over:
+            return
+        closed = StreamClosed(self._client_id, stream_id, reason)
+        stream = EndedStream(closed, self._context.outbox)
+        self._streams[stream_id] = stream
+        self._nursery.start_soon(self._run, stream_id, stream, None)
+
+    async def _run(self, stream_id: int, stream: Stream, budget: Budget | None) -> None:
         try:
             await stream.run()
         finally:
-            self._streams.pop(stream_id, None)
-            self._finished.unpark_all()
+            del self._streams[stream_id]
+            if budget is not None:
+                budget.give_back(1)

@@ -1,10 +1,9 @@
 """Pipes of apps, carried as streams: one class for each way the bytes go.
 
-Each owns its end of the pipe, runs as a task of its client, and is bounded by the
-stream's window, so that a clipboard nobody reads delays nothing else.
+Each owns its end, runs as a task of its session, since it may outlive its client, and is
+bounded by the stream's window, so that a clipboard nobody reads delays nothing else.
 """
 
-import os
 from collections import deque
 from typing import Final, Protocol
 
@@ -18,6 +17,7 @@ from wlproxy.protocol.channel.frames import (
     StreamData,
 )
 from wlproxy.protocol.errors import ChannelError
+from wlproxy.transport.stream_end import StreamEnd
 from wlproxy_guest.credit import SendCredit
 from wlproxy_guest.outbox import Outbox
 
@@ -47,23 +47,27 @@ class Stream(Protocol):
     def receive_end(self) -> None:
         """The host's end was closed."""
 
-    def close(self) -> None:
-        """Close our end, whether it ran or not; again is harmless."""
+    def forget(self) -> None:
+        """The host has never heard of it: close our end, and say nothing."""
 
 
 class StreamToHost:
     """Reads a pipe whose other end an app writes."""
 
-    __slots__ = ("_client_id", "_credit", "_fd", "_outbox", "_scope", "_stream_id")
+    __slots__ = ("_client_id", "_credit", "_end", "_outbox", "_scope", "_stream_id")
 
     def __init__(
-        self, client_id: int, stream_id: int, fd: int, outbox: Outbox, window: int
+        self,
+        client_id: int,
+        stream_id: int,
+        end: StreamEnd,
+        outbox: Outbox,
+        window: int,
     ) -> None:
-        """Take over `fd`."""
-        os.set_blocking(fd, False)
+        """Take over `end`."""
         self._client_id = client_id
         self._stream_id = stream_id
-        self._fd = fd
+        self._end = end
         self._outbox = outbox
         self._credit = SendCredit(window)
         self._scope = trio.CancelScope()
@@ -77,7 +81,7 @@ class StreamToHost:
         except OSError:
             reason = CloseReason.FAILED
         finally:
-            self.close()
+            self._end.close()
         if not self._scope.cancelled_caught:
             self._outbox.put(
                 self._client_id,
@@ -98,17 +102,15 @@ class StreamToHost:
         """See `Stream`: nobody reads any more, and the app shall know."""
         self._scope.cancel()
 
-    def close(self) -> None:
+    def forget(self) -> None:
         """See `Stream`."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._scope.cancel()
 
     async def _pump(self) -> None:
         while True:
             allowed = await self._credit.at_least(1)
             await self._outbox.room(self._client_id)
-            data = await _read(self._fd, min(CHUNK, allowed))
+            data = await self._end.read(min(CHUNK, allowed))
             if not data:
                 return
             self._credit.take(len(data))
@@ -123,39 +125,47 @@ class StreamToApp:
     __slots__ = (
         "_chunks",
         "_client_id",
+        "_end",
         "_ended",
-        "_fd",
         "_outbox",
         "_received",
+        "_scope",
         "_stream_id",
         "_window",
     )
 
     def __init__(
-        self, client_id: int, stream_id: int, fd: int, outbox: Outbox, window: int
+        self,
+        client_id: int,
+        stream_id: int,
+        end: StreamEnd,
+        outbox: Outbox,
+        window: int,
     ) -> None:
-        """Take over `fd`."""
-        os.set_blocking(fd, False)
+        """Take over `end`."""
         self._client_id = client_id
         self._stream_id = stream_id
-        self._fd = fd
+        self._end = end
         self._outbox = outbox
         self._window = ReceiveWindow(window)
         self._chunks: deque[bytes] = deque()
         self._ended = False
         self._received = trio.lowlevel.ParkingLot()
+        self._scope = trio.CancelScope()
 
     async def run(self) -> None:
         """See `Stream`."""
+        all_written = True
         try:
-            await self._pump()
-        except OSError:  # EPIPE: nobody reads any more
+            with self._scope:
+                all_written = await self._end.write_chunks(self._next, self._consumed)
+        finally:
+            self._end.close()
+        if not all_written:  # nobody reads any more
             self._outbox.put(
                 self._client_id,
                 StreamClosed(self._client_id, self._stream_id, CloseReason.NORMAL),
             )
-        finally:
-            self.close()
 
     def receive(self, data: bytes) -> None:
         """See `Stream`."""
@@ -172,39 +182,46 @@ class StreamToApp:
         self._ended = True
         self._received.unpark_all()
 
-    def close(self) -> None:
+    def forget(self) -> None:
         """See `Stream`."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._scope.cancel()
 
-    async def _pump(self) -> None:
-        while True:
-            while not self._chunks:
-                if self._ended:
-                    return
-                await self._received.park()
-            data = self._chunks.popleft()
-            await _write(self._fd, data)
-            if grant := self._window.consumed(len(data)):
-                self._outbox.put_urgent(Credit(self._client_id, self._stream_id, grant))
+    async def _next(self) -> bytes | None:
+        while not self._chunks and not self._ended:
+            await self._received.park()
+        return self._chunks.popleft() if self._chunks else None
+
+    def _consumed(self, amount: int) -> None:
+        if grant := self._window.consumed(amount):
+            self._outbox.put_urgent(Credit(self._client_id, self._stream_id, grant))
 
 
-async def _read(fd: int, size: int) -> bytes:
-    """Read at least one byte, or none at the end.  A cancelled call has taken nothing."""
-    await trio.lowlevel.checkpoint_if_cancelled()
-    while True:
-        try:
-            return os.read(fd, size)
-        except BlockingIOError:
-            await trio.lowlevel.wait_readable(fd)
+class EndedStream:
+    """One too many, or of an fd that is of no use: the host is told, and that is all."""
 
+    __slots__ = ("_closed", "_outbox")
 
-async def _write(fd: int, data: bytes) -> None:
-    await trio.lowlevel.checkpoint_if_cancelled()
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[os.write(fd, rest) :]
-        except BlockingIOError:
-            await trio.lowlevel.wait_writable(fd)
+    def __init__(self, closed: StreamClosed, outbox: Outbox) -> None:
+        """Have `closed` said when it runs: after the frame that attaches it."""
+        self._closed: StreamClosed | None = closed
+        self._outbox = outbox
+
+    async def run(self) -> None:
+        """See `Stream`."""
+        await trio.lowlevel.checkpoint()
+        if self._closed is not None:
+            self._outbox.put(self._closed.client_id, self._closed)
+
+    def receive(self, data: bytes) -> None:
+        """See `Stream`: sent before it was known."""
+
+    def receive_credit(self, amount: int) -> None:
+        """See `Stream`."""
+        raise ChannelError("credit for a stream that has sent nothing")
+
+    def receive_end(self) -> None:
+        """See `Stream`."""
+
+    def forget(self) -> None:
+        """See `Stream`."""
+        self._closed = None

@@ -3,6 +3,7 @@
 import os
 import socket
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -30,13 +31,14 @@ def test_read_only_file_is_memory(closing: ExitStack) -> None:
     assert describe_fd(reader) == FdDescription(AttachmentKind.MEMORY)
 
 
-@pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_PATH])
-def test_file_that_its_owner_may_not_read_is_nothing(
-    closing: ExitStack, flags: int
-) -> None:
+def test_file_that_its_owner_may_not_read_is_no_memory(closing: ExitStack) -> None:
     fd = adopt(closing, os.memfd_create("pool"))
+    path = f"/proc/self/fd/{fd}"
 
-    assert describe_fd(adopt(closing, os.open(f"/proc/self/fd/{fd}", flags))) == OTHER
+    assert describe_fd(adopt(closing, os.open(path, os.O_WRONLY))) == FdDescription(
+        AttachmentKind.OTHER, AttachmentFlags.HOLDER_WRITES
+    )
+    assert describe_fd(adopt(closing, os.open(path, os.O_PATH))) == OTHER
 
 
 def test_pipe_ends(closing: ExitStack) -> None:
@@ -50,17 +52,26 @@ def test_pipe_ends(closing: ExitStack) -> None:
     )
 
 
-def test_socket_is_to_be_written_to(closing: ExitStack) -> None:
+def test_what_is_open_both_ways_says_so(closing: ExitStack, tmp_path: Path) -> None:
+    both = FdDescription(
+        AttachmentKind.OTHER,
+        AttachmentFlags.HOLDER_READS | AttachmentFlags.HOLDER_WRITES,
+    )
     one, other = socket.socketpair()
+    os.mkfifo(tmp_path / "fifo")
     with one, other:
-        assert describe_fd(one.fileno()) == FdDescription(
-            AttachmentKind.STREAM, AttachmentFlags.HOLDER_WRITES
-        )
+        assert describe_fd(one.fileno()) == both
+    fifo = adopt(closing, os.open(tmp_path / "fifo", os.O_RDWR))
+    assert describe_fd(fifo) == both
 
 
 @pytest.mark.parametrize("path", ["/dev/null", "/"])
-def test_devices_and_directories_are_nothing(closing: ExitStack, path: str) -> None:
-    assert describe_fd(adopt(closing, os.open(path, os.O_RDONLY))) == OTHER
+def test_devices_and_directories_are_something_else(
+    closing: ExitStack, path: str
+) -> None:
+    assert describe_fd(adopt(closing, os.open(path, os.O_RDONLY))) == FdDescription(
+        AttachmentKind.OTHER, AttachmentFlags.HOLDER_READS
+    )
 
 
 def test_closed_fd_is_an_error() -> None:

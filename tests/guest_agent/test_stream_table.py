@@ -1,26 +1,33 @@
 """Pipes through the agent, in all four ways."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import trio
 
-from tests.guest_agent.fakes import WINDOW, App, FakeHost, opened
+from tests.guest_agent.conftest import RunAgent
+from tests.guest_agent.fakes import WINDOW, App, FakeHost, adopt, hello, opened
 from wlproxy.protocol.channel.flow import SendWindow
 from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentFlags,
     AttachmentKind,
     ClientClosed,
+    ClientReleased,
     CloseReason,
     Credit,
     Data,
+    Frame,
     Goodbye,
+    OpenStream,
     StreamClosed,
     StreamData,
 )
+from wlproxy_guest.quotas import Limits
 from wlproxy_guest.session import STREAM_WINDOW
 
 READS = AttachmentFlags.HOLDER_READS
@@ -147,27 +154,259 @@ async def test_app_is_given_a_pipe_to_read(
 async def test_last_bytes_of_an_app_that_leaves(
     host: FakeHost, app: App, closing: ExitStack
 ) -> None:
-    _, writer = await get_pipe(host, app, WRITES, closing)
+    client_id, writer = await get_pipe(host, app, WRITES, closing)
+    app.socket.close()
+    await host.expect(ClientClosed)
+    await host.send(ClientReleased(client_id))
+    assert await host.silence() == []
 
     os.write(writer.fd, b"copied")
     writer.close()
+
+    assert await host.expect(StreamData) == StreamData(client_id, 1, b"copied")
+    await host.expect(StreamClosed)
+
+
+async def test_app_that_leaves_is_still_pasted_to(
+    host: FakeHost, app: App, closing: ExitStack
+) -> None:
+    reader, writer = pipe(closing)
+    client_id, stream_id = await pass_pipe(host, app, writer)
+    await host.send(ClientClosed(client_id, CloseReason.NORMAL, ""))
+    await host.send(ClientReleased(client_id))
+    assert (await app.receive())[0] == b""
+
+    await host.send(
+        StreamData(client_id, stream_id, b"pasted"),
+        StreamClosed(client_id, stream_id, CloseReason.NORMAL),
+    )
+
+    assert await reader.read() == b"pasted"
+    assert await reader.read() == b""
+
+
+async def test_ends_that_an_app_did_not_live_to_get(
+    host: FakeHost, app: App, closing: ExitStack
+) -> None:
+    client_id = await opened(host)
     app.socket.close()
+    await host.expect(ClientClosed)
+
+    ends = tuple(Attachment(AttachmentKind.STREAM, READS, n, 0) for n in (1, 3))
+    await host.send(Data(client_id, b"send", ends))
+
+    closed = [StreamClosed(client_id, n, CloseReason.NORMAL) for n in (1, 3)]
+    assert sorted(await host.silence(), key=str) == closed
+
+
+async def test_ends_of_an_event_that_cannot_be_had(
+    host: FakeHost, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory() -> int:
+        raise OSError(errno.ENOMEM, "none left")
+
+    monkeypatch.setattr("wlproxy_guest.files.begin_file", no_memory)
+    client_id = await opened(host)
+    file = Attachment(AttachmentKind.FILE, AttachmentFlags.NONE, 2, 0)
+    first, last = (Attachment(AttachmentKind.STREAM, READS, n, 0) for n in (1, 3))
+
+    await host.send(Data(client_id, b"x", (first, file, last)))
 
     await host.expect(ClientClosed)
-    assert [type(frame) for frame in host.frames] == [StreamData, StreamClosed]
+    ended = [(await host.expect(StreamClosed)).stream_id for _ in range(2)]
+    assert sorted(ended) == [1, 3]
 
 
-async def test_pipe_that_is_kept_open_does_not_keep_the_client(
+async def connected(run_agent: RunAgent, limits: Limits) -> tuple[FakeHost, App]:
+    agent = await run_agent(limits)
+    host = await agent.plug_in()
+    await host.start(hello())
+    return host, await agent.connect()
+
+
+async def test_one_too_many_has_ended_and_the_app_goes_on(
+    run_agent: RunAgent, closing: ExitStack
+) -> None:
+    host, app = await connected(run_agent, Limits(streams=2))
+    with app:
+        client_id = await opened(host)
+        pipes = [pipe(closing) for _ in range(3)]
+        await app.send(b"receive", *(writer.fd for _, writer in pipes))
+        for _, writer in pipes:
+            writer.close()
+
+        assert len((await host.expect(Data)).attachments) == 3
+        limit = CloseReason.LIMIT_EXCEEDED
+        assert await host.expect(StreamClosed) == StreamClosed(client_id, 6, limit)
+        assert await pipes[2][0].read() == b""
+
+        attachment = Attachment(AttachmentKind.STREAM, READS, 1, 0)
+        await host.send(Data(client_id, b"send", (attachment,)))
+        data, (fd,) = await app.receive()
+        assert data == b"send"
+        assert await Fd(closing, fd).read() == b""
+        assert await host.expect(StreamClosed) == StreamClosed(client_id, 1, limit)
+
+        pipes[0][0].close()  # there is room again
+        await host.expect(StreamClosed)
+        reader, writer = pipe(closing)
+        await app.send(b"receive", writer.fd)
+        await host.expect(Data)
+        await host.send(StreamData(client_id, 8, b"pasted"))
+        assert await reader.read() == b"pasted"
+
+
+async def test_those_of_apps_that_left_count(
+    run_agent: RunAgent, closing: ExitStack
+) -> None:
+    agent = await run_agent(Limits(streams_total=1))
+    host = await agent.plug_in()
+    await host.start(hello())
+    with await agent.connect() as app:
+        await get_pipe(host, app, READS, closing)
+    await host.expect(ClientClosed)
+    with await agent.connect() as app:
+        client_id = await opened(host)
+        _, writer = pipe(closing)
+        await app.send(b"receive", writer.fd)
+        await host.expect(Data)
+        assert await host.expect(StreamClosed) == StreamClosed(
+            client_id, 2, CloseReason.LIMIT_EXCEEDED
+        )
+
+
+# -------------------------------------------------------------------- OpenStream
+
+
+async def pass_file(host: FakeHost, app: App, fd: int) -> tuple[int, int]:
+    """Have the app pass what is no pipe; return client id and memory id."""
+    client_id = await opened(host)
+    await app.send(b"receive", fd)
+    (attachment,) = (await host.expect(Data)).attachments
+    assert attachment.kind is not AttachmentKind.STREAM
+    return client_id, attachment.object_id
+
+
+@pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND])
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_paste_into_a_file(
     host: FakeHost,
     app: App,
     closing: ExitStack,
-    autojump_clock: trio.testing.MockClock,
+    tmp_path: Path,
+    flags: int,
+    *,
+    leaves: bool,
 ) -> None:
-    await get_pipe(host, app, WRITES, closing)
+    path = tmp_path / "pasted"
+    path.write_bytes(b"")
+    fd = adopt(closing, os.open(path, flags))
+    client_id, memory_id = await pass_file(host, app, fd)
+    if leaves:
+        app.socket.close()
+        await host.expect(ClientClosed)
 
-    app.socket.close()
+    await host.send(
+        OpenStream(client_id, memory_id, 1, WRITES),
+        StreamData(client_id, 1, b"pasted"),
+        StreamClosed(client_id, 1, CloseReason.NORMAL),
+    )
 
-    await host.expect(ClientClosed)
+    with trio.fail_after(10):
+        while path.read_bytes() != b"pasted":  # noqa: ASYNC110 - a thread writes
+            await trio.sleep(0.001)
+
+
+async def test_file_is_read(host: FakeHost, app: App, closing: ExitStack) -> None:
+    fd = adopt(closing, os.memfd_create("file"))
+    os.pwrite(fd, b"contents", 0)
+    client_id, memory_id = await pass_file(host, app, fd)
+
+    await host.send(OpenStream(client_id, memory_id, 1, READS))
+
+    assert await host.expect(StreamData) == StreamData(client_id, 1, b"contents")
+    await host.expect(StreamClosed)
+
+
+async def test_what_cannot_be_a_stream_has_ended(
+    host: FakeHost, app: App, closing: ExitStack
+) -> None:
+    null = adopt(closing, os.open("/dev/null", os.O_RDONLY))
+    client_id, memory_id = await pass_file(host, app, null)
+
+    await host.send(
+        OpenStream(client_id, memory_id, 1, WRITES),
+        StreamData(client_id, 1, b"under way"),
+    )
+    failed = StreamClosed(client_id, 1, CloseReason.FAILED)
+    assert await host.expect(StreamClosed) == failed
+
+    await host.send(OpenStream(client_id, memory_id, 3, WRITES))
+    failed = StreamClosed(client_id, 3, CloseReason.FAILED)
+    assert await host.expect(StreamClosed) == failed
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        ([OpenStream(1, 2, 1, WRITES)], "no memory 2 yet"),
+        ([OpenStream(1, 1, 3, WRITES), OpenStream(1, 1, 1, WRITES)], "not new"),
+        ([OpenStream(1, 1, 1, WRITES), StreamData(1, 3, b"x")], "no stream 3 yet"),
+    ],
+)
+async def test_host_that_opens_what_it_may_not(
+    host: FakeHost, app: App, closing: ExitStack, frames: list[Frame], message: str
+) -> None:
+    await pass_file(host, app, adopt(closing, os.open("/dev/null", os.O_WRONLY)))
+
+    await host.send(*frames)
+
+    assert message in (await host.expect(Goodbye)).message
+
+
+async def test_ids_of_both_kinds_ascend_by_themselves(
+    host: FakeHost, app: App, closing: ExitStack
+) -> None:
+    """An event that was decided on first may be sent later: it waits for credit."""
+    null = adopt(closing, os.open("/dev/null", os.O_WRONLY))
+    client_id, memory_id = await pass_file(host, app, null)
+    attachment = Attachment(AttachmentKind.STREAM, READS, 1, 0)
+
+    await host.send(
+        OpenStream(client_id, memory_id, 3, WRITES),
+        Data(client_id, b"send", (attachment,)),
+        StreamData(client_id, 1, b"text"),
+    )
+
+    _, (fd,) = await app.receive()
+    assert await Fd(closing, fd).read() == b"text"
+
+
+async def test_reader_that_goes_away_is_noticed_without_a_byte(
+    host: FakeHost, app: App, closing: ExitStack
+) -> None:
+    reader, writer = pipe(closing)
+    _, stream_id = await pass_pipe(host, app, writer)
+    assert await host.silence() == []
+
+    reader.close()
+
+    assert (await host.expect(StreamClosed)).stream_id == stream_id
+
+
+async def test_pipe_of_an_app_is_left_as_it_was(
+    host: FakeHost, app: App, closing: ExitStack
+) -> None:
+    reader, writer = pipe(closing)
+    os.set_blocking(writer.fd, True)
+    client_id = await opened(host)
+    await app.send(b"receive", writer.fd)
+    (attachment,) = (await host.expect(Data)).attachments
+
+    await host.send(StreamData(client_id, attachment.object_id, b"x"))
+
+    assert await reader.read() == b"x"
+    assert os.get_blocking(writer.fd)
 
 
 async def test_reader_that_goes_away_is_reported(
@@ -304,5 +543,4 @@ async def test_last_bytes_that_need_credit(
         frame = await host.expect(StreamData)
         received += len(frame.data)
         await host.send(Credit(client_id, 1, len(frame.data)))
-    await host.expect(ClientClosed)
-    assert isinstance(host.frames[0], StreamClosed)
+    await host.expect(StreamClosed)

@@ -39,6 +39,15 @@ WINDOW = 64 * 1024
 TOKEN_GPA = 8 * 4096
 
 
+async def see_hang_up(compositor: FdStream) -> None:
+    """Take what a compositor gets of a client that leaves, and let go of it."""
+    left, fds = await compositor.receive()
+    assert left == b"\0"
+    assert (await compositor.receive())[0] == b""
+    for fd in fds:
+        fd.close()
+
+
 def guest_ram(size: int = RAM_SIZE) -> GuestRam:
     """RAM as QEMU's is, in a memfd of the test."""
     fd = OwnedFd(os.memfd_create("ram", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))

@@ -213,12 +213,50 @@ def test_an_id_names_one_stream() -> None:
         waiting.open_client(1)
 
 
-def test_nothing_is_said_of_streams_after_the_client() -> None:
+async def test_a_stream_goes_on_when_its_client_is_gone() -> None:
     waiting = outgoing(1)
     stream = waiting.open_stream(1, 2, announced=True)
+    chunk = bytes(stream.chunk_size)
     waiting.put(closed(1))
+    waiting.put(ClientReleased(1))
+    assert waiting.take(99) == [closed(1), ClientReleased(1)]
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(stream.send, chunk)
+            await trio.testing.wait_all_tasks_blocked()
+            assert waiting.take(99) == [StreamData(1, 2, chunk)]
+        nursery.start_soon(stream.send, b"more")
+        await trio.testing.wait_all_tasks_blocked()
+        assert waiting.take(99) == []
+        waiting.receive_credit(Credit(1, 2, len(chunk)))
+        assert waiting.take(99) == [StreamData(1, 2, b"more")]
     stream.close(CloseReason.NORMAL)
-    assert waiting.take(99) == [closed(1)]
+    assert waiting.take(99) == [StreamClosed(1, 2, CloseReason.NORMAL)]
+    assert not waiting.stream_count
+
+
+def test_a_stream_whose_announcement_is_dropped_is_forgotten() -> None:
+    waiting = outgoing(1)
+    dropped: list[str] = []
+    waiting.open_stream(1, 1, announced=False, dropped=lambda: dropped.append("one"))
+    waiting.open_stream(1, 2, announced=True, dropped=lambda: dropped.append("two"))
+    attachment = Attachment(AttachmentKind.STREAM, AttachmentFlags.HOLDER_READS, 1, 0)
+    waiting.put(Data(1, b"offer", (attachment,)))
+    waiting.clients[1].drop_data()
+    assert waiting.take(99) == []
+    assert dropped == ["one"]
+    assert not waiting.has_stream(1, 1)
+    assert waiting.has_stream(1, 2)
+
+
+def test_a_client_with_many_streams_has_no_more_turns_than_one_with_few() -> None:
+    waiting = outgoing(1, 2)
+    for number in range(10):
+        stream = waiting.open_stream(1, 2 + 2 * number, announced=True)
+        stream.close(CloseReason.NORMAL)
+    waiting.open_stream(2, 2, announced=True).close(CloseReason.NORMAL)
+    waiting.put(Data(2, b"x"))
+    assert {frame.client_id for frame in waiting.take(3)[1:]} == {2}  # type: ignore[union-attr]
 
 
 def test_dropped_data_leaves_the_last_words() -> None:
@@ -279,7 +317,7 @@ async def test_waiting_for_work_and_for_the_end_of_it() -> None:
 async def test_closed_it_keeps_nobody_waiting_and_nothing() -> None:
     waiting = outgoing(1)
     queue = waiting.clients[1]
-    stream = queue.open_stream(2, queue.window, announced=True)
+    stream = waiting.open_stream(1, 2, announced=True)
     async with trio.open_nursery() as nursery:
         waiting.put(Data(1, b"x"))
         waiting.put(closed(1))

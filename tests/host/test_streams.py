@@ -7,11 +7,16 @@ import pytest
 import trio
 import trio.testing
 
-from wlproxy.host.errors import HostError, TooManyStreamsError
-from wlproxy.host.fds import FdState, OwnedFd
+from wlproxy.host.errors import HostError
+from wlproxy.host.fds import OwnedFd
 from wlproxy.host.outgoing import Outgoing
-from wlproxy.host.streams import MAX_STREAMS, STREAM_WINDOW, Streams
-from wlproxy.protocol.channel.flow import SendWindow
+from wlproxy.host.streams import (
+    MAX_LEFT_STREAMS,
+    MAX_STREAMS,
+    STREAM_WINDOW,
+    Streams,
+)
+from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentFlags,
@@ -31,12 +36,23 @@ ENDED = StreamClosed(1, 2, CloseReason.NORMAL)
 
 
 class Bench:
-    """The streams of client 1, and what they have for the guest."""
+    """The streams of a session, and what they have for the guest."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.outgoing = Outgoing(WINDOW, WINDOW)
         self.outgoing.open_client(1)
-        self.streams = Streams(1, self.outgoing, nursery.start_soon)
+        self.streams = Streams(self.outgoing, nursery.start_soon, VmLog("test"))
+
+    def create(
+        self, stream_id: int, direction: Direction, *, client_id: int = 1
+    ) -> OwnedFd:
+        return self.streams.create(client_id, stream_id, direction)
+
+    def adopt(self, stream_id: int, fd: int, direction: Direction) -> Attachment:
+        """As an event of the compositor's does; returns what it attaches."""
+        self.streams.adopt(1, stream_id, OwnedFd(fd), direction)
+        flags = AttachmentFlags.HOLDER_READS
+        return Attachment(AttachmentKind.STREAM, flags, stream_id, 0)
 
     async def frames(self) -> list[Frame]:
         await trio.testing.wait_all_tasks_blocked()
@@ -54,7 +70,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 async def test_compositor_to_guest_until_end_of_file(bench: Bench) -> None:
-    end = bench.streams.create(2, Direction.TO_GUEST)
+    end = bench.create(2, Direction.TO_GUEST)
     os.write(end.fileno(), b"text")
     assert await bench.frames() == [StreamData(1, 2, b"text")]
     os.write(end.fileno(), b"more")
@@ -66,7 +82,7 @@ async def test_compositor_to_guest_until_end_of_file(bench: Bench) -> None:
 
 
 async def test_guest_to_compositor_until_end_of_file(bench: Bench) -> None:
-    with bench.streams.create(2, Direction.TO_COMPOSITOR) as end:
+    with bench.create(2, Direction.TO_COMPOSITOR) as end:
         bench.streams.receive_data(StreamData(1, 2, b"te"))
         bench.streams.receive_data(StreamData(1, 2, b"xt"))
         bench.streams.receive_closed(ENDED)
@@ -78,15 +94,14 @@ async def test_guest_to_compositor_until_end_of_file(bench: Bench) -> None:
 
 
 async def test_a_reader_that_leaves_ends_the_stream(bench: Bench) -> None:
-    bench.streams.create(2, Direction.TO_COMPOSITOR).close()
-    bench.streams.receive_data(StreamData(1, 2, b"text"))
+    bench.create(2, Direction.TO_COMPOSITOR).close()
     assert await bench.frames() == [ENDED]
     bench.streams.receive_data(StreamData(1, 2, b"was under way"))
     assert await bench.frames() == []
 
 
 async def test_a_guest_that_reads_no_more_breaks_the_pipe(bench: Bench) -> None:
-    with bench.streams.create(2, Direction.TO_GUEST) as end:
+    with bench.create(2, Direction.TO_GUEST) as end:
         bench.streams.receive_closed(ENDED)
         assert await bench.frames() == []
         with pytest.raises(BrokenPipeError):
@@ -94,7 +109,7 @@ async def test_a_guest_that_reads_no_more_breaks_the_pipe(bench: Bench) -> None:
 
 
 async def test_credit_comes_back_as_the_pipe_takes_it(bench: Bench) -> None:
-    with bench.streams.create(2, Direction.TO_COMPOSITOR) as end:
+    with bench.create(2, Direction.TO_COMPOSITOR) as end:
         chunk = bytes(32 * 1024)
         for _ in range(STREAM_WINDOW // len(chunk)):
             bench.streams.receive_data(StreamData(1, 2, chunk))
@@ -109,7 +124,7 @@ async def test_credit_comes_back_as_the_pipe_takes_it(bench: Bench) -> None:
 
 
 async def test_no_more_is_read_than_the_guest_takes(bench: Bench) -> None:
-    with bench.streams.create(2, Direction.TO_GUEST) as end:
+    with bench.create(2, Direction.TO_GUEST) as end:
         os.set_blocking(end.fileno(), False)
         written = 0
         for _ in range(20):
@@ -126,7 +141,7 @@ async def test_an_adopted_pipe_waits_for_its_announcement(bench: Bench) -> None:
     read, write = os.pipe()
     os.write(write, b"text")
     os.close(write)
-    bench.streams.adopt(3, OwnedFd(read), Direction.TO_GUEST)
+    bench.adopt(3, read, Direction.TO_GUEST)
     assert await bench.frames() == []
     attachment = Attachment(AttachmentKind.STREAM, AttachmentFlags.HOLDER_READS, 3, 0)
     announcing = Data(1, b"event", (attachment,))
@@ -137,7 +152,7 @@ async def test_an_adopted_pipe_waits_for_its_announcement(bench: Bench) -> None:
 
 async def test_an_adopted_write_end_is_written_to(bench: Bench) -> None:
     read, write = os.pipe()
-    bench.streams.adopt(3, OwnedFd(write), Direction.TO_COMPOSITOR)
+    bench.adopt(3, write, Direction.TO_COMPOSITOR)
     bench.streams.receive_data(StreamData(1, 3, b"text"))
     bench.streams.receive_closed(StreamClosed(1, 3, CloseReason.NORMAL))
     await bench.frames()
@@ -146,49 +161,136 @@ async def test_an_adopted_write_end_is_written_to(bench: Bench) -> None:
     os.close(read)
 
 
-async def test_all_clients_together_have_a_limit(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("wlproxy.host.streams.MAX_VM_STREAMS", 2)
-    bench.outgoing.open_client(2).open_stream(
-        2, SendWindow(STREAM_WINDOW), announced=True
-    )
-    with (
-        bench.streams.create(2, Direction.TO_GUEST),
-        pytest.raises(TooManyStreamsError, match="all apps"),
-    ):
-        bench.streams.create(4, Direction.TO_GUEST)
-
-
-async def test_there_is_a_limit(bench: Bench) -> None:
+async def test_one_too_many_of_a_client_has_ended(bench: Bench) -> None:
     ends = [
-        bench.streams.create(2 * number, Direction.TO_GUEST)
+        bench.create(2 * number, Direction.TO_GUEST)
         for number in range(1, MAX_STREAMS + 1)
     ]
-    with pytest.raises(HostError, match="pipes"):
-        bench.streams.create(2 * MAX_STREAMS + 2, Direction.TO_GUEST)
-    read, write = os.pipe()
-    adopted = OwnedFd(write)
-    with pytest.raises(HostError, match="pipes"):
-        bench.streams.adopt(3, adopted, Direction.TO_COMPOSITOR)
-    assert adopted.state is FdState.CLOSED
-    os.close(read)
+    over = 2 * MAX_STREAMS + 2
+    with bench.create(over, Direction.TO_GUEST) as writing:
+        with pytest.raises(BrokenPipeError):
+            os.write(writing.fileno(), b"x")
+        assert await bench.frames() == [
+            StreamClosed(1, over, CloseReason.LIMIT_EXCEEDED)
+        ]
+    with bench.create(over, Direction.TO_COMPOSITOR) as reading:
+        assert os.read(reading.fileno(), 99) == b""
+    bench.streams.receive_data(StreamData(1, over, b"was under way"))
+    await bench.frames()
+    with bench.create(2, Direction.TO_GUEST, client_id=2):
+        ends.pop().close()  # there is room again
+        await bench.frames()
+        with bench.create(over, Direction.TO_GUEST) as writing:
+            os.write(writing.fileno(), b"x")
+        assert StreamData(1, over, b"x") in await bench.frames()
     for end in ends:
         end.close()
 
 
+async def test_one_too_many_of_the_compositors_has_ended_once_it_is_known(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wlproxy.host.streams.MAX_STREAMS", 0)
+    read, write = os.pipe()
+    attachment = bench.adopt(3, write, Direction.TO_COMPOSITOR)
+    assert os.read(read, 99) == b""
+    os.close(read)
+    assert await bench.frames() == []
+    announcing = Data(1, b"event", (attachment,))
+    bench.outgoing.put(announcing)
+    ended = StreamClosed(1, 3, CloseReason.LIMIT_EXCEEDED)
+    assert await bench.frames() == [announcing, ended]
+
+
+async def test_all_clients_together_have_a_limit(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wlproxy.host.streams.MAX_VM_STREAMS", 2)
+    with (
+        bench.create(2, Direction.TO_GUEST),
+        bench.create(2, Direction.TO_GUEST, client_id=2),
+        bench.create(4, Direction.TO_GUEST) as over,
+    ):
+        assert await bench.frames() == [StreamClosed(1, 4, CloseReason.LIMIT_EXCEEDED)]
+        with pytest.raises(BrokenPipeError):
+            os.write(over.fileno(), b"x")
+
+
+async def test_streams_of_clients_that_left_first_end_first(bench: Bench) -> None:
+    clients = range(1, MAX_LEFT_STREAMS + 3)
+    ends = {
+        client_id: bench.create(2, Direction.TO_GUEST, client_id=client_id)
+        for client_id in clients
+    }
+    for client_id in clients[:-1]:
+        bench.streams.client_left(client_id)
+    limit = CloseReason.LIMIT_EXCEEDED
+    assert await bench.frames() == [StreamClosed(1, 2, limit)]
+    bench.streams.client_left(clients[-1])
+    assert await bench.frames() == [StreamClosed(2, 2, limit)]
+    for client_id, end in ends.items():
+        with end:
+            if client_id > 2:
+                os.write(end.fileno(), b"x")
+    left = 0
+    while frames := await bench.frames():
+        left += sum(isinstance(frame, StreamClosed) for frame in frames)
+    assert left == MAX_LEFT_STREAMS
+
+
+async def test_an_fd_that_is_of_no_use_has_ended(bench: Bench) -> None:
+    read, write = os.pipe()
+    os.close(write)
+    attachment = bench.adopt(3, read, Direction.TO_COMPOSITOR)
+    announcing = Data(1, b"event", (attachment,))
+    bench.outgoing.put(announcing)
+    assert await bench.frames() == [
+        announcing,
+        StreamClosed(1, 3, CloseReason.FAILED),
+    ]
+
+
+async def test_a_stream_whose_event_is_dropped_closes(bench: Bench) -> None:
+    read, write = os.pipe()
+    attachment = bench.adopt(3, write, Direction.TO_COMPOSITOR)
+    bench.outgoing.put(Data(1, b"event", (attachment,)))
+    bench.outgoing.clients[1].drop_data()
+    assert await bench.frames() == []
+    assert os.read(read, 99) == b""
+    os.close(read)
+    assert not len(bench.streams)
+
+
+async def test_what_is_under_way_is_read_to_its_end_before_an_idle_end_is_noticed(
+    bench: Bench,
+) -> None:
+    end = bench.create(2, Direction.TO_GUEST)
+    os.write(end.fileno(), b"last")
+    end.close()
+    assert await bench.frames() == [StreamData(1, 2, b"last")]
+    assert await bench.frames() == [ENDED]
+
+
 async def test_an_id_is_not_used_twice(bench: Bench) -> None:
     with (
-        bench.streams.create(2, Direction.TO_GUEST),
+        bench.create(2, Direction.TO_GUEST),
         pytest.raises(HostError, match="open already"),
     ):
-        bench.streams.create(2, Direction.TO_GUEST)
+        bench.create(2, Direction.TO_GUEST)
+    read, write = os.pipe()
+    with (
+        bench.create(4, Direction.TO_GUEST),
+        pytest.raises(HostError, match="open already"),
+    ):
+        bench.adopt(4, write, Direction.TO_COMPOSITOR)
+    assert os.read(read, 99) == b""
+    os.close(read)
 
 
 async def test_closing_leaves_no_pump(bench: Bench) -> None:
     with (
-        bench.streams.create(2, Direction.TO_GUEST),
-        bench.streams.create(4, Direction.TO_COMPOSITOR),
+        bench.create(2, Direction.TO_GUEST),
+        bench.create(4, Direction.TO_COMPOSITOR),
     ):
         await bench.frames()
         bench.streams.close()

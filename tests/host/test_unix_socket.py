@@ -1,6 +1,7 @@
 import array
 import os
 import resource
+import select
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -321,6 +322,91 @@ async def test_wait_closed_gives_up(
 ) -> None:
     assert not await pair.stream.wait_closed(5)
     assert trio.current_time() >= 5
+
+
+class Left:
+    """What a peer finds of a stream that hangs up."""
+
+    def __init__(self, peer: socket.socket, said: bytes = b"") -> None:
+        data, self.fds, _, _ = socket.recv_fds(peer, 100, 4)
+        assert data == said + b"\0"
+
+    def let_go(self) -> None:
+        while self.fds:
+            os.close(self.fds.pop())
+
+
+async def test_hanging_up_waits_until_the_peer_has_let_go(pair: Pair) -> None:
+    await pair.stream.send(b"said before")
+    done = []
+
+    async def hang_up() -> None:
+        done.append(await pair.stream.hang_up(5))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hang_up)
+        await trio.testing.wait_all_tasks_blocked()
+        # Not before it has read all: some drop what they find of a closed connection.
+        assert not hung_up(pair.peer)
+        left = Left(pair.peer, b"said before")
+        with trio.fail_after(10):
+            while not hung_up(pair.peer):  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.001)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not done
+        left.let_go()
+    assert done == [True]
+
+
+def hung_up(peer: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(peer, 0)
+    return bool(poll.poll(0))
+
+
+@pytest.mark.parametrize("when", ["before", "unread", "after"])
+async def test_hanging_up_on_a_peer_that_closes(pair: Pair, when: str) -> None:
+    if when == "before":
+        pair.peer.close()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pair.stream.hang_up, 5)
+        await trio.testing.wait_all_tasks_blocked()
+        if when == "after":
+            Left(pair.peer).let_go()
+        pair.peer.close()
+
+
+@pytest.mark.parametrize("reads", [True, False])
+async def test_hanging_up_on_a_peer_that_never_lets_go(
+    pair: Pair, autojump_clock: trio.testing.MockClock, *, reads: bool
+) -> None:
+    before = trio.current_time()
+    async with trio.open_nursery() as nursery:
+
+        async def hang_up() -> None:
+            assert not await pair.stream.hang_up(5)
+
+        nursery.start_soon(hang_up)
+        if reads:
+            await trio.testing.wait_all_tasks_blocked(0.0001)
+            left = Left(pair.peer)
+    assert trio.current_time() - before == pytest.approx(5, abs=0.1)
+    if reads:
+        left.let_go()
+
+
+async def test_hanging_up_with_half_a_message_unsent(
+    pair: Pair, autojump_clock: trio.testing.MockClock
+) -> None:
+    with trio.move_on_after(1):
+        await pair.stream.send(bytes(1 << 20))
+    assert pair.stream.unsent
+    assert not await pair.stream.hang_up(5)
+    total = 0
+    while piece := pair.peer.recv(1 << 20):
+        total += len(piece)
+    assert total < 1 << 20  # and no byte of something else behind it
+    assert not pair.stream.unsent
 
 
 async def test_connects_and_knows_its_peer(tmp_path: Path) -> None:

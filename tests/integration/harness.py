@@ -42,6 +42,7 @@ GUEST_FILES = (
     ("wlproxy/protocol/__init__.py", "wlproxy/protocol/__init__.py"),
     ("wlproxy/protocol/errors.py", "wlproxy/protocol/errors.py"),
     ("wlproxy/protocol/channel", "wlproxy/protocol/channel"),
+    ("wlproxy/transport", "wlproxy/transport"),
     ("tests/clients", "tests/clients"),
 )
 """What the agent's wheel carries (tests/packaging checks that), and the clients."""

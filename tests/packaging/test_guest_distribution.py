@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-SHARED_PACKAGES = {"wlproxy", "wlproxy/protocol", "wlproxy/protocol/channel"}
+SHARED_PACKAGES = {
+    "wlproxy",
+    "wlproxy/protocol",
+    "wlproxy/protocol/channel",
+    "wlproxy/transport",
+}
 
 
 def build(source: Path, target: str, into: Path) -> Path:
@@ -38,7 +43,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(ROOT / "guest-agent", "wheel", tmp_path_factory.mktemp("wheel"))
 
 
-def test_wheel_carries_the_channel_protocol_and_nothing_else_of_the_host(
+def test_wheel_carries_what_is_shared_and_nothing_else_of_the_host(
     wheel: Path,
 ) -> None:
     shared = {Path(name) for name in names_in(wheel) if name.startswith("wlproxy/")}

@@ -24,6 +24,7 @@ from wlproxy.protocol.channel.frames import (
     Locate,
     Located,
     LocateStatus,
+    OpenStream,
     Release,
     Released,
 )
@@ -258,6 +259,9 @@ class Playbook:
             case SendFrame(frame=CloseMemory(memory_id=memory)):
                 shell.open_memories.remove(memory)
                 self.log.append(f"agent: CloseMemory({memory})")
+            case SendFrame(frame=OpenStream(memory_id=memory, stream_id=stream)):
+                shell.open_memories.discard(memory)
+                self.log.append(f"agent: OpenStream({memory}, {stream})")
             case SendToCompositor(data=data, handles=handles):
                 assert all(shell.is_open(handle) for handle in handles)
                 self.host.receive(data, handles)
@@ -272,8 +276,10 @@ class Playbook:
                 self.log.append(f"shell: copied {command.length}x{command.rows}")
             case CreateStream():
                 shell.others.add(command.handle)
+                unusable = "" if command.usable else ", unusable"
                 self.log.append(
-                    f"shell: CreateStream({command.stream_id}, {command.direction.value})"
+                    f"shell: CreateStream({command.stream_id},"
+                    f" {command.direction.value}{unusable})"
                 )
             case AdoptStream():
                 shell.close(command.handle)

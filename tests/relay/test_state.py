@@ -26,6 +26,7 @@ from wlproxy.relay.commands import (
     Command,
     CreateStream,
     Direction,
+    SendContents,
     SendFile,
     SendFrame,
     SendToCompositor,
@@ -35,6 +36,7 @@ from wlproxy.relay.filters import EVENT_FILTERS, REQUEST_FILTERS
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import FdKind, ReceivedFd
 from wlproxy.relay.objects import ProtocolObject
+from wlproxy.relay.passed_fds import PURPOSES, Purpose, purpose_of
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.relay import Relay
 
@@ -174,15 +176,20 @@ def test_an_event_is_forwarded_verbatim(
             assert world.table.guest(seen) is world.table.host(sent)
         else:
             assert seen == sent
+    purpose = purpose_of(spec.interface, spec.name)
     for attachment in message.fds:
-        if kind is FdKind.FILE:
+        if purpose is Purpose.CONTENTS and kind is FdKind.STREAM:
+            assert attachment.kind is AttachmentKind.FILE
+            assert SendContents(1, attachment.object_id, b"") in commands
+        elif kind is FdKind.FILE and purpose is not Purpose.WRITTEN:
             assert attachment.kind is AttachmentKind.FILE
             assert SendFile(1, attachment.object_id, Handle(11), 5) in commands
         else:
             assert attachment.flags is AttachmentFlags.HOLDER_WRITES
             assert attachment.object_id % 2 == 1
-            assert way is not None
-            assert AdoptStream(1, attachment.object_id, Handle(11), way) in commands
+            to_write = Direction.TO_COMPOSITOR
+            adopt = AdoptStream(1, attachment.object_id, Handle(11), to_write)
+            assert adopt in commands
 
 
 def test_every_claimed_message_exists() -> None:
@@ -266,17 +273,23 @@ def test_the_app_writes_what_the_compositor_asks_for() -> None:
     assert play.app.received[0].flags is AttachmentFlags.HOLDER_WRITES
 
 
-def test_the_app_reads_what_the_compositor_writes() -> None:
+@pytest.mark.parametrize("kind", FdKind)
+@pytest.mark.parametrize("direction", [None, *Direction])
+def test_what_a_source_sends_into_is_written_to_whatever_it_is(
+    kind: FdKind, direction: Direction | None
+) -> None:
     play = Playbook()
     devices = play.app.bind("wl_data_device_manager")
     play.app.request(devices, "create_data_source")
     source = play.host_thing("wl_data_source")
+    play.said()
 
-    pipe = ReceivedFd(Handle(1), FdKind.STREAM, 0, Direction.TO_GUEST)
-    play.host.event(source, "send", b"text/plain", fds=[pipe])
+    passed = ReceivedFd(Handle(1), kind, 0, direction)
+    play.host.event(source, "send", b"text/plain", fds=[passed])
     play.flush()
 
-    assert play.app.received[0].flags is AttachmentFlags.HOLDER_READS
+    assert play.said()[0] == "shell: AdoptStream(1, to compositor)"
+    assert play.app.received[0].flags is AttachmentFlags.HOLDER_WRITES
 
 
 def test_a_keymap_is_carried_as_a_file() -> None:
@@ -296,42 +309,125 @@ def test_a_keymap_is_carried_as_a_file() -> None:
 
 
 @pytest.mark.parametrize("kind", [FdKind.OTHER, FdKind.STREAM])
-def test_an_event_with_an_fd_that_cannot_be_carried_is_dropped(kind: FdKind) -> None:
+def test_a_keymap_that_is_no_file_arrives_empty(kind: FdKind) -> None:
     play = Playbook()
     play.app.request(play.app.bind("wl_seat"), "get_keyboard")
     play.said()
 
     play.host.event(
-        *(play.host_thing("wl_keyboard"), "keymap", 1, 60000),
+        *(play.host_thing("wl_keyboard"), "keymap", 0, 0),
         fds=[ReceivedFd(Handle(1), kind)],
     )
     play.flush()
 
-    assert play.said() == ["shell: CloseHandle(1)"]
-    assert play.warnings() == [f"dropped wl_keyboard.keymap: its fd is a {kind.value}"]
+    assert play.said() == [
+        "shell: CloseHandle(1)",
+        "shell: SendContents(1)",
+        "app: wl_keyboard@4.keymap(0, fd file 1, 0)",
+    ]
+    assert play.app.received[0].size == 0
 
 
-def test_a_stream_that_the_app_reads() -> None:
+MODES = [
+    AttachmentFlags.NONE,
+    AttachmentFlags.HOLDER_READS,
+    AttachmentFlags.HOLDER_WRITES,
+    AttachmentFlags.HOLDER_READS | AttachmentFlags.HOLDER_WRITES,
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags"),
+    [
+        *((AttachmentKind.OTHER, flags) for flags in MODES),
+        (AttachmentKind.MEMORY, AttachmentFlags.NONE),
+        (AttachmentKind.MEMORY, AttachmentFlags.MEMORY_WRITABLE),
+        (AttachmentKind.MEMORY, AttachmentFlags.MEMORY_DMABUF),
+    ],
+)
+def test_whatever_an_app_has_pasted_into_becomes_a_stream(
+    kind: AttachmentKind, flags: AttachmentFlags
+) -> None:
+    play = Playbook()
+    offered(play)
+    play.said()
+
+    passed = Attachment(kind, flags, 7, 0)
+    play.app.request(play.app.created[0], "receive", b"x", attach=[passed])
+
+    assert play.said()[:2] == [
+        "agent: OpenStream(7, 1)",
+        "shell: CreateStream(1, to guest)",
+    ]
+    assert play.closed is None
+
+
+def test_a_pipe_that_is_open_the_wrong_way_is_of_no_use() -> None:
     play = Playbook()
     offered(play)
     play.said()
 
     play.app.request(play.app.created[0], "receive", b"x", attach=[READ_END])
 
-    assert play.said()[0] == "shell: CreateStream(4, to compositor)"
+    assert play.said()[0] == "shell: CreateStream(4, to guest, unusable)"
+    assert play.closed is None
 
 
-def test_an_fd_that_cannot_be_forwarded_ends_the_client() -> None:
-    play = Playbook()
-    offered(play)
+def passed(kind: AttachmentKind, flags: AttachmentFlags) -> list[Command]:
+    """What follows from a request whose fd is for something that we do not know."""
+    world = World()
+    fd = ArgSpec(ArgKind.FD)
+    spec = MessageSpec("wl_seat", "take", 0, 1, (fd,))
+    data = bytearray(encode_message(2, spec, (None,)))
+    attachment = Attachment(kind, flags, 8, 0)
+    seat = world.entries["wl_seat"]
+    world.state.forward_raw(seat, spec, RawMessage(2, 0, data), (attachment,))
+    return world.state.context.outbox.take()
 
-    other = Attachment(AttachmentKind.OTHER, AttachmentFlags.NONE, 1, 0)
-    play.app.request(play.app.created[0], "receive", b"x", attach=[other])
 
-    assert play.app.error == (
-        *(1, 3),
-        "wlproxy: cannot forward the OTHER fd of wl_data_offer.receive",
-    )
+@pytest.mark.parametrize(
+    ("kind", "flags", "direction"),
+    [
+        (AttachmentKind.STREAM, AttachmentFlags.HOLDER_READS, Direction.TO_COMPOSITOR),
+        (AttachmentKind.STREAM, AttachmentFlags.HOLDER_WRITES, Direction.TO_GUEST),
+        (AttachmentKind.OTHER, AttachmentFlags.HOLDER_READS, Direction.TO_COMPOSITOR),
+        (AttachmentKind.OTHER, AttachmentFlags.HOLDER_WRITES, Direction.TO_GUEST),
+        (AttachmentKind.OTHER, MODES[3], Direction.TO_GUEST),
+    ],
+)
+def test_an_fd_for_we_know_not_what_goes_the_way_it_is_open(
+    kind: AttachmentKind, flags: AttachmentFlags, direction: Direction
+) -> None:
+    (created,) = [c for c in passed(kind, flags) if isinstance(c, CreateStream)]
+    assert (created.direction, created.usable) == (direction, True)
+
+
+@pytest.mark.parametrize("kind", [AttachmentKind.MEMORY, AttachmentKind.OTHER])
+def test_an_fd_that_cannot_be_forwarded_ends_the_client(kind: AttachmentKind) -> None:
+    message = f"wlproxy: cannot forward the {kind.name} fd of wl_seat.take"
+    with pytest.raises(WaylandError, match=message):
+        passed(kind, AttachmentFlags.NONE)
+
+
+def test_every_message_with_an_fd_has_been_thought_of() -> None:
+    with_fds = {
+        (name, spec.name)
+        for name, interface in INTERFACES.items()
+        for spec in (*interface.requests, *interface.events)
+        if spec.fd_count
+    }
+    not_carried = {
+        ("wl_shm", "create_pool"),
+        ("wp_drm_lease_device_v1", "drm_fd"),
+        ("wp_drm_lease_v1", "lease_fd"),
+        ("wp_image_description_creator_icc_v1", "set_icc_file"),
+        ("wp_linux_drm_syncobj_manager_v1", "import_timeline"),
+        ("wp_security_context_manager_v1", "create_listener"),
+        ("zwp_linux_buffer_params_v1", "add"),
+        ("zwp_linux_buffer_release_v1", "fenced_release"),
+        ("zwp_linux_surface_synchronization_v1", "set_acquire_fence"),
+    }
+    assert with_fds - not_carried <= set(PURPOSES)
 
 
 def test_what_a_zombie_creates_is_known() -> None:

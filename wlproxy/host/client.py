@@ -1,4 +1,4 @@
-"""What the shell holds for one client of the guest: queues, streams, copy buffers.
+"""What the shell holds for one client of the guest: queues and copy buffers.
 
 No decisions and no tasks of its own here; the executor fills it, `session` runs it.
 """
@@ -9,7 +9,6 @@ import trio
 
 from wlproxy.host.compositor_queue import CompositorQueue
 from wlproxy.host.outgoing import ClientQueue
-from wlproxy.host.streams import Streams
 from wlproxy.protocol.channel.flow import ReceiveWindow
 from wlproxy.relay.commands import CloseClient
 
@@ -25,28 +24,28 @@ at start-up, and at most what a stalled compositor connection makes us hold."""
 class HostClient:
     """One client, from `ClientOpened` until the compositor has let go of it."""
 
-    def __init__(
-        self, client_id: int, executable: str, queue: ClientQueue, streams: Streams
-    ) -> None:
+    def __init__(self, client_id: int, executable: str, queue: ClientQueue) -> None:
         """It has no connection to the compositor yet.
 
         Args:
             client_id: the guest's number for it.
             executable: what the guest calls it; not to be trusted.
             queue: what waits for the guest.
-            streams: its pipes.
         """
         self.client_id = client_id
         self.label = executable or f"client {client_id}"
         self.queue = queue
-        self.streams = streams
         self.window = ReceiveWindow(CLIENT_WINDOW)
         self.to_compositor = CompositorQueue()
         self.copy_buffers: dict[Handle, CopyBuffer] = {}
+        self.unclaimed: set[int] = set()
+        """Streams that the guest attached and whose message has not come yet."""
         self.scope = trio.CancelScope()
         """Cancelled when the client is closed: its task then lets go of it."""
         self.writer_scope = trio.CancelScope()
         """The same for what is sent to the compositor."""
+        self.writer_ended = trio.Event()
+        """Set when nothing is sent any more."""
         self.running = False
         """Whether a task runs, which ends by letting go of the client."""
         self.closed: CloseClient | None = None
@@ -58,6 +57,5 @@ class HostClient:
         self.scope.cancel()
         self.writer_scope.cancel()
         self.to_compositor.drop()
-        self.streams.close()
         while self.copy_buffers:
             self.copy_buffers.popitem()[1].close()

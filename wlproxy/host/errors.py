@@ -61,13 +61,6 @@ class FdsLostError(HostError):
     for_guest = "the host is short of file descriptors"
 
 
-class TooManyStreamsError(HostError):
-    """A client has more pipes open than it may have."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem, for_guest=problem)  # it is about the client alone
-
-
 class UdmabufError(HostError):
     """A dma-buf of guest pages could not be made."""
 

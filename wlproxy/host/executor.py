@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from wlproxy.host.client import HostClient
-from wlproxy.host.errors import HostError, TooManyStreamsError
+from wlproxy.host.errors import HostError
 from wlproxy.host.fds import HandleTable, OwnedFd
 from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import Outgoing, fit_text
 from wlproxy.host.pixels import CopyBuffer, PixelCopier
+from wlproxy.host.streams import Streams
 from wlproxy.host.udmabuf import UdmabufDevice, UdmabufItem
 from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.frames import (
@@ -94,6 +95,7 @@ class Executor:
     def __init__(
         self,
         outgoing: Outgoing,
+        streams: Streams,
         ram: GuestRam,
         device: UdmabufDevice | None,
         metrics: Metrics,
@@ -104,6 +106,7 @@ class Executor:
 
         Args:
             outgoing: where frames go.
+            streams: the session's pipes.
             ram: the guest's.
             device: /dev/udmabuf, or None.
             metrics: counted into.
@@ -114,6 +117,7 @@ class Executor:
         self.clients: dict[int, HostClient] = {}
         self.handles = HandleTable()
         self._outgoing = outgoing
+        self._streams = streams
         self._ram = ram
         self._device = device
         self._metrics = metrics
@@ -139,9 +143,7 @@ class Executor:
         try:
             return self._execute(command, client)
         except HostError as exc:
-            over = isinstance(exc, TooManyStreamsError)
-            reason = CloseReason.LIMIT_EXCEEDED if over else CloseReason.FAILED
-            return ClientFailed(command.client_id, reason, exc.problem)
+            return ClientFailed(command.client_id, CloseReason.FAILED, exc.problem)
 
     def _execute(  # noqa: C901 - one flat table
         self,
@@ -172,12 +174,11 @@ class Executor:
                 return self._create_udmabuf(command)
             case CreateCopyBuffer():
                 return self._create_copy_buffer(command, client)
-            case CreateStream(stream_id=stream_id, handle=handle):
-                end = client.streams.create(stream_id, command.direction)
-                self.handles.add(client.client_id, handle, end)
+            case CreateStream():
+                self._create_stream(command, client)
             case AdoptStream(stream_id=stream_id, handle=handle):
                 fd = self.handles.take(client.client_id, handle)
-                client.streams.adopt(stream_id, fd, command.direction)
+                self._streams.adopt(client.client_id, stream_id, fd, command.direction)
             case SendFile(file_id=file_id, handle=handle, size=size):
                 fd = self.handles.take(client.client_id, handle)
                 client.queue.put_file(file_id, fd, size)
@@ -282,6 +283,16 @@ class Executor:
         client.copy_buffers[command.handle] = made
         return BufferCreated(client.client_id, command.handle)
 
+    def _create_stream(self, command: CreateStream, client: HostClient) -> None:
+        client.unclaimed.discard(command.stream_id)
+        end = self._streams.create(
+            client.client_id,
+            command.stream_id,
+            command.direction,
+            usable=command.usable,
+        )
+        self.handles.add(client.client_id, command.handle, end)
+
     def _close_handle(self, client: HostClient, handle: Handle) -> None:
         if handle in self._creating:
             self._discarded.add(handle)
@@ -294,6 +305,9 @@ class Executor:
 
     def _close_client(self, command: CloseClient, client: HostClient) -> None:
         client.close(command)
+        self._streams.client_left(client.client_id)
+        for stream_id in client.unclaimed:
+            self._streams.refuse(client.client_id, stream_id)
         if command.silent:
             client.queue.drop_data()
         else:
@@ -329,17 +343,17 @@ class Executor:
 
 
 def classify(handle: Handle, fd: OwnedFd) -> ReceivedFd:
-    """Say what an fd is, as far as the core needs to know."""
+    """State what can be seen of an fd, for what its message does not say."""
     status = os.fstat(fd.fileno())
     mode = status.st_mode
     direction = _direction(fd)
-    # A file to be written, as a host app may give for a paste, has nothing to read.
-    pasted_into = stat.S_ISREG(mode) and direction is Direction.TO_COMPOSITOR
-    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or pasted_into:
+    # A file that is only to be written has nothing to read.
+    write_only = direction is Direction.TO_COMPOSITOR and stat.S_ISREG(mode)
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or write_only:
         return ReceivedFd(handle, FdKind.STREAM, 0, direction)
     if stat.S_ISREG(mode) and status.st_size <= MAX_FILE_SIZE:
         return ReceivedFd(handle, FdKind.FILE, status.st_size)
-    return ReceivedFd(handle, FdKind.OTHER)
+    return ReceivedFd(handle, FdKind.OTHER, 0, direction)
 
 
 def _direction(fd: OwnedFd) -> Direction | None:

@@ -1,11 +1,13 @@
-"""Frames waiting for the guest: one queue per client, taken in turn by one writer.
+"""Frames waiting for the guest: two lanes per client, taken in turn by one writer.
+
+One lane is for its Wayland connection, one for its streams, which outlive it.
 
 Wire bytes are not known here, nor is any socket.  What waits for what:
 
 * `Data`, `FileData`, `ClientClosed` and `ClientReleased` keep their order, per client;
   the first two wait for the client's credit.
 * `StreamData` waits for the stream's credit, `StreamClosed` for the chunk before it, and
-  both for the `Data` that tells the guest about the stream, if the host named it.
+  both for the `Data` that tells the guest about the stream, if it is that which does.
 * Everything else waits for nothing.
 
 Memory is bounded because nobody produces for a client whose queue is not empty
@@ -52,6 +54,10 @@ def _max_cost(window: SendWindow) -> int:
     return min(MAX_PAYLOAD, window.available // 2)
 
 
+def _nothing() -> None:
+    pass
+
+
 def fit_text(text: str) -> str:
     """Make a text fit into a frame: no NUL, MAX_TEXT bytes at most."""
     encoded = text.replace("\0", " ").encode(errors="replace")
@@ -72,9 +78,11 @@ class OutgoingStream:
         wake: Callable[[], None],
         *,
         announced: bool,
+        dropped: Callable[[], None],
     ) -> None:
-        """Use `ClientQueue.open_stream`."""
+        """Use `Outgoing.open_stream`."""
         self.stream_id = stream_id
+        self.dropped = dropped
         self.window = window
         self.chunk_size = min(CHUNK_SIZE, _max_cost(window))
         self.announced = announced
@@ -129,11 +137,95 @@ class OutgoingStream:
         return chunk
 
 
+class StreamLane:
+    """The frames of one client's streams.  It lasts as long as any of them."""
+
+    def __init__(self, client_id: int, wake: Callable[["Lane"], None]) -> None:
+        """Use `Outgoing.open_stream`."""
+        self.client_id = client_id
+        self.queued = False  # whether the writer has it in its round
+        self._wake = wake
+        self._streams: dict[int, OutgoingStream] = {}
+
+    @property
+    def streams(self) -> dict[int, OutgoingStream]:
+        """Those whose `StreamClosed` has not left yet, by their id."""
+        return self._streams
+
+    def open_stream(
+        self,
+        stream_id: int,
+        window: SendWindow,
+        *,
+        announced: bool,
+        dropped: Callable[[], None],
+    ) -> OutgoingStream:
+        """Start a stream; as `Outgoing.open_stream`."""
+        if stream_id in self._streams:
+            raise LocalProtocolError(f"stream {stream_id} is open")
+        stream = OutgoingStream(
+            self.client_id,
+            stream_id,
+            window,
+            self.wake,
+            announced=announced,
+            dropped=dropped,
+        )
+        self._streams[stream_id] = stream
+        return stream
+
+    def announce(self, frame: Data) -> None:
+        """The guest is being told of the streams that a frame attaches."""
+        for stream in self._attached(frame):
+            stream.announced = True
+        self.wake()
+
+    def drop(self, frame: Data) -> None:
+        """The guest will never be told of the streams that a frame attaches."""
+        for stream in self._attached(frame):
+            stream.forget()
+            stream.dropped()
+
+    def wake(self) -> None:
+        """Have the writer look again."""
+        self._wake(self)
+
+    def take(self) -> Frame | None:
+        """Hand out the next frame that may leave now: streams take turns."""
+        for stream_id, stream in tuple(self._streams.items()):
+            frame = None if stream.gone else stream.take()
+            if stream.gone or isinstance(frame, StreamClosed):
+                del self._streams[stream_id]
+            elif frame is not None:
+                self._streams[stream_id] = self._streams.pop(stream_id)  # to the end
+            if frame is not None:
+                return frame
+        return None
+
+    def close(self) -> None:
+        """Forget them all: nobody takes anything out any more."""
+        for stream in tuple(self._streams.values()):
+            stream.forget()
+        self._streams.clear()
+
+    def _attached(self, frame: Data) -> list[OutgoingStream]:
+        return [
+            self._streams[attachment.object_id]
+            for attachment in frame.attachments
+            if attachment.kind is AttachmentKind.STREAM
+            and attachment.object_id in self._streams
+        ]
+
+
 class ClientQueue:
-    """What waits for one client of the guest."""
+    """What waits for one client's Wayland connection."""
 
     def __init__(
-        self, client_id: int, window: SendWindow, wake: Callable[["ClientQueue"], None]
+        self,
+        client_id: int,
+        window: SendWindow,
+        wake: Callable[["Lane"], None],
+        streams: Callable[[int], StreamLane | None],
     ) -> None:
         """Use `Outgoing.open_client`."""
         self.client_id = client_id
@@ -142,42 +234,15 @@ class ClientQueue:
         self.queued = False  # whether the writer has it in its round
         self.gone = False  # whether nobody takes anything out any more
         self._wake = wake
+        self._streams = streams
         self._ordered: deque[_Ordered] = deque()
-        self._streams: dict[int, OutgoingStream] = {}
         self._unread = 0
         self._drained = trio.lowlevel.ParkingLot()
-
-    @property
-    def streams(self) -> dict[int, OutgoingStream]:
-        """The streams whose `StreamClosed` has not left yet, by their id."""
-        return self._streams
 
     @property
     def unread_bytes(self) -> int:
         """Bytes of events that wait, and of files that exist nowhere else."""
         return self._unread
-
-    def open_stream(
-        self, stream_id: int, window: SendWindow, *, announced: bool
-    ) -> OutgoingStream:
-        """Start a stream.
-
-        Args:
-            stream_id: its id.
-            window: what may be sent on it.
-            announced: the guest knows it already; else its frames wait for the
-                `Data` that attaches it.
-
-        Raises:
-            LocalProtocolError: there is one with this id.
-        """
-        if stream_id in self._streams:
-            raise LocalProtocolError(f"stream {stream_id} is open")
-        stream = OutgoingStream(
-            self.client_id, stream_id, window, self.wake, announced=announced
-        )
-        self._streams[stream_id] = stream
-        return stream
 
     def put(self, frame: Data | ClientClosed | ClientReleased) -> None:
         """Queue a frame that keeps its order, in pieces if it is too large."""
@@ -189,8 +254,6 @@ class ClientQueue:
             self._ordered += self._pieces(frame)
         else:
             self._ordered.append(frame)
-        if isinstance(frame, ClientClosed):  # after which nothing is said of streams
-            self._forget_streams()
         self.wake()
 
     def put_file(self, file_id: int, fd: OwnedFd, size: int) -> None:
@@ -219,26 +282,28 @@ class ClientQueue:
             await self._drained.park()
 
     def drop_data(self) -> None:
-        """Forget all data and streams; what says that the client is gone stays."""
+        """Forget all data, and the streams it would have told of.
+
+        What says that the client is gone stays.
+        """
         kept = [
             item
             for item in self._ordered
             if isinstance(item, ClientClosed | ClientReleased) and not self.gone
         ]
+        streams = self._streams(self.client_id)
         for item in self._ordered:
             if isinstance(item, SentFile):
                 item.close()
+            elif isinstance(item, Data) and streams is not None:
+                streams.drop(item)
         self._ordered = deque(kept)
         self._unread = 0
-        self._forget_streams()
         self._note_drained()
         self.wake()
 
     def take(self) -> Frame | None:
         """Hand out the next frame that may leave now."""
-        return self._take_ordered() or self._take_stream()
-
-    def _take_ordered(self) -> Frame | None:
         if not self._ordered:
             return None
         item = self._ordered[0]
@@ -275,38 +340,23 @@ class ClientQueue:
             self._note_drained()
         return FileData(self.client_id, file.file_id, contents)
 
-    def _take_stream(self) -> Frame | None:
-        for stream_id, stream in tuple(self._streams.items()):
-            frame = None if stream.gone else stream.take()
-            if stream.gone or isinstance(frame, StreamClosed):
-                del self._streams[stream_id]
-            elif frame is not None:
-                self._streams[stream_id] = self._streams.pop(stream_id)  # to the end
-            if frame is not None:
-                return frame
-        return None
-
     def _afford(self, amount: int) -> bool:
         if self.window.available < amount:
             return False
         self.window.take(amount)
         return True
 
-    def _forget_streams(self) -> None:
-        for stream in tuple(self._streams.values()):
-            stream.forget()
-        self._streams.clear()
-
     def _announce(self, frame: Data) -> None:
-        for attachment in frame.attachments:
-            if attachment.kind is AttachmentKind.STREAM:
-                stream = self._streams.get(attachment.object_id)
-                if stream is not None:
-                    stream.announced = True
+        streams = self._streams(self.client_id) if frame.attachments else None
+        if streams is not None:
+            streams.announce(frame)
 
     def _note_drained(self) -> None:
         if not self._ordered:
             self._drained.unpark_all()
+
+
+Lane = ClientQueue | StreamLane
 
 
 class Outgoing:
@@ -323,7 +373,8 @@ class Outgoing:
         self._stream_window = stream_window
         self._control: deque[Frame] = deque()
         self._clients: dict[int, ClientQueue] = {}
-        self._round: deque[ClientQueue] = deque()
+        self._streams: dict[int, StreamLane] = {}
+        self._round: deque[Lane] = deque()
         self._work = trio.lowlevel.ParkingLot()
         self._closed = False
 
@@ -335,7 +386,7 @@ class Outgoing:
     @property
     def stream_count(self) -> int:
         """How many streams all clients have, those included whose end has not left."""
-        return sum(len(queue.streams) for queue in self._clients.values())
+        return sum(len(lane.streams) for lane in self._streams.values())
 
     def open_client(self, client_id: int) -> ClientQueue:
         """Start the queue of a client.
@@ -345,22 +396,41 @@ class Outgoing:
         """
         if client_id in self._clients:
             raise LocalProtocolError(f"client {client_id} has a queue")
-        queue = ClientQueue(client_id, SendWindow(self._client_window), self._wake)
+        window = SendWindow(self._client_window)
+        queue = ClientQueue(client_id, window, self._wake, self._streams.get)
         self._clients[client_id] = queue
         return queue
 
     def open_stream(
-        self, client_id: int, stream_id: int, *, announced: bool
+        self,
+        client_id: int,
+        stream_id: int,
+        *,
+        announced: bool,
+        dropped: Callable[[], None] = _nothing,
     ) -> OutgoingStream:
-        """Start a stream of a client; as `ClientQueue.open_stream`."""
+        """Start a stream.
+
+        Args:
+            client_id: whose, or whose it was.
+            stream_id: its id.
+            announced: the guest knows it already; else its frames wait for the
+                `Data` that attaches it.
+            dropped: called if that `Data` is dropped.
+
+        Raises:
+            LocalProtocolError: there is one with this id.
+        """
+        lane = self._streams.get(client_id)
+        if lane is None:
+            lane = self._streams[client_id] = StreamLane(client_id, self._wake)
         window = SendWindow(self._stream_window)
-        queue = self._clients[client_id]
-        return queue.open_stream(stream_id, window, announced=announced)
+        return lane.open_stream(stream_id, window, announced=announced, dropped=dropped)
 
     def has_stream(self, client_id: int, stream_id: int) -> bool:
-        """Tell if a client has such a stream, or one whose end has not left yet."""
-        queue = self._clients.get(client_id)
-        return queue is not None and stream_id in queue.streams
+        """Tell if there is such a stream, or one whose end has not left yet."""
+        lane = self._streams.get(client_id)
+        return lane is not None and stream_id in lane.streams
 
     def put(self, frame: Frame) -> None:
         """Queue a frame; one for a client that is gone is dropped."""
@@ -391,17 +461,20 @@ class Outgoing:
         Raises:
             ChannelError: more than ever was spent.
         """
-        queue = self._clients.get(frame.client_id)
-        if queue is None:
-            return
-        window = queue.window
         if frame.stream_id:
-            stream = queue.streams.get(frame.stream_id)
-            if stream is None:
-                return
-            window = stream.window
-        window.grant(frame.amount)
-        queue.wake()
+            self._receive_stream_credit(frame)
+            return
+        queue = self._clients.get(frame.client_id)
+        if queue is not None:
+            queue.window.grant(frame.amount)
+            queue.wake()
+
+    def _receive_stream_credit(self, frame: Credit) -> None:
+        lane = self._streams.get(frame.client_id)
+        stream = lane.streams.get(frame.stream_id) if lane is not None else None
+        if lane is not None and stream is not None:
+            stream.window.grant(frame.amount)
+            lane.wake()
 
     def take(self, max_frames: int) -> list[Frame]:
         """Hand out frames that may leave now: what waits for nothing, then in turn."""
@@ -409,15 +482,17 @@ class Outgoing:
         while self._control and len(frames) < max_frames:
             frames.append(self._control.popleft())
         while self._round and len(frames) < max_frames:
-            queue = self._round.popleft()
-            frame = queue.take()
+            lane = self._round.popleft()
+            frame = lane.take()
             if frame is None:
-                queue.queued = False
+                lane.queued = False
+                if isinstance(lane, StreamLane) and not lane.streams:
+                    self._streams.pop(lane.client_id, None)
                 continue
-            self._round.append(queue)
+            self._round.append(lane)
             frames.append(frame)
-            if isinstance(frame, ClientReleased):
-                self._forget(queue)
+            if isinstance(frame, ClientReleased) and isinstance(lane, ClientQueue):
+                self._forget(lane)
         return frames
 
     async def wait_work(self) -> None:
@@ -434,12 +509,15 @@ class Outgoing:
             queue.gone = True
             queue.drop_data()
         self._clients.clear()
+        for lane in tuple(self._streams.values()):
+            lane.close()
+        self._streams.clear()
         self._round.clear()
 
-    def _wake(self, queue: ClientQueue) -> None:
-        if not queue.queued:
-            queue.queued = True
-            self._round.append(queue)
+    def _wake(self, lane: Lane) -> None:
+        if not lane.queued:
+            lane.queued = True
+            self._round.append(lane)
             self._work.unpark_all()
 
     def _forget(self, queue: ClientQueue) -> None:

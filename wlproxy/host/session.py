@@ -39,6 +39,7 @@ from wlproxy.host.unix_socket import FdStream
 from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.flow import cost
 from wlproxy.protocol.channel.frames import (
+    AttachmentKind,
     ClientClosed,
     ClientOpened,
     ClientReleased,
@@ -155,8 +156,15 @@ class Session:
         self._nursery = nursery
         ack = channel.agent
         self._outgoing = Outgoing(ack.client_window, ack.stream_window)
+        self._streams = Streams(self._outgoing, nursery.start_soon, log)
         self._executor = Executor(
-            self._outgoing, ram, device, metrics, log, self._start_client
+            self._outgoing,
+            self._streams,
+            ram,
+            device,
+            metrics,
+            log,
+            self._start_client,
         )
         self._locates = Locates()
         self._writer_scope = trio.CancelScope()
@@ -190,6 +198,10 @@ class Session:
             return None
         error = clock.error(time.monotonic_ns())
         return {"offset_ns": clock.offset, "error_ns": error}
+
+    def stream_count(self, client_id: int) -> int:
+        """How many streams a client has."""
+        return self._streams.count(client_id)
 
     def surfaces(self) -> list[SurfaceStatus]:
         """Say how each surface is doing."""
@@ -239,6 +251,7 @@ class Session:
         """Close every client.  Their tasks end by themselves, within seconds."""
         self._pinger_scope.cancel()
         self._feed(self._relay.end(reason, message))
+        self._streams.close()
         for client in self.clients:
             client.queue.drop_data()  # nothing is worth waiting for any more
         if not self._listening:  # wait for nothing but the compositor
@@ -284,8 +297,10 @@ class Session:
         match frame:
             case Data() | ClientOpened() | ClientClosed() | Located() | Released():
                 self._receive_for_relay(frame)
-            case StreamData() | StreamClosed():
-                self._receive_stream(frame)
+            case StreamData():
+                self._streams.receive_data(frame)
+            case StreamClosed():
+                self._streams.receive_closed(frame)
             case Credit():
                 self._outgoing.receive_credit(frame)
             case Ping(timestamp=timestamp):
@@ -307,8 +322,8 @@ class Session:
                 self._outgoing.put(release)
             return
         client = self._executor.clients.get(frame.client_id)
-        if isinstance(frame, Data) and client is not None:
-            client.window.received(cost(frame))
+        if isinstance(frame, Data):
+            self._receive_data(frame, client)
         self._feed(self._relay.receive_frame(frame))
         if client is not None and client.queue.unread_bytes > MAX_UNREAD:
             reason, message = CloseReason.LIMIT_EXCEEDED, "it does not read its events"
@@ -316,26 +331,28 @@ class Session:
         if isinstance(frame, ClientClosed) and client is not None:
             client.queue.drop_data()  # the agent ignores data from now on
 
+    def _receive_data(self, frame: Data, client: HostClient | None) -> None:
+        """Count what a client sent, and note its streams: each has a sender who waits."""
+        if client is not None:
+            client.window.received(cost(frame))
+        for attachment in frame.attachments:
+            if attachment.kind is not AttachmentKind.STREAM:
+                continue
+            if client is None or client.closed:
+                self._streams.refuse(frame.client_id, attachment.object_id)
+            else:
+                client.unclaimed.add(attachment.object_id)
+
     def _open(self, frame: ClientOpened) -> None:
         client_id = frame.client_id
         if len(self._executor.clients) >= MAX_HELD_CLIENTS:
             raise ChannelError(f"over {MAX_HELD_CLIENTS} clients opened")
         if client_id not in self._executor.clients:
             queue = self._outgoing.open_client(client_id)
-            streams = Streams(client_id, self._outgoing, self._nursery.start_soon)
             self._executor.clients[client_id] = HostClient(
-                client_id, frame.executable, queue, streams
+                client_id, frame.executable, queue
             )
             self._metrics.clients += 1
-
-    def _receive_stream(self, frame: StreamData | StreamClosed) -> None:
-        client = self._executor.clients.get(frame.client_id)
-        if client is None or client.closed:
-            return
-        if isinstance(frame, StreamData):
-            client.streams.receive_data(frame)
-        else:
-            client.streams.receive_closed(frame)
 
     def _feed(self, commands: Sequence[Command]) -> None:
         """Have commands carried out, and what follows from them."""
@@ -404,8 +421,8 @@ class Session:
                     message, details = "the compositor closed the connection", ""
                 self._compositor_closed(client, message, details)
             if stream is not None:
-                stream.shutdown_write()
-                if not await stream.wait_closed(LET_GO_SECONDS):
+                await client.writer_ended.wait()
+                if not await stream.hang_up(LET_GO_SECONDS):
                     self._log.of_client(
                         logging.WARNING,
                         "%s: the compositor does not let go",
@@ -437,14 +454,16 @@ class Session:
             )
 
     async def _write_compositor(self, client: HostClient, stream: FdStream) -> None:
-        with client.writer_scope:
-            try:
+        try:
+            with client.writer_scope:
                 await client.to_compositor.run(
                     stream, lambda amount: self._grant(client, amount)
                 )
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                # What the compositor said before it hung up is for the reader to find.
-                client.to_compositor.drop()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            # What the compositor said before it hung up is for the reader to find.
+            client.to_compositor.drop()
+        finally:
+            client.writer_ended.set()
 
     def _grant(self, client: HostClient, amount: int) -> None:
         grant = client.window.consumed(amount)

@@ -52,7 +52,7 @@ def take_snapshot(
         "clock": session.clock() if session else None,
         "remarks": [remark.text for remark in desktop.remarks],
         "capabilities": _capabilities(desktop.capabilities),
-        "clients": [_client(client, metrics) for client in session.clients]
+        "clients": [_client(client, session, metrics) for client in session.clients]
         if session
         else [],
         "surfaces": [asdict(surface) for surface in session.surfaces()]
@@ -62,12 +62,12 @@ def take_snapshot(
     }
 
 
-def _client(client: HostClient, metrics: Metrics) -> Json:
+def _client(client: HostClient, session: Session, metrics: Metrics) -> Json:
     return {
         "client_id": client.client_id,
         "label": client.label,
         "closing": client.closed is not None,
-        "streams": len(client.streams),
+        "streams": session.stream_count(client.client_id),
         "bytes_to_compositor": client.to_compositor.unsent_bytes,
         "bytes_held": client.window.held,
         "credit_from_guest": client.queue.window.available,

@@ -1,19 +1,24 @@
 """Pipes between the guest and the compositor: clipboard, drag and drop.
 
-Each stream has one direction, and one pump: a task that moves bytes between a pipe and
+Each stream has one direction, and one pump: a task that moves bytes between an fd and
 `StreamData` frames, as fast as the slower side takes them.  Either side may close; what
 still comes for a stream that is gone is dropped.
+
+Streams belong to the session: an app that has asked for a paste, or was asked for one,
+may close its Wayland connection before it is done.  One too many ends at once, for both
+who hold its ends, and ends nothing else.
 """
 
-import os
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
 import trio
 
-from wlproxy.host.errors import HostError, TooManyStreamsError
+from wlproxy.host.errors import HostError
 from wlproxy.host.fds import OwnedFd
 from wlproxy.host.outgoing import Outgoing, OutgoingStream
+from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.flow import ReceiveWindow, cost
 from wlproxy.protocol.channel.frames import (
     CloseReason,
@@ -22,12 +27,19 @@ from wlproxy.protocol.channel.frames import (
     StreamData,
 )
 from wlproxy.relay.commands import Direction
+from wlproxy.transport.stream_end import StreamEnd, adopt_end, make_pipe
 
-MAX_STREAMS = 64
-"""Open streams per client.  A clipboard needs one or two at a time."""
+MAX_STREAMS = 512
+"""Open streams per client: clipboard managers ask for every type of a selection at once,
+and office programs offer dozens."""
 
 MAX_VM_STREAMS = 1024
-"""The same of all clients together: each may make us hold a window."""
+"""The same of all clients together, those that have gone included: each may make us hold
+a window and costs an fd or two."""
+
+MAX_LEFT_STREAMS = 256
+"""Streams of clients that have gone.  Of more, those end whose clients went first: apps
+that come and go must not take up what the others may have."""
 
 STREAM_WINDOW = 128 * 1024
 """Bytes that the guest may have outstanding on a stream: twice a pipe's capacity."""
@@ -36,13 +48,32 @@ Start = Callable[[Callable[[], Awaitable[None]]], None]
 """Starts a task; it must not fail."""
 
 
-class _Writer:
+class _Pump:
+    """One stream."""
+
+    def __init__(self, client_id: int, stream_id: int) -> None:
+        self.client_id = client_id
+        self.stream_id = stream_id
+        self.scope = trio.CancelScope()
+        self.reason: CloseReason | None = None
+        """What the guest is to be told when it ends; None if it knows."""
+
+    def end(self, reason: CloseReason | None) -> None:
+        """Have it end, whatever is still in it."""
+        self.reason = reason
+        self.scope.cancel()
+
+    def drop(self) -> None:
+        """The guest has never heard of it."""
+        self.end(None)
+
+
+class _Writer(_Pump):
     """Guest to compositor: chunks that wait for room in the pipe."""
 
-    def __init__(self, stream_id: int) -> None:
-        self.stream_id = stream_id
+    def __init__(self, client_id: int, stream_id: int) -> None:
+        super().__init__(client_id, stream_id)
         self.window = ReceiveWindow(STREAM_WINDOW)
-        self.scope = trio.CancelScope()
         self.chunks: deque[bytes] = deque()
         self.ended = False
         self.changed = trio.lowlevel.ParkingLot()
@@ -54,67 +85,108 @@ class _Writer:
         return self.chunks.popleft() if self.chunks else None
 
 
-class _Reader:
+class _Reader(_Pump):
     """Compositor to guest."""
-
-    def __init__(self, outgoing: OutgoingStream) -> None:
-        self.outgoing = outgoing
-        self.scope = trio.CancelScope()
 
 
 class Streams:
-    """The streams of one client."""
+    """The streams of one session."""
 
-    def __init__(self, client_id: int, outgoing: Outgoing, start: Start) -> None:
+    def __init__(self, outgoing: Outgoing, start: Start, log: VmLog) -> None:
         """There are none yet.
 
         Args:
-            client_id: whose.
             outgoing: where their frames go.
             start: starts the pumps.
+            log: written to.
         """
-        self._client_id = client_id
         self._outgoing = outgoing
         self._start = start
-        self._pumps: dict[int, _Reader | _Writer] = {}
+        self._log = log
+        self._clients: dict[int, dict[int, _Pump]] = {}
+        self._left: dict[int, None] = {}
+        """Clients that have gone and have streams, in the order in which they went."""
+        self._warned: set[int] = set()
 
     def __len__(self) -> int:
-        return len(self._pumps)
+        return sum(len(pumps) for pumps in self._clients.values())
 
-    def create(self, stream_id: int, direction: Direction) -> OwnedFd:
-        """Make a pipe for a stream that the guest named; return the compositor's end.
+    def count(self, client_id: int) -> int:
+        """How many a client has."""
+        return len(self._clients.get(client_id, ()))
+
+    def create(
+        self,
+        client_id: int,
+        stream_id: int,
+        direction: Direction,
+        *,
+        usable: bool = True,
+    ) -> OwnedFd:
+        """Make a pipe for a stream that the guest knows; return the compositor's end.
+
+        Is the stream one too many, or not usable, it is told so, and the pipe has no
+        other end.
 
         Raises:
-            TooManyStreamsError: the client has too many, or all together have.
-            HostError: it has one with this id, or no fd is left.
+            HostError: there is a stream with this id, or no fd is left.
         """
-        self._check_new(stream_id)
+        if self._outgoing.has_stream(client_id, stream_id):
+            raise HostError(f"stream {stream_id} is open already")
+        reason = CloseReason.FAILED
+        if usable and self._are_too_many(client_id):
+            usable, reason = False, CloseReason.LIMIT_EXCEEDED
+        to_compositor = direction is Direction.TO_COMPOSITOR
         try:
-            numbers = os.pipe2(os.O_CLOEXEC)
+            end, number = make_pipe(we_write=to_compositor)
         except OSError as exc:
+            self.refuse(client_id, stream_id)
             raise HostError(
                 "cannot make a pipe", tried="pipe2", errno=exc.errno or 0
             ) from exc
-        read_end, write_end = (OwnedFd(number) for number in numbers)
-        if direction is Direction.TO_COMPOSITOR:
-            self._pump(stream_id, write_end, direction, announced=True)
-            return read_end
-        self._pump(stream_id, read_end, direction, announced=True)
-        return write_end
+        if usable:
+            self._pump(client_id, stream_id, end, direction, announced=True)
+        else:
+            end.close()
+            self.refuse(client_id, stream_id, reason)
+        return OwnedFd(number)
 
-    def adopt(self, stream_id: int, fd: OwnedFd, direction: Direction) -> None:
+    def refuse(
+        self,
+        client_id: int,
+        stream_id: int,
+        reason: CloseReason = CloseReason.FAILED,
+    ) -> None:
+        """Tell the guest that nothing is done with a stream that it attached."""
+        self._outgoing.put(StreamClosed(client_id, stream_id, reason))
+
+    def adopt(
+        self, client_id: int, stream_id: int, fd: OwnedFd, direction: Direction
+    ) -> None:
         """Pump an fd that the compositor sent, and which this takes over.
 
+        One that cannot be used, or is one too many, has ended for the guest.
+
         Raises:
-            TooManyStreamsError: the client has too many, or all together have.
-            HostError: it has one with this id.
+            HostError: there is a stream with this id.
         """
-        try:
-            self._check_new(stream_id)
-        except HostError:
+        if self._outgoing.has_stream(client_id, stream_id):
             fd.close()
-            raise
-        self._pump(stream_id, fd, direction, announced=False)
+            raise HostError(f"stream {stream_id} is open already")
+        if self._are_too_many(client_id):
+            fd.close()
+            self._announce_ended(client_id, stream_id, CloseReason.LIMIT_EXCEEDED)
+            return
+        try:
+            to_compositor = direction is Direction.TO_COMPOSITOR
+            end = adopt_end(fd.detach(), we_write=to_compositor)
+        except OSError as exc:
+            self._warn(
+                client_id, f"it has to go into something else than a file: {exc}"
+            )
+            self._announce_ended(client_id, stream_id, CloseReason.FAILED)
+            return
+        self._pump(client_id, stream_id, end, direction, announced=False)
 
     def receive_data(self, frame: StreamData) -> None:
         """Take a chunk from the guest.
@@ -122,7 +194,7 @@ class Streams:
         Raises:
             ChannelError: it exceeds the stream's window.
         """
-        pump = self._pumps.get(frame.stream_id)
+        pump = self._find(frame.client_id, frame.stream_id)
         if isinstance(pump, _Writer):
             pump.window.received(cost(frame))
             pump.chunks.append(frame.data)
@@ -130,92 +202,110 @@ class Streams:
 
     def receive_closed(self, frame: StreamClosed) -> None:
         """Take the guest's word that its end is closed."""
-        pump = self._pumps.get(frame.stream_id)
+        pump = self._find(frame.client_id, frame.stream_id)
         if isinstance(pump, _Writer):
             pump.ended = True
             pump.changed.unpark_all()
-        elif isinstance(pump, _Reader):
-            pump.scope.cancel()
+        elif pump is not None:
+            pump.end(None)
+
+    def client_left(self, client_id: int) -> None:
+        """A client has gone: its streams stay, but are the first to end if need be."""
+        self._warned.discard(client_id)
+        if client_id in self._clients:
+            self._left[client_id] = None
+        excess = sum(map(self.count, self._left)) - MAX_LEFT_STREAMS
+        for left in tuple(self._left):
+            for pump in tuple(self._clients[left].values())[: max(excess, 0)]:
+                pump.end(CloseReason.LIMIT_EXCEEDED)
+                excess -= 1
 
     def close(self) -> None:
         """Close all pipes, whatever is still in them."""
-        for pump in self._pumps.values():
-            pump.scope.cancel()
+        for pumps in self._clients.values():
+            for pump in pumps.values():
+                pump.drop()
 
-    def _check_new(self, stream_id: int) -> None:
-        if len(self._pumps) >= MAX_STREAMS:
-            raise TooManyStreamsError(f"more than {MAX_STREAMS} open pipes")
+    def _find(self, client_id: int, stream_id: int) -> _Pump | None:
+        return self._clients.get(client_id, {}).get(stream_id)
+
+    def _are_too_many(self, client_id: int) -> bool:
+        if self.count(client_id) >= MAX_STREAMS:
+            self._warn(client_id, f"it has {MAX_STREAMS} open pipes")
+            return True
         if self._outgoing.stream_count >= MAX_VM_STREAMS:
-            raise TooManyStreamsError(f"more than {MAX_VM_STREAMS} pipes of all apps")
-        if self._outgoing.has_stream(self._client_id, stream_id):
-            raise HostError(f"stream {stream_id} is open already")
+            self._warn(client_id, f"all apps have {MAX_VM_STREAMS} open pipes")
+            return True
+        return False
+
+    def _warn(self, client_id: int, problem: str) -> None:
+        """Say once why a client's transfers end at their beginning."""
+        if client_id not in self._warned:
+            self._warned.add(client_id)
+            self._log.of_client(
+                logging.WARNING, "client %d: a paste has ended: %s", client_id, problem
+            )
+
+    def _announce_ended(
+        self, client_id: int, stream_id: int, reason: CloseReason
+    ) -> None:
+        """Have the guest told, once it knows of the stream, that there is nothing."""
+        self._outgoing.open_stream(client_id, stream_id, announced=False).close(reason)
 
     def _pump(
-        self, stream_id: int, fd: OwnedFd, direction: Direction, *, announced: bool
+        self,
+        client_id: int,
+        stream_id: int,
+        end: StreamEnd,
+        direction: Direction,
+        *,
+        announced: bool,
     ) -> None:
+        to_compositor = direction is Direction.TO_COMPOSITOR
+        pump = (_Writer if to_compositor else _Reader)(client_id, stream_id)
         outgoing = self._outgoing.open_stream(
-            self._client_id, stream_id, announced=announced
+            client_id, stream_id, announced=announced, dropped=pump.drop
         )
-        if direction is Direction.TO_COMPOSITOR:
-            writer = _Writer(stream_id)
-            self._pumps[stream_id] = writer
-            self._start(lambda: self._run_writer(writer, fd, outgoing))
-        else:
-            reader = _Reader(outgoing)
-            self._pumps[stream_id] = reader
-            self._start(lambda: self._run_reader(reader, fd))
+        self._clients.setdefault(client_id, {})[stream_id] = pump
+        self._start(lambda: self._run(pump, end, outgoing))
 
-    async def _run_reader(self, reader: _Reader, fd: OwnedFd) -> None:
-        reason: CloseReason | None = None
+    async def _run(self, pump: _Pump, end: StreamEnd, outgoing: OutgoingStream) -> None:
         try:
-            async with _pipe(fd) as pipe:
-                with reader.scope:
-                    reason = await self._read(reader, pipe)
+            with pump.scope:
+                if isinstance(pump, _Writer):
+                    pump.reason = await self._write(pump, end)
+                else:
+                    pump.reason = await self._read(end, outgoing)
         finally:
-            self._finish(reader.outgoing, reason)
+            end.close()
+            self._finish(pump, outgoing)
 
-    async def _read(self, reader: _Reader, pipe: trio.lowlevel.FdStream) -> CloseReason:
+    async def _read(self, end: StreamEnd, outgoing: OutgoingStream) -> CloseReason:
         try:
-            while chunk := await pipe.receive_some(reader.outgoing.chunk_size):
-                await reader.outgoing.send(bytes(chunk))
-        except trio.BrokenResourceError:
+            while chunk := await end.read(outgoing.chunk_size):
+                await outgoing.send(chunk)
+        except OSError:
             return CloseReason.FAILED
         return CloseReason.NORMAL
 
-    async def _run_writer(
-        self, writer: _Writer, fd: OwnedFd, outgoing: OutgoingStream
-    ) -> None:
-        reason: CloseReason | None = None
-        try:
-            async with _pipe(fd) as pipe:
-                with writer.scope:
-                    reason = await self._write(writer, pipe)
-        finally:
-            self._finish(outgoing, reason)
-
-    async def _write(
-        self, writer: _Writer, pipe: trio.lowlevel.FdStream
-    ) -> CloseReason | None:
-        while (chunk := await writer.next_chunk()) is not None:
-            try:
-                await pipe.send_all(chunk)
-            except trio.BrokenResourceError:
-                return CloseReason.NORMAL  # nobody reads: as a shell's `| head`
-            grant = writer.window.consumed(len(chunk))
+    async def _write(self, writer: _Writer, end: StreamEnd) -> CloseReason | None:
+        def written(amount: int) -> None:
+            grant = writer.window.consumed(amount)
             if grant:
-                self._outgoing.put(Credit(self._client_id, writer.stream_id, grant))
-        return None  # the guest said so itself
+                self._outgoing.put(Credit(writer.client_id, writer.stream_id, grant))
 
-    def _finish(self, outgoing: OutgoingStream, reason: CloseReason | None) -> None:
+        if await end.write_chunks(writer.next_chunk, written):
+            return None  # the guest said so itself
+        return CloseReason.NORMAL  # nobody reads: as a shell's `| head`
+
+    def _finish(self, pump: _Pump, outgoing: OutgoingStream) -> None:
         """Forget a stream; tell the guest unless it knows."""
-        del self._pumps[outgoing.stream_id]
-        if reason is None:
+        pumps = self._clients[pump.client_id]
+        del pumps[pump.stream_id]
+        if not pumps:
+            del self._clients[pump.client_id]
+            self._left.pop(pump.client_id, None)
+        if pump.reason is None:
             outgoing.forget()
         else:
-            outgoing.close(reason)
-
-
-def _pipe(fd: OwnedFd) -> trio.lowlevel.FdStream:
-    # Non-blocking is a property of the open file: of a pipe that the compositor sent
-    # it is also the compositor's, until trio restores it.
-    return trio.lowlevel.FdStream(fd.detach())
+            outgoing.close(pump.reason)

@@ -5,12 +5,15 @@ owner's, and are held until the kernel has them.
 """
 
 import errno
+import fcntl
+import os
 import select
 import socket
+import termios
 from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -192,6 +195,71 @@ class FdStream:
                 if not received:
                     return True
         return False
+
+    async def hang_up(self, seconds: float) -> bool:
+        """Leave as a program does that ends; True once the peer has let go.
+
+        libwayland's server drops a client when it has torn down all of its objects, and
+        says so to nobody: closed here, the socket cannot tell.  It closes what it has
+        read of the client last of all, though: so the write end of a pipe is left there,
+        with a byte that is no whole message, and the pipe is watched.  Shut down both
+        ways the connection looks to the peer as if it were closed, for which it has no
+        line in its log, as it has for a connection closed one way.
+
+        Where that cannot be, since the peer does not read, it is the latter.
+
+        Args:
+            seconds: to wait for the peer at most.
+
+        Raises:
+            trio.ClosedResourceError: the stream was closed here.
+            trio.BusyResourceError: another task is receiving or sending.
+        """
+        with trio.move_on_after(seconds) as scope:
+            try:
+                await self.flush()  # what it was sent is whole messages then
+                left_there = self._leave_pipe()
+            except trio.BrokenResourceError:
+                return True
+            if left_there is None:
+                self.shutdown_write()
+                return await self.wait_closed(scope.deadline - trio.current_time())
+            with left_there:
+                await self._wait_taken()
+                self._write_shut = True
+                with suppress(OSError):  # it was quicker
+                    self._socket.shutdown(socket.SHUT_RDWR)
+                await trio.lowlevel.wait_readable(left_there.fileno())
+                return True
+        self.shutdown_write()
+        return False
+
+    def _leave_pipe(self) -> OwnedFd | None:
+        """Send the write end of a pipe; return the other, None if it does not go."""
+        try:
+            read_end, write_end = map(OwnedFd, os.pipe2(os.O_CLOEXEC))
+        except OSError:
+            return None
+        with write_end:
+            numbers = array("i", [write_end.fileno()])
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)]
+            try:
+                self._socket.sendmsg([b"\0"], rights)
+            except BlockingIOError:
+                read_end.close()
+                return None
+            except OSError as exc:
+                read_end.close()
+                raise trio.BrokenResourceError(f"cannot send: {exc}") from exc
+        return read_end
+
+    async def _wait_taken(self) -> None:
+        """Wait until the peer has read everything, or is gone; no event tells that."""
+        pause = 0.001
+        unread = array("i", [1])
+        while not fcntl.ioctl(self._socket, termios.TIOCOUTQ, unread) and unread[0]:
+            await trio.sleep(pause)
+            pause = min(2 * pause, 0.05)
 
     def close(self) -> None:
         """Close the socket and drop what is unsent.  Again: nothing happens."""

@@ -112,13 +112,15 @@ class CopyRows:
 class CreateStream:
     """Make a pipe for a stream of the guest; `handle` is the compositor's end.
 
-    The other end is pumped to or from `StreamData` frames of `stream_id`.
+    The other end is pumped to or from `StreamData` frames of `stream_id`.  A stream that
+    is not `usable`, since the guest's end is open the other way, ends at once.
     """
 
     client_id: int
     stream_id: int
     handle: Handle
     direction: Direction
+    usable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

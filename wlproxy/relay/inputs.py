@@ -12,14 +12,14 @@ from wlproxy.relay.handles import Handle
 
 
 class FdKind(Enum):
-    """What an fd from the compositor is, as far as the channel cares."""
+    """What an fd from the compositor looks like; what it is for, its message says."""
 
     FILE = "file"
     """A regular file or a memfd: its contents can be carried."""
     STREAM = "stream"
-    """A pipe or a socket: its bytes can be pumped."""
+    """A pipe, a socket, a file that is only open for writing."""
     OTHER = "other"
-    """A device, a dma-buf, a file that is too large: cannot be carried."""
+    """A terminal, a device, a dma-buf, a file that is too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class ReceivedFd:
         handle: the shell's name for it.
         kind: what it is.
         size: bytes of a FILE (at most MAX_FILE_SIZE), else 0.
-        direction: where the data of a STREAM goes: the compositor sends the write
-            end of a pipe to have the guest's app write into it (TO_COMPOSITOR).
-            None if it is no STREAM, or one open both ways.
+        direction: the only way in which data can go through it: the write end of a
+            pipe is for the guest's app to write into (TO_COMPOSITOR).  None if it is
+            open both ways.
     """
 
     handle: Handle

@@ -14,6 +14,7 @@ from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentFlags,
     AttachmentKind,
+    OpenStream,
 )
 from wlproxy.protocol.errors import WaylandError
 from wlproxy.protocol.wayland.interface import (
@@ -40,6 +41,7 @@ from wlproxy.relay.commands import (
     Direction,
     SendContents,
     SendFile,
+    SendFrame,
     TraceLevel,
 )
 from wlproxy.relay.context import Context
@@ -48,6 +50,7 @@ from wlproxy.relay.imports import Imports
 from wlproxy.relay.inputs import FdKind, ReceivedFd
 from wlproxy.relay.locations import Locations
 from wlproxy.relay.objects import ProtocolObject
+from wlproxy.relay.passed_fds import Purpose, purpose_of
 from wlproxy.relay.surfaces import Surfaces
 
 
@@ -169,12 +172,7 @@ class ClientState:
             self.drop_fds(fds)
             return
         # Only now: the contents of a file are sent ahead of the event that attaches it.
-        attachments = []
-        for fd in fds:
-            attachment = self._export(spec, fd)
-            if attachment is None:
-                return
-            attachments.append(attachment)
+        attachments = [self._export(spec, fd) for fd in fds]
         self.context.outbox.event(raw.data, attachments)
 
     def attach_contents(self, contents: bytes) -> Attachment:
@@ -248,44 +246,68 @@ class ClientState:
 
     def _import(self, spec: MessageSpec, item: Attachment) -> Handle:
         """Make an fd for the compositor of what the guest attached."""
-        if item.kind is not AttachmentKind.STREAM:
+        wanted = _holder_flags(spec, item)
+        if wanted is None:
             raise WaylandError(
                 DISPLAY_ID,
                 DisplayError.IMPLEMENTATION,
                 f"wlproxy: cannot forward the {item.kind.name} fd of {spec}",
             )
-        reads = item.flags & AttachmentFlags.HOLDER_READS
+        reads = wanted is AttachmentFlags.HOLDER_READS
         direction = Direction.TO_COMPOSITOR if reads else Direction.TO_GUEST
-        handle = next(self._handles)
-        client_id = self.context.client_id
-        self.context.command(CreateStream(client_id, item.object_id, handle, direction))
+        handle, client_id = next(self._handles), self.context.client_id
+        stream_id, usable = item.object_id, wanted is item.flags
+        if item.kind is not AttachmentKind.STREAM:
+            stream_id, usable = next(self._stream_ids), True
+            frame = OpenStream(client_id, item.object_id, stream_id, wanted)
+            self.context.command(SendFrame(frame))
+        self.context.command(
+            CreateStream(client_id, stream_id, handle, direction, usable)
+        )
         return handle
 
-    def _export(self, spec: MessageSpec, fd: ReceivedFd) -> Attachment | None:
-        """Describe an fd of the compositor to the guest; None if that cannot be."""
+    def _export(self, spec: MessageSpec, fd: ReceivedFd) -> Attachment:
+        """Describe an fd of the compositor to the guest.
+
+        The event arrives in any case: with nothing behind its fd, if need be.
+        """
         client_id = self.context.client_id
-        if fd.kind is FdKind.FILE:
+        purpose = purpose_of(spec.interface, spec.name)
+        if fd.kind is FdKind.FILE and purpose is not Purpose.WRITTEN:
             file_id = next(self._file_ids)
             self.context.command(SendFile(client_id, file_id, fd.handle, fd.size))
             flags = AttachmentFlags.NONE
             return Attachment(AttachmentKind.FILE, flags, file_id, fd.size)
-        if fd.kind is FdKind.STREAM and fd.direction is not None:
-            stream_id = next(self._stream_ids)
-            self.context.command(
-                AdoptStream(client_id, stream_id, fd.handle, fd.direction)
+        if purpose is Purpose.CONTENTS:  # /dev/null, for one, where there is no keymap
+            self.context.trace(
+                TraceLevel.INFO, f"the fd of {spec} is no file: taken for an empty one"
             )
-            writes = fd.direction is Direction.TO_COMPOSITOR
-            flags = (
-                AttachmentFlags.HOLDER_WRITES
-                if writes
-                else AttachmentFlags.HOLDER_READS
-            )
-            return Attachment(AttachmentKind.STREAM, flags, stream_id, 0)
-        self.drop_fds([fd])
-        self.context.trace(
-            TraceLevel.WARNING, f"dropped {spec}: its fd is a {fd.kind.value}"
+            self.drop_fds([fd])
+            return self.attach_contents(b"")
+        direction = fd.direction
+        if purpose is Purpose.WRITTEN or direction is None:
+            direction = Direction.TO_COMPOSITOR
+        stream_id = next(self._stream_ids)
+        self.context.command(AdoptStream(client_id, stream_id, fd.handle, direction))
+        writes = direction is Direction.TO_COMPOSITOR
+        flags = (
+            AttachmentFlags.HOLDER_WRITES if writes else AttachmentFlags.HOLDER_READS
         )
-        return None
+        return Attachment(AttachmentKind.STREAM, flags, stream_id, 0)
+
+
+def _holder_flags(spec: MessageSpec, item: Attachment) -> AttachmentFlags | None:
+    """Say what the compositor will do with an fd; None if that cannot be carried."""
+    match purpose_of(spec.interface, spec.name):
+        case Purpose.WRITTEN:
+            return AttachmentFlags.HOLDER_WRITES
+        case Purpose.UNSAID if item.kind is not AttachmentKind.MEMORY:
+            # A socket is both; whoever passes one where Wayland says "fd" wants to be
+            # written to.
+            for way in (AttachmentFlags.HOLDER_WRITES, AttachmentFlags.HOLDER_READS):
+                if item.flags & way:
+                    return way
+    return None
 
 
 class _GoneError(Exception):

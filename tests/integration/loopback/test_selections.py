@@ -1,7 +1,11 @@
 """Clipboards: what is copied here is pasted there, through pipes, both ways."""
 
 import os
+import pty
+import socket
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -338,3 +342,242 @@ async def test_slow_reader_of_the_last_words(
     await trio.testing.wait_all_tasks_blocked()
 
     assert await read_all(ours) == LARGE[:200_000]
+
+
+# ---------------------------------------------------------------- after the app has left
+
+
+def source_of(app: App, *mimes: str) -> list[Any]:
+    """Have the app copy; what it is asked for is recorded in the list."""
+    device = device_of(app, WlDataDeviceManager)
+    source = app.keep(app.bind(WlDataDeviceManager).create_data_source())
+    for mime in mimes:
+        source.offer(mime)
+    asked = app.record(source, "send")
+    device.set_selection(source, 3)
+    return asked
+
+
+async def test_app_that_leaves_is_pasted_to_all_the_same(
+    loopback: Loopback, app: App, compositor: Compositor
+) -> None:
+    offers = Offers(app, device_of(app, WlDataDeviceManager))
+    await app.roundtrip()
+    kept: list[int] = []
+    compositor.handlers["wl_data_offer", "receive"] = lambda _offer, _mime, fd: (
+        kept.append(fd)
+    )
+    offer_selection(device_resource(compositor), TEXT)
+    await app.until(lambda: offers.selected)
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    offers.selected[-1].receive(TEXT, theirs)
+    await app.roundtrip()
+    os.close(theirs)
+
+    app.close()
+    await loopback.quiet()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write_all, kept.pop(), LARGE, nothing)
+        assert await read_all(ours) == LARGE
+
+
+async def test_helper_of_an_app_that_left_is_still_read(
+    loopback: Loopback, app: App, compositor: Compositor
+) -> None:
+    asked = source_of(app, TEXT)
+    await app.roundtrip()
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    compositor.apps[-1].find("wl_data_source").send("send", TEXT, theirs)
+    os.close(theirs)
+    await app.until(lambda: asked)
+
+    app.close()
+    await loopback.quiet()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write_all, asked[0][1], LARGE, nothing)
+        assert await read_all(ours) == LARGE
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_reader_that_goes_is_noticed_without_a_byte(
+    loopback: Loopback, app: App, compositor: Compositor, *, gone: bool
+) -> None:
+    offers = Offers(app, device_of(app, WlDataDeviceManager))
+    await app.roundtrip()
+    kept: list[int] = []
+    compositor.handlers["wl_data_offer", "receive"] = lambda _offer, _mime, fd: (
+        kept.append(fd)
+    )
+    offer_selection(device_resource(compositor), TEXT)
+    await app.until(lambda: offers.selected)
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    offers.selected[-1].receive(TEXT, theirs)
+    await app.roundtrip()
+    os.close(theirs)
+    if gone:
+        app.close()
+        await loopback.quiet()
+
+    os.close(ours)
+
+    with trio.fail_after(10):  # the write end says so: nothing is written
+        await trio.lowlevel.wait_readable(kept[0])
+    os.close(kept.pop())
+
+
+async def test_compositor_that_goes_on_does_not_hear_of_those_that_left(
+    loopback: Loopback, app: App, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """libwayland has a line in its log for a connection that is closed by half."""
+    await app.roundtrip()
+    app.close()
+    await loopback.quiet()
+    assert "failed to" not in capfd.readouterr().err
+
+
+# ---------------------------------------------------------------- all types at once
+
+
+@pytest.mark.parametrize("size", [20, 10_000])
+async def test_host_asks_for_every_type_at_once(
+    app: App, compositor: Compositor, size: int
+) -> None:
+    mimes = [f"image/x-{number}" for number in range(200)]
+    asked = source_of(app, *mimes)
+    await app.roundtrip()
+    source = compositor.apps[-1].find("wl_data_source")
+    ends = []
+    for mime in mimes:
+        ours, theirs = os.pipe2(os.O_CLOEXEC)
+        source.send("send", mime, theirs)
+        os.close(theirs)
+        ends.append(ours)
+    await app.until(lambda: len(asked) == len(mimes))
+
+    async with trio.open_nursery() as nursery:
+        for mime, fd in asked:
+            nursery.start_soon(write_all, fd, mime.encode() * size, nothing)
+        for mime, ours in zip(mimes, ends, strict=True):
+            assert await read_all(ours) == mime.encode() * size
+    await app.roundtrip()
+
+
+async def test_app_asks_for_more_than_there_may_be(
+    app: App, compositor: Compositor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is too much ends at once; the app, and what it asked for before, do not."""
+    monkeypatch.setattr("wlproxy.host.streams.MAX_STREAMS", 100)
+    offers = Offers(app, device_of(app, WlDataDeviceManager))
+    await app.roundtrip()
+    offer = offer_selection(device_resource(compositor), TEXT)
+    await app.until(lambda: offers.selected)
+    ends = []
+    for _ in range(150):
+        ours, theirs = os.pipe2(os.O_CLOEXEC)
+        offers.selected[-1].receive(TEXT, theirs)
+        app.display.flush()
+        os.close(theirs)
+        ends.append(ours)
+    await app.roundtrip()
+    assert len(offer.state) == len(ends)
+    for _, fd in offer.state:
+        with suppress(BrokenPipeError):
+            os.write(fd, b"copied")
+        os.close(fd)
+    offer.state.clear()
+
+    got = [await read_all(ours) for ours in ends]
+
+    assert got == [b"copied"] * 100 + [b""] * 50
+    await app.roundtrip()
+
+
+# ---------------------------------------------------------------- into whatever it is
+
+
+@pytest.mark.parametrize("kind", ["file", "file open both ways", "terminal", "socket"])
+@pytest.mark.parametrize("way", ["to the app", "to the host"])
+async def test_pasted_into_standard_output(
+    app: App, compositor: Compositor, tmp_path: Path, kind: str, way: str
+) -> None:
+    with ExitStack() as closing:
+        passed, read = standard_output(closing, kind, tmp_path / "pasted")
+        if way == "to the app":
+            offers = Offers(app, device_of(app, WlDataDeviceManager))
+            await app.roundtrip()
+            offer = offer_selection(device_resource(compositor), TEXT)
+            await app.until(lambda: offers.selected)
+            offers.selected[-1].receive(TEXT, passed)
+            await app.roundtrip()
+            [(_, fd)] = offer.state
+            offer.state.clear()
+        else:
+            asked = source_of(app, TEXT)
+            await app.roundtrip()
+            source = compositor.apps[-1].find("wl_data_source")
+            source.send("send", TEXT, passed)
+            await app.until(lambda: asked)
+            [(_, fd)] = asked
+
+        os.write(fd, b"copied")
+        os.close(fd)
+
+        got = b""
+        with trio.fail_after(10):
+            while got != b"copied":
+                got += read()
+                await trio.sleep(0.001)
+        assert os.get_blocking(passed)
+        await app.roundtrip()
+
+
+def standard_output(
+    closing: ExitStack, kind: str, path: Path
+) -> tuple[int, Callable[[], bytes]]:
+    """What a shell may have put there, and how to see what arrives."""
+    if kind.startswith("file"):
+        flags = os.O_WRONLY if kind == "file" else os.O_RDWR
+        fd = os.open(path, flags | os.O_CREAT)
+        closing.callback(os.close, fd)
+        reader = os.open(path, os.O_RDONLY)
+    elif kind == "terminal":
+        reader, fd = pty.openpty()
+        closing.callback(os.close, fd)
+    else:
+        ours, theirs = socket.socketpair()
+        reader, fd = ours.detach(), theirs.fileno()
+        closing.enter_context(theirs)
+    closing.callback(os.close, reader)
+    os.set_blocking(reader, False)
+
+    def read() -> bytes:
+        try:
+            return os.read(reader, 100)
+        except BlockingIOError:
+            return b""
+
+    return fd, read
+
+
+async def test_what_cannot_be_pasted_into_ends_that_paste(
+    app: App, compositor: Compositor
+) -> None:
+    offers = Offers(app, device_of(app, WlDataDeviceManager))
+    await app.roundtrip()
+    offer = offer_selection(device_resource(compositor), TEXT)
+    await app.until(lambda: offers.selected)
+    for path, flags in (("/", os.O_RDONLY), ("/dev/null", os.O_RDONLY)):
+        fd = os.open(path, flags)
+        offers.selected[-1].receive(TEXT, fd)
+        await app.roundtrip()
+        os.close(fd)
+    kept, offer.state = offer.state, []
+    assert len(kept) == 2
+
+    for _, fd in kept:
+        with trio.fail_after(10):
+            await trio.lowlevel.wait_readable(fd)  # it is broken
+        os.close(fd)
+    await app.roundtrip()

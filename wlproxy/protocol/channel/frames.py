@@ -13,7 +13,7 @@ MAGIC = b"wlproxy-channel\x01"
 """First bytes of `Hello` and `HelloAck`: what a resynchronising peer looks for."""
 
 VERSION_MAJOR = 1
-VERSION_MINOR = 0
+VERSION_MINOR = 1
 
 HEADER_SIZE = 12
 """`u32 payload length, u16 type, u16 flags, u32 client id` (0: the session)."""
@@ -60,6 +60,7 @@ class FrameType(IntEnum):
     STREAM_DATA = 34
     STREAM_CLOSED = 35
     CREDIT = 36
+    OPEN_STREAM = 37
     LOCATE = 48
     LOCATED = 49
     RELEASE = 50
@@ -91,11 +92,11 @@ class AttachmentKind(IntEnum):
     """What a passed fd is."""
 
     OTHER = 0
-    """Nothing the channel can carry; the message that owns it cannot be forwarded."""
+    """Anything else, kept until the host says what it is for (G)."""
     MEMORY = 1
     """Memory of the guest, to be located (G)."""
     STREAM = 2
-    """A pipe, or one direction of a socket (B)."""
+    """A pipe (B)."""
     FILE = 3
     """A file whose contents went before in `FileData` frames (H)."""
 
@@ -105,9 +106,11 @@ class AttachmentFlags(IntFlag):
 
     NONE = 0
     HOLDER_READS = 1
-    """STREAM: whoever is given the fd reads from it; data flows towards the holder."""
+    """STREAM: whoever is given the fd reads from it; data flows towards the holder.
+    OTHER: it is open for reading."""
     HOLDER_WRITES = 2
-    """STREAM: whoever is given the fd writes to it; data flows away from the holder."""
+    """STREAM: whoever is given the fd writes to it; data flows away from the holder.
+    OTHER: it is open for writing."""
     MEMORY_WRITABLE = 4
     """MEMORY: the fd is open for writing."""
     MEMORY_DMABUF = 8
@@ -153,9 +156,9 @@ class Attachment:
     Attributes:
         kind: what it is.
         flags: facts about it.
-        object_id: memory id, stream id or file id, per client and kind.  Memory
-            ids and even stream ids are the guest's; file ids and odd stream ids
-            the host's.  None is used twice in the life of a client.
+        object_id: memory id, stream id or file id.  Memory ids (of MEMORY and of
+            OTHER) and even stream ids are the guest's; file ids and odd stream ids
+            the host's.  None is used twice for a client.
         size: bytes of a MEMORY (as of now; it may grow) or a FILE, else 0.
     """
 
@@ -297,7 +300,7 @@ class ClientClosed:
     """B: the sender's side of this client is gone; it ignores later frames for it.
 
     From the host: the agent closes the app's socket, after the `Data` before this.
-    The pins of the client stay until `ClientReleased`.
+    The pins of the client stay until `ClientReleased`, its streams until they close.
     """
 
     client_id: int
@@ -358,6 +361,23 @@ class Credit:
     client_id: int
     stream_id: int
     amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream:
+    """H: makes a stream of a MEMORY or an OTHER.
+
+    Attributes:
+        client_id: whose.
+        memory_id: from the attachment; it names nothing after this.
+        stream_id: the host's name for the stream, odd.
+        flags: HOLDER_READS or HOLDER_WRITES.
+    """
+
+    client_id: int
+    memory_id: int
+    stream_id: int
+    flags: AttachmentFlags
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,6 +467,7 @@ Frame = (
     | StreamData
     | StreamClosed
     | Credit
+    | OpenStream
     | Locate
     | Located
     | Release

@@ -38,6 +38,7 @@ from wlproxy.protocol.channel.frames import (
     Locate,
     Located,
     LocateStatus,
+    OpenStream,
     Ping,
     Pong,
     ProveRam,
@@ -75,6 +76,7 @@ _LABELS: Final = struct.Struct("<III")
 _COUNT: Final = struct.Struct("<HH")
 _ATTACHMENT: Final = struct.Struct("<BBHIQ")
 _STREAM_CLOSED: Final = struct.Struct("<IHH")
+_OPEN_STREAM: Final = struct.Struct("<IIBBH")
 _LOCATE: Final = struct.Struct("<IIQQII")
 _LOCATED: Final = struct.Struct("<IHBBII")
 _EXTENT: Final = struct.Struct("<QQ")
@@ -248,10 +250,14 @@ def _decode_attachment(
     kind: int, flags: int, zero: int, object_id: int, size: int
 ) -> Attachment:
     _zero(zero)
+    known: AttachmentKind = _known(_KINDS, kind, "attachment kind")
+    return Attachment(known, _decode_flags(flags), object_id, size)
+
+
+def _decode_flags(flags: int) -> AttachmentFlags:
     if flags & ~_KNOWN_ATTACHMENT_FLAGS:
         raise ChannelError(f"attachment with unknown flags {flags:#x}")
-    known: AttachmentKind = _known(_KINDS, kind, "attachment kind")
-    return Attachment(known, AttachmentFlags(flags), object_id, size)
+    return AttachmentFlags(flags)
 
 
 def _encode_stream_closed(frame: StreamClosed) -> bytes:
@@ -262,6 +268,16 @@ def _decode_stream_closed(client_id: int, payload: memoryview) -> StreamClosed:
     stream_id, reason, zero = _STREAM_CLOSED.unpack(payload)
     _zero(zero)
     return StreamClosed(client_id, stream_id, _known(_REASONS, reason, "reason"))
+
+
+def _encode_open_stream(frame: OpenStream) -> bytes:
+    return _OPEN_STREAM.pack(frame.memory_id, frame.stream_id, frame.flags, 0, 0)
+
+
+def _decode_open_stream(client_id: int, payload: memoryview) -> OpenStream:
+    memory_id, stream_id, flags, *zeros = _OPEN_STREAM.unpack(payload)
+    _zero(*zeros)
+    return OpenStream(client_id, memory_id, stream_id, _decode_flags(flags))
 
 
 def _encode_locate(frame: Locate) -> bytes:
@@ -427,6 +443,13 @@ LAYOUTS: Final[dict[int, Layout]] = {
         lambda client_id, payload: Credit(client_id, *_U32_PAIR.unpack(payload)),
         least=_U32_PAIR.size,
         most=_U32_PAIR.size,
+    ),
+    FrameType.OPEN_STREAM: Layout(
+        OpenStream,
+        _encode_open_stream,
+        _decode_open_stream,
+        least=_OPEN_STREAM.size,
+        most=_OPEN_STREAM.size,
     ),
     FrameType.LOCATE: Layout(
         Locate,

@@ -29,6 +29,7 @@ from wlproxy.protocol.channel.frames import (
     Locate,
     Located,
     LocateStatus,
+    OpenStream,
     ProveRam,
     RamProof,
     StreamClosed,
@@ -47,6 +48,7 @@ MIN_PAGE_SIZE: Final = 4096
 MAX_PAGE_SIZE: Final = 65536
 
 _STREAM_WAYS: Final = (AttachmentFlags.HOLDER_READS, AttachmentFlags.HOLDER_WRITES)
+_OTHER_FLAGS: Final = AttachmentFlags.HOLDER_READS | AttachmentFlags.HOLDER_WRITES
 _MEMORY_FLAGS: Final = AttachmentFlags.MEMORY_WRITABLE | AttachmentFlags.MEMORY_DMABUF
 _PROOF_STATUSES: Final = (
     LocateStatus.OK,
@@ -135,7 +137,7 @@ def _attachment_fault(attachment: Attachment) -> str:
             legal = not flags
             max_size = MAX_FILE_SIZE
         case _:
-            legal = not flags
+            legal = not flags & ~_OTHER_FLAGS
             max_size = 0
     if not legal:
         return f"attachment {kind.name} {attachment.object_id} with {flags!r}"
@@ -172,6 +174,14 @@ def _credit(frame: Credit) -> str:
     return "" if frame.amount else "no amount"
 
 
+def _open_stream(frame: OpenStream) -> str:
+    if frame.stream_id % 2 == 0:
+        return f"stream {frame.stream_id} is not the host's"
+    if frame.flags not in _STREAM_WAYS:
+        return f"a stream with {frame.flags!r}"
+    return ""
+
+
 def _locate(frame: Locate) -> str:
     if not frame.length:
         return "no bytes"
@@ -203,6 +213,7 @@ _RULES: Final[dict[type, Callable[[Any], str]]] = {
     StreamData: _stream_data,
     StreamClosed: _stream_closed,
     Credit: _credit,
+    OpenStream: _open_stream,
     Locate: _locate,
     Located: _located,
 }

@@ -28,6 +28,7 @@ from wlproxy.protocol.channel.frames import (
     HelloAck,
     Locate,
     Located,
+    OpenStream,
     Ping,
     Pong,
     ProveRam,
@@ -50,7 +51,16 @@ _BOTH: Final = (
     Credit,
 )
 FROM_HOST: Final[frozenset[type[Frame]]] = frozenset(
-    (*_BOTH, ProveRam, ClientReleased, FileData, Locate, Release, CloseMemory)
+    (
+        *_BOTH,
+        ProveRam,
+        ClientReleased,
+        FileData,
+        OpenStream,
+        Locate,
+        Release,
+        CloseMemory,
+    )
 )
 """What a host sends in an established session, besides `Goodbye`, which ends it."""
 FROM_GUEST: Final[frozenset[type[Frame]]] = frozenset(

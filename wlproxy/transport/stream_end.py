@@ -1,0 +1,364 @@
+"""One end of a stream: whatever somebody passed to be read from or written to.
+
+An open file is shared by all who hold it.  O_NONBLOCK is a property of the open file, so
+that setting it on an fd that was passed to us sets it for the program that passed it: an
+app's terminal would be left broken.  So none is changed that can be left alone:
+
+* a pipe or a terminal is opened anew by way of /proc, which makes an open file of our
+  own; a pipe of another user, where that is not allowed, is used with RWF_NOWAIT;
+* a socket is asked not to wait call by call (MSG_DONTWAIT);
+* files and /dev/null, which know no waiting, are used from a thread;
+* so is what is left: pipes of other users with a name or on a kernel before 6.5, and
+  terminals of other users.  They are asked first whether there is something to do, which
+  somebody who shares them may have done by then: it is the thread that waits.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import select
+import socket
+import stat
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import cache
+from typing import Final, Protocol, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+MAX_THREADS: Final = 16
+"""Threads at once that read or write files, and as many again for what is shared: who
+shares it can have them wait, and shall not hold up the files."""
+
+_UNLIMITED: Final = trio.CapacityLimiter(1 << 30)
+_NULL_DEVICES: Final = frozenset(os.makedev(1, minor) for minor in (3, 5, 7))
+"""null, zero, full: devices of which reading and writing does nothing."""
+_PTMX: Final = os.makedev(5, 2)
+"""The other side of a terminal.  Opened anew it would be another terminal."""
+_KERNEL_FILES: Final = frozenset(
+    (
+        0x9FA0,  # proc
+        0x62656572,  # sysfs
+        0x27E0EB,  # cgroup
+        0x63677270,  # cgroup2
+        0x73636673,  # securityfs
+        0xF97CFF8C,  # selinux
+        0x64626720,  # debugfs
+        0x74726163,  # tracefs
+        0x62656570,  # configfs
+        0xCAFE4A11,  # bpf
+        0xDE5E81E4,  # efivarfs
+    )
+)
+"""File systems (statfs `f_type`) in which writing asks for a deed of the kernel's, and may
+be judged by who writes: that must not be us."""
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+
+class StreamEnd:
+    """An end that we read from or write to, and own."""
+
+    __slots__ = ("_access", "_fd")
+
+    def __init__(self, fd: int, access: "_Access") -> None:
+        """Use `adopt_end` or `make_pipe`."""
+        self._fd = fd
+        self._access = access
+
+    async def read(self, size: int) -> bytes:
+        """Read at least one byte; none at the end.  A cancelled call has taken nothing.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return await self._access.read(self._fd, size)
+
+    async def write_chunks(
+        self,
+        next_chunk: Callable[[], Awaitable[bytes | None]],
+        written: Callable[[int], None],
+    ) -> bool:
+        """Write until there is no more, or nobody reads any more: False then.
+
+        The latter is noticed while there is nothing to write, too.
+
+        Args:
+            next_chunk: waits for what to write next; None is the end.
+            written: told how many bytes of it have been.
+        """
+        reader_gone = False
+
+        async def watch(scope: trio.CancelScope) -> None:
+            nonlocal reader_gone
+            try:
+                await self._access.wait_broken(self._fd)
+            except OSError:  # nothing left to watch with: the next byte will tell
+                return
+            reader_gone = True
+            scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch, nursery.cancel_scope)
+            try:
+                while (chunk := await next_chunk()) is not None:
+                    rest = memoryview(chunk)
+                    while rest:
+                        rest = rest[await self._access.write(self._fd, rest) :]
+                    written(len(chunk))
+            except OSError:  # EPIPE, or a full disk: for the sender it is the same
+                reader_gone = True
+            nursery.cancel_scope.cancel()
+        return not reader_gone
+
+    def close(self) -> None:
+        """Close it; again is harmless."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def make_pipe(*, we_write: bool) -> tuple[StreamEnd, int]:
+    """Make a pipe; return our end, and the fd to be passed on, which is the caller's.
+
+    Raises:
+        OSError: there are too many fds.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    ours, theirs = (writer, reader) if we_write else (reader, writer)
+    os.set_blocking(ours, False)  # the two ends are two open files
+    return StreamEnd(ours, _Polled(os.read, os.write)), theirs
+
+
+def adopt_end(fd: int, *, we_write: bool) -> StreamEnd:
+    """Take over an fd that somebody passed, also if this fails.
+
+    Raises:
+        OSError: it is not open that way, or nothing that can be used as a stream.
+    """
+    try:
+        return _adopt(fd, we_write=we_write)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _adopt(fd: int, *, we_write: bool) -> StreamEnd:
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    useless = os.O_RDONLY if we_write else os.O_WRONLY
+    if flags & os.O_PATH or flags & os.O_ACCMODE == useless:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    status = os.fstat(fd)
+    if stat.S_ISSOCK(status.st_mode):
+        return StreamEnd(fd, _Polled(_receive, _send))
+    if _knows_no_waiting(fd, status):
+        return StreamEnd(fd, _Threaded(_files))
+    terminal = os.isatty(fd) and status.st_rdev != _PTMX
+    if not terminal and not stat.S_ISFIFO(status.st_mode):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    with suppress(OSError):
+        return _reopen(fd, we_write=we_write)
+    if _knows_nowait(fd):
+        return StreamEnd(fd, _Polled(_read_nowait, _write_nowait))
+    return StreamEnd(fd, _Shared(_shared))
+
+
+def _reopen(fd: int, *, we_write: bool) -> StreamEnd:
+    """Replace an fd by one of an open file of our own; without, it is as it was."""
+    way = os.O_WRONLY if we_write else os.O_RDONLY
+    flags = way | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    ours = os.open(f"/proc/self/fd/{fd}", flags)
+    os.close(fd)
+    return StreamEnd(ours, _Polled(os.read, os.write))
+
+
+def _knows_no_waiting(fd: int, status: os.stat_result) -> bool:
+    if stat.S_ISCHR(status.st_mode):
+        return status.st_rdev in _NULL_DEVICES
+    return stat.S_ISREG(status.st_mode) and not _is_kernel_file(fd)
+
+
+def _is_kernel_file(fd: int) -> bool:
+    statfs = (ctypes.c_long * 32)()  # f_type comes first; the rest is shorter than that
+    if _LIBC.fstatfs(fd, ctypes.byref(statfs)):
+        return True
+    return statfs[0] & 0xFFFFFFFF in _KERNEL_FILES
+
+
+def _knows_nowait(fd: int) -> bool:
+    """Tell if RWF_NOWAIT is heeded: what has a name is no pipe to the kernel here."""
+    return os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:") and _pipes_do()
+
+
+@cache
+def _pipes_do() -> bool:
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        _read_nowait(reader, 1)
+    except OSError as exc:
+        return exc.errno == errno.EAGAIN
+    finally:
+        os.close(reader)
+        os.close(writer)
+    return False
+
+
+def _read_nowait(fd: int, size: int) -> bytes:
+    buffer = bytearray(size)
+    return bytes(buffer[: os.preadv(fd, [buffer], -1, os.RWF_NOWAIT)])
+
+
+def _write_nowait(fd: int, data: memoryview) -> int:
+    return os.pwritev(fd, [data], -1, os.RWF_NOWAIT)
+
+
+def _receive(fd: int, size: int) -> bytes:
+    borrowed = socket.socket(fileno=fd)
+    try:
+        return borrowed.recv(size, socket.MSG_DONTWAIT)
+    finally:
+        borrowed.detach()
+
+
+def _send(fd: int, data: memoryview) -> int:
+    borrowed = socket.socket(fileno=fd)
+    try:
+        return borrowed.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    finally:
+        borrowed.detach()
+
+
+class _Access(Protocol):
+    """How an end is used without changing it for others."""
+
+    async def read(self, fd: int, size: int) -> bytes: ...
+    async def write(self, fd: int, data: memoryview) -> int: ...
+    async def wait_broken(self, fd: int) -> None: ...
+
+
+class _Polled:
+    """What the kernel tells when there is something to do; its calls do not wait."""
+
+    __slots__ = ("_read", "_write")
+
+    def __init__(
+        self,
+        read: Callable[[int, int], bytes],
+        write: Callable[[int, memoryview], int],
+    ) -> None:
+        self._read = read
+        self._write = write
+
+    async def read(self, fd: int, size: int) -> bytes:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            try:
+                return self._read(fd, size)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(fd)
+
+    async def write(self, fd: int, data: memoryview) -> int:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            try:
+                return self._write(fd, data)
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(fd)
+
+    async def wait_broken(self, fd: int) -> None:
+        await _wait_broken(fd)
+
+
+async def _wait_broken(fd: int) -> None:
+    """Wait until nothing reads any more."""
+    if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+        # Never readable; what wakes us is the error, which is always told.
+        await trio.lowlevel.wait_readable(fd)
+        return
+    # What it has to read must not wake us, so that it needs an epoll of its own.
+    with select.epoll() as errors:
+        errors.register(fd, 0)
+        await trio.lowlevel.wait_readable(errors.fileno())
+
+
+class _Threaded:
+    """What can only be waited for in a thread.  There is nothing to watch."""
+
+    __slots__ = ("_limiter",)
+
+    def __init__(self, limiter: Callable[[], trio.CapacityLimiter]) -> None:
+        self._limiter = limiter()
+
+    async def read(self, fd: int, size: int) -> bytes:
+        return await self._call(lambda own: os.read(own, size), fd)
+
+    async def write(self, fd: int, data: memoryview) -> int:
+        return await self._call(lambda own: os.write(own, data), fd)
+
+    async def wait_broken(self, fd: int) -> None:
+        await trio.sleep_forever()
+
+    async def _call(self, operation: Callable[[int], T], fd: int) -> T:
+        await self._limiter.acquire_on_behalf_of(self)
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            # From here the thread certainly starts.  It has an fd of its own, since it
+            # may outlast us, and the number would be somebody else's by then.
+            own = os.dup(fd)
+            return await trio.to_thread.run_sync(
+                _use, operation, own, abandon_on_cancel=True, limiter=_UNLIMITED
+            )
+        finally:
+            self._limiter.release_on_behalf_of(self)
+
+
+class _Shared(_Threaded):
+    """What somebody else may empty or fill between our looking and our doing."""
+
+    __slots__ = ()
+
+    async def read(self, fd: int, size: int) -> bytes:
+        await trio.lowlevel.wait_readable(fd)
+        return await super().read(fd, size)
+
+    async def write(self, fd: int, data: memoryview) -> int:
+        await trio.lowlevel.wait_writable(fd)
+        return await super().write(fd, data[: select.PIPE_BUF])
+
+    async def wait_broken(self, fd: int) -> None:
+        await _wait_broken(fd)
+
+
+def _use(operation: Callable[[int], T], own: int) -> T:
+    try:
+        return operation(own)
+    finally:
+        os.close(own)
+
+
+_FILES: Final[trio.lowlevel.RunVar[trio.CapacityLimiter]] = trio.lowlevel.RunVar(
+    "wlproxy files"
+)
+_SHARED: Final[trio.lowlevel.RunVar[trio.CapacityLimiter]] = trio.lowlevel.RunVar(
+    "wlproxy shared ends"
+)
+
+
+def _limiter(
+    variable: trio.lowlevel.RunVar[trio.CapacityLimiter],
+) -> trio.CapacityLimiter:
+    try:
+        return variable.get()
+    except LookupError:
+        variable.set(trio.CapacityLimiter(MAX_THREADS))
+        return variable.get()
+
+
+def _files() -> trio.CapacityLimiter:
+    return _limiter(_FILES)
+
+
+def _shared() -> trio.CapacityLimiter:
+    return _limiter(_SHARED)
