@@ -1,13 +1,15 @@
 """The command line: arguments to a running `Server`, and errors to words."""
 
 import argparse
+import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import trio
 
@@ -20,6 +22,10 @@ from wlproxy_guest.server import Server, raise_fd_limit
 from wlproxy_guest.unix_socket import Listener, SocketError, adopt_activated, listen
 
 LEVELS: Final = ("debug", "info", "warning", "error")
+ANEW_PAUSE: Final = 1.0
+"""Seconds until an agent that failed begins anew: perhaps there is memory then."""
+
+log = logging.getLogger(__name__)
 
 
 class Options(argparse.Namespace):
@@ -55,14 +61,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
             listener = adopt_activated() or listen(options.socket)
             try:
                 failure = trio.run(serve, listener, options.port, options.limits)
+            except Exception:
+                log.exception("a bug, or no memory at all: the agent begins anew")
+                begin_anew(listener)
             finally:
                 listener.close()
-        except SocketError as exc:
+        except (SocketError, OSError) as exc:
             failure = str(exc)
     if failure:
         priority = "<3>" if is_journal(sys.stderr) else ""
         print(f"{priority}wlproxy-guest-agent: {failure}", file=sys.stderr)  # noqa: T201
     return 1 if failure else 0
+
+
+def begin_anew(listener: Listener) -> NoReturn:
+    """Become a new agent, with nothing left of this one but systemd's socket.
+
+    Without memory trio itself may fail, anywhere; and of what was open then, only the
+    kernel knows what is to be closed.
+
+    Raises:
+        OSError: not even that can be done.
+    """
+    time.sleep(ANEW_PAUSE)
+    listener.hand_over()
+    os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - ourselves
 
 
 @contextmanager
@@ -162,5 +185,4 @@ async def serve(listener: Listener, source: WireSource, limits: Limits) -> str:
                     nursery.cancel_scope.cancel()
     finally:
         locator.close()
-        listener.close()
     return failure

@@ -186,10 +186,16 @@ class Listener:
             connected.close()
             raise
 
+    def hand_over(self) -> None:
+        """Leave systemd's socket to the program that this process becomes, as it was."""
+        if self._path is None:
+            os.dup2(self._listening.fileno(), FIRST_ACTIVATED_FD)
+            # It is that one already, as a rule, and dup2 does nothing then.
+            os.set_inheritable(FIRST_ACTIVATED_FD, True)  # noqa: FBT003
+            os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+
     def close(self) -> None:
-        """Stop listening; again is harmless."""
-        if self._socket is not None:
-            self._socket.close()
+        """Stop listening; nobody is in `accept` any more.  Again is harmless."""
         self._listening.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)

@@ -130,6 +130,74 @@ async def test_signal_before_it_runs_stops_it_as_cleanly(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+FAILS_FIRST = """
+import os, sys, trio
+from wlproxy_guest.cli import main
+
+def fail(*_):
+    raise trio.TrioInternalError
+
+if os.environ.setdefault("RUNS", "0") == "0":
+    os.environ["LISTEN_PID"] = str(os.getpid())
+    os.dup2(int(os.environ["SOCKET"]), 3)
+    os.memfd_create("left open")
+    trio.run = fail
+os.environ["RUNS"] += "1"
+sys.exit(main())
+"""
+"""An agent without memory for its loop, the first time; with systemd's socket as fd 3."""
+
+
+def start_failing(
+    directory: Path, passed: socket.socket, *, activated: bool
+) -> subprocess.Popen[str]:
+    environ = {"LISTEN_FDS": str(int(activated)), "SOCKET": str(passed.fileno())}
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-c", FAILS_FIRST),
+            *("--socket", directory / "wayland-0"),
+            *("--port", f"unix:{directory / 'host'}"),
+        ],
+        env={**os.environ, **environ},
+        pass_fds=[passed.fileno()],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def open_files(pid: int) -> list[str]:
+    fds = Path(f"/proc/{pid}/fd")
+    return [str(link.readlink()) for link in fds.iterdir()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activated", [False, True])
+async def test_agent_without_memory_begins_anew(
+    tmp_path: Path, *, activated: bool
+) -> None:
+    with socket.socket(socket.AF_UNIX) as port, socket.socket(socket.AF_UNIX) as passed:
+        for listening, name in ((port, "host"), (passed, "systemd")):
+            listening.bind(str(tmp_path / name))
+            listening.listen()
+        agent = start_failing(tmp_path, passed, activated=activated)
+        try:
+            with trio.fail_after(30):
+                await trio.lowlevel.wait_readable(port)
+            host = FakeHost(port.accept()[0])
+            await host.start(hello())
+            connecting = trio.socket.socket(socket.AF_UNIX)
+            name = "systemd" if activated else "wayland-0"
+            await connecting.connect(str(tmp_path / name))
+            with App(connecting):
+                assert await opened(host) == 1
+            assert not [f for f in open_files(agent.pid) if "left open" in f]
+            await host.stream.aclose()
+        finally:
+            agent.kill()
+            _, messages = agent.communicate()
+    assert "the agent begins anew" in messages
+
+
 def test_nohup_is_respected() -> None:
     assert signal.SIGHUP in stop_signals()
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
