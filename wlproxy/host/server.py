@@ -2,7 +2,7 @@
 
 Sessions follow each other on a channel, channels follow each other as QEMU comes and
 goes, and the compositor may be restarted meanwhile.  A peer that breaks the rules ends
-its session; an exception that nobody expected ends the process.
+its session; an exception that nobody expected ends no more than that (`bugs`).
 """
 
 import logging
@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 import trio
 
 from wlproxy import __version__
+from wlproxy.host.bugs import MISTAKE, report_bug
 from wlproxy.host.channel import (
     Channel,
     ChannelGoneError,
@@ -24,6 +25,7 @@ from wlproxy.host.channel import (
     connect_channel,
 )
 from wlproxy.host.client import HostClient
+from wlproxy.host.conductor import RelayCore
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop import Desktop, prepare_when_back
 from wlproxy.host.devices import DeviceWatch
@@ -32,7 +34,7 @@ from wlproxy.host.fds import raise_fd_limit
 from wlproxy.host.guest_ram import GuestRam, open_guest_ram, peer_pid
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.notify import notify
-from wlproxy.host.session import RelayCore, Session
+from wlproxy.host.session import Session
 from wlproxy.host.status import Json, StatusSocket, listen_status, serve_status
 from wlproxy.host.unix_socket import FdStream
 from wlproxy.host.vm_log import VmLog
@@ -55,6 +57,9 @@ REFUSE_SECONDS = 3.0
 
 RAM_PATIENCE, RAM_RETRY = 3.0, 0.2
 """Seconds for a QEMU that listens to have its RAM, too; and between looks for it."""
+
+STATUS_RETRY = 1.0
+"""Seconds after a bug before the status socket is served again."""
 
 COMPOSITOR_RETRY = 1.0
 """Seconds between looks for a compositor that has gone."""
@@ -262,7 +267,7 @@ class Server:
             raise
         self._log.info("guest RAM: %d MiB, map %s", ram.memory.size >> 20, ram.layout)
         try:
-            while not self._stopping and await self._serve_session(channel, ram):
+            while not self._stopping and await self._serve_defended(channel, ram):
                 pass
         finally:
             ram.close()
@@ -278,6 +283,18 @@ class Server:
                 if trio.current_time() >= deadline:
                     raise
             await trio.sleep(RAM_RETRY)
+
+    async def _serve_defended(self, channel: Channel, ram: GuestRam) -> bool:
+        """Serve one session as `_serve_session`; a bug ends nothing but this one."""
+        try:
+            return await self._serve_session(channel, ram)
+        except HostError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - the last line of defence
+            report_bug(exc, "the session", self.metrics, self._log)
+        await channel.say_goodbye(CloseReason.FAILED, MISTAKE)
+        await self._wait_a_little()
+        return True
 
     async def _serve_session(self, channel: Channel, ram: GuestRam) -> bool:
         """Serve one session; tell if another may follow on this channel."""
@@ -379,7 +396,13 @@ class Server:
         self._pause = min(2 * self._pause, LAST_PAUSE)
 
     async def _serve_status(self, sock: StatusSocket) -> None:
-        await serve_status(sock, self.snapshot)
+        """Say how everything is to whoever asks; a bug leaves one without an answer."""
+        while True:
+            try:
+                await serve_status(sock, self.snapshot)
+            except Exception as exc:  # noqa: BLE001 - the last line of defence
+                report_bug(exc, "an answer to `status`", self.metrics, self._log)
+            await trio.sleep(STATUS_RETRY)
 
     async def _watch_signals(self, nursery: trio.Nursery) -> None:
         """Stop at the first signal; at the second, wait for nothing any more."""

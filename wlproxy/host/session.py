@@ -1,14 +1,14 @@
 """One session with a guest: the relay, the tasks of its clients, and what joins them.
 
-Inputs go into the relay, its commands to the executor, and the executor's answers back
-into the relay, until nothing is left to do.  No nursery here: `server` starts the tasks
-and decides what follows when the session is over.
+What comes in, from the channel and the compositor, goes to the core (`conductor`) in
+turns that are short, so that nobody waits for somebody who has much to do.  No nursery
+here: `server` starts the tasks and decides what follows when the session is over.
 """
 
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -19,15 +19,9 @@ from wlproxy.host.channel import (
     Goodbyed,
 )
 from wlproxy.host.client import HostClient
+from wlproxy.host.conductor import Conductor, RelayCore
 from wlproxy.host.errors import FdsLostError, HostError
-from wlproxy.host.executor import (
-    Answer,
-    BufferCreated,
-    BufferFailed,
-    ClientFailed,
-    Executor,
-    Slow,
-)
+from wlproxy.host.executor import CANNOT, Executor
 from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import Outgoing
@@ -53,11 +47,12 @@ from wlproxy.protocol.channel.frames import (
     StreamData,
 )
 from wlproxy.protocol.errors import ChannelError, RemoteProtocolError, WlproxyError
-from wlproxy.relay.commands import Command, CreateUdmabuf
-from wlproxy.relay.handles import Handle
-from wlproxy.relay.inputs import ReceivedFd
+from wlproxy.relay.commands import CloseClient, Command, CreateUdmabuf
 from wlproxy.relay.presentation import CompositorCapabilities
 from wlproxy.relay.surfaces import SurfaceStatus
+
+if TYPE_CHECKING:
+    from wlproxy.host.fds import OwnedFd
 
 PING_INTERVAL = 5.0
 """Seconds between pings; an agent that leaves one unanswered that long is reported."""
@@ -76,37 +71,17 @@ COMPOSITOR_READ = 32 * 1024
 MAX_UNSENT = 1 << 20
 """While so many bytes wait for a compositor, its events wait too."""
 
-MAX_UNREAD = 1 << 20
-"""Bytes of events that an app may have us keep for it.  The compositor's wait for it to
-read, but what we answer ourselves would not; libwayland, too, ends who does not read."""
+MAX_EARLY = 1 << 20
+"""Bytes of frames about a client's streams that wait for the requests which make them.
+Those tell that a pipe is closed: there is no request to have the compositor read one."""
 
 FRAMES_PER_WRITE = 64
 
+FRAMES_PER_TURN = 16
+"""Frames that are taken from the channel before others have their turn."""
 
-class RelayCore(Protocol):
-    """`relay.Relay`, as far as it is used here."""
-
-    def receive_frame(self, frame: Frame) -> list[Command]: ...  # noqa: D102
-    def receive_from_compositor(  # noqa: D102
-        self, client_id: int, data: bytes, fds: Sequence[ReceivedFd]
-    ) -> list[Command]: ...
-    def compositor_closed(  # noqa: D102
-        self, client_id: int, message: str
-    ) -> list[Command]: ...
-    def client_failed(  # noqa: D102
-        self, client_id: int, reason: CloseReason, message: str
-    ) -> list[Command]: ...
-    def buffer_created(  # noqa: D102
-        self, client_id: int, handle: Handle
-    ) -> list[Command]: ...
-    def buffer_failed(  # noqa: D102
-        self, client_id: int, handle: Handle, error: int, message: str
-    ) -> list[Command]: ...
-    def use_capabilities(  # noqa: D102
-        self, capabilities: CompositorCapabilities
-    ) -> None: ...
-    def end(self, reason: CloseReason, message: str) -> list[Command]: ...  # noqa: D102
-    def surfaces(self) -> list[SurfaceStatus]: ...  # noqa: D102
+COMPOSITOR_UNREACHABLE = "the compositor of the host cannot be reached"
+COMPOSITOR_CLOSED = "the compositor of the host has closed the connection"
 
 
 class Session:
@@ -151,10 +126,21 @@ class Session:
         self._executor = Executor(
             self._outgoing, ram, device, metrics, log, self._start_client
         )
+        self._conductor = Conductor(
+            relay,
+            self._executor,
+            metrics,
+            log,
+            make_slowly=self._start_slowly,
+            lost=self.lost,
+        )
         self._writer_scope = trio.CancelScope()
         self._writer_ended = trio.Event()
         self._pinger_scope = trio.CancelScope()
+        self._turns_scope = trio.CancelScope()
+        self._door = trio.Lock()
         self._client_gone = trio.lowlevel.ParkingLot()
+        self._last_opened = 0
         self._unanswered: int | None = None
         self._silent = False
 
@@ -199,23 +185,19 @@ class Session:
         Args:
             early: frames that came while the RAM was being proved.
         """
-        self._nursery.start_soon(self._run_writer)
-        self._nursery.start_soon(self._run_pinger)
+        for run in (self._run_writer, self._run_pinger, self._run_turns):
+            self._start(0, run)
         with self.scope:
-            try:
-                for frame in early:
-                    self.receive(frame)
-                while True:
-                    for frame in await self._channel.receive():
-                        self.receive(frame)
-            except (RemoteProtocolError, ChannelGoneError) as exc:
-                self.lost(exc)
+            await self._watch(0, partial(self._read_channel, early))
 
     def end(self, reason: CloseReason, message: str) -> None:
         """Close every client.  Their tasks end by themselves, within seconds."""
         self._pinger_scope.cancel()
-        self._feed(self._relay.end(reason, message))
+        self._turns_scope.cancel()
+        self._feed(0, partial(self._relay.end, reason, message))
         for client in self.clients:
+            close = CloseClient(client.client_id, reason, message)
+            self._executor.close_client(close)  # if the core knew it no more
             client.queue.drop_data()  # nothing is worth waiting for any more
         if not self._listening:  # wait for nothing but the compositor
             self._writer_scope.cancel()
@@ -247,6 +229,7 @@ class Session:
         """Close and unmap everything."""
         self._writer_scope.cancel()
         self._pinger_scope.cancel()
+        self._turns_scope.cancel()
         self._outgoing.close()
         self._executor.close()
 
@@ -257,8 +240,31 @@ class Session:
             RemoteProtocolError: the agent broke the protocol, or said goodbye.
         """
         self._outgoing.check_read()
+        client_id = getattr(frame, "client_id", 0)
+        if client_id > self._last_opened and not isinstance(frame, ClientOpened):
+            raise ChannelError(f"client {client_id} was never opened")
+        try:
+            self._take(frame)
+        except RemoteProtocolError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - the last line of defence
+            self._conductor.meet_bug(client_id, exc)
+
+    async def _read_channel(self, early: Sequence[Frame]) -> None:
+        """Take what the guest sends; others have their turns in between."""
+        frames = early
+        while True:
+            for number, frame in enumerate(frames, 1):
+                self.receive(frame)
+                if not number % FRAMES_PER_TURN:
+                    await trio.lowlevel.checkpoint()
+            frames = await self._channel.receive()
+
+    def _take(self, frame: Frame) -> None:
         match frame:
-            case Data() | ClientOpened() | ClientClosed() | Located() | Released():
+            case ClientOpened():
+                self._open(frame)
+            case Data() | ClientClosed() | Located() | Released():
                 self._receive_for_relay(frame)
             case StreamData() | StreamClosed():
                 self._receive_stream(frame)
@@ -274,120 +280,130 @@ class Session:
                 raise ChannelError(f"{type(frame).__name__} out of place")
 
     def _receive_for_relay(
-        self, frame: Data | ClientOpened | ClientClosed | Located | Released
+        self, frame: Data | ClientClosed | Located | Released
     ) -> None:
-        if isinstance(frame, ClientOpened):
-            self._open(frame)
         client = self._executor.clients.get(frame.client_id)
         if isinstance(frame, Data) and client is not None:
             client.window.received(cost(frame))
-        self._feed(self._relay.receive_frame(frame))
-        if client is not None and client.queue.unread_bytes > MAX_UNREAD:
-            reason, message = CloseReason.LIMIT_EXCEEDED, "it does not read its events"
-            self._feed(self._relay.client_failed(client.client_id, reason, message))
+        self._feed(frame.client_id, partial(self._relay.receive_frame, frame))
         if isinstance(frame, ClientClosed) and client is not None:
             client.queue.drop_data()  # the agent ignores data from now on
 
     def _open(self, frame: ClientOpened) -> None:
         client_id = frame.client_id
+        if client_id <= self._last_opened:
+            raise ChannelError(f"client id {client_id} is used again")
         if len(self._executor.clients) >= MAX_HELD_CLIENTS:
             raise ChannelError(f"over {MAX_HELD_CLIENTS} clients opened")
-        if client_id not in self._executor.clients:
-            queue = self._outgoing.open_client(client_id)
-            streams = Streams(client_id, self._outgoing, self._nursery.start_soon)
-            self._executor.clients[client_id] = HostClient(
-                client_id, frame.executable, queue, streams
-            )
-            self._metrics.clients += 1
+        self._last_opened = client_id
+        queue = self._outgoing.open_client(client_id)
+        start = partial(self._start, client_id)
+        streams = Streams(client_id, self._outgoing, start)
+        self._executor.clients[client_id] = HostClient(
+            client_id, frame.executable, queue, streams
+        )
+        self._metrics.clients += 1
+        self._feed(client_id, partial(self._relay.receive_frame, frame))
 
     def _receive_stream(self, frame: StreamData | StreamClosed) -> None:
         client = self._executor.clients.get(frame.client_id)
         if client is None or client.closed:
             return
-        if isinstance(frame, StreamData):
-            client.streams.receive_data(frame)
-        else:
-            client.streams.receive_closed(frame)
+        client.receive_stream(frame)
+        client.pass_on(wait=self._relay.fds_wait(client.client_id))
+        if client.early_bytes > MAX_EARLY:
+            limit = CloseReason.LIMIT_EXCEEDED
+            self._conductor.end_client(client.client_id, limit, "too much in its pipes")
 
-    def _feed(self, commands: Sequence[Command]) -> None:
-        """Have commands carried out, and what follows from them."""
-        pending = deque(commands)
-        while pending:
-            match self._executor.execute(pending.popleft()):
-                case None:
-                    pass
-                case Slow(command=command):
-                    self._nursery.start_soon(self._create_slowly, command)
-                case ClientFailed() as failed:
-                    # First of all: what comes after relies on what could not be done.
-                    pending.extendleft(reversed(self._answer(failed)))
-                case answer:
-                    pending += self._answer(answer)
+    def _feed(self, client_id: int, ask: Callable[[], Sequence[Command]]) -> None:
+        """Give the core an input, as `Conductor.feed`, and streams what waited for it."""
+        self._conductor.feed(client_id, ask)
+        client = self._executor.clients.get(client_id)
+        if client is not None and client.early_bytes:
+            client.pass_on(wait=self._relay.fds_wait(client_id))
 
-    def _answer(self, answer: Answer) -> list[Command]:
-        match answer:
-            case BufferCreated(client_id=client_id, handle=handle):
-                return self._relay.buffer_created(client_id, handle)
-            case BufferFailed(client_id=client_id, handle=handle):
-                return self._relay.buffer_failed(
-                    client_id, handle, answer.error, answer.message
-                )
-            case ClientFailed(client_id=client_id):
-                return self._relay.client_failed(
-                    client_id, answer.reason, answer.message
-                )
+    async def _run_turns(self) -> None:
+        """Handle the requests of clients, a few of each in turn."""
+        with self._turns_scope:
+            while True:
+                client_id = await self._conductor.turns.next()
+                self._feed(client_id, partial(self._relay.handle_requests, client_id))
+
+    def _start_slowly(self, command: CreateUdmabuf) -> None:
+        self._start(command.client_id, partial(self._create_slowly, command))
 
     async def _create_slowly(self, command: CreateUdmabuf) -> None:
-        made = await trio.to_thread.run_sync(self._executor.create_slowly, command)
-        answer = self._executor.finish_udmabuf(command, made)
-        if answer is None:
-            return
+        made: OwnedFd | HostError = HostError("there is no dma-buf")
         try:
-            self._feed(self._answer(answer))
-        except RemoteProtocolError as exc:
+            made = await trio.to_thread.run_sync(self._executor.create_slowly, command)
+        finally:
+            answer = self._executor.finish_udmabuf(command, made)
+        if answer is not None:
+            self._feed(command.client_id, partial(self._conductor.answer, answer))
+
+    def _start(self, client_id: int, run: Callable[[], Awaitable[None]]) -> None:
+        """Start a task of a client, or of the session (0)."""
+        self._nursery.start_soon(self._watch, client_id, run)
+
+    async def _watch(self, client_id: int, run: Callable[[], Awaitable[None]]) -> None:
+        """Run a task: whatever goes wrong in it does not end the process."""
+        try:
+            await run()
+        except (RemoteProtocolError, ChannelGoneError) as exc:
             self.lost(exc)
+        except Exception as exc:  # noqa: BLE001 - the last line of defence
+            self._conductor.meet_bug(client_id, exc)
 
     def _start_client(self, client: HostClient) -> None:
         client.running = True
-        self._nursery.start_soon(self._run_client, client)
+        self._start(client.client_id, partial(self._run_client, client))
 
     async def _run_client(self, client: HostClient) -> None:
         """Relay a client's events until it is closed; then let go of it."""
-        stream: FdStream | None = None
         try:
             with client.scope:
-                try:
-                    stream = await self._connect()
-                    self._nursery.start_soon(self._write_compositor, client, stream)
-                    await self._read_compositor(client, stream)
-                except (trio.BrokenResourceError, FdsLostError) as exc:
-                    message = f"the connection to the compositor broke: {exc}"
-                except HostError as exc:
-                    message = exc.problem
-                except (
-                    RemoteProtocolError
-                ) as exc:  # the agent broke it, not this client
-                    self.lost(exc)
-                    message = str(exc)
-                else:
-                    message = "the compositor closed the connection"
-                self._compositor_closed(client, message)
-            if stream is not None:
-                stream.shutdown_write()
-                if not await stream.wait_closed(LET_GO_SECONDS):
-                    self._log.of_client(
-                        logging.WARNING,
-                        "%s: the compositor does not let go",
-                        client.label,
-                    )
+                serve = partial(self._serve_client, client)
+                await self._watch(client.client_id, serve)
+            if client.connection is not None:
+                await self._wait_closed(client, client.connection)
             if not client.queue.gone:
                 with trio.move_on_after(LET_GO_SECONDS):
                     await client.queue.wait_drained()
         finally:
-            if stream is not None:
-                with trio.CancelScope(shield=True):  # it never waits
-                    await stream.aclose()
-            self._let_go(client)
+            try:
+                if client.connection is not None:
+                    with trio.CancelScope(shield=True):  # it never waits
+                        await client.connection.aclose()
+            finally:
+                self._let_go(client)
+
+    async def _serve_client(self, client: HostClient) -> None:
+        """Connect a client to the compositor; relay its events until one of them ends."""
+        async with self._door:  # one after the other, as others have turns in between
+            await trio.lowlevel.checkpoint()
+        try:
+            client.connection = stream = await self._connect()
+        except HostError as exc:
+            self._compositor_closed(client, COMPOSITOR_UNREACHABLE, exc.explanation)
+            return
+        write = partial(self._write_compositor, client, stream)
+        self._start(client.client_id, write)
+        try:
+            await self._read_compositor(client, stream)
+        except trio.BrokenResourceError as exc:
+            self._compositor_closed(client, COMPOSITOR_CLOSED, str(exc))
+        except FdsLostError as exc:
+            self._log.of_client(logging.WARNING, "%s: %s", client.label, exc)
+            self._conductor.end_client(client.client_id, CloseReason.FAILED, CANNOT)
+        else:
+            self._compositor_closed(client, COMPOSITOR_CLOSED, "")
+
+    async def _wait_closed(self, client: HostClient, stream: FdStream) -> None:
+        stream.shutdown_write()
+        if not await stream.wait_closed(LET_GO_SECONDS):
+            self._log.of_client(
+                logging.WARNING, "%s: the compositor does not let go", client.label
+            )
 
     async def _read_compositor(self, client: HostClient, stream: FdStream) -> None:
         """Relay events until the compositor closes the connection."""
@@ -400,10 +416,15 @@ class Session:
                 for fd in fds:
                     fd.close()
                 return
-            received = self._executor.receive_fds(client.client_id, fds)
-            self._feed(
-                self._relay.receive_from_compositor(client.client_id, data, received)
+            client_id = client.client_id
+            received = self._executor.receive_fds(client_id, fds)
+            take = partial(
+                self._relay.receive_from_compositor, client_id, data, received
             )
+            self._feed(client_id, take)
+            while self._relay.events_wait(client_id):
+                await trio.lowlevel.checkpoint()
+                self._feed(client_id, partial(self._relay.handle_events, client_id))
 
     async def _write_compositor(self, client: HostClient, stream: FdStream) -> None:
         with client.writer_scope:
@@ -420,23 +441,27 @@ class Session:
         if grant:
             self._outgoing.put(Credit(client.client_id, 0, grant))
 
-    def _compositor_closed(self, client: HostClient, message: str) -> None:
-        self._log.of_client(logging.INFO, "%s: %s", client.label, message)
-        self._feed(self._relay.compositor_closed(client.client_id, message))
+    def _compositor_closed(self, client: HostClient, message: str, detail: str) -> None:
+        """The compositor is gone for a client; `detail` is for the log alone."""
+        if detail:
+            self._log.of_client(logging.WARNING, "%s: %s", client.label, detail)
+        client_id = client.client_id
+        closed = partial(self._relay.compositor_closed, client_id, message)
+        self._feed(client_id, closed)
 
     def _let_go(self, client: HostClient) -> None:
         """Nothing reads the client's pages any more: tell the guest, and forget it."""
-        client.queue.drop_data()
-        self._executor.forget_client(client)
-        self._client_gone.unpark_all()
-        self._outgoing.put(ClientReleased(client.client_id))
+        try:
+            client.queue.drop_data()
+            self._executor.forget_client(client)
+        finally:
+            self._client_gone.unpark_all()
+            self._outgoing.put(ClientReleased(client.client_id))
 
     async def _run_writer(self) -> None:
         try:
             with self._writer_scope:
                 await self._write()
-        except (ChannelGoneError, ChannelError) as exc:
-            self.lost(exc)
         finally:
             self._writer_ended.set()
 

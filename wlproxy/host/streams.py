@@ -81,6 +81,9 @@ class Streams:
     def __len__(self) -> int:
         return len(self._pumps)
 
+    def __contains__(self, stream_id: int) -> bool:
+        return stream_id in self._pumps
+
     def create(self, stream_id: int, direction: Direction) -> OwnedFd:
         """Make a pipe for a stream that the guest named; return the compositor's end.
 
