@@ -1,8 +1,10 @@
 """What is logged and counted of a bug."""
 
 import pytest
+import trio
+import trio.testing
 
-from wlproxy.host.bugs import report_bug
+from wlproxy.host.bugs import PAUSE, keep_running, report_bug
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.vm_log import LINES_AT_ONCE, VmLog
 
@@ -42,3 +44,20 @@ def test_a_guest_cannot_fill_the_log_with_a_bug(
 
     assert metrics.bugs == 2 * LINES_AT_ONCE
     assert len(caplog.records) < 1.5 * LINES_AT_ONCE
+
+
+async def test_a_task_that_met_a_bug_begins_anew(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    metrics, began = Metrics(), trio.current_time()
+    bugs = [bug("first"), bug("second")]
+
+    async def run() -> None:
+        await trio.lowlevel.checkpoint()
+        if bugs:
+            raise bugs.pop()
+
+    await keep_running(run, "a watch", metrics, VmLog("vm"))
+
+    assert metrics.bugs == 2
+    assert trio.current_time() - began == pytest.approx(2 * PAUSE)

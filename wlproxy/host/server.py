@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 import trio
 
 from wlproxy import __version__
-from wlproxy.host.bugs import MISTAKE, report_bug
+from wlproxy.host.bugs import MISTAKE, keep_running, report_bug
 from wlproxy.host.channel import (
     Channel,
     ChannelGoneError,
@@ -35,7 +35,7 @@ from wlproxy.host.guest_ram import GuestRam, open_guest_ram, peer_pid
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.notify import notify
 from wlproxy.host.session import Session
-from wlproxy.host.status import Json, StatusSocket, listen_status, serve_status
+from wlproxy.host.status import Json, listen_status, serve_status
 from wlproxy.host.unix_socket import FdStream
 from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.frames import CloseReason, Feature, Frame, HelloAck
@@ -57,9 +57,6 @@ REFUSE_SECONDS = 3.0
 
 RAM_PATIENCE, RAM_RETRY = 3.0, 0.2
 """Seconds for a QEMU that listens to have its RAM, too; and between looks for it."""
-
-STATUS_RETRY = 1.0
-"""Seconds after a bug before the status socket is served again."""
 
 COMPOSITOR_RETRY = 1.0
 """Seconds between looks for a compositor that has gone."""
@@ -158,11 +155,15 @@ class Server:
         try:
             await self._desktop.prepare()
             async with trio.open_nursery() as nursery:
+                keep = partial(keep_running, metrics=self.metrics, log=self._log)
                 if status is not None:
-                    nursery.start_soon(self._serve_status, status)
+                    answer = partial(serve_status, status, self.snapshot)
+                    nursery.start_soon(keep, answer, "an answer to `status`")
                 nursery.start_soon(self._watch_signals, nursery)
-                nursery.start_soon(self._watch_compositor)
-                nursery.start_soon(self._watch_devices)
+                nursery.start_soon(
+                    keep, self._watch_compositor, "a watch on the compositor"
+                )
+                nursery.start_soon(keep, self._watch_devices, "a watch on devices")
                 notify("READY=1")
                 await self._serve()
                 nursery.cancel_scope.cancel()
@@ -394,15 +395,6 @@ class Server:
         self.state = State.PAUSING
         await self._unless_stopped(partial(trio.sleep, self._pause))
         self._pause = min(2 * self._pause, LAST_PAUSE)
-
-    async def _serve_status(self, sock: StatusSocket) -> None:
-        """Say how everything is to whoever asks; a bug leaves one without an answer."""
-        while True:
-            try:
-                await serve_status(sock, self.snapshot)
-            except Exception as exc:  # noqa: BLE001 - the last line of defence
-                report_bug(exc, "an answer to `status`", self.metrics, self._log)
-            await trio.sleep(STATUS_RETRY)
 
     async def _watch_signals(self, nursery: trio.Nursery) -> None:
         """Stop at the first signal; at the second, wait for nothing any more."""
