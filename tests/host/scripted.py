@@ -4,6 +4,7 @@ import fcntl
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import trio
@@ -58,12 +59,22 @@ def guest_ram(size: int = RAM_SIZE) -> GuestRam:
 
 
 class ScriptedRelay:
-    """A core that notes every input and answers by the test's function."""
+    """A core that notes every input and answers by the test's function.
+
+    Attributes:
+        clients: those it knows.
+        turns: how many more turns the requests of a client take.
+        event_turns: the same of the events for a client.
+        waiting_fds: clients that attached fds whose requests were not handled.
+    """
 
     def __init__(self, respond: Callable[[tuple[object, ...]], list[Command]]) -> None:
         self.inputs: list[tuple[object, ...]] = []
         self.clients: set[int] = set()
         self.clock = GuestClock()
+        self.turns: Counter[int] = Counter()
+        self.event_turns: Counter[int] = Counter()
+        self.waiting_fds: set[int] = set()
         self._respond = respond
 
     def _note(self, *what: object) -> list[Command]:
@@ -72,6 +83,23 @@ class ScriptedRelay:
 
     def receive_frame(self, frame: Frame) -> list[Command]:
         return self._note("frame", frame)
+
+    def requests_wait(self, client_id: int) -> bool:
+        return self.turns[client_id] > 0
+
+    def fds_wait(self, client_id: int) -> bool:
+        return client_id in self.waiting_fds
+
+    def handle_requests(self, client_id: int) -> list[Command]:
+        self.turns[client_id] -= 1
+        return self._note("turn", client_id)
+
+    def events_wait(self, client_id: int) -> bool:
+        return self.event_turns[client_id] > 0
+
+    def handle_events(self, client_id: int) -> list[Command]:
+        self.event_turns[client_id] -= 1
+        return self._note("event turn", client_id)
 
     def receive_from_compositor(
         self, client_id: int, data: bytes, fds: Sequence[ReceivedFd]
@@ -87,10 +115,11 @@ class ScriptedRelay:
     def client_failed(
         self, client_id: int, reason: CloseReason, message: str
     ) -> list[Command]:
-        return [
-            *self._note("client failed", client_id, reason, message),
-            CloseClient(client_id, reason, message),
-        ]
+        said = self._note("client failed", client_id, reason, message)
+        if client_id not in self.clients:
+            return said
+        self.clients.remove(client_id)
+        return [*said, CloseClient(client_id, reason, message)]
 
     def buffer_created(self, client_id: int, handle: Handle) -> list[Command]:
         return self._note("created", client_id, handle)

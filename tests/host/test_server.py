@@ -15,6 +15,7 @@ import trio
 import trio.testing
 
 from tests.host.scripted import Agent, ScriptedRelay, guest_ram, see_hang_up
+from wlproxy.host.bugs import MISTAKE
 from wlproxy.host.config import HostConfig
 from wlproxy.host.errors import (
     GuestRamNotSharedError,
@@ -131,7 +132,7 @@ class Bench:
         self.rams: list[GuestRam] = []
         self.configs: list[RelayConfig] = []
         self.no_ram: HostError | None = None
-        self.looked = self.looks_without = 0
+        self.looked = self.looks_without = self.bad_relays = 0
         self.server = Server(
             self.config,
             desktop=self.desktop,  # type: ignore[arg-type]
@@ -155,6 +156,9 @@ class Bench:
     def make_relay(
         self, config: RelayConfig, ram: GuestRam, capabilities: CompositorCapabilities
     ) -> ScriptedRelay:
+        if self.bad_relays:
+            self.bad_relays -= 1
+            raise KeyError
         relay = ScriptedRelay(self.respond)
         self.relays.append(relay)
         self.configs.append(config)
@@ -214,6 +218,13 @@ class Bench:
             await agent.stream.aclose()
         for connection in self.desktop.connections:
             await connection.aclose()
+
+
+async def ask(bench: Bench) -> bytes:
+    """Read the status socket."""
+    assert bench.config.status is not None
+    async with await trio.open_unix_socket(bench.config.status) as stream:
+        return b"".join([chunk async for chunk in stream])
 
 
 @asynccontextmanager
@@ -649,21 +660,51 @@ async def test_a_restarted_compositor_is_looked_at_anew_in_the_same_session(
         assert told == [("away",), ("capabilities", ZERO_COPY)]
 
 
-async def test_a_bug_of_ours_ends_it_loudly(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, once=True)
-    await bench.listen()
-
-    async def act() -> None:
+async def test_a_bug_of_ours_ends_one_client_loudly(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tmp_path) as bench:
         agent = await bench.accept()
         await bench.begin(agent)
         await bench.open(agent)
         await agent.send(Data(1, b"bug"))
 
-    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(bench.run)
-            nursery.start_soon(act)
-    await bench.close()
+        assert await agent.receive() == ClientClosed(1, CloseReason.FAILED, MISTAKE)
+        assert "a bug of wlproxy ends app; please report it" in caplog.text
+        assert "ZeroDivisionError" in caplog.text
+        assert bench.server.metrics.bugs == 1
+        await bench.desktop.connections[0].aclose()
+        assert await agent.receive() == ClientReleased(1)
+        await bench.open(agent, 2)
+
+
+async def test_a_bug_that_is_no_clients_ends_one_session(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with serving(tmp_path) as bench:
+        bench.bad_relays = 1
+        agent = await bench.accept()
+        await agent.greet()
+        agent.ram = bench.rams[-1]
+        await agent.prove()
+        assert await agent.receive() == Goodbye(CloseReason.FAILED, MISTAKE)
+
+        await bench.begin(agent)
+        await bench.open(agent)
+        assert bench.server.metrics.bugs == 1
+
+
+async def test_a_bug_in_status_leaves_one_question_unanswered(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with serving(tmp_path) as bench:
+        agent = await bench.accept()
+        await bench.begin(agent)
+        bench.relays[-1].surfaces = {}.popitem  # type: ignore[method-assign,assignment]
+
+        assert await ask(bench) == b""
+        del bench.relays[-1].surfaces
+        assert b'"bugs": 1' in await ask(bench)
 
 
 async def test_the_status_says_what_is_going_on(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import errno
 import os
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,11 +22,21 @@ from tests.host.scripted import (
 )
 from wlproxy.host.channel import ChannelGoneError, Goodbyed
 from wlproxy.host.client import CLIENT_WINDOW
+from wlproxy.host.conductor import MAX_UNREAD
 from wlproxy.host.errors import NoCompositorError
+from wlproxy.host.executor import CANNOT
 from wlproxy.host.fds import OwnedFd
 from wlproxy.host.locates import MAX_TURNS
 from wlproxy.host.metrics import Metrics
-from wlproxy.host.session import LET_GO_SECONDS, MAX_UNREAD, PING_INTERVAL, Session
+from wlproxy.host.session import (
+    COMPOSITOR_CLOSED,
+    COMPOSITOR_UNREACHABLE,
+    FRAMES_PER_TURN,
+    LET_GO_SECONDS,
+    MAX_EARLY,
+    PING_INTERVAL,
+    Session,
+)
 from wlproxy.host.unix_socket import FdStream
 from wlproxy.host.vm_log import VmLog
 from wlproxy.memory.guest import ExtentError, RamItem
@@ -50,6 +61,7 @@ from wlproxy.protocol.channel.frames import (
     Pong,
     RamProof,
     Release,
+    Released,
     StreamClosed,
     StreamData,
 )
@@ -93,6 +105,7 @@ class Bench:
         self.compositors: list[FdStream] = []
         self.refuse = False
         self.slow = trio.Event()
+        self.when_over: Callable[[], None] = lambda: None
         self.session: Session
 
     def respond(self, what: tuple[object, ...]) -> list[Command]:
@@ -137,6 +150,7 @@ class Bench:
         """As the server does."""
         try:
             await self.session.run([])
+            self.when_over()
             self.session.end(CloseReason.NORMAL, "over")
             await self.session.wait_let_go()
             await self.session.say_goodbye(CloseReason.NORMAL, "over")
@@ -205,8 +219,9 @@ async def test_requests_and_events_and_credit() -> None:
 async def test_an_agent_that_asks_and_never_reads_does_not_fill_our_memory() -> None:
     async with running() as bench:
         pings = [Ping(number) for number in range(1024)]
-        with trio.move_on_after(30):
-            while bench.session.cause is None:
+        with trio.fail_after(30), trio.CancelScope() as scope:
+            bench.when_over = scope.cancel
+            while True:
                 await bench.agent.send(*pings)
         assert isinstance(bench.session.cause, ChannelError)
         assert "does not read" in str(bench.session.cause)
@@ -508,14 +523,17 @@ async def test_a_pipe_of_the_guest_reaches_the_compositor() -> None:
         assert await bench.agent.receive() == StreamClosed(1, 2, CloseReason.NORMAL)
 
 
-async def test_a_client_that_cannot_have_its_pipe_is_closed() -> None:
+async def test_a_client_that_cannot_have_its_pipe_is_closed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with running() as bench:
         await bench.open()
         twice = CreateStream(1, 2, Handle(2), Direction.TO_GUEST)
         await bench.data(b"twice", twice, twice)
         frames = await bench.agent.receive_until(ClientClosed)
-        assert isinstance(frames[-1], ClientClosed)
-        assert "stream 2" in frames[-1].message
+        # What it was is for the host's log.
+        assert frames[-1] == ClientClosed(1, CloseReason.FAILED, CANNOT)
+        assert "stream 2 is open already" in caplog.text
 
 
 async def test_pages_are_released_when_the_compositor_lets_go() -> None:
@@ -567,9 +585,7 @@ async def test_a_compositor_that_hangs_up_ends_the_client() -> None:
         await compositor.send(b"wl_display.error")
         await compositor.aclose()
         frames = await bench.agent.receive_until(ClientReleased)
-        closed = ClientClosed(
-            1, CloseReason.COMPOSITOR_GONE, "the compositor closed the connection"
-        )
+        closed = ClientClosed(1, CloseReason.COMPOSITOR_GONE, COMPOSITOR_CLOSED)
         assert frames == [Data(1, b"wl_display.error"), closed, ClientReleased(1)]
 
 
@@ -578,8 +594,8 @@ async def test_a_client_without_a_compositor_is_closed() -> None:
         bench.refuse = True
         await bench.agent.send(ClientOpened(1, 7, 0, 0, "app"))
         frames = await bench.agent.receive_until(ClientReleased)
-        message = NoCompositorError.for_guest  # and not where it was looked for
-        closed = ClientClosed(1, CloseReason.COMPOSITOR_GONE, message)
+        gone = CloseReason.COMPOSITOR_GONE
+        closed = ClientClosed(1, gone, COMPOSITOR_UNREACHABLE)
         assert frames == [closed, ClientReleased(1)]
         bench.refuse = False
         await bench.open(2)
@@ -793,3 +809,210 @@ async def test_a_guest_that_is_paused_is_not_given_up(
         await bench.data(b"x", SendFrame(Locate(1, 7, 1, 0, 4096, 0)))
         await trio.sleep(100 * MAX_TURNS * PING_INTERVAL)
         assert not any("Located" in repr(what) for what in bench.relay.inputs)
+
+
+# ---------------------------------------------------------------- turns
+
+
+def flooding(bench: Bench, turns: int) -> None:
+    """Have `flood` take client 1 many turns, and whatever another one sends take one."""
+    respond = bench.respond
+
+    def note(what: tuple[object, ...]) -> list[Command]:
+        match what:
+            case ("frame", Data(client_id=1, data=b"flood")):
+                bench.relay.turns[1] = turns
+                return []
+            case ("frame", Data(client_id=client_id)):
+                bench.relay.turns[client_id] += 1
+                return []
+            case ("turn", int(client_id)) if client_id != 1:
+                return [SendToCompositor(client_id, b"request")]
+            case _:
+                return respond(what)
+
+    bench.relay._respond = note
+
+
+def between(inputs: list[tuple[object, ...]], first: object, last: object) -> int:
+    """Count the turns of client 1 between two inputs."""
+    start = inputs.index(first)  # type: ignore[arg-type]
+    end = inputs.index(last, start)  # type: ignore[arg-type]
+    return inputs[start:end].count(("turn", 1))
+
+
+async def test_an_honest_client_waits_for_one_turn_of_a_flood_at_most() -> None:
+    async with running() as bench:
+        await bench.open(1)
+        honest = await bench.open(2)
+        flooding(bench, 10_000)
+        request = Data(2, b"request")
+
+        await bench.agent.send(Data(1, b"flood"), Data(1, b"more"), request)
+        assert (await honest.receive())[0] == b"request"
+        assert bench.relay.turns[1] > 5_000
+        assert between(bench.relay.inputs, ("frame", request), ("turn", 2)) <= 1
+
+        # Long after it began, too; and what the compositor says gets through as well.
+        for number in range(10):
+            late = Data(2, b"late %d" % number)
+            await bench.agent.send(late)
+            assert (await honest.receive())[0] == b"request"
+            last = len(bench.relay.inputs) - bench.relay.inputs[::-1].index(("turn", 2))
+            recent = bench.relay.inputs[
+                bench.relay.inputs.index(("frame", late)) : last
+            ]
+            assert recent.count(("turn", 1)) <= 1
+            await honest.send(b"event")
+            assert (await bench.agent.receive_until(Data))[-1] == Data(2, b"event")
+        assert bench.relay.turns[1] > 0
+
+
+async def test_events_wait_for_those_before_them_and_nobody_else_does() -> None:
+    async with running() as bench:
+        flooder, honest = await bench.open(1), await bench.open(2)
+        bench.commands[b"flood"] = []
+        bench.relay.event_turns[1] = 10_000
+
+        await flooder.send(b"flood")
+        while ("event turn", 1) not in bench.relay.inputs:
+            await trio.lowlevel.checkpoint()
+        await flooder.send(b"last")
+        await honest.send(b"event")
+        assert await bench.agent.receive() == Data(2, b"event")
+        assert bench.relay.event_turns[1] > 5_000
+
+        assert await bench.agent.receive() == Data(1, b"last")
+        assert bench.relay.event_turns[1] == 0
+
+
+async def test_a_client_that_ends_has_no_turn_of_its_flood_any_more() -> None:
+    async with running() as bench:
+        await bench.open(1)
+        flooding(bench, 1_000_000)
+        await bench.agent.send(Data(1, b"flood"))
+        while ("turn", 1) not in bench.relay.inputs:
+            await trio.lowlevel.checkpoint()
+
+        bench.relay.turns[1] = 0  # as the core does
+        await bench.agent.send(ClientClosed(1, CloseReason.NORMAL, ""))
+        await bench.compositors[0].aclose()
+        await bench.agent.receive_until(ClientReleased)
+        done = len(bench.relay.inputs)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(bench.relay.inputs) == done
+
+
+async def test_a_flood_of_clients_leaves_room_for_those_who_are_there() -> None:
+    async with running() as bench:
+        await bench.open(1)
+        honest = await bench.open(2)
+        flooding(bench, 10_000)
+        connect = bench.session._connect
+
+        async def count_and_connect() -> FdStream:
+            bench.relay.inputs.append(("connect",))
+            return await connect()
+
+        bench.session._connect = count_and_connect
+        await bench.agent.send(Data(1, b"flood"))
+        await bench.agent.send(
+            *(ClientOpened(3 + number, 7, 0, 0, "app") for number in range(100))
+        )
+        await bench.agent.send(Data(2, b"request"))
+        assert (await honest.receive())[0] == b"request"
+
+        # Between two turns, no more than a few frames are taken, and a client connected.
+        most: Counter[str] = Counter()
+        run: Counter[str] = Counter()
+        for what in bench.relay.inputs:
+            if what[0] == "turn":
+                most |= run
+                run.clear()
+            run[str(what[0])] += 1
+        assert most["frame"] <= 2 * FRAMES_PER_TURN
+        assert most["connect"] <= 2
+        for number in range(100):
+            await bench.agent.send(ClientClosed(3 + number, CloseReason.NORMAL, ""))
+        bench.relay.turns[1] = 0
+
+
+async def test_a_pipe_is_closed_before_its_request_had_its_turn() -> None:
+    async with running() as bench:
+        compositor = await bench.open()
+        flooding(bench, 1)
+        receive = CreateStream(1, 2, Handle(2), Direction.TO_GUEST)
+        asked = SendToCompositor(1, b"receive", (Handle(2),))
+        respond = bench.relay._respond
+
+        def late(what: tuple[object, ...]) -> list[Command]:
+            if what != ("turn", 1):
+                return respond(what)
+            bench.relay.waiting_fds.clear()
+            return [receive, asked, CloseHandle(1, Handle(2))]
+
+        bench.relay._respond = late
+        bench.relay.waiting_fds.add(1)
+        await bench.agent.send(
+            Data(1, b"flood"), StreamClosed(1, 2, CloseReason.NORMAL)
+        )
+
+        _, (end,) = await compositor.receive()
+        await trio.testing.wait_all_tasks_blocked()
+        with end, pytest.raises(BrokenPipeError):
+            os.write(end.fileno(), b"for nobody")
+        assert not bench.session.clients[0].early_bytes
+
+
+async def test_what_comes_too_early_for_a_pipe_is_not_kept_without_end() -> None:
+    async with running() as bench:
+        await bench.open()
+        await bench.open(2)
+        bench.relay.waiting_fds.add(1)
+        chunk = StreamData(1, 2, bytes(32768))
+
+        for _ in range(MAX_EARLY // 32768):
+            await bench.agent.send(chunk)
+
+        closed = await bench.agent.receive()
+        assert isinstance(closed, ClientClosed)
+        assert closed.reason is CloseReason.LIMIT_EXCEEDED
+        assert not bench.session.clients[0].early_bytes
+        assert bench.session.cause is None
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Credit(7, 0, 1),
+        Released(7, 1),
+        StreamData(7, 2, b"text"),
+        StreamClosed(7, 2, CloseReason.NORMAL),
+        ClientClosed(7, CloseReason.NORMAL, ""),
+        ClientOpened(1, 7, 0, 0, "twice"),
+    ],
+    ids=lambda frame: type(frame).__name__,
+)
+async def test_a_frame_of_a_client_that_never_was_ends_the_session(
+    frame: Frame,
+) -> None:
+    async with running() as bench:
+        await bench.open()
+        await bench.agent.send(frame)
+        await trio.testing.wait_all_tasks_blocked()
+        assert isinstance(bench.session.cause, ChannelError)
+        assert bench.metrics.bugs == 0
+
+
+async def test_a_client_id_that_is_used_again_before_its_end_was_told() -> None:
+    async with running(window=16384) as bench:
+        compositor = await bench.open()
+        await compositor.send(bytes(16384))
+        await compositor.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        await bench.agent.send(
+            ClientClosed(1, CloseReason.NORMAL, ""), ClientOpened(1, 7, 0, 0, "app")
+        )
+        await trio.testing.wait_all_tasks_blocked()
+        assert isinstance(bench.session.cause, ChannelError)
+        assert bench.metrics.bugs == 0

@@ -41,7 +41,9 @@ class Bench:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.outgoing = Outgoing(WINDOW, WINDOW)
         self.outgoing.open_client(1)
-        self.streams = Streams(self.outgoing, nursery.start_soon, VmLog("test"))
+        self.streams = Streams(
+            self.outgoing, lambda _client, run: nursery.start_soon(run), VmLog("test")
+        )
 
     def create(
         self, stream_id: int, direction: Direction, *, client_id: int = 1

@@ -117,7 +117,7 @@ def test_the_compositor_is_killed_and_started(
     show_one(proxy, old, 1)
 
     own_weston.kill()
-    assert "Disconnected" in old.call("expect_disconnect")
+    assert "has closed the connection" in old.call("expect_disconnect")
     own_weston.process = harness.start_weston(tmp_path, "wl-own").process
     eventually(lambda: "the compositor is back" in proxy.log(), "it notices")
     proxy.wait_state("serving")

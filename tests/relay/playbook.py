@@ -124,8 +124,9 @@ class Playbook:
         """Have the app write bytes."""
         if self.closed is not None:
             return
-        frame = Data(1, data, tuple(attachments))
-        self.run(self.relay.receive_frame(frame))
+        self.run(self.relay.receive_frame(Data(1, data, tuple(attachments))))
+        while self.relay.requests_wait(1):
+            self.run(self.relay.handle_requests(1))
 
     def memory(self, size: int) -> Attachment:
         attachment = self.shell.memory(self._next_memory, size)
@@ -215,7 +216,11 @@ class Playbook:
         self._running = True
         try:
             while self.closed is None:
-                if self._ready:
+                if self.relay.events_wait(1):
+                    commands = self.relay.handle_events(1)
+                elif self.relay.requests_wait(1):
+                    commands = self.relay.handle_requests(1)
+                elif self._ready:
                     commands = self._ready.popleft()()
                 elif self.host.out and self.deliver:
                     data, fds = self.host.out.popleft()
@@ -393,6 +398,14 @@ class Stage(Playbook):
     @property
     def reason(self) -> str:
         return self.relay.surfaces()[0].reason
+
+
+def all_turns(relay: Relay, frame: Data) -> list[Command]:
+    """Have the relay take a frame, and handle all that is in it."""
+    commands = relay.receive_frame(frame)
+    while relay.requests_wait(frame.client_id):
+        commands += relay.handle_requests(frame.client_id)
+    return commands
 
 
 def geometry(buffer: Thing) -> tuple[int, int, int, int, int]:

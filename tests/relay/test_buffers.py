@@ -14,6 +14,7 @@ from wlproxy.relay.commands import CreateCopyBuffer, CreateUdmabuf
 from wlproxy.relay.context import RelayConfig
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.presentation import CompositorCapabilities, Preference
+from wlproxy.relay.relay import COMPOSITOR_ERRED
 
 
 def show_all(play: Stage, *shown: Thing) -> None:
@@ -411,7 +412,9 @@ def test_no_memory_for_a_copy_ends_the_client() -> None:
 
     play.show(play.surface, one)
 
-    assert play.app.error == (1, 2, "wlproxy: no memory: no memory (errno 12)")
+    message = "wlproxy: the host has no memory for a copy of its pixels"
+    assert play.app.error == (1, 2, message)
+    assert "cannot make a buffer: no memory (errno 12)" in play.warnings()
     assert play.closed is not None
 
 
@@ -449,7 +452,10 @@ def test_a_host_without_shm() -> None:
 
     play.show(play.surface, one)
 
-    assert play.app.error == (1, 3, "wlproxy: host has no wl_shm")
+    assert play.app.error == (1, 3, f"wlproxy: {COMPOSITOR_ERRED}")
+    assert "app(4711): the compositor broke the protocol: it has no wl_shm" in (
+        play.warnings()
+    )
 
 
 # ---------------------------------------------------------------- destroying

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.relay.playbook import NOTHING, ZERO_COPY, Playbook, Stage
+from tests.relay.playbook import NOTHING, ZERO_COPY, Playbook, Stage, all_turns
 from tests.relay.things import SERVER, Thing
 from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentFlags,
     AttachmentKind,
     ClientOpened,
+    CloseReason,
     Data,
 )
 from wlproxy.protocol.wayland.interface import ArgKind, MessageSpec
@@ -25,6 +26,7 @@ from wlproxy.relay.context import RelayConfig, ignore_event
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import FdKind, ReceivedFd
 from wlproxy.relay.presentation import CompositorCapabilities, Preference
+from wlproxy.relay.relay import COMPOSITOR_ERRED
 
 READ_END = Attachment(AttachmentKind.STREAM, AttachmentFlags.HOLDER_READS, 2, 0)
 
@@ -115,7 +117,7 @@ def test_garbage_from_the_app_ends_the_app(
     for part, attached in parts:
         if isinstance(part, list):
             part = message_like(part, play.app.things, "requests")  # noqa: PLW2901
-        commands = play.relay.receive_frame(Data(1, part, attached))
+        commands = all_turns(play.relay, Data(1, part, attached))
         gone = 1 not in play.relay.client_labels
         assert ended(commands) == gone
         if gone:
@@ -148,7 +150,7 @@ def test_garbage_from_the_compositor_ends_the_app(
             break
     # The app goes on, and so does what was put off.
     if 1 in play.relay.client_labels:
-        play.relay.receive_frame(Data(1, b"\1\0\0\0\1\0\x0c\0\x50\0\0\0"))
+        all_turns(play.relay, Data(1, b"\1\0\0\0\1\0\x0c\0\x50\0\0\0"))
     assert 2 in play.relay.client_labels
 
 
@@ -157,10 +159,84 @@ def test_the_compositor_speaks_of_what_nobody_knows() -> None:
 
     play.from_compositor(struct.pack("=II", 77, 8 << 16))
 
-    assert play.app.error == (
-        *(1, 0),
-        "the compositor sent an event of unknown object 77",
+    assert play.app.error == (1, 3, f"wlproxy: {COMPOSITOR_ERRED}")
+    assert play.closed is not None
+    assert play.closed.reason is CloseReason.FAILED
+    [warning] = play.warnings()
+    assert warning.endswith("it sent an event of unknown object 77")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        struct.pack("=II", 1, 7 << 16),
+        struct.pack("=II", 1, 6 << 16),
+        struct.pack("=II", 1, 8 << 16 | 9),
+        struct.pack("=II", 1, 8 << 16 | 1),
+        struct.pack("=III", 1, 12 << 16, 1),
+    ],
+    ids=["size 7", "size 6", "opcode 9", "no argument", "cut short"],
+)
+def test_an_event_that_is_malformed_is_not_the_apps_fault(event: bytes) -> None:
+    play = Playbook()
+
+    play.from_compositor(event)
+
+    assert play.app.error == (1, 3, f"wlproxy: {COMPOSITOR_ERRED}")
+    assert play.closed is not None
+    assert play.closed.reason is CloseReason.FAILED
+
+
+def test_an_event_without_its_fd_is_not_the_apps_fault() -> None:
+    play = Stage()
+    seat = play.app.bind("wl_seat")
+    play.app.request(seat, "get_keyboard")
+    keyboard = play.host_thing("wl_keyboard")
+    spec = keyboard.interface.event("keymap")
+
+    play.from_compositor(encode_message(keyboard.id, spec, (1, None, 10)))
+
+    assert play.app.error == (1, 3, f"wlproxy: {COMPOSITOR_ERRED}")
+
+
+@pytest.mark.parametrize("named", ["wl_seat", "own pool", "unknown"])
+def test_an_event_names_an_object_of_another_kind(named: str) -> None:
+    play = Stage()
+    seat = play.app.bind("wl_seat")
+    play.app.request(seat, "get_keyboard")
+    keyboard = play.host_thing("wl_keyboard")
+    objects = play.relay._clients[1]._context.objects
+    pool = objects.add_own(INTERFACES["wl_shm_pool"], 1, ignore_event)
+    ids = {
+        "wl_seat": play.host_thing("wl_seat").id,
+        "own pool": pool.host_id,
+        "unknown": 4999,
+    }
+    spec = keyboard.interface.event("enter")
+
+    play.from_compositor(encode_message(keyboard.id, spec, (1, ids[named], b"")))
+
+    assert play.app.error == (1, 3, f"wlproxy: {COMPOSITOR_ERRED}")
+    [warning] = play.warnings()
+    assert str(ids[named]) in warning
+
+
+def test_fds_may_wait_for_their_turn_in_any_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_module, "MAX_WAITING_FDS", 3)
+    play = Stage()
+    attached = [play.memory(4096) for _ in range(100)]
+    spec = play.shm.interface.request("create_pool")
+    pools = b"".join(
+        encode_message(play.shm.id, spec, (100 + number, None, 4096))
+        for number in range(100)
     )
+
+    play.send(pools, attached)
+
+    assert play.app.error is None
+    assert play.closed is None
 
 
 def test_good_messages_before_a_bad_one_count() -> None:
@@ -192,7 +268,7 @@ def test_more_fds_than_the_compositor_needs(monkeypatch: pytest.MonkeyPatch) -> 
     fds = [ReceivedFd(Handle(n), FdKind.FILE, 1) for n in (1, 3, 5, 7)]
     play.from_compositor(b"\1\0", *fds)
 
-    assert play.app.error == (1, 2, "too many fds")
+    assert play.app.error == (1, 3, f"wlproxy: {COMPOSITOR_ERRED}")
 
 
 def test_after_an_error_there_is_no_second_one() -> None:

@@ -11,7 +11,11 @@ from hypothesis.stateful import (
     rule,
 )
 
-from wlproxy.protocol.errors import LocalProtocolError, WaylandError
+from wlproxy.protocol.errors import (
+    CompositorError,
+    LocalProtocolError,
+    WaylandError,
+)
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import FIRST_SERVER_ID, DisplayError
 from wlproxy.relay import objects
@@ -104,7 +108,7 @@ def test_server_ids_of_both_sides_are_dense_and_reused() -> None:
 
 @pytest.mark.parametrize("host_id", [1, 2, FIRST_SERVER_ID - 1, FIRST_SERVER_ID + 1])
 def test_the_compositor_leaves_no_gaps(host_id: int) -> None:
-    with pytest.raises(WaylandError, match="created an object with id"):
+    with pytest.raises(CompositorError, match="created an object with id"):
         table().add_host(host_id, OFFER, 1, visible=True)
 
 

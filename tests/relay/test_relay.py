@@ -19,12 +19,16 @@ from wlproxy.protocol.channel.frames import (
     Released,
 )
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
+from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import NewId
 from wlproxy.protocol.wayland.wire import encode_message
+from wlproxy.relay.client import MESSAGES_PER_TURN
 from wlproxy.relay.commands import (
     CloseClient,
+    Command,
     GrantCredit,
     OpenCompositor,
+    SendFrame,
     SendToCompositor,
     Trace,
     TraceLevel,
@@ -40,6 +44,26 @@ def opened(client_id: int, executable: str = "app") -> ClientOpened:
 
 def relay(max_clients: int = 3) -> Relay:
     return Relay(RelayConfig(), guest_memory(), NOTHING, max_clients)
+
+
+def sync(new_id: int) -> bytes:
+    spec = INTERFACES["wl_display"].request("sync")
+    return encode_message(1, spec, (new_id,))
+
+
+def sent(commands: list[Command]) -> bytes:
+    """What the compositor gets."""
+    return b"".join(c.data for c in commands if isinstance(c, SendToCompositor))
+
+
+def to_guest(commands: list[Command]) -> bytes:
+    """What the app gets."""
+    frames = [c.frame for c in commands if isinstance(c, SendFrame)]
+    return b"".join(frame.data for frame in frames if isinstance(frame, Data))
+
+
+def credit(commands: list[Command]) -> int:
+    return sum(c.amount for c in commands if isinstance(c, GrantCredit))
 
 
 def test_a_client_gets_a_compositor_connection_of_its_own() -> None:
@@ -81,6 +105,84 @@ def test_one_client_too_many_is_turned_away() -> None:
     assert core.receive_frame(ClientClosed(2, CloseReason.NORMAL, "")) == []
 
 
+def test_a_flood_is_handled_in_turns() -> None:
+    core = relay()
+    for client_id in (1, 2):
+        core.receive_frame(opened(client_id))
+    syncs = [sync(3 + number) for number in range(1000)]
+
+    assert core.receive_frame(Data(1, b"".join(syncs))) == []
+    assert core.receive_frame(Data(2, sync(3))) == []
+    turns = [core.handle_requests(1)]
+    # Now the other one has its turn, and all that it wanted is done.
+    assert sent(core.handle_requests(2)) == sync(2)
+    assert not core.requests_wait(2)
+    while core.requests_wait(1):
+        turns.append(core.handle_requests(1))
+
+    sizes = [len(sent(turn)) for turn in turns]
+    assert max(sizes) == MESSAGES_PER_TURN * 12
+    assert sum(sizes) == 12_000
+    # Its credit comes back as it goes, in the order of its requests.
+    assert [credit(turn) for turn in turns] == sizes
+    assert b"".join(map(sent, turns)) == b"".join(sync(2 + n) for n in range(1000))
+    assert core.handle_requests(1) == []
+
+
+def test_a_message_in_pieces_is_no_turn() -> None:
+    core = relay()
+    core.receive_frame(opened(1))
+
+    core.receive_frame(Data(1, sync(3)[:8]))
+
+    assert core.handle_requests(1) == []
+    assert not core.requests_wait(1)
+    core.receive_frame(Data(1, sync(3)[8:]))
+    commands = core.handle_requests(1)
+    assert (len(sent(commands)), credit(commands)) == (12, 12)
+
+
+def test_a_flood_of_events_is_handled_in_turns() -> None:
+    play = Playbook()
+    registry = play.host_thing("wl_registry")
+    remove = registry.interface.event("global_remove")
+    [name] = [n for n, (i, _) in play.host.globals.items() if i == "wl_compositor"]
+    event = encode_message(registry.id, remove, (name,))
+
+    turns = [play.relay.receive_from_compositor(1, event * 100, ())]
+    while play.relay.events_wait(1):
+        turns.append(play.relay.handle_events(1))
+
+    told = [len(to_guest(turn)) // len(event) for turn in turns]
+    assert max(told) == MESSAGES_PER_TURN
+    assert sum(told) == 100
+    assert play.relay.handle_events(1) == []
+
+
+def test_a_client_that_was_closed_has_no_turn_any_more() -> None:
+    core = relay()
+    core.receive_frame(opened(1))
+    core.receive_frame(Data(1, sync(3)))
+
+    core.receive_frame(ClientClosed(1, CloseReason.NORMAL, ""))
+
+    assert not core.requests_wait(1)
+    assert not core.events_wait(1)
+    assert core.handle_requests(1) == core.handle_events(1) == []
+
+
+def test_what_was_half_done_for_a_client_that_failed_is_dropped() -> None:
+    core = relay()
+    core.receive_frame(opened(1))
+    core._clients[1]._context.trace(TraceLevel.INFO, "half-way")
+
+    trace, close = core.client_failed(1, CloseReason.FAILED, "no")[-2:]
+
+    assert isinstance(trace, Trace)
+    assert trace.message == "app(4711): no"
+    assert close == CloseClient(1, CloseReason.FAILED, "wlproxy: no")
+
+
 @pytest.mark.parametrize("client_id", [0, 1])
 def test_a_client_id_is_never_used_twice(client_id: int) -> None:
     core = relay()
@@ -97,6 +199,8 @@ def test_data_of_a_client_that_never_was(client_id: int) -> None:
 
     with pytest.raises(ChannelError, match="never opened"):
         core.receive_frame(Data(client_id, b"12345678"))
+    with pytest.raises(ChannelError, match="never opened"):
+        core.receive_frame(Released(client_id, 1))
 
 
 def test_a_frame_that_is_none_of_its_business() -> None:
@@ -179,15 +283,16 @@ def test_a_client_that_waits_may_break_the_rules_or_leave() -> None:
     assert (closed.client_id, closed.reason) == (2, CloseReason.PROTOCOL_ERROR)
 
 
-def test_the_compositor_hangs_up() -> None:
-    core = relay()
-    core.receive_frame(opened(1))
-    core.receive_frame(opened(2))
+def test_the_compositor_hangs_up_and_the_app_is_told() -> None:
+    play = Playbook()
+    play.relay.receive_frame(opened(2))
 
-    commands = core.compositor_closed(1, "hung up")
+    play.run(play.relay.compositor_closed(1, "the compositor hung up"))
 
-    assert commands == [CloseClient(1, CloseReason.COMPOSITOR_GONE, "hung up")]
-    assert list(core.client_labels) == [2]
+    assert play.app.error == (1, 3, "wlproxy: the compositor hung up")
+    assert play.closed is not None
+    assert play.closed.reason is CloseReason.COMPOSITOR_GONE
+    assert list(play.relay.client_labels) == [2]
 
 
 def test_what_the_shell_cannot_do_ends_the_client_which_is_told() -> None:
@@ -257,10 +362,12 @@ def test_whatever_ends_a_client_fits_its_frame(message: str) -> None:
     core.receive_frame(opened(1))
     core.receive_frame(opened(2))
 
-    for close in core.compositor_closed(1, message) + core.end(
+    commands = core.compositor_closed(1, message) + core.end(
         CloseReason.FAILED, message
-    ):
-        assert isinstance(close, CloseClient)
+    )
+    closed = [command for command in commands if isinstance(command, CloseClient)]
+    assert [command.client_id for command in closed] == [1, 2]
+    for close in closed:
         assert len(close.message.encode()) <= MAX_TEXT
         assert "\0" not in close.message
 

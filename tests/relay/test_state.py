@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.relay.playbook import ZERO_COPY, Playbook, Stage
+from tests.relay.playbook import ZERO_COPY, Playbook, Stage, all_turns
 from tests.relay.shell import guest_memory
 from tests.relay.things import SERVER
 from wlproxy.protocol.channel.frames import (
@@ -129,7 +129,7 @@ def test_a_request_is_forwarded_verbatim(world: World, spec: MessageSpec) -> Non
     args = world.args(spec, from_guest=True)
     data = encode_message(entry.guest_id, spec, args)
 
-    commands = world.relay.receive_frame(Data(1, data, (WRITE_END,) * spec.fd_count))
+    commands = all_turns(world.relay, Data(1, data, (WRITE_END,) * spec.fd_count))
 
     send = only_send(commands)
     raw = RawMessage(entry.host_id, spec.opcode, bytearray(send.data))

@@ -3,22 +3,29 @@
 No decisions and no tasks of its own here; the executor fills it, `session` runs it.
 """
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 import trio
 
 from wlproxy.host.compositor_queue import CompositorQueue
 from wlproxy.host.outgoing import ClientQueue
-from wlproxy.protocol.channel.flow import ReceiveWindow
+from wlproxy.protocol.channel.flow import ReceiveWindow, cost
+from wlproxy.protocol.channel.frames import StreamClosed, StreamData
 from wlproxy.relay.commands import CloseClient
 
 if TYPE_CHECKING:
     from wlproxy.host.pixels import CopyBuffer
+    from wlproxy.host.streams import Streams
+    from wlproxy.host.unix_socket import FdStream
     from wlproxy.relay.handles import Handle
 
 CLIENT_WINDOW = 256 * 1024
 """Bytes of `Data` that the guest may have outstanding per client: a burst of requests
 at start-up, and at most what a stalled compositor connection makes us hold."""
+
+EARLY_COST = 256
+"""Bytes that it takes to keep a frame, besides what is in it."""
 
 
 class HostClient:
@@ -40,6 +47,11 @@ class HostClient:
         self.copy_buffers: dict[Handle, CopyBuffer] = {}
         self.unclaimed: set[int] = set()
         """Streams that the guest attached and whose message has not come yet."""
+        self.connection: FdStream | None = None
+        """To the compositor, once there is one."""
+        self.early_bytes = 0
+        """Of frames about streams whose requests have not had their turn."""
+        self._early: deque[StreamData | StreamClosed] = deque()
         self.scope = trio.CancelScope()
         """Cancelled when the client is closed: its task then lets go of it."""
         self.writer_scope = trio.CancelScope()
@@ -51,11 +63,36 @@ class HostClient:
         self.closed: CloseClient | None = None
         """Why it was closed; nothing is carried out for it any more."""
 
+    def receive_stream(self, frame: StreamData | StreamClosed) -> None:
+        """Keep what came for a stream until `pass_on`."""
+        self._early.append(frame)
+        self.early_bytes += cost(frame) + EARLY_COST
+
+    def pass_on(self, streams: "Streams", *, wait: bool) -> None:
+        """Give streams what came for them.
+
+        Args:
+            streams: the session's.
+            wait: those that are not there are yet to be made.
+
+        Raises:
+            ChannelError: it exceeds a stream's window.
+        """
+        while self._early:
+            frame = self._early[0]
+            if wait and not streams.has(self.client_id, frame.stream_id):
+                return
+            self._early.popleft()
+            self.early_bytes -= cost(frame) + EARLY_COST
+            streams.receive(frame)
+
     def close(self, command: CloseClient) -> None:
         """Stop everything; what is left is for the compositor to let go."""
         self.closed = command
         self.scope.cancel()
         self.writer_scope.cancel()
         self.to_compositor.drop()
+        self._early.clear()
+        self.early_bytes = 0
         while self.copy_buffers:
             self.copy_buffers.popitem()[1].close()

@@ -1,14 +1,16 @@
 """Commands become syscalls here, and nowhere else.
 
 `execute` never waits and never calls the core: what must be answered comes back as a
-value, which `session` feeds in.  A client that has been closed takes no more commands.
+value, which `conductor` feeds in.  A client that has been closed takes no more commands.
 """
 
 import errno
 import fcntl
+import logging
 import os
 import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from wlproxy.host.client import HostClient
@@ -25,8 +27,8 @@ from wlproxy.protocol.channel.frames import (
     MAX_FILE_SIZE,
     ClientClosed,
     CloseReason,
-    Frame,
 )
+from wlproxy.protocol.errors import ChannelError
 from wlproxy.relay.commands import (
     AdoptStream,
     CloseClient,
@@ -47,6 +49,9 @@ from wlproxy.relay.commands import (
 )
 from wlproxy.relay.handles import Handle, shell_handles
 from wlproxy.relay.inputs import FdKind, ReceivedFd
+
+CANNOT = "the host could not do what this app needs; the log of its proxy says more"
+"""What a guest is told of what the host could not do: errors tell of the host."""
 
 SLOW_ITEMS = 256
 """Longer udmabuf lists are made in a thread: over 5 ms for thousands of items."""
@@ -72,7 +77,10 @@ class BufferFailed:
 
 @dataclass(frozen=True, slots=True)
 class ClientFailed:
-    """A command could not be carried out, and its client cannot go on without."""
+    """A command could not be carried out, and its client cannot go on without.
+
+    `message` is what the guest is told.
+    """
 
     client_id: int
     reason: CloseReason
@@ -86,7 +94,7 @@ class Slow:
     command: CreateUdmabuf
 
 
-Answer = BufferCreated | BufferFailed | ClientFailed
+Answer = BufferCreated | BufferFailed
 
 
 class Executor:
@@ -129,12 +137,10 @@ class Executor:
         self._discarded: set[Handle] = set()
         self._creating: set[Handle] = set()
 
-    def execute(self, command: Command) -> Answer | Slow | None:
+    def execute(self, command: Command) -> Answer | ClientFailed | Slow | None:
         """Carry out one command."""
-        if isinstance(command, SendFrame):
-            self._send_frame(command.frame)
-            return None
-        client = self.clients.get(command.client_id)
+        client_id = client_of(command)
+        client = self.clients.get(client_id)
         if isinstance(command, Trace):
             self._trace(command, client)
             return None
@@ -143,11 +149,37 @@ class Executor:
         try:
             return self._execute(command, client)
         except HostError as exc:
-            return ClientFailed(command.client_id, CloseReason.FAILED, exc.problem)
+            self._log.of_client(logging.WARNING, "%s: %s", client.label, exc)
+            return ClientFailed(client_id, CloseReason.FAILED, CANNOT)
 
-    def _execute(  # noqa: C901 - one flat table
+    def close_client(self, command: CloseClient) -> None:
+        """End a client, whatever the core knows of it.  Again: nothing happens."""
+        client = self.clients.get(command.client_id)
+        if client is None or client.closed:
+            return
+        try:
+            with suppress(ChannelError):  # who broke its windows has its data for it
+                client.pass_on(self._streams, wait=False)
+            client.close(command)
+            self._streams.client_left(client.client_id)
+            for stream_id in client.unclaimed:
+                self._streams.refuse(client.client_id, stream_id)
+            if command.silent:
+                client.queue.drop_data()
+            else:
+                message = fit_text(command.message)
+                client.queue.put(
+                    ClientClosed(client.client_id, command.reason, message)
+                )
+            self._close_handles(client)
+        finally:
+            if not client.running:
+                self._run(client)
+
+    def _execute(  # noqa: C901, PLR0912 - one flat table
         self,
-        command: GrantCredit
+        command: SendFrame
+        | GrantCredit
         | OpenCompositor
         | SendToCompositor
         | CreateUdmabuf
@@ -162,6 +194,8 @@ class Executor:
         client: HostClient,
     ) -> Answer | Slow | None:
         match command:
+            case SendFrame(frame=frame):
+                self._outgoing.put(frame)
             case SendToCompositor(data=data, handles=handles):
                 fds = [self.handles.get(handle) for handle in handles]
                 client.to_compositor.put(data, fds)
@@ -190,7 +224,7 @@ class Executor:
                 client.label = label or client.label
                 self._run(client)
             case CloseClient():
-                self._close_client(command, client)
+                self.close_client(command)
         return None
 
     def use_device(self, device: UdmabufDevice | None) -> None:
@@ -303,20 +337,6 @@ class Executor:
             self._metrics.udmabufs_alive -= 1
         self.handles.close(client.client_id, handle)
 
-    def _close_client(self, command: CloseClient, client: HostClient) -> None:
-        client.close(command)
-        self._streams.client_left(client.client_id)
-        for stream_id in client.unclaimed:
-            self._streams.refuse(client.client_id, stream_id)
-        if command.silent:
-            client.queue.drop_data()
-        else:
-            message = fit_text(command.message)
-            client.queue.put(ClientClosed(client.client_id, command.reason, message))
-        self._close_handles(client)
-        if not client.running:
-            self._run(client)
-
     def _close_handles(self, client: HostClient) -> None:
         mine = [
             handle
@@ -328,11 +348,6 @@ class Executor:
         self._metrics.udmabufs_alive -= len(mine)
         self.handles.close_client(client.client_id)
 
-    def _send_frame(self, frame: Frame) -> None:
-        client = self.clients.get(getattr(frame, "client_id", 0))
-        if client is None or not client.closed:
-            self._outgoing.put(frame)
-
     def _trace(self, command: Trace, client: HostClient | None) -> None:
         if client is None or command.message.startswith(client.label):
             self._log.of_client(int(command.level), "%s", command.message)
@@ -340,6 +355,13 @@ class Executor:
             self._log.of_client(
                 int(command.level), "%s: %s", client.label, command.message
             )
+
+
+def client_of(command: Command) -> int:
+    """Say whose a command is; 0: nobody's."""
+    if isinstance(command, SendFrame):
+        return getattr(command.frame, "client_id", 0)
+    return command.client_id
 
 
 def classify(handle: Handle, fd: OwnedFd) -> ReceivedFd:

@@ -24,6 +24,7 @@ class Metrics:
         udmabufs_alive: those whose fd is open here; the compositor may hold more.
         sessions: sessions begun.
         clients: clients opened.
+        bugs: exceptions that nobody expected; each ended a client or a session.
     """
 
     frames_received: int = 0
@@ -37,6 +38,7 @@ class Metrics:
     udmabufs_alive: int = 0
     sessions: int = 0
     clients: int = 0
+    bugs: int = 0
 
     def copied(self, client_id: int, amount: int) -> None:
         """Count pixel bytes that were copied for a client."""

@@ -2,7 +2,7 @@
 
 Sessions follow each other on a channel, channels follow each other as QEMU comes and
 goes, and the compositor may be restarted meanwhile.  A peer that breaks the rules ends
-its session; an exception that nobody expected ends the process.
+its session; an exception that nobody expected ends no more than that (`bugs`).
 """
 
 import logging
@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import trio
 
+from wlproxy.host.bugs import MISTAKE, keep_running, report_bug
 from wlproxy.host.channel import (
     Channel,
     ChannelGoneError,
@@ -23,6 +24,7 @@ from wlproxy.host.channel import (
     connect_channel,
 )
 from wlproxy.host.channel_lock import ChannelLock
+from wlproxy.host.conductor import RelayCore
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop import Desktop, prepare_when_back
 from wlproxy.host.devices import DeviceWatch
@@ -38,7 +40,7 @@ from wlproxy.host.metrics import Metrics
 from wlproxy.host.notify import notify
 from wlproxy.host.progress import Progress, State
 from wlproxy.host.qemu_ram import Qemu, QemuRam, RamProvider, name_qemu
-from wlproxy.host.session import RelayCore, Session
+from wlproxy.host.session import Session
 from wlproxy.host.snapshot import take_snapshot
 from wlproxy.host.status import Json, StatusSocket, listen_status, serve_status
 from wlproxy.host.unix_socket import FdStream
@@ -185,11 +187,14 @@ class Server:
             self._stopping = True
         if self._stopping:
             return
+        keep = partial(keep_running, metrics=self.metrics, log=self._log)
         if status is not None:
-            nursery.start_soon(self._serve_status, status)
-        nursery.start_soon(self._watch_compositor)
-        nursery.start_soon(self._watch_devices)
-        nursery.start_soon(self._progress.watch, self._log)
+            answer = partial(serve_status, status, self.snapshot)
+            nursery.start_soon(keep, answer, "an answer to `status`")
+        nursery.start_soon(keep, self._watch_compositor, "a watch on the compositor")
+        nursery.start_soon(keep, self._watch_devices, "a watch on devices")
+        hint = partial(self._progress.watch, self._log)
+        nursery.start_soon(keep, hint, "a hint in the log")
         notify("READY=1")
 
     def _say_what_ends(self) -> None:
@@ -269,7 +274,7 @@ class Server:
         self._log.info("guest RAM: %d MiB, map %s", ram.memory.size >> 20, ram.layout)
         try:
             self._qemu = name_qemu(ram.pid)
-            while not self._stopping and await self._serve_session(channel, ram):
+            while not self._stopping and await self._serve_defended(channel, ram):
                 pass
         finally:
             self._qemu = None
@@ -299,6 +304,18 @@ class Server:
                 if trio.current_time() >= deadline:
                     raise
             await trio.sleep(RAM_RETRY)
+
+    async def _serve_defended(self, channel: Channel, ram: GuestRam) -> bool:
+        """Serve one session as `_serve_session`; a bug ends nothing but this one."""
+        try:
+            return await self._serve_session(channel, ram)
+        except HostError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - the last line of defence
+            report_bug(exc, "the session", self.metrics, self._log)
+        await channel.say_goodbye(CloseReason.FAILED, MISTAKE)
+        await self._wait_a_little()
+        return True
 
     async def _serve_session(self, channel: Channel, ram: GuestRam) -> bool:
         """Serve one session; tell if another may follow on this channel."""
@@ -399,9 +416,6 @@ class Server:
         self._progress.enter(State.PAUSING)
         await self._unless_stopped(partial(trio.sleep, self._pause))
         self._pause = min(2 * self._pause, LAST_PAUSE)
-
-    async def _serve_status(self, sock: StatusSocket) -> None:
-        await serve_status(sock, self.snapshot)
 
     async def _watch_signals(
         self, signals: AsyncIterator[int], nursery: trio.Nursery

@@ -1,15 +1,15 @@
 """One session with a guest: the relay, the tasks of its clients, and what joins them.
 
-Inputs go into the relay, its commands to the executor, and the executor's answers back
-into the relay, until nothing is left to do.  No nursery here: `server` starts the tasks
-and decides what follows when the session is over.
+What comes in, from the channel and the compositor, goes to the core (`conductor`) in
+turns that are short, so that nobody waits for somebody who has much to do.  No nursery
+here: `server` starts the tasks and decides what follows when the session is over.
 """
 
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -20,15 +20,10 @@ from wlproxy.host.channel import (
     Goodbyed,
 )
 from wlproxy.host.client import HostClient
-from wlproxy.host.errors import HostError
-from wlproxy.host.executor import (
-    Answer,
-    BufferCreated,
-    BufferFailed,
-    ClientFailed,
-    Executor,
-    Slow,
-)
+from wlproxy.host.conductor import Conductor, RelayCore
+from wlproxy.host.errors import FdsLostError, HostError
+from wlproxy.host.executor import CANNOT, Executor
+from wlproxy.host.fds import OwnedFd
 from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.locates import Locates
 from wlproxy.host.metrics import Metrics
@@ -56,12 +51,12 @@ from wlproxy.protocol.channel.frames import (
     StreamData,
 )
 from wlproxy.protocol.errors import ChannelError, RemoteProtocolError, WlproxyError
-from wlproxy.relay.clock import ClockSample, GuestClock
-from wlproxy.relay.commands import Command, CreateUdmabuf, SendFrame
-from wlproxy.relay.handles import Handle
-from wlproxy.relay.inputs import ReceivedFd
+from wlproxy.relay.commands import CloseClient, Command, CreateUdmabuf
 from wlproxy.relay.presentation import CompositorCapabilities
 from wlproxy.relay.surfaces import SurfaceStatus
+
+if TYPE_CHECKING:
+    from wlproxy.host.fds import OwnedFd
 
 PING_INTERVAL = 5.0
 """Seconds between pings; an agent that leaves one unanswered that long is reported."""
@@ -80,41 +75,17 @@ COMPOSITOR_READ = 32 * 1024
 MAX_UNSENT = 1 << 20
 """While so many bytes wait for a compositor, its events wait too."""
 
-MAX_UNREAD = 1 << 20
-"""Bytes of events that an app may have us keep for it.  The compositor's wait for it to
-read, but what we answer ourselves would not; libwayland, too, ends who does not read."""
+MAX_EARLY = 1 << 20
+"""Bytes of frames about a client's streams that wait for the requests which make them.
+Those tell that a pipe is closed: there is no request to have the compositor read one."""
 
 FRAMES_PER_WRITE = 64
 
+FRAMES_PER_TURN = 16
+"""Frames that are taken from the channel before others have their turn."""
 
-class RelayCore(Protocol):
-    """`relay.Relay`, as far as it is used here."""
-
-    def receive_frame(self, frame: Frame) -> list[Command]: ...  # noqa: D102
-    def receive_from_compositor(  # noqa: D102
-        self, client_id: int, data: bytes, fds: Sequence[ReceivedFd]
-    ) -> list[Command]: ...
-    def compositor_closed(  # noqa: D102
-        self, client_id: int, message: str
-    ) -> list[Command]: ...
-    def client_failed(  # noqa: D102
-        self, client_id: int, reason: CloseReason, message: str
-    ) -> list[Command]: ...
-    def buffer_created(  # noqa: D102
-        self, client_id: int, handle: Handle
-    ) -> list[Command]: ...
-    def buffer_failed(  # noqa: D102
-        self, client_id: int, handle: Handle, error: int, message: str
-    ) -> list[Command]: ...
-    def compositor_away(self) -> None: ...  # noqa: D102
-    def use_capabilities(  # noqa: D102
-        self, capabilities: CompositorCapabilities
-    ) -> list[Command]: ...
-    @property
-    def clock(self) -> GuestClock: ...  # noqa: D102
-    def measure_clock(self, sample: ClockSample) -> list[Command]: ...  # noqa: D102
-    def end(self, reason: CloseReason, message: str) -> list[Command]: ...  # noqa: D102
-    def surfaces(self) -> list[SurfaceStatus]: ...  # noqa: D102
+COMPOSITOR_UNREACHABLE = "the compositor of the host cannot be reached"
+COMPOSITOR_CLOSED = "the compositor of the host has closed the connection"
 
 
 class Session:
@@ -156,7 +127,7 @@ class Session:
         self._nursery = nursery
         ack = channel.agent
         self._outgoing = Outgoing(ack.client_window, ack.stream_window)
-        self._streams = Streams(self._outgoing, nursery.start_soon, log)
+        self._streams = Streams(self._outgoing, self._start, log)
         self._executor = Executor(
             self._outgoing,
             self._streams,
@@ -167,11 +138,23 @@ class Session:
             self._start_client,
         )
         self._locates = Locates()
+        self._conductor = Conductor(
+            relay,
+            self._executor,
+            metrics,
+            log,
+            sent=self._locates.sent,
+            make_slowly=self._start_slowly,
+            lost=self.lost,
+        )
         self._writer_scope = trio.CancelScope()
         self._writer_ended = trio.Event()
         self._pinger_scope = trio.CancelScope()
+        self._turns_scope = trio.CancelScope()
+        self._door = trio.Lock()
         self._client_gone = trio.lowlevel.ParkingLot()
         self._pings = channel.pings
+        self._last_opened = 0
         self._silent = False
         self._measure_clock()
 
@@ -213,7 +196,7 @@ class Session:
         """The host can do this from now on: for clients that wait, and those to come."""
         self._executor.use_device(device)
         try:
-            self._feed(self._relay.use_capabilities(capabilities))
+            self._feed(0, partial(self._relay.use_capabilities, capabilities))
         except RemoteProtocolError as exc:
             self.lost(exc)
 
@@ -235,24 +218,20 @@ class Session:
         Args:
             early: frames that came while the RAM was being proved.
         """
-        self._nursery.start_soon(self._run_writer)
-        self._nursery.start_soon(self._run_pinger)
+        for run in (self._run_writer, self._run_pinger, self._run_turns):
+            self._start(0, run)
         with self.scope:
-            try:
-                for frame in early:
-                    self.receive(frame)
-                while True:
-                    for frame in await self._channel.receive():
-                        self.receive(frame)
-            except (RemoteProtocolError, ChannelGoneError) as exc:
-                self.lost(exc)
+            await self._watch(0, partial(self._read_channel, early))
 
     def end(self, reason: CloseReason, message: str) -> None:
         """Close every client.  Their tasks end by themselves, within seconds."""
         self._pinger_scope.cancel()
-        self._feed(self._relay.end(reason, message))
+        self._turns_scope.cancel()
+        self._feed(0, partial(self._relay.end, reason, message))
         self._streams.close()
         for client in self.clients:
+            close = CloseClient(client.client_id, reason, message)
+            self._executor.close_client(close)  # if the core knew it no more
             client.queue.drop_data()  # nothing is worth waiting for any more
         if not self._listening:  # wait for nothing but the compositor
             self._writer_scope.cancel()
@@ -284,6 +263,7 @@ class Session:
         """Close and unmap everything."""
         self._writer_scope.cancel()
         self._pinger_scope.cancel()
+        self._turns_scope.cancel()
         self._outgoing.close()
         self._executor.close()
 
@@ -294,8 +274,31 @@ class Session:
             RemoteProtocolError: the agent broke the protocol, or said goodbye.
         """
         self._outgoing.check_read()
+        client_id = getattr(frame, "client_id", 0)
+        if client_id > self._last_opened and not isinstance(frame, ClientOpened):
+            raise ChannelError(f"client {client_id} was never opened")
+        try:
+            self._take(frame)
+        except RemoteProtocolError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - the last line of defence
+            self._conductor.meet_bug(client_id, exc)
+
+    async def _read_channel(self, early: Sequence[Frame]) -> None:
+        """Take what the guest sends; others have their turns in between."""
+        frames = early
+        while True:
+            for number, frame in enumerate(frames, 1):
+                self.receive(frame)
+                if not number % FRAMES_PER_TURN:
+                    await trio.lowlevel.checkpoint()
+            frames = await self._channel.receive()
+
+    def _take(self, frame: Frame) -> None:
         match frame:
-            case Data() | ClientOpened() | ClientClosed() | Located() | Released():
+            case ClientOpened():
+                self._open(frame)
+            case Data() | ClientClosed() | Located() | Released():
                 self._receive_for_relay(frame)
             case StreamData():
                 self._streams.receive_data(frame)
@@ -313,10 +316,8 @@ class Session:
                 raise ChannelError(f"{type(frame).__name__} out of place")
 
     def _receive_for_relay(
-        self, frame: Data | ClientOpened | ClientClosed | Located | Released
+        self, frame: Data | ClientClosed | Located | Released
     ) -> None:
-        if isinstance(frame, ClientOpened):
-            self._open(frame)
         if isinstance(frame, Located) and not self._locates.answered(frame):
             if release := self._locates.let_go(frame):
                 self._outgoing.put(release)
@@ -324,10 +325,7 @@ class Session:
         client = self._executor.clients.get(frame.client_id)
         if isinstance(frame, Data):
             self._receive_data(frame, client)
-        self._feed(self._relay.receive_frame(frame))
-        if client is not None and client.queue.unread_bytes > MAX_UNREAD:
-            reason, message = CloseReason.LIMIT_EXCEEDED, "it does not read its events"
-            self._feed(self._relay.client_failed(client.client_id, reason, message))
+        self._feed(frame.client_id, partial(self._relay.receive_frame, frame))
         if isinstance(frame, ClientClosed) and client is not None:
             client.queue.drop_data()  # the agent ignores data from now on
 
@@ -345,97 +343,119 @@ class Session:
 
     def _open(self, frame: ClientOpened) -> None:
         client_id = frame.client_id
+        if client_id <= self._last_opened:
+            raise ChannelError(f"client id {client_id} is used again")
         if len(self._executor.clients) >= MAX_HELD_CLIENTS:
             raise ChannelError(f"over {MAX_HELD_CLIENTS} clients opened")
-        if client_id not in self._executor.clients:
-            queue = self._outgoing.open_client(client_id)
-            self._executor.clients[client_id] = HostClient(
-                client_id, frame.executable, queue
-            )
-            self._metrics.clients += 1
+        self._last_opened = client_id
+        queue = self._outgoing.open_client(client_id)
+        self._executor.clients[client_id] = HostClient(
+            client_id, frame.executable, queue
+        )
+        self._metrics.clients += 1
+        self._feed(client_id, partial(self._relay.receive_frame, frame))
 
-    def _feed(self, commands: Sequence[Command]) -> None:
-        """Have commands carried out, and what follows from them."""
-        pending = deque(commands)
-        while pending:
-            command = pending.popleft()
-            if isinstance(command, SendFrame):
-                self._locates.sent(command.frame)
-            match self._executor.execute(command):
-                case None:
-                    pass
-                case Slow(command=command):
-                    self._nursery.start_soon(self._create_slowly, command)
-                case ClientFailed() as failed:
-                    # First of all: what comes after relies on what could not be done.
-                    pending.extendleft(reversed(self._answer(failed)))
-                case answer:
-                    pending += self._answer(answer)
+    def _receive_stream(self, frame: StreamData | StreamClosed) -> None:
+        client = self._executor.clients.get(frame.client_id)
+        if client is None or client.closed:
+            self._streams.receive(frame)
+            return
+        client.receive_stream(frame)
+        wait = self._relay.fds_wait(client.client_id)
+        client.pass_on(self._streams, wait=wait)
+        if client.early_bytes > MAX_EARLY:
+            limit = CloseReason.LIMIT_EXCEEDED
+            self._conductor.end_client(client.client_id, limit, "too much in its pipes")
 
-    def _answer(self, answer: Answer) -> list[Command]:
-        match answer:
-            case BufferCreated(client_id=client_id, handle=handle):
-                return self._relay.buffer_created(client_id, handle)
-            case BufferFailed(client_id=client_id, handle=handle):
-                return self._relay.buffer_failed(
-                    client_id, handle, answer.error, answer.message
-                )
-            case ClientFailed(client_id=client_id):
-                return self._relay.client_failed(
-                    client_id, answer.reason, answer.message
-                )
+    def _feed(self, client_id: int, ask: Callable[[], Sequence[Command]]) -> None:
+        """Give the core an input, as `Conductor.feed`, and streams what waited for it."""
+        self._conductor.feed(client_id, ask)
+        client = self._executor.clients.get(client_id)
+        if client is not None and client.early_bytes:
+            client.pass_on(self._streams, wait=self._relay.fds_wait(client_id))
+
+    async def _run_turns(self) -> None:
+        """Handle the requests of clients, a few of each in turn."""
+        with self._turns_scope:
+            while True:
+                client_id = await self._conductor.turns.next()
+                self._feed(client_id, partial(self._relay.handle_requests, client_id))
+
+    def _start_slowly(self, command: CreateUdmabuf) -> None:
+        self._start(command.client_id, partial(self._create_slowly, command))
 
     async def _create_slowly(self, command: CreateUdmabuf) -> None:
-        made = await trio.to_thread.run_sync(self._executor.create_slowly, command)
-        answer = self._executor.finish_udmabuf(command, made)
-        if answer is None:
-            return
+        made: OwnedFd | HostError = HostError("there is no dma-buf")
         try:
-            self._feed(self._answer(answer))
-        except RemoteProtocolError as exc:
+            made = await trio.to_thread.run_sync(self._executor.create_slowly, command)
+        finally:
+            answer = self._executor.finish_udmabuf(command, made)
+        if answer is not None:
+            self._feed(command.client_id, partial(self._conductor.answer, answer))
+
+    def _start(self, client_id: int, run: Callable[[], Awaitable[None]]) -> None:
+        """Start a task of a client, or of the session (0)."""
+        self._nursery.start_soon(self._watch, client_id, run)
+
+    async def _watch(self, client_id: int, run: Callable[[], Awaitable[None]]) -> None:
+        """Run a task: whatever goes wrong in it does not end the process."""
+        try:
+            await run()
+        except (RemoteProtocolError, ChannelGoneError) as exc:
             self.lost(exc)
+        except Exception as exc:  # noqa: BLE001 - the last line of defence
+            self._conductor.meet_bug(client_id, exc)
 
     def _start_client(self, client: HostClient) -> None:
         client.running = True
-        self._nursery.start_soon(self._run_client, client)
+        self._start(client.client_id, partial(self._run_client, client))
 
     async def _run_client(self, client: HostClient) -> None:
         """Relay a client's events until it is closed; then let go of it."""
-        stream: FdStream | None = None
         try:
             with client.scope:
-                try:
-                    stream = await self._connect()
-                    self._nursery.start_soon(self._write_compositor, client, stream)
-                    await self._read_compositor(client, stream)
-                except trio.BrokenResourceError as exc:
-                    message, details = "the compositor has gone", str(exc)
-                except HostError as exc:
-                    message, details = exc.for_guest, exc.explanation
-                except (
-                    RemoteProtocolError
-                ) as exc:  # the agent broke it, not this client
-                    self.lost(exc)
-                    message, details = "the session ended", str(exc)
-                else:
-                    message, details = "the compositor closed the connection", ""
-                self._compositor_closed(client, message, details)
-            if stream is not None:
-                await client.writer_ended.wait()
-                if not await stream.hang_up(LET_GO_SECONDS):
-                    self._log.of_client(
-                        logging.WARNING,
-                        "%s: the compositor does not let go",
-                        client.label,
-                    )
+                serve = partial(self._serve_client, client)
+                await self._watch(client.client_id, serve)
+            if client.connection is not None:
+                await self._wait_closed(client, client.connection)
             if not client.queue.gone:
                 with trio.move_on_after(LET_GO_SECONDS):
                     await client.queue.wait_drained()
         finally:
-            if stream is not None:
-                with trio.CancelScope(shield=True):  # it never waits
-                    await stream.aclose()
-            self._let_go(client)
+            try:
+                if client.connection is not None:
+                    with trio.CancelScope(shield=True):  # it never waits
+                        await client.connection.aclose()
+            finally:
+                self._let_go(client)
+
+    async def _serve_client(self, client: HostClient) -> None:
+        """Connect a client to the compositor; relay its events until one of them ends."""
+        async with self._door:  # one after the other, as others have turns in between
+            await trio.lowlevel.checkpoint()
+        try:
+            client.connection = stream = await self._connect()
+        except HostError as exc:
+            self._compositor_closed(client, COMPOSITOR_UNREACHABLE, exc.explanation)
+            return
+        write = partial(self._write_compositor, client, stream)
+        self._start(client.client_id, write)
+        try:
+            await self._read_compositor(client, stream)
+        except trio.BrokenResourceError as exc:
+            self._compositor_closed(client, COMPOSITOR_CLOSED, str(exc))
+        except FdsLostError as exc:
+            self._log.of_client(logging.WARNING, "%s: %s", client.label, exc)
+            self._conductor.end_client(client.client_id, CloseReason.FAILED, CANNOT)
+        else:
+            self._compositor_closed(client, COMPOSITOR_CLOSED, "")
+
+    async def _wait_closed(self, client: HostClient, stream: FdStream) -> None:
+        await client.writer_ended.wait()
+        if not await stream.hang_up(LET_GO_SECONDS):
+            self._log.of_client(
+                logging.WARNING, "%s: the compositor does not let go", client.label
+            )
 
     async def _read_compositor(self, client: HostClient, stream: FdStream) -> None:
         """Relay events until the compositor closes the connection."""
@@ -448,10 +468,15 @@ class Session:
                 for fd in fds:
                     fd.close()
                 return
-            received = self._executor.receive_fds(client.client_id, fds)
-            self._feed(
-                self._relay.receive_from_compositor(client.client_id, data, received)
+            client_id = client.client_id
+            received = self._executor.receive_fds(client_id, fds)
+            take = partial(
+                self._relay.receive_from_compositor, client_id, data, received
             )
+            self._feed(client_id, take)
+            while self._relay.events_wait(client_id):
+                await trio.lowlevel.checkpoint()
+                self._feed(client_id, partial(self._relay.handle_events, client_id))
 
     async def _write_compositor(self, client: HostClient, stream: FdStream) -> None:
         try:
@@ -470,28 +495,28 @@ class Session:
         if grant:
             self._outgoing.put(Credit(client.client_id, 0, grant))
 
-    def _compositor_closed(
-        self, client: HostClient, message: str, details: str
-    ) -> None:
-        """Tell the guest what ended a connection; the details are for the host alone."""
-        words = f"{message} ({details})" if details else message
-        self._log.of_client(logging.INFO, "%s: %s", client.label, words)
-        self._feed(self._relay.compositor_closed(client.client_id, message))
+    def _compositor_closed(self, client: HostClient, message: str, detail: str) -> None:
+        """The compositor is gone for a client; `detail` is for the log alone."""
+        if detail:
+            self._log.of_client(logging.WARNING, "%s: %s", client.label, detail)
+        client_id = client.client_id
+        closed = partial(self._relay.compositor_closed, client_id, message)
+        self._feed(client_id, closed)
 
     def _let_go(self, client: HostClient) -> None:
         """Nothing reads the client's pages any more: tell the guest, and forget it."""
-        client.queue.drop_data()
-        self._executor.forget_client(client)
-        self._locates.forget_client(client.client_id)
-        self._client_gone.unpark_all()
-        self._outgoing.put(ClientReleased(client.client_id))
+        try:
+            client.queue.drop_data()
+            self._executor.forget_client(client)
+            self._locates.forget_client(client.client_id)
+        finally:
+            self._client_gone.unpark_all()
+            self._outgoing.put(ClientReleased(client.client_id))
 
     async def _run_writer(self) -> None:
         try:
             with self._writer_scope:
                 await self._write()
-        except (ChannelGoneError, ChannelError) as exc:
-            self.lost(exc)
         finally:
             self._writer_ended.set()
 
@@ -525,7 +550,8 @@ class Session:
                 failed.client_id,
             )
             try:
-                self._feed(self._relay.receive_frame(failed))
+                take = partial(self._relay.receive_frame, failed)
+                self._feed(failed.client_id, take)
             except RemoteProtocolError as exc:
                 self.lost(exc)
 
@@ -541,4 +567,4 @@ class Session:
     def _measure_clock(self) -> None:
         samples, self._pings.samples = self._pings.samples, []
         for sample in samples:
-            self._feed(self._relay.measure_clock(sample))
+            self._feed(0, partial(self._relay.measure_clock, sample))

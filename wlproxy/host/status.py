@@ -134,9 +134,9 @@ async def serve_status(sock: StatusSocket, snapshot: Callable[[], Json]) -> None
                 raise
             await trio.sleep(SEND_SECONDS)
             continue
-        document = json.dumps(snapshot(), default=str).encode() + b"\n"
         with trio.move_on_after(SEND_SECONDS):
             async with trio.SocketStream(connection) as stream:
+                document = json.dumps(snapshot(), default=str).encode() + b"\n"
                 with suppress(trio.BrokenResourceError):
                     await stream.send_all(document)
 

@@ -44,8 +44,8 @@ that come and go must not take up what the others may have."""
 STREAM_WINDOW = 128 * 1024
 """Bytes that the guest may have outstanding on a stream: twice a pipe's capacity."""
 
-Start = Callable[[Callable[[], Awaitable[None]]], None]
-"""Starts a task; it must not fail."""
+Start = Callable[[int, Callable[[], Awaitable[None]]], None]
+"""Starts a task of a client; whatever goes wrong in it is that client's."""
 
 
 class _Pump:
@@ -114,6 +114,10 @@ class Streams:
     def count(self, client_id: int) -> int:
         """How many a client has."""
         return len(self._clients.get(client_id, ()))
+
+    def has(self, client_id: int, stream_id: int) -> bool:
+        """Whether there is such a stream."""
+        return self._find(client_id, stream_id) is not None
 
     def create(
         self,
@@ -187,6 +191,13 @@ class Streams:
             self._announce_ended(client_id, stream_id, CloseReason.FAILED)
             return
         self._pump(client_id, stream_id, end, direction, announced=False)
+
+    def receive(self, frame: StreamData | StreamClosed) -> None:
+        """Take what the guest says of a stream; raises as `receive_data`."""
+        if isinstance(frame, StreamData):
+            self.receive_data(frame)
+        else:
+            self.receive_closed(frame)
 
     def receive_data(self, frame: StreamData) -> None:
         """Take a chunk from the guest.
@@ -267,7 +278,7 @@ class Streams:
             client_id, stream_id, announced=announced, dropped=pump.drop
         )
         self._clients.setdefault(client_id, {})[stream_id] = pump
-        self._start(lambda: self._run(pump, end, outgoing))
+        self._start(client_id, lambda: self._run(pump, end, outgoing))
 
     async def _run(self, pump: _Pump, end: StreamEnd, outgoing: OutgoingStream) -> None:
         try:

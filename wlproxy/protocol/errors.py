@@ -18,7 +18,7 @@ class ChannelError(RemoteProtocolError):
 
 
 class WaylandError(RemoteProtocolError):
-    """A guest client or the compositor broke the Wayland protocol: drop the client.
+    """A guest's client broke the Wayland protocol: drop it.
 
     The fields are the arguments of `wl_display.error`, by which the client is told.
 
@@ -42,5 +42,12 @@ class LimitExceededError(WaylandError):
     """A client wants more of us than one may have: drop it, as LIMIT_EXCEEDED."""
 
 
+class CompositorError(RemoteProtocolError):
+    """The compositor broke the Wayland protocol: drop the client, whose fault it is not.
+
+    What is wrong is for the host's log; the client is told no more than whose fault.
+    """
+
+
 class LocalProtocolError(WlproxyError):
-    """Our own code used a state machine wrongly: a bug, never caught."""
+    """Our own code used a state machine wrongly: a bug, met by the last line of defence."""

@@ -188,7 +188,7 @@ class Buffers:
             WaylandError: it was the copy buffer of mode C: there is nothing left to try.
         """
         if not self._locations.buffer_failed(handle, message):
-            self._host_buffers.copy_failed(handle, message)
+            self._host_buffers.copy_failed(handle)
 
     def _advance(self, buffer: Buffer, *, cycled: bool) -> bool:
         made = buffer.progress is Progress.READY and not buffer.destroyed

@@ -1,7 +1,9 @@
 """One guest client and its compositor connection: messages to filters, both ways.
 
 A request that shows a buffer which is not ready yet stalls the client's own requests
-until it is, and so does one that binds what nobody knows yet; events go on flowing.  Errors are raised from here and judged in `relay`.
+until it is, and so does one that binds what nobody knows yet; events go on flowing.
+Neither side has more than a few of its messages handled at a time: what is left waits for
+the next turn.  Errors are raised from here and judged in `relay`.
 """
 
 from collections import deque
@@ -11,8 +13,17 @@ from typing import Final
 
 from wlproxy.memory.guest import GuestMemory
 from wlproxy.protocol.channel.flow import cost
-from wlproxy.protocol.channel.frames import Attachment, Data, Located
-from wlproxy.protocol.errors import LimitExceededError, WaylandError
+from wlproxy.protocol.channel.frames import (
+    ATTACHMENT_SIZE,
+    Attachment,
+    Data,
+    Located,
+)
+from wlproxy.protocol.errors import (
+    CompositorError,
+    LimitExceededError,
+    WaylandError,
+)
 from wlproxy.protocol.wayland.interface import ArgKind, MessageSpec
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError, RawMessage
@@ -51,6 +62,10 @@ from wlproxy.relay.timestamps import (
 MAX_WAITING_FDS: Final = 1024
 """fds whose message has not come: libwayland's own ring holds as many."""
 
+MESSAGES_PER_TURN: Final = 32
+"""Messages of one side that are handled before others have their turn: the few that a
+frame of an app is made of, and a millisecond or two of a flood."""
+
 
 class Client:
     """The core of one client.  Every input is followed by `take`."""
@@ -79,12 +94,29 @@ class Client:
         self._stalled: RawMessage | None = None
         self._owed = 0
         self._waits = False
+        self._requests_wait = False
+        self._events_wait = False
         self._error_seen = False
 
     @property
     def failed(self) -> bool:
         """Whether the compositor has sent it a protocol error."""
         return self._error_seen
+
+    @property
+    def requests_wait(self) -> bool:
+        """Whether it has requests for another turn."""
+        return self._requests_wait
+
+    @property
+    def fds_wait(self) -> bool:
+        """Whether it attached what no request has taken yet."""
+        return bool(self._attachments)
+
+    @property
+    def events_wait(self) -> bool:
+        """Whether the compositor's events for it are for another turn."""
+        return self._events_wait
 
     def close(self) -> None:
         """It is gone: what it took up is free for others."""
@@ -108,59 +140,85 @@ class Client:
         self._waits = True
 
     def go_on(self, capabilities: CompositorCapabilities) -> None:
-        """There is a compositor, which can do this; raises as `receive_data`."""
+        """There is a compositor, which can do this; raises as `handle_requests`."""
         self._context.capabilities = capabilities
         self._waits = False
-        self._pump()
+        self.handle_requests()
 
     def receive_data(self, frame: Data) -> None:
-        """Take a part of the app's stream.
-
-        Raises:
-            WaylandError: the app broke the protocol.
-        """
+        """Take a part of the app's stream, for `handle_requests`."""
         self._owed += cost(frame)
         self._requests.feed(frame.data)
         self._attachments.extend(frame.attachments)
-        self._pump()
-        if len(self._attachments) > MAX_WAITING_FDS:
+        self._requests_wait = self._stalled is None and not self._waits
+
+    def handle_requests(self) -> None:
+        """Handle as many requests as one turn has, and return their credit.
+
+        Raises:
+            WaylandError: the app broke the protocol.
+            CompositorError: the compositor lacks what it had.
+        """
+        if self._waits:
+            return
+        self._state.imports.advance()
+        self._requests_wait = True
+        for _ in range(MESSAGES_PER_TURN):
+            raw = self._stalled or self._requests.next_message()
+            if raw is None:
+                self._requests_wait = False
+                break
+            self._stalled = None if self._dispatch_request(raw) else raw
+            if self._stalled is not None:
+                self._requests_wait = False
+                return
+        if not self._requests_wait and len(self._attachments) > MAX_WAITING_FDS:
             raise LimitExceededError(DISPLAY_ID, DisplayError.NO_MEMORY, "too many fds")
+        self._return_credit()
 
     def receive_located(self, frame: Located) -> None:
         """Take an answer to `Locate`.
 
         Raises:
-            RemoteProtocolError: the agent broke the channel protocol.
-            WaylandError: the buffer cannot be shown.
+            RemoteProtocolError: the agent broke the channel protocol; or as
+                `handle_requests`, if the buffer cannot be shown.
         """
         self._state.locations.receive(frame)
-        self._pump()
+        self.handle_requests()
 
     def buffer_created(self, handle: Handle) -> None:
-        """Take the shell's word that a buffer is made; raises as `receive_data`."""
+        """Take the shell's word that a buffer is made; raises as `handle_requests`."""
         self._state.buffers.buffer_created(handle)
-        self._pump()
+        self.handle_requests()
 
     def buffer_failed(self, handle: Handle, message: str) -> None:
-        """Take the shell's word that it could not be; raises as `receive_data`."""
+        """Take the shell's word that it could not be; raises as `handle_requests`."""
         self._context.trace(TraceLevel.WARNING, f"cannot make a buffer: {message}")
         self._state.buffers.buffer_failed(handle, message)
-        self._pump()
+        self.handle_requests()
 
     def receive_from_compositor(self, data: bytes, fds: Sequence[ReceivedFd]) -> None:
-        """Take a part of the compositor's stream.
-
-        Raises:
-            WaylandError: the compositor broke the protocol, or the app did in what
-                it had waiting.
-        """
+        """Take a part of the compositor's stream; raises as `handle_events`."""
         self._events.feed(data)
         self._fds.extend(fds)
-        while (raw := self._events.next_message()) is not None:
-            self._dispatch_event(raw)
-        if len(self._fds) > MAX_WAITING_FDS:
-            raise LimitExceededError(DISPLAY_ID, DisplayError.NO_MEMORY, "too many fds")
-        self._pump()  # an import may have been answered
+        self.handle_events()
+
+    def handle_events(self) -> None:
+        """Handle as many events as one turn has.
+
+        Raises:
+            CompositorError: the compositor broke the protocol.
+            WaylandError: the app did, in what it had waiting, or has too much.
+        """
+        try:
+            self._take_events()
+        except LimitExceededError:
+            raise
+        except WaylandError as error:  # malformed: the codec knows no sides
+            raise CompositorError(error.message) from error
+        self._state.imports.advance()
+        if self._stalled is not None:
+            self.handle_requests()  # perhaps by what was answered now
 
     def clock_trusted(self) -> None:
         """The guest's clock is known well: offer what needs that."""
@@ -173,17 +231,24 @@ class Client:
         args = (error.object_id, error.code, error.message.encode())
         self._context.send_event(self._context.objects.display, "error", args)
 
-    def _pump(self) -> None:
-        if self._waits:
-            return
-        self._state.imports.advance()
-        while (raw := self._stalled or self._requests.next_message()) is not None:
-            self._stalled = None if self._dispatch_request(raw) else raw
-            if self._stalled is not None:
-                return
-        if self._owed:
-            self._context.command(GrantCredit(self._context.client_id, self._owed))
-            self._owed = 0
+    def _take_events(self) -> None:
+        self._events_wait = True
+        for _ in range(MESSAGES_PER_TURN):
+            raw = self._events.next_message()
+            if raw is None:
+                self._events_wait = False
+                break
+            self._dispatch_event(raw)
+        if not self._events_wait and len(self._fds) > MAX_WAITING_FDS:
+            raise CompositorError("it sent too many fds")
+
+    def _return_credit(self) -> None:
+        """Return what was taken up by what is handled by now."""
+        waiting = ATTACHMENT_SIZE * len(self._attachments) + self._requests.pending
+        consumed = self._owed - waiting
+        if consumed > 0:
+            self._context.command(GrantCredit(self._context.client_id, consumed))
+            self._owed = waiting
 
     def _dispatch_request(self, raw: RawMessage) -> bool:
         """Handle one request; False if it must wait."""
@@ -240,11 +305,7 @@ class Client:
     def _dispatch_event(self, raw: RawMessage) -> None:
         entry = self._context.objects.host(raw.object_id)
         if entry is None:
-            raise WaylandError(
-                DISPLAY_ID,
-                DisplayError.INVALID_OBJECT,
-                f"the compositor sent an event of unknown object {raw.object_id}",
-            )
+            raise CompositorError(f"it sent an event of unknown object {raw.object_id}")
         spec = event_spec(entry.interface, entry.version, raw)
         claimed, time = _event_plans(spec.interface)[spec.opcode]
         if time is not None and self._context.clock.offset:

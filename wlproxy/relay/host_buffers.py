@@ -7,7 +7,7 @@ made ready, and when its pages are let go of, is decided in `buffers`.
 from collections.abc import Iterator
 from typing import Final
 
-from wlproxy.protocol.errors import LimitExceededError, WaylandError
+from wlproxy.protocol.errors import CompositorError, LimitExceededError
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError, Message
 from wlproxy.relay.buffer import Buffer
@@ -79,7 +79,7 @@ class HostBuffers:
         """Take the shell's word that a memfd is made."""
         self._copies[handle].copy_progress = Progress.READY
 
-    def copy_failed(self, handle: Handle, message: str) -> None:
+    def copy_failed(self, handle: Handle) -> None:
         """Take the shell's word that it could not be made.
 
         Raises:
@@ -88,7 +88,7 @@ class HostBuffers:
         buffer = self._copies[handle]
         self._forget_copy(buffer)
         buffer.copy = None
-        self._no_memory(buffer, f"no memory: {message}")
+        self._no_memory(buffer, "the host has no memory for a copy of its pixels")
 
     def _choose(self, buffer: Buffer, *, cycled: bool) -> Choice:
         return choose(
@@ -177,9 +177,7 @@ class HostBuffers:
             if buffer.params is not None:
                 buffer.dead = "the compositor has no wl_shm"
                 return True
-            raise WaylandError(
-                DISPLAY_ID, DisplayError.IMPLEMENTATION, "wlproxy: host has no wl_shm"
-            )
+            raise CompositorError("it has no wl_shm")
         pool = context.objects.add_own(INTERFACES["wl_shm_pool"], 1, ignore_event)
         pool.role = buffer  # what an error about it is about
         context.send(

@@ -12,7 +12,12 @@ them.  Not here: what objects mean (`filters`), or bytes (`protocol.wayland`).
 
 from collections.abc import Callable, Iterator
 
-from wlproxy.protocol.errors import LimitExceededError, LocalProtocolError, WaylandError
+from wlproxy.protocol.errors import (
+    CompositorError,
+    LimitExceededError,
+    LocalProtocolError,
+    WaylandError,
+)
 from wlproxy.protocol.wayland.interface import Interface
 from wlproxy.protocol.wayland.message import (
     DISPLAY_ID,
@@ -186,15 +191,12 @@ class ObjectTable:
             visible: the guest gets an id for it.
 
         Raises:
-            WaylandError: the compositor used an id that it may not.
+            CompositorError: the compositor used an id that it may not.
+            WaylandError: the client has too many objects.
         """
         end = self._host_server_end
         if not FIRST_SERVER_ID <= host_id <= end:
-            raise WaylandError(
-                DISPLAY_ID,
-                DisplayError.INVALID_OBJECT,
-                f"the compositor created an object with id {host_id}",
-            )
+            raise CompositorError(f"it created an object with id {host_id}")
         if host_id == end:
             if end == FIRST_SERVER_ID + MAX_OBJECTS:
                 raise LimitExceededError(

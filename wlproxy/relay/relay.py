@@ -1,8 +1,11 @@
 """All clients of one guest: frames and compositor bytes in, commands out.
 
 Each method is one input; what is to be done about it comes back as a list of commands,
-in order.  A client that breaks the rules ends alone; what the agent itself breaks is
-raised (`ChannelError`, `ExtentError`) and ends the session.
+in order.  What an app or its compositor sends is handled in turns of a few messages, so
+that nobody waits long for anybody else: `requests_wait` and `events_wait` say who has
+more to do.  A client that breaks the rules ends alone, and so does one whose compositor
+does; what the agent itself breaks is raised (`ChannelError`, `ExtentError`) and ends the
+session.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +24,7 @@ from wlproxy.protocol.channel.frames import (
 )
 from wlproxy.protocol.errors import (
     ChannelError,
+    CompositorError,
     LimitExceededError,
     LocalProtocolError,
     WaylandError,
@@ -47,6 +51,11 @@ MAX_CLIENTS: Final = 256
 
 MAX_LABEL: Final = 48
 """Characters of an executable's name in a label."""
+
+COMPOSITOR_ERRED: Final = (
+    "the compositor of the host has made an error, for which this app is not to blame"
+)
+"""All that a client is told of what its compositor did wrong; the log has the rest."""
 
 
 class Relay:
@@ -80,7 +89,7 @@ class Relay:
         return {client_id: client.label for client_id, client in self._clients.items()}
 
     def receive_frame(self, frame: Frame) -> list[Command]:
-        """Take a frame about a client.
+        """Take a frame about a client.  `Data` waits for `handle_requests`.
 
         Raises:
             RemoteProtocolError: the agent broke the channel protocol: end the session.
@@ -96,49 +105,73 @@ class Relay:
                 return self._apply(
                     client_id, lambda client: client.receive_located(frame)
                 )
-            case Released():
+            case Released(client_id=client_id):
+                self._known(client_id)
                 return []
             case _:
                 raise LocalProtocolError(f"{type(frame).__name__} is not for the relay")
 
+    def requests_wait(self, client_id: int) -> bool:
+        """Whether an app has requests for `handle_requests`."""
+        client = self._clients.get(client_id)
+        return client is not None and client.requests_wait
+
+    def fds_wait(self, client_id: int) -> bool:
+        """Whether an app attached what no request that was handled has taken."""
+        client = self._clients.get(client_id)
+        return client is not None and client.fds_wait
+
+    def handle_requests(self, client_id: int) -> list[Command]:
+        """Give an app's requests a turn."""
+        return self._apply(client_id, Client.handle_requests)
+
     def receive_from_compositor(
         self, client_id: int, data: bytes, fds: Sequence[ReceivedFd]
     ) -> list[Command]:
-        """Take bytes and fds that the compositor sent for a client."""
+        """Take bytes and fds that the compositor sent for a client; give them a turn."""
+        return self._apply(
+            client_id, lambda client: client.receive_from_compositor(data, fds)
+        )
+
+    def events_wait(self, client_id: int) -> bool:
+        """Whether there are events for `handle_events`, before more are received."""
         client = self._clients.get(client_id)
-        if client is None:
-            return []
-        try:
-            client.receive_from_compositor(data, fds)
-        except WaylandError as error:
-            return self._end_in_error(client_id, client, error)
-        return client.take()
+        return client is not None and client.events_wait
+
+    def handle_events(self, client_id: int) -> list[Command]:
+        """Give the compositor's events for a client another turn."""
+        return self._apply(client_id, Client.handle_events)
 
     def compositor_closed(self, client_id: int, message: str) -> list[Command]:
-        """The compositor hung up on a client, or could not be reached."""
+        """The compositor hung up on a client, or could not be reached.
+
+        Args:
+            client_id: whose.
+            message: tells the app; unless it knows a better reason, by an error.
+        """
         client = self._clients.get(client_id)
         if client is None:
             return []
+        if not client.failed:
+            gone = CloseReason.COMPOSITOR_GONE
+            return self._end_with_sentence(client_id, client, gone, message)
         self._forget(client_id)
-        reason = (
-            CloseReason.PROTOCOL_ERROR if client.failed else CloseReason.COMPOSITOR_GONE
-        )
+        reason = CloseReason.PROTOCOL_ERROR
         return [*client.take(), CloseClient(client_id, reason, _short(message))]
 
     def client_failed(
         self, client_id: int, reason: CloseReason, message: str
     ) -> list[Command]:
-        """The shell could not do what a client cannot go on without."""
+        """The shell could not do what a client cannot go on without.
+
+        What was decided for the client and not returned yet is dropped: the shell may
+        have met a bug of ours half-way.
+        """
         client = self._clients.get(client_id)
         if client is None:
             return []
-        code = (
-            DisplayError.NO_MEMORY
-            if reason is CloseReason.LIMIT_EXCEEDED
-            else DisplayError.IMPLEMENTATION
-        )
-        error = WaylandError(DISPLAY_ID, code, f"wlproxy: {message}")
-        return self._end_in_error(client_id, client, error, reason)
+        client.take()
+        return self._end_with_sentence(client_id, client, reason, message)
 
     def buffer_created(self, client_id: int, handle: Handle) -> list[Command]:
         """The shell made what a handle names."""
@@ -244,25 +277,47 @@ class Relay:
         try:
             receive(client)
         except WaylandError as error:
-            return self._end_in_error(client_id, client, error)
+            over = isinstance(error, LimitExceededError)
+            reason = CloseReason.LIMIT_EXCEEDED if over else CloseReason.PROTOCOL_ERROR
+            return self._end_in_error(client_id, client, error, reason, str(error))
+        except CompositorError as error:
+            detail = f"the compositor broke the protocol: {error}"
+            return self._end_with_sentence(
+                client_id, client, CloseReason.FAILED, COMPOSITOR_ERRED, detail
+            )
         return client.take()
+
+    def _end_with_sentence(
+        self,
+        client_id: int,
+        client: Client,
+        reason: CloseReason,
+        message: str,
+        detail: str = "",
+    ) -> list[Command]:
+        """End a client for what it did not do; `detail` is for the log alone."""
+        code = (
+            DisplayError.NO_MEMORY
+            if reason is CloseReason.LIMIT_EXCEEDED
+            else DisplayError.IMPLEMENTATION
+        )
+        error = WaylandError(DISPLAY_ID, code, f"wlproxy: {message}")
+        return self._end_in_error(client_id, client, error, reason, detail or message)
 
     def _end_in_error(
         self,
         client_id: int,
         client: Client,
         error: WaylandError,
-        reason: CloseReason | None = None,
+        reason: CloseReason,
+        detail: str,
     ) -> list[Command]:
-        if reason is None:
-            over = isinstance(error, LimitExceededError)
-            reason = CloseReason.LIMIT_EXCEEDED if over else CloseReason.PROTOCOL_ERROR
+        self._forget(client_id)  # first: it is gone, whatever comes of the rest
         message = _short(error.message)
         client.report(WaylandError(error.object_id, error.code, message))
-        self._forget(client_id)
         return [
             *client.take(),
-            Trace(client_id, TraceLevel.WARNING, _short(f"{client.label}: {error}")),
+            Trace(client_id, TraceLevel.WARNING, _short(f"{client.label}: {detail}")),
             CloseClient(client_id, reason, message),
         ]
 

@@ -16,7 +16,7 @@ from wlproxy.protocol.channel.frames import (
     AttachmentKind,
     OpenStream,
 )
-from wlproxy.protocol.errors import WaylandError
+from wlproxy.protocol.errors import CompositorError, WaylandError
 from wlproxy.protocol.wayland.interface import (
     ArgSpec,
     Interface,
@@ -159,6 +159,9 @@ class ClientState:
         An event of an object that the guest has freed, or about one, is dropped, as
         libwayland does with a zombie's; what it creates is entered all the same, since
         the compositor will go on talking about it.
+
+        Raises:
+            CompositorError: it names objects that are not there, or of another kind.
         """
         if not entry.guest_id:
             self._drop_event(entry, spec, raw, fds)
@@ -228,7 +231,11 @@ class ClientState:
 
     def _object_to_guest(self, host_id: int, arg: ArgSpec) -> int:
         entry = self.context.objects.host(host_id)
-        if entry is not None and entry.guest_id:
+        if entry is None:
+            raise CompositorError(f"it named unknown object {host_id}")
+        if arg.interface is not None and arg.interface != entry.interface.name:
+            raise CompositorError(f"it named {entry!r} as a {arg.interface}")
+        if entry.guest_id:
             return entry.guest_id
         if arg.nullable:
             return 0

@@ -1,0 +1,30 @@
+"""Whose turn it is: clients that have something to do, one after the other.
+
+What a turn is, and how long it may be, is not known here.
+"""
+
+from collections import deque
+
+import trio
+
+
+class Turns:
+    """A round of clients, each of which is in it once."""
+
+    def __init__(self) -> None:
+        """Nobody is in it yet."""
+        self._round: deque[int] = deque()
+        self._added = trio.lowlevel.ParkingLot()
+
+    def add(self, client_id: int) -> None:
+        """Give a client a turn after all others, unless it waits for one already."""
+        if client_id not in self._round:
+            self._round.append(client_id)
+            self._added.unpark_all()
+
+    async def next(self) -> int:
+        """Wait for the client whose turn it is, and take it out.  Always a checkpoint."""
+        await trio.lowlevel.checkpoint()
+        while not self._round:
+            await self._added.park()
+        return self._round.popleft()
