@@ -42,27 +42,33 @@ class SentEvents:
 
     def add(self, data: bytes | memoryview) -> None:
         """Take note of more bytes."""
-        at = 0
-        while at < len(data) and len(self._begun) < _EVENT.size:
-            if self._rest:
-                step = min(self._rest, len(data) - at)
-                self._rest -= step
-            else:
-                step = min(_EVENT.size - len(self._begun), len(data) - at)
-                self._begin(data[at : at + step])
-            at += step
+        at = self._rest
+        if self._begun:
+            # What began before is completed first, as far as it comes.
+            missing = _EVENT.size - len(self._begun)
+            self._begun += data[:missing]
+            if len(self._begun) < _EVENT.size or not (
+                size := self._look(self._begun, 0)
+            ):
+                return
+            self._begun = b""
+            at = size - _EVENT.size + missing
+        while at + _EVENT.size <= len(data):
+            size = self._look(data, at)
+            if not size:
+                self._begun = bytes(_EVENT.size)
+                return
+            at += size
+        self._begun = bytes(data[at:])
+        self._rest = max(at - len(data), 0)
 
-    def _begin(self, data: bytes | memoryview) -> None:
-        self._begun += data
-        if len(self._begun) < _EVENT.size:
-            return
-        sender, size_opcode = _EVENT.unpack(self._begun)
-        size, opcode = size_opcode >> 16, size_opcode & 0xFFFF
-        if size < _EVENT.size:
-            return  # no Wayland: it is never whole again
-        self._begun = b""
-        self._rest = size - _EVENT.size
-        self.told = self.told or (sender, opcode) == (_DISPLAY, _ERROR_OPCODE)
+    def _look(self, data: bytes | memoryview, at: int) -> int:
+        """Look at the beginning of an event; its size, or 0: it is no Wayland."""
+        sender, size_opcode = _EVENT.unpack_from(data, at)
+        if sender == _DISPLAY and size_opcode & 0xFFFF == _ERROR_OPCODE:
+            self.told = True
+        size: int = size_opcode >> 16
+        return size if size >= _EVENT.size else 0
 
 
 def limit_event(message: str) -> bytes:
@@ -76,7 +82,8 @@ def unavailable_event(message: str) -> bytes:
 
 
 def _error(code: int, message: str) -> bytes:
-    text = message.encode()[:_MAX_MESSAGE] + b"\0"
+    whole = message.encode()[:_MAX_MESSAGE].decode(errors="ignore")
+    text = whole.encode() + b"\0"
     padded = text.ljust(-(-len(text) // 4) * 4, b"\0")
     size = _HEADER.size + len(padded)
     fields = (_DISPLAY, size << 16 | _ERROR_OPCODE, _DISPLAY, code, len(text))

@@ -74,3 +74,8 @@ def test_what_is_no_event_is_never_whole() -> None:
     sent.add(limit_event("full"))
     assert not sent.whole
     assert not sent.told
+
+
+def test_no_character_is_cut_in_two() -> None:
+    event = unavailable_event("x" + 500 * "\u00e9")
+    assert event[20:].rstrip(b"\0").decode() == "x" + 255 * "\u00e9"
