@@ -176,8 +176,9 @@ def test_what_was_half_done_for_a_client_that_failed_is_dropped() -> None:
     core.receive_frame(opened(1))
     core._clients[1]._context.trace(TraceLevel.INFO, "half-way")
 
-    trace, close = core.client_failed(1, CloseReason.FAILED, "no")[-2:]
+    event, trace, close = core.client_failed(1, CloseReason.FAILED, "no")
 
+    assert isinstance(event, SendFrame)
     assert isinstance(trace, Trace)
     assert trace.message == "app(4711): no"
     assert close == CloseClient(1, CloseReason.FAILED, "wlproxy: no")
