@@ -154,7 +154,7 @@ hello_acks = st.builds(
 BOTH_WAYS: dict[type[Frame], st.SearchStrategy[Frame]] = {
     Goodbye: st.builds(Goodbye, reasons, texts),
     Ping: st.builds(Ping, u64),
-    Pong: st.builds(Pong, u64),
+    Pong: st.builds(Pong, u64, u64),
     ClientClosed: st.builds(ClientClosed, ids, reasons, texts),
     StreamData: st.builds(StreamData, ids, ids, payloads),
     StreamClosed: st.builds(StreamClosed, ids, ids, reasons),

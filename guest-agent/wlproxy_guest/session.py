@@ -7,6 +7,7 @@ that is `link`.
 
 import logging
 from collections import deque
+from time import monotonic_ns
 from typing import Final
 
 import trio
@@ -159,7 +160,8 @@ class Session:
         """
         match frame:
             case Ping():
-                self.outbox.put_urgent(Pong(frame.timestamp))
+                # The clock that apps read, too; as late as can be.
+                self.outbox.put_urgent(Pong(frame.timestamp, monotonic_ns()))
             case Pong():
                 pass
             case ProveRam():

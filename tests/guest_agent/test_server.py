@@ -2,6 +2,7 @@
 
 import os
 import struct
+import time
 from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -318,6 +319,17 @@ async def test_whatever_the_host_sends_the_agent_lives(agent: Agent) -> None:
 
     ack = await host.start(hello(100))
     assert ack.nonce == hello(100).nonce
+
+
+async def test_an_answer_to_a_ping_tells_the_clock_that_apps_read(
+    host: FakeHost,
+) -> None:
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    await host.send(Ping(4711))
+    pong = await host.expect(Pong)
+
+    assert pong.timestamp == 4711
+    assert before <= pong.clock <= time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
 def every_frame(client_id: int) -> list[Frame]:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
 
 import trio
@@ -20,10 +21,13 @@ from wlproxy.protocol.channel.frames import (
     Hello,
     HelloAck,
     LocateStatus,
+    Ping,
+    Pong,
     ProveRam,
     RamProof,
 )
 from wlproxy.protocol.channel.session import GuestSession
+from wlproxy.relay.clock import ClockSample, GuestClock
 from wlproxy.relay.commands import CloseClient, Command
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import ReceivedFd
@@ -50,6 +54,7 @@ class ScriptedRelay:
     def __init__(self, respond: Callable[[tuple[object, ...]], list[Command]]) -> None:
         self.inputs: list[tuple[object, ...]] = []
         self.clients: set[int] = set()
+        self.clock = GuestClock()
         self._respond = respond
 
     def _note(self, *what: object) -> list[Command]:
@@ -89,6 +94,10 @@ class ScriptedRelay:
     def use_capabilities(self, capabilities: CompositorCapabilities) -> None:
         self.inputs.append(("capabilities", capabilities))
 
+    def measure_clock(self, sample: ClockSample) -> list[Command]:
+        self.clock.measure(sample)
+        return []
+
     def end(self, reason: CloseReason, message: str) -> list[Command]:
         return [
             *self._note("end", reason, message),
@@ -108,6 +117,9 @@ class Agent:
         self.session = GuestSession()
         self.features = Feature.LOCATE_MEMFD
         self.main_device = 0
+        self.answers_pings = True
+        """By itself, whenever it receives; the test does not see them."""
+        self.clock: Callable[[], int] = time.monotonic_ns
         self._queue: list[Frame] = []
 
     async def greet(self, window: int = WINDOW) -> Hello:
@@ -142,12 +154,18 @@ class Agent:
         """Wait for the next frame."""
         while True:
             frame = self.session.next_frame()
-            if frame is not None:
+            if isinstance(frame, Ping) and self.answers_pings:
+                await self.send(Pong(frame.timestamp, self.clock()))
+            elif frame is not None:
                 return frame
-            data, _ = await self.stream.receive()
-            if not data:
-                raise trio.EndOfChannel
-            self.session.feed(data)
+            else:
+                await self._feed()
+
+    async def _feed(self) -> None:
+        data, _ = await self.stream.receive()
+        if not data:
+            raise trio.EndOfChannel
+        self.session.feed(data)
 
     async def receive_until(self, kind: type[Frame]) -> list[Frame]:
         """Collect frames up to the first of a kind."""

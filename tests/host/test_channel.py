@@ -35,6 +35,7 @@ from wlproxy.protocol.channel.frames import (
 )
 from wlproxy.protocol.channel.session import SessionLost
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
+from wlproxy.relay.clock import SETTLED
 
 LOG = VmLog("test")
 OPENED = ClientOpened(1, 5, 1000, 1000, "foot")
@@ -89,6 +90,7 @@ async def test_frames_that_come_with_the_proof_are_kept() -> None:
     channel, stream = channel_pair()
     ram = guest_ram()
     agent = Agent(stream, ram)
+    agent.answers_pings = False
     early: list[Frame] = []
 
     async def act() -> None:
@@ -98,6 +100,7 @@ async def test_frames_that_come_with_the_proof_are_kept() -> None:
         os.pwrite(ram.files[0].fileno(), asked.token, 4096)
         proof = RamProof(LocateStatus.OK, 0, 4096)
         await agent.send(OPENED, Ping(5), Data(1, b"x"), proof, Data(1, b"y"))
+        assert isinstance(await agent.receive(), Ping)  # about the clock
         assert await agent.receive() == Pong(5)
 
     async with stream, trio.open_nursery() as nursery:
@@ -109,9 +112,39 @@ async def test_frames_that_come_with_the_proof_are_kept() -> None:
     ram.close()
 
 
+async def test_the_clock_is_asked_for_while_the_ram_is_proved() -> None:
+    channel, stream = channel_pair()
+    ram = guest_ram()
+    agent = Agent(stream, ram)
+    agent.answers_pings = False
+
+    async def act() -> None:
+        await agent.greet()
+        asked = await agent.receive()
+        assert isinstance(asked, ProveRam)
+        for number in range(SETTLED):
+            ping = await agent.receive()
+            assert isinstance(ping, Ping)
+            await agent.send(Pong(ping.timestamp, number + 1))
+        os.pwrite(ram.files[0].fileno(), asked.token, 4096)
+        await agent.send(RamProof(LocateStatus.OK, 0, 4096))
+
+    async with stream, trio.open_nursery() as nursery:
+        nursery.start_soon(act)
+        await channel.establish(7)
+        assert await channel.prove_ram(ram) == []
+    assert [sample.clock for sample in channel.pings.samples] == [
+        number + 1 for number in range(SETTLED)
+    ]
+    assert not channel.pings.unanswered
+    await channel.aclose()
+    ram.close()
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
+        ((Pong(1, 1),), ChannelError),
         ((RamProof(LocateStatus.OK, 0, 4096),), GuestRamWrongMapError),
         ((RamProof(LocateStatus.OK, 0, RAM_SIZE),), ExtentError),
         ((RamProof(LocateStatus.OK, 0, (1 << 64) - 4096),), ExtentError),

@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,6 +46,7 @@ from wlproxy.protocol.channel.frames import (
     StreamData,
 )
 from wlproxy.protocol.errors import ChannelError
+from wlproxy.relay.clock import SETTLED
 from wlproxy.relay.commands import (
     AdoptStream,
     CloseClient,
@@ -66,6 +68,8 @@ from wlproxy.relay.commands import (
 )
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import FdKind, ReceivedFd
+
+DAY = 86400 * 10**9
 
 
 class Bench:
@@ -595,6 +599,7 @@ async def test_a_silent_agent_is_reported_once(
 ) -> None:
     async with running() as bench:
         with caplog.at_level("INFO", "wlproxy"):
+            bench.agent.answers_pings = False
             await trio.sleep(10 * PING_INTERVAL)
             ping = await bench.agent.receive()
             assert isinstance(ping, Ping)
@@ -605,6 +610,58 @@ async def test_a_silent_agent_is_reported_once(
             "[test] the guest agent does not answer",
             "[test] the guest agent answers again",
         ]
+
+
+async def test_a_clock_that_jumps_is_asked_for_in_a_row(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running() as bench:
+        bench.agent.answers_pings = False
+        offsets = [DAY] * (2 * SETTLED) + [2 * DAY] * (2 * SETTLED)
+        rows = []
+        while offsets:
+            asked = trio.current_time()
+            ping = await bench.agent.receive()
+            assert isinstance(ping, Ping)
+            if trio.current_time() - asked > PING_INTERVAL / 2:
+                rows.append(0)
+            rows[-1] += 1
+            clock = time.monotonic_ns() + offsets.pop(0)
+            await bench.agent.send(Pong(ping.timestamp, clock))
+        assert rows == [SETTLED, *[1] * SETTLED, SETTLED, *[1] * SETTLED]
+        await trio.testing.wait_all_tasks_blocked()
+        clock_of_guest = bench.session.clock()
+        assert clock_of_guest is not None
+        wrong = clock_of_guest["offset_ns"] - 2 * DAY
+        assert abs(wrong) <= clock_of_guest["error_ns"]
+
+
+async def test_an_agent_whose_clock_jumps_with_every_answer_is_asked_a_row_at_most(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running() as bench:
+        bench.agent.answers_pings = False
+        with trio.move_on_after(10.5 * PING_INTERVAL):
+            for number in range(1000):
+                ping = await bench.agent.receive()
+                assert isinstance(ping, Ping)
+                await bench.agent.send(Pong(ping.timestamp, (number + 1) * DAY))
+        assert number == 10 * SETTLED
+
+
+async def test_an_agent_that_does_not_tell_its_clock(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running() as bench:
+        assert bench.session.clock() is None
+        bench.agent.answers_pings = False
+        for number in range(1, 4):
+            ping = await bench.agent.receive()
+            assert isinstance(ping, Ping)
+            await bench.agent.send(Pong(ping.timestamp))
+            await trio.testing.wait_all_tasks_blocked()
+            assert trio.current_time() >= number * PING_INTERVAL
+        assert bench.session.clock() is None
 
 
 async def test_traces_are_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:

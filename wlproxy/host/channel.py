@@ -17,6 +17,7 @@ from wlproxy.host.errors import GuestRamError, HostError
 from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import fit_text
+from wlproxy.host.pings import Pings
 from wlproxy.host.streams import STREAM_WINDOW
 from wlproxy.host.unix_socket import FdStream, connect_unix
 from wlproxy.host.vm_log import VmLog
@@ -102,6 +103,7 @@ class Channel:
         self._metrics = metrics
         self._session = HostSession()
         self._agent: HelloAck | None = None
+        self._pings = Pings()
 
     @property
     def stream(self) -> FdStream:
@@ -118,6 +120,11 @@ class Channel:
         if self._agent is None:
             raise LocalProtocolError("no session was established")
         return self._agent
+
+    @property
+    def pings(self) -> Pings:
+        """Those of the last session."""
+        return self._pings
 
     @property
     def established(self) -> bool:
@@ -140,6 +147,7 @@ class Channel:
             max_clients,
         )
         greeting = self._session.start(hello)
+        self._pings = Pings()
         while True:
             # What does not fit now is sent on the next round; a greeting is never cut.
             with trio.move_on_after(HELLO_INTERVAL):
@@ -159,13 +167,16 @@ class Channel:
     async def prove_ram(self, ram: GuestRam) -> list[Frame]:
         """Have the agent show a token in the RAM that we found; return early frames.
 
+        Meanwhile it is asked for its clock, so that times are translated from the first
+        client on.
+
         Raises:
             GuestRamError: the agent cannot, or it is not there; with the remedy.
             ChannelGoneError: the other end closed the socket.
             ChannelError: the agent broke the protocol.
         """
         token = secrets.token_bytes(RAM_TOKEN_SIZE)
-        await self.send((ProveRam(token),))
+        await self.send((ProveRam(token), self._pings.ask()))
         early: list[Frame] = []
         with trio.move_on_after(PROOF_SECONDS):
             while True:
@@ -223,6 +234,10 @@ class Channel:
         match frame:
             case Ping(timestamp=timestamp):
                 await self.send((Pong(timestamp),))
+            case Pong():
+                self._pings.take(frame)
+                if not self._pings.settled:
+                    await self.send((self._pings.ask(),))
             case Goodbye(message=message):
                 raise Goodbyed(f"the agent ended the session: {message}")
             case _:

@@ -189,6 +189,7 @@ class Server:
             "uptime": trio.current_time() - self._started,
             "compositor": str(self._desktop.path),
             "isolated": self._desktop.isolated,
+            "clock": session.clock() if session else None,
             "capabilities": _capabilities(self._desktop.capabilities),
             "clients": [self._client(client) for client in session.clients]
             if session

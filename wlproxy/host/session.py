@@ -6,6 +6,7 @@ and decides what follows when the session is over.
 """
 
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
@@ -53,6 +54,7 @@ from wlproxy.protocol.channel.frames import (
     StreamData,
 )
 from wlproxy.protocol.errors import ChannelError, RemoteProtocolError, WlproxyError
+from wlproxy.relay.clock import ClockSample, GuestClock
 from wlproxy.relay.commands import Command, CreateUdmabuf
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import ReceivedFd
@@ -105,6 +107,9 @@ class RelayCore(Protocol):
     def use_capabilities(  # noqa: D102
         self, capabilities: CompositorCapabilities
     ) -> None: ...
+    @property
+    def clock(self) -> GuestClock: ...  # noqa: D102
+    def measure_clock(self, sample: ClockSample) -> list[Command]: ...  # noqa: D102
     def end(self, reason: CloseReason, message: str) -> list[Command]: ...  # noqa: D102
     def surfaces(self) -> list[SurfaceStatus]: ...  # noqa: D102
 
@@ -155,8 +160,9 @@ class Session:
         self._writer_ended = trio.Event()
         self._pinger_scope = trio.CancelScope()
         self._client_gone = trio.lowlevel.ParkingLot()
-        self._unanswered: int | None = None
+        self._pings = channel.pings
         self._silent = False
+        self._measure_clock()
 
     @property
     def clients(self) -> list[HostClient]:
@@ -173,6 +179,14 @@ class Session:
         """Whether the agent takes frames, as far as we know."""
         gone = isinstance(self.cause, ChannelGoneError)
         return self._channel.established and not gone
+
+    def clock(self) -> dict[str, int] | None:
+        """Say how far the guest's clock is ahead of ours; None if that is not known."""
+        clock = self._relay.clock
+        if not clock.known:
+            return None
+        error = clock.error(time.monotonic_ns())
+        return {"offset_ns": clock.offset, "error_ns": error}
 
     def surfaces(self) -> list[SurfaceStatus]:
         """Say how each surface is doing."""
@@ -266,8 +280,8 @@ class Session:
                 self._outgoing.receive_credit(frame)
             case Ping(timestamp=timestamp):
                 self._outgoing.put(Pong(timestamp))
-            case Pong(timestamp=timestamp):
-                self._receive_pong(timestamp)
+            case Pong():
+                self._receive_pong(frame)
             case Goodbye(message=message):
                 raise Goodbyed(f"the guest agent ended the session: {message}")
             case _:
@@ -454,17 +468,23 @@ class Session:
         with self._pinger_scope:
             while True:
                 await trio.sleep(PING_INTERVAL)
-                if self._unanswered is None:
-                    self._unanswered = int(trio.current_time() * 1e9)
-                    self._outgoing.put(Ping(self._unanswered))
+                self._pings.begin_row()
+                if not self._pings.unanswered:
+                    self._outgoing.put(self._pings.ask())
                 elif not self._silent:
                     self._silent = True
                     self._log.warning("the guest agent does not answer")
 
-    def _receive_pong(self, timestamp: int) -> None:
-        if timestamp != self._unanswered:
-            raise ChannelError("Pong without a Ping")
-        self._unanswered = None
+    def _receive_pong(self, pong: Pong) -> None:
+        self._pings.take(pong)
+        self._measure_clock()
+        if pong.clock and not (self._relay.clock.settled or self._pings.settled):
+            self._outgoing.put(self._pings.ask())
         if self._silent:
             self._silent = False
             self._log.info("the guest agent answers again")
+
+    def _measure_clock(self) -> None:
+        samples, self._pings.samples = self._pings.samples, []
+        for sample in samples:
+            self._feed(self._relay.measure_clock(sample))

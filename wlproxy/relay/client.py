@@ -24,6 +24,7 @@ from wlproxy.protocol.wayland.wire import (
     request_spec,
 )
 from wlproxy.relay.buffer import Buffer
+from wlproxy.relay.clock import GuestClock
 from wlproxy.relay.commands import Command, GrantCredit, TraceLevel
 from wlproxy.relay.context import Context, RelayConfig
 from wlproxy.relay.filters import (
@@ -40,6 +41,12 @@ from wlproxy.relay.presentation import CompositorCapabilities
 from wlproxy.relay.quotas import Quotas, Shares
 from wlproxy.relay.state import ClientState, Event, Request
 from wlproxy.relay.surfaces import Surface, SurfaceStatus
+from wlproxy.relay.timestamps import (
+    FRAME_CALLBACK,
+    TimeField,
+    event_time,
+    request_time,
+)
 
 MAX_WAITING_FDS: Final = 1024
 """fds whose message has not come: libwayland's own ring holds as many."""
@@ -57,10 +64,13 @@ class Client:
         ram: GuestMemory,
         handles: Iterator[Handle],
         quotas: Quotas,
+        clock: GuestClock,
     ) -> None:
         self.label = label
         self._shares = Shares(quotas)
-        self._context = Context(client_id, label, config, capabilities, self._shares)
+        self._context = Context(
+            client_id, label, config, capabilities, self._shares, clock
+        )
         self._state = ClientState(self._context, ram, handles)
         self._requests = MessageSplitter()
         self._events = MessageSplitter()
@@ -136,6 +146,10 @@ class Client:
             raise LimitExceededError(DISPLAY_ID, DisplayError.NO_MEMORY, "too many fds")
         self._pump()  # an import may have been answered
 
+    def clock_trusted(self) -> None:
+        """The guest's clock is known well: offer what needs that."""
+        registry.advertise_postponed(self._context)
+
     def report(self, error: WaylandError) -> None:
         """Send the app the error that ends it, unless the compositor has sent one."""
         if self._error_seen:
@@ -158,17 +172,22 @@ class Client:
         entry = self._context.objects.guest(raw.object_id)
         spec = request_spec(entry.interface, entry.version, raw)
         plan = _request_plans(spec.interface)[spec.opcode]
-        claimed, shows_buffers, asks_for_answers, binds = plan
+        claimed, shows_buffers, asks_for_answers, binds, timed, time = plan
         if shows_buffers and not self._buffers_ready(entry, spec, raw):
             return False
         # Every compositor answers `create` at once, and apps take a roundtrip for granted.
         if asks_for_answers and len(self._state.imports):
             return False
-        if claimed is None and not spec.fd_count:
-            self._state.forward_raw(entry, spec, raw)
-            return True
         if binds and not self._bind_is_clear(entry, spec, raw):
             return False
+        if time is not None:
+            context = self._context
+            time.to_host(raw.data, context.clock, context.presentation_clock)
+        if claimed is None and not spec.fd_count:
+            created = self._state.forward_raw(entry, spec, raw)
+            if timed and created is not None:
+                created.role = FRAME_CALLBACK
+            return True
         message = decode_message(spec, raw, self._attachments)
         request = Request(entry, spec, raw, message)
         if claimed is None:
@@ -209,7 +228,12 @@ class Client:
                 f"the compositor sent an event of unknown object {raw.object_id}",
             )
         spec = event_spec(entry.interface, entry.version, raw)
-        claimed = _event_filters(spec.interface)[spec.opcode]
+        claimed, time = _event_plans(spec.interface)[spec.opcode]
+        if time is not None and self._context.clock.offset:
+            context = self._context
+            time.to_guest(
+                raw.data, context.clock, entry.role, context.presentation_clock
+            )
         if entry.listener is None and claimed is None and not spec.fd_count:
             self._state.forward_event(entry, spec, raw)
             return
@@ -242,11 +266,12 @@ class Client:
 @cache
 def _request_plans(
     interface: str,
-) -> tuple[tuple[RequestFilter | None, bool, bool, bool], ...]:
+) -> tuple[tuple[RequestFilter | None, bool, bool, bool, bool, TimeField | None], ...]:
     """Look up what is special about each request, by opcode.
 
     Returns:
-        What claims it; does it name a buffer; is it a sync; is it a bind.
+        What claims it; does it name a buffer; is it a sync; is it a bind; does it make
+        a callback that will tell a time; where does it tell one itself.
     """
     return tuple(
         (
@@ -257,15 +282,19 @@ def _request_plans(
             ),
             (interface, spec.name) == ("wl_display", "sync"),
             (interface, spec.name) == ("wl_registry", "bind"),
+            (interface, spec.name) == ("wl_surface", "frame"),
+            request_time(spec),
         )
         for spec in INTERFACES[interface].requests
     )
 
 
 @cache
-def _event_filters(interface: str) -> tuple[EventFilter | None, ...]:
-    """For each event, by opcode: what claims it."""
+def _event_plans(
+    interface: str,
+) -> tuple[tuple[EventFilter | None, TimeField | None], ...]:
+    """For each event, by opcode: what claims it, and where it tells a time."""
     return tuple(
-        EVENT_FILTERS.get((interface, spec.name))
+        (EVENT_FILTERS.get((interface, spec.name)), event_time(spec))
         for spec in INTERFACES[interface].events
     )

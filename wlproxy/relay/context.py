@@ -18,6 +18,7 @@ from wlproxy.protocol.wayland.message import (
     NewId,
 )
 from wlproxy.protocol.wayland.wire import encode_message
+from wlproxy.relay.clock import GuestClock
 from wlproxy.relay.commands import Command, Trace, TraceLevel
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import ReceivedFd
@@ -26,6 +27,7 @@ from wlproxy.relay.outbox import Outbox
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.presentation import CompositorCapabilities, Preference
 from wlproxy.relay.quotas import Shares
+from wlproxy.relay.timestamps import CLOCK_MONOTONIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class Context:
         withdrawn: names of those that it has taken back.
         shm_formats: what the compositor's `wl_shm` takes; empty until it has said so.
         shares: what it may take up of the host.
+        clock: the guest's.
+        presentation_clock: the one whose times `wp_presentation` tells.
         outbox: where everything goes.
     """
 
@@ -80,6 +84,7 @@ class Context:
         config: RelayConfig,
         capabilities: CompositorCapabilities,
         shares: Shares,
+        clock: GuestClock | None = None,
     ) -> None:
         self.client_id = client_id
         self.label = label
@@ -90,6 +95,8 @@ class Context:
         self.withdrawn: set[int] = set()
         self.shm_formats: set[int] = set()
         self.shares = shares
+        self.clock = clock or GuestClock()
+        self.presentation_clock = CLOCK_MONOTONIC
         self.outbox = Outbox(client_id)
         self._own_registry: ProtocolObject | None = None
         self._own_globals: dict[str, ProtocolObject] = {}

@@ -72,6 +72,11 @@ guest whose agent can locate dma-bufs; version 6 is about devices of the host.
 """
 
 
+NEEDS_CLOCK: Final = frozenset({"wp_commit_timing_manager_v1"})
+"""Offered once the guest's clock is known well: apps name times to the compositor, which
+would hold their windows back until then, for days if it is another clock."""
+
+
 def effective_policy(
     allow: Iterable[str] = (), deny: Iterable[str] = ()
 ) -> dict[str, int]:

@@ -27,6 +27,7 @@ from wlproxy.protocol.errors import (
 )
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError
 from wlproxy.relay.client import Client
+from wlproxy.relay.clock import ClockSample, GuestClock
 from wlproxy.relay.commands import (
     CloseClient,
     Command,
@@ -49,7 +50,11 @@ MAX_LABEL: Final = 48
 
 
 class Relay:
-    """The core of the proxy, for one session with one guest."""
+    """The core of the proxy, for one session with one guest.
+
+    Attributes:
+        clock: the guest's.
+    """
 
     def __init__(
         self,
@@ -63,6 +68,7 @@ class Relay:
         self._capabilities = capabilities
         self._max_clients = max_clients
         self._quotas = Quotas(memory.size)
+        self.clock = GuestClock()
         self._handles = core_handles()
         self._clients: dict[int, Client] = {}
         self._last_client_id = 0
@@ -150,6 +156,17 @@ class Relay:
         """The host can do something else than before, for clients yet to come."""
         self._capabilities = capabilities
 
+    def measure_clock(self, sample: ClockSample) -> list[Command]:
+        """Take what a ping tells of the guest's clock."""
+        trusted = self.clock.trusted
+        self.clock.measure(sample)
+        commands: list[Command] = []
+        if self.clock.trusted and not trusted:
+            for client in self._clients.values():
+                client.clock_trusted()
+                commands += client.take()
+        return commands
+
     def end(self, reason: CloseReason, message: str) -> list[Command]:
         """The session is over: close every client."""
         commands: list[Command] = [
@@ -184,6 +201,7 @@ class Relay:
             self._memory,
             self._handles,
             self._quotas,
+            self.clock,
         )
         return [
             OpenCompositor(frame.client_id, label),

@@ -261,9 +261,16 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """B: the answer to `Ping`."""
+    """B: the answer to `Ping`.
+
+    Attributes:
+        timestamp: the ping's.
+        clock: the guest's CLOCK_MONOTONIC as it answers, nanoseconds; 0 from the host,
+            and from a guest that does not tell.
+    """
 
     timestamp: int
+    clock: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ cut short and has any of these behind it is never taken for a whole one.
 _U32: Final = struct.Struct("<I")
 _U32_PAIR: Final = struct.Struct("<II")
 _U64: Final = struct.Struct("<Q")
+_PONG: Final = struct.Struct("<QQ")
 _RAM_PROOF: Final = struct.Struct("<HHIQ")
 _REASON: Final = struct.Struct("<HH")
 _LABELS: Final = struct.Struct("<III")
@@ -311,15 +312,23 @@ def _number(kind: type[Frame], field: str) -> Layout:
     )
 
 
-def _timestamp(kind: type[Ping | Pong]) -> Layout:
-    return Layout(
-        kind,
-        lambda frame: _U64.pack(frame.timestamp),
-        lambda _, payload: kind(*_U64.unpack(payload)),
-        least=_U64.size,
-        most=_U64.size,
-        of_client=False,
-    )
+_PING_LAYOUT: Final = Layout(
+    Ping,
+    lambda frame: _U64.pack(frame.timestamp),
+    lambda _, payload: Ping(*_U64.unpack(payload)),
+    least=_U64.size,
+    most=_U64.size,
+    of_client=False,
+)
+
+_PONG_LAYOUT: Final = Layout(
+    Pong,
+    lambda frame: _PONG.pack(frame.timestamp, frame.clock),
+    lambda _, payload: Pong(*_PONG.unpack(payload)),
+    least=_PONG.size,
+    most=_PONG.size,
+    of_client=False,
+)
 
 
 def _numbered_bytes(kind: type[Frame], field: str) -> Layout:
@@ -377,8 +386,8 @@ LAYOUTS: Final[dict[int, Layout]] = {
         most=_REASON.size + MAX_TEXT,
         of_client=False,
     ),
-    FrameType.PING: _timestamp(Ping),
-    FrameType.PONG: _timestamp(Pong),
+    FrameType.PING: _PING_LAYOUT,
+    FrameType.PONG: _PONG_LAYOUT,
     FrameType.CLIENT_OPENED: Layout(
         ClientOpened,
         _encode_client_opened,

@@ -12,6 +12,7 @@ from wlproxy.relay.filters import (
     registry,
     shm,
     surface,
+    timing,
     toplevel,
 )
 from wlproxy.relay.state import ClientState, Event, Request
@@ -38,6 +39,7 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ("wl_surface", "destroy"): surface.destroy,
     ("wl_surface", "set_buffer_scale"): surface.transform,
     ("wl_surface", "set_buffer_transform"): surface.transform,
+    ("wp_commit_timer_v1", "set_timestamp"): timing.set_timestamp,
     ("wp_viewporter", "get_viewport"): surface.view,
     ("xdg_activation_token_v1", "set_app_id"): toplevel.set_activating_app_id,
     ("xdg_surface", "get_toplevel"): toplevel.get_toplevel,
@@ -77,6 +79,7 @@ EVENT_FILTERS: Final[Mapping[tuple[str, str], EventFilter]] = {
     ("wl_registry", "global_remove"): registry.withdraw,
     ("wl_shm", "format"): shm.offer_format,
     ("wp_drm_lease_connector_v1", "description"): devices.describe_connector,
+    ("wp_presentation", "clock_id"): timing.note_clock,
     ("zwp_tablet_pad_v2", "path"): devices.drop,
     ("zwp_tablet_tool_v1", "hardware_serial"): devices.drop,
     ("zwp_tablet_tool_v2", "hardware_serial"): devices.drop,

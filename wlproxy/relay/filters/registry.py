@@ -5,7 +5,7 @@ relay needs to hide anything.  One global is our own: linux-dmabuf (`relay.offer
 the compositor may have or not; its own is never passed on.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError, NewId
@@ -14,6 +14,7 @@ from wlproxy.relay.buffer import Buffer
 from wlproxy.relay.commands import TraceLevel
 from wlproxy.relay.context import Context, Global
 from wlproxy.relay.objects import ProtocolObject
+from wlproxy.relay.policy import NEEDS_CLOCK
 from wlproxy.relay.state import ClientState, Event, Request
 
 
@@ -35,10 +36,12 @@ class Registry:
     Attributes:
         told: it has our own global.
         question: what a bind waits for.
+        postponed: names of globals that it will be told of once the clock is known.
     """
 
     told: bool = False
     question: Question | None = None
+    postponed: set[int] = field(default_factory=set)
 
 
 def get_registry(state: ClientState, request: Request) -> None:
@@ -57,11 +60,18 @@ def advertise(state: ClientState, event: Event) -> None:
     known = Global(interface, message.integer(2))
     context.globals[name] = known
     context.withdrawn.discard(name)
-    version = offered_version(context, name)
-    if version and name != offer.GLOBAL_NAME:
-        args = (name, interface.encode(), version)
-        context.send_event(event.entry, "global", args)
+    if name != offer.GLOBAL_NAME:
+        _advertise(context, event.entry, name)
     _advertise_own(context, event.entry)
+
+
+def advertise_postponed(context: Context) -> None:
+    """Tell of the globals that had to wait for the guest's clock."""
+    for entry in context.objects.guest_objects():
+        if isinstance(entry.role, Registry):
+            names, entry.role.postponed = entry.role.postponed, set()
+            for name in sorted(names):
+                _advertise(context, entry, name)
 
 
 def withdraw(state: ClientState, event: Event) -> None:
@@ -71,6 +81,8 @@ def withdraw(state: ClientState, event: Event) -> None:
     """
     context, name = state.context, event.message.integer(0)
     context.withdrawn.add(name)
+    if isinstance(event.entry.role, Registry):
+        event.entry.role.postponed.discard(name)
     if name != offer.GLOBAL_NAME and offered_version(context, name):
         context.send_event(event.entry, "global_remove", (name,))
     _advertise_own(context, event.entry)
@@ -161,7 +173,23 @@ def offered_version(context: Context, name: int) -> int:
     known = context.globals.get(name)
     if known is None or known.interface == offer.INTERFACE:
         return 0
+    if _needs_clock(context, known.interface):
+        return 0
     return min(known.version, context.config.policy.get(known.interface, 0))
+
+
+def _needs_clock(context: Context, interface: str) -> bool:
+    return interface in NEEDS_CLOCK and not context.clock.trusted
+
+
+def _advertise(context: Context, registry: ProtocolObject, name: int) -> None:
+    """Tell a registry of a global, if the guest may have it, and it is time."""
+    interface = context.globals[name].interface
+    if version := offered_version(context, name):
+        args = (name, interface.encode(), version)
+        context.send_event(registry, "global", args)
+    elif _needs_clock(context, interface) and isinstance(registry.role, Registry):
+        registry.role.postponed.add(name)
 
 
 def _interface(context: Context, name: int) -> str:

@@ -1,0 +1,29 @@
+"""Presentation times: which clock they are of.
+
+Their translation is in `relay.timestamps`; here is what that must know, and what becomes
+of a time that cannot be translated.
+"""
+
+from wlproxy.relay.commands import TraceLevel
+from wlproxy.relay.state import ClientState, Event, Request
+from wlproxy.relay.timestamps import CLOCK_MONOTONIC
+
+
+def note_clock(state: ClientState, event: Event) -> None:
+    """`wp_presentation.clock_id`: the same for all windows of a compositor."""
+    state.context.presentation_clock = event.message.integer(0)
+    state.forward_event(event.entry, event.spec, event.raw)
+
+
+def set_timestamp(state: ClientState, request: Request) -> None:
+    """`wp_commit_timer_v1.set_timestamp`: a frame is not held back by a wrong clock.
+
+    Of a clock that we do not know in the guest the time means nothing to the compositor:
+    the frame is shown when it comes.
+    """
+    context = state.context
+    if context.presentation_clock == CLOCK_MONOTONIC:
+        state.forward(request)
+        return
+    message = f"{request.entry!r}: no time of clock {context.presentation_clock}"
+    context.trace(TraceLevel.DEBUG, message)
