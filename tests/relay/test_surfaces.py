@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.relay.playbook import NOTHING, ONLY_SHM, Stage, geometry
 from tests.relay.things import SERVER, Thing
+from wlproxy.relay.handles import Handle
 from wlproxy.relay.surfaces import MAX_RECTANGLES, MAX_TOLD
 
 SIZE = 16
@@ -107,6 +108,22 @@ def test_damage_declared_often_is_copied_once() -> None:
     play.app.request(play.surface, "commit")
 
     assert copied_by(play) == 6 * 4 * 6
+
+
+def test_what_was_copied_is_counted_for_its_surface() -> None:
+    play = Stage(NOTHING)
+    one, two = small(play, 2)
+    other = play.new_surface()
+    play.show(play.surface, one)
+    play.show(other, two)
+    play.show(other, two, 0, 0, 2, 2)
+
+    counts = {status.surface: status.bytes_copied for status in play.relay.surfaces()}
+
+    assert counts == {play.surface.id: 76 * SIZE, other.id: 76 * SIZE + 16}
+    play.relay.copied(1, Handle(4711), 5)  # of a buffer that is gone
+    play.relay.copied(2, Handle(2), 5)  # of a client that is gone
+    assert counts == {s.surface: s.bytes_copied for s in play.relay.surfaces()}
 
 
 def test_many_rectangles_become_one() -> None:
@@ -323,23 +340,6 @@ def test_a_change_of_mode_is_logged_but_not_for_ever() -> None:
 
     assert 1 < len(play.traces) - before <= MAX_TOLD
     assert not play.warnings()
-
-
-def test_a_tall_rectangle_is_not_copied_row_by_row(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("wlproxy.relay.surfaces.MAX_ROWS", 15)
-    play = Stage(NOTHING)
-    (one,) = play.buffers(1)
-    play.show(play.surface, one)
-    play.said()
-
-    play.paint(one, 7)
-    play.show(play.surface, one, 0, 0, 1, 15)
-    play.show(play.surface, one, 0, 0, 1, 16)
-
-    copies = [line for line in play.said() if "copied" in line]
-    assert copies == ["shell: copied 4x15", f"shell: copied {16 * 256}x1"]
 
 
 def test_cursors_keep_to_mode_a() -> None:

@@ -59,5 +59,4 @@ class HostClient:
         self.writer_scope.cancel()
         self.to_compositor.drop()
         self.streams.close()
-        while self.copy_buffers:
-            self.copy_buffers.popitem()[1].close()
+        self.copy_buffers.clear()

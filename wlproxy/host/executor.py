@@ -1,7 +1,7 @@
 """Commands become syscalls here, and nowhere else.
 
 `execute` never waits and never calls the core: what must be answered comes back as a
-value, which `session` feeds in.  A client that has been closed takes no more commands.
+value, which `session` feeds in.  Pixels are copied in their turn, by `copy_some`.  A client that has been closed takes no more commands.
 """
 
 import errno
@@ -17,7 +17,7 @@ from wlproxy.host.fds import HandleTable, OwnedFd
 from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import Outgoing, fit_text
-from wlproxy.host.pixels import CopyBuffer, PixelCopier
+from wlproxy.host.pixels import Copy, CopyBuffer, PixelCopier
 from wlproxy.host.udmabuf import UdmabufDevice, UdmabufItem
 from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.frames import (
@@ -165,9 +165,10 @@ class Executor:
                 client.to_compositor.put(data, fds)
             case GrantCredit(amount=amount):
                 client.to_compositor.put_grant(amount)
-            case CopyRows():
-                copied = self._copier.copy(command, client.copy_buffers[command.handle])
-                self._metrics.copied(client.client_id, copied)
+            case CopyRows(handle=handle):
+                target = client.copy_buffers[handle]
+                self._copier.find(command, target)
+                client.to_compositor.put_copy(command, target)
             case CreateUdmabuf():
                 return self._create_udmabuf(command)
             case CreateCopyBuffer():
@@ -249,6 +250,16 @@ class Executor:
         self._metrics.udmabufs_alive += 1
         return BufferCreated(command.client_id, handle)
 
+    async def copy_some(self, client: HostClient, copy: Copy) -> int:
+        """Carry out a slice of a queued copy; tell how many bytes that were.
+
+        Raises:
+            HostError: no memory is left.
+        """
+        copied = await self._copier.copy_some(copy)
+        self._metrics.copied(client.client_id, copied)
+        return copied
+
     def forget_client(self, client: HostClient) -> None:
         """The compositor has let go: close what is left."""
         self.clients.pop(client.client_id, None)
@@ -286,8 +297,7 @@ class Executor:
         if handle in self._creating:
             self._discarded.add(handle)
             return
-        if handle in client.copy_buffers:
-            client.copy_buffers.pop(handle).close()
+        client.copy_buffers.pop(handle, None)
         if self._udmabufs.pop(handle, None) is not None:
             self._metrics.udmabufs_alive -= 1
         self.handles.close(client.client_id, handle)

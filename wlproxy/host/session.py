@@ -31,6 +31,7 @@ from wlproxy.host.executor import (
 from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import Outgoing
+from wlproxy.host.pixels import Copy
 from wlproxy.host.streams import Streams
 from wlproxy.host.udmabuf import UdmabufDevice
 from wlproxy.host.unix_socket import FdStream
@@ -102,6 +103,9 @@ class RelayCore(Protocol):
     def buffer_failed(  # noqa: D102
         self, client_id: int, handle: Handle, error: int, message: str
     ) -> list[Command]: ...
+    def copied(  # noqa: D102
+        self, client_id: int, handle: Handle, amount: int
+    ) -> None: ...
     def use_capabilities(  # noqa: D102
         self, capabilities: CompositorCapabilities
     ) -> None: ...
@@ -387,6 +391,8 @@ class Session:
             if stream is not None:
                 with trio.CancelScope(shield=True):  # it never waits
                     await stream.aclose()
+            with trio.CancelScope(shield=True):  # for no longer than a slice takes
+                await client.to_compositor.wait_copied()
             self._let_go(client)
 
     async def _read_compositor(self, client: HostClient, stream: FdStream) -> None:
@@ -409,11 +415,26 @@ class Session:
         with client.writer_scope:
             try:
                 await client.to_compositor.run(
-                    stream, lambda amount: self._grant(client, amount)
+                    stream,
+                    lambda copy: self._copy(client, copy),
+                    lambda amount: self._grant(client, amount),
                 )
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 # What the compositor said before it hung up is for the reader to find.
                 client.to_compositor.drop()
+            except HostError as exc:
+                failed = ClientFailed(client.client_id, CloseReason.FAILED, exc.problem)
+                self._feed(self._answer(failed))
+
+    async def _copy(self, client: HostClient, copy: Copy) -> None:
+        """Carry out a copy, and tell the core what that took.
+
+        Raises:
+            HostError: no memory is left.
+        """
+        while not copy.done:
+            copied = await self._executor.copy_some(client, copy)
+            self._relay.copied(client.client_id, copy.handle, copied)
 
     def _grant(self, client: HostClient, amount: int) -> None:
         grant = client.window.consumed(amount)

@@ -120,6 +120,10 @@ class Client:
         self._state.buffers.buffer_failed(handle, message)
         self._pump()
 
+    def copied(self, handle: Handle, amount: int) -> None:
+        """Count what the shell copied for mode C."""
+        self._state.surfaces.copied(self._state.buffers.copied_for(handle), amount)
+
     def receive_from_compositor(self, data: bytes, fds: Sequence[ReceivedFd]) -> None:
         """Take a part of the compositor's stream.
 

@@ -146,6 +146,12 @@ class Relay:
             client_id, lambda client: client.buffer_failed(handle, words)
         )
 
+    def copied(self, client_id: int, handle: Handle, amount: int) -> None:
+        """The shell copied so many bytes into the buffer that a handle names."""
+        client = self._clients.get(client_id)
+        if client is not None:
+            client.copied(handle, amount)
+
     def use_capabilities(self, capabilities: CompositorCapabilities) -> None:
         """The host can do something else than before, for clients yet to come."""
         self._capabilities = capabilities

@@ -1,8 +1,8 @@
 """Surfaces: what is attached, damaged and committed, and what that cost.
 
-Modes A and B need nothing per frame.  For mode C this is where the damaged rectangles
-are copied, when the surface is committed.  What is counted here is what `wlproxy
-status` shows.
+Modes A and B need nothing per frame.  For mode C this is where it is decided which
+rectangles must have been copied before the compositor hears of a commit.  What is
+counted here is what `wlproxy status` shows.
 """
 
 from collections.abc import Iterable
@@ -18,10 +18,6 @@ from wlproxy.relay.presentation import Mode
 
 MAX_RECTANGLES: Final = 16
 """Rectangles of damage that are kept apart; more become one around them all."""
-
-MAX_ROWS: Final = 16384
-"""Rows that are copied one by one; of a taller rectangle everything beside it is copied
-too.  A buffer of two pixels' width can have a hundred million rows."""
 
 MAX_TOLD: Final = 16
 """Modes and reasons that are logged for one surface: guests must not fill the log."""
@@ -172,7 +168,7 @@ class Surfaces:
             self._copy_rows(buffer, (0, 0, buffer.width, buffer.height))
 
     def commit(self, surface: Surface) -> list[Buffer]:
-        """Note a commit; in mode C, copy what it shows.
+        """Note a commit; in mode C, have what it shows copied.
 
         Returns:
             Buffers that no longer belong to the surface.
@@ -194,6 +190,12 @@ class Surfaces:
         surface.damage = []
         surface.all_damaged = False
         return left
+
+    def copied(self, guest_id: int, amount: int) -> None:
+        """Count bytes that were copied for a surface, if it is still there."""
+        for surface in self._all.values():
+            if surface.entry.guest_id == guest_id:
+                surface.bytes_copied += amount
 
     def destroy(self, surface: Surface) -> list[Buffer]:
         """Note that the surface is gone.
@@ -256,21 +258,21 @@ class Surfaces:
         surface.stale[buffer.serial] = []
         buffer.copied_for = surface.entry.guest_id
         for rectangle in rectangles:
-            surface.bytes_copied += self._copy_rows(buffer, rectangle)
+            self._copy_rows(buffer, rectangle)
 
-    def _copy_rows(self, buffer: Buffer, rectangle: Rectangle) -> int:
-        """Emit the copy of one rectangle; returns its bytes."""
+    def _copy_rows(self, buffer: Buffer, rectangle: Rectangle) -> None:
+        """Emit the copy of one rectangle."""
         x, y, width, height = rectangle
         left, top = max(x, 0), max(y, 0)
         right = min(x + width, buffer.width)
         bottom = min(y + height, buffer.height)
         if left >= right or top >= bottom:
-            return 0
+            return
         pixel, plane = PIXEL_SIZE.get(buffer.shm_format, 0), buffer.rows
         stride = plane.stride
         if not pixel:  # planes, or pixels that share bytes: always the whole buffer
             start, length, rows = 0, plane.length, 1
-        elif (left, right) == (0, buffer.width) or bottom - top > MAX_ROWS:
+        elif (left, right) == (0, buffer.width):
             start, length, rows = stride * top, stride * (bottom - top), 1
         else:
             start = stride * top + left * pixel
@@ -288,7 +290,6 @@ class Surfaces:
                 rows=rows,
             )
         )
-        return length * rows
 
     def _status(self, surface: Surface) -> SurfaceStatus:
         buffer = surface.current
