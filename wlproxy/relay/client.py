@@ -56,10 +56,13 @@ class Client:
         ram: GuestMemory,
         handles: Iterator[Handle],
         quotas: Quotas,
+        warned: set[str],
     ) -> None:
         self.label = label
         self._shares = Shares(quotas)
-        self._context = Context(client_id, label, config, capabilities, self._shares)
+        self._context = Context(
+            client_id, label, config, capabilities, self._shares, warned
+        )
         self._state = ClientState(self._context, ram, handles)
         self._requests = MessageSplitter()
         self._events = MessageSplitter()

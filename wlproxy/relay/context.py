@@ -70,6 +70,7 @@ class Context:
         withdrawn: names of those that it has taken back.
         shm_formats: what the compositor's `wl_shm` takes; empty until it has said so.
         shares: what it may take up of the host.
+        warned: what was warned of, for any client of the guest.
         outbox: where everything goes.
     """
 
@@ -80,6 +81,7 @@ class Context:
         config: RelayConfig,
         capabilities: CompositorCapabilities,
         shares: Shares,
+        warned: set[str],
     ) -> None:
         self.client_id = client_id
         self.label = label
@@ -90,6 +92,7 @@ class Context:
         self.withdrawn: set[int] = set()
         self.shm_formats: set[int] = set()
         self.shares = shares
+        self.warned = warned
         self.outbox = Outbox(client_id)
         self._own_registry: ProtocolObject | None = None
         self._own_globals: dict[str, ProtocolObject] = {}

@@ -63,6 +63,7 @@ class Relay:
         self._capabilities = capabilities
         self._max_clients = max_clients
         self._quotas = Quotas(memory.size)
+        self._warned: set[str] = set()
         self._handles = core_handles()
         self._clients: dict[int, Client] = {}
         self._last_client_id = 0
@@ -190,6 +191,7 @@ class Relay:
             self._memory,
             self._handles,
             self._quotas,
+            self._warned,
         )
         return [
             OpenCompositor(frame.client_id, label),

@@ -14,13 +14,14 @@ from wlproxy.relay.commands import CopyRows, TraceLevel
 from wlproxy.relay.context import Context
 from wlproxy.relay.formats import PIXEL_SIZE
 from wlproxy.relay.objects import ProtocolObject
-from wlproxy.relay.presentation import Mode
+from wlproxy.relay.presentation import Mode, Preference
 
 MAX_RECTANGLES: Final = 16
 """Rectangles of damage that are kept apart; more become one around them all."""
 
 MAX_TOLD: Final = 16
-"""Modes and reasons that are logged for one surface: guests must not fill the log."""
+"""Modes and reasons that are logged for one client, and of those that are warned of for
+all clients together: guests must not fill the log."""
 
 MAX_REMEMBERED: Final = 4
 """Buffers that a surface is remembered to have taken in turn."""
@@ -81,7 +82,6 @@ class Surface:
         app_id: from its toplevel.
         title: from its toplevel.
         last_mode: mode and reason of what it last showed.
-        told: the modes and reasons that were logged.
         stale: mode C: damage that each copy has not got yet.
     """
 
@@ -99,7 +99,6 @@ class Surface:
     app_id: str = ""
     title: str = ""
     last_mode: tuple[str, str] = ("none", "")
-    told: set[tuple[str, str]] = field(default_factory=set)
     stale: dict[int, list[Rectangle] | None] = field(default_factory=dict)
 
     def cycles_with(self, buffer: Buffer) -> bool:
@@ -119,6 +118,7 @@ class Surfaces:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._all: dict[int, Surface] = {}
+        self._told: set[tuple[str, str]] = set()
 
     def create(self, entry: ProtocolObject) -> None:
         """Enter a surface; `entry` is the guest's `wl_surface`."""
@@ -223,15 +223,27 @@ class Surfaces:
         assert buffer.choice is not None  # it is ready
         mode = (buffer.choice.mode.value, buffer.choice.reason)
         surface.last_mode = mode
-        if mode not in surface.told and len(surface.told) < MAX_TOLD:
-            surface.told.add(mode)
+        told = (buffer.choice.mode.value, _kind(buffer.choice.reason))
+        if told not in self._told and len(self._told) < MAX_TOLD:
+            self._told.add(told)
             self._trace_mode(surface, buffer)
 
     def _trace_mode(self, surface: Surface, buffer: Buffer) -> None:
+        """Log how a client's surface is shown, where none before was shown so.
+
+        That pixels are copied is warned of, once for the whole guest, unless the user
+        wanted it.
+        """
         mode, reason = surface.last_mode
         copying = mode == Mode.COPY.value
+        level = TraceLevel.INFO
+        warned, kind = self._context.warned, _kind(reason)
+        wanted = self._context.config.preference is Preference.COPY
+        if copying and not wanted and kind not in warned and len(warned) < MAX_TOLD:
+            warned.add(kind)
+            level = TraceLevel.WARNING
         self._context.trace(
-            TraceLevel.WARNING if copying else TraceLevel.INFO,
+            level,
             f"surface {surface.entry.guest_id} {buffer.width}x{buffer.height}: "
             f"{'copied' if copying else 'zero-copy'}, mode {mode} ({reason})",
         )
@@ -313,6 +325,11 @@ class Surfaces:
 def _is_copied(buffer: Buffer) -> bool:
     choice = buffer.choice
     return choice is not None and choice.mode is Mode.COPY and not buffer.dead
+
+
+def _kind(reason: str) -> str:
+    """Make reasons equal that differ in their numbers only."""
+    return "".join(char for char in reason if not char.isdigit())
 
 
 def _leave(buffer: Buffer) -> Buffer:
