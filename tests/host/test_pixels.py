@@ -4,6 +4,8 @@ import errno
 import fcntl
 import mmap
 import os
+import queue
+import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -240,6 +242,20 @@ async def test_the_copy_buffer_is_sealed_and_shows_what_was_copied() -> None:
         copier.close()
         del ram, copy, made
         assert gone() is None
+
+
+def test_the_pages_of_a_large_buffer_are_given_back_by_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel takes a second for a gibibyte of them."""
+    threads: queue.Queue[int] = queue.Queue()
+    monkeypatch.setattr(pixels, "_ignore", lambda _: threads.put(threading.get_ident()))
+    for size in (4096, pixels.SLICE + 1):
+        made = CopyBuffer(size)
+        made.fd.close()
+        del made
+    assert threads.get(timeout=10) != threading.get_ident()
+    assert threads.empty()
 
 
 @pytest.mark.parametrize("size", [0, 1 << 62])

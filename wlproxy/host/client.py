@@ -59,4 +59,3 @@ class HostClient:
         self.writer_scope.cancel()
         self.to_compositor.drop()
         self.streams.close()
-        self.copy_buffers.clear()

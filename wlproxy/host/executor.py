@@ -297,10 +297,10 @@ class Executor:
         if handle in self._creating:
             self._discarded.add(handle)
             return
-        client.copy_buffers.pop(handle, None)
         if self._udmabufs.pop(handle, None) is not None:
             self._metrics.udmabufs_alive -= 1
         self.handles.close(client.client_id, handle)
+        client.copy_buffers.pop(handle, None)
 
     def _close_client(self, command: CloseClient, client: HostClient) -> None:
         client.close(command)
@@ -323,6 +323,7 @@ class Executor:
             del self._udmabufs[handle]
         self._metrics.udmabufs_alive -= len(mine)
         self.handles.close_client(client.client_id)
+        client.copy_buffers.clear()
 
     def _send_frame(self, frame: Frame) -> None:
         client = self.clients.get(getattr(frame, "client_id", 0))

@@ -13,7 +13,7 @@ import mmap
 import os
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import accumulate, islice
 from typing import Final
 
@@ -55,7 +55,12 @@ Part = tuple[int, int, int, int]
 
 
 class CopyBuffer:
-    """A sealed memfd, and our mapping of it, which goes with the last reference."""
+    """A sealed memfd, and our mapping of it, which goes with the last reference.
+
+    The mapping keeps the memfd, and so its pages.  Close the fd before letting go of
+    this: the kernel takes a second for the pages of the largest, which is not for the
+    event loop to wait for.
+    """
 
     __slots__ = ("_map", "fd", "pages", "size")
 
@@ -82,6 +87,12 @@ class CopyBuffer:
         self.size = size
         self.pages: Pages | None = None
         """What is copied into it, once that is known."""
+
+    def __del__(self) -> None:
+        mapped = getattr(self, "_map", None)  # __init__ may have raised before
+        if mapped is not None and self.size > SLICE:
+            with suppress(RuntimeError):  # no thread is to be had: here, then
+                trio.lowlevel.start_thread_soon(mapped.close, _ignore)
 
     @property
     def pixels(self) -> mmap.mmap:
@@ -337,6 +348,10 @@ def _joined(parts: Sequence[Part]) -> list[tuple[int, int]]:
         else:
             joined.append((start, end))
     return joined[::-1]
+
+
+def _ignore(_: object) -> None:
+    """Nobody waits for it."""
 
 
 def _no_memory(size: int, tried: str, number: int) -> HostError:
