@@ -367,7 +367,7 @@ def copying(handle: int, size: int, *, client_id: int = 1) -> list[Command]:
     ]
 
 
-LARGE = 256 << 20
+LARGE = 128 << 20
 
 
 async def test_one_that_has_much_copied_waits_alone() -> None:
