@@ -129,6 +129,9 @@ class ScriptedRelay:
     ) -> list[Command]:
         return self._note("failed", client_id, handle, error, message)
 
+    def copied(self, client_id: int, handle: Handle, amount: int) -> None:
+        self.inputs.append(("copied", client_id, handle, amount))
+
     def compositor_away(self) -> None:
         self.inputs.append(("away",))
 

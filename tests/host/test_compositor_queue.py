@@ -1,8 +1,9 @@
-"""The queue to the compositor: order, fds, credit only for what has left."""
+"""The queue to the compositor: order, fds, copies, credit only for what has left."""
 
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 import pytest
 import trio
@@ -10,7 +11,14 @@ import trio.testing
 
 from wlproxy.host.compositor_queue import CompositorQueue
 from wlproxy.host.fds import FdState, OwnedFd
+from wlproxy.host.pixels import Copy, CopyBuffer, Pages
 from wlproxy.host.unix_socket import FdStream
+from wlproxy.memory.guest import RamItem
+from wlproxy.protocol.errors import LocalProtocolError
+from wlproxy.relay.commands import CopyRows
+from wlproxy.relay.handles import Handle
+
+ITEMS = (RamItem(0, 0, 8192),)
 
 
 @pytest.fixture
@@ -29,6 +37,154 @@ async def receive_all(stream: FdStream, amount: int) -> tuple[bytes, list[OwnedF
     return received, fds
 
 
+async def no_copies(copy: Copy) -> None:
+    raise AssertionError(copy)
+
+
+def rows(start: int, length: int = 100) -> CopyRows:
+    return CopyRows(1, Handle(2), ITEMS, start, length, length, 1)
+
+
+@contextmanager
+def buffers(number: int) -> Iterator[list[CopyBuffer]]:
+    """Buffers of which nothing is left when they are closed."""
+    made = [CopyBuffer(8192) for _ in range(number)]
+    for buffer in made:
+        buffer.pages = Pages(ITEMS, lambda _: memoryview(bytes(range(256)) * 32))
+    yield made
+    for buffer in made:
+        buffer.fd.close()
+        assert buffer.fd.state is FdState.CLOSED
+
+
+class Copying:
+    """What carries copies out, when the test lets it."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[CopyBuffer, int]] = []
+        self.begun: list[CopyBuffer] = []
+        self.going = trio.Event()
+        self.going.set()
+
+    async def __call__(self, copy: Copy) -> None:
+        self.begun.append(copy.target)
+        await self.going.wait()
+        self.done.append((copy.target, copy.copy_rows()))
+
+
+async def test_bytes_wait_for_the_copies_before_them(
+    pair: tuple[FdStream, FdStream],
+) -> None:
+    queue, copying = CompositorQueue(), Copying()
+    granted: list[int] = []
+    copying.going = trio.Event()
+    with buffers(2) as (one, two):
+        queue.put(b"before ")
+        queue.put_copy(rows(0), one)
+        queue.put(b"shows one ")
+        queue.put_grant(1)
+        queue.put_copy(rows(0), two)
+        queue.put(b"shows two")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(queue.run, pair[0], copying, granted.append)
+            assert (await pair[1].receive())[0] == b"before "
+            await trio.testing.wait_all_tasks_blocked()
+            assert (copying.begun, granted) == ([one], [])
+            copying.going.set()
+            data, _ = await receive_all(pair[1], 19)
+            assert data == b"shows one shows two"
+            assert copying.done == [(one, 100), (two, 100)]
+            assert granted == [1]
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_buffer_waits_to_be_copied_once(
+    pair: tuple[FdStream, FdStream],
+) -> None:
+    queue, copying = CompositorQueue(), Copying()
+    with buffers(2) as (one, two):
+        for start in (0, 200, 200):
+            queue.put_copy(rows(start), one)
+            queue.put_copy(rows(start), two)
+            queue.put(b"shows them")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(queue.run, pair[0], copying, print)
+            await receive_all(pair[1], 30)
+            assert copying.done == [(one, 200), (two, 200)]
+            nursery.cancel_scope.cancel()
+
+
+async def test_what_comes_when_a_copy_has_begun_is_copied_after_it(
+    pair: tuple[FdStream, FdStream],
+) -> None:
+    """The app may have drawn again where it has been read already."""
+    queue, copying = CompositorQueue(), Copying()
+    copying.going = trio.Event()
+    with buffers(1) as (one,):
+        queue.put_copy(rows(0), one)
+        queue.put(b"first")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(queue.run, pair[0], copying, print)
+            await trio.testing.wait_all_tasks_blocked()
+            assert copying.begun == [one]
+            queue.put_copy(rows(0), one)
+            queue.put(b"second")
+            copying.going.set()
+            await receive_all(pair[1], 11)
+            assert copying.done == [(one, 100), (one, 100)]
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_buffer_closed_while_it_waits_is_copied_all_the_same(
+    pair: tuple[FdStream, FdStream],
+) -> None:
+    """As `CloseHandle` says: it takes place when all before it has."""
+    queue, copying = CompositorQueue(), Copying()
+    with buffers(1) as (one,):
+        queue.put_copy(rows(0), one)
+        queue.put(b"shows", [one.fd])
+        one.fd.close()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(queue.run, pair[0], copying, print)
+            _, (fd,) = await receive_all(pair[1], 5)
+            with fd:
+                assert os.pread(fd.fileno(), 100, 0) == bytes(range(100))
+            nursery.cancel_scope.cancel()
+
+
+async def test_copies_that_wait_are_dropped(pair: tuple[FdStream, FdStream]) -> None:
+    queue, copying = CompositorQueue(), Copying()
+    copying.going = trio.Event()
+    with buffers(2) as (one, two):
+        queue.put_copy(rows(0), one)
+        queue.put_copy(rows(0), two)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(queue.run, pair[0], copying, print)
+            await trio.testing.wait_all_tasks_blocked()
+            assert copying.begun == [one]
+            queue.drop()
+            queue.put_copy(rows(0), two)
+            two.fd.close()
+            assert two.fd.state is FdState.CLOSED
+            one.fd.close()
+            assert one.fd.state is FdState.CLOSING
+            with trio.move_on_after(0):  # it is still being copied
+                await queue.wait_copied()
+                raise AssertionError
+            copying.going.set()
+            await queue.wait_copied()
+            assert copying.done == [(one, 100)]
+            nursery.cancel_scope.cancel()
+
+
+async def test_rows_outside_are_our_own_mistake() -> None:
+    queue = CompositorQueue()
+    with buffers(1) as (one,):
+        with pytest.raises(LocalProtocolError):
+            queue.put_copy(rows(8000, 193), one)
+        queue.drop()
+
+
 async def test_bytes_and_fds_arrive_in_order(pair: tuple[FdStream, FdStream]) -> None:
     queue = CompositorQueue()
     granted: list[int] = []
@@ -43,7 +199,7 @@ async def test_bytes_and_fds_arrive_in_order(pair: tuple[FdStream, FdStream]) ->
         mine.append(fd)
     assert {fd.state for fd in mine} == {FdState.CLOSING}
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(queue.run, pair[0], granted.append)
+        nursery.start_soon(queue.run, pair[0], no_copies, granted.append)
         data, fds = await receive_all(pair[1], 5 * 16)
         assert data == b"with fd without " * 5
         for number, fd in enumerate(fds):
@@ -70,7 +226,7 @@ async def test_credit_waits_for_a_stalled_compositor(
         below.set()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(queue.run, pair[0], granted.append)
+        nursery.start_soon(queue.run, pair[0], no_copies, granted.append)
         nursery.start_soon(wait_below)
         await trio.testing.wait_all_tasks_blocked()
         assert granted == []
@@ -103,7 +259,7 @@ async def test_cancelled_in_the_middle_it_holds_nothing(
         queue.put(bytes(4 << 20))
         queue.put(b"x", [fd])
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(queue.run, pair[0], print)
+            nursery.start_soon(queue.run, pair[0], no_copies, print)
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
         queue.drop()
@@ -116,5 +272,5 @@ async def test_a_compositor_that_is_gone(pair: tuple[FdStream, FdStream]) -> Non
     await pair[1].aclose()
     queue.put(b"x")
     with pytest.raises(trio.BrokenResourceError):
-        await queue.run(pair[0], print)
+        await queue.run(pair[0], no_copies, print)
     queue.drop()

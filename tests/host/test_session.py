@@ -14,6 +14,7 @@ import trio
 import trio.testing
 
 from tests.host.scripted import (
+    RAM_SIZE,
     Agent,
     ScriptedRelay,
     channel_pair,
@@ -95,13 +96,13 @@ DAY = 86400 * 10**9
 class Bench:
     """A running session and both of its peers."""
 
-    def __init__(self) -> None:
+    def __init__(self, ram_size: int = RAM_SIZE) -> None:
         self.commands: dict[bytes, list[Command]] = {}
         self.relay = ScriptedRelay(self.respond)
         self.channel, theirs = channel_pair()
         self.agent = Agent(theirs)
         self.metrics = Metrics()
-        self.ram = guest_ram()
+        self.ram = guest_ram(ram_size)
         self.compositors: list[FdStream] = []
         self.refuse = False
         self.slow = trio.Event()
@@ -172,6 +173,12 @@ class Bench:
         await trio.testing.wait_all_tasks_blocked()
         return self.compositors[before]
 
+    async def copied(self, amount: int) -> None:
+        """Wait until so many bytes were copied."""
+        with trio.fail_after(10):
+            while self.metrics.pixel_bytes_copied < amount:  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.001)
+
     async def data(self, data: bytes, *commands: Command, client_id: int = 1) -> None:
         """Have the client send something that makes the core say these commands."""
         self.commands[data] = list(commands)
@@ -180,8 +187,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def running(window: int = 64 * 1024) -> AsyncIterator[Bench]:
-    bench = Bench()
+async def running(
+    window: int = 64 * 1024, ram_size: int = RAM_SIZE
+) -> AsyncIterator[Bench]:
+    bench = Bench(ram_size)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bench.agent.greet, window)
@@ -421,6 +430,93 @@ async def test_fds_leave_with_their_bytes_and_are_closed_after() -> None:
         assert bench.session.open_handles == 0
         assert bench.metrics.pixel_bytes_copied == 4096
         assert bench.metrics.client_pixel_bytes[1] == 4096
+
+
+def copying(handle: int, size: int, *, client_id: int = 1) -> list[Command]:
+    """Show a buffer all of which is copied."""
+    items = (RamItem(0, 0, size),)
+    return [
+        CopyRows(client_id, Handle(handle), items, 0, size, size, 1),
+        SendToCompositor(client_id, b"commit"),
+        GrantCredit(client_id, 1),
+    ]
+
+
+LARGE = 128 << 20
+
+
+async def test_one_that_has_much_copied_waits_alone() -> None:
+    """Its bytes and its credit do; what else is to be done is done meanwhile."""
+    async with running(ram_size=LARGE) as bench:
+        hog, other = await bench.open(1), await bench.open(2)
+        bench.commands[b"make"] = [CreateCopyBuffer(1, Handle(2), LARGE)]
+        bench.commands[b"commit"] = copying(2, LARGE) * 10
+        await bench.agent.send(Data(1, b"make"), Data(1, b"commit"))
+        await bench.copied(1)
+        for _ in range(3):
+            await bench.agent.send(Data(2, b"frame"))
+            assert (await other.receive())[0] == b"frame"
+            assert bench.metrics.pixel_bytes_copied < LARGE
+        assert (await hog.receive())[0].startswith(b"commit")
+        # What came before it began is copied together, and once.
+        assert bench.metrics.pixel_bytes_copied == LARGE
+        assert sum(w[3] for w in bench.relay.inputs if w[0] == "copied") == LARGE  # type: ignore[misc]
+
+
+async def test_what_a_closed_client_wanted_copied_is_dropped() -> None:
+    async with running(ram_size=LARGE) as bench:
+        await bench.open(1)
+        bench.commands[b"make"] = [CreateCopyBuffer(1, Handle(2), LARGE)]
+        bench.commands[b"commit"] = copying(2, LARGE)
+        await bench.agent.send(Data(1, b"make"), Data(1, b"commit"))
+        await bench.copied(1)
+        await bench.agent.send(ClientClosed(1, CloseReason.NORMAL, ""))
+        await bench.compositors[0].wait_closed(5)
+        await bench.compositors[0].aclose()
+        assert await bench.agent.receive() == ClientReleased(1)
+        # Its pages may be another's now: nothing reads them any more.
+        before = bench.metrics.pixel_bytes_copied
+        assert before < LARGE
+        await bench.agent.send(Ping(1))
+        assert await bench.agent.receive() == Pong(1)
+        assert bench.metrics.pixel_bytes_copied == before
+        assert bench.session.open_handles == 0
+
+
+async def test_copies_do_not_hold_up_the_end_of_a_session() -> None:
+    async with running(ram_size=LARGE) as bench:
+        await bench.open(1)
+        bench.commands[b"make"] = [CreateCopyBuffer(1, Handle(2), LARGE)]
+        bench.commands[b"commit"] = copying(2, LARGE)
+        await bench.agent.send(Data(1, b"make"), Data(1, b"commit"))
+        await bench.copied(1)
+        bench.session.lost(None)
+        await bench.compositors[0].wait_closed(5)
+        await bench.compositors[0].aclose()
+        await bench.session.wait_let_go()
+        assert bench.metrics.pixel_bytes_copied < LARGE
+
+
+async def test_no_memory_for_what_is_copied_ends_its_client_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "pwritev", full)
+    async with running(ram_size=LARGE) as bench:
+        await bench.open(1)
+        bench.commands[b"make"] = [CreateCopyBuffer(1, Handle(2), LARGE)]
+        bench.commands[b"commit"] = copying(2, LARGE)
+        await bench.agent.send(Data(1, b"make"), Data(1, b"commit"))
+        closed = await bench.agent.receive()
+        assert isinstance(closed, ClientClosed)
+        assert closed.reason is CloseReason.FAILED
+        assert "copy pixels" in closed.message
+        await bench.compositors[0].aclose()
+        other = await bench.open(2)
+        await bench.agent.send(Data(2, b"request"))
+        assert (await other.receive())[0] == b"request"
 
 
 async def test_a_buffer_that_cannot_be_made_is_answered() -> None:

@@ -279,6 +279,8 @@ class Playbook:
             case CopyRows():
                 shell.copy_rows(command)
                 self.log.append(f"shell: copied {command.length}x{command.rows}")
+                amount = command.length * command.rows
+                self.relay.copied(1, command.handle, amount)
             case CreateStream():
                 shell.others.add(command.handle)
                 unusable = "" if command.usable else ", unusable"

@@ -8,7 +8,8 @@ from wlproxy.relay.quotas import Quotas, Shares
 
 
 def context() -> Context:
-    return Context(1, "app(1)", RelayConfig(), ZERO_COPY, Shares(Quotas(1 << 30)))
+    shares = Shares(Quotas(1 << 30))
+    return Context(1, "app(1)", RelayConfig(), ZERO_COPY, shares, set())
 
 
 def test_a_global_of_its_own_is_bound_once() -> None:

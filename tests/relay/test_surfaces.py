@@ -1,14 +1,19 @@
 """Surfaces: what mode C copies, and what is told about it all."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.relay.playbook import NOTHING, ONLY_SHM, Stage, geometry
+from tests.relay.playbook import NOTHING, ONLY_SHM, ZERO_COPY, Stage, geometry
 from tests.relay.things import SERVER, Thing
-from wlproxy.relay.surfaces import MAX_RECTANGLES, MAX_TOLD
+from wlproxy.protocol.channel.frames import ClientOpened
+from wlproxy.relay.commands import CreateUdmabuf, Trace, TraceLevel
+from wlproxy.relay.context import RelayConfig
+from wlproxy.relay.handles import Handle
+from wlproxy.relay.presentation import Preference
+from wlproxy.relay.surfaces import MAX_RECTANGLES
 
 SIZE = 16
 """Pixels of the small buffers here, each way."""
@@ -107,6 +112,22 @@ def test_damage_declared_often_is_copied_once() -> None:
     play.app.request(play.surface, "commit")
 
     assert copied_by(play) == 6 * 4 * 6
+
+
+def test_what_was_copied_is_counted_for_its_surface() -> None:
+    play = Stage(NOTHING)
+    one, two = small(play, 2)
+    other = play.new_surface()
+    play.show(play.surface, one)
+    play.show(other, two)
+    play.show(other, two, 0, 0, 2, 2)
+
+    counts = {status.surface: status.bytes_copied for status in play.relay.surfaces()}
+
+    assert counts == {play.surface.id: 76 * SIZE, other.id: 76 * SIZE + 16}
+    play.relay.copied(1, Handle(4711), 5)  # of a buffer that is gone
+    play.relay.copied(2, Handle(2), 5)  # of a client that is gone
+    assert counts == {s.surface: s.bytes_copied for s in play.relay.surfaces()}
 
 
 def test_many_rectangles_become_one() -> None:
@@ -311,35 +332,70 @@ def test_the_status_of_a_window() -> None:
     assert play.relay.surfaces() == []
 
 
-def test_a_change_of_mode_is_logged_but_not_for_ever() -> None:
-    play = Stage()
+def popups(play: Stage, strides: list[int]) -> list[Trace]:
+    """Show a surface each, one after the other; what is logged of it."""
     before = len(play.traces)
-
-    for index in range(3 * MAX_TOLD):
-        (buffer,) = play.buffers(1, stride=260 + 4 * index)
-        play.show(play.surface, buffer)
-        play.show(play.surface, None)
+    for stride in strides:
+        (buffer,) = play.buffers(1, stride=stride)
+        surface = play.new_surface()
+        play.show(surface, buffer)
+        play.app.request(surface, "destroy")
         play.app.request(buffer, "destroy")
-
-    assert 1 < len(play.traces) - before <= MAX_TOLD
-    assert not play.warnings()
+    return play.traces[before:]
 
 
-def test_a_tall_rectangle_is_not_copied_row_by_row(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("wlproxy.relay.surfaces.MAX_ROWS", 15)
+def test_a_mode_and_its_reason_are_logged_once_for_all_surfaces() -> None:
+    """They are the same where only the numbers in it differ."""
+    play = Stage()
+
+    assert len(popups(play, [256])) == 1
+    told = popups(play, [260 + 4 * index for index in range(20)])
+
+    assert [(trace.level, "stride 260" in trace.message) for trace in told] == [
+        (TraceLevel.INFO, True)
+    ]
+
+
+def test_modes_are_not_logged_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wlproxy.relay.surfaces.MAX_TOLD", 1)
+    play = Stage()
+
+    assert len(popups(play, [256, 260])) == 1
+
+
+def test_copying_is_warned_of_once_for_each_reason() -> None:
+    play = Stage(replace(ZERO_COPY, udmabuf_list_limit=4))
+
+    told = popups(play, [256, 256, 512, 1024])
+
+    assert [trace.level for trace in told] == [TraceLevel.WARNING]
+    assert "5 extents, udmabuf list_limit is 4: raise it" in told[0].message
+    play.create_fails = {CreateUdmabuf}
+    for buffer in small(play, 2):
+        play.show(play.surface, buffer)
+    assert [warning for warning in play.warnings() if "mode C" in warning] == [
+        told[0].message,
+        "surface 5 16x16: copied, mode C (udmabuf: no memory (errno 12))",
+    ]
+
+
+def test_copying_is_warned_of_once_for_all_apps() -> None:
     play = Stage(NOTHING)
-    (one,) = play.buffers(1)
-    play.show(play.surface, one)
-    play.said()
+    assert [trace.level for trace in popups(play, [256])] == [TraceLevel.WARNING]
 
-    play.paint(one, 7)
-    play.show(play.surface, one, 0, 0, 1, 15)
-    play.show(play.surface, one, 0, 0, 1, 16)
+    play.relay.receive_frame(ClientOpened(2, 4712, 1000, 1000, "another"))
 
-    copies = [line for line in play.said() if "copied" in line]
-    assert copies == ["shell: copied 4x15", f"shell: copied {16 * 256}x1"]
+    first, second = (client._context for client in play.relay._clients.values())
+    assert second.warned is first.warned
+
+
+def test_copying_that_was_asked_for_is_not_warned_of() -> None:
+    play = Stage(NOTHING, RelayConfig(preference=Preference.COPY))
+
+    told = popups(play, [256, 512])
+
+    assert [trace.level for trace in told] == [TraceLevel.INFO]
+    assert "copied, mode C (asked for)" in told[0].message
 
 
 def test_cursors_keep_to_mode_a() -> None:

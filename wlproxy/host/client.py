@@ -94,5 +94,3 @@ class HostClient:
         self.to_compositor.drop()
         self._early.clear()
         self.early_bytes = 0
-        while self.copy_buffers:
-            self.copy_buffers.popitem()[1].close()

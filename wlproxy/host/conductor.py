@@ -66,6 +66,9 @@ class RelayCore(Protocol):
     def buffer_failed(  # noqa: D102
         self, client_id: int, handle: Handle, error: int, message: str
     ) -> list[Command]: ...
+    def copied(  # noqa: D102
+        self, client_id: int, handle: Handle, amount: int
+    ) -> None: ...
     def compositor_away(self) -> None: ...  # noqa: D102
     def use_capabilities(  # noqa: D102
         self, capabilities: CompositorCapabilities

@@ -1,7 +1,8 @@
 """Commands become syscalls here, and nowhere else.
 
 `execute` never waits and never calls the core: what must be answered comes back as a
-value, which `conductor` feeds in.  A client that has been closed takes no more commands.
+value, which `conductor` feeds in.  Pixels are copied in their turn, by `copy_some`.  A
+client that has been closed takes no more commands.
 """
 
 import errno
@@ -19,7 +20,7 @@ from wlproxy.host.fds import HandleTable, OwnedFd
 from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import Outgoing, fit_text
-from wlproxy.host.pixels import CopyBuffer, PixelCopier
+from wlproxy.host.pixels import Copy, CopyBuffer, PixelCopier
 from wlproxy.host.streams import Streams
 from wlproxy.host.udmabuf import UdmabufDevice, UdmabufItem
 from wlproxy.host.vm_log import VmLog
@@ -201,9 +202,10 @@ class Executor:
                 client.to_compositor.put(data, fds)
             case GrantCredit(amount=amount):
                 client.to_compositor.put_grant(amount)
-            case CopyRows():
-                copied = self._copier.copy(command, client.copy_buffers[command.handle])
-                self._metrics.copied(client.client_id, copied)
+            case CopyRows(handle=handle):
+                target = client.copy_buffers[handle]
+                self._copier.find(command, target)
+                client.to_compositor.put_copy(command, target)
             case CreateUdmabuf():
                 return self._create_udmabuf(command)
             case CreateCopyBuffer():
@@ -284,6 +286,16 @@ class Executor:
         self._metrics.udmabufs_alive += 1
         return BufferCreated(command.client_id, handle)
 
+    async def copy_some(self, client: HostClient, copy: Copy) -> int:
+        """Carry out a slice of a queued copy; tell how many bytes that were.
+
+        Raises:
+            HostError: no memory is left.
+        """
+        copied = await self._copier.copy_some(copy)
+        self._metrics.copied(client.client_id, copied)
+        return copied
+
     def forget_client(self, client: HostClient) -> None:
         """The compositor has let go: close what is left."""
         self.clients.pop(client.client_id, None)
@@ -331,11 +343,10 @@ class Executor:
         if handle in self._creating:
             self._discarded.add(handle)
             return
-        if handle in client.copy_buffers:
-            client.copy_buffers.pop(handle).close()
         if self._udmabufs.pop(handle, None) is not None:
             self._metrics.udmabufs_alive -= 1
         self.handles.close(client.client_id, handle)
+        client.copy_buffers.pop(handle, None)
 
     def _close_handles(self, client: HostClient) -> None:
         mine = [
@@ -347,6 +358,7 @@ class Executor:
             del self._udmabufs[handle]
         self._metrics.udmabufs_alive -= len(mine)
         self.handles.close_client(client.client_id)
+        client.copy_buffers.clear()
 
     def _trace(self, command: Trace, client: HostClient | None) -> None:
         if client is None or command.message.startswith(client.label):

@@ -1,30 +1,68 @@
 """Mode C: copying rows of pixels from guest RAM into a memfd of ours.
 
-The only module that touches pixels.  Which rows, and whether at all, the core decides.
+The only module that touches pixels.  Which rows, and when, is decided elsewhere: the core
+says it in its commands, and `compositor_queue` carries the copies out just before what
+shows them leaves.  Here is how: in turns, so that whatever one client has copied, others
+wait for no more than a slice of it.
 """
 
 import errno
 import fcntl
+import math
 import mmap
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from itertools import accumulate
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from itertools import accumulate, islice
+from typing import Final
+
+import trio
 
 from wlproxy.host.errors import HostError
 from wlproxy.host.fds import OwnedFd
 from wlproxy.memory.guest import RamItem
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.commands import CopyRows
+from wlproxy.relay.handles import Handle
 
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 """The compositor need not fear a SIGBUS, as libwayland does of unsealed pools."""
 
+ROW_COST: Final = 4096
+"""Bytes that could be copied in the time that a row takes beside its bytes: about 1 us."""
+
+AT_ONCE: Final = 2 << 20
+"""Bytes, rows included at their cost, that are copied where we are: under a millisecond.
+More is for a thread, which takes over 0.1 ms to begin."""
+
+SLICE: Final = 4 << 20
+"""Bytes of a turn in the thread: a millisecond or two."""
+
+BURST: Final = 0.05
+"""Seconds for which there is no pause between slices: several frames of the largest
+screens.  60 of these in a second take less than half of the time."""
+
+MAX_RUNS: Final = 1024
+"""Runs of guest RAM in a turn: IOV_MAX, and as many pages as a slice has."""
+
+MAX_PARTS: Final = 64
+"""Rectangles of one buffer that wait apart; of more, all that they span is copied."""
+
+
+Part = tuple[int, int, int, int]
+"""Rows: where the first starts, from one to the next, the bytes of each, how many."""
+
 
 class CopyBuffer:
-    """A sealed memfd, and our mapping of it."""
+    """A sealed memfd, and our mapping of it, which goes with the last reference.
 
-    __slots__ = ("_map", "fd", "size")
+    The mapping keeps the memfd, and so its pages.  Close the fd before letting go of
+    this: the kernel takes a second for the pages of the largest, which is not for the
+    event loop to wait for.
+    """
+
+    __slots__ = ("_map", "fd", "pages", "size")
 
     def __init__(self, size: int) -> None:
         """Make it, all zeros.
@@ -47,15 +85,190 @@ class CopyBuffer:
             number = getattr(exc, "errno", None) or errno.EINVAL
             raise _no_memory(size, "ftruncate, mmap", number) from exc
         self.size = size
+        self.pages: Pages | None = None
+        """What is copied into it, once that is known."""
+
+    def __del__(self) -> None:
+        mapped = getattr(self, "_map", None)  # __init__ may have raised before
+        if mapped is not None and self.size > SLICE:
+            with suppress(RuntimeError):  # no thread is to be had: here, then
+                trio.lowlevel.start_thread_soon(mapped.close, _ignore)
 
     @property
     def pixels(self) -> mmap.mmap:
         """What the compositor sees."""
         return self._map
 
-    def close(self) -> None:
-        """Unmap it.  The fd is closed by its owner, the handle table."""
-        self._map.close()
+
+class Pages:
+    """The guest's pages that a buffer lies in, as one run of bytes."""
+
+    __slots__ = ("_ends", "_files", "items")
+
+    def __init__(
+        self, items: Sequence[RamItem], files: Callable[[int], memoryview]
+    ) -> None:
+        """Find them.
+
+        Args:
+            items: the pages, in order.
+            files: a whole RAM file, by its index.
+
+        Raises:
+            GuestRamError: the RAM cannot be mapped.
+        """
+        self.items = items
+        self._ends = tuple(accumulate(item.length for item in items))
+        self._files = {region: files(region) for region in {i.region for i in items}}
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def runs(self, start: int, end: int) -> Iterator[memoryview]:
+        """Yield the bytes from `start` to `end`, from as many items as they lie in."""
+        index = bisect_right(self._ends, start)
+        while start < end:
+            item = self.items[index]
+            skip = start - (self._ends[index] - item.length)
+            taken = min(end - start, item.length - skip)
+            source = item.offset + skip
+            yield self._files[item.region][source : source + taken]
+            start += taken
+            index += 1
+
+
+class Copy:
+    """What waits to be copied into one buffer.  Until that begins, more may join.
+
+    Small ones are done at once, row by row.  Else a row would cost more than what lies
+    between it and the next, or a thread would fight over the interpreter for each: then
+    all from the first byte to the last is copied, by few system calls.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_end",
+        "_parts",
+        "_rows",
+        "_spans",
+        "_start",
+        "handle",
+        "target",
+    )
+
+    def __init__(self, handle: Handle, target: CopyBuffer) -> None:
+        """Nothing is to be copied yet.
+
+        Args:
+            handle: the core's name for the buffer.
+            target: the buffer; its fd is held until `release`.
+        """
+        self.handle = handle
+        self.target = target
+        self._parts: list[Part] = []
+        self._bytes = self._rows = 0
+        self._start, self._end = target.size, 0
+        self._spans: list[tuple[int, int]] | None = None
+        target.fd.hold()
+
+    @property
+    def small(self) -> bool:
+        """Whether it is to be done at once."""
+        cost = self._bytes + self._rows * ROW_COST
+        return self._spans is None and cost <= AT_ONCE
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left of it."""
+        return not self._parts and not self._spans
+
+    def add(self, command: CopyRows) -> None:
+        """Have rows copied as well.
+
+        Raises:
+            LocalProtocolError: they are not inside the guest's pages and the target.
+        """
+        start, stride, length, rows = _checked(command, self.target)
+        if stride == length:  # whole rows follow each other: one long one
+            length, rows = length * rows, 1
+        part = (start, stride, length, rows)
+        if part in self._parts or not length or not rows:
+            return
+        self._parts.append(part)
+        self._bytes += rows * length
+        self._rows += rows
+        self._start = min(start, self._start)
+        self._end = max(_end(part), self._end)
+        span = self._end - self._start
+        if span < self._bytes or len(self._parts) > MAX_PARTS:
+            self._parts = [(self._start, span, span, 1)]
+            self._bytes, self._rows = span, 1
+
+    def copy_rows(self) -> int:
+        """Copy all of it, row by row; tell how many bytes that were."""
+        for start, stride, length, rows in self._parts:
+            for row in range(rows):
+                self._copy_row(start + row * stride, length)
+        self._parts.clear()
+        return self._bytes
+
+    def copy_slice(self) -> int:
+        """Copy a slice of what it spans; tell how many bytes that were.
+
+        For a thread: waits for no lock of the interpreter while it copies.
+
+        Raises:
+            HostError: no memory is left.
+        """
+        if self._spans is None:
+            self._spans = _joined(self._parts)
+            self._parts = []
+        start, end = self._spans.pop()
+        assert self.target.pages is not None
+        runs = self.target.pages.runs(start, min(end, start + SLICE))
+        try:
+            copied = os.pwritev(
+                self.target.fd.fileno(), list(islice(runs, MAX_RUNS)), start
+            )
+        except OSError as exc:
+            raise _no_memory(self.target.size, "pwritev", exc.errno or 0) from exc
+        if start + copied < end:
+            self._spans.append((start + copied, end))
+        return copied
+
+    def release(self) -> None:
+        """It is done, or not wanted any more: let go of the buffer."""
+        self.target.fd.release()
+
+    def _copy_row(self, start: int, length: int) -> None:
+        assert self.target.pages is not None
+        for run in self.target.pages.runs(start, start + length):
+            end = start + len(run)
+            self.target.pixels[start:end] = run
+            start = end
+
+
+class _Turns:
+    """Whoever waits longest is next; in the long run, half of the time is for others.
+
+    For all else that we do, that is, and on a busy machine for all others too: a slice
+    that takes longer is followed by a longer pause.
+    """
+
+    def __init__(self) -> None:
+        self._lock = trio.Lock()
+        self._paused_until = -math.inf
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn, and have it."""
+        async with self._lock:
+            if self._paused_until > trio.current_time():
+                await trio.sleep_until(self._paused_until)
+            began = trio.current_time()
+            yield
+            taken = trio.current_time() - began
+            self._paused_until = max(self._paused_until, began - BURST) + 2 * taken
 
 
 class PixelCopier:
@@ -68,87 +281,77 @@ class PixelCopier:
             map_file: maps a RAM file by its index; `GuestRam.map`.
         """
         self._map_file = map_file
-        self._maps: dict[int, mmap.mmap] = {}
+        self._files: dict[int, memoryview] = {}
+        self._at_once = _Turns()
+        self._in_thread = _Turns()
 
-    def copy(self, command: CopyRows, target: CopyBuffer) -> int:
-        """Carry out a `CopyRows`; tell how many bytes were copied.
+    def find(self, command: CopyRows, target: CopyBuffer) -> None:
+        """Find the pages that a target's pixels come from, before they are copied.
 
         Raises:
-            LocalProtocolError: the rows are not inside the items and the target.
             GuestRamError: the RAM cannot be mapped.
         """
-        sources: dict[int, memoryview] = {}
-        try:
-            for item in command.items:
-                if item.region not in sources:
-                    sources[item.region] = memoryview(self._ram(item.region))
-            with memoryview(target.pixels) as pixels:
-                return copy_rows(command, sources, pixels)
-        finally:
-            for view in sources.values():
-                view.release()
+        if target.pages is None or target.pages.items is not command.items:
+            target.pages = Pages(command.items, self._file)
+
+    async def copy_some(self, copy: Copy) -> int:
+        """Copy a slice when it is its turn; tell how many bytes that were.
+
+        What is small waits for what is small only.  Cancelled, it still waits for the
+        slice that is being copied.
+
+        Raises:
+            HostError: no memory is left.
+        """
+        if copy.small:
+            async with self._at_once.turn():
+                return copy.copy_rows()
+        async with self._in_thread.turn():
+            return await trio.to_thread.run_sync(copy.copy_slice)
 
     def close(self) -> None:
-        """Unmap the RAM.  Again: nothing happens."""
-        while self._maps:
-            self._maps.popitem()[1].close()
+        """Unmap the RAM, once no slice reads it any more.  Again: nothing happens."""
+        self._files.clear()
 
-    def _ram(self, file: int) -> mmap.mmap:
-        if file not in self._maps:
-            self._maps[file] = self._map_file(file)
-        return self._maps[file]
+    def _file(self, index: int) -> memoryview:
+        if index not in self._files:
+            self._files[index] = memoryview(self._map_file(index))
+        return self._files[index]
 
 
-def copy_rows(
-    command: CopyRows, sources: dict[int, memoryview], target: memoryview
-) -> int:
-    """Copy the rows of a command; tell how many bytes that were.
-
-    Args:
-        command: what to copy.
-        sources: the whole RAM files, by their index.
-        target: the whole memfd.
+def _checked(command: CopyRows, target: CopyBuffer) -> Part:
+    """Return (offset, stride, length, rows), inside both ends.
 
     Raises:
-        LocalProtocolError: the rows are not inside the items and the target.
+        LocalProtocolError: they are not.
     """
-    if not command.rows or not command.length:
-        return 0
-    ends = tuple(accumulate(item.length for item in command.items))
-    last = command.offset + (command.rows - 1) * command.stride + command.length
-    if min(command.offset, command.stride, command.length, command.rows) < 0:
+    rows = (command.offset, command.stride, command.length, command.rows)
+    if min(rows) < 0:
         raise LocalProtocolError(f"negative rows: {_words(command)}")
-    if not ends or last > min(ends[-1], len(target)):
+    assert target.pages is not None  # found before
+    if _end(rows) > min(len(target.pages), target.size):
         raise LocalProtocolError(f"rows outside their buffer: {_words(command)}")
-    start, length, rows = command.offset, command.length, command.rows
-    if command.stride == length:  # whole rows follow each other: one long one
-        length, rows = length * rows, 1
-    for row in range(rows):
-        _copy_run(
-            start + row * command.stride, length, command.items, ends, sources, target
-        )
-    return command.rows * command.length
+    return rows
 
 
-def _copy_run(
-    start: int,
-    length: int,
-    items: Sequence[RamItem],
-    ends: Sequence[int],
-    sources: dict[int, memoryview],
-    target: memoryview,
-) -> None:
-    """Copy one run of bytes, from as many items as it lies in."""
-    index = bisect_right(ends, start)
-    end = start + length
-    while start < end:
-        item = items[index]
-        skip = start - (ends[index] - item.length)
-        taken = min(end - start, item.length - skip)
-        source = item.offset + skip
-        target[start : start + taken] = sources[item.region][source : source + taken]
-        start += taken
-        index += 1
+def _end(part: Part) -> int:
+    start, stride, length, rows = part
+    return start + (rows - 1) * stride + length if rows and length else start
+
+
+def _joined(parts: Sequence[Part]) -> list[tuple[int, int]]:
+    """Say what parts span, each byte once: (first, end) pairs, the last one first."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted((part[0], _end(part)) for part in parts):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined[::-1]
+
+
+def _ignore(_: object) -> None:
+    """Nobody waits for it."""
 
 
 def _no_memory(size: int, tried: str, number: int) -> HostError:

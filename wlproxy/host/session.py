@@ -28,6 +28,7 @@ from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.locates import Locates
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import Outgoing
+from wlproxy.host.pixels import Copy
 from wlproxy.host.streams import Streams
 from wlproxy.host.udmabuf import UdmabufDevice
 from wlproxy.host.unix_socket import FdStream
@@ -426,6 +427,8 @@ class Session:
                 if client.connection is not None:
                     with trio.CancelScope(shield=True):  # it never waits
                         await client.connection.aclose()
+                with trio.CancelScope(shield=True):  # for no longer than a slice takes
+                    await client.to_compositor.wait_copied()
             finally:
                 self._let_go(client)
 
@@ -482,13 +485,28 @@ class Session:
         try:
             with client.writer_scope:
                 await client.to_compositor.run(
-                    stream, lambda amount: self._grant(client, amount)
+                    stream,
+                    lambda copy: self._copy(client, copy),
+                    lambda amount: self._grant(client, amount),
                 )
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             # What the compositor said before it hung up is for the reader to find.
             client.to_compositor.drop()
+        except HostError as exc:
+            self._log.of_client(logging.WARNING, "%s: %s", client.label, exc)
+            self._conductor.end_client(client.client_id, CloseReason.FAILED, CANNOT)
         finally:
             client.writer_ended.set()
+
+    async def _copy(self, client: HostClient, copy: Copy) -> None:
+        """Carry out a copy, and tell the core what that took.
+
+        Raises:
+            HostError: no memory is left.
+        """
+        while not copy.done:
+            copied = await self._executor.copy_some(client, copy)
+            self._relay.copied(client.client_id, copy.handle, copied)
 
     def _grant(self, client: HostClient, amount: int) -> None:
         grant = client.window.consumed(amount)

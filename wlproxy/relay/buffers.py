@@ -181,6 +181,10 @@ class Buffers:
         if not self._locations.buffer_created(handle):
             self._host_buffers.copy_created(handle)
 
+    def copied_for(self, handle: Handle) -> int:
+        """Look up the surface that the memfd of a handle was copied for; 0 if none."""
+        return self._host_buffers.copied_for(handle)
+
     def buffer_failed(self, handle: Handle, message: str) -> None:
         """Take the shell's word that it could not be made.
 

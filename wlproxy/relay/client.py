@@ -80,11 +80,12 @@ class Client:
         handles: Iterator[Handle],
         quotas: Quotas,
         clock: GuestClock,
+        warned: set[str],
     ) -> None:
         self.label = label
         self._shares = Shares(quotas)
         self._context = Context(
-            client_id, label, config, capabilities, self._shares, clock
+            client_id, label, config, capabilities, self._shares, warned, clock
         )
         self._state = ClientState(self._context, ram, handles)
         self._requests = MessageSplitter()
@@ -196,6 +197,10 @@ class Client:
         self._context.trace(TraceLevel.WARNING, f"cannot make a buffer: {message}")
         self._state.buffers.buffer_failed(handle, message)
         self.handle_requests()
+
+    def copied(self, handle: Handle, amount: int) -> None:
+        """Count what the shell copied for mode C."""
+        self._state.surfaces.copied(self._state.buffers.copied_for(handle), amount)
 
     def receive_from_compositor(self, data: bytes, fds: Sequence[ReceivedFd]) -> None:
         """Take a part of the compositor's stream; raises as `handle_events`."""

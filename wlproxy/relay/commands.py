@@ -4,7 +4,7 @@ The shell (`host/executor`) carries commands out in the order they were returned
 Handles name fds that exist only in the shell.  A handle stays open until
 `CloseHandle`, or until its client's `CloseClient`, which closes all that are left.
 `CreateUdmabuf` and `CreateCopyBuffer` are answered by `Relay.buffer_created` or
-`Relay.buffer_failed`; no other command is answered.
+`Relay.buffer_failed`; no other command is answered, but what `CopyRows` cost is told.
 """
 
 from dataclasses import dataclass
@@ -95,8 +95,13 @@ class CopyRows:
     """Copy `rows` runs of `length` bytes, `stride` apart, from guest RAM to a memfd.
 
     `offset` is where the first run starts, in bytes, both in the concatenation of
-    `items` and in the memfd of `handle`.  The only command that touches pixels; the
-    shell counts `rows * length` as copied.
+    `items` and in the memfd of `handle`.  The only command that touches pixels.
+
+    It is carried out in its turn, before what is sent to the compositor after it, and
+    reads what the pages hold then.  What waits for one memfd is copied together, and
+    what lies between the runs too where that is cheaper; `Relay.copied` is told how
+    many bytes that were.  What follows once the compositor has been reached (a sync
+    sent after it has been answered) finds it done.
     """
 
     client_id: int

@@ -81,6 +81,7 @@ class Context:
         shares: what it may take up of the host.
         clock: the guest's.
         presentation_clock: the one whose times `wp_presentation` tells.
+        warned: what was warned of, for any client of the guest.
         outbox: where everything goes.
     """
 
@@ -91,6 +92,7 @@ class Context:
         config: RelayConfig,
         capabilities: CompositorCapabilities,
         shares: Shares,
+        warned: set[str],
         clock: GuestClock | None = None,
     ) -> None:
         self.client_id = client_id
@@ -104,6 +106,7 @@ class Context:
         self.shares = shares
         self.clock = clock or GuestClock()
         self.presentation_clock = CLOCK_MONOTONIC
+        self.warned = warned
         self.outbox = Outbox(client_id)
         self._own_registry: ProtocolObject | None = None
         self._own_globals: dict[str, ProtocolObject] = {}

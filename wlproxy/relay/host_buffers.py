@@ -79,6 +79,10 @@ class HostBuffers:
         """Take the shell's word that a memfd is made."""
         self._copies[handle].copy_progress = Progress.READY
 
+    def copied_for(self, handle: Handle) -> int:
+        """Look up the surface that a memfd was copied for; 0 if none."""
+        return self._copies[handle].copied_for if handle in self._copies else 0
+
     def copy_failed(self, handle: Handle) -> None:
         """Take the shell's word that it could not be made.
 

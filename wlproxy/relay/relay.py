@@ -79,6 +79,7 @@ class Relay:
         self._max_clients = max_clients
         self._quotas = Quotas(memory.size)
         self.clock = GuestClock()
+        self._warned: set[str] = set()
         self._handles = core_handles()
         self._clients: dict[int, Client] = {}
         self._last_client_id = 0
@@ -186,6 +187,12 @@ class Relay:
             client_id, lambda client: client.buffer_failed(handle, words)
         )
 
+    def copied(self, client_id: int, handle: Handle, amount: int) -> None:
+        """The shell copied so many bytes into the buffer that a handle names."""
+        client = self._clients.get(client_id)
+        if client is not None:
+            client.copied(handle, amount)
+
     def compositor_away(self) -> None:
         """There is no compositor: clients yet to come wait for `use_capabilities`."""
         self._compositor_away = True
@@ -249,6 +256,7 @@ class Relay:
             self._handles,
             self._quotas,
             self.clock,
+            self._warned,
         )
         if self._compositor_away:
             self._clients[frame.client_id].wait()

@@ -1,8 +1,8 @@
 """Surfaces: what is attached, damaged and committed, and what that cost.
 
-Modes A and B need nothing per frame.  For mode C this is where the damaged rectangles
-are copied, when the surface is committed.  What is counted here is what `wlproxy
-status` shows.
+Modes A and B need nothing per frame.  For mode C this is where it is decided which
+rectangles must have been copied before the compositor hears of a commit.  What is
+counted here is what `wlproxy status` shows.
 """
 
 from collections.abc import Iterable
@@ -14,17 +14,14 @@ from wlproxy.relay.commands import CopyRows, TraceLevel
 from wlproxy.relay.context import Context
 from wlproxy.relay.formats import PIXEL_SIZE
 from wlproxy.relay.objects import ProtocolObject
-from wlproxy.relay.presentation import Mode
+from wlproxy.relay.presentation import Mode, Preference
 
 MAX_RECTANGLES: Final = 16
 """Rectangles of damage that are kept apart; more become one around them all."""
 
-MAX_ROWS: Final = 16384
-"""Rows that are copied one by one; of a taller rectangle everything beside it is copied
-too.  A buffer of two pixels' width can have a hundred million rows."""
-
 MAX_TOLD: Final = 16
-"""Modes and reasons that are logged for one surface: guests must not fill the log."""
+"""Modes and reasons that are logged for one client, and of those that are warned of for
+all clients together: guests must not fill the log."""
 
 MAX_REMEMBERED: Final = 4
 """Buffers that a surface is remembered to have taken in turn."""
@@ -88,7 +85,6 @@ class Surface:
         app_id: from its toplevel.
         title: from its toplevel.
         last_mode: mode and reason of what it last showed.
-        told: the modes and reasons that were logged.
         stale: mode C: damage that each copy has not got yet.
     """
 
@@ -107,7 +103,6 @@ class Surface:
     app_id: str = ""
     title: str = ""
     last_mode: tuple[str, str] = ("none", "")
-    told: set[tuple[str, str]] = field(default_factory=set)
     stale: dict[int, list[Rectangle] | None] = field(default_factory=dict)
 
     @property
@@ -134,6 +129,7 @@ class Surfaces:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._all: dict[int, Surface] = {}
+        self._told: set[tuple[str, str]] = set()
 
     def create(self, entry: ProtocolObject) -> None:
         """Enter a surface; `entry` is the guest's `wl_surface`."""
@@ -183,7 +179,7 @@ class Surfaces:
             self._copy_rows(buffer, (0, 0, buffer.width, buffer.height))
 
     def commit(self, surface: Surface) -> list[Buffer]:
-        """Note a commit; in mode C, copy what it shows.
+        """Note a commit; in mode C, have what it shows copied.
 
         Returns:
             Buffers that no longer belong to the surface.
@@ -205,6 +201,12 @@ class Surfaces:
         surface.damage = []
         surface.all_damaged = False
         return left
+
+    def copied(self, guest_id: int, amount: int) -> None:
+        """Count bytes that were copied for a surface, if it is still there."""
+        for surface in self._all.values():
+            if surface.entry.guest_id == guest_id:
+                surface.bytes_copied += amount
 
     def destroy(self, surface: Surface) -> list[Buffer]:
         """Note that the surface is gone.
@@ -232,15 +234,27 @@ class Surfaces:
         assert buffer.choice is not None  # it is ready
         mode = (buffer.choice.mode.value, buffer.choice.reason)
         surface.last_mode = mode
-        if mode not in surface.told and len(surface.told) < MAX_TOLD:
-            surface.told.add(mode)
+        told = (buffer.choice.mode.value, _kind(buffer.choice.reason))
+        if told not in self._told and len(self._told) < MAX_TOLD:
+            self._told.add(told)
             self._trace_mode(surface, buffer)
 
     def _trace_mode(self, surface: Surface, buffer: Buffer) -> None:
+        """Log how a client's surface is shown, where none before was shown so.
+
+        That pixels are copied is warned of, once for the whole guest, unless the user
+        wanted it.
+        """
         mode, reason = surface.last_mode
         copying = mode == Mode.COPY.value
+        level = TraceLevel.INFO
+        warned, kind = self._context.warned, _kind(reason)
+        wanted = self._context.config.preference is Preference.COPY
+        if copying and not wanted and kind not in warned and len(warned) < MAX_TOLD:
+            warned.add(kind)
+            level = TraceLevel.WARNING
         self._context.trace(
-            TraceLevel.WARNING if copying else TraceLevel.INFO,
+            level,
             f"surface {surface.entry.guest_id} {buffer.width}x{buffer.height}: "
             f"{'copied' if copying else 'zero-copy'}, mode {mode} ({reason})",
         )
@@ -267,21 +281,21 @@ class Surfaces:
         surface.stale[buffer.serial] = []
         buffer.copied_for = surface.entry.guest_id
         for rectangle in rectangles:
-            surface.bytes_copied += self._copy_rows(buffer, rectangle)
+            self._copy_rows(buffer, rectangle)
 
-    def _copy_rows(self, buffer: Buffer, rectangle: Rectangle) -> int:
-        """Emit the copy of one rectangle; returns its bytes."""
+    def _copy_rows(self, buffer: Buffer, rectangle: Rectangle) -> None:
+        """Emit the copy of one rectangle."""
         x, y, width, height = rectangle
         left, top = max(x, 0), max(y, 0)
         right = min(x + width, buffer.width)
         bottom = min(y + height, buffer.height)
         if left >= right or top >= bottom:
-            return 0
+            return
         pixel, plane = PIXEL_SIZE.get(buffer.shm_format, 0), buffer.rows
         stride = plane.stride
         if not pixel:  # planes, or pixels that share bytes: always the whole buffer
             start, length, rows = 0, plane.length, 1
-        elif (left, right) == (0, buffer.width) or bottom - top > MAX_ROWS:
+        elif (left, right) == (0, buffer.width):
             start, length, rows = stride * top, stride * (bottom - top), 1
         else:
             start = stride * top + left * pixel
@@ -299,7 +313,6 @@ class Surfaces:
                 rows=rows,
             )
         )
-        return length * rows
 
     def _status(self, surface: Surface) -> SurfaceStatus:
         buffer = surface.current
@@ -324,6 +337,11 @@ class Surfaces:
 def _is_copied(buffer: Buffer) -> bool:
     choice = buffer.choice
     return choice is not None and choice.mode is Mode.COPY and not buffer.dead
+
+
+def _kind(reason: str) -> str:
+    """Make reasons equal that differ in their numbers only."""
+    return "".join(char for char in reason if not char.isdigit())
 
 
 def _leave(buffer: Buffer) -> Buffer:
