@@ -1,11 +1,11 @@
 """One guest client and its compositor connection: messages to filters, both ways.
 
-A request that shows a buffer which is not ready yet stalls the client's own requests
+A commit that shows a buffer which is not ready yet stalls the client's own requests
 until it is; events go on flowing.  Errors are raised from here and judged in `relay`.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Final
 
@@ -156,13 +156,11 @@ class Client:
         """Handle one request; False if it must wait."""
         entry = self._context.objects.guest(raw.object_id)
         spec = request_spec(entry.interface, entry.version, raw)
-        plan = _request_plans(spec.interface)[spec.opcode]
-        claimed, shows_buffers, asks_for_answers = plan
-        if shows_buffers and not self._buffers_ready(entry, spec, raw):
-            return False
-        # Every compositor answers `create` at once, and apps take a roundtrip for granted.
-        if asks_for_answers and len(self._state.imports):
-            return False
+        claimed, needs = _request_plans(spec.interface)[spec.opcode]
+        if needs is not None:
+            ready = needs(self, entry, spec, raw)
+            if ready is not True:
+                return ready is None
         if claimed is None and not spec.fd_count:
             self._state.forward_raw(entry, spec, raw)
             return True
@@ -174,21 +172,50 @@ class Client:
             claimed(self._state, request)
         return True
 
+    def _imports_answered(
+        self, _entry: ProtocolObject, _spec: MessageSpec, _raw: RawMessage
+    ) -> bool:
+        """Every compositor answers `create` at once: apps take a roundtrip for granted."""
+        return not len(self._state.imports)
+
+    def _commit_ready(
+        self, entry: ProtocolObject, _spec: MessageSpec, _raw: RawMessage
+    ) -> bool:
+        """Whether what the next commit shows is ready."""
+        surface = entry.role
+        if not isinstance(surface, Surface) or surface.postponed is None:
+            return True
+        buffer, _, _ = surface.postponed
+        cycled = surface.cycles_with(buffer)
+        return self._state.buffers.prepare(buffer, cycled=cycled)
+
+    def _destroy_ready(
+        self, entry: ProtocolObject, _spec: MessageSpec, _raw: RawMessage
+    ) -> bool:
+        """Whether a buffer may be destroyed, which surfaces are to have yet."""
+        buffer = entry.role
+        if not isinstance(buffer, Buffer) or not self._state.surfaces.waiting_for(
+            buffer
+        ):
+            return True
+        return self._state.buffers.prepare(buffer, cycled=False, final=False)
+
     def _buffers_ready(
         self, entry: ProtocolObject, spec: MessageSpec, raw: RawMessage
-    ) -> bool:
+    ) -> bool | None:
+        """Whether the buffers that a request names are ready; None if one is dead."""
         for _offset, guest_id, arg in locate_ids(spec, raw):
             if arg.interface != "wl_buffer" or not guest_id:
                 continue
             buffer = self._context.objects.guest(guest_id).role
             if not isinstance(buffer, Buffer):
                 continue
-            surface = entry.role
-            cycled = isinstance(surface, Surface) and surface.cycles_with(buffer)
-            if not self._state.buffers.prepare(buffer, cycled=cycled):
+            if not self._state.buffers.prepare(buffer, cycled=False):
                 return False
-            if not isinstance(surface, Surface):  # an icon: there is no commit
-                self._state.surfaces.copy_whole(buffer)
+            if buffer.dead:
+                return None
+            buffer.lasting = True
+            self._state.surfaces.copy_whole(buffer)  # an icon: there is no commit
         return True
 
     def _dispatch_event(self, raw: RawMessage) -> None:
@@ -226,6 +253,17 @@ class Client:
         self._state.enter_unseen(host_id, spec.args[spec.new_id_index], entry.version)
 
 
+Needs = Callable[[Client, ProtocolObject, MessageSpec, RawMessage], bool | None]
+"""Whether a request can be handled by now; None if it is better left out."""
+
+_NEEDS: Final[dict[tuple[str, str], Needs | None]] = {
+    ("wl_buffer", "destroy"): Client._destroy_ready,  # noqa: SLF001 - its module
+    ("wl_display", "sync"): Client._imports_answered,  # noqa: SLF001
+    ("wl_surface", "attach"): None,
+    ("wl_surface", "commit"): Client._commit_ready,  # noqa: SLF001
+}
+"""What requests need; others need the buffers that they name."""
+
 # Both are looked up for every message, where hashing its spec would cost more than
 # forwarding it.
 
@@ -233,19 +271,24 @@ class Client:
 @cache
 def _request_plans(
     interface: str,
-) -> tuple[tuple[RequestFilter | None, bool, bool], ...]:
-    """For each request, by opcode: what claims it; does it name a buffer; is it a sync."""
+) -> tuple[tuple[RequestFilter | None, Needs | None], ...]:
+    """For each request, by opcode: what claims it, and what it may have to wait for."""
     return tuple(
         (
             REQUEST_FILTERS.get((interface, spec.name)),
-            any(
-                arg.kind is ArgKind.OBJECT and arg.interface == "wl_buffer"
-                for arg in spec.args
-            ),
-            (interface, spec.name) == ("wl_display", "sync"),
+            _needs(interface, spec),
         )
         for spec in INTERFACES[interface].requests
     )
+
+
+def _needs(interface: str, spec: MessageSpec) -> Needs | None:
+    if (interface, spec.name) in _NEEDS:
+        return _NEEDS[interface, spec.name]
+    names_buffer = any(
+        arg.kind is ArgKind.OBJECT and arg.interface == "wl_buffer" for arg in spec.args
+    )
+    return Client._buffers_ready if names_buffer else None  # noqa: SLF001 - its module
 
 
 @cache

@@ -38,7 +38,7 @@ from wlproxy.relay.context import RelayConfig
 from wlproxy.relay.handles import Handle, core_handles
 from wlproxy.relay.inputs import ReceivedFd
 from wlproxy.relay.presentation import CompositorCapabilities
-from wlproxy.relay.quotas import Quotas
+from wlproxy.relay.quotas import MAX_FDS, Quotas
 from wlproxy.relay.surfaces import SurfaceStatus
 
 MAX_CLIENTS: Final = 256
@@ -57,12 +57,22 @@ class Relay:
         memory: GuestMemory,
         capabilities: CompositorCapabilities,
         max_clients: int = MAX_CLIENTS,
+        max_fds: int = MAX_FDS,
     ) -> None:
+        """No client yet.
+
+        Args:
+            config: the user's.
+            memory: the guest's.
+            capabilities: the host's.
+            max_clients: of the guest at once.
+            max_fds: that the shell may open for buffers.
+        """
         self._config = config
         self._memory = memory
         self._capabilities = capabilities
         self._max_clients = max_clients
-        self._quotas = Quotas(memory.size)
+        self._quotas = Quotas(memory.size, max_fds)
         self._handles = core_handles()
         self._clients: dict[int, Client] = {}
         self._last_client_id = 0
