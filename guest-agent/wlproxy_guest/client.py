@@ -7,7 +7,7 @@ is or when a frame's turn comes is decided elsewhere.
 
 import logging
 import os
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -39,7 +39,7 @@ from wlproxy_guest.credit import SendCredit
 from wlproxy_guest.files import PendingFiles
 from wlproxy_guest.locations import Locating, Locations
 from wlproxy_guest.outbox import Outbox
-from wlproxy_guest.quotas import Limits, QuotaError
+from wlproxy_guest.quotas import FEW_MEMORIES, Budget, Limits, QuotaError
 from wlproxy_guest.refusal import limit_event
 from wlproxy_guest.stream_table import StreamTable
 from wlproxy_guest.unix_socket import MAX_FDS_PER_SEND, AppSocket, FdsLostError
@@ -74,6 +74,7 @@ class ClientContext:
     windows: Windows
     limits: Limits
     locating: Locating
+    memories: Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,10 @@ class Client:
         self._limits = context.limits
         self._credit = SendCredit(windows.send)
         self._window = ReceiveWindow(windows.receive)
-        self._memories: dict[int, int] = {}
+        self._memories: OrderedDict[int, int] = OrderedDict()
+        """Those that the host has not asked about for longest first."""
+        self._all_memories = context.memories
+        self._forgetful = False
         self._next_memory = 1
         self._files = PendingFiles(context.limits.file_bytes)
         self._events: deque[_Events] = deque()
@@ -176,9 +180,8 @@ class Client:
     def _close(self) -> None:
         self._ended.set()
         self._socket.close()
-        for fd in self._memories.values():
-            os.close(fd)
-        self._memories.clear()
+        for memory_id in tuple(self._memories):
+            self._close_memory(memory_id)
         self._streams.close()
         self._files.close()
         while self._events:
@@ -251,13 +254,29 @@ class Client:
         return Attachment(found.kind, found.flags, object_id, found.size)
 
     def _keep_memory(self, fd: int) -> int:
+        """Keep an fd for the host to ask about.
+
+        It may never do so: an app like Xwayland makes thousands of buffers of which few
+        are shown.  Those that nobody has asked about for longest are closed then.
+        """
         if len(self._memories) >= self._limits.memories:
-            os.close(fd)
-            raise QuotaError(f"over {self._limits.memories} open memory fds")
+            self._forget_memory()
+        while not self._all_memories.take(1):
+            if len(self._memories) < FEW_MEMORIES:
+                self._all_memories.used += 1  # others' thousands are no reason
+                break
+            self._forget_memory()
         memory_id = self._next_memory
         self._next_memory += 1
         self._memories[memory_id] = fd
         return memory_id
+
+    def _forget_memory(self) -> None:
+        if not self._forgetful:
+            self._forgetful = True
+            count = len(self._memories)
+            log.warning("%s: over %d memory fds: the oldest are closed", self, count)
+        self._close_memory(next(iter(self._memories)))
 
     # ---------------------------------------------------------------- from the host
 
@@ -294,6 +313,8 @@ class Client:
             case StreamData() | StreamClosed() | Credit():
                 self._streams.receive(frame)
             case Locate():
+                if frame.memory_id in self._memories:
+                    self._memories.move_to_end(frame.memory_id)
                 self._locations.receive_locate(frame)
             case Release():
                 self._locations.receive_release(frame)
@@ -307,6 +328,7 @@ class Client:
     def _close_memory(self, memory_id: int) -> None:
         fd = self._memories.pop(memory_id, -1)
         if fd >= 0:
+            self._all_memories.give_back(1)
             os.close(fd)
 
     def _receive_close(self, frame: ClientClosed) -> None:

@@ -34,7 +34,7 @@ from wlproxy_guest.locations import Locating
 from wlproxy_guest.locator import LocateError, Pin
 from wlproxy_guest.mapping import PAGE_SIZE
 from wlproxy_guest.outbox import Outbox
-from wlproxy_guest.quotas import Limits, QuotaError
+from wlproxy_guest.quotas import Budget, Limits, QuotaError
 from wlproxy_guest.unix_socket import AppSocket
 
 CLIENT_WINDOW: Final = 256 * 1024
@@ -72,6 +72,7 @@ class Session:
             ),
             limits,
             locating,
+            Budget(limits.memories_total),
         )
         self._clients: dict[int, Client] = {}
         """Those that run, and those whose pages the host may still be reading."""

@@ -28,7 +28,7 @@ from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop import Desktop, prepare_when_back
 from wlproxy.host.devices import DeviceWatch
 from wlproxy.host.errors import GuestRamError, GuestRamNotSharedError, HostError
-from wlproxy.host.fds import raise_fd_limit
+from wlproxy.host.fds import fds_for_buffers, raise_fd_limit
 from wlproxy.host.guest_ram import GuestRam, open_guest_ram, peer_pid
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.notify import notify
@@ -214,7 +214,13 @@ class Server:
     def _relay(
         self, config: RelayConfig, ram: GuestRam, capabilities: CompositorCapabilities
     ) -> RelayCore:
-        return Relay(config, ram.memory, capabilities, self.config.max_clients)
+        return Relay(
+            config,
+            ram.memory,
+            capabilities,
+            self.config.max_clients,
+            fds_for_buffers(),
+        )
 
     async def _unless_stopped(self, wait: Callable[[], Awaitable[_T]]) -> _T | None:
         """Wait for something; None if `stop` was called before it came."""

@@ -305,18 +305,20 @@ class Buffers:
         """
         if self._going:
             return True
-        while self._going < MADE_ROOM_FOR:
-            if self._idle:
-                _, buffer = self._idle.popitem(last=False)
-            elif len(self._unreleased) > MAX_UNRELEASED:
-                _, buffer = self._unreleased.popitem(last=False)
-            else:
-                break
-            if not buffer.shown and not buffer.lasting:
-                held, buffer.held = buffer.held, False
-                self._host_buffers.withdraw(buffer)
-                self._let_go(buffer, released=held)
+        for kept in (self._idle, self._orphans, self._unreleased):
+            while kept and self._going < MADE_ROOM_FOR:
+                _, buffer = kept.popitem(last=False)
+                if not buffer.shown and not buffer.lasting:
+                    self._evict(buffer)
         return self._going > 0
+
+    def _evict(self, buffer: Buffer) -> None:
+        if buffer.destroyed:
+            self._disown(buffer)
+            return
+        held, buffer.held = buffer.held, False
+        self._host_buffers.withdraw(buffer)
+        self._let_go(buffer, released=held)
 
     def _set_back(self, buffer: Buffer) -> None:
         """Have a buffer that the compositor has never seen made anew the next time."""

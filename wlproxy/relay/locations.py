@@ -5,15 +5,15 @@ of it.  Buffers over the same pages share one location and one udmabuf; both liv
 nothing reads the pages any more.  Guest addresses are checked here, on arrival.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from wlproxy.memory.extents import check_extents
 from wlproxy.memory.guest import GuestMemory, RamItem
+from wlproxy.protocol.channel.extents import Extents
 from wlproxy.protocol.channel.frames import (
     CloseMemory,
-    Extent,
     Locate,
     Located,
     LocateStatus,
@@ -75,9 +75,9 @@ class Location:
     users: int = 0
     progress: Progress = Progress.PENDING
     failure: Located | None = None
-    extents: list[Extent] = field(default_factory=list)
+    extents: Extents = field(default_factory=Extents)
     runs: int = 0
-    items: tuple[RamItem, ...] = ()
+    items: Sequence[RamItem] = ()
     udmabuf: Handle | None = None
     udmabuf_progress: Progress = Progress.NONE
     udmabuf_failure: str = ""
@@ -170,7 +170,7 @@ class Locations:
         if frame.status is not LocateStatus.OK:
             self._fail(location, frame)
             return
-        location.extents.extend(frame.extents)
+        location.extents.words.extend(Extents.of(frame.extents).words)
         pages = location.length // PAGE_SIZE
         if frame.more:
             if len(location.extents) >= pages:
@@ -178,7 +178,7 @@ class Locations:
             return
         check_extents(location.extents, 0, location.length, PAGE_SIZE, pages)
         items = self._ram.translate(location.extents)
-        location.extents.clear()
+        location.extents = Extents()
         if not self._context.shares.runs.take(len(items)):
             release = Release(self._context.client_id, location.location_id)
             self._context.command(SendFrame(release))
@@ -239,7 +239,7 @@ class Locations:
 
     def _fail(self, location: Location, failure: Located) -> None:
         location.progress, location.failure = Progress.FAILED, failure
-        location.extents.clear()
+        location.extents = Extents()
 
     def _take_share(self, length: int) -> bool:
         """Count one location more; False if the client, or all together, have too many."""

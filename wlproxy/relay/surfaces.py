@@ -50,7 +50,7 @@ class SurfaceStatus:
         height: pixels of the buffer shown.
         shm_format: as in `wl_shm`.
         mode: "A", "B", "C", or "none" for nothing of ours (yet).
-        reason: why that mode.
+        reason: why that mode, or why nothing newer is shown.
         frames: commits with a new buffer.
         bytes_copied: pixel bytes that the proxy copied.
     """
@@ -191,7 +191,8 @@ class Surfaces:
 
     def not_shown(self, surface: Surface, buffer: Buffer) -> None:
         """Note that a buffer is dead which was to be shown."""
-        surface.last_mode = (Mode.NONE.value, buffer.dead)
+        mode = surface.last_mode[0] if surface.current else Mode.NONE.value
+        surface.last_mode = (mode, buffer.dead)
 
     def attach(self, surface: Surface, buffer: Buffer | None) -> list[Buffer]:
         """Note an attach.

@@ -6,6 +6,7 @@ B = both.  Every number is unsigned and little-endian on the wire unless it says
 otherwise.  Normative: `docs/channel-protocol.md`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
@@ -389,7 +390,7 @@ class Located:
         status: OK or why not.
         errno: guest errno if FAILED, else 0.
         more: the next frame continues this list.
-        extents: at most MAX_EXTENTS_PER_FRAME.
+        extents: at most MAX_EXTENTS_PER_FRAME; packed (`extents`) as received.
     """
 
     client_id: int
@@ -397,7 +398,7 @@ class Located:
     status: LocateStatus
     errno: int
     more: bool
-    extents: tuple[Extent, ...]
+    extents: Sequence[Extent]
 
 
 @dataclass(frozen=True, slots=True)
