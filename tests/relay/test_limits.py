@@ -1,14 +1,17 @@
 """Limits end no app: what is not in use makes room, and what has none is not shown."""
 
+import errno
 from collections.abc import Callable
 
 import pytest
 
+from tests.relay.dmabufs import XRGB, DmabufStage
 from tests.relay.playbook import NOTHING, ONLY_SHM, ZERO_COPY, Stage
 from tests.relay.shell import PAGE
 from tests.relay.things import Thing
 from wlproxy.protocol.channel.frames import Located, LocateStatus
-from wlproxy.relay import quotas
+from wlproxy.relay import quotas, surfaces
+from wlproxy.relay.commands import CreateCopyBuffer, CreateUdmabuf
 from wlproxy.relay.presentation import CompositorCapabilities
 
 MANY = 40
@@ -438,3 +441,84 @@ def test_a_short_buffer_that_is_committed_ends_its_app() -> None:
         2,
         "wlproxy: the pool's file ends before its buffer",
     )
+
+
+# ---------------------------------------------------------------- made anew
+
+
+def test_a_created_buffer_that_makes_room_is_not_said_to_have_failed(few: int) -> None:
+    """`created` was the answer; the app may not get another."""
+    play = DmabufStage()
+    params, parts = play.create()
+    buffer = play.known(play.app.created.pop(), parts, (64, 64), XRGB)
+    for number, other in enumerate(pages(play, MANY)):
+        show(play, play.surface, other, number)
+    play.create_fails = {CreateUdmabuf, CreateCopyBuffer}
+    play.said()
+
+    play.show(play.surface, buffer)
+
+    assert play.closed is None
+    said = play.said_by("app")
+    assert f"{buffer}.release()" in said
+    assert not [line for line in said if "failed" in line]
+    play.app.request(params, "destroy")
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENOMEM])
+def test_what_the_guest_lacks_is_made_room_for(error: int) -> None:
+    play = Stage(ONLY_SHM)
+    one, two, three = pages(play, 3)
+    show(play, play.surface, one, 1)
+    show(play, play.surface, two, 2)
+    play.holds_locate = True
+    play.show(play.surface, three)
+
+    located = play.locates[0].location_id
+    failed = LocateStatus.FAILED
+    play.answer_locate(Located(1, located, failed, error, False, ()))
+
+    assert len(play.shell.pins) == 1  # that of `two`, which is shown
+    play.answer_locate()
+    assert shows(play, three)
+
+
+def test_a_buffer_that_is_being_made_again_makes_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The one that waits for its import is the one that was idle."""
+    play = DmabufStage()
+    one, two = play.buffers(2)
+    show(play, play.surface, one, 1)
+    show(play, play.surface, two, 2)
+    play.host.imports = "hold"
+    play.show(play.surface, one)  # from mode A to mode B
+    monkeypatch.setattr(play.relay._clients[1]._shares.locations, "_limit", 2)
+    buffers = play.relay._clients[1]._state.buffers
+
+    assert not buffers._make_room() or buffers._going
+
+    play.host.answer()
+    play.flush()
+    assert shows(play, one)
+    assert play.mode == "B"
+
+
+def test_so_many_wait_for_a_parent_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surfaces, "MAX_BENEATH", 5)
+    play = Stage(ONLY_SHM)
+    play.host.releases = False
+    subcompositor = play.app.bind("wl_subcompositor")
+    children = [play.new_surface() for _ in range(20)]
+    for child in children:
+        play.app.request(subcompositor, "get_subsurface", child.id, play.surface.id)
+
+    for child in children:
+        frames(play, child, 1)
+    play.app.request(play.surface, "commit")
+    for child in children:
+        frames(play, child, 1)
+
+    parent = play.relay._clients[1]._context.objects.guest(play.surface.id).role
+    assert isinstance(parent, surfaces.Surface)
+    assert len(parent.beneath) == 5

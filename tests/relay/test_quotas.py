@@ -76,3 +76,10 @@ def test_what_a_client_took_is_free_when_it_ends(how: str) -> None:
         relay.end(CloseReason.NORMAL, "over")
 
     assert relay._quotas.locations.take(quotas.MAX_VM_LOCATIONS)
+
+
+def test_a_process_of_few_fds_has_fewer_locations() -> None:
+    shares = Shares(Quotas(1 << 20, fds=100))
+
+    assert shares.locations.take(100 // quotas.FDS_PER_LOCATION)
+    assert not shares.locations.take(1)

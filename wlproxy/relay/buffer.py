@@ -73,6 +73,7 @@ class Buffer:
         not_shm: why it can be in no `wl_shm` pool; empty if it can.
         params: the guest's `zwp_linux_buffer_params_v1` of a dma-buf; None in a pool.
         flags: of linux-dmabuf.
+        created: the guest was told that it is, as an answer to `create`.
         dead: why it cannot be shown in any way; empty if it can, so far.  For good if
             it is a dma-buf, else until it is tried again.
         over_limit: a limit is in the way, and room is being made.
@@ -100,6 +101,7 @@ class Buffer:
     not_shm: str = ""
     params: ProtocolObject | None = None
     flags: int = 0
+    created: bool = False
     dead: str = ""
     over_limit: bool = False
     choice: Choice | None = None

@@ -13,6 +13,7 @@ shown the next time.  Only a pool that ends before its buffer ends its client, a
 libwayland would have it.
 """
 
+import errno
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -48,6 +49,9 @@ MADE_ROOM_FOR: Final = 8
 
 MAX_TOLD: Final = 16
 """Reasons not to show a buffer that are logged: guests must not fill the log."""
+
+_SCARCE: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""What the guest may have again when it lets go of something; numbers as Linux has them."""
 
 _FOR_GOOD: Final = {LocateStatus.NOT_PERMITTED, LocateStatus.UNSUPPORTED}
 """Why a buffer is not located whatever the app does: better it ends, and says why."""
@@ -182,7 +186,7 @@ class Buffers:
         buffer.dead = why
         message = f"a dma-buf of {buffer.width}x{buffer.height} cannot be shown: {why}"
         self._context.trace(TraceLevel.WARNING, message)
-        if buffer.params is not None and buffer.params.guest_id:
+        if buffer.params is not None and buffer.params.guest_id and not buffer.created:
             self._context.send_event(buffer.params, "failed")
 
     def refuse(self, buffer: Buffer) -> None:
@@ -316,6 +320,8 @@ class Buffers:
         if buffer.destroyed:
             self._disown(buffer)
             return
+        if buffer.progress is not Progress.READY:
+            return  # it is just being made another way
         held, buffer.held = buffer.held, False
         self._host_buffers.withdraw(buffer)
         self._let_go(buffer, released=held)
@@ -371,7 +377,8 @@ class Buffers:
         if final and buffer.params is None and (short or failure.status in _FOR_GOOD):
             raise self._context.fail(buffer.entry, SHM_INVALID_FD, message)
         buffer.dead = message
-        buffer.over_limit |= failure.status is LocateStatus.LIMIT_EXCEEDED
+        limit = failure.status is LocateStatus.LIMIT_EXCEEDED
+        buffer.over_limit |= limit or failure.errno in _SCARCE
 
     def _merge(self, buffer: Buffer) -> None:
         """Have planes of the same pages share one location, and one dma-buf."""

@@ -29,6 +29,9 @@ MAX_TOLD: Final = 16
 MAX_DEPTH: Final = 16
 """Subsurfaces in each other that we follow."""
 
+MAX_BENEATH: Final = 4096
+"""Buffers that may wait for one surface's commit: no client has more."""
+
 MAX_REMEMBERED: Final = 4
 """Buffers that a surface is remembered to have taken in turn."""
 
@@ -393,6 +396,8 @@ def _replaced(surface: Surface) -> list[Buffer]:
     beneath, surface.beneath = surface.beneath, []
     old = surface.current if surface.attached else None
     if parent is None:
+        return [_leave(buffer) for buffer in (*beneath, *([old] if old else ()))]
+    if len(parent.beneath) >= MAX_BENEATH:
         return [_leave(buffer) for buffer in (*beneath, *([old] if old else ()))]
     parent.beneath.extend(beneath)
     if not surface.attached:

@@ -135,8 +135,9 @@ class LocateStatus(IntEnum):
 
     OK = 0
     UNKNOWN_MEMORY = 1
+    """There never was such a memory, or its fd is not kept any more."""
     OUT_OF_RANGE = 2
-    """The range is not inside the file."""
+    """The range is not inside the pages of the file."""
     NOT_PERMITTED = 3
     """The agent may not learn where pages are: it has neither gem_locate nor a capability."""
     UNSUPPORTED = 4
