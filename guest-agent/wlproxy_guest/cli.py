@@ -142,9 +142,9 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument(
         "--max-pinned-mib",
         type=int,
-        default=limits.pinned // MIB,
+        default=0,
         metavar="MIB",
-        help="buffers of one app that the host may read (default: %(default)s)",
+        help="buffers of one app that the host may read (default: 3/4 of what all may)",
     )
     parser.add_argument(
         "--max-pinned-total-mib",

@@ -6,7 +6,7 @@ is or when a frame's turn comes is decided elsewhere.
 """
 
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -38,7 +38,7 @@ from wlproxy_guest.files import PendingFiles
 from wlproxy_guest.foreign import close_fd
 from wlproxy_guest.locations import Locating, Locations
 from wlproxy_guest.outbox import Outbox
-from wlproxy_guest.quotas import Limits, QuotaError
+from wlproxy_guest.quotas import FEW_MEMORIES, Budget, Limits, QuotaError
 from wlproxy_guest.refusal import limit_event, unavailable_event
 from wlproxy_guest.stream_table import StreamTable
 from wlproxy_guest.unix_socket import MAX_FDS_PER_SEND, AppSocket, FdsLostError
@@ -79,6 +79,7 @@ class ClientContext:
     windows: Windows
     limits: Limits
     locating: Locating
+    memories: Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,10 @@ class Client:
         self._limits = context.limits
         self._credit = SendCredit(windows.send)
         self._window = ReceiveWindow(windows.receive)
-        self._memories: dict[int, int] = {}
+        self._memories: OrderedDict[int, int] = OrderedDict()
+        """Those that the host has not asked about for longest first."""
+        self._all_memories = context.memories
+        self._forgetful = False
         self._next_memory = 1
         self._files = PendingFiles(context.limits.file_bytes)
         self._events: deque[_Events] = deque()
@@ -175,8 +179,8 @@ class Client:
     def release(self) -> None:
         """Drop every pin and file: nothing reads the pages any more."""
         self._locations.release_all()
-        _close_all(self._memories.values())
-        self._memories.clear()
+        for memory_id in tuple(self._memories):
+            self._close_memory(memory_id)
 
     def lose_host(self, why: str) -> None:
         """Have it end, and the app told why: there is no host for it any more."""
@@ -296,14 +300,29 @@ class Client:
         return Attachment(found.kind, found.flags, object_id, found.size)
 
     def _keep(self, fd: int) -> int:
-        """Keep an fd until the host knows what it is for, or has no use for it."""
+        """Keep an fd until the host knows what it is for, or has no use for it.
+
+        It may never say: an app like Xwayland makes thousands of buffers of which few
+        are shown.  Those that nobody has asked about for longest are closed then.
+        """
         if len(self._memories) >= self._limits.memories:
-            close_fd(fd)
-            raise QuotaError(f"over {self._limits.memories} open fds")
+            self._forget_memory()
+        while not self._all_memories.take(1):
+            if len(self._memories) < FEW_MEMORIES:
+                self._all_memories.used += 1  # others' thousands are no reason
+                break
+            self._forget_memory()
         memory_id = self._next_memory
         self._next_memory += 1
         self._memories[memory_id] = fd
         return memory_id
+
+    def _forget_memory(self) -> None:
+        if not self._forgetful:
+            self._forgetful = True
+            count = len(self._memories)
+            log.warning("%s: over %d fds: the oldest are closed", self, count)
+        self._close_memory(next(iter(self._memories)))
 
     # ---------------------------------------------------------------- from the host
 
@@ -352,6 +371,8 @@ class Client:
             case OpenStream():
                 self._open_stream(frame)
             case Locate():
+                if frame.memory_id in self._memories:
+                    self._memories.move_to_end(frame.memory_id)
                 self._locations.receive_locate(frame)
             case Release():
                 self._locations.receive_release(frame)
@@ -365,11 +386,15 @@ class Client:
     def _open_stream(self, frame: OpenStream) -> None:
         if frame.memory_id >= self._next_memory:
             raise ChannelError(f"there is no memory {frame.memory_id} yet")
-        self._streams.open(frame, self._memories.pop(frame.memory_id, -1))
+        fd = self._memories.pop(frame.memory_id, -1)
+        if fd >= 0:
+            self._all_memories.give_back(1)
+        self._streams.open(frame, fd)
 
     def _close_memory(self, memory_id: int) -> None:
         fd = self._memories.pop(memory_id, -1)
         if fd >= 0:
+            self._all_memories.give_back(1)
             close_fd(fd)
 
     def _receive_close(self, frame: ClientClosed) -> None:

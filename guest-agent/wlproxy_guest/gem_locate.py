@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Final
 
-from wlproxy.protocol.channel.frames import Extent
+from wlproxy.protocol.channel.extents import Extents
 
 DEVICE: Final = "/dev/gem-locate"
 ABI_VERSION: Final = 1
@@ -106,18 +106,18 @@ def read_extents(kept: int, count: int) -> "array[int]":
     return found
 
 
-def cut_extents(pairs: Sequence[int], start: int, end: int) -> tuple[Extent, ...]:
+def cut_extents(pairs: Sequence[int], start: int, end: int) -> Extents:
     """Cut bytes `start` to `end` out of what the pairs describe, in their order.
 
     Where they end before `end`, so does the result.
     """
-    cut = []
+    cut = array("Q")
     at = 0
     for gpa, length in zip(pairs[::2], pairs[1::2], strict=True):
         first, last = max(start - at, 0), min(end - at, length)
         if first < last:
-            cut.append(Extent(gpa + first, last - first))
+            cut.extend((gpa + first, last - first))
         at += length
         if at >= end:
             break
-    return tuple(cut)
+    return Extents(cut)

@@ -8,7 +8,7 @@ import errno
 import logging
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -89,7 +89,7 @@ class Locations:
         self._client_id = client_id
         self._locating = locating
         self._limit = limits.locations
-        self._pinned = Budget(limits.pinned)
+        self._pinned = Budget(limits.pinned_of_one)
         self._outbox = outbox
         self._pins: dict[int, _Pinned] = {}
         """By location id."""
@@ -168,7 +168,7 @@ class Locations:
                     self._client_id, Released(self._client_id, request.location_id)
                 )
 
-    async def _answer(self, location_id: int, extents: tuple[Extent, ...]) -> None:
+    async def _answer(self, location_id: int, extents: Sequence[Extent]) -> None:
         for first in range(0, len(extents), MAX_EXTENTS_PER_FRAME):
             last = first + MAX_EXTENTS_PER_FRAME
             await self._outbox.room(self._client_id)
@@ -186,7 +186,7 @@ class Locations:
 
     async def _locate(
         self, request: Locate, deadline: float, memories: Mapping[int, int]
-    ) -> tuple[Extent, ...]:
+    ) -> Sequence[Extent]:
         """Pin a range by `deadline`, or let go of it, if need be when a thread does."""
         fd = memories.get(request.memory_id, -1)
         if fd < 0:

@@ -83,7 +83,7 @@ class Location:
         dmabuf: an fd of the dma-buf, as long as the pin is there; -1: it is none.
     """
 
-    extents: tuple[Extent, ...]
+    extents: Sequence[Extent]
     pin: Pin
     held: int
     dmabuf: int = -1
@@ -208,13 +208,18 @@ class PageLocator:
 
 
 def check_range(offset: int, length: int, size: int) -> None:
-    """Check that a range is one, and within `size` bytes.
+    """Check that a range is one, and within the pages of `size` bytes.
+
+    The last page is a whole one: what a compositor has mapped of it can be read.
 
     Raises:
         LocateError: it is not.
     """
-    if not 0 < length <= LARGEST_RANGE or offset + length > size:
+    pages = round_up(size, PAGE_SIZE)
+    if length <= 0 or offset + length > pages:
         raise LocateError(LocateStatus.OUT_OF_RANGE)
+    if length > LARGEST_RANGE:
+        raise LocateError(LocateStatus.LIMIT_EXCEEDED)
 
 
 def place_token(

@@ -157,7 +157,7 @@ def _locate_dmabuf(
         start = round_down(offset, PAGE_SIZE)
         end = round_up(offset + length, PAGE_SIZE)
         extents = cut_extents(pairs, start, end)
-        if _in_pages(pairs) and sum(each.length for each in extents) == end - start:
+        if _in_pages(pairs) and sum(extents.words[1::2]) == end - start:
             of_it = os.dup(fd)
             return Location(extents, KeptFds(kept, of_it), held=size, dmabuf=of_it)
     except BaseException:

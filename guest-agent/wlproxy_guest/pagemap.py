@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Final
 
-from wlproxy.protocol.channel.frames import Extent
+from wlproxy.protocol.channel.extents import Extents
 from wlproxy_guest.mapping import PAGE_SIZE
 
 ENTRY_SIZE: Final = 8
@@ -86,9 +86,9 @@ def count_extents(entries: Sequence[int]) -> int:
     return count
 
 
-def to_extents(entries: Sequence[int]) -> tuple[Extent, ...]:
+def to_extents(entries: Sequence[int]) -> Extents:
     """Join neighbouring page frames, in the order of the file."""
-    extents = []
+    words = array("Q")
     first = length = 0
     for entry in entries:
         pfn = entry & PFN_MASK
@@ -96,8 +96,8 @@ def to_extents(entries: Sequence[int]) -> tuple[Extent, ...]:
             length += 1
             continue
         if length:
-            extents.append(Extent(first * PAGE_SIZE, length * PAGE_SIZE))
+            words.extend((first * PAGE_SIZE, length * PAGE_SIZE))
         first, length = pfn, 1
     if length:
-        extents.append(Extent(first * PAGE_SIZE, length * PAGE_SIZE))
-    return tuple(extents)
+        words.extend((first * PAGE_SIZE, length * PAGE_SIZE))
+    return Extents(words)

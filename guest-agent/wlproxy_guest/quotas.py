@@ -4,6 +4,7 @@ Only counting; what happens to a client that asks for more is decided in `client
 """
 
 import os
+import resource
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,10 +12,19 @@ from wlproxy.protocol.channel.frames import MAX_FILE_SIZE
 
 MIB: Final = 1024 * 1024
 
+FEW_MEMORIES: Final = 16
+"""What a client may have of them, however many the others have."""
+
 
 def half_of_ram() -> int:
     """Bytes: what the guest can lose to pins and still work."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def part_of_fds(divisor: int) -> int:
+    """Count a part of the fds that we may have open; at least a few."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max((1 << 20 if soft == resource.RLIM_INFINITY else soft) // divisor, 64)
 
 
 class QuotaError(Exception):
@@ -27,24 +37,32 @@ class Limits:
 
     Attributes:
         clients: apps at once; the host's own limit counts too.
-        memories: fds of memory per client that the host has not closed.
+        memories: fds per client that we keep for the host; of more, those that it has
+            not asked about for longest are closed.
+        memories_total: the same of all clients.
         streams: open streams per client: clipboard managers ask for every type of a
             selection at once.
         streams_total: open streams of all clients, those that have gone included.
         locations: pinned ranges per client: each takes an fd or more.
-        pinned: pinned bytes per client.
+        pinned: pinned bytes per client; 0: three quarters of what all may have.
         pinned_total: pinned bytes of all clients.
         file_bytes: bytes per client of files from the host that no message has used.
     """
 
     clients: int = 256
-    memories: int = 1024
+    memories: int = field(default_factory=lambda: part_of_fds(8))
+    memories_total: int = field(default_factory=lambda: part_of_fds(2))
     streams: int = 512
     streams_total: int = 1024
-    locations: int = 2048
-    pinned: int = 1024 * MIB
+    locations: int = field(default_factory=lambda: part_of_fds(8))
+    pinned: int = 0
     pinned_total: int = field(default_factory=half_of_ram)
     file_bytes: int = 2 * MAX_FILE_SIZE
+
+    @property
+    def pinned_of_one(self) -> int:
+        """Bytes that one client may have pinned."""
+        return min(self.pinned or self.pinned_total // 4 * 3, self.pinned_total)
 
 
 class Budget:

@@ -78,6 +78,7 @@ class Session:
             Windows(hello.client_window, CLIENT_WINDOW),
             limits,
             locating,
+            Budget(limits.memories_total),
         )
         self._stream_context = StreamContext(
             self.outbox,

@@ -7,7 +7,7 @@ lie to tell is read from the file each time; an empty one is the truth.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from wlproxy_guest.module_locator import ModuleLocator
 LIE = Path("/run/lie")
 PAGE = 4096
 TOP = 1 << 64
-Extents = tuple[Extent, ...]
+Extents = Sequence[Extent]
 
 
 def _with_first(extents: Extents, first: Extent) -> Extents:

@@ -21,12 +21,11 @@ from wlproxy.protocol.channel.frames import (
     Frame,
     Hello,
     HelloAck,
-    LocateStatus,
     Ping,
     Pong,
 )
 from wlproxy.protocol.channel.session import HostSession
-from wlproxy_guest.locator import LocateError, Location
+from wlproxy_guest.locator import Location, check_range
 
 F = TypeVar("F", bound=Frame)
 WINDOW = 64 * 1024
@@ -163,8 +162,7 @@ class FileOffsetLocator:
     def locate(
         self, fd: int, offset: int, length: int, collapse_above: int
     ) -> Location:
-        if offset + length > os.fstat(fd).st_size:
-            raise LocateError(LocateStatus.OUT_OF_RANGE)
+        check_range(offset, length, os.fstat(fd).st_size)
         first = offset // PAGE * PAGE
         end = -(-(offset + length) // PAGE) * PAGE
         step = 1 if self.scattered and not collapse_above else (end - first) // PAGE

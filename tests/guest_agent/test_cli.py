@@ -36,9 +36,15 @@ def test_limits() -> None:
 
 
 def test_one_client_gets_no_more_than_all() -> None:
-    limits = parse(["--max-pinned-total-mib=5"]).limits
+    limits = parse(["--max-pinned-total-mib=5", "--max-pinned-mib=7"]).limits
 
-    assert (limits.pinned, limits.pinned_total) == (5 * MIB, 5 * MIB)
+    assert (limits.pinned_of_one, limits.pinned_total) == (5 * MIB, 5 * MIB)
+
+
+def test_one_client_leaves_a_quarter_to_others() -> None:
+    limits = parse(["--max-pinned-total-mib=8"]).limits
+
+    assert limits.pinned_of_one == 6 * MIB
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ from wlproxy.protocol.channel.frames import (
     AttachmentFlags,
     AttachmentKind,
     ClientClosed,
-    ClientOpened,
     ClientReleased,
     CloseMemory,
     CloseReason,
@@ -425,7 +424,7 @@ async def test_location_id_in_use(host: FakeHost, app: App, closing: ExitStack) 
     "limits",
     [
         Limits(pinned=4 * PAGE),
-        Limits(pinned_total=4 * PAGE),
+        Limits(pinned=8 * PAGE, pinned_total=4 * PAGE),
         Limits(locations=1),
     ],
 )
@@ -452,30 +451,59 @@ async def test_quota_of_pins(
 # -------------------------------------------------------------------- quotas
 
 
-@pytest.mark.parametrize("kind", ["memory", "other"])
-async def test_app_that_holds_too_much_is_ended_and_told(
-    run_agent: RunAgent, closing: ExitStack, kind: str
+async def status_of(host: FakeHost, client_id: int, memory_id: int) -> LocateStatus:
+    """Ask about a memory, by a location of the same number."""
+    await host.send(Locate(client_id, memory_id, memory_id, 0, PAGE, 0))
+    return (await host.expect(Located)).status
+
+
+async def test_memories_that_nobody_asks_about_are_closed(
+    run_agent: RunAgent, closing: ExitStack
 ) -> None:
     agent = await run_agent(Limits(memories=3))
     host = await agent.plug_in()
     await host.start(hello())
-    with await agent.connect() as app, await agent.connect() as other:
-        peers = [await host.expect(ClientOpened) for _ in range(2)]
-        fds = [memfd(closing) for _ in range(5)]
-        if kind == "other":
-            fds[1] = os.open("/dev/null", os.O_WRONLY)
-            closing.callback(os.close, fds[1])
+    with await agent.connect() as app:
+        client_id = await opened(host)
+        fds = [memfd(closing) for _ in range(10)]
+        await app.send(b"pools", *fds[:3])
+        assert len((await host.expect(Data)).attachments) == 3
+        assert await status_of(host, client_id, 1) is LocateStatus.OK
 
-        await app.send(b"x", *fds)
+        await app.send(b"pools", *fds[3:5])
 
-        code, message = parse_error((await app.receive())[0])
-        assert code == 2
-        assert message.startswith("wlproxy: over 3 ")
-        closed = await host.expect(ClientClosed)
-        assert closed.reason is CloseReason.LIMIT_EXCEEDED
-        await other.send(b"still here")
-        assert (await host.expect(Data)).client_id != closed.client_id
-        assert len(peers) == 2
+        assert len((await host.expect(Data)).attachments) == 2
+        unknown = LocateStatus.UNKNOWN_MEMORY
+        found = [await status_of(host, client_id, each) for each in (2, 3, 4, 5)]
+        assert found == [unknown, unknown, LocateStatus.OK, LocateStatus.OK]
+        assert agent.locator.pinned == 3
+        await host.send(CloseMemory(client_id, 1), Locate(client_id, 9, 1, 0, PAGE, 0))
+        assert (await host.expect(Located)).status is unknown
+        await app.send(b"pools", *fds[5:6])  # in the place of that
+        await host.expect(Data)
+        await host.send(Locate(client_id, 10, 4, 0, PAGE, 0))
+        assert (await host.expect(Located)).status is LocateStatus.OK
+
+
+async def test_an_app_has_a_few_memories_whatever_others_have(
+    run_agent: RunAgent, closing: ExitStack
+) -> None:
+    agent = await run_agent(Limits(memories_total=20))
+    host = await agent.plug_in()
+    await host.start(hello())
+    with await agent.connect() as greedy, await agent.connect() as other:
+        one = await opened(host)
+        two = await opened(host)
+        await greedy.send(b"pools", *[memfd(closing) for _ in range(25)])
+        assert (await host.expect(Data)).client_id == one
+        await other.send(b"pools", *[memfd(closing) for _ in range(17)])
+        assert (await host.expect(Data)).client_id == two
+
+        statuses = [await status_of(host, one, each) for each in (5, 6, 25)]
+        unknown, ok = LocateStatus.UNKNOWN_MEMORY, LocateStatus.OK
+        assert statuses == [unknown, ok, ok]
+        statuses = [await status_of(host, two, each) for each in (1, 2, 17)]
+        assert statuses == [unknown, ok, ok]
 
 
 async def test_files_that_nobody_uses_end_the_client(run_agent: RunAgent) -> None:

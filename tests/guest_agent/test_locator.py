@@ -1,14 +1,19 @@
 """Locating real pages: this needs CAP_SYS_ADMIN, which CI's root has."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import pytest
 
 from tests.guest_agent.fakes import scatter
 from wlproxy.protocol.channel.frames import RAM_TOKEN_SIZE, Extent, LocateStatus
-from wlproxy_guest.locator import LocateError, PageLocator
+from wlproxy_guest.locator import (
+    LARGEST_RANGE,
+    LocateError,
+    PageLocator,
+    check_range,
+)
 from wlproxy_guest.mapping import HUGE_SIZE, PAGE_SIZE, AlignedMapping
 from wlproxy_guest.pagemap import Pagemap, hides_frames
 
@@ -60,7 +65,7 @@ def frames_of(fd: int, offset: int, length: int) -> list[int]:
         pagemap.close()
 
 
-def pages_of(extents: tuple[Extent, ...]) -> list[int]:
+def pages_of(extents: Sequence[Extent]) -> list[int]:
     return [
         page
         for extent in extents
@@ -170,6 +175,25 @@ def test_outside_the_file(
 
     assert caught.value.status is LocateStatus.OUT_OF_RANGE
     assert str(caught.value) == "out of range"
+
+
+@pytest.mark.parametrize(
+    ("size", "length", "status"),
+    [
+        (1, PAGE_SIZE, None),  # its page is a whole one
+        (1, PAGE_SIZE + 1, LocateStatus.OUT_OF_RANGE),
+        (0, 1, LocateStatus.OUT_OF_RANGE),
+        (LARGEST_RANGE + 1, LARGEST_RANGE, None),
+        (LARGEST_RANGE + 1, LARGEST_RANGE + 1, LocateStatus.LIMIT_EXCEEDED),
+    ],
+)
+def test_ranges(size: int, length: int, status: LocateStatus | None) -> None:
+    if status is None:
+        check_range(0, length, size)
+        return
+    with pytest.raises(LocateError) as caught:
+        check_range(0, length, size)
+    assert caught.value.status is status
 
 
 def test_file_that_shrinks_meanwhile(

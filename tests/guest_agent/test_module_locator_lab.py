@@ -8,7 +8,7 @@ compares pixels.
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def dmabuf(kind: str, pages: int = PAGES) -> Iterator[int]:
         yield fd
 
 
-def pages_of(extents: tuple[Extent, ...]) -> list[int]:
+def pages_of(extents: Sequence[Extent]) -> list[int]:
     return [
         page
         for extent in extents

@@ -12,9 +12,17 @@ from hypothesis.stateful import (
     rule,
 )
 
-from wlproxy.host.fds import FdState, HandleTable, OwnedFd, raise_fd_limit
+from wlproxy.host.fds import (
+    FDS_FOR_ALL_ELSE,
+    FdState,
+    HandleTable,
+    OwnedFd,
+    fds_for_buffers,
+    raise_fd_limit,
+)
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.handles import Handle
+from wlproxy.relay.quotas import MAX_FDS
 
 
 def new_fd() -> OwnedFd:
@@ -232,3 +240,19 @@ def test_the_limit_is_the_highest_that_we_may_have() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize(
+    ("soft", "expected"),
+    [
+        (resource.RLIM_INFINITY, MAX_FDS),
+        (524288, 524288 - FDS_FOR_ALL_ELSE),
+        (1024, 512),
+    ],
+)
+def test_fds_for_buffers_follow_the_limit(
+    monkeypatch: pytest.MonkeyPatch, soft: int, expected: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (soft, soft))
+
+    assert fds_for_buffers() == expected

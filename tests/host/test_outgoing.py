@@ -8,11 +8,11 @@ import trio.testing
 
 from wlproxy.host.fds import OwnedFd
 from wlproxy.host.outgoing import (
-    CHUNK_SIZE,
     MAX_CONTROL_FRAMES,
     Outgoing,
     fit_text,
 )
+from wlproxy.host.stream_lane import CHUNK_SIZE
 from wlproxy.protocol.channel.flow import cost
 from wlproxy.protocol.channel.frames import (
     MAX_TEXT,

@@ -7,7 +7,7 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 
@@ -50,7 +50,7 @@ def damaged(asked: CopyRows) -> set[int]:
 class Bench:
     """A buffer, and the pages that are copied into it."""
 
-    def __init__(self, items: tuple[RamItem, ...], size: int = 0) -> None:
+    def __init__(self, items: Sequence[RamItem], size: int = 0) -> None:
         self.items = items
         self.whole = b"".join(
             RAM[item.region][item.offset : item.offset + item.length] for item in items

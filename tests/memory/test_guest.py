@@ -1,6 +1,7 @@
 """GuestMemory against a byte-by-byte model; the layouts at their thresholds."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pytest
@@ -12,6 +13,7 @@ from wlproxy.memory.guest import (
     ExtentError,
     GuestMemory,
     RamItem,
+    RamItems,
     RamRegion,
     arm_virt_layout,
     i440fx_layout,
@@ -40,12 +42,39 @@ PAGES = {
 """The model: each page of RAM, and where it is."""
 
 
-def pages(items: tuple[RamItem, ...]) -> list[tuple[int, int]]:
+def pages(items: Sequence[RamItem]) -> list[tuple[int, int]]:
     return [
         (item.region, item.offset + page)
         for item in items
         for page in range(0, item.length, PAGE)
     ]
+
+
+@given(
+    items=st.lists(
+        st.builds(
+            RamItem,
+            st.integers(0, 255),
+            st.integers(0, (1 << 64) - 1),
+            st.integers(0, (1 << 56) - 1),
+        ),
+        max_size=7,
+    ).map(tuple),
+    start=st.integers(-8, 8),
+)
+def test_packed_items_are_like_a_tuple(items: tuple[RamItem, ...], start: int) -> None:
+    packed = RamItems(items)
+
+    assert packed == items
+    assert packed == RamItems(items)
+    assert tuple(packed) == items
+    assert packed[start:] == items[start:]
+    for index in range(-len(items), len(items)):
+        assert packed[index] == items[index]
+    assert packed != (*items, RamItem(0, 0, 0))
+    assert packed != 0
+    assert repr(packed) == f"RamItems({list(items)!r})"
+    assert sys.getsizeof(packed.words) <= 200 + 18 * len(items)
 
 
 def page_extents() -> st.SearchStrategy[Extent]:

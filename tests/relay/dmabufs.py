@@ -192,7 +192,7 @@ class DmabufStage(Stage):
         kinds = {thing.interface.name for thing in self.host.things.values()}
         assert not kinds & {"wl_buffer", "wl_shm_pool", "zwp_linux_buffer_params_v1"}
         client = self.relay._clients[1]
-        shares = client._shares
+        shares = client._context.shares
         for share in (shares.copy_bytes, shares.locations, shares.located_bytes):
             assert not share._used
         assert not client._state.imports

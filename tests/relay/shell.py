@@ -1,6 +1,6 @@
 """What the agent and the host shell would do: pages, pins, handles, copies."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from wlproxy.memory.guest import GuestMemory, RamItem, RamRegion
 from wlproxy.protocol.channel.frames import (
@@ -30,7 +30,7 @@ class Shell:
         self.files: dict[int, list[int]] = {}
         self.open_memories: set[int] = set()
         self.pins: dict[int, tuple[int, int, int]] = {}
-        self.udmabufs: dict[Handle, tuple[RamItem, ...]] = {}
+        self.udmabufs: dict[Handle, Sequence[RamItem]] = {}
         self.copies: dict[Handle, bytearray] = {}
         self.others: set[Handle] = set()
         self.copied = 0

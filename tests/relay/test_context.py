@@ -1,15 +1,17 @@
 """The context: what filters say to both sides, and the proxy's own globals."""
 
 from tests.relay.playbook import ZERO_COPY
+from tests.relay.shell import guest_memory
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import FIRST_SERVER_ID
-from wlproxy.relay.context import Context, Global, RelayConfig
-from wlproxy.relay.quotas import Quotas, Shares
+from wlproxy.relay.context import Context, Global, RelayConfig, Shared
+from wlproxy.relay.handles import core_handles
+from wlproxy.relay.quotas import Quotas
 
 
 def context() -> Context:
-    shares = Shares(Quotas(1 << 30))
-    return Context(1, "app(1)", RelayConfig(), ZERO_COPY, shares, set())
+    shared = Shared(RelayConfig(), guest_memory(), core_handles(), Quotas(1 << 30))
+    return Context(1, "app(1)", shared, ZERO_COPY)
 
 
 def test_a_global_of_its_own_is_bound_once() -> None:

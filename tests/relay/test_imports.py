@@ -33,7 +33,6 @@ def test_created_comes_once_the_host_has_acknowledged_the_import() -> None:
     assert not play.app.created
     assert play.said() == [
         "agent: Locate(#1, memory 1, 256+16384)",
-        "agent: CloseMemory(1)",
         "shell: CreateUdmabuf(2)",
         "host: wl_display@1.get_registry(new wl_registry@6)",
         "host: wl_registry@6.bind(5, new zwp_linux_dmabuf_v1@7)",
@@ -213,10 +212,10 @@ def test_a_dead_buffer_is_told_and_handed_back(*, known: bool) -> None:
     play.holds_locate = True
 
     play.app.request(play.surface, "attach", dead.id, 0, 0)
+    play.app.request(play.surface, "commit")
     located = Located(1, 2, LocateStatus.FAILED, 5, more=False, extents=())
     play.answer_locate(located)
     play.holds_locate = False
-    play.app.request(play.surface, "commit")
 
     said = play.said()
     assert any("failed()" in line for line in said) is known
@@ -373,8 +372,8 @@ def test_two_planes_of_the_same_dma_buf_share_a_location_and_a_udmabuf(
 
     assert play.mode == "B"
     assert len(play.shell.udmabufs) == len(play.shell.pins) == 1
-    assert not play.shell.open_memories
     play.end(buffer)
+    assert not play.shell.open_memories
 
 
 @pytest.mark.parametrize("sizes", [(2 * PAGE, PAGE), (2 * PAGE, 2 * PAGE)])

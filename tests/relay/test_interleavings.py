@@ -192,7 +192,7 @@ class Transcript(RuleBasedStateMachine):
         }
         assert not client._state.imports
         assert not client._state.buffers._host_buffers._copies
-        shares = client._shares
+        shares = client._context.shares
         for share in (shares.copy_bytes, shares.locations, shares.located_bytes):
             assert not share._used
 

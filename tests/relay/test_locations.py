@@ -99,8 +99,8 @@ def test_a_failure_in_the_middle() -> None:
     failed = Located(1, 1, LocateStatus.FAILED, 12, False, ())
     play.run(play.relay.receive_frame(failed))
 
-    assert play.app.error is not None
-    assert "FAILED (errno 12)" in play.app.error[2]
+    assert play.app.error is None
+    assert "FAILED (errno 12)" in play.reason
 
 
 def test_what_the_host_cannot_map_is_made_contiguous_first() -> None:
@@ -117,6 +117,7 @@ def test_what_failed_is_asked_for_anew() -> None:
     memory = locations.use_memory(1)
 
     again = locations.acquire(memory, 256, 16384)
+    assert again is not None
     locations.release(failed)
 
     assert (failed.location_id, again.location_id) == (1, 2)

@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from enum import Enum
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.handles import Handle
+from wlproxy.relay.quotas import MAX_FDS
+
+FDS_FOR_ALL_ELSE: Final = 2048
+"""Pipes, connections, and what we open for moments."""
 
 
 def raise_fd_limit() -> None:
@@ -25,6 +29,14 @@ def raise_fd_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):  # a sandbox may have its own ideas
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def fds_for_buffers() -> int:
+    """Count the fds that buffers may take: what we may open, less all else."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MAX_FDS
+    return max(soft - FDS_FOR_ALL_ELSE, soft // 2)
 
 
 class FdState(Enum):

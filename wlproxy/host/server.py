@@ -34,7 +34,7 @@ from wlproxy.host.errors import (
     HostError,
     NotQemuError,
 )
-from wlproxy.host.fds import raise_fd_limit
+from wlproxy.host.fds import fds_for_buffers, raise_fd_limit
 from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.notify import notify
@@ -176,7 +176,13 @@ class Server:
     def _relay(
         self, config: RelayConfig, ram: GuestRam, capabilities: CompositorCapabilities
     ) -> RelayCore:
-        return Relay(config, ram.memory, capabilities, self.config.max_clients)
+        return Relay(
+            config,
+            ram.memory,
+            capabilities,
+            self.config.max_clients,
+            fds_for_buffers(),
+        )
 
     async def _start(self, nursery: trio.Nursery, status: StatusSocket | None) -> None:
         """Look at the compositor; then start everything that goes on beside serving."""

@@ -5,9 +5,15 @@ Whether the extents are RAM at all is `GuestMemory.translate`'s question, not on
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Final
 
 from wlproxy.memory.guest import ExtentError
+from wlproxy.protocol.channel.extents import pairs
 from wlproxy.protocol.channel.frames import Extent
+
+WORD: Final = 65
+"""Bits of an address, or one more that is an end."""
+MASK: Final = (1 << WORD) - 1
 
 
 def round_out(offset: int, length: int, page_size: int) -> tuple[int, int]:
@@ -39,20 +45,20 @@ def check_extents(
     """
     if len(extents) > max_extents:
         raise ExtentError(f"{len(extents)} extents, limit {max_extents}")
-    mask = page_size - 1
-    for extent in extents:
-        if extent.length <= 0 or (extent.gpa | extent.length) & mask:
+    mask, total = page_size - 1, 0
+    for gpa, size in pairs(extents):
+        if size <= 0 or (gpa | size) & mask:
             raise ExtentError(
-                f"extent of {extent.length:#x} bytes at {extent.gpa:#x} is empty or "
+                f"extent of {size:#x} bytes at {gpa:#x} is empty or "
                 f"not whole pages of {page_size}"
             )
-    total = sum(extent.length for extent in extents)
+        total += size
     _, wanted = round_out(offset, length, page_size)
     if total != wanted:
         raise ExtentError(f"extents are {total} bytes, {wanted} were asked for")
     # The same page twice would only hurt the client that shows it, but no file has
     # one: whoever says so is lying, and the quotas count pages once.
-    runs = sorted((extent.gpa, extent.gpa + extent.length) for extent in extents)
-    for (_, end), (start, _) in pairwise(runs):
-        if start < end:
-            raise ExtentError(f"extents overlap at {start:#x}")
+    runs = sorted(gpa << WORD | gpa + size for gpa, size in pairs(extents))
+    for one, following in pairwise(runs):
+        if following >> WORD < one & MASK:
+            raise ExtentError(f"extents overlap at {following >> WORD:#x}")

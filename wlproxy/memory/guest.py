@@ -5,12 +5,14 @@ layouts below are QEMU's, per machine type, as its sources have them; they are o
 first guess, which the session proves with `ProveRam` before any pixel depends on it.
 """
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Final
+from typing import Final, overload
 
+from wlproxy.protocol.channel.extents import pairs
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy.protocol.errors import LocalProtocolError, RemoteProtocolError
 
@@ -18,6 +20,8 @@ GIB: Final = 1 << 30
 HOST_PAGE_SIZE: Final = 4096
 """Granularity of udmabuf items on x86; a host with larger pages passes its own."""
 MAX_ADDRESS: Final = 1 << 64
+REGION_BITS: Final = 8
+"""Of a packed item's length: 256 files, and 64 PiB of RAM in one."""
 
 
 class ExtentError(RemoteProtocolError):
@@ -37,6 +41,57 @@ class RamItem:
     region: int
     offset: int
     length: int
+
+
+class RamItems(Sequence[RamItem]):
+    """Runs of bytes in RAM files, in order and packed: 16 bytes each.
+
+    Attributes:
+        words: of each its offset, then its length and region in one.
+    """
+
+    __slots__ = ("words",)
+
+    def __init__(self, items: Iterable[RamItem] = ()) -> None:
+        """Pack items."""
+        self.words = array("Q")
+        for item in items:
+            self.add(item.region, item.offset, item.length)
+
+    def add(self, region: int, offset: int, length: int) -> None:
+        """Append a run: see `RamItem`."""
+        self.words.extend((offset, length << REGION_BITS | region))
+
+    def __len__(self) -> int:
+        return len(self.words) // 2
+
+    def __iter__(self) -> Iterator[RamItem]:
+        numbers = iter(self.words)
+        return map(_item, numbers, numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> RamItem: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "RamItems": ...
+
+    def __getitem__(self, index: int | slice) -> "RamItem | RamItems":
+        if isinstance(index, slice):
+            return RamItems(self[each] for each in range(*index.indices(len(self))))
+        place = range(len(self))[index]
+        return _item(self.words[2 * place], self.words[2 * place + 1])
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, RamItems):
+            return self.words == other.words
+        if isinstance(other, tuple):
+            return tuple(self) == other
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # the words may change
+
+    def __repr__(self) -> str:
+        return f"RamItems({list(self)!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +147,7 @@ class GuestMemory:
         """Bytes of RAM in all regions."""
         return sum(region.length for region in self._regions)
 
-    def translate(self, extents: Iterable[Extent]) -> tuple[RamItem, ...]:
+    def translate(self, extents: Iterable[Extent]) -> RamItems:
         """Find the file bytes behind extents, in their order.
 
         Items that continue each other are merged; an extent that crosses from one
@@ -102,14 +157,20 @@ class GuestMemory:
             ExtentError: an extent is empty, unaligned, or partly outside RAM.
         """
         mask = self._page_size - 1
-        items: list[RamItem] = []
+        items = RamItems()
         file, start, end = -1, 0, 0  # the item that is still growing
-        for extent in extents:
-            if extent.length <= 0 or (extent.gpa | extent.length) & mask:
-                raise ExtentError(f"{_words(extent)} is empty or not whole pages")
-            gpa, left = extent.gpa, extent.length
+        for address, length in pairs(extents):
+            if length <= 0 or (address | length) & mask:
+                raise ExtentError(
+                    f"{_words(address, length)} is empty or not whole pages"
+                )
+            gpa, left = address, length
             while left:
-                region = self._region_at(gpa, extent)
+                region = self._region_at(gpa)
+                if region is None:
+                    raise ExtentError(
+                        f"{_words(address, length)} is not RAM at {gpa:#x}"
+                    )
                 skip = gpa - region.gpa
                 taken = min(left, region.length - skip)
                 offset = region.offset + skip
@@ -117,21 +178,21 @@ class GuestMemory:
                     end += taken
                 else:
                     if end:
-                        items.append(RamItem(file, start, end - start))
+                        items.add(file, start, end - start)
                     file, start, end = region.file, offset, offset + taken
                 gpa += taken
                 left -= taken
         if end:
-            items.append(RamItem(file, start, end - start))
-        return tuple(items)
+            items.add(file, start, end - start)
+        return items
 
-    def _region_at(self, gpa: int, extent: Extent) -> RamRegion:
+    def _region_at(self, gpa: int) -> RamRegion | None:
         index = bisect_right(self._starts, gpa) - 1
         if index >= 0:
             region = self._regions[index]
             if gpa - region.gpa < region.length:
                 return region
-        raise ExtentError(f"{_words(extent)} is not RAM at {gpa:#x}")
+        return None
 
 
 def q35_layout(ram_bytes: int) -> tuple[RamRegion, ...]:
@@ -182,9 +243,16 @@ def _check_region(region: RamRegion, end: int, page_size: int) -> None:
         raise LocalProtocolError(f"{region} is empty, negative or overlaps another")
     if (region.gpa | region.length | region.offset) & (page_size - 1):
         raise LocalProtocolError(f"{region} is not whole pages of {page_size}")
+    if region.file >> REGION_BITS or region.length >> 64 - REGION_BITS:
+        raise LocalProtocolError(f"{region} is in too many files, or too long")
     if region.gpa + region.length > MAX_ADDRESS:
         raise LocalProtocolError(f"{region} ends beyond 64 bits")
 
 
-def _words(extent: Extent) -> str:
-    return f"extent of {extent.length:#x} bytes at {extent.gpa:#x}"
+def _item(offset: int, length_and_region: int) -> RamItem:
+    region = length_and_region & (1 << REGION_BITS) - 1
+    return RamItem(region, offset, length_and_region >> REGION_BITS)
+
+
+def _words(gpa: int, length: int) -> str:
+    return f"extent of {length:#x} bytes at {gpa:#x}"

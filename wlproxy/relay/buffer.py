@@ -35,7 +35,7 @@ class Plane:
     """Rows of pixels in a memory.
 
     Attributes:
-        memory: the file, until it is located.
+        memory: the file, until the buffer is destroyed: it may be located anew.
         offset: first byte in the file.
         length: bytes that the compositor may read.
         stride: bytes per row.
@@ -73,12 +73,18 @@ class Buffer:
         not_shm: why it can be in no `wl_shm` pool; empty if it can.
         params: the guest's `zwp_linux_buffer_params_v1` of a dma-buf; None in a pool.
         flags: of linux-dmabuf.
-        dead: why the dma-buf cannot be shown in any way; empty if it can, so far.
+        created: the guest was told that it is, as an answer to `create`.
+        dead: why it cannot be shown in any way; empty if it can, so far.  For good if
+            it is a dma-buf, else until it is tried again.
+        over_limit: a limit is in the way, and room is being made.
         choice: how it is presented, and why, once that is known.
         progress: of the host's buffer.
         held: the compositor may be reading it.
+        lasting: no commit shows that the compositor has finished with it, only its
+            release does, or the end of what else than a surface it was given to.
         shown: how many surfaces have it, pending or current.
         destroyed: the guest has destroyed it.
+        orphan: what is left of a held one then, on the host's side.
         copy: mode C: the handle of our memfd.
         copy_progress: of making that.
         copied_for: mode C: guest id of the surface whose damage the copy follows.
@@ -95,12 +101,16 @@ class Buffer:
     not_shm: str = ""
     params: ProtocolObject | None = None
     flags: int = 0
+    created: bool = False
     dead: str = ""
+    over_limit: bool = False
     choice: Choice | None = None
     progress: Progress = Progress.NONE
     held: bool = False
+    lasting: bool = False
     shown: int = 0
     destroyed: bool = False
+    orphan: ProtocolObject | None = None
     copy: Handle | None = None
     copy_progress: Progress = Progress.NONE
     copied_for: int = 0

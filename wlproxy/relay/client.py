@@ -1,17 +1,16 @@
 """One guest client and its compositor connection: messages to filters, both ways.
 
-A request that shows a buffer which is not ready yet stalls the client's own requests
-until it is, and so does one that binds what nobody knows yet; events go on flowing.
+A commit that shows a buffer which is not ready yet stalls the client's own requests
+until it is, and so does a bind of what nobody knows yet; events go on flowing.
 Neither side has more than a few of its messages handled at a time: what is left waits for
 the next turn.  Errors are raised from here and judged in `relay`.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Final
 
-from wlproxy.memory.guest import GuestMemory
 from wlproxy.protocol.channel.flow import cost
 from wlproxy.protocol.channel.frames import (
     ATTACHMENT_SIZE,
@@ -35,9 +34,8 @@ from wlproxy.protocol.wayland.wire import (
     request_spec,
 )
 from wlproxy.relay.buffer import Buffer
-from wlproxy.relay.clock import GuestClock
 from wlproxy.relay.commands import Command, GrantCredit, TraceLevel
-from wlproxy.relay.context import Context, RelayConfig
+from wlproxy.relay.context import Context, Shared
 from wlproxy.relay.filters import (
     EVENT_FILTERS,
     REQUEST_FILTERS,
@@ -49,7 +47,6 @@ from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import ReceivedFd
 from wlproxy.relay.objects import ProtocolObject
 from wlproxy.relay.presentation import CompositorCapabilities
-from wlproxy.relay.quotas import Quotas, Shares
 from wlproxy.relay.state import ClientState, Event, Request
 from wlproxy.relay.surfaces import Surface, SurfaceStatus
 from wlproxy.relay.timestamps import (
@@ -74,20 +71,12 @@ class Client:
         self,
         client_id: int,
         label: str,
-        config: RelayConfig,
+        shared: Shared,
         capabilities: CompositorCapabilities,
-        ram: GuestMemory,
-        handles: Iterator[Handle],
-        quotas: Quotas,
-        clock: GuestClock,
-        warned: set[str],
     ) -> None:
         self.label = label
-        self._shares = Shares(quotas)
-        self._context = Context(
-            client_id, label, config, capabilities, self._shares, warned, clock
-        )
-        self._state = ClientState(self._context, ram, handles)
+        self._context = Context(client_id, label, shared, capabilities)
+        self._state = ClientState(self._context, shared.ram, shared.handles)
         self._requests = MessageSplitter()
         self._events = MessageSplitter()
         self._attachments: deque[Attachment] = deque()
@@ -121,7 +110,7 @@ class Client:
 
     def close(self) -> None:
         """It is gone: what it took up is free for others."""
-        self._shares.close()
+        self._context.shares.close()
 
     def take(self) -> list[Command]:
         """Take the commands that the inputs so far have led to."""
@@ -259,15 +248,11 @@ class Client:
         """Handle one request; False if it must wait."""
         entry = self._context.objects.guest(raw.object_id)
         spec = request_spec(entry.interface, entry.version, raw)
-        plan = _request_plans(spec.interface)[spec.opcode]
-        claimed, shows_buffers, asks_for_answers, binds, timed, time = plan
-        if shows_buffers and not self._buffers_ready(entry, spec, raw):
-            return False
-        # Every compositor answers `create` at once, and apps take a roundtrip for granted.
-        if asks_for_answers and len(self._state.imports):
-            return False
-        if binds and not self._bind_is_clear(entry, spec, raw):
-            return False
+        claimed, needs, timed, time = _request_plans(spec.interface)[spec.opcode]
+        if needs is not None:
+            ready = needs(self, entry, spec, raw)
+            if ready is not True:
+                return ready is None
         if time is not None:
             context = self._context
             time.to_host(raw.data, context.clock, context.presentation_clock)
@@ -287,24 +272,54 @@ class Client:
     def _bind_is_clear(
         self, entry: ProtocolObject, spec: MessageSpec, raw: RawMessage
     ) -> bool:
+        """Whether it is known what is to be bound."""
         name = decode_message(spec, raw, self._attachments).integer(0)
         return registry.may_judge_bind(self._state, entry, name)
 
+    def _imports_answered(
+        self, _entry: ProtocolObject, _spec: MessageSpec, _raw: RawMessage
+    ) -> bool:
+        """Every compositor answers `create` at once: apps take a roundtrip for granted."""
+        return not len(self._state.imports)
+
+    def _commit_ready(
+        self, entry: ProtocolObject, _spec: MessageSpec, _raw: RawMessage
+    ) -> bool:
+        """Whether what the next commit shows is ready."""
+        surface = entry.role
+        if not isinstance(surface, Surface) or surface.postponed is None:
+            return True
+        buffer, _, _ = surface.postponed
+        cycled = surface.cycles_with(buffer)
+        return self._state.buffers.prepare(buffer, cycled=cycled)
+
+    def _destroy_ready(
+        self, entry: ProtocolObject, _spec: MessageSpec, _raw: RawMessage
+    ) -> bool:
+        """Whether a buffer may be destroyed, which surfaces are to have yet."""
+        buffer = entry.role
+        if not isinstance(buffer, Buffer) or not self._state.surfaces.waiting_for(
+            buffer
+        ):
+            return True
+        return self._state.buffers.prepare(buffer, cycled=False, final=False)
+
     def _buffers_ready(
         self, entry: ProtocolObject, spec: MessageSpec, raw: RawMessage
-    ) -> bool:
+    ) -> bool | None:
+        """Whether the buffers that a request names are ready; None if one is dead."""
         for _offset, guest_id, arg in locate_ids(spec, raw):
             if arg.interface != "wl_buffer" or not guest_id:
                 continue
             buffer = self._context.objects.guest(guest_id).role
             if not isinstance(buffer, Buffer):
                 continue
-            surface = entry.role
-            cycled = isinstance(surface, Surface) and surface.cycles_with(buffer)
-            if not self._state.buffers.prepare(buffer, cycled=cycled):
+            if not self._state.buffers.prepare(buffer, cycled=False):
                 return False
-            if not isinstance(surface, Surface):  # an icon: there is no commit
-                self._state.surfaces.copy_whole(buffer)
+            if buffer.dead:
+                return None
+            buffer.lasting = True
+            self._state.surfaces.copy_whole(buffer)  # an icon: there is no commit
         return True
 
     def _dispatch_event(self, raw: RawMessage) -> None:
@@ -343,6 +358,18 @@ class Client:
         self._state.enter_unseen(host_id, spec.args[spec.new_id_index], entry.version)
 
 
+Needs = Callable[[Client, ProtocolObject, MessageSpec, RawMessage], bool | None]
+"""Whether a request can be handled by now; None if it is better left out."""
+
+_NEEDS: Final[dict[tuple[str, str], Needs | None]] = {
+    ("wl_buffer", "destroy"): Client._destroy_ready,  # noqa: SLF001 - its module
+    ("wl_display", "sync"): Client._imports_answered,  # noqa: SLF001
+    ("wl_registry", "bind"): Client._bind_is_clear,  # noqa: SLF001
+    ("wl_surface", "attach"): None,
+    ("wl_surface", "commit"): Client._commit_ready,  # noqa: SLF001
+}
+"""What requests need; others need the buffers that they name."""
+
 # Both are looked up for every message, where hashing its spec would cost more than
 # forwarding it.
 
@@ -350,27 +377,31 @@ class Client:
 @cache
 def _request_plans(
     interface: str,
-) -> tuple[tuple[RequestFilter | None, bool, bool, bool, bool, TimeField | None], ...]:
+) -> tuple[tuple[RequestFilter | None, Needs | None, bool, TimeField | None], ...]:
     """Look up what is special about each request, by opcode.
 
     Returns:
-        What claims it; does it name a buffer; is it a sync; is it a bind; does it make
-        a callback that will tell a time; where does it tell one itself.
+        What claims it; what it may have to wait for; does it make a callback that will
+        tell a time; where does it tell one itself.
     """
     return tuple(
         (
             REQUEST_FILTERS.get((interface, spec.name)),
-            any(
-                arg.kind is ArgKind.OBJECT and arg.interface == "wl_buffer"
-                for arg in spec.args
-            ),
-            (interface, spec.name) == ("wl_display", "sync"),
-            (interface, spec.name) == ("wl_registry", "bind"),
+            _needs(interface, spec),
             (interface, spec.name) == ("wl_surface", "frame"),
             request_time(spec),
         )
         for spec in INTERFACES[interface].requests
     )
+
+
+def _needs(interface: str, spec: MessageSpec) -> Needs | None:
+    if (interface, spec.name) in _NEEDS:
+        return _NEEDS[interface, spec.name]
+    names_buffer = any(
+        arg.kind is ArgKind.OBJECT and arg.interface == "wl_buffer" for arg in spec.args
+    )
+    return Client._buffers_ready if names_buffer else None  # noqa: SLF001 - its module
 
 
 @cache

@@ -7,6 +7,7 @@ Handles name fds that exist only in the shell.  A handle stays open until
 `Relay.buffer_failed`; no other command is answered, but what `CopyRows` cost is told.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
@@ -78,7 +79,7 @@ class CreateUdmabuf:
 
     client_id: int
     handle: Handle
-    items: tuple[RamItem, ...]
+    items: Sequence[RamItem]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class CopyRows:
 
     client_id: int
     handle: Handle
-    items: tuple[RamItem, ...]
+    items: Sequence[RamItem]
     offset: int
     stride: int
     length: int

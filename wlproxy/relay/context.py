@@ -4,9 +4,10 @@ Filters never see the client that calls them, nor each other.  Every method appe
 the outbox, so that what a filter does happens in the order it does it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from wlproxy.memory.guest import GuestMemory
 from wlproxy.protocol.channel.frames import Attachment
 from wlproxy.protocol.errors import WaylandError
 from wlproxy.protocol.wayland.interfaces import INTERFACES
@@ -30,7 +31,7 @@ from wlproxy.relay.presentation import (
     CompositorCapabilities,
     Preference,
 )
-from wlproxy.relay.quotas import Shares
+from wlproxy.relay.quotas import Quotas, Shares
 from wlproxy.relay.timestamps import CLOCK_MONOTONIC
 
 
@@ -56,6 +57,27 @@ class RelayConfig:
     main_device: int = 0
     implicit_linear: bool = False
     guest_page: int = PAGE_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all clients of one guest share.
+
+    Attributes:
+        config: the VM's.
+        ram: where the guest's pages are.
+        handles: names for what the shell is to make.
+        quotas: what all of them may take up together.
+        clock: the guest's.
+        warned: what was warned of, for any of them.
+    """
+
+    config: RelayConfig
+    ram: GuestMemory
+    handles: Iterator[Handle]
+    quotas: Quotas
+    clock: GuestClock = field(default_factory=GuestClock)
+    warned: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,24 +111,21 @@ class Context:
         self,
         client_id: int,
         label: str,
-        config: RelayConfig,
+        shared: Shared,
         capabilities: CompositorCapabilities,
-        shares: Shares,
-        warned: set[str],
-        clock: GuestClock | None = None,
     ) -> None:
         self.client_id = client_id
         self.label = label
-        self.config = config
+        self.config = shared.config
         self.capabilities = capabilities
         self.objects = ObjectTable(INTERFACES["wl_display"])
         self.globals: dict[int, Global] = {}
         self.withdrawn: set[int] = set()
         self.shm_formats: set[int] = set()
-        self.shares = shares
-        self.clock = clock or GuestClock()
+        self.shares = Shares(shared.quotas)
+        self.clock = shared.clock
         self.presentation_clock = CLOCK_MONOTONIC
-        self.warned = warned
+        self.warned = shared.warned
         self.outbox = Outbox(client_id)
         self._own_registry: ProtocolObject | None = None
         self._own_globals: dict[str, ProtocolObject] = {}

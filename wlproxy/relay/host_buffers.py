@@ -4,12 +4,12 @@ Which mode, `presentation` says; where the bytes are, `locations`.  When a buffe
 made ready, and when its pages are let go of, is decided in `buffers`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from wlproxy.protocol.errors import CompositorError, LimitExceededError
+from wlproxy.protocol.errors import CompositorError
 from wlproxy.protocol.wayland.interfaces import INTERFACES
-from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError, Message
+from wlproxy.protocol.wayland.message import Message
 from wlproxy.relay.buffer import Buffer
 from wlproxy.relay.commands import CloseHandle, CreateCopyBuffer
 from wlproxy.relay.context import Context, ignore_event, once
@@ -46,12 +46,12 @@ class HostBuffers:
             Whether it is there, or the buffer is dead; else an answer is awaited.
 
         Raises:
-            WaylandError: nothing is left to try, and it is in a pool.
+            WaylandError: the compositor has no `wl_shm`, and it is in a pool.
         """
         if buffer.progress is Progress.READY:
-            if not self._should_upgrade(buffer, cycled=cycled):
+            if not self.should_upgrade(buffer, cycled=cycled):
                 return True
-            self._withdraw(buffer)
+            self.withdraw(buffer)
         if buffer.choice is None:
             buffer.choice = self._choose(buffer, cycled=cycled)
         if buffer.choice.mode in (Mode.SHM, Mode.DMABUF) and not self._mapped(buffer):
@@ -68,12 +68,19 @@ class HostBuffers:
             case _:
                 return self._prepare_shm(buffer)
 
-    def drop_copy(self, buffer: Buffer) -> None:
-        """Free the memfd of mode C, if there is one."""
-        if buffer.copy is not None:
-            self._forget_copy(buffer)
-            self._context.command(CloseHandle(self._context.client_id, buffer.copy))
-            buffer.copy = None
+    def take_copy(self, buffer: Buffer) -> Callable[[], None]:
+        """Take the memfd of mode C from a buffer, if it has one; returns what frees it."""
+        handle, buffer.copy = buffer.copy, None
+        if handle is None:
+            return lambda: None
+        size = buffer.pool_size
+        buffer.copy_progress, buffer.copied_for = Progress.NONE, 0
+
+        def free() -> None:
+            self._forget_copy(handle, size)
+            self._context.command(CloseHandle(self._context.client_id, handle))
+
+        return free
 
     def copy_created(self, handle: Handle) -> None:
         """Take the shell's word that a memfd is made."""
@@ -84,15 +91,11 @@ class HostBuffers:
         return self._copies[handle].copied_for if handle in self._copies else 0
 
     def copy_failed(self, handle: Handle) -> None:
-        """Take the shell's word that it could not be made.
-
-        Raises:
-            WaylandError: there is nothing left to try for a buffer in a pool.
-        """
+        """Take the shell's word that it could not be made: nothing is left to try."""
         buffer = self._copies[handle]
-        self._forget_copy(buffer)
-        buffer.copy = None
-        self._no_memory(buffer, "the host has no memory for a copy of its pixels")
+        self._forget_copy(handle, buffer.pool_size)
+        buffer.copy, buffer.copy_progress = None, Progress.NONE
+        _no_memory(buffer, "the host has no memory for a copy of its pixels")
 
     def _choose(self, buffer: Buffer, *, cycled: bool) -> Choice:
         return choose(
@@ -103,7 +106,7 @@ class HostBuffers:
             refused=buffer.refused,
         )
 
-    def _should_upgrade(self, buffer: Buffer, *, cycled: bool) -> bool:
+    def should_upgrade(self, buffer: Buffer, *, cycled: bool) -> bool:
         """Whether a ready mode A buffer would now be better off in mode B."""
         if buffer.choice is None or buffer.choice.mode is not Mode.SHM:
             return False
@@ -115,7 +118,7 @@ class HostBuffers:
             buffer.choice = better  # for its reason
         return not buffer.settled
 
-    def _withdraw(self, buffer: Buffer) -> None:
+    def withdraw(self, buffer: Buffer) -> None:
         """Destroy the host's buffer; the guest's lives on without one."""
         old = self._context.objects.detach_host(buffer.entry)
         old.listener = ignore_event
@@ -145,7 +148,7 @@ class HostBuffers:
         size = buffer.pool_size
         if buffer.copy_progress is Progress.NONE:
             if not self._context.shares.copy_bytes.take(size):
-                self._no_memory(buffer, "too many bytes in buffers that are copied")
+                _no_memory(buffer, "too many bytes in buffers that are copied")
                 return self.present(buffer, cycled=False)
             buffer.copy = next(self._handles)
             self._copies[buffer.copy] = buffer
@@ -156,22 +159,9 @@ class HostBuffers:
             return False
         return self._create_in_pool(buffer, buffer.copy)
 
-    def _forget_copy(self, buffer: Buffer) -> None:
-        assert buffer.copy is not None
-        del self._copies[buffer.copy]
-        self._context.shares.copy_bytes.give_back(buffer.pool_size)
-
-    def _no_memory(self, buffer: Buffer, message: str) -> None:
-        """Choose to show it in no way: there is nothing left to try.
-
-        Raises:
-            WaylandError: it is in a pool.
-        """
-        if buffer.params is None:
-            raise LimitExceededError(
-                DISPLAY_ID, DisplayError.NO_MEMORY, f"wlproxy: {message}"
-            )
-        buffer.choice = Choice(Mode.NONE, message)
+    def _forget_copy(self, handle: Handle, size: int) -> None:
+        del self._copies[handle]
+        self._context.shares.copy_bytes.give_back(size)
 
     def _create_in_pool(self, buffer: Buffer, handle: Handle) -> bool:
         """Make a host pool of a handle's bytes, the buffer in it, and drop the pool."""
@@ -232,6 +222,12 @@ class HostBuffers:
         assert host is not None  # entered before listeners are called
         self._context.objects.adopt_host(buffer.entry, host)
         buffer.progress = Progress.READY
+
+
+def _no_memory(buffer: Buffer, message: str) -> None:
+    """Choose to show it in no way, unless room can be made."""
+    buffer.choice = Choice(Mode.NONE, message)
+    buffer.over_limit = True
 
 
 def _refuse_dmabuf(buffer: Buffer, why: str) -> None:

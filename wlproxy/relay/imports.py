@@ -54,4 +54,6 @@ class Imports:
         else:
             new_id = self._context.objects.give_guest_id(buffer.entry)
             self._context.send_event(params, "created", (new_id,))
+            buffer.created = True
+            self._buffers.settle(buffer)  # nothing shows it yet
         return True

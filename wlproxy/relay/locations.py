@@ -5,22 +5,21 @@ of it.  Buffers over the same pages share one location and one udmabuf; both liv
 nothing reads the pages any more.  Guest addresses are checked here, on arrival.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from wlproxy.memory.extents import check_extents, round_out
 from wlproxy.memory.guest import GuestMemory, RamItem
+from wlproxy.protocol.channel.extents import Extents
 from wlproxy.protocol.channel.frames import (
     CloseMemory,
-    Extent,
     Locate,
     Located,
     LocateStatus,
     Release,
 )
-from wlproxy.protocol.errors import ChannelError, LimitExceededError
-from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError
+from wlproxy.protocol.errors import ChannelError
 from wlproxy.relay.commands import CloseHandle, CreateUdmabuf, SendFrame
 from wlproxy.relay.context import Context
 from wlproxy.relay.handles import Handle
@@ -61,6 +60,7 @@ class Location:
         progress: of locating it.
         failure: why that failed.
         extents: gathered so far, while PENDING.
+        runs: how many of the share it takes.
         items: the pages in the RAM files, once READY.
         udmabuf: handle of the dma-buf over all of it.
         udmabuf_progress: of making that.
@@ -74,8 +74,9 @@ class Location:
     users: int = 0
     progress: Progress = Progress.PENDING
     failure: Located | None = None
-    extents: list[Extent] = field(default_factory=list)
-    items: tuple[RamItem, ...] = ()
+    extents: Extents = field(default_factory=Extents)
+    runs: int = 0
+    items: Sequence[RamItem] = ()
     udmabuf: Handle | None = None
     udmabuf_progress: Progress = Progress.NONE
     udmabuf_failure: str = ""
@@ -93,6 +94,7 @@ class Locations:
         self._memories: dict[int, Memory] = {}
         self._by_id: dict[int, Location] = {}
         self._by_range: dict[tuple[int, int, int], Location] = {}
+        self._by_udmabuf: dict[Handle, Location] = {}
         self._next_id = 1
         self._page_size = context.config.guest_page
 
@@ -114,18 +116,19 @@ class Locations:
             frame = CloseMemory(self._context.client_id, memory.memory_id)
             self._context.command(SendFrame(frame))
 
-    def acquire(self, memory: Memory, offset: int, length: int) -> Location:
+    def acquire(self, memory: Memory, offset: int, length: int) -> Location | None:
         """Pin the pages of a range of bytes, or share the pin of the same pages.
 
-        Raises:
-            WaylandError: the client has too many.
+        Returns:
+            What may not be located yet; None where there are too many.
         """
         start, rounded = round_out(offset, length, self._page_size)
         end = start + rounded
         key = (memory.memory_id, start, end)
         location = self._by_range.get(key)
         if location is None or location.progress is Progress.FAILED:
-            self._take_share(end - start)
+            if not self._take_share(end - start):
+                return None
             location = Location(self._next_id, memory.memory_id, start, end - start)
             self._next_id += 1
             self._by_range[key] = self._by_id[location.location_id] = location
@@ -165,24 +168,31 @@ class Locations:
                 f"{frame.location_id}, which was not asked for"
             )
         if frame.status is not LocateStatus.OK:
-            location.progress, location.failure = Progress.FAILED, frame
-            location.extents.clear()
+            self._fail(location, frame)
             return
-        location.extents.extend(frame.extents)
+        location.extents.words.extend(Extents.of(frame.extents).words)
         pages = location.length // self._page_size
         if frame.more:
             if len(location.extents) >= pages:
                 raise ChannelError(f"more extents than the {pages} pages asked for")
             return
         check_extents(location.extents, 0, location.length, self._page_size, pages)
-        location.items = self._ram.translate(location.extents)
-        location.extents.clear()
+        items = self._ram.translate(location.extents)
+        location.extents = Extents()
+        if not self._context.shares.runs.take(len(items)):
+            release = Release(self._context.client_id, location.location_id)
+            self._context.command(SendFrame(release))
+            status = LocateStatus.LIMIT_EXCEEDED
+            self._fail(location, replace(frame, status=status, extents=()))
+            return
+        location.items, location.runs = items, len(items)
         location.progress = Progress.READY
 
     def want_udmabuf(self, location: Location) -> Progress:
         """Have the udmabuf of a location made, once; say how far that is."""
         if location.udmabuf_progress is Progress.NONE:
             location.udmabuf = next(self._handles)
+            self._by_udmabuf[location.udmabuf] = location
             location.udmabuf_progress = Progress.PENDING
             self._context.command(
                 CreateUdmabuf(self._context.client_id, location.udmabuf, location.items)
@@ -191,7 +201,7 @@ class Locations:
 
     def buffer_created(self, handle: Handle) -> bool:
         """Take the shell's word that a udmabuf is made; False if it is not ours."""
-        location = self._with_udmabuf(handle)
+        location = self._by_udmabuf.get(handle)
         if location is None:
             return False
         location.udmabuf_progress = Progress.READY
@@ -199,7 +209,7 @@ class Locations:
 
     def buffer_failed(self, handle: Handle, message: str) -> bool:
         """Take the shell's word that it could not be; False if it is not ours."""
-        location = self._with_udmabuf(handle)
+        location = self._by_udmabuf.pop(handle, None)
         if location is None:
             return False
         location.udmabuf = None
@@ -213,34 +223,29 @@ class Locations:
         if location.users:
             return
         del self._by_id[location.location_id]
-        self._context.shares.locations.give_back(1)
-        self._context.shares.located_bytes.give_back(location.length)
         key = (location.memory_id, location.start, location.start + location.length)
         if self._by_range.get(key) is location:
             del self._by_range[key]
+        shares = self._context.shares
+        shares.locations.give_back(1)
+        shares.located_bytes.give_back(location.length)
+        shares.runs.give_back(location.runs)
         client_id = self._context.client_id
         if location.udmabuf is not None:
+            del self._by_udmabuf[location.udmabuf]
             self._context.command(CloseHandle(client_id, location.udmabuf))
         if location.progress is not Progress.FAILED:
             self._context.command(SendFrame(Release(client_id, location.location_id)))
 
-    def _take_share(self, length: int) -> None:
-        """Count one location more.
+    def _fail(self, location: Location, failure: Located) -> None:
+        location.progress, location.failure = Progress.FAILED, failure
+        location.extents = Extents()
 
-        Raises:
-            WaylandError: the client, or all of them together, have too many.
-        """
+    def _take_share(self, length: int) -> bool:
+        """Count one location more; False if the client, or all together, have too many."""
         shares = self._context.shares
         if shares.locations.take(1):
             if shares.located_bytes.take(length):
-                return
+                return True
             shares.locations.give_back(1)
-        raise LimitExceededError(
-            DISPLAY_ID, DisplayError.NO_MEMORY, "wlproxy: too many buffers are shown"
-        )
-
-    def _with_udmabuf(self, handle: Handle) -> Location | None:
-        for location in self._by_id.values():
-            if location.udmabuf == handle:
-                return location
-        return None
+        return False

@@ -1,7 +1,8 @@
 """How much of the host one client may take up, and all clients of a VM together.
 
-Only counting; whoever asks for more than is left ends the client.  What the guest may
-hold of its own memory is for its agent to say: this is about ours.
+Only counting; what is not in use makes room for whoever asks for more than is left, and
+what still finds none is not shown (`buffers`).  What the guest may hold of its own memory
+is for its agent to say: this is about ours.
 """
 
 from typing import Final
@@ -12,10 +13,22 @@ MAX_COPY_BYTES: Final = 1 << 30
 MAX_VM_COPY_BYTES: Final = 2 << 30
 """The same of all clients together."""
 
-MAX_LOCATIONS: Final = 1024
-"""Of one client: each may be an fd of ours and a list of pages in the kernel."""
+MAX_LOCATIONS: Final = 4096
+"""Of one client: each is a mapping of the compositor's, which may have 65530."""
 
-MAX_VM_LOCATIONS: Final = 8192
+MAX_VM_LOCATIONS: Final = 16384
+"""The same of all clients together."""
+
+MAX_FDS: Final = 1 << 20
+"""For buffers of all clients, unless the process may have less."""
+
+FDS_PER_LOCATION: Final = 2
+"""Of ours: a udmabuf, and where that is refused, a copy."""
+
+MAX_RUNS: Final = 1 << 20
+"""Of one client: runs of pages in its locations.  We keep 16 bytes of each."""
+
+MAX_VM_RUNS: Final = 4 << 20
 """The same of all clients together."""
 
 MAX_RAM_LOCATED: Final = 2
@@ -78,29 +91,39 @@ class Shares:
         copy_bytes: of mode C's buffers.
         locations: their number.
         located_bytes: their lengths.
+        runs: of the pages in them.
     """
 
-    __slots__ = ("copy_bytes", "located_bytes", "locations")
+    __slots__ = ("copy_bytes", "located_bytes", "locations", "runs")
 
     def __init__(self, quotas: "Quotas") -> None:
         self.copy_bytes = Share(quotas.copy_bytes, MAX_COPY_BYTES)
         self.locations = Share(quotas.locations, MAX_LOCATIONS)
         self.located_bytes = Share(quotas.located_bytes, quotas.ram_bytes)
+        self.runs = Share(quotas.runs, MAX_RUNS)
 
     def close(self) -> None:
         """Give back everything: the client is gone."""
         self.copy_bytes.close()
         self.locations.close()
         self.located_bytes.close()
+        self.runs.close()
 
 
 class Quotas:
-    """The quotas of one VM, which has `ram_bytes` of RAM."""
+    """The quotas of one VM."""
 
-    __slots__ = ("copy_bytes", "located_bytes", "locations", "ram_bytes")
+    __slots__ = ("copy_bytes", "located_bytes", "locations", "ram_bytes", "runs")
 
-    def __init__(self, ram_bytes: int) -> None:
+    def __init__(self, ram_bytes: int, fds: int = MAX_FDS) -> None:
+        """Nothing is taken yet.
+
+        Args:
+            ram_bytes: of the VM.
+            fds: how many the process may open for buffers.
+        """
         self.ram_bytes = ram_bytes
         self.copy_bytes = Quota(MAX_VM_COPY_BYTES)
-        self.locations = Quota(MAX_VM_LOCATIONS)
+        self.locations = Quota(min(MAX_VM_LOCATIONS, fds // FDS_PER_LOCATION))
         self.located_bytes = Quota(MAX_RAM_LOCATED * ram_bytes)
+        self.runs = Quota(MAX_VM_RUNS)

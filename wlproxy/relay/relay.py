@@ -39,11 +39,11 @@ from wlproxy.relay.commands import (
     Trace,
     TraceLevel,
 )
-from wlproxy.relay.context import RelayConfig
+from wlproxy.relay.context import RelayConfig, Shared
 from wlproxy.relay.handles import Handle, core_handles
 from wlproxy.relay.inputs import ReceivedFd
 from wlproxy.relay.presentation import CompositorCapabilities
-from wlproxy.relay.quotas import Quotas
+from wlproxy.relay.quotas import MAX_FDS, Quotas
 from wlproxy.relay.surfaces import SurfaceStatus
 
 MAX_CLIENTS: Final = 256
@@ -71,18 +71,30 @@ class Relay:
         memory: GuestMemory,
         capabilities: CompositorCapabilities,
         max_clients: int = MAX_CLIENTS,
+        max_fds: int = MAX_FDS,
     ) -> None:
-        self._config = config
-        self._memory = memory
+        """No client yet.
+
+        Args:
+            config: the user's.
+            memory: the guest's.
+            capabilities: the host's.
+            max_clients: of the guest at once.
+            max_fds: that the shell may open for buffers.
+        """
         self._capabilities = capabilities
         self._compositor_away = False
         self._max_clients = max_clients
-        self._quotas = Quotas(memory.size)
-        self.clock = GuestClock()
-        self._warned: set[str] = set()
-        self._handles = core_handles()
+        self._shared = Shared(
+            config, memory, core_handles(), Quotas(memory.size, max_fds)
+        )
         self._clients: dict[int, Client] = {}
         self._last_client_id = 0
+
+    @property
+    def clock(self) -> GuestClock:
+        """The guest's."""
+        return self._shared.clock
 
     @property
     def client_labels(self) -> dict[int, str]:
@@ -250,13 +262,8 @@ class Relay:
         self._clients[frame.client_id] = Client(
             frame.client_id,
             label,
-            self._config,
+            self._shared,
             self._capabilities,
-            self._memory,
-            self._handles,
-            self._quotas,
-            self.clock,
-            self._warned,
         )
         if self._compositor_away:
             self._clients[frame.client_id].wait()

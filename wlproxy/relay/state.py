@@ -5,7 +5,7 @@ it; a message that no filter claims is forwarded as it is.  Forwarding translate
 place and turns fds into handles or attachments.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -33,6 +33,7 @@ from wlproxy.protocol.wayland.message import (
     RawMessage,
 )
 from wlproxy.protocol.wayland.wire import encode_message, rewrite_ids
+from wlproxy.relay.buffer import Buffer
 from wlproxy.relay.buffers import Buffers
 from wlproxy.relay.commands import (
     AdoptStream,
@@ -51,7 +52,7 @@ from wlproxy.relay.inputs import FdKind, ReceivedFd
 from wlproxy.relay.locations import Locations
 from wlproxy.relay.objects import ProtocolObject
 from wlproxy.relay.passed_fds import Purpose, purpose_of
-from wlproxy.relay.surfaces import Surfaces
+from wlproxy.relay.surfaces import Surface, Surfaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,25 @@ class ClientState:
         # Only now: the contents of a file are sent ahead of the event that attaches it.
         attachments = [self._export(spec, fd) for fd in fds]
         self.context.outbox.event(raw.data, attachments)
+
+    def attach_postponed(self, surface: Surface) -> None:
+        """Attach what was not ready when the guest did; it is by now, or dead."""
+        postponed = self.surfaces.take_postponed(surface)
+        if postponed is None:
+            return
+        buffer, x, y = postponed
+        if buffer.dead:
+            # The surface keeps what it has, and all else goes on.
+            self.surfaces.not_shown(surface, buffer)
+            self.buffers.refuse(buffer)
+            return
+        self.context.send(surface.entry, "attach", (buffer.entry.host_id, x, y))
+        self.settle(self.surfaces.attach(surface, buffer))
+
+    def settle(self, buffers: Iterable[Buffer]) -> None:
+        """See what is still needed of buffers that surfaces have let go of."""
+        for buffer in buffers:
+            self.buffers.settle(buffer)
 
     def attach_contents(self, contents: bytes) -> Attachment:
         """Describe a file of our own to the guest, and send what is in it."""

@@ -23,6 +23,12 @@ MAX_TOLD: Final = 16
 """Modes and reasons that are logged for one client, and of those that are warned of for
 all clients together: guests must not fill the log."""
 
+MAX_DEPTH: Final = 16
+"""Subsurfaces in each other that we follow."""
+
+MAX_BENEATH: Final = 4096
+"""Buffers that may wait for one surface's commit: no client has more."""
+
 MAX_REMEMBERED: Final = 4
 """Buffers that a surface is remembered to have taken in turn."""
 
@@ -45,7 +51,7 @@ class SurfaceStatus:
         height: pixels of the buffer shown.
         shm_format: as in `wl_shm`.
         mode: "A", "B", "C", or "none" for nothing of ours (yet).
-        reason: why that mode.
+        reason: why that mode, or why nothing newer is shown.
         frames: commits with a new buffer.
         bytes_copied: pixel bytes that the proxy copied.
     """
@@ -74,6 +80,15 @@ class Surface:
         current: what the last commit put there.
         pending: what the next commit will, if `attached`.
         attached: a buffer, or none, was attached since the last commit.
+        postponed: a buffer that was not ready when it was attached, and where: the next
+            commit attaches it.
+        parent: of a subsurface.
+        sync: as a subsurface, it shows nothing new before its parent does.
+        commits: how many there were.
+        latched: `commits` of the parent, when a commit last began to wait for it.
+        beneath: what subsurfaces show until this surface's next commit is shown.
+        queued: its commits may be shown late, and one after the other.
+        gone: the app has destroyed it.
         damage: since the last commit, in buffer pixels.
         all_damaged: damage since the last commit cannot be told in buffer pixels.
         transformed: a scale, transform or viewport lies between surface and buffer.
@@ -92,6 +107,14 @@ class Surface:
     current: Buffer | None = None
     pending: Buffer | None = None
     attached: bool = False
+    postponed: tuple[Buffer, int, int] | None = None
+    parent: "Surface | None" = None
+    sync: bool = True
+    commits: int = 0
+    latched: int = -1
+    beneath: list[Buffer] = field(default_factory=list)
+    queued: bool = False
+    gone: bool = False
     damage: list[Rectangle] = field(default_factory=list)
     all_damaged: bool = False
     transformed: bool = False
@@ -122,6 +145,25 @@ class Surface:
         last = self.turn[-1:] == [buffer.serial]
         return not self.is_cursor and not last and buffer.serial in self.turn
 
+    @property
+    def waits(self) -> bool:
+        """Whether a commit is not shown before the parent's next one."""
+        surface = self
+        for _ in range(MAX_DEPTH):
+            if surface.parent is None or surface.parent.gone:
+                return False
+            if surface.sync:
+                return True
+            surface = surface.parent
+        return True  # as if: it only means to wait longer
+
+
+@dataclass(frozen=True, slots=True)
+class Subsurface:
+    """A `wl_subsurface`: the surface that has that role."""
+
+    surface: Surface
+
 
 class Surfaces:
     """The surfaces of one client."""
@@ -130,11 +172,37 @@ class Surfaces:
         self._context = context
         self._all: dict[int, Surface] = {}
         self._told: set[tuple[str, str]] = set()
+        self._postponed: dict[int, list[Surface]] = {}
 
     def create(self, entry: ProtocolObject) -> None:
         """Enter a surface; `entry` is the guest's `wl_surface`."""
         entry.role = surface = Surface(entry)
         self._all[id(entry)] = surface
+
+    def postpone(self, surface: Surface, buffer: Buffer, x: int, y: int) -> None:
+        """Keep an attach until the next commit, in place of another that is kept."""
+        self.take_postponed(surface)
+        surface.postponed = (buffer, x, y)
+        self._postponed.setdefault(buffer.serial, []).append(surface)
+
+    def take_postponed(self, surface: Surface) -> tuple[Buffer, int, int] | None:
+        """Take the attach that is kept, if there is one."""
+        taken, surface.postponed = surface.postponed, None
+        if taken is not None:
+            serial = taken[0].serial
+            self._postponed[serial].remove(surface)
+            if not self._postponed[serial]:
+                del self._postponed[serial]
+        return taken
+
+    def waiting_for(self, buffer: Buffer) -> tuple[Surface, ...]:
+        """List the surfaces for which an attach of this buffer is kept."""
+        return tuple(self._postponed.get(buffer.serial, ()))
+
+    def not_shown(self, surface: Surface, buffer: Buffer) -> None:
+        """Note that a buffer is dead which was to be shown."""
+        mode = surface.last_mode[0] if surface.current else Mode.NONE.value
+        surface.last_mode = (mode, buffer.dead)
 
     def attach(self, surface: Surface, buffer: Buffer | None) -> list[Buffer]:
         """Note an attach.
@@ -184,11 +252,9 @@ class Surfaces:
         Returns:
             Buffers that no longer belong to the surface.
         """
-        left = []
         attached = surface.attached
+        left = _replaced(surface)
         if attached:
-            if surface.current is not None:
-                left.append(_leave(surface.current))
             surface.current, surface.pending = surface.pending, None
             surface.attached = False
             self._count_frame(surface)
@@ -215,9 +281,13 @@ class Surfaces:
             Buffers that no longer belong to it.
         """
         self._all.pop(id(surface.entry), None)
+        self.take_postponed(surface)
         shown = (surface.current, surface.pending if surface.attached else None)
-        surface.current = surface.pending = None
-        return [_leave(buffer) for buffer in shown if buffer is not None]
+        left = [*surface.beneath, *(buffer for buffer in shown if buffer is not None)]
+        surface.current = surface.pending = surface.parent = None
+        surface.beneath = []
+        surface.gone = True
+        return [_leave(buffer) for buffer in left]
 
     def statuses(self) -> list[SurfaceStatus]:
         """Say how each surface is doing."""
@@ -229,6 +299,7 @@ class Surfaces:
             return
         surface.frames += 1
         buffer.held |= not buffer.destroyed
+        buffer.lasting |= surface.queued
         if buffer.serial not in surface.turn[-1:]:
             surface.turn = [*surface.turn[1 - MAX_REMEMBERED :], buffer.serial]
         assert buffer.choice is not None  # it is ready
@@ -342,6 +413,30 @@ def _is_copied(buffer: Buffer) -> bool:
 def _kind(reason: str) -> str:
     """Make reasons equal that differ in their numbers only."""
     return "".join(char for char in reason if not char.isdigit())
+
+
+def _replaced(surface: Surface) -> list[Buffer]:
+    """Find what no surface has any more when this one's commit takes effect.
+
+    That of a subsurface may have to wait for the parent's: until then the compositor
+    shows what was there before, as it does with what has been waiting for this one.
+    """
+    parent = surface.parent if surface.waits else None
+    surface.commits += 1
+    beneath, surface.beneath = surface.beneath, []
+    old = surface.current if surface.attached else None
+    if parent is None:
+        return [_leave(buffer) for buffer in (*beneath, *([old] if old else ()))]
+    if len(parent.beneath) >= MAX_BENEATH:
+        return [_leave(buffer) for buffer in (*beneath, *([old] if old else ()))]
+    parent.beneath.extend(beneath)
+    if not surface.attached:
+        return []
+    first, surface.latched = surface.latched != parent.commits, parent.commits
+    if old is None or first:
+        parent.beneath.extend([old] if old else ())
+        return []
+    return [_leave(old)]  # it waited, too, and will never be shown
 
 
 def _leave(buffer: Buffer) -> Buffer:

@@ -292,22 +292,6 @@ async def test_app_without_a_compositor_is_disconnected(
     assert caught.value.error == TOLD
 
 
-async def test_app_over_a_quota_is_told_so(bare: Loopback) -> None:
-    await bare.start_compositor()
-    await bare.start_agent(Limits(memories=3))
-    await bare.start_host()
-    app, other = await bare.app(), await bare.app()
-
-    for _ in range(4):
-        app.pool(4096)
-
-    with pytest.raises(Disconnected):
-        await app.roundtrip()
-    await other.roundtrip()
-    app.close()
-    await works(bare)
-
-
 async def test_more_apps_than_the_host_serves_at_once(bare: Loopback) -> None:
     await bare.start_compositor()
     await bare.start_agent(Limits(clients=2))

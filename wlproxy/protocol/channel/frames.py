@@ -6,6 +6,7 @@ B = both.  Every number is unsigned and little-endian on the wire unless it says
 otherwise.  Normative: `docs/channel-protocol.md`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
@@ -137,8 +138,9 @@ class LocateStatus(IntEnum):
 
     OK = 0
     UNKNOWN_MEMORY = 1
+    """There never was such a memory, or its fd is not kept any more."""
     OUT_OF_RANGE = 2
-    """The range is not inside the file."""
+    """The range is not inside the pages of the file."""
     NOT_PERMITTED = 3
     """The agent may not learn where pages are: it has neither gem_locate nor a capability."""
     UNSUPPORTED = 4
@@ -416,7 +418,7 @@ class Located:
         status: OK or why not.
         errno: guest errno if FAILED, else 0.
         more: the next frame continues this list.
-        extents: at most MAX_EXTENTS_PER_FRAME.
+        extents: at most MAX_EXTENTS_PER_FRAME; packed (`extents`) as received.
     """
 
     client_id: int
@@ -424,7 +426,7 @@ class Located:
     status: LocateStatus
     errno: int
     more: bool
-    extents: tuple[Extent, ...]
+    extents: Sequence[Extent]
 
 
 @dataclass(frozen=True, slots=True)

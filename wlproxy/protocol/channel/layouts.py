@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from wlproxy.protocol.channel.extents import Extents
 from wlproxy.protocol.channel.frames import (
     ATTACHMENT_SIZE,
     EXTENT_SIZE,
@@ -27,7 +28,6 @@ from wlproxy.protocol.channel.frames import (
     CloseReason,
     Credit,
     Data,
-    Extent,
     Feature,
     FileData,
     Frame,
@@ -79,7 +79,6 @@ _STREAM_CLOSED: Final = struct.Struct("<IHH")
 _OPEN_STREAM: Final = struct.Struct("<IIBBH")
 _LOCATE: Final = struct.Struct("<IIQQII")
 _LOCATED: Final = struct.Struct("<IHBBII")
-_EXTENT: Final = struct.Struct("<QQ")
 
 # By value: twice as quick as calling the enum, and a miss is a KeyError.
 _KINDS: Final = {int(kind): kind for kind in AttachmentKind}
@@ -298,10 +297,11 @@ def _decode_locate(client_id: int, payload: memoryview) -> Locate:
 
 
 def _encode_located(frame: Located) -> bytes:
-    numbers = [number for one in frame.extents for number in (one.gpa, one.length)]
-    return _LOCATED.pack(
-        frame.location_id, frame.status, frame.more, 0, frame.errno, 0
-    ) + struct.pack(f"<{len(numbers)}Q", *numbers)
+    extents = Extents.of(frame.extents)
+    return (
+        _LOCATED.pack(frame.location_id, frame.status, frame.more, 0, frame.errno, 0)
+        + extents.to_bytes()
+    )
 
 
 def _decode_located(client_id: int, payload: memoryview) -> Located:
@@ -309,9 +309,7 @@ def _decode_located(client_id: int, payload: memoryview) -> Located:
     _zero(zero, zeros)
     if more > 1 or len(payload) % EXTENT_SIZE:
         raise ChannelError(f"LOCATED of {len(payload)} bytes, more is {more}")
-    extents = tuple(
-        [Extent(*pair) for pair in _EXTENT.iter_unpack(payload[_LOCATED.size :])]
-    )
+    extents = Extents.from_bytes(payload[_LOCATED.size :])
     known: LocateStatus = _known(_STATUSES, status, "status")
     return Located(client_id, location_id, known, errno, bool(more), extents)
 

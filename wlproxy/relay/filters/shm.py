@@ -103,6 +103,9 @@ def destroy_buffer(state: ClientState, request: Request) -> None:
     """`wl_buffer.destroy`: ours, or one that another protocol made."""
     buffer = request.entry.role
     if isinstance(buffer, Buffer):
+        # What the compositor makes of that is its own business.
+        for waiting in state.surfaces.waiting_for(buffer):
+            state.attach_postponed(waiting)
         state.buffers.destroy(buffer)
     else:
         state.forward(request)
@@ -113,4 +116,5 @@ def release_buffer(state: ClientState, event: Event) -> None:
     buffer = event.entry.role
     if isinstance(buffer, Buffer):
         buffer.held = False
+        state.buffers.settle(buffer)
     state.forward_event(event.entry, event.spec, event.raw)

@@ -3,24 +3,28 @@
 Everything is forwarded; this only keeps `relay.surfaces` informed.
 """
 
-from collections.abc import Iterable
-
 from wlproxy.relay.buffer import Buffer
 from wlproxy.relay.state import ClientState, Request
-from wlproxy.relay.surfaces import Surface
+from wlproxy.relay.surfaces import Subsurface, Surface
 
 
 def attach(state: ClientState, request: Request) -> None:
-    """`attach`: the buffer is ready by now (`relay.client` saw to that)."""
-    buffer_id = request.message.integer(0)
+    """`attach`: at once if the buffer is ready, else with the commit.
+
+    Only a commit shows it: it may be replaced before, or its pool's file be written yet.
+    """
+    buffer_id, x, y = (request.message.integer(index) for index in range(3))
     role = state.context.objects.guest(buffer_id).role if buffer_id else None
     buffer = role if isinstance(role, Buffer) else None
-    if buffer is not None and buffer.dead:
-        # What becomes of the surface is undefined: it keeps what it has.
-        state.buffers.refuse(buffer)
-        return
+    surface = _surface(request)
+    state.surfaces.take_postponed(surface)
+    if buffer is not None:
+        cycled = surface.cycles_with(buffer)
+        if not state.buffers.is_ready(buffer, cycled=cycled):
+            state.surfaces.postpone(surface, buffer, x, y)
+            return
     state.forward(request)
-    _settle(state, state.surfaces.attach(_surface(request), buffer))
+    state.settle(state.surfaces.attach(surface, buffer))
 
 
 def damage(state: ClientState, request: Request) -> None:
@@ -50,17 +54,50 @@ def view(state: ClientState, request: Request) -> None:
 
 
 def commit(state: ClientState, request: Request) -> None:
-    """`commit`: copies, in mode C, before the compositor hears of it."""
+    """`commit`: copies, in mode C, before the compositor hears of it.
+
+    The buffer that it is to show is ready by now (`relay.client` saw to that).
+    """
+    state.attach_postponed(_surface(request))
     left = state.surfaces.commit(_surface(request))
     state.forward(request)
-    _settle(state, left)
+    state.settle(left)
 
 
 def destroy(state: ClientState, request: Request) -> None:
     """`destroy`: its buffers may go."""
     left = state.surfaces.destroy(_surface(request))
     state.forward(request)
-    _settle(state, left)
+    state.settle(left)
+
+
+def get_subsurface(state: ClientState, request: Request) -> None:
+    """`wl_subcompositor.get_subsurface`: whose commits wait for whose."""
+    objects = state.context.objects
+    child, parent = (objects.guest(request.message.integer(n)).role for n in (1, 2))
+    created = state.forward(request)
+    if isinstance(child, Surface) and isinstance(parent, Surface):
+        child.parent, child.sync = parent, True
+        if created is not None:
+            created.role = Subsurface(child)
+
+
+def set_sync(state: ClientState, request: Request) -> None:
+    """`wl_subsurface.set_sync`, `set_desync`, `destroy`: the same."""
+    role = request.entry.role
+    if isinstance(role, Subsurface):
+        role.surface.sync = request.spec.name == "set_sync"
+        if request.spec.name == "destroy":
+            role.surface.parent = None
+    state.forward(request)
+
+
+def queue_commits(state: ClientState, request: Request) -> None:
+    """`get_fifo`, `get_timer`: the surface shows what is committed later."""
+    role = state.context.objects.guest(request.message.integer(1)).role
+    if isinstance(role, Surface):
+        role.queued = True
+    state.forward(request)
 
 
 def set_cursor(state: ClientState, request: Request) -> None:
@@ -78,11 +115,6 @@ def _note_damage(state: ClientState, request: Request, *, in_buffer: bool) -> No
     rectangle = (x, y, message.integer(2), message.integer(3))
     state.surfaces.add_damage(_surface(request), rectangle, in_buffer=in_buffer)
     state.forward(request)
-
-
-def _settle(state: ClientState, buffers: Iterable[Buffer]) -> None:
-    for buffer in buffers:
-        state.buffers.settle(buffer)
 
 
 def _surface(request: Request) -> Surface:
