@@ -11,6 +11,7 @@ from tests.relay.shell import PAGE
 from tests.relay.things import Thing
 from wlproxy.protocol.channel.frames import Located, LocateStatus
 from wlproxy.relay import quotas, surfaces
+from wlproxy.relay.clock import ClockSample
 from wlproxy.relay.commands import CreateCopyBuffer, CreateUdmabuf
 from wlproxy.relay.presentation import CompositorCapabilities
 
@@ -331,6 +332,7 @@ def test_commits_that_are_shown_late_wait_for_the_release(
 ) -> None:
     play = Stage(ONLY_SHM)
     play.host.releases = False
+    play.run(play.relay.measure_clock(ClockSample(1, 1, 2)))  # else there is no timer
     queue = play.plug(manager)
     play.app.request(queue, request_name, play.surface.id)
 
