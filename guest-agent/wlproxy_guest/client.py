@@ -127,6 +127,16 @@ class Client:
 
     # ---------------------------------------------------------------- its life
 
+    def open(self) -> None:
+        """Announce it to the host; before `run`."""
+        peer = self._socket.peer
+        opened = ClientOpened(
+            self.client_id, peer.pid, peer.uid, peer.gid, peer.executable
+        )
+        self._outbox.put(self.client_id, opened)
+        self._opened = True
+        log.info("%s connected", self)
+
     async def run(self) -> None:
         """Serve the app until it, the host or a quota ends it.
 
@@ -135,7 +145,6 @@ class Client:
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._streams.run)
-                self._open()
                 nursery.start_soon(self._locations.run, self._memories)
                 nursery.start_soon(self._read_app)
                 nursery.start_soon(self._write_app)
@@ -144,15 +153,6 @@ class Client:
                 nursery.cancel_scope.cancel()
         finally:
             self._close()
-
-    def _open(self) -> None:
-        peer = self._socket.peer
-        opened = ClientOpened(
-            self.client_id, peer.pid, peer.uid, peer.gid, peer.executable
-        )
-        self._outbox.put(self.client_id, opened)
-        self._opened = True
-        log.info("%s connected", self)
 
     def release_pins(self) -> None:
         """Drop every pin: nothing reads the pages any more."""
