@@ -63,6 +63,15 @@ test: lint ## everything: lint, then every test, those in the lab's machines too
 	$(BIN)/python -m lab build --host bookworm
 	$(BIN)/python -m pytest --lab
 
+.PHONY: chaos
+chaos: env ## break processes at random moments, and have hostile apps, here and in the lab
+	@status=0; \
+	  $(BIN)/python -m tests.chaos --rounds 60 || status=1; \
+	  $(BIN)/python -m tests.chaos.hostile || status=1; \
+	  $(BIN)/python -m lab run --guest --timeout 7200 -- \
+	    python3 -m tests.chaos --lab --rounds 51 || status=1; \
+	  exit $$status
+
 .PHONY: coverage
 coverage: env ## branch coverage of what `check` runs
 	$(BIN)/coverage run -m pytest -m "not (slow or lab or guest)"

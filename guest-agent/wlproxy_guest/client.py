@@ -138,6 +138,16 @@ class Client:
 
     # ---------------------------------------------------------------- its life
 
+    def open(self) -> None:
+        """Announce it to the host; before `run`."""
+        peer = self._socket.peer
+        opened = ClientOpened(
+            self.client_id, peer.pid, peer.uid, peer.gid, peer.executable
+        )
+        self._outbox.put(self.client_id, opened)
+        self._opened = True
+        log.info("%s connected", self)
+
     async def run(self) -> None:
         """Serve the app until it, the host or a quota ends it; then say why.
 
@@ -159,22 +169,12 @@ class Client:
 
     async def _serve(self) -> None:
         async with trio.open_nursery() as nursery:
-            self._open()
             nursery.start_soon(self._locations.run, self._memories)
             nursery.start_soon(self._read_app)
             nursery.start_soon(self._write_app)
             await self._ended.wait()
             await self._wind_down()
             nursery.cancel_scope.cancel()
-
-    def _open(self) -> None:
-        peer = self._socket.peer
-        opened = ClientOpened(
-            self.client_id, peer.pid, peer.uid, peer.gid, peer.executable
-        )
-        self._outbox.put(self.client_id, opened)
-        self._opened = True
-        log.info("%s connected", self)
 
     def release(self) -> None:
         """Drop every pin and file: nothing reads the pages any more."""

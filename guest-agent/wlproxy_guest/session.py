@@ -190,6 +190,9 @@ class Session:
         self._clients[client.client_id] = client
         self._next_client += 1
         self._running += 1
+        # Here, not in its task: tasks that are started at once run in any order, and the
+        # host wants ids to count up.
+        client.open()
         self._nursery.start_soon(self._run_client, client)
 
     def receive(self, frame: Frame) -> None:

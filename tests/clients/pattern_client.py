@@ -126,6 +126,10 @@ class Client:
         operation: Callable[..., object] = getattr(self, f"op_{command.pop('op')}")
         return operation(**command)
 
+    def op_sequence(self, commands: list[dict[str, Any]]) -> object:
+        """Carry out several commands; returns what the last one does."""
+        return [self.execute(command) for command in commands][-1]
+
     def fileno(self) -> int | None:
         """What to wait for events on; None: there is no connection."""
         if self._wire is None or self._lost is not None or self._deaf:
@@ -148,6 +152,10 @@ class Client:
     def op_roundtrip(self, timeout: float = ANSWER) -> None:
         """Wait until the compositor has seen everything."""
         self.wire.roundtrip(timeout)
+
+    def op_connected(self) -> None:
+        """Fail if the connection has ended, as far as is known."""
+        self.wire.readable(0)
 
     def op_expect_disconnect(self, timeout: float = ANSWER) -> str:
         """Wait for the connection to end."""

@@ -144,6 +144,21 @@ async def test_host_closes_a_client_after_its_last_events(
     assert await host.silence() == []  # no ClientClosed of ours: the host knows
 
 
+async def test_apps_that_waited_are_announced_in_the_order_of_their_ids(
+    agent: Agent,
+) -> None:
+    """All at once, as when the host is back; a host ends the session of another order."""
+    apps = [await agent.connect() for _ in range(8)]
+    await trio.testing.wait_all_tasks_blocked()
+
+    host = await agent.plug_in()
+    await host.start(hello())
+
+    assert [await opened(host) for _ in apps] == list(range(1, 9))
+    for app in apps:
+        app.socket.close()
+
+
 async def test_ids_are_not_used_again(agent: Agent, host: FakeHost) -> None:
     ids = []
     for _ in range(3):
