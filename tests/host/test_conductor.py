@@ -7,6 +7,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.host.scripted import see_hang_up
 from tests.host.test_session import Bench, running
 from wlproxy.host.bugs import MISTAKE
 from wlproxy.host.compositor_queue import CompositorQueue
@@ -142,7 +143,7 @@ async def test_a_command_that_fails_ends_its_client_at_once(
             *([last] if ends else []),
         )
 
-        assert (await compositor.receive())[0] == b""
+        await see_hang_up(compositor)
         expected = isinstance(error, HostError) and type(command) is not Trace
         message = CANNOT if expected else MISTAKE
         assert await closed(bench) == [
@@ -298,7 +299,7 @@ async def test_a_bug_that_is_no_clients_ends_the_session_in_order(
             await trio.testing.wait_all_tasks_blocked()
         assert bench.metrics.bugs == 1
         assert str(bench.session.cause) == MISTAKE
-        assert (await compositor.receive())[0] == b""
+        await see_hang_up(compositor)
         await compositor.aclose()
         assert isinstance((await bench.agent.receive_until(Goodbye))[-1], Goodbye)
 
@@ -308,7 +309,7 @@ async def test_a_client_that_the_core_forgot_is_closed_with_the_session() -> Non
         compositor = await bench.open()
         bench.relay.clients.clear()
         bench.session.lost(None)
-        assert (await compositor.receive())[0] == b""
+        await see_hang_up(compositor)
         await compositor.aclose()
         assert await bench.agent.receive_until(Goodbye) == [
             ClientClosed(1, CloseReason.NORMAL, "over"),

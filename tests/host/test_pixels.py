@@ -33,7 +33,7 @@ RAM = (bytes(range(251)) * 40, bytes(reversed(range(241))) * 40)
 MIB = 1 << 20
 
 
-def command(items: tuple[RamItem, ...], rows: tuple[int, int, int, int]) -> CopyRows:
+def command(items: Sequence[RamItem], rows: tuple[int, int, int, int]) -> CopyRows:
     offset, stride, length, count = rows
     return CopyRows(1, Handle(2), items, offset, stride, length, count)
 

@@ -882,6 +882,7 @@ async def test_a_client_goes_on_whose_buffer_is_never_located(
     """The agent lives, but this question hangs; the answer may still come, too late."""
     async with running() as bench:
         await bench.open()
+        bench.agent.answers_pings = False
         await bench.data(b"x", SendFrame(Locate(1, 7, 1, 0, 4096, 0)))
         assert isinstance(await bench.agent.receive(), Locate)
         for _ in range(MAX_TURNS + 2):
@@ -1026,7 +1027,8 @@ async def test_a_flood_of_clients_leaves_room_for_those_who_are_there() -> None:
                 most |= run
                 run.clear()
             run[str(what[0])] += 1
-        assert most["frame"] <= 2 * FRAMES_PER_TURN
+        # Of one pass of the loop and the next, in any order, and one for who wakes up.
+        assert most["frame"] <= 3 * FRAMES_PER_TURN
         assert most["connect"] <= 2
         for number in range(100):
             await bench.agent.send(ClientClosed(3 + number, CloseReason.NORMAL, ""))

@@ -301,10 +301,8 @@ class Session:
                 self._open(frame)
             case Data() | ClientClosed() | Located() | Released():
                 self._receive_for_relay(frame)
-            case StreamData():
-                self._streams.receive_data(frame)
-            case StreamClosed():
-                self._streams.receive_closed(frame)
+            case StreamData() | StreamClosed():
+                self._receive_stream(frame)
             case Credit():
                 self._outgoing.receive_credit(frame)
             case Ping(timestamp=timestamp):
