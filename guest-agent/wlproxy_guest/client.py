@@ -248,7 +248,7 @@ class Client:
             try:
                 while await self._forward():
                     pass
-            except (QuotaError, FdsLostError) as exc:
+            except FdsLostError as exc:
                 self._end(CloseReason.LIMIT_EXCEEDED, str(exc))
             except MemoryError:
                 self._end(CloseReason.FAILED, NO_MEMORY)

@@ -139,7 +139,7 @@ def test_process_of_somebody_else() -> None:
     with fake_qemu(GOOD) as pid:
         if os.geteuid():
             pytest.skip("needs root, to become somebody else")
-        with nobody(), pytest.raises(GuestRamUnreadableError, match="-runas"):
+        with nobody(), pytest.raises(GuestRamUnreadableError, match="same user"):
             open_guest_ram(pid)
 
 

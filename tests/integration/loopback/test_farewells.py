@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from tests.host.conftest import Weston, running_weston
-from tests.peers.app import App, ProtocolError
+from tests.peers.app import App, Disconnected, ProtocolError
 from tests.peers.loopback import Loopback
 from wlproxy_guest.quotas import Limits
 
@@ -84,18 +84,17 @@ async def test_app_over_a_limit_gets_to_read_why(
     bare: Loopback, capfd: pytest.CaptureFixture[str]
 ) -> None:
     await bare.start_compositor()
-    await bare.start_agent(Limits(memories=1))
+    await bare.start_agent(Limits(clients=1))
     await bare.start_host()
     app = await bare.app()
-    for _ in range(3):
-        app.pool(4096)
-    flood(app)
 
     # libwayland makes ENOMEM of this one, and has no protocol error for the app.
-    assert await app.disconnected() is None
+    with pytest.raises(Disconnected) as caught:
+        await bare.app()
+    assert caught.value.error is None
     app.close()
 
-    assert "wlproxy: over 1 open memory fds" in capfd.readouterr().err
+    assert "wlproxy: over 1 apps at once" in capfd.readouterr().err
     await bare.quiet()
 
 

@@ -21,7 +21,7 @@ from wlproxy.host.errors import HostError
 from wlproxy.host.fds import OwnedFd
 from wlproxy.host.streams import Streams
 from wlproxy.protocol.channel.frames import Data, Frame
-from wlproxy.relay.commands import Command, Direction
+from wlproxy.relay.commands import Command
 from wlproxy.relay.relay import Relay
 
 FRAMES = 10
@@ -102,7 +102,7 @@ async def test_an_app_that_errs_behind_a_pipe_that_cannot_be_made_ends_alone(
     offer = offer_selection(device_resource(compositor), TEXT)
     await bad.until(lambda: offers)
 
-    def fail(_self: Streams, _stream_id: int, _direction: Direction) -> OwnedFd:
+    def fail(*_args: object, **_usable: object) -> OwnedFd:
         raise HostError("no fd is left", tried="pipe2", errno=24)
 
     monkeypatch.setattr(Streams, "create", fail)

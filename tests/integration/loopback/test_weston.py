@@ -9,7 +9,7 @@ from pywayland.protocol.linux_dmabuf_v1 import ZwpLinuxDmabufV1
 from pywayland.protocol.presentation_time import WpPresentation
 
 from tests.host.conftest import Weston, running_weston
-from tests.peers.app import App
+from tests.peers.app import App, ProtocolError
 from tests.peers.dmabuf import DEVICE, XRGB, CopyingDevice, DmabufCanvas, Feedback
 from tests.peers.loopback import Loopback
 from wlproxy.protocol.channel.frames import Feature
@@ -57,7 +57,7 @@ async def test_apps_that_come_before_weston_is_back_stay(
         await app.window()
         weston.process.kill()
         weston.process.wait()
-        assert await app.disconnected() is None
+        assert await app.disconnected() == ProtocolError("wl_display", 1, 3)
 
         back: list[App] = []
 
