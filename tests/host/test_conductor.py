@@ -277,13 +277,16 @@ async def test_a_bug_as_a_client_is_connected_ends_that_client(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running() as bench:
-        connect, bench.session._connect = bench.session._connect, afault
+        connect, bench.session._connections.connect = (
+            bench.session._connections.connect,
+            afault,
+        )
         await bench.agent.send(ClientOpened(1, 7, 0, 0, "app"))
         assert await bench.agent.receive_until(ClientReleased) == [
             ClientClosed(1, CloseReason.FAILED, MISTAKE),
             ClientReleased(1),
         ]
-        bench.session._connect = connect
+        bench.session._connections.connect = connect
         await bench.open(2)
         assert bench.session.cause is None
 

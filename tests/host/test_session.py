@@ -24,16 +24,18 @@ from tests.host.scripted import (
 from wlproxy.host.channel import ChannelGoneError, Goodbyed
 from wlproxy.host.client import CLIENT_WINDOW
 from wlproxy.host.conductor import MAX_UNREAD
+from wlproxy.host.connections import (
+    COMPOSITOR_CLOSED,
+    COMPOSITOR_UNREACHABLE,
+    LET_GO_SECONDS,
+)
 from wlproxy.host.errors import NoCompositorError
 from wlproxy.host.executor import CANNOT
 from wlproxy.host.fds import OwnedFd
 from wlproxy.host.locates import MAX_TURNS
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.session import (
-    COMPOSITOR_CLOSED,
-    COMPOSITOR_UNREACHABLE,
     FRAMES_PER_TURN,
-    LET_GO_SECONDS,
     MAX_EARLY,
     PING_INTERVAL,
     Session,
@@ -1005,13 +1007,13 @@ async def test_a_flood_of_clients_leaves_room_for_those_who_are_there() -> None:
         await bench.open(1)
         honest = await bench.open(2)
         flooding(bench, 10_000)
-        connect = bench.session._connect
+        connect = bench.session._connections.connect
 
         async def count_and_connect() -> FdStream:
             bench.relay.inputs.append(("connect",))
             return await connect()
 
-        bench.session._connect = count_and_connect
+        bench.session._connections.connect = count_and_connect
         await bench.agent.send(Data(1, b"flood"))
         await bench.agent.send(
             *(ClientOpened(3 + number, 7, 0, 0, "app") for number in range(100))

@@ -299,6 +299,7 @@ class Executor:
     def forget_client(self, client: HostClient) -> None:
         """The compositor has let go: close what is left."""
         self.clients.pop(client.client_id, None)
+        client.to_compositor.drop()  # it may have ended without having been closed
         self._close_handles(client)
 
     def close(self) -> None:

@@ -5,7 +5,6 @@ goes, and the compositor may be restarted meanwhile.  A peer that breaks the rul
 its session; an exception that nobody expected ends no more than that (`bugs`).
 """
 
-import logging
 import math
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -20,7 +19,6 @@ from wlproxy.host.bugs import MISTAKE, keep_running, report_bug
 from wlproxy.host.channel import (
     Channel,
     ChannelGoneError,
-    Goodbyed,
     connect_channel,
 )
 from wlproxy.host.channel_lock import ChannelLock
@@ -28,6 +26,7 @@ from wlproxy.host.conductor import RelayCore
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop import Desktop, prepare_when_back
 from wlproxy.host.devices import DeviceWatch
+from wlproxy.host.endings import farewell, severity
 from wlproxy.host.errors import (
     GuestRamError,
     GuestRamNotSharedError,
@@ -46,7 +45,6 @@ from wlproxy.host.status import Json, StatusSocket, listen_status, serve_status
 from wlproxy.host.unix_socket import FdStream
 from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.frames import CloseReason, Feature, Frame, HelloAck
-from wlproxy.protocol.channel.session import SessionLost
 from wlproxy.protocol.errors import RemoteProtocolError, WlproxyError
 from wlproxy.relay.context import RelayConfig
 from wlproxy.relay.presentation import CompositorCapabilities
@@ -329,7 +327,7 @@ class Server:
         try:
             early = await self._unless_stopped(partial(self._begin, channel, ram))
             if early is None:
-                await channel.say_goodbye(*_farewell(None))
+                await channel.say_goodbye(*farewell(None))
                 return False
             cause = await self._run_session(channel, ram, early)
         except (RemoteProtocolError, GuestRamError) as exc:
@@ -344,7 +342,7 @@ class Server:
             if cause is not None:
                 self._log.warning("%s", cause)
             return False
-        self._log.log(_severity(cause), "the session ended: %s", cause)
+        self._log.log(severity(cause), "the session ended: %s", cause)
         if trio.current_time() - began >= LASTING:
             self._pause = FIRST_PAUSE
         await self._wait_a_little()
@@ -390,7 +388,7 @@ class Server:
                 if self._stopping:
                     session.lost(None)
                 await session.run(early)
-                reason, message = _farewell(session.cause)
+                reason, message = farewell(session.cause)
                 session.end(reason, message)
                 await session.wait_let_go()
                 await session.say_goodbye(reason, message)
@@ -481,25 +479,6 @@ def _stop_signals() -> list[signal.Signals]:
     """List what is to end the proxy: not what its parent (nohup) has it ignore."""
     ignored = signal.SIG_IGN
     return [each for each in STOP_SIGNALS if signal.getsignal(each) != ignored]
-
-
-def _farewell(cause: WlproxyError | None) -> tuple[CloseReason, str]:
-    """Say to the guest and its clients what ended the session."""
-    match cause:
-        case None:
-            return CloseReason.NORMAL, "the host's proxy was stopped"
-        case RemoteProtocolError():
-            return CloseReason.PROTOCOL_ERROR, str(cause)
-        case HostError():
-            return CloseReason.FAILED, cause.for_guest
-        case _:
-            return CloseReason.FAILED, "the session ended"
-
-
-def _severity(cause: WlproxyError) -> int:
-    """An agent that is restarted is nothing to worry about."""
-    harmless = isinstance(cause, SessionLost | Goodbyed)
-    return logging.INFO if harmless else logging.ERROR
 
 
 def _told(config: RelayConfig, agent: HelloAck) -> RelayConfig:

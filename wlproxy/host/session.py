@@ -5,7 +5,6 @@ turns that are short, so that nobody waits for somebody who has much to do.  No 
 here: `server` starts the tasks and decides what follows when the session is over.
 """
 
-import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -21,14 +20,13 @@ from wlproxy.host.channel import (
 )
 from wlproxy.host.client import HostClient
 from wlproxy.host.conductor import Conductor, RelayCore
-from wlproxy.host.errors import FdsLostError, HostError
-from wlproxy.host.executor import CANNOT, Executor
-from wlproxy.host.fds import OwnedFd
+from wlproxy.host.connections import Connections
+from wlproxy.host.errors import HostError
+from wlproxy.host.executor import Executor
 from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.locates import Locates
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import Outgoing
-from wlproxy.host.pixels import Copy
 from wlproxy.host.streams import Streams
 from wlproxy.host.udmabuf import UdmabufDevice
 from wlproxy.host.unix_socket import FdStream
@@ -38,7 +36,6 @@ from wlproxy.protocol.channel.frames import (
     AttachmentKind,
     ClientClosed,
     ClientOpened,
-    ClientReleased,
     CloseReason,
     Credit,
     Data,
@@ -62,19 +59,9 @@ if TYPE_CHECKING:
 PING_INTERVAL = 5.0
 """Seconds between pings; an agent that leaves one unanswered that long is reported."""
 
-LET_GO_SECONDS = 5.0
-"""For the compositor to close a connection that we have shut down, and for the guest to
-take a closed client's last data."""
-
 MAX_HELD_CLIENTS = 1024
 """Clients including those that the compositor still holds.  An agent that opens and
 closes faster than the compositor lets go breaks the session, not the host."""
-
-COMPOSITOR_READ = 32 * 1024
-"""Bytes read from the compositor at once."""
-
-MAX_UNSENT = 1 << 20
-"""While so many bytes wait for a compositor, its events wait too."""
 
 MAX_EARLY = 1 << 20
 """Bytes of frames about a client's streams that wait for the requests which make them.
@@ -84,9 +71,6 @@ FRAMES_PER_WRITE = 64
 
 FRAMES_PER_TURN = 16
 """Frames that are taken from the channel before others have their turn."""
-
-COMPOSITOR_UNREACHABLE = "the compositor of the host cannot be reached"
-COMPOSITOR_CLOSED = "the compositor of the host has closed the connection"
 
 
 class Session:
@@ -124,7 +108,6 @@ class Session:
         self._relay = relay
         self._metrics = metrics
         self._log = log
-        self._connect = connect
         self._nursery = nursery
         ack = channel.agent
         self._outgoing = Outgoing(ack.client_window, ack.stream_window)
@@ -148,11 +131,22 @@ class Session:
             make_slowly=self._start_slowly,
             lost=self.lost,
         )
+        self._connections = Connections(
+            connect=connect,
+            relay=relay,
+            conductor=self._conductor,
+            executor=self._executor,
+            outgoing=self._outgoing,
+            log=log,
+            feed=self._feed,
+            start=self._start,
+            watch=self._watch,
+            gone=self._client_is_gone,
+        )
         self._writer_scope = trio.CancelScope()
         self._writer_ended = trio.Event()
         self._pinger_scope = trio.CancelScope()
         self._turns_scope = trio.CancelScope()
-        self._door = trio.Lock()
         self._client_gone = trio.lowlevel.ParkingLot()
         self._pings = channel.pings
         self._last_opened = 0
@@ -406,128 +400,11 @@ class Session:
             self._conductor.meet_bug(client_id, exc)
 
     def _start_client(self, client: HostClient) -> None:
-        client.running = True
-        self._start(client.client_id, partial(self._run_client, client))
+        self._connections.start(client)
 
-    async def _run_client(self, client: HostClient) -> None:
-        """Relay a client's events until it is closed; then let go of it."""
-        try:
-            with client.scope:
-                serve = partial(self._serve_client, client)
-                await self._watch(client.client_id, serve)
-            if client.connection is not None:
-                await self._wait_closed(client, client.connection)
-            if not client.queue.gone:
-                with trio.move_on_after(LET_GO_SECONDS):
-                    await client.queue.wait_drained()
-        finally:
-            try:
-                if client.connection is not None:
-                    with trio.CancelScope(shield=True):  # it never waits
-                        await client.connection.aclose()
-                with trio.CancelScope(shield=True):  # for no longer than a slice takes
-                    await client.to_compositor.wait_copied()
-            finally:
-                self._let_go(client)
-
-    async def _serve_client(self, client: HostClient) -> None:
-        """Connect a client to the compositor; relay its events until one of them ends."""
-        async with self._door:  # one after the other, as others have turns in between
-            await trio.lowlevel.checkpoint()
-        try:
-            client.connection = stream = await self._connect()
-        except HostError as exc:
-            self._compositor_closed(client, COMPOSITOR_UNREACHABLE, exc.explanation)
-            return
-        write = partial(self._write_compositor, client, stream)
-        self._start(client.client_id, write)
-        try:
-            await self._read_compositor(client, stream)
-        except trio.BrokenResourceError as exc:
-            self._compositor_closed(client, COMPOSITOR_CLOSED, str(exc))
-        except FdsLostError as exc:
-            self._log.of_client(logging.WARNING, "%s: %s", client.label, exc)
-            self._conductor.end_client(client.client_id, CloseReason.FAILED, CANNOT)
-        else:
-            self._compositor_closed(client, COMPOSITOR_CLOSED, "")
-
-    async def _wait_closed(self, client: HostClient, stream: FdStream) -> None:
-        await client.writer_ended.wait()
-        if not await stream.hang_up(LET_GO_SECONDS):
-            self._log.of_client(
-                logging.WARNING, "%s: the compositor does not let go", client.label
-            )
-
-    async def _read_compositor(self, client: HostClient, stream: FdStream) -> None:
-        """Relay events until the compositor closes the connection."""
-        while True:
-            await client.queue.wait_drained()
-            await client.to_compositor.wait_below(MAX_UNSENT)
-            # No checkpoint from here on: what was received is not lost by cancellation.
-            data, fds = await stream.receive(COMPOSITOR_READ)
-            if not data:
-                for fd in fds:
-                    fd.close()
-                return
-            client_id = client.client_id
-            received = self._executor.receive_fds(client_id, fds)
-            take = partial(
-                self._relay.receive_from_compositor, client_id, data, received
-            )
-            self._feed(client_id, take)
-            while self._relay.events_wait(client_id):
-                await trio.lowlevel.checkpoint()
-                self._feed(client_id, partial(self._relay.handle_events, client_id))
-
-    async def _write_compositor(self, client: HostClient, stream: FdStream) -> None:
-        try:
-            with client.writer_scope:
-                await client.to_compositor.run(
-                    stream,
-                    lambda copy: self._copy(client, copy),
-                    lambda amount: self._grant(client, amount),
-                )
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            # What the compositor said before it hung up is for the reader to find.
-            client.to_compositor.drop()
-        except HostError as exc:
-            self._log.of_client(logging.WARNING, "%s: %s", client.label, exc)
-            self._conductor.end_client(client.client_id, CloseReason.FAILED, CANNOT)
-        finally:
-            client.writer_ended.set()
-
-    async def _copy(self, client: HostClient, copy: Copy) -> None:
-        """Carry out a copy, and tell the core what that took.
-
-        Raises:
-            HostError: no memory is left.
-        """
-        while not copy.done:
-            copied = await self._executor.copy_some(client, copy)
-            self._relay.copied(client.client_id, copy.handle, copied)
-
-    def _grant(self, client: HostClient, amount: int) -> None:
-        grant = client.window.consumed(amount)
-        if grant:
-            self._outgoing.put(Credit(client.client_id, 0, grant))
-
-    def _compositor_closed(self, client: HostClient, message: str, detail: str) -> None:
-        """The compositor is gone for a client; `detail` is for the log alone."""
-        if detail:
-            self._log.of_client(logging.WARNING, "%s: %s", client.label, detail)
-        client_id = client.client_id
-        closed = partial(self._relay.compositor_closed, client_id, message)
-        self._feed(client_id, closed)
-
-    def _let_go(self, client: HostClient) -> None:
-        """Nothing reads the client's pages any more: tell the guest, and forget it."""
-        try:
-            client.queue.drop_data()
-            self._executor.forget_client(client)
-            self._locates.forget_client(client.client_id)
-        finally:
-            self._client_gone.unpark_all()
-            self._outgoing.put(ClientReleased(client.client_id))
+    def _client_is_gone(self, client_id: int) -> None:
+        self._locates.forget_client(client_id)
+        self._client_gone.unpark_all()
 
     async def _run_writer(self) -> None:
         try:
