@@ -77,6 +77,10 @@ coverage: env ## branch coverage of what `check` runs
 	$(BIN)/coverage run -m pytest -m "not (slow or lab or guest)"
 	$(BIN)/coverage report
 
+.PHONY: fuzz
+fuzz: env ## ten minutes of random inputs for all that faces a peer
+	$(BIN)/python -m tests.fuzz
+
 .PHONY: demo
 demo: env ## show it: boots the lab and leaves a picture
 	$(BIN)/python -m lab.demo

@@ -36,6 +36,10 @@ FORMATS = (0, 1, 0x20203852, 0x3231564E)
 """ARGB8888, XRGB8888, R8, NV12."""
 
 
+class RefusedError(AssertionError):
+    """A request about an object that has just been destroyed: the sender's own fault."""
+
+
 class Compositor:
     """The host's compositor, as strict about requests as libwayland-server."""
 
@@ -55,6 +59,8 @@ class Compositor:
         self.answers_sync = True
         self.releases = True
         self.busy: list[Thing] = []
+        self.checks = True
+        self._gone: set[int] = set()
         self.waiting: list[Callable[[], None]] = []
 
     # ------------------------------------------------------------ events
@@ -88,6 +94,8 @@ class Compositor:
     # ------------------------------------------------------------ requests
 
     def receive(self, data: bytes, handles: Sequence[Handle]) -> None:
+        if not self.checks:
+            return
         self._splitter.feed(data)
         self._fds.extend(handles)
         assert len(handles) <= 28
@@ -97,8 +105,7 @@ class Compositor:
         assert not self._fds, "fds of no message"
 
     def _request(self, raw: RawMessage) -> None:
-        thing = self.things.get(raw.object_id)
-        assert thing is not None, f"request to unknown object {raw.object_id}"
+        thing = self._find(raw.object_id, "request to")
         spec = thing.interface.requests[raw.opcode]
         assert spec.since <= thing.version, f"{spec} is too new for {thing}"
         message = decode_message(spec, raw, self._fds)
@@ -117,8 +124,7 @@ class Compositor:
         for arg, value in zip(spec.args, args, strict=True):
             if arg.kind is ArgKind.OBJECT and value:
                 assert isinstance(value, int)
-                about = self.things.get(value)
-                assert about is not None, f"{spec} names unknown object {value}"
+                about = self._find(value, f"{spec} names")
                 wanted = arg.interface or about.interface.name
                 assert about.interface.name == wanted, f"{spec} names {about}"
             elif isinstance(value, NewId):
@@ -131,17 +137,26 @@ class Compositor:
                 created = self._new(integer(value), arg.interface, thing.version)
         return created
 
+    def _find(self, object_id: int, what: str) -> Thing:
+        thing = self.things.get(object_id)
+        if thing is None and object_id in self._gone:
+            raise RefusedError(f"{what} object {object_id}, which is destroyed")
+        assert thing is not None, f"{what} unknown object {object_id}"
+        return thing
+
     def _new(self, object_id: int, interface: str, version: int) -> Thing:
         assert 1 < object_id <= self._next, f"gap before new id {object_id}"
         assert object_id not in self.things, f"new id {object_id} is in use"
         self._next = max(self._next, object_id + 1)
         thing = Thing(object_id, INTERFACES[interface], version)
         self.things[object_id] = thing
+        self._gone.discard(object_id)
         return thing
 
     def destroy(self, thing: Thing) -> None:
         thing.alive = False
         del self.things[thing.id]
+        self._gone.add(thing.id)
         if thing.id < SERVER:
             self.event(self.display, "delete_id", thing.id)
         else:
@@ -185,11 +200,13 @@ class Compositor:
     def _on_wl_shm(
         self,
         _thing: Thing,
-        _name: str,
+        name: str,
         args: Sequence[ArgValue],
         fds: Sequence[Handle],
         created: Thing,
     ) -> None:
+        if name == "release":
+            return
         size = integer(args[-1])
         assert size > 0
         created.facts = {"fd": fds[0], "size": size}

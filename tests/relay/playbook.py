@@ -21,6 +21,7 @@ from wlproxy.protocol.channel.frames import (
     CloseMemory,
     CloseReason,
     Data,
+    Extent,
     Locate,
     Located,
     LocateStatus,
@@ -182,10 +183,7 @@ class Playbook:
 
     def answer_locate(self, located: Located | None = None) -> None:
         locate = self.locates.pop(0)
-        if located is None:
-            extents = self.shell.extents(locate)
-            located = Located(1, locate.location_id, LocateStatus.OK, 0, False, extents)
-        self.run(self.relay.receive_frame(located))
+        self.run(self.relay.receive_frame(located or self._located(locate)))
 
     def answer_create(self) -> None:
         command = self.creates.pop(0)
@@ -330,10 +328,15 @@ class Playbook:
         self.flush()
 
     def _locate_later(self) -> list[Command]:
-        locate = self.locates.pop(0)
-        extents = self.shell.extents(locate)
-        located = Located(1, locate.location_id, LocateStatus.OK, 0, False, extents)
-        return self.relay.receive_frame(located)
+        return self.relay.receive_frame(self._located(self.locates.pop(0)))
+
+    def _located(self, locate: Locate) -> Located:
+        """Answer as the agent does."""
+        status = LocateStatus.OUT_OF_RANGE
+        extents: tuple[Extent, ...] = ()
+        if self.shell.has(locate):
+            status, extents = LocateStatus.OK, self.shell.extents(locate)
+        return Located(1, locate.location_id, status, 0, False, extents)
 
     # ------------------------------------------------------------ what must hold
 

@@ -51,6 +51,11 @@ class Shell:
         data = b"".join(self.ram[p * PAGE : p * PAGE + PAGE] for p in pages)
         return data[offset % PAGE : offset % PAGE + length]
 
+    def has(self, locate: Locate) -> bool:
+        """Whether the file is long enough for what is asked about."""
+        pages = len(self.files[locate.memory_id])
+        return locate.offset + locate.length <= pages * PAGE
+
     def extents(self, locate: Locate) -> tuple[Extent, ...]:
         assert locate.memory_id in self.open_memories, "Locate after CloseMemory"
         first = locate.offset // PAGE

@@ -1,30 +1,13 @@
 """The examples of docs/channel-protocol.md: what they say they are, byte for byte."""
 
 import re
-from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from wlproxy.protocol.channel import frames
+from tests.protocol.channel.vectors import BLOCKS, DOCUMENT, payload_of, value
 from wlproxy.protocol.channel.codec import FrameDecoder, encode_frame
 from wlproxy.protocol.channel.frames import Frame, FrameType
-
-DOCUMENT = Path(__file__).parents[3] / "docs" / "channel-protocol.md"
-BLOCKS = re.findall(
-    r"^```frame\n(.*?)\n\n(.*?)^```$", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE
-)
-"""(the frame as a Python expression, hex with comments) of each example."""
-
-
-def value(expression: str) -> Frame:
-    frame = eval(expression, vars(frames).copy())
-    assert isinstance(frame, Frame)
-    return frame
-
-
-def payload_of(dump: str) -> bytes:
-    return bytes.fromhex("".join(re.sub("#.*", "", dump).split()))
 
 
 @pytest.mark.parametrize(("expression", "dump"), BLOCKS)

@@ -1,0 +1,141 @@
+"""Faults put into wlproxy on purpose: a fuzzer that does not find them finds nothing.
+
+A mutant is a piece of source that is replaced as its module is imported, in a process of
+its own.  Each is a fault that somebody could make, and that nothing would show at once.
+"""
+
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A fault.
+
+    Attributes:
+        target: the fuzz target that has to find it.
+        module: where it is.
+        old: the source that is replaced, which must be there once.
+        new: what it is replaced by.
+    """
+
+    target: str
+    module: str
+    old: str
+    new: str
+
+
+MUTANTS = {
+    "object-types-of-requests": Mutant(
+        "relay",
+        "wlproxy.relay.state",
+        "entry.interface.name:\n            raise WaylandError(",
+        "entry.interface.name and False:\n            raise WaylandError(",
+    ),
+    "object-types-of-events": Mutant(
+        "relay",
+        "wlproxy.relay.state",
+        "entry.interface.name:\n            raise CompositorError(",
+        "entry.interface.name and False:\n            raise CompositorError(",
+    ),
+    "handle-freed-twice": Mutant(
+        "relay",
+        "wlproxy.relay.locations",
+        "self._context.command(CloseHandle(client_id, location.udmabuf))",
+        "[self._context.command(CloseHandle(client_id, location.udmabuf)) for _ in '12']",
+    ),
+    "fd-used-twice": Mutant(
+        "relay",
+        "wlproxy.protocol.wayland.wire",
+        "tuple(fds.popleft() for _",
+        "tuple(fds[0] for _",
+    ),
+    "versions": Mutant(
+        "relay",
+        "wlproxy.protocol.wayland.wire",
+        "if spec.since <= version:",
+        "if True:",
+    ),
+    "zombies": Mutant(
+        "relay",
+        "wlproxy.relay.state",
+        "if not entry.guest_id:\n            self._drop_event",
+        "if False:\n            self._drop_event",
+    ),
+    "quota-kept": Mutant(
+        "relay",
+        "wlproxy.relay.locations",
+        "shares.located_bytes.give_back(location.length)",
+        "shares.located_bytes.give_back(0)",
+    ),
+    "extents-unchecked": Mutant(
+        "relay",
+        "wlproxy.relay.locations",
+        "check_extents(location.extents, 0, location.length, self._page_size, pages)",
+        "pass",
+    ),
+    "payload-left-over": Mutant(
+        "channel",
+        "wlproxy.protocol.channel.codec",
+        "del self._buffer[:end]\n                return frame",
+        "del self._buffer[: end - (length > 40)]\n                return frame",
+    ),
+    "padding-unfound": Mutant(
+        "channel",
+        "wlproxy.protocol.channel.frames",
+        "RESYNC_PADDING = HEADER_SIZE + MAX_PAYLOAD + HEADER_SIZE",
+        "RESYNC_PADDING = MAX_PAYLOAD // 2",
+    ),
+    "string-padding": Mutant(
+        "wire",
+        "wlproxy.protocol.wayland.wire",
+        "return WORD_SIZE + (length + WORD_SIZE - 1) // WORD_SIZE * WORD_SIZE",
+        "return WORD_SIZE + (length + WORD_SIZE) // WORD_SIZE * WORD_SIZE",
+    ),
+}
+
+
+def install(mutant: Mutant) -> None:
+    """Have a module imported with a mutant in it."""
+    if mutant.module in sys.modules:
+        raise RuntimeError(f"{mutant.module} is there already")
+    sys.meta_path.insert(0, _Finder(mutant))
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def __init__(self, mutant: Mutant) -> None:
+        self._mutant = mutant
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        if fullname != self._mutant.module:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        assert spec is not None
+        assert spec.origin is not None
+        spec.loader = _Loader(fullname, spec.origin, self._mutant)
+        return spec
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    def __init__(self, fullname: str, path: str, mutant: Mutant) -> None:
+        super().__init__(fullname, path)
+        self._mutant = mutant
+
+    def get_code(self, fullname: str) -> object:  # type: ignore[override]
+        source = Path(self.path).read_text(encoding="utf-8")
+        times = source.count(self._mutant.old)
+        if times != 1:
+            raise RuntimeError(f"{self.path} has {times} times: {self._mutant.old}")
+        changed = source.replace(self._mutant.old, self._mutant.new)
+        return compile(changed, self.path, "exec", dont_inherit=True)
