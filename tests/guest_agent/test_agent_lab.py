@@ -244,7 +244,8 @@ async def test_the_wait_ends_with_the_client(
             await host.send(ClientClosed(1, CloseReason.NORMAL, ""))
         else:
             await host.stream.aclose()
-        assert (await app.receive())[0] == b""  # hung up
+        while (await app.receive())[0]:
+            pass  # it is told why, and then hung up
     # What it had passed meanwhile is closed, too.
     assert select.select([reader], [], [], 10)[0]
     assert os.read(reader, 1) == b""
