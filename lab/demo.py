@@ -378,7 +378,8 @@ class PatternWindow:
 
     def _make_buffers(self, name: str, size: tuple[int, int]) -> None:
         width, height = size
-        length = width * 4 * height
+        # Whole pages: a GPU takes no buffer that begins anywhere in one.
+        length = -(-width * 4 * height // 4096) * 4096
         # In random order: pages that are not neighbours.
         self._client.call("pool", pool=name, size=2 * length, scatter=1)
         for number in (0, 1):

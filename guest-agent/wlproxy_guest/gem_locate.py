@@ -106,6 +106,9 @@ def read_extents(kept: int, count: int) -> "array[int]":
     return found
 
 
+LAST_ADDRESS: Final = (1 << 64) - 1
+
+
 def cut_extents(pairs: Sequence[int], start: int, end: int) -> Extents:
     """Cut bytes `start` to `end` out of what the pairs describe, in their order.
 
@@ -116,6 +119,8 @@ def cut_extents(pairs: Sequence[int], start: int, end: int) -> Extents:
     for gpa, length in zip(pairs[::2], pairs[1::2], strict=True):
         first, last = max(start - at, 0), min(end - at, length)
         if first < last:
+            if gpa + first > LAST_ADDRESS:
+                break  # no driver says that: the end is as good as any
             cut.extend((gpa + first, last - first))
         at += length
         if at >= end:
