@@ -128,6 +128,7 @@ class Client:
         self._opened = False
         self._app_left = False
         self._let_go = False
+        self._released = False
         self._last_words = ("", CloseReason.NORMAL)
         self._reading = trio.CancelScope()
         self._writing = trio.CancelScope()
@@ -178,6 +179,7 @@ class Client:
 
     def release(self) -> None:
         """Drop every pin and file: nothing reads the pages any more."""
+        self._released = True
         self._locations.release_all()
         for memory_id in tuple(self._memories):
             self._close_memory(memory_id)
@@ -270,6 +272,9 @@ class Client:
         except BaseException:
             _close_all(fds)
             raise
+        if self._host_closed or self._released:
+            _close_all(fds)  # the host has closed it while these came
+            return False
         # From here to `put` nothing waits: the fds have an owner throughout.
         frame = Data(self.client_id, data, self._attach_all(fds))
         self._credit.take(cost(frame))

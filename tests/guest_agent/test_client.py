@@ -392,6 +392,31 @@ async def test_pins_of_an_app_that_has_gone_stay_until_the_host_says_so(
     assert agent.locator.pinned == 0
 
 
+async def test_what_comes_while_the_host_closes_an_app_is_closed_as_well(
+    run_agent: RunAgent, closing: ExitStack
+) -> None:
+    """Both are there in one pass of the loop, in any order: nothing is kept for nobody."""
+    agent = await run_agent()
+    host = await agent.plug_in()
+    await host.start(hello())
+    fd = memfd(closing)
+    for _ in range(20):
+        with await agent.connect() as app:
+            client_id = await opened(host)
+            await trio.testing.wait_all_tasks_blocked()
+            frames = (
+                ClientClosed(client_id, CloseReason.NORMAL, ""),
+                ClientReleased(client_id),
+            )
+            ends = b"".join(host.session.encode(frame) for frame in frames)
+            with socket.socket(fileno=os.dup(app.socket.fileno())) as raw:
+                socket.send_fds(raw, [b"late"], [fd])
+            os.write(host.stream.socket.fileno(), ends)
+            while (await app.receive())[0]:
+                pass
+    await host.settle()
+
+
 async def test_release_of_what_is_still_being_located(
     agent: Agent, host: FakeHost, app: App, closing: ExitStack
 ) -> None:

@@ -187,7 +187,7 @@ def test_the_status_command_says_what_is_shown(
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "vm: serving" in text
     assert "96x64" in text
-    assert "0 pixel bytes copied" in text
+    assert "no pixel copied so far" in text
     as_json = subprocess.run([*command, "--json"], capture_output=True, check=True)
     (surface,) = json.loads(as_json.stdout)["surfaces"]
     assert surface == proxy.surface()
