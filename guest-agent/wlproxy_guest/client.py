@@ -256,7 +256,7 @@ class Client:
                 self._end(CloseReason.FAILED, NO_MEMORY)
             except OSError as exc:
                 log.debug("%s: %s", self, exc)
-            self._app_left = not self._ended.is_set()
+            self._app_left = not (self._ended.is_set() or self._host_closed)
             self._end(CloseReason.NORMAL)
 
     async def _forward(self) -> bool:
