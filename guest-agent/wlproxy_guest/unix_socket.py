@@ -132,10 +132,19 @@ class AppSocket:
                 pass
 
     def say(self, error: bytes) -> None:
-        """Send `wl_display.error` if it makes sense and there is room for it now."""
+        """Send `wl_display.error` if it makes sense and there is room, before a close.
+
+        What is unread is dropped, and no more let in: to close with that unread would
+        reset the connection, and libwayland does not read on after a reset.
+        """
+        # The socket is non-blocking.
         if self._can_tell:
             with suppress(OSError):
-                os.write(self._socket.fileno(), error)  # it is non-blocking
+                os.write(self._socket.fileno(), error)
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+            while os.read(self._socket.fileno(), DRAIN_SIZE):
+                pass
 
     @property
     def _can_tell(self) -> bool:
