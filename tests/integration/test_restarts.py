@@ -74,6 +74,7 @@ def test_the_agent_is_stopped_and_started(
     fds = harness.fd_count(proxy.pid)
     old = new_client()
     show_one(proxy, old, 1)
+    sessions = proxy.status()["metrics"]["sessions"]
 
     guest_side.stop_agent(number)
     try:
@@ -82,12 +83,10 @@ def test_the_agent_is_stopped_and_started(
         assert words in old.call("expect_disconnect")
     finally:
         guest_side.start_agent()
-    sessions = proxy.status()["metrics"]["sessions"]
-    if number == signal.SIGKILL:
-        # Nobody told the proxy: it finds out when the new agent speaks up.
-        eventually(
-            lambda: proxy.status()["metrics"]["sessions"] > sessions, "a new session"
-        )
+    # Of a killed one nobody told the proxy: it finds out when the new agent speaks up.
+    eventually(
+        lambda: proxy.status()["metrics"]["sessions"] > sessions, "a new session"
+    )
     proxy.wait_state("serving")
     proxy.wait_no_clients()
     show_one(proxy, new_client(), 2)

@@ -60,7 +60,7 @@ def flood(app: App) -> None:
     app.display.flush()
 
 
-@pytest.mark.parametrize(("end", "words"), ENDS, ids=lambda each: str(each)[-20:])
+@pytest.mark.parametrize(("end", "words"), ENDS, ids=[e.__name__ for e, _ in ENDS])
 async def test_app_gets_to_read_why(
     loopback: Loopback,
     nursery: trio.Nursery,
