@@ -6,6 +6,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import trio
 
@@ -200,7 +201,8 @@ class Agent:
         while True:
             frame = self.session.next_frame()
             if isinstance(frame, Ping) and self.answers_pings:
-                await self.send(Pong(frame.timestamp, self.clock()))
+                with suppress(trio.BrokenResourceError):  # it may have left since
+                    await self.send(Pong(frame.timestamp, self.clock()))
             elif frame is not None:
                 return frame
             else:
