@@ -62,6 +62,7 @@ class Link:
         self._ready = trio.lowlevel.ParkingLot()
         self._written = trio.lowlevel.ParkingLot()
         self._writing = False
+        self._stopping = False
         self._established = established
         self.session: Session | None = None
 
@@ -85,7 +86,11 @@ class Link:
         raise HostGoneError("the host hung up")
 
     async def say_goodbye(self, message: str) -> None:
-        """End the session politely: whoever listens is told first, and apps are."""
+        """End the session politely: whoever listens is told first, and apps are.
+
+        No other one begins on this wire.
+        """
+        self._stopping = True
         if self._channel.state is GuestState.ESTABLISHED:
             self._write_raw(self._channel.encode(Goodbye(CloseReason.NORMAL, message)))
         session = self.session
@@ -134,6 +139,8 @@ class Link:
                 data = await self._wire.receive(READ_SIZE)
             except HostGoneError:
                 return
+            if self._stopping:
+                continue  # a proxy says hello at once: the next agent is to answer it
             self._channel.feed(data)
             while self._receive_next(sessions):
                 pass

@@ -346,6 +346,23 @@ async def test_stopping_says_goodbye(agent: Agent, host: FakeHost, app: App) -> 
     assert (await host.expect(Goodbye)).message == "the agent stops"
 
 
+async def test_stopping_agent_begins_no_other_session(
+    agent: Agent, host: FakeHost, app: App
+) -> None:
+    """The proxy says hello again at once; the next agent is to answer."""
+    await opened(host)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(agent.server.stop)  # waits for the app
+        await host.expect(Goodbye)
+
+        await host.stream.send_all(host.session.start(hello(8)))
+        await trio.testing.wait_all_tasks_blocked()
+
+        with pytest.raises(BlockingIOError):
+            os.read(host.stream.socket.fileno(), 1)
+        app.socket.close()
+
+
 async def test_stopping_does_not_wait_for_an_app_that_does_not_listen(
     agent: Agent, host: FakeHost, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
