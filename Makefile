@@ -52,16 +52,24 @@ lint: env ## formatting, lint, types, import contracts, dependencies, spelling
 	git ls-files -z | xargs -0 $(BIN)/codespell
 
 .PHONY: check
-check: lint ## lint, and the tests that need no machine but this one (under two minutes)
+check: lint ## lint, and the tests that need no machine but this one (two minutes)
 	$(BIN)/python -m pytest -m "not (slow or lab or guest)"
 
 .PHONY: test
-test: lint ## everything: lint, then every test, those in the lab's machines too
+test: check ## everything: what is quick first, then all else, in the lab's machines too
 	@# Beforehand, with progress and without the tests' time limits.
 	$(BIN)/python -m lab setup
 	$(BIN)/python -m lab build
 	$(BIN)/python -m lab build --host bookworm
-	$(BIN)/python -m pytest --lab
+	@# Side by side: machines that are emulated leave half of the processors idle.
+	@mkdir -p build; status=0; \
+	  $(BIN)/python -m pytest --lab -m "slow and not (lab or guest)" \
+	    >build/tests-here.log 2>&1 & here=$$!; \
+	  trap 'kill $$here 2>/dev/null' INT TERM; \
+	  $(BIN)/python -m pytest --lab -m "lab or guest" || status=1; \
+	  wait $$here || status=1; \
+	  cat build/tests-here.log; \
+	  exit $$status
 
 .PHONY: chaos
 chaos: env ## break processes at random moments, and have hostile apps, here and in the lab

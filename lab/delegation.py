@@ -3,6 +3,7 @@
 `pytest --lab` on a developer's machine hands each module's tests marked `lab` or `guest`
 to a run of pytest in the lab's host VM, and replays the reports: one session, one
 summary, in pytest's own words.  Inside the VM the same module writes those reports.
+As many jobs run at once as the lab has places for machines.
 
 Under TCG the guest's KVM is emulated, and that emulation is not perfect: now and then a
 kernel in there panics or stands still (lab/README.md).  A machine that was lost that way
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -91,10 +93,13 @@ class _Delegation:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._nodeids: dict[tuple[str, str], list[str]] = {}
-        self._reports: dict[tuple[str, str], Reports] = {}
+        self._jobs: dict[tuple[str, str], Future[Reports]] = {}
+        self._machines = ThreadPoolExecutor(runner.MACHINES_AT_ONCE)
+        self._stopped = False
         self._tails: dict[tuple[str, str], str] = {}
+        self._said: dict[tuple[str, str], list[str]] = {}
         self._repeated: list[str] = []
-        self._lost_machines = 0
+        self._lost_machines: list[tuple[str, str]] = []
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -111,16 +116,25 @@ class _Delegation:
     ) -> Generator[None, object, object]:
         # A wrapper, to be outside pytest-timeout's: its limit is for one test.
         job = _job_of(item)
-        if job is not None and job not in self._reports:
-            self._reports[job] = self._run(job)
+        if job is not None:
+            if not self._jobs:  # only now: what runs here is not to be disturbed
+                for each in self._nodeids:
+                    self._jobs[each] = self._machines.submit(self._run, each)
+            self._jobs[job].result()
+            self._say_all(job)
         return (yield)
+
+    def pytest_sessionfinish(self) -> None:
+        """Begin no more jobs, be it that the session was broken off."""
+        self._stopped = True
+        self._machines.shutdown(cancel_futures=True)
 
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter
     ) -> None:
         if self._lost_machines:
             terminalreporter.write_line(
-                f"machines that panicked or stood still: {self._lost_machines}"
+                f"machines that panicked or stood still: {len(self._lost_machines)}"
             )
         for nodeid in self._repeated:
             terminalreporter.write_line(f"PASSED on a later machine only: {nodeid}")
@@ -132,7 +146,8 @@ class _Delegation:
             return None
         hook = item.ihook
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        reports = self._reports[job].get(item.nodeid) or [self._lost(item, job)]
+        found = self._jobs[job].result()
+        reports = found.get(item.nodeid) or [self._lost(item, job)]
         for report in reports:
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
@@ -148,12 +163,12 @@ class _Delegation:
             passed = [each for each in left if _passed(found, each)]
             reports |= {each: found[each] for each in passed} if lost else found
             if lost:
-                self._lost_machines += 1
+                self._lost_machines.append(job)
             if machine > 1:
                 self._repeated += passed
             left = [each for each in left if each not in passed]
             tries += not lost
-            if not left or tries == ATTEMPTS:
+            if not left or tries == ATTEMPTS or self._stopped:
                 break
         return reports
 
@@ -183,7 +198,7 @@ class _Delegation:
         lines = [each for each in text.splitlines() if not each.startswith(MARK)]
         self._tails[job] = "\n".join(lines)[-6000:]
         passed = sum(_passed(reports, each) for each in nodeids)
-        self._say(
+        self._said.setdefault(job, []).append(
             f"{machine}: {passed} of {len(nodeids)} good in "
             f"{time.monotonic() - began:.0f} s, status {done.returncode}, log: {log}"
         )
@@ -216,10 +231,12 @@ class _Delegation:
             when="call",
         )
 
-    def _say(self, text: str) -> None:
+    def _say_all(self, job: tuple[str, str]) -> None:
+        """Print what there is to say about a job's machines, once."""
         reporter = self._config.pluginmanager.getplugin("terminalreporter")
-        if reporter is not None:
-            reporter.write_line(f"\nwlproxy lab, {text}")
+        for text in self._said.pop(job, []):
+            if reporter is not None:
+                reporter.write_line(f"\nwlproxy lab, {text}")
 
 
 class _Replay:
