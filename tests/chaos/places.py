@@ -7,7 +7,6 @@ processes and counts what they hold need not know where they are.
 import contextlib
 import os
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -122,12 +121,11 @@ class Here:
             os.close(answers)
 
     def end_all(self) -> None:
-        """Kill whatever was started here and still runs, groups and all."""
+        """Kill whatever was started here and still runs, and what that started."""
         for pid, child in self._children.items():
-            if child.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(pid, signal.SIGKILL)
-                child.wait()
+            # Each began a session; apps are in groups of their own.
+            subprocess.run(["pkill", "-KILL", "-s", str(pid)], check=False)
+            child.wait()
         self._children.clear()
 
 
