@@ -30,6 +30,8 @@ class App:
         self.attachments: deque[Attachment] = deque()
         self.display = Thing(1, INTERFACES["wl_display"], 1)
         self.things: dict[int, Thing] = {1: self.display}
+        self._left: dict[int, Thing] = {}
+        """What a server created and the app destroyed: there is no delete_id for it."""
         self.globals: dict[int, tuple[str, int]] = {}
         self.error: tuple[int, int, str] | None = None
         self.log: list[str] = []
@@ -76,8 +78,8 @@ class App:
 
     def destroyed(self, thing: Thing) -> None:
         thing.alive = False
-        if thing.id >= SERVER:
-            self.things.pop(thing.id, None)
+        if thing.id >= SERVER and self.things.pop(thing.id, None) is not None:
+            self._left[thing.id] = thing
 
     def bind(self, interface: str, version: int = 0) -> Thing:
         name, known = next(
@@ -105,7 +107,7 @@ class App:
             self._event(raw)
 
     def _event(self, raw: RawMessage) -> None:
-        thing = self.things.get(raw.object_id)
+        thing = self.things.get(raw.object_id) or self._left.get(raw.object_id)
         assert thing is not None, f"event of unknown object {raw.object_id}"
         spec = thing.interface.events[raw.opcode]
         assert spec.since <= thing.version, f"{spec} is too new for {thing}"
@@ -114,7 +116,7 @@ class App:
         for arg, value in zip(spec.args, message.args, strict=True):
             if arg.kind is ArgKind.OBJECT and value:
                 assert isinstance(value, int)
-                about = self.things.get(value)
+                about = self.things.get(value) or self._left.get(value)
                 assert about is not None, f"{spec} names unknown object {value}"
                 wanted = arg.interface or about.interface.name
                 assert about.interface.name == wanted, f"{spec} names {about}"
@@ -122,6 +124,9 @@ class App:
                 assert isinstance(value, int)
                 assert arg.interface is not None
                 self._created_by_server(value, arg.interface, thing.version)
+        if thing.id not in self.things:
+            # It was on its way when the app destroyed the object: libwayland drops it.
+            return
         fds = [f"{a.kind.name.lower()} {a.object_id}" for a in message.fds]
         self.log.append(f"app: {thing}.{words(spec, message.args, fds)}")
         if thing is self.display:
@@ -141,6 +146,7 @@ class App:
         self._server_next = max(self._server_next, new_id + 1)
         thing = Thing(new_id, INTERFACES[interface], version)
         self.things[new_id] = thing
+        self._left.pop(new_id, None)
         self.created.append(thing)
 
     def _display_event(self, spec: MessageSpec, args: Sequence[ArgValue]) -> None:
