@@ -1,7 +1,6 @@
 """The lab's command line."""
 
 import argparse
-import contextlib
 import os
 import shutil
 import signal
@@ -161,10 +160,7 @@ def _allocated(file: Path) -> int:
 
 
 def _clean(_: argparse.Namespace) -> None:
-    with contextlib.ExitStack() as locks:
-        for _place in range(runner.MACHINES_AT_ONCE):
-            locks.enter_context(runner.place())
-        locks.enter_context(runner.exclusive())
+    with runner.exclusive():
         for each in paths.cache().iterdir():
             if each.is_dir():
                 shutil.rmtree(each, ignore_errors=True)

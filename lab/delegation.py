@@ -1,9 +1,9 @@
 """Tests that need the lab's machines, run there and reported here.
 
-`pytest --lab` on a developer's machine hands each module's tests marked `lab` or `guest`
-to a run of pytest in the lab's host VM, and replays the reports: one session, one
-summary, in pytest's own words.  Inside the VM the same module writes those reports.
-As many jobs run at once as the lab has places for machines.
+`pytest --lab` on a developer's machine hands the tests marked `lab` or `guest`, those of
+a module or a group at once, to a run of pytest in the lab's host VM, and replays the
+reports: one session, one summary, in pytest's own words.  Inside the VM the same module
+writes those reports.
 
 Under TCG the guest's KVM is emulated, and that emulation is not perfect: now and then a
 kernel in there panics or stands still (lab/README.md).  A machine that was lost that way
@@ -18,7 +18,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -93,13 +92,10 @@ class _Delegation:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._nodeids: dict[tuple[str, str], list[str]] = {}
-        self._jobs: dict[tuple[str, str], Future[Reports]] = {}
-        self._machines = ThreadPoolExecutor(runner.MACHINES_AT_ONCE)
-        self._stopped = False
+        self._reports: dict[tuple[str, str], Reports] = {}
         self._tails: dict[tuple[str, str], str] = {}
-        self._said: dict[tuple[str, str], list[str]] = {}
         self._repeated: list[str] = []
-        self._lost_machines: list[tuple[str, str]] = []
+        self._lost_machines = 0
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -116,25 +112,16 @@ class _Delegation:
     ) -> Generator[None, object, object]:
         # A wrapper, to be outside pytest-timeout's: its limit is for one test.
         job = _job_of(item)
-        if job is not None:
-            if not self._jobs:  # only now: what runs here is not to be disturbed
-                for each in self._nodeids:
-                    self._jobs[each] = self._machines.submit(self._run, each)
-            self._jobs[job].result()
-            self._say_all(job)
+        if job is not None and job not in self._reports:
+            self._reports[job] = self._run(job)
         return (yield)
-
-    def pytest_sessionfinish(self) -> None:
-        """Begin no more jobs, be it that the session was broken off."""
-        self._stopped = True
-        self._machines.shutdown(cancel_futures=True)
 
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter
     ) -> None:
         if self._lost_machines:
             terminalreporter.write_line(
-                f"machines that panicked or stood still: {len(self._lost_machines)}"
+                f"machines that panicked or stood still: {self._lost_machines}"
             )
         for nodeid in self._repeated:
             terminalreporter.write_line(f"PASSED on a later machine only: {nodeid}")
@@ -146,8 +133,7 @@ class _Delegation:
             return None
         hook = item.ihook
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        found = self._jobs[job].result()
-        reports = found.get(item.nodeid) or [self._lost(item, job)]
+        reports = self._reports[job].get(item.nodeid) or [self._lost(item, job)]
         for report in reports:
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
@@ -163,12 +149,12 @@ class _Delegation:
             passed = [each for each in left if _passed(found, each)]
             reports |= {each: found[each] for each in passed} if lost else found
             if lost:
-                self._lost_machines.append(job)
+                self._lost_machines += 1
             if machine > 1:
                 self._repeated += passed
             left = [each for each in left if each not in passed]
             tries += not lost
-            if not left or tries == ATTEMPTS or self._stopped:
+            if not left or tries == ATTEMPTS:
                 break
         return reports
 
@@ -176,11 +162,13 @@ class _Delegation:
         self, job: tuple[str, str], nodeids: Sequence[str], number: int
     ) -> tuple[Reports, bool]:
         """Run tests on one machine; tell what it reported, and if it was lost."""
-        machine, module = job
-        log = Path("build") / f"lab-{machine}-{Path(module).stem}-{number}.log"
+        machine, name = job
+        log = Path("build") / f"lab-{machine}-{Path(name).stem}-{number}.log"
         log.parent.mkdir(exist_ok=True)
         began = time.monotonic()
-        command = [sys.executable, "-m", "lab", "pytest", "--timeout", str(TIMEOUT)]
+        modules = {nodeid.partition("::")[0] for nodeid in nodeids}
+        limit = TIMEOUT * len(modules)
+        command = [sys.executable, "-m", "lab", "pytest", "--timeout", str(limit)]
         command += ["--guest"] if machine == "guest" else []
         command += ["--", "-v", "-p", "no:cacheprovider", "-p", "no:randomly"]
         with log.open("wb") as file:
@@ -198,7 +186,7 @@ class _Delegation:
         lines = [each for each in text.splitlines() if not each.startswith(MARK)]
         self._tails[job] = "\n".join(lines)[-6000:]
         passed = sum(_passed(reports, each) for each in nodeids)
-        self._said.setdefault(job, []).append(
+        self._say(
             f"{machine}: {passed} of {len(nodeids)} good in "
             f"{time.monotonic() - began:.0f} s, status {done.returncode}, log: {log}"
         )
@@ -231,12 +219,10 @@ class _Delegation:
             when="call",
         )
 
-    def _say_all(self, job: tuple[str, str]) -> None:
-        """Print what there is to say about a job's machines, once."""
+    def _say(self, text: str) -> None:
         reporter = self._config.pluginmanager.getplugin("terminalreporter")
-        for text in self._said.pop(job, []):
-            if reporter is not None:
-                reporter.write_line(f"\nwlproxy lab, {text}")
+        if reporter is not None:
+            reporter.write_line(f"\nwlproxy lab, {text}")
 
 
 class _Replay:
@@ -251,12 +237,13 @@ class _Replay:
 
 
 def _job_of(item: pytest.Item) -> tuple[str, str] | None:
-    """Name the job that a test belongs to: a machine, and the test's module."""
-    machine = machine_for(item)
-    if machine is None:
-        return None
+    """Name the job that a test belongs to: a machine, and a group or the test's module."""
+    mark = item.get_closest_marker("guest")
+    if mark is not None:
+        # Machines may break: not all in one job, but what is at ease with each other.
+        return "guest", mark.kwargs.get("group") or str(item.path)
     # What needs no guest breaks no machine: all in one job.
-    return machine, str(item.path) if machine == "guest" else "host"
+    return ("lab", "host") if machine_for(item) else None
 
 
 def _passed(reports: Reports, nodeid: str) -> bool:

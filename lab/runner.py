@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import io
-import os
 import secrets
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 from lab import host_setup, images, outer, paths, recipe, template
 from lab.errors import LabError
@@ -26,10 +24,6 @@ BROKEN = 125
 LOST = 75
 # What says nothing about the command: emulated machines are lost now and then (README).
 LOST_STATUSES = frozenset((LOST, TIMED_OUT, BROKEN))
-
-MACHINES_AT_ONCE = max(1, min(2, os.cpu_count() or 1))
-"""Two keep two cores busy: in each, mostly one of its processors waits for the other."""
-PLACE_INTERVAL = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,35 +55,14 @@ class Job:
 
 @contextlib.contextmanager
 def exclusive() -> Iterator[None]:
-    """Hold the lab's lock: images and templates are made one at a time."""
+    """Hold the lab's lock: one VM at a time, since each wants all the cores."""
     with (paths.cache() / "lock").open("a") as file:
-        if not _locked(file):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             say("waiting for another lab to finish ...")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-@contextlib.contextmanager
-def place() -> Iterator[None]:
-    """Hold one of the lab's places for machines, as many as may run at once."""
-    with contextlib.ExitStack() as opened:
-        files = [
-            opened.enter_context((paths.cache() / f"machine-{number}.lock").open("a"))
-            for number in range(MACHINES_AT_ONCE)
-        ]
-        if not any(map(_locked, files)):
-            say("waiting for another lab to finish ...")
-            while not any(map(_locked, files)):
-                time.sleep(PLACE_INTERVAL)  # no one waits for any of several locks
-        yield
-
-
-def _locked(file: TextIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def run(job: Job) -> int:
@@ -98,16 +71,15 @@ def run(job: Job) -> int:
     Raises:
         LabError: there was no machine to run it in.
     """
-    with place(), tempfile.TemporaryDirectory(prefix="wlproxy-lab-") as name:
-        with exclusive():
-            host_setup.setup()
-            host = recipe.HOSTS[job.host]
-            images.build([host])
-            machine = outer.prepare(host, with_guest=job.guest)
-            tree = pack_tree(paths.REPOSITORY, job.files)
-            frozen = None
-            if job.template:
-                frozen = template.ensure(machine, lambda vm: _check(vm, tree))
+    with exclusive(), tempfile.TemporaryDirectory(prefix="wlproxy-lab-") as name:
+        host_setup.setup()
+        host = recipe.HOSTS[job.host]
+        images.build([host])
+        machine = outer.prepare(host, with_guest=job.guest)
+        tree = pack_tree(paths.REPOSITORY, job.files)
+        frozen = None
+        if job.template:
+            frozen = template.ensure(machine, lambda vm: _check(vm, tree))
         began = time.monotonic()
         vm, connection = _bring_up(machine, frozen, Path(name))
         with vm, contextlib.closing(connection):

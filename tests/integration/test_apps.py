@@ -24,7 +24,7 @@ from tests.integration.harness import (
 )
 from wlproxy.relay.policy import effective_policy
 
-pytestmark = [pytest.mark.guest, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.guest(group="windows"), pytest.mark.timeout(240)]
 
 APPS: dict[str, list[str]] = {
     "foot": ["foot", "sh", "-c", "seq 100; sleep 600"],

@@ -14,7 +14,7 @@ from tests.integration.harness import (
     eventually,
 )
 
-pytestmark = [pytest.mark.guest, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.guest(group="windows"), pytest.mark.timeout(400)]
 
 CLIENTS = 50
 MIB = 1 << 20

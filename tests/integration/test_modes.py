@@ -18,7 +18,7 @@ from tests.integration.harness import (
     ProxySlot,
 )
 
-pytestmark = [pytest.mark.guest, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.guest(group="pixels"), pytest.mark.timeout(240)]
 
 ORIGINS = ((0, 0), (1400, 700), (3840 - 1024, 2160 - 768))
 """Of the parts of a 4K picture that are looked at, each as large as the output."""

@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.harness import PatternClient, Proxy, eventually
 
-pytestmark = [pytest.mark.guest, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.guest(group="pixels"), pytest.mark.timeout(180)]
 
 
 @pytest.mark.parametrize(

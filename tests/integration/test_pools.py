@@ -18,7 +18,7 @@ from tests.integration.harness import (
     eventually,
 )
 
-pytestmark = [pytest.mark.guest, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.guest(group="windows"), pytest.mark.timeout(240)]
 
 MIB = 1 << 20
 

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
@@ -11,6 +12,7 @@ from tests.integration import harness
 from tests.integration.harness import (
     WESTON_GL,
     WESTON_PIXMAN,
+    Compositor,
     GuestSide,
     PatternClient,
     Proxy,
@@ -18,7 +20,7 @@ from tests.integration.harness import (
     eventually,
 )
 
-pytestmark = [pytest.mark.guest, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.guest(group="pixels"), pytest.mark.timeout(420)]
 
 MOVERS = (
     *("read", "readv", "pread64", "preadv", "preadv2", "recvfrom", "recvmsg"),
@@ -67,13 +69,28 @@ def make_surface(
     animate(client, 6, name)
 
 
-@pytest.fixture(params=["weston-pixman", "weston-gl"])
+@pytest.fixture(scope="module", params=["weston-pixman", "weston-gl"])
+def compositor(request: pytest.FixtureRequest) -> Compositor:
+    """One for mode A, one for mode B."""
+    return WESTON_GL if request.param == "weston-gl" else WESTON_PIXMAN
+
+
+@pytest.fixture(scope="module")
+def client(compositor: Compositor, guest_side: GuestSide) -> Iterator[PatternClient]:
+    """One pattern client of each compositor: its buffers take long to make."""
+    del compositor
+    client = guest_side.client()
+    yield client
+    client.kill()
+
+
+@pytest.fixture(scope="module")
 def running(
-    request: pytest.FixtureRequest, proxy_slot: ProxySlot, client: PatternClient
+    compositor: Compositor, proxy_slot: ProxySlot, client: PatternClient
 ) -> Proxy:
     """A proxy in mode A or B, and a client with a small and a 4K surface."""
-    gl = request.param == "weston-gl"
-    proxy = proxy_slot.use(WESTON_GL if gl else WESTON_PIXMAN)
+    gl = compositor is WESTON_GL
+    proxy = proxy_slot.use(compositor)
     proxy.wait_no_clients()
     client.call("toplevel", surface="window")
     client.call("pool", pool="back", size=1024 * 768 * 4)

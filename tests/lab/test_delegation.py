@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import delegation, paths, runner
+from lab import delegation, paths
 
 LAB = """\
 # In front of the real one on the path: all but "python3 -m lab" is that's.
@@ -171,18 +171,25 @@ def test_a_machine_that_breaks_down_is_a_failure(project: Path) -> None:
     assert status == 1
 
 
-@pytest.mark.skipif(runner.MACHINES_AT_ONCE < 2, reason="needs two processors")
-def test_two_jobs_run_at_once(project: Path) -> None:
-    """Each waits for the other: one after the other, they would wait for ever."""
+GROUPED = """\
+import os
+import pytest
+
+pytestmark = pytest.mark.guest(group="alike")
+
+
+def test_it():
+    assert os.environ["MACHINE"] == "1"
+"""
+
+
+def test_a_group_has_one_machine(project: Path) -> None:
     for name in ("test_one.py", "test_two.py"):
-        (project / name).write_text(
-            "import pytest\n@pytest.mark.guest\ndef test_it():\n    pass\n"
-        )
-    meet = 'open("fifo", "w" if "test_one" in str(arguments) else "r").close()'
-    (project / "lab/__main__.py").write_text(MACHINE.format(before=meet))
-    os.mkfifo(project / "fifo")
+        (project / name).write_text(GROUPED)
 
     status, text = run(project)
 
     assert "2 passed" in text, text
+    assert "guest: 2 of 2 good" in text
+    assert (project / "machines").read_text() == "x"
     assert status == 0
