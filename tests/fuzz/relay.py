@@ -383,7 +383,8 @@ class Conversation:
         thing = self._choices.pick(things)
         fds = [self._fd() for _ in range(self._choices.number(3))]
         data = self._bogus(thing, thing.interface.events, host.things)
-        host.checks = False  # it may have given away ids that it still uses
+        # It may have given away ids that it still uses.
+        host.checks = self._play.app.trusts_ids = False
         self._play.from_compositor(data, *fds)
 
     def _bogus(

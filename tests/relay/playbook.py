@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from tests.relay.app import App
-from tests.relay.compositor import Compositor
+from tests.relay.compositor import Compositor, RefusedError
 from tests.relay.shell import Shell, guest_memory
 from tests.relay.things import Thing, integer
 from wlproxy.protocol.channel.frames import (
@@ -207,8 +207,7 @@ class Playbook:
     # ------------------------------------------------------------ what follows
 
     def run(self, commands: list[Command]) -> None:
-        for command in commands:
-            self._carry_out(command)
+        self._carry_out_all(commands)
         if self._running:
             return
         self._running = True
@@ -226,10 +225,20 @@ class Playbook:
                     commands = self.relay.receive_from_compositor(1, data, fds)
                 else:
                     break
-                for command in commands:
-                    self._carry_out(command)
+                self._carry_out_all(commands)
         finally:
             self._running = False
+
+    def _carry_out_all(self, commands: list[Command]) -> None:
+        """As the shell does: a compositor that refuses is no reason to stop half-way."""
+        refused = []
+        for command in commands:
+            try:
+                self._carry_out(command)
+            except RefusedError as exc:
+                refused.append(exc)
+        if refused:
+            raise refused[0]
 
     def _create(self, command: CreateUdmabuf | CreateCopyBuffer) -> list[Command]:
         if type(command) in self.create_fails:
