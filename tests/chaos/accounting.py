@@ -60,6 +60,11 @@ def kind_of(link: str) -> str:
     return "device" if link.startswith("/dev/") else "file"
 
 
+def name_of(path: str) -> str:
+    """Name a file, without what `tempfile` adds to our own names."""
+    return re.sub(r"(wlproxy-(?:context-)?)\w{8}\b", r"\1*", path)
+
+
 def usage(place: Place, pid: int, directory: str, named: str = "*") -> Usage:
     """Look at a process, and at the files in its directory that are named like that."""
     text = place.shell(
@@ -73,7 +78,7 @@ def usage(place: Place, pid: int, directory: str, named: str = "*") -> Usage:
         if " -> " in line:
             fds[kind_of(line.partition(" -> ")[2])] += 1
         elif line.startswith("./"):
-            files[re.sub(r"(wlproxy-)\w{8}", r"\1*", line[2:])] += 1
+            files[name_of(line[2:])] += 1
         elif found := re.match(r"(\w+):\s+(\d+)", line):
             fields[found[1]] = int(found[2])
     return Usage(

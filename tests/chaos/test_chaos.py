@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.accounting import Usage, kind_of
+from tests.chaos.accounting import Usage, kind_of, name_of
 from tests.chaos.faults import Fault
 from tests.chaos.rounds import Chaos, Round, describe, plan
 from tests.chaos.stage import NativeStage, Role, can_run, native_stage
@@ -74,6 +74,19 @@ def test_the_seed_alone_decides() -> None:
 )
 def test_fds_are_told_apart(link: str, kind: str) -> None:
     assert kind_of(link) == kind
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("wlproxy-3rlsw4l1", "wlproxy-*"),
+        ("wlproxy-context-3rlsw4l1", "wlproxy-context-*"),
+        ("wlproxy-context-_r_sw4l1/wayland", "wlproxy-context-*/wayland"),
+        ("wayland-0", "wayland-0"),
+    ],
+)
+def test_files_with_random_names_are_of_one_kind(path: str, name: str) -> None:
+    assert name_of(path) == name
 
 
 def test_what_is_above_rest_is_what_is_left() -> None:
