@@ -30,7 +30,7 @@ MARK: Final = "@@report "
 """Begins the lines of the log that are reports; the log survives the machine."""
 
 TIMEOUT: Final = 480
-"""Seconds that the tests of one module may take together."""
+"""Seconds that the tests of one module may take together, or all that need no guest."""
 
 ATTEMPTS: Final = 2
 """Times that a test may be tried on machines that were not lost."""
@@ -167,7 +167,7 @@ class _Delegation:
         log.parent.mkdir(exist_ok=True)
         began = time.monotonic()
         modules = {nodeid.partition("::")[0] for nodeid in nodeids}
-        limit = TIMEOUT * len(modules)
+        limit = TIMEOUT * (len(modules) if machine == "guest" else 1)
         command = [sys.executable, "-m", "lab", "pytest", "--timeout", str(limit)]
         command += ["--guest"] if machine == "guest" else []
         command += ["--", "-v", "-p", "no:cacheprovider", "-p", "no:randomly"]
