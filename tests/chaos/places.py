@@ -123,9 +123,10 @@ class Here:
     def end_all(self) -> None:
         """Kill whatever was started here and still runs, and what that started."""
         for pid, child in self._children.items():
-            # Each began a session; apps are in groups of their own.
-            subprocess.run(["pkill", "-KILL", "-s", str(pid)], check=False)
-            child.wait()
+            if child.poll() is None:  # else the number may be somebody else's
+                # Each began a session; apps are in groups of their own.
+                subprocess.run(["pkill", "-KILL", "-s", str(pid)], check=False)
+                child.wait()
         self._children.clear()
 
 
