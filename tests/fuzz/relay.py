@@ -69,6 +69,7 @@ class Conversation:
         self._broken: list[str] = []
         """Who broke a rule, and how; the client may be ended from then on."""
         self._play = DmabufStage(choices.pick([VIDEO, ONLY_SHM, NOTHING]))
+        self._play.app.meets_late_events = True
         self._play.host.imports = choices.pick(["accept", "hold", "refuse"])
         self._play.create_fails = {CreateUdmabuf} if choices.chance(10) else set()
         self._roots = (self._play.shm, self._play.compositor, self._play.dmabuf)

@@ -32,6 +32,9 @@ class App:
         self.things: dict[int, Thing] = {1: self.display}
         self._left: dict[int, Thing] = {}
         """What a server created and the app destroyed: there is no delete_id for it."""
+        self.meets_late_events = False
+        """Whether events may come for those: who destroys one does not wait until it is
+        heard of, as behind a request that waits.  libwayland drops them."""
         self.globals: dict[int, tuple[str, int]] = {}
         self.error: tuple[int, int, str] | None = None
         self.log: list[str] = []
@@ -81,8 +84,10 @@ class App:
 
     def destroyed(self, thing: Thing) -> None:
         thing.alive = False
-        if thing.id >= SERVER and self.things.pop(thing.id, None) is not None:
-            self._left[thing.id] = thing
+        if thing.id >= SERVER:
+            gone = self.things.pop(thing.id, None)
+            if gone is not None and self.meets_late_events:
+                self._left[thing.id] = gone
 
     def bind(self, interface: str, version: int = 0) -> Thing:
         name, known = next(
@@ -110,7 +115,7 @@ class App:
             self._event(raw)
 
     def _event(self, raw: RawMessage) -> None:
-        thing = self.things.get(raw.object_id) or self._left.get(raw.object_id)
+        thing = self._known(raw.object_id)
         assert thing is not None, f"event of unknown object {raw.object_id}"
         spec = thing.interface.events[raw.opcode]
         assert spec.since <= thing.version, f"{spec} is too new for {thing}"
@@ -119,7 +124,7 @@ class App:
         for arg, value in zip(spec.args, message.args, strict=True):
             if arg.kind is ArgKind.OBJECT and value:
                 assert isinstance(value, int)
-                about = self.things.get(value) or self._left.get(value)
+                about = self._known(value)
                 assert about is not None, f"{spec} names unknown object {value}"
                 wanted = arg.interface or about.interface.name
                 assert about.interface.name == wanted, f"{spec} names {about}"
@@ -128,7 +133,6 @@ class App:
                 assert arg.interface is not None
                 self._created_by_server(value, arg.interface, thing.version)
         if thing.id not in self.things:
-            # It was on its way when the app destroyed the object: libwayland drops it.
             return
         fds = [f"{a.kind.name.lower()} {a.object_id}" for a in message.fds]
         self.log.append(f"app: {thing}.{words(spec, message.args, fds)}")
@@ -142,6 +146,9 @@ class App:
             self.globals[name] = (interface.decode(), version)
         elif thing.interface.name == "wl_callback":
             thing.alive = False  # `done` destroys it
+
+    def _known(self, object_id: int) -> Thing | None:
+        return self.things.get(object_id) or self._left.get(object_id)
 
     def _created_by_server(self, new_id: int, interface: str, version: int) -> None:
         assert SERVER <= new_id <= self._server_next, f"gap before {new_id:#x}"
