@@ -25,8 +25,8 @@ async def watched() -> AsyncIterator[Progress]:
 
 
 def hints(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was said of waiting; what else is logged meanwhile is another's."""
-    return [each for each in caplog.messages if "still" in each]
+    """All that was said of our VM; what else is logged meanwhile is another's."""
+    return [each for each in caplog.messages if each.startswith("[test] ")]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,6 @@ import pytest
 
 from tests.integration import harness
 from tests.integration.harness import (
-    WESTON_GL,
-    WESTON_PIXMAN,
     Compositor,
     GuestSide,
     PatternClient,
@@ -20,7 +18,14 @@ from tests.integration.harness import (
     eventually,
 )
 
-pytestmark = [pytest.mark.guest(group="pixels"), pytest.mark.timeout(420)]
+pytestmark = [
+    pytest.mark.guest(group="pixels"),
+    pytest.mark.timeout(420),
+    # One for mode A, one for mode B.
+    pytest.mark.parametrize(
+        "compositor", ["weston-pixman", "weston-gl"], indirect=True, scope="module"
+    ),
+]
 
 MOVERS = (
     *("read", "readv", "pread64", "preadv", "preadv2", "recvfrom", "recvmsg"),
@@ -69,12 +74,6 @@ def make_surface(
     animate(client, 6, name)
 
 
-@pytest.fixture(scope="module", params=["weston-pixman", "weston-gl"])
-def compositor(request: pytest.FixtureRequest) -> Compositor:
-    """One for mode A, one for mode B."""
-    return WESTON_GL if request.param == "weston-gl" else WESTON_PIXMAN
-
-
 @pytest.fixture(scope="module")
 def client(compositor: Compositor, guest_side: GuestSide) -> Iterator[PatternClient]:
     """One pattern client of each compositor: its buffers take long to make."""
@@ -89,7 +88,7 @@ def running(
     compositor: Compositor, proxy_slot: ProxySlot, client: PatternClient
 ) -> Proxy:
     """A proxy in mode A or B, and a client with a small and a 4K surface."""
-    gl = compositor is WESTON_GL
+    gl = compositor.imports
     proxy = proxy_slot.use(compositor)
     proxy.wait_no_clients()
     client.call("toplevel", surface="window")
