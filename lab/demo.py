@@ -43,8 +43,8 @@ from lab.stage import (
 )
 from lab.weston import Weston
 from tests.integration.harness import ClientError, GuestSide
+from wlproxy.host.desktop.udmabuf import UdmabufDevice
 from wlproxy.host.errors import HostError
-from wlproxy.host.udmabuf import UdmabufDevice
 
 BUILD = paths.REPOSITORY / "build"
 WHEEL_IN_TREE = "demo"

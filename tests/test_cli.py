@@ -18,7 +18,7 @@ from wlproxy import __version__, cli
 from wlproxy.host.config import HostConfig
 from wlproxy.host.doctor import Finding, Verdict
 from wlproxy.host.errors import HostError, NoCompositorError
-from wlproxy.relay.presentation import Preference
+from wlproxy.relay.capabilities import Preference
 
 DOCUMENT = document(window(title="~ — [red]foot\x1b[2J"))
 

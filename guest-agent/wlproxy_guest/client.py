@@ -36,7 +36,7 @@ from wlproxy_guest.attachments import FdDescription, describe_fd
 from wlproxy_guest.credit import SendCredit
 from wlproxy_guest.files import PendingFiles
 from wlproxy_guest.foreign import close_fd
-from wlproxy_guest.locations import Locating, Locations
+from wlproxy_guest.locating.locations import Locating, Locations
 from wlproxy_guest.outbox import Outbox
 from wlproxy_guest.quotas import FEW_MEMORIES, Budget, Limits, QuotaError
 from wlproxy_guest.refusal import limit_event, unavailable_event

@@ -19,11 +19,11 @@ from wlproxy.protocol.channel.frames import (
 )
 from wlproxy.protocol.channel.session import GuestSession, GuestState
 from wlproxy.protocol.errors import ChannelError
-from wlproxy_guest.channel import HostGoneError, Wire
-from wlproxy_guest.locations import Locating
-from wlproxy_guest.notify import notify
+from wlproxy.transport.notify import notify
+from wlproxy_guest.locating.locations import Locating
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.session import GRACE, Session
+from wlproxy_guest.wire import HostGoneError, Wire
 
 READ_SIZE: Final = 64 * 1024
 BATCH: Final = 64 * 1024

@@ -8,15 +8,15 @@ from typing import Final
 import trio
 
 from wlproxy import __version__
-from wlproxy_guest.channel import HostGoneError, NoWireError, Wire, WireSource
+from wlproxy.transport.notify import notify
 from wlproxy_guest.link import Link
-from wlproxy_guest.locations import Locating
-from wlproxy_guest.locator import Locator
-from wlproxy_guest.notify import notify
+from wlproxy_guest.locating.locations import Locating
+from wlproxy_guest.locating.page_locator import Locator
 from wlproxy_guest.quotas import Budget, Limits, QuotaError
 from wlproxy_guest.refusal import limit_event, unavailable_event
 from wlproxy_guest.session import GRACE, Session
 from wlproxy_guest.unix_socket import AppSocket, Listener
+from wlproxy_guest.wire import HostGoneError, NoWireError, Wire, WireSource
 from wlproxy_guest.workers import Workers
 
 HOST_WAIT: Final = 5.0

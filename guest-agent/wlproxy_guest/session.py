@@ -32,12 +32,12 @@ from wlproxy.protocol.channel.frames import (
     StreamData,
 )
 from wlproxy.protocol.errors import ChannelError
-from wlproxy_guest.allocation import find_main_device
 from wlproxy_guest.client import Client, ClientContext, Windows
-from wlproxy_guest.implicit_layout import implicit_layout_is_linear
-from wlproxy_guest.locations import LOCATE_SECONDS, Locating, as_locate_error
-from wlproxy_guest.locator import LocateError, Location, Pin
-from wlproxy_guest.mapping import PAGE_SIZE
+from wlproxy_guest.drm.allocation import find_main_device
+from wlproxy_guest.drm.implicit_layout import implicit_layout_is_linear
+from wlproxy_guest.locating.locations import LOCATE_SECONDS, Locating, as_locate_error
+from wlproxy_guest.locating.mapping import PAGE_SIZE
+from wlproxy_guest.locating.page_locator import LocateError, Location, Pin
 from wlproxy_guest.outbox import Outbox
 from wlproxy_guest.quotas import Budget, Limits, QuotaError
 from wlproxy_guest.stream_table import StreamContext, StreamTable

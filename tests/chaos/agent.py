@@ -16,9 +16,19 @@ from dataclasses import dataclass
 from tests.chaos.machine import RAM_SIZE
 from wlproxy.protocol.channel.frames import Extent, Feature, LocateStatus
 from wlproxy_guest import cli
-from wlproxy_guest.locator import LocateError, Location, check_range, place_token
-from wlproxy_guest.mapping import PAGE_SIZE, AlignedMapping, round_down, round_up
-from wlproxy_guest.pin import PipePin
+from wlproxy_guest.locating.mapping import (
+    PAGE_SIZE,
+    AlignedMapping,
+    round_down,
+    round_up,
+)
+from wlproxy_guest.locating.page_locator import (
+    LocateError,
+    Location,
+    check_range,
+    place_token,
+)
+from wlproxy_guest.locating.pin import PipePin
 
 
 class Room:

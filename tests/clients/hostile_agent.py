@@ -13,8 +13,8 @@ from pathlib import Path
 
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy_guest import cli
-from wlproxy_guest.locator import Location, place_token
-from wlproxy_guest.module_locator import ModuleLocator
+from wlproxy_guest.locating.module_locator import ModuleLocator
+from wlproxy_guest.locating.page_locator import Location, place_token
 
 LIE = Path("/run/lie")
 PAGE = 4096

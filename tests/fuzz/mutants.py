@@ -34,19 +34,19 @@ class Mutant:
 MUTANTS = {
     "object-types-of-requests": Mutant(
         "relay",
-        "wlproxy.relay.state",
+        "wlproxy.relay.wire.forwarding",
         "entry.interface.name:\n            raise WaylandError(",
         "entry.interface.name and False:\n            raise WaylandError(",
     ),
     "object-types-of-events": Mutant(
         "relay",
-        "wlproxy.relay.state",
+        "wlproxy.relay.wire.forwarding",
         "entry.interface.name:\n            raise CompositorError(",
         "entry.interface.name and False:\n            raise CompositorError(",
     ),
     "handle-freed-twice": Mutant(
         "relay",
-        "wlproxy.relay.locations",
+        "wlproxy.relay.buffers.locations",
         "self._context.command(CloseHandle(client_id, location.udmabuf))",
         "[self._context.command(CloseHandle(client_id, location.udmabuf)) for _ in '12']",
     ),
@@ -64,19 +64,19 @@ MUTANTS = {
     ),
     "zombies": Mutant(
         "relay",
-        "wlproxy.relay.state",
+        "wlproxy.relay.wire.forwarding",
         "if not entry.guest_id:\n            self._drop_event",
         "if False:\n            self._drop_event",
     ),
     "quota-kept": Mutant(
         "relay",
-        "wlproxy.relay.locations",
+        "wlproxy.relay.buffers.locations",
         "shares.located_bytes.give_back(location.length)",
         "shares.located_bytes.give_back(0)",
     ),
     "extents-unchecked": Mutant(
         "relay",
-        "wlproxy.relay.locations",
+        "wlproxy.relay.buffers.locations",
         "check_extents(location.extents, 0, location.length, self._page_size, pages)",
         "pass",
     ),

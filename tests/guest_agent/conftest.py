@@ -9,11 +9,11 @@ import pytest
 import trio
 
 from tests.guest_agent.fakes import App, FakeHost, FileOffsetLocator, hello
-from wlproxy_guest.channel import Wire
-from wlproxy_guest.gem_locate import DEVICE
+from wlproxy_guest.locating.gem_locate import DEVICE
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.server import Server
 from wlproxy_guest.unix_socket import listen
+from wlproxy_guest.wire import Wire
 
 
 @pytest.fixture

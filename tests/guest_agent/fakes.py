@@ -3,6 +3,7 @@
 import array
 import os
 import socket
+import struct
 from collections import deque
 from contextlib import ExitStack
 from types import TracebackType
@@ -25,7 +26,7 @@ from wlproxy.protocol.channel.frames import (
     Pong,
 )
 from wlproxy.protocol.channel.session import HostSession
-from wlproxy_guest.locator import Location, check_range
+from wlproxy_guest.locating.page_locator import Location, check_range
 
 F = TypeVar("F", bound=Frame)
 WINDOW = 64 * 1024
@@ -179,3 +180,17 @@ class FileOffsetLocator:
 
 async def opened(host: FakeHost) -> int:
     return (await host.expect(ClientOpened)).client_id
+
+
+async def told(app: App) -> str:
+    """What an app is told with `wl_display.error`, and no more, before its end."""
+    event, _ = await app.receive()
+    assert await app.receive() == (b"", [])
+    return parse_error(event)[1]
+
+
+def parse_error(event: bytes) -> tuple[int, str]:
+    """Decode `wl_display.error` into code and message."""
+    sender, size_opcode, about, code, length = struct.unpack_from("=IIIII", event)
+    assert (sender, about, size_opcode) == (1, 1, len(event) << 16)
+    return code, event[20 : 20 + length - 1].decode()

@@ -38,15 +38,15 @@ from wlproxy.protocol.channel.frames import (
     Release,
     Released,
 )
-from wlproxy_guest.allocation import find_main_device
-from wlproxy_guest.channel import Wire
-from wlproxy_guest.fences import WriteFences
-from wlproxy_guest.gem_locate import DEVICE
-from wlproxy_guest.implicit_layout import implicit_layout_is_linear
-from wlproxy_guest.module_locator import ModuleLocator
+from wlproxy_guest.drm.allocation import find_main_device
+from wlproxy_guest.drm.implicit_layout import implicit_layout_is_linear
+from wlproxy_guest.locating.fences import WriteFences
+from wlproxy_guest.locating.gem_locate import DEVICE
+from wlproxy_guest.locating.module_locator import ModuleLocator
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.server import Server
 from wlproxy_guest.unix_socket import listen
+from wlproxy_guest.wire import Wire
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("device")]
 

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from tests.guest_agent.fakes import PAGE, App, FakeHost, hello, opened
-from tests.guest_agent.test_locator import sees_frames
+from tests.guest_agent.frames import sees_frames
 from wlproxy.protocol.channel.frames import (
     RAM_TOKEN_SIZE,
     Data,

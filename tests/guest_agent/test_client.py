@@ -11,8 +11,16 @@ import pytest
 import trio
 
 from tests.guest_agent.conftest import Agent, RunAgent
-from tests.guest_agent.fakes import PAGE, WINDOW, App, FakeHost, hello, opened
-from tests.guest_agent.test_server import parse_error, told
+from tests.guest_agent.fakes import (
+    PAGE,
+    WINDOW,
+    App,
+    FakeHost,
+    hello,
+    opened,
+    parse_error,
+    told,
+)
 from wlproxy.protocol.channel.flow import SendWindow, cost
 from wlproxy.protocol.channel.frames import (
     ATTACHMENT_SIZE,

@@ -19,9 +19,10 @@ from wlproxy.protocol.channel.frames import (
     Located,
     LocateStatus,
 )
-from wlproxy_guest import foreign, locations, workers
+from wlproxy_guest import foreign, workers
 from wlproxy_guest.attachments import describe_fd
 from wlproxy_guest.foreign import close_fd, known_status, may_hang
+from wlproxy_guest.locating import locations
 
 
 @pytest.fixture

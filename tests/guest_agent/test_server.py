@@ -2,7 +2,6 @@
 
 import os
 import socket
-import struct
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
@@ -15,7 +14,15 @@ import trio
 import trio.testing
 
 from tests.guest_agent.conftest import Agent, RunAgent, Wires
-from tests.guest_agent.fakes import App, FakeHost, FileOffsetLocator, hello, opened
+from tests.guest_agent.fakes import (
+    App,
+    FakeHost,
+    FileOffsetLocator,
+    hello,
+    opened,
+    parse_error,
+    told,
+)
 from wlproxy.protocol.channel.codec import encode_frame
 from wlproxy.protocol.channel.frames import (
     RAM_TOKEN_SIZE,
@@ -52,20 +59,6 @@ from wlproxy_guest import link, server, session
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.server import Server
 from wlproxy_guest.unix_socket import listen
-
-
-async def told(app: App) -> str:
-    """What an app is told with `wl_display.error`, and no more, before its end."""
-    event, _ = await app.receive()
-    assert await app.receive() == (b"", [])
-    return parse_error(event)[1]
-
-
-def parse_error(event: bytes) -> tuple[int, str]:
-    """Decode `wl_display.error` into code and message."""
-    sender, size_opcode, about, code, length = struct.unpack_from("=IIIII", event)
-    assert (sender, about, size_opcode) == (1, 1, len(event) << 16)
-    return code, event[20 : 20 + length - 1].decode()
 
 
 async def test_hello_is_answered_with_what_the_agent_has(agent: Agent) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from lab.weston import Weston as WestonProgram
+from wlproxy.host.desktop.udmabuf import UdmabufDevice
 from wlproxy.host.fds import OwnedFd
-from wlproxy.host.udmabuf import UdmabufDevice
 
 READY_TIMEOUT = 30
 """Seconds for a program to say that it is ready, on a busy machine under TCG."""

@@ -10,10 +10,10 @@ from contextlib import suppress
 
 import trio
 
-from wlproxy.host.channel import Channel
 from wlproxy.host.fds import OwnedFd
-from wlproxy.host.guest_ram import GuestRam
+from wlproxy.host.link import Channel
 from wlproxy.host.metrics import Metrics
+from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.unix_socket import FdStream
 from wlproxy.memory.guest import GuestMemory, RamRegion
 from wlproxy.protocol.channel.frames import (
@@ -29,12 +29,12 @@ from wlproxy.protocol.channel.frames import (
     RamProof,
 )
 from wlproxy.protocol.channel.session import GuestSession
-from wlproxy.relay.clock import ClockSample, GuestClock
+from wlproxy.relay.buffers.surfaces import SurfaceStatus
+from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import CloseClient, Command
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import ReceivedFd
-from wlproxy.relay.presentation import CompositorCapabilities
-from wlproxy.relay.surfaces import SurfaceStatus
+from wlproxy.relay.wire.clock import ClockSample, GuestClock
 
 RAM_SIZE = 1 << 20
 WINDOW = 64 * 1024

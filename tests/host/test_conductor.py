@@ -7,8 +7,8 @@ import pytest
 import trio
 import trio.testing
 
+from tests.host.bench import Bench, running
 from tests.host.scripted import see_hang_up
-from tests.host.test_session import Bench, running
 from wlproxy.host.bugs import MISTAKE
 from wlproxy.host.compositor_queue import CompositorQueue
 from wlproxy.host.errors import HostError

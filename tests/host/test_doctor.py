@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.conftest import Weston
+from wlproxy.host.desktop.udmabuf import UdmabufDevice, UdmabufLimits
 from wlproxy.host.doctor import (
     Finding,
     Verdict,
@@ -12,8 +13,7 @@ from wlproxy.host.doctor import (
     check_limits,
     examine,
 )
-from wlproxy.host.udmabuf import UdmabufDevice, UdmabufLimits
-from wlproxy.relay.presentation import CompositorCapabilities
+from wlproxy.relay.capabilities import CompositorCapabilities
 
 
 def by_subject(findings: Iterable[Finding]) -> dict[str, Finding]:

@@ -12,15 +12,15 @@ from click.testing import CliRunner
 
 from tests.host.conftest import nobody
 from wlproxy import cli
-from wlproxy.host.doctor import Finding, Verdict, check_limits
-from wlproxy.host.errors import HostError
-from wlproxy.host.guest_ram import open_guest_ram
-from wlproxy.host.udmabuf import (
+from wlproxy.host.desktop.udmabuf import (
     UdmabufDevice,
     UdmabufItem,
     UdmabufLimits,
     explain_refusal,
 )
+from wlproxy.host.doctor import Finding, Verdict, check_limits
+from wlproxy.host.errors import HostError
+from wlproxy.host.qemu.ram import open_guest_ram
 
 TIMEOUT = 60
 

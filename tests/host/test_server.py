@@ -17,6 +17,7 @@ import trio.testing
 from tests.host.scripted import Agent, ScriptedRelay, guest_ram, see_hang_up
 from wlproxy.host.bugs import MISTAKE
 from wlproxy.host.config import HostConfig
+from wlproxy.host.desktop.exposure import Remark
 from wlproxy.host.errors import (
     GuestRamNotSharedError,
     HostError,
@@ -24,9 +25,8 @@ from wlproxy.host.errors import (
     NotQemuError,
     QmpError,
 )
-from wlproxy.host.exposure import Remark
-from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.progress import State
+from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.server import Server
 from wlproxy.host.status import read_status
 from wlproxy.host.unix_socket import FdStream
@@ -46,14 +46,14 @@ from wlproxy.protocol.channel.frames import (
     Ping,
     Pong,
 )
+from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import (
     CloseClient,
     Command,
     OpenCompositor,
     SendToCompositor,
 )
-from wlproxy.relay.context import RelayConfig
-from wlproxy.relay.presentation import CompositorCapabilities
+from wlproxy.relay.wire.context import RelayConfig
 
 NO_ZERO_COPY = CompositorCapabilities(shm_udmabuf=False, shm_udmabuf_reason="a test")
 

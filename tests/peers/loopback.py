@@ -1,7 +1,7 @@
 """Agent and proxy, both real, joined by a socket in place of virtio-serial.
 
 The guest's RAM is a memfd, in which a byte's guest-physical address is its offset; the
-compositor is `tests.peers.compositor`.  Only `wlproxy_guest.locator` (which needs a
+compositor is `tests.peers.compositor`.  Only `wlproxy_guest.locating.page_locator` (which needs a
 guest) and the search for QEMU's memory are replaced.
 """
 
@@ -19,23 +19,23 @@ from tests.guest_agent.fakes import FileOffsetLocator, FilePin
 from tests.peers.app import PAGE, App, Ram
 from tests.peers.compositor import Compositor
 from wlproxy.host.config import HostConfig
-from wlproxy.host.desktop import Desktop
+from wlproxy.host.desktop.desktop import Desktop
+from wlproxy.host.desktop.udmabuf import UdmabufDevice
 from wlproxy.host.fds import OwnedFd
-from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.progress import State
+from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.server import Server as HostServer
-from wlproxy.host.udmabuf import UdmabufDevice
 from wlproxy.host.unix_socket import FdStream
 from wlproxy.host.vm_log import VmLog
 from wlproxy.memory.guest import GuestMemory, RamRegion
 from wlproxy.protocol.channel.frames import Extent
-from wlproxy.relay.context import RelayConfig
-from wlproxy.relay.presentation import Preference
-from wlproxy_guest.channel import Wire, hung_up
-from wlproxy_guest.locator import Location
+from wlproxy.relay.capabilities import Preference
+from wlproxy.relay.wire.context import RelayConfig
+from wlproxy_guest.locating.page_locator import Location
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.server import Server as AgentServer
 from wlproxy_guest.unix_socket import listen
+from wlproxy_guest.wire import Wire, hung_up
 
 RAM_SIZE = 1 << 28
 VM = "testvm"

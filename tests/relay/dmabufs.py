@@ -7,10 +7,10 @@ from tests.relay.playbook import ZERO_COPY, Stage
 from tests.relay.shell import PAGE
 from tests.relay.things import Thing, integer
 from wlproxy.protocol.channel.frames import Attachment, AttachmentFlags
-from wlproxy.relay.context import RelayConfig
+from wlproxy.relay.capabilities import CompositorCapabilities, Preference
 from wlproxy.relay.formats import DRM_ARGB8888, DRM_XRGB8888, LAYOUTS, fourcc
 from wlproxy.relay.handles import Handle
-from wlproxy.relay.presentation import CompositorCapabilities, Preference
+from wlproxy.relay.wire.context import RelayConfig
 
 DEVICE = 0xE280
 """226:128, as `stat` says of /dev/dri/renderD128."""

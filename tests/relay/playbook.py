@@ -29,6 +29,7 @@ from wlproxy.protocol.channel.frames import (
     Release,
     Released,
 )
+from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import (
     AdoptStream,
     CloseClient,
@@ -47,12 +48,11 @@ from wlproxy.relay.commands import (
     Trace,
     TraceLevel,
 )
-from wlproxy.relay.context import RelayConfig
 from wlproxy.relay.formats import DRM_ARGB8888, DRM_XRGB8888
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import ReceivedFd
-from wlproxy.relay.presentation import CompositorCapabilities
 from wlproxy.relay.relay import Relay
+from wlproxy.relay.wire.context import RelayConfig
 
 ZERO_COPY = CompositorCapabilities(
     shm_udmabuf=True,

@@ -21,12 +21,12 @@ from wlproxy.protocol.wayland.interface import ArgKind, MessageSpec
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.wire import encode_message
 from wlproxy.relay import client as client_module
+from wlproxy.relay.capabilities import CompositorCapabilities, Preference
 from wlproxy.relay.commands import CloseClient, Command, SendFrame
-from wlproxy.relay.context import RelayConfig, ignore_event
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import FdKind, ReceivedFd
-from wlproxy.relay.presentation import CompositorCapabilities, Preference
 from wlproxy.relay.relay import COMPOSITOR_ERRED
+from wlproxy.relay.wire.context import RelayConfig, ignore_event
 
 READ_END = Attachment(AttachmentKind.STREAM, AttachmentFlags.HOLDER_READS, 2, 0)
 

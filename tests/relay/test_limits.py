@@ -10,10 +10,11 @@ from tests.relay.playbook import NOTHING, ONLY_SHM, ZERO_COPY, Stage
 from tests.relay.shell import PAGE
 from tests.relay.things import Thing
 from wlproxy.protocol.channel.frames import Located, LocateStatus
-from wlproxy.relay import quotas, surfaces
-from wlproxy.relay.clock import ClockSample
+from wlproxy.relay import quotas
+from wlproxy.relay.buffers import surfaces
+from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import CreateCopyBuffer, CreateUdmabuf
-from wlproxy.relay.presentation import CompositorCapabilities
+from wlproxy.relay.wire.clock import ClockSample
 
 MANY = 40
 """Frames, where the limits are a few."""

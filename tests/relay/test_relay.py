@@ -33,9 +33,9 @@ from wlproxy.relay.commands import (
     Trace,
     TraceLevel,
 )
-from wlproxy.relay.context import RelayConfig
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.relay import MAX_LABEL, Relay
+from wlproxy.relay.wire.context import RelayConfig
 
 
 def opened(client_id: int, executable: str = "app") -> ClientOpened:

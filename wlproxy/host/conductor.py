@@ -28,12 +28,12 @@ from wlproxy.protocol.errors import (
     RemoteProtocolError,
     WlproxyError,
 )
-from wlproxy.relay.clock import ClockSample, GuestClock
+from wlproxy.relay.buffers.surfaces import SurfaceStatus
+from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import CloseClient, Command, CreateUdmabuf, SendFrame
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import ReceivedFd
-from wlproxy.relay.presentation import CompositorCapabilities
-from wlproxy.relay.surfaces import SurfaceStatus
+from wlproxy.relay.wire.clock import ClockSample, GuestClock
 
 MAX_UNREAD = 1 << 20
 """Bytes of events that an app may have us keep for it.  The compositor's wait for it to

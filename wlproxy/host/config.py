@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wlproxy.relay.context import RelayConfig
+from wlproxy.relay.wire.context import RelayConfig
 
 
 @dataclass(frozen=True, slots=True)

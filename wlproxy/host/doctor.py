@@ -11,16 +11,16 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from wlproxy.host.compositor import compositor_path
-from wlproxy.host.errors import HostError, UdmabufMissingError
-from wlproxy.host.probe import TRIED_FORMATS, probe_compositor
-from wlproxy.host.udmabuf import (
+from wlproxy.host.desktop.address import compositor_path
+from wlproxy.host.desktop.probe import TRIED_FORMATS, probe_compositor
+from wlproxy.host.desktop.udmabuf import (
     DEFAULT_DEVICE,
     UdmabufDevice,
     UdmabufLimits,
     limit_remedy,
 )
-from wlproxy.relay.presentation import CompositorCapabilities
+from wlproxy.host.errors import HostError, UdmabufMissingError
+from wlproxy.relay.capabilities import CompositorCapabilities
 
 SCATTERED_4K_ITEMS: Final = 8101
 """Pages of a 3840x2160 frame of 4 bytes a pixel, and one as it seldom starts at the

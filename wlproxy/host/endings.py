@@ -5,8 +5,8 @@ What a guest is told holds nothing of the host: `HostError.for_guest`.
 
 import logging
 
-from wlproxy.host.channel import Goodbyed
 from wlproxy.host.errors import HostError
+from wlproxy.host.link import Goodbyed
 from wlproxy.protocol.channel.frames import CloseReason
 from wlproxy.protocol.channel.session import SessionLost
 from wlproxy.protocol.errors import RemoteProtocolError, WlproxyError

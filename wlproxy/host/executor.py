@@ -15,14 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from wlproxy.host.client import HostClient
+from wlproxy.host.desktop.udmabuf import UdmabufDevice, UdmabufItem
 from wlproxy.host.errors import HostError
 from wlproxy.host.fds import HandleTable, OwnedFd
-from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import Outgoing, fit_text
 from wlproxy.host.pixels import Copy, CopyBuffer, PixelCopier
+from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.streams import Streams
-from wlproxy.host.udmabuf import UdmabufDevice, UdmabufItem
 from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.frames import (
     MAX_FILE_SIZE,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import trio
 
-from wlproxy.host.notify import notify
 from wlproxy.host.vm_log import VmLog
+from wlproxy.transport.notify import notify
 
 HINT_SECONDS = 15.0
 """Seconds of waiting after which the log says what to look at."""

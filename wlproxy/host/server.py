@@ -16,16 +16,10 @@ from typing import TypeVar
 import trio
 
 from wlproxy.host.bugs import MISTAKE, keep_running, report_bug
-from wlproxy.host.channel import (
-    Channel,
-    ChannelGoneError,
-    connect_channel,
-)
-from wlproxy.host.channel_lock import ChannelLock
 from wlproxy.host.conductor import RelayCore
 from wlproxy.host.config import HostConfig
-from wlproxy.host.desktop import Desktop, prepare_when_back
-from wlproxy.host.devices import DeviceWatch
+from wlproxy.host.desktop.desktop import Desktop, prepare_when_back
+from wlproxy.host.desktop.udmabuf_watch import DeviceWatch
 from wlproxy.host.endings import farewell, severity
 from wlproxy.host.errors import (
     GuestRamError,
@@ -34,11 +28,16 @@ from wlproxy.host.errors import (
     NotQemuError,
 )
 from wlproxy.host.fds import fds_for_buffers, raise_fd_limit
-from wlproxy.host.guest_ram import GuestRam
+from wlproxy.host.link import (
+    Channel,
+    ChannelGoneError,
+    connect_channel,
+)
 from wlproxy.host.metrics import Metrics
-from wlproxy.host.notify import notify
 from wlproxy.host.progress import Progress, State
-from wlproxy.host.qemu_ram import Qemu, QemuRam, RamProvider, name_qemu
+from wlproxy.host.qemu.channel_lock import ChannelLock
+from wlproxy.host.qemu.discovery import Qemu, QemuRam, RamProvider, name_qemu
+from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.session import Session
 from wlproxy.host.snapshot import take_snapshot
 from wlproxy.host.status import Json, StatusSocket, listen_status, serve_status
@@ -46,9 +45,10 @@ from wlproxy.host.unix_socket import FdStream
 from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.frames import CloseReason, Feature, Frame, HelloAck
 from wlproxy.protocol.errors import RemoteProtocolError, WlproxyError
-from wlproxy.relay.context import RelayConfig
-from wlproxy.relay.presentation import CompositorCapabilities
+from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.relay import Relay
+from wlproxy.relay.wire.context import RelayConfig
+from wlproxy.transport.notify import notify
 
 FIRST_PAUSE, LAST_PAUSE = 0.1, 10.0
 """Seconds between sessions that fail at once: doubled from the first to the last."""

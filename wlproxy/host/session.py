@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from wlproxy.host.channel import (
+from wlproxy.host.client import HostClient
+from wlproxy.host.conductor import Conductor, RelayCore
+from wlproxy.host.connections import Connections
+from wlproxy.host.desktop.udmabuf import UdmabufDevice
+from wlproxy.host.errors import HostError
+from wlproxy.host.executor import Executor
+from wlproxy.host.link import (
     GOODBYE_SECONDS,
     Channel,
     ChannelGoneError,
     Goodbyed,
 )
-from wlproxy.host.client import HostClient
-from wlproxy.host.conductor import Conductor, RelayCore
-from wlproxy.host.connections import Connections
-from wlproxy.host.errors import HostError
-from wlproxy.host.executor import Executor
-from wlproxy.host.guest_ram import GuestRam
 from wlproxy.host.locates import Locates
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import Outgoing
+from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.streams import Streams
-from wlproxy.host.udmabuf import UdmabufDevice
 from wlproxy.host.unix_socket import FdStream
 from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.flow import cost
@@ -49,9 +49,9 @@ from wlproxy.protocol.channel.frames import (
     StreamData,
 )
 from wlproxy.protocol.errors import ChannelError, RemoteProtocolError, WlproxyError
+from wlproxy.relay.buffers.surfaces import SurfaceStatus
+from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import CloseClient, Command, CreateUdmabuf
-from wlproxy.relay.presentation import CompositorCapabilities
-from wlproxy.relay.surfaces import SurfaceStatus
 
 if TYPE_CHECKING:
     from wlproxy.host.fds import OwnedFd

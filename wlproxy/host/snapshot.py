@@ -4,14 +4,14 @@ from dataclasses import asdict
 
 from wlproxy import __version__
 from wlproxy.host.client import HostClient
-from wlproxy.host.desktop import Desktop
+from wlproxy.host.desktop.desktop import Desktop
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.progress import Progress
-from wlproxy.host.qemu_ram import Qemu
+from wlproxy.host.qemu.discovery import Qemu
 from wlproxy.host.session import Session
 from wlproxy.host.status import Json
+from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.formats import drm_format
-from wlproxy.relay.presentation import CompositorCapabilities
 
 
 def take_snapshot(

@@ -33,9 +33,10 @@ from wlproxy.protocol.wayland.wire import (
     locate_ids,
     request_spec,
 )
-from wlproxy.relay.buffer import Buffer
+from wlproxy.relay.buffers.buffer import Buffer
+from wlproxy.relay.buffers.surfaces import Surface, SurfaceStatus
+from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import Command, GrantCredit, TraceLevel
-from wlproxy.relay.context import Context, Shared
 from wlproxy.relay.filters import (
     EVENT_FILTERS,
     REQUEST_FILTERS,
@@ -45,11 +46,11 @@ from wlproxy.relay.filters import (
 )
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import ReceivedFd
-from wlproxy.relay.objects import ProtocolObject
-from wlproxy.relay.presentation import CompositorCapabilities
-from wlproxy.relay.state import ClientState, Event, Request
-from wlproxy.relay.surfaces import Surface, SurfaceStatus
-from wlproxy.relay.timestamps import (
+from wlproxy.relay.state import ClientState
+from wlproxy.relay.wire.context import Context, Shared
+from wlproxy.relay.wire.forwarding import Event, Request
+from wlproxy.relay.wire.objects import ProtocolObject
+from wlproxy.relay.wire.timestamps import (
     FRAME_CALLBACK,
     TimeField,
     event_time,

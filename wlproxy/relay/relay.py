@@ -30,8 +30,9 @@ from wlproxy.protocol.errors import (
     WaylandError,
 )
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError
+from wlproxy.relay.buffers.surfaces import SurfaceStatus
+from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.client import Client
-from wlproxy.relay.clock import ClockSample, GuestClock
 from wlproxy.relay.commands import (
     CloseClient,
     Command,
@@ -39,12 +40,11 @@ from wlproxy.relay.commands import (
     Trace,
     TraceLevel,
 )
-from wlproxy.relay.context import RelayConfig, Shared
 from wlproxy.relay.handles import Handle, core_handles
 from wlproxy.relay.inputs import ReceivedFd
-from wlproxy.relay.presentation import CompositorCapabilities
 from wlproxy.relay.quotas import MAX_FDS, Quotas
-from wlproxy.relay.surfaces import SurfaceStatus
+from wlproxy.relay.wire.clock import ClockSample, GuestClock
+from wlproxy.relay.wire.context import RelayConfig, Shared
 
 MAX_CLIENTS: Final = 256
 """Clients of one guest at once, unless configured otherwise."""

@@ -5,7 +5,8 @@ import pytest
 from tests.guest_agent import fakes
 from tests.peers.dmabuf import CopyingDevice
 from tests.peers.loopback import Loopback
-from wlproxy_guest import locations, session
+from wlproxy_guest import session
+from wlproxy_guest.locating import locations
 
 
 @pytest.mark.parametrize("page", [16384, 65536])

@@ -283,7 +283,7 @@ async def test_apps_that_wait_go_by_what_the_new_compositor_can_do(
 async def test_app_without_a_compositor_is_disconnected(
     loopback: Loopback, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wlproxy.host.desktop.CONNECT_PATIENCE", 0.1)
+    monkeypatch.setattr("wlproxy.host.desktop.desktop.CONNECT_PATIENCE", 0.1)
     await loopback.stop("compositor")
 
     assert await app.disconnected() == TOLD

@@ -6,9 +6,9 @@ from tests.relay.playbook import Playbook, Stage
 from tests.relay.things import Thing
 from wlproxy.protocol.wayland.interface import ArgKind
 from wlproxy.protocol.wayland.interfaces import INTERFACES
-from wlproxy.relay.context import RelayConfig
 from wlproxy.relay.filters import EVENT_FILTERS
 from wlproxy.relay.policy import effective_policy
+from wlproxy.relay.wire.context import RelayConfig
 
 GEOMETRY = (0, 0, 600, 340, 0)
 WITH_SERIAL = b"Dell Inc. DELL U2720Q 8KDB193 (DP-1)"

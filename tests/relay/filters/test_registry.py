@@ -8,8 +8,8 @@ from tests.relay.things import Thing
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import NewId
 from wlproxy.protocol.wayland.wire import encode_message
-from wlproxy.relay.context import RelayConfig
 from wlproxy.relay.policy import effective_policy
+from wlproxy.relay.wire.context import RelayConfig
 
 HIDDEN = {"zwp_linux_dmabuf_v1", "zwlr_screencopy_manager_v1", "some_vendors_own_v1"}
 

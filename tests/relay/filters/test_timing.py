@@ -9,9 +9,9 @@ from tests.relay.playbook import Playbook, Stage
 from tests.relay.things import Thing
 from wlproxy.protocol.wayland.message import NewId
 from wlproxy.protocol.wayland.wire import encode_message
-from wlproxy.relay.clock import GOOD_ERROR, ClockSample
-from wlproxy.relay.context import RelayConfig
 from wlproxy.relay.policy import effective_policy
+from wlproxy.relay.wire.clock import GOOD_ERROR, ClockSample
+from wlproxy.relay.wire.context import RelayConfig
 
 TIMER = "wp_commit_timing_manager_v1"
 SECOND = 10**9

@@ -6,10 +6,10 @@ from tests.relay.playbook import Stage
 from tests.relay.things import Thing
 from wlproxy.protocol.wayland.interface import ArgKind
 from wlproxy.protocol.wayland.interfaces import INTERFACES
-from wlproxy.relay.context import RelayConfig
 from wlproxy.relay.filters import REQUEST_FILTERS
 from wlproxy.relay.labels import MAX_TEXT
 from wlproxy.relay.policy import effective_policy
+from wlproxy.relay.wire.context import RelayConfig
 
 
 def toplevel(play: Stage) -> Thing:

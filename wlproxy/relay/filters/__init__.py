@@ -15,12 +15,14 @@ from wlproxy.relay.filters import (
     timing,
     toplevel,
 )
-from wlproxy.relay.state import ClientState, Event, Request
+from wlproxy.relay.state import ClientState
+from wlproxy.relay.wire.forwarding import Event, Request
 
 RequestFilter = Callable[[ClientState, Request], None]
 EventFilter = Callable[[ClientState, Event], None]
 
 REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
+    ("wl_compositor", "create_surface"): surface.create,
     ("wl_display", "get_registry"): registry.get_registry,
     ("wl_pointer", "set_cursor"): surface.set_cursor,
     ("wl_registry", "bind"): registry.bind,

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from wlproxy.protocol.wayland.message import ArgValue, RawMessage
 from wlproxy.protocol.wayland.wire import encode_message
-from wlproxy.relay.objects import ProtocolObject
-from wlproxy.relay.state import ClientState, Event, Request
+from wlproxy.relay.state import ClientState
+from wlproxy.relay.wire.forwarding import Event, Request
+from wlproxy.relay.wire.objects import ProtocolObject
 
 
 @dataclass(slots=True)

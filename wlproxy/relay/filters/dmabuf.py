@@ -12,17 +12,18 @@ from typing import Final
 from wlproxy.protocol.channel.frames import Attachment, AttachmentKind
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import DisplayError
-from wlproxy.relay import offer
-from wlproxy.relay.buffer import Buffer, Plane, span_of
+from wlproxy.relay.buffers import offer
+from wlproxy.relay.buffers.buffer import Buffer, Plane, span_of
+from wlproxy.relay.buffers.locations import Memory
 from wlproxy.relay.formats import (
     LAYOUTS,
     PIXEL_SIZE,
     PlaneLayout,
     shm_format,
 )
-from wlproxy.relay.locations import Memory
-from wlproxy.relay.objects import ProtocolObject
-from wlproxy.relay.state import ClientState, Request
+from wlproxy.relay.state import ClientState
+from wlproxy.relay.wire.forwarding import Request
+from wlproxy.relay.wire.objects import ProtocolObject
 
 (
     ALREADY_USED,

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError, NewId
-from wlproxy.relay import offer
-from wlproxy.relay.buffer import Buffer
+from wlproxy.relay.buffers import offer
+from wlproxy.relay.buffers.buffer import Buffer
 from wlproxy.relay.commands import TraceLevel
-from wlproxy.relay.context import Context, Global
-from wlproxy.relay.objects import ProtocolObject
 from wlproxy.relay.policy import NEEDS_CLOCK
-from wlproxy.relay.state import ClientState, Event, Request
+from wlproxy.relay.state import ClientState
+from wlproxy.relay.wire.context import Context, Global
+from wlproxy.relay.wire.forwarding import Event, Request
+from wlproxy.relay.wire.objects import ProtocolObject
 
 
 @dataclass(slots=True)

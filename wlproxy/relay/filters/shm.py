@@ -10,14 +10,15 @@ from typing import Final
 
 from wlproxy.protocol.channel.frames import AttachmentKind
 from wlproxy.protocol.wayland.interfaces import INTERFACES
-from wlproxy.relay.buffer import Buffer, Pool
-from wlproxy.relay.buffers import (
+from wlproxy.relay.buffers.buffer import Buffer, Pool
+from wlproxy.relay.buffers.life import (
     SHM_INVALID_FD,
     SHM_INVALID_FORMAT,
     SHM_INVALID_STRIDE,
 )
 from wlproxy.relay.formats import PIXEL_SIZE
-from wlproxy.relay.state import ClientState, Event, Request
+from wlproxy.relay.state import ClientState
+from wlproxy.relay.wire.forwarding import Event, Request
 
 INT_MAX: Final = 0x7FFFFFFF
 

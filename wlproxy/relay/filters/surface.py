@@ -3,9 +3,17 @@
 Everything is forwarded; this only keeps `relay.surfaces` informed.
 """
 
-from wlproxy.relay.buffer import Buffer
-from wlproxy.relay.state import ClientState, Request
-from wlproxy.relay.surfaces import Subsurface, Surface
+from wlproxy.relay.buffers.buffer import Buffer
+from wlproxy.relay.buffers.surfaces import Subsurface, Surface
+from wlproxy.relay.state import ClientState
+from wlproxy.relay.wire.forwarding import Request
+
+
+def create(state: ClientState, request: Request) -> None:
+    """`wl_compositor.create_surface`."""
+    created = state.forward(request)
+    assert created is not None  # its new_id
+    state.surfaces.create(created)
 
 
 def attach(state: ClientState, request: Request) -> None:

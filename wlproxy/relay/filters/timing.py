@@ -5,8 +5,9 @@ of a time that cannot be translated.
 """
 
 from wlproxy.relay.commands import TraceLevel
-from wlproxy.relay.state import ClientState, Event, Request
-from wlproxy.relay.timestamps import CLOCK_MONOTONIC
+from wlproxy.relay.state import ClientState
+from wlproxy.relay.wire.forwarding import Event, Request
+from wlproxy.relay.wire.timestamps import CLOCK_MONOTONIC
 
 
 def note_clock(state: ClientState, event: Event) -> None:

@@ -5,9 +5,10 @@ Of every shell that our tables know, allowed by default or not.  Names of sessio
 """
 
 from wlproxy.relay import labels
-from wlproxy.relay.objects import ProtocolObject
-from wlproxy.relay.state import ClientState, Request
-from wlproxy.relay.surfaces import Surface
+from wlproxy.relay.buffers.surfaces import Surface
+from wlproxy.relay.state import ClientState
+from wlproxy.relay.wire.forwarding import Request
+from wlproxy.relay.wire.objects import ProtocolObject
 
 
 def get_xdg_surface(state: ClientState, request: Request) -> None:

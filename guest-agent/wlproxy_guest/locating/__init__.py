@@ -1,0 +1,1 @@
+"""Where the bytes of apps' files are in guest-physical memory, and keeping them there."""

@@ -1,0 +1,292 @@
+"""The located ranges of one client: questions, answers, and what is pinned.
+
+When a pin may be dropped is the host's to say (`Release`, `ClientReleased`), or the end
+of the session; where pages are is `locator`'s to find out.
+"""
+
+import errno
+import logging
+import os
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from wlproxy.protocol.channel.frames import (
+    MAX_EXTENTS_PER_FRAME,
+    Extent,
+    Locate,
+    Located,
+    LocateStatus,
+    Release,
+    Released,
+)
+from wlproxy.protocol.errors import ChannelError
+from wlproxy_guest.foreign import close_fd, may_hang
+from wlproxy_guest.locating.fences import WriteFences
+from wlproxy_guest.locating.mapping import PAGE_SIZE, round_down, round_up
+from wlproxy_guest.locating.page_locator import LocateError, Location, Locator, Pin
+from wlproxy_guest.outbox import Outbox
+from wlproxy_guest.quotas import Budget, Limits
+from wlproxy_guest.workers import Workers
+
+MAX_WAITING: Final = 4096
+"""Questions about one client that may wait; the host pins no more than it uses."""
+LOCATE_SECONDS: Final = 30.0
+"""After which a question is answered, whatever hangs."""
+MAX_HANGING: Final = 2
+"""Answers that hang per client; with as many, its other foreign files are not located."""
+MAX_FOREIGN: Final = 2
+"""Threads that locate files which may make them wait: other apps' buffers do not."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Locating:
+    """What all clients of an agent share.
+
+    Attributes:
+        locator: does the work, in threads.
+        threads: where, and how many at once.
+        pinned: bytes of all clients together.
+        foreign: the threads for files that may make them wait.
+    """
+
+    locator: Locator
+    threads: Workers
+    pinned: Budget
+    foreign: Workers = field(default_factory=lambda: Workers(MAX_FOREIGN))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pinned:
+    """A pin, how many bytes it keeps, and the fd of the dma-buf or -1."""
+
+    pin: Pin
+    amount: int
+    dmabuf: int
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A range that a thread is locating: what it took, and whether it still works."""
+
+    fd: int
+    amount: int
+    ended: bool = False
+    hanging: bool = False
+
+
+class Locations:
+    """What of one client is pinned, or is about to be."""
+
+    def __init__(
+        self, client_id: int, locating: Locating, limits: Limits, outbox: Outbox
+    ) -> None:
+        self._client_id = client_id
+        self._locating = locating
+        self._limit = limits.locations
+        self._pinned = Budget(limits.pinned_of_one)
+        self._outbox = outbox
+        self._pins: dict[int, _Pinned] = {}
+        """By location id."""
+        self._fences = WriteFences()
+        self._waiting: deque[tuple[Locate, float]] = deque()
+        """Questions, and when each is to be answered."""
+        self._hanging = 0
+        self._unanswered: set[int] = set()
+        self._released_early: set[int] = set()
+        self._asked = trio.lowlevel.ParkingLot()
+        self._over = False
+
+    def receive_locate(self, request: Locate) -> None:
+        """Queue a question.
+
+        Raises:
+            ChannelError: the id is in use, or too many questions wait.
+        """
+        location_id = request.location_id
+        if location_id in self._pins or location_id in self._unanswered:
+            raise ChannelError(f"location {location_id} is in use")
+        if len(self._unanswered) >= MAX_WAITING:
+            raise ChannelError(f"over {MAX_WAITING} unanswered Locate frames")
+        self._unanswered.add(location_id)
+        self._waiting.append((request, trio.current_time() + LOCATE_SECONDS))
+        self._asked.unpark_all()
+
+    def receive_release(self, request: Release) -> None:
+        """Drop a pin and say so; one that is not made yet, as soon as it is."""
+        if request.location_id in self._unanswered:
+            self._released_early.add(request.location_id)
+        else:
+            self._release(request.location_id)
+            self._outbox.put_urgent(Released(self._client_id, request.location_id))
+
+    def release_all(self) -> None:
+        """Drop every pin, now and later, without a word."""
+        self._over = True
+        for location_id in list(self._pins):
+            self._release(location_id)
+
+    async def settle(self) -> None:
+        """Wait until pinned dma-bufs are drawn.  Not a checkpoint if they are."""
+        # At worst one is shown half drawn, after so long.
+        await self._fences.settle()
+
+    async def run(self, memories: Mapping[int, int]) -> None:
+        """Answer questions, one by one, about the fds in `memories`, for ever."""
+        while True:
+            while not self._waiting:
+                await self._asked.park()
+            request, deadline = self._waiting.popleft()
+            try:
+                extents = await self._locate(request, deadline, memories)
+            except Exception as caught:  # noqa: BLE001 - it costs this answer only
+                exc = as_locate_error(caught)
+                log.info("client %d: not located: %s", self._client_id, exc)
+                self._outbox.put(
+                    self._client_id,
+                    Located(
+                        self._client_id,
+                        request.location_id,
+                        exc.status,
+                        exc.errno,
+                        more=False,
+                        extents=(),
+                    ),
+                )
+            else:
+                await self._answer(request.location_id, extents)
+            self._unanswered.discard(request.location_id)
+            if request.location_id in self._released_early:
+                self._released_early.discard(request.location_id)
+                self._release(request.location_id)
+                self._outbox.put(
+                    self._client_id, Released(self._client_id, request.location_id)
+                )
+
+    async def _answer(self, location_id: int, extents: Sequence[Extent]) -> None:
+        for first in range(0, len(extents), MAX_EXTENTS_PER_FRAME):
+            last = first + MAX_EXTENTS_PER_FRAME
+            await self._outbox.room(self._client_id)
+            self._outbox.put(
+                self._client_id,
+                Located(
+                    self._client_id,
+                    location_id,
+                    LocateStatus.OK,
+                    errno=0,
+                    more=last < len(extents),
+                    extents=extents[first:last],
+                ),
+            )
+
+    async def _locate(
+        self, request: Locate, deadline: float, memories: Mapping[int, int]
+    ) -> Sequence[Extent]:
+        """Pin a range by `deadline`, or let go of it, if need be when a thread does."""
+        fd = memories.get(request.memory_id, -1)
+        if fd < 0:
+            raise LocateError(LocateStatus.UNKNOWN_MEMORY)
+        start = round_down(request.offset, PAGE_SIZE)
+        amount = round_up(request.offset + request.length, PAGE_SIZE) - start
+        if len(self._pins) >= self._limit or not self._take(amount):
+            raise LocateError(LocateStatus.LIMIT_EXCEEDED)
+        try:
+            # The host may close the memory while the thread is at work; the number
+            # could then be another file's.
+            attempt = _Attempt(os.dup(fd), amount)
+        except OSError:
+            self._give_back(amount)
+            raise
+        location = await self._locate_in_thread(attempt, request, deadline)
+        close_fd(attempt.fd)
+        self._hold(request.location_id, location, amount)
+        # A commit may have been forwarded before this was pinned: until the answer the
+        # host shows nothing of it.
+        if location.dmabuf in await self._fences.settle():
+            self._release(request.location_id)
+            raise LocateError(LocateStatus.FAILED, errno.ETIMEDOUT)
+        return location.extents
+
+    async def _locate_in_thread(
+        self, attempt: _Attempt, request: Locate, deadline: float
+    ) -> Location:
+        """Locate; if it raises, `attempt` is undone, at the latest when it comes back."""
+
+        def locate() -> Location:
+            return self._locating.locator.locate(
+                attempt.fd, request.offset, request.length, request.collapse_above
+            )
+
+        def undo(found: Location | None) -> None:
+            attempt.ended = True
+            self._hanging -= attempt.hanging
+            close_fd(attempt.fd)
+            if found is not None:
+                found.pin.close()
+            self._give_back(attempt.amount)
+
+        threads = self._locating.threads
+        if may_hang(attempt.fd):
+            threads = self._locating.foreign
+            if self._hanging >= MAX_HANGING:
+                undo(None)
+                raise LocateError(LocateStatus.FAILED, errno.ETIMEDOUT)
+        try:
+            return await threads.run(locate, undo, deadline)
+        except trio.TooSlowError:
+            attempt.hanging = not attempt.ended
+            self._hanging += attempt.hanging
+            raise
+
+    def _hold(self, location_id: int, location: Location, amount: int) -> None:
+        """Keep a pin, for which `amount` was taken; of a dma-buf all is pinned."""
+        if not self._take(location.held - amount):
+            location.pin.close()
+            self._give_back(amount)
+            raise LocateError(LocateStatus.LIMIT_EXCEEDED)
+        self._pins[location_id] = _Pinned(location.pin, location.held, location.dmabuf)
+        if location.dmabuf >= 0:
+            self._fences.add(location.dmabuf)
+        if self._over:
+            self._release(location_id)
+
+    def _release(self, location_id: int) -> None:
+        pinned = self._pins.pop(location_id, None)
+        if pinned is not None:
+            if pinned.dmabuf >= 0:
+                self._fences.remove(pinned.dmabuf)
+            pinned.pin.close()
+            self._give_back(pinned.amount)
+
+    def _take(self, amount: int) -> bool:
+        if not self._pinned.take(amount):
+            return False
+        if self._locating.pinned.take(amount):
+            return True
+        self._pinned.give_back(amount)
+        return False
+
+    def _give_back(self, amount: int) -> None:
+        self._pinned.give_back(amount)
+        self._locating.pinned.give_back(amount)
+
+
+def as_locate_error(exc: Exception) -> LocateError:
+    """Say to the host what went wrong, whatever it was: it costs one answer."""
+    match exc:
+        case LocateError():
+            return exc
+        case trio.TooSlowError():
+            return LocateError(LocateStatus.FAILED, errno.ETIMEDOUT)
+        case MemoryError():
+            return LocateError(LocateStatus.FAILED, errno.ENOMEM)
+        case OSError():
+            return LocateError(LocateStatus.FAILED, exc.errno or errno.EIO)
+        case _:
+            log.error("a bug in locating", exc_info=exc)
+            return LocateError(LocateStatus.FAILED, errno.EIO)

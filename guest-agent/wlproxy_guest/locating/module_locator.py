@@ -1,0 +1,235 @@
+"""Locating with the `gem_locate` module where it is, with the pagemap where it is not.
+
+The module knows dma-bufs, which no pagemap shows, and needs no capability.  So it is
+asked first; what it cannot locate (files of other file systems) the pagemap may still
+know, if the agent has CAP_SYS_ADMIN.  Its ioctls are in `gem_locate`.
+"""
+
+import errno
+import logging
+import os
+import resource
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from wlproxy.protocol.channel.frames import Feature, LocateStatus
+from wlproxy_guest.attachments import dmabuf_size, is_dmabuf
+from wlproxy_guest.locating.gem_locate import (
+    DEVICE,
+    GemLocate,
+    cut_extents,
+    read_extents,
+)
+from wlproxy_guest.locating.mapping import (
+    PAGE_SIZE,
+    AlignedMapping,
+    round_down,
+    round_up,
+)
+from wlproxy_guest.locating.page_locator import (
+    LARGEST_RANGE,
+    LocateError,
+    Location,
+    PageLocator,
+    check_range,
+    collapse_covered,
+    place_token,
+)
+
+NOT_LOCATABLE: Final = {
+    errno.EBADFD: "a file, but not of shared memory",
+    errno.EREMOTE: "not in ordinary memory",
+    errno.EXDEV: "behind an IOMMU or a bounce buffer",
+    errno.EOPNOTSUPP: "its driver may move it",
+}
+"""What the module says of memory that it will never locate -> in words."""
+
+log = logging.getLogger(__name__)
+
+
+class KeptFds:
+    """A pin: the module's fd, and an fd of the dma-buf, if it is one."""
+
+    __slots__ = ("_fds",)
+
+    def __init__(self, *fds: int) -> None:
+        """Take over `fds`."""
+        self._fds = list(fds)
+
+    def close(self) -> None:
+        """Let it go; again is harmless."""
+        while self._fds:
+            os.close(self._fds.pop())
+
+
+class ModuleLocator:
+    """Locates all kinds of memory, by the best means that there are."""
+
+    __slots__ = ("_complaint", "_device", "_pages", "_path")
+
+    def __init__(self, path: str = DEVICE) -> None:
+        """Open what there is.
+
+        Raises:
+            OSError: there is no /proc.
+        """
+        self._path = path
+        self._pages = PageLocator()
+        self._device: GemLocate | None = None
+        self._complaint = ""
+
+    def close(self) -> None:
+        """Close both; what is pinned stays so."""
+        self._pages.close()
+        if self._device is not None:
+            self._device.close()
+            self._device = None
+
+    def find_features(self) -> Feature:
+        """See `Locator`: dma-bufs as well, if the module can be used by now."""
+        if self._device is None:
+            self._open()
+        if self._device is None:
+            return self._pages.find_features()
+        return Feature.LOCATE_MEMFD | Feature.LOCATE_DMABUF
+
+    def _open(self) -> None:
+        complaint = ""
+        try:
+            self._device = GemLocate(self._path)
+        except FileNotFoundError:
+            pass
+        except OSError as exc:
+            complaint = f"{self._path} cannot be used: {explain_open(exc)}"
+        if complaint and complaint != self._complaint:
+            log.warning("%s", complaint)
+        self._complaint = complaint
+
+    def locate(
+        self, fd: int, offset: int, length: int, collapse_above: int
+    ) -> Location:
+        """See `Locator`.
+
+        Raises:
+            LocateError: why not.
+        """
+        if self._device is None:
+            return self._pages.locate(fd, offset, length, collapse_above)
+        amount = length
+        dmabuf = False
+        try:
+            if dmabuf := is_dmabuf(fd):
+                amount = dmabuf_size(fd)
+                return _locate_dmabuf(self._device, fd, amount, offset, length)
+            check_range(offset, length, os.fstat(fd).st_size)
+            return _locate_file(self._device, fd, offset, length, collapse_above)
+        except OSError as exc:
+            refused = explain_refusal(exc, amount, dmabuf=dmabuf)
+        if refused.status is not LocateStatus.UNSUPPORTED:
+            raise refused
+        with suppress(LocateError):
+            return self._pages.locate(fd, offset, length, collapse_above)
+        raise refused
+
+    def place_token(self, token: bytes) -> Location:
+        """See `Locator`.
+
+        Raises:
+            LocateError: why not.
+        """
+        return place_token(self.locate, token)
+
+
+def explain_open(exc: OSError) -> str:
+    """Say why the device cannot be used, and what helps."""
+    match exc.errno:
+        case errno.EACCES:
+            return "no permission; install the udev rule of the module"
+        case errno.EPERM:  # what systemd's device policy answers
+            return "not for this unit; install gem-locate.conf"
+        case _:
+            return str(exc)
+
+
+def _locate_dmabuf(
+    device: GemLocate, fd: int, size: int, offset: int, length: int
+) -> Location:
+    # The module pins all of it, whatever the range.
+    check_range(offset, length, size)
+    if size > LARGEST_RANGE:
+        raise LocateError(LocateStatus.LIMIT_EXCEEDED)
+    kept, size, count = device.locate_dmabuf(fd)
+    pin = KeptFds(kept)
+    try:
+        pairs = read_extents(kept, count)
+        start = round_down(offset, PAGE_SIZE)
+        end = round_up(offset + length, PAGE_SIZE)
+        extents = cut_extents(pairs, start, end)
+        if _in_pages(pairs) and sum(extents.words[1::2]) == end - start:
+            of_it = os.dup(fd)
+            return Location(extents, KeptFds(kept, of_it), held=size, dmabuf=of_it)
+    except BaseException:
+        pin.close()
+        raise
+    pin.close()
+    raise LocateError(LocateStatus.UNSUPPORTED)
+
+
+def _in_pages(pairs: Sequence[int]) -> bool:
+    return not any(number % PAGE_SIZE for number in pairs)
+
+
+def _locate_file(
+    device: GemLocate, fd: int, offset: int, length: int, collapse_above: int
+) -> Location:
+    start = round_down(offset, PAGE_SIZE)
+    end = round_up(offset + length, PAGE_SIZE)
+    kept, count = device.locate_memfd(fd, start, end - start)
+    if collapse_above and count > collapse_above:
+        # What is pinned cannot be moved.
+        os.close(kept)
+        with suppress(OSError), AlignedMapping(fd, start, end) as mapping:
+            collapse_covered(mapping, start, end)
+        kept, count = device.locate_memfd(fd, start, end - start)
+    try:
+        pairs = read_extents(kept, count)
+    except BaseException:
+        os.close(kept)
+        raise
+    extents = cut_extents(pairs, 0, end - start)
+    return Location(extents, KeptFds(kept), held=end - start)
+
+
+def explain_refusal(exc: OSError, length: int, *, dmabuf: bool) -> LocateError:
+    """Say what an error of the module's means for who wanted `length` bytes located."""
+    number = exc.errno or errno.EIO
+    if number in NOT_LOCATABLE:
+        log.debug("not located by the module: %s", NOT_LOCATABLE[number])
+        return LocateError(LocateStatus.UNSUPPORTED)
+    # Of what it checks, only the size of a file can have changed since we did.
+    if number == errno.EINVAL and not dmabuf:
+        return LocateError(LocateStatus.OUT_OF_RANGE)
+    if number == errno.EDQUOT:
+        log.warning("over the limits of /sys/module/gem_locate/parameters")
+        return LocateError(LocateStatus.LIMIT_EXCEEDED)
+    if number == errno.ENOMEM and over_memlock(length):
+        log.warning("over RLIMIT_MEMLOCK: raise LimitMEMLOCK= of the unit")
+        return LocateError(LocateStatus.LIMIT_EXCEEDED)
+    return LocateError(LocateStatus.FAILED, number)
+
+
+def over_memlock(length: int) -> bool:
+    """Whether `length` bytes more would be over our RLIMIT_MEMLOCK."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    return limit != resource.RLIM_INFINITY and locked_bytes() + length > limit
+
+
+def locked_bytes() -> int:
+    """How much is charged to our RLIMIT_MEMLOCK: VmLck of /proc/self/status."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "VmLck":
+            return int(value.split()[0]) * 1024
+    return 0

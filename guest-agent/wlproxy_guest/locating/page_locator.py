@@ -1,0 +1,264 @@
+"""Locating: from a range of a file to extents of guest-physical memory, pinned.
+
+`Locator` is what the rest of the agent needs; `PageLocator` does it for files whose
+pages the kernel shows in the pagemap, `module_locator` with a kernel module.  All of it
+blocks, for milliseconds (populate, splice) to hundreds of them (collapse): call it in a
+worker thread.  Who may pin how much is decided in `quotas`.
+
+The order matters, and each step is there because leaving it out failed: populate (holes
+would be pinned as the zero page), collapse (not possible once pinned), read, pin,
+populate again (the kernel may have unmapped pages meanwhile), read again.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from wlproxy.protocol.channel.frames import (
+    RAM_TOKEN_SIZE,
+    Extent,
+    Feature,
+    LocateStatus,
+)
+from wlproxy_guest.attachments import is_dmabuf
+from wlproxy_guest.locating.mapping import (
+    HUGE_SIZE,
+    PAGE_SIZE,
+    AlignedMapping,
+    round_down,
+    round_up,
+)
+from wlproxy_guest.locating.pagemap import (
+    Pagemap,
+    all_present,
+    count_extents,
+    hides_frames,
+    same_pages,
+    to_extents,
+)
+from wlproxy_guest.locating.pin import PipePin
+
+LARGEST_RANGE: Final = 1024 * 1024 * 1024
+"""Bytes per location: far above any buffer, and small enough to hold the pagemap of."""
+ATTEMPTS: Final = 4
+"""Pages may move between two readings; that they do so four times running is no accident."""
+
+
+class LocateError(Exception):
+    """Why a range was not located; nothing of it is pinned.
+
+    Attributes:
+        status: what to answer.
+        errno: the system call's, if the status is FAILED, else 0.
+    """
+
+    def __init__(self, status: LocateStatus, number: int = 0) -> None:
+        super().__init__(status, number)
+        self.status = status
+        self.errno = number
+
+    def __str__(self) -> str:
+        reason = f": {os.strerror(self.errno)}" if self.errno else ""
+        return self.status.name.lower().replace("_", " ") + reason
+
+
+class Pin(Protocol):
+    """Whatever keeps pages where they are."""
+
+    def close(self) -> None:
+        """Let them go; again is harmless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a range is, and what keeps it there.
+
+    Attributes:
+        extents: of the range, rounded outward to pages, in its order.
+        pin: keeps them.
+        held: bytes that the pin keeps, which may be more.
+        dmabuf: an fd of the dma-buf, as long as the pin is there; -1: it is none.
+    """
+
+    extents: Sequence[Extent]
+    pin: Pin
+    held: int
+    dmabuf: int = -1
+
+
+class Locator(Protocol):
+    """Finds and pins guest memory."""
+
+    def find_features(self) -> Feature:
+        """Find out what can be located by now."""
+
+    def locate(
+        self, fd: int, offset: int, length: int, collapse_above: int
+    ) -> Location:
+        """Pin a range of a file, rounded outward to pages, and say where it is.
+
+        Raises:
+            LocateError: why not.
+        """
+
+    def place_token(self, token: bytes) -> Location:
+        """Put `token` at the start of a page that is pinned; one extent.
+
+        Raises:
+            LocateError: why not.
+        """
+
+
+class PageLocator:
+    """Locates what the pagemap shows: memfds, tmpfs, files; not dma-bufs."""
+
+    __slots__ = ("_pagemap",)
+
+    def __init__(self) -> None:
+        """Open the pagemap.
+
+        Raises:
+            OSError: there is no /proc.
+        """
+        self._pagemap = Pagemap()
+
+    def close(self) -> None:
+        """Close the pagemap; what is pinned stays so."""
+        self._pagemap.close()
+
+    def find_features(self) -> Feature:
+        """See `Locator`: files of shared memory."""
+        return Feature.LOCATE_MEMFD
+
+    def locate(
+        self, fd: int, offset: int, length: int, collapse_above: int
+    ) -> Location:
+        """See `Locator`.
+
+        Raises:
+            LocateError: why not.
+        """
+        try:
+            if is_dmabuf(fd):
+                raise LocateError(LocateStatus.UNSUPPORTED)
+            check_range(offset, length, os.fstat(fd).st_size)
+            start = round_down(offset, PAGE_SIZE)
+            end = round_up(offset + length, PAGE_SIZE)
+            with AlignedMapping(fd, start, end) as mapping:
+                return self._pin(fd, mapping, start, end, collapse_above)
+        except EOFError:
+            raise LocateError(LocateStatus.OUT_OF_RANGE) from None
+        except OSError as exc:
+            # EFAULT is how populating tells that the client has just truncated it.
+            if exc.errno == errno.EFAULT:
+                raise LocateError(LocateStatus.OUT_OF_RANGE) from exc
+            raise LocateError(LocateStatus.FAILED, exc.errno or errno.EIO) from exc
+
+    def place_token(self, token: bytes) -> Location:
+        """See `Locator`.
+
+        Raises:
+            LocateError: why not.
+        """
+        return place_token(self.locate, token)
+
+    def _pin(
+        self,
+        fd: int,
+        mapping: AlignedMapping,
+        start: int,
+        end: int,
+        collapse_above: int,
+    ) -> Location:
+        size = os.fstat(fd).st_size
+        before = self._read(mapping, start, end)
+        if collapse_above and count_extents(before) > collapse_above:
+            collapse_covered(mapping, start, end)
+            before = self._read(mapping, start, end)
+        for _ in range(ATTEMPTS):
+            pin = PipePin()
+            try:
+                pin.hold(fd, start, min(end, size))
+                after = self._read(mapping, start, end)
+                # What the pagemap shows must be what the pipes hold.  A page that was
+                # there both before and after pinning is the one that was pinned.
+                if same_pages(before, after):
+                    return Location(to_extents(after), pin, held=end - start)
+            except BaseException:
+                pin.close()
+                raise
+            pin.close()
+            before = after
+        raise LocateError(LocateStatus.FAILED, errno.EAGAIN)
+
+    def _read(self, mapping: AlignedMapping, start: int, end: int) -> Sequence[int]:
+        """Populate and read, until every page is there at once."""
+        pages = (end - start) // PAGE_SIZE
+        for _ in range(ATTEMPTS):
+            mapping.populate(start, end)
+            entries = self._pagemap.entries(mapping.address_of(start), pages)
+            if all_present(entries):
+                if hides_frames(entries):
+                    raise LocateError(LocateStatus.NOT_PERMITTED)
+                return entries
+        raise LocateError(LocateStatus.FAILED, errno.EAGAIN)
+
+
+def check_range(offset: int, length: int, size: int) -> None:
+    """Check that a range is one, and within the pages of `size` bytes.
+
+    The last page is a whole one: what a compositor has mapped of it can be read.
+
+    Raises:
+        LocateError: it is not.
+    """
+    pages = round_up(size, PAGE_SIZE)
+    if length <= 0 or offset + length > pages:
+        raise LocateError(LocateStatus.OUT_OF_RANGE)
+    if length > LARGEST_RANGE:
+        raise LocateError(LocateStatus.LIMIT_EXCEEDED)
+
+
+def place_token(
+    locate: Callable[[int, int, int, int], Location], token: bytes
+) -> Location:
+    """Put `token` into a memfd's page, and locate that as any client's memory is.
+
+    Raises:
+        LocateError: why not.
+    """
+    if len(token) != RAM_TOKEN_SIZE:
+        raise LocateError(LocateStatus.FAILED, errno.EINVAL)
+    try:
+        fd = os.memfd_create("wlproxy-ram-token", os.MFD_CLOEXEC)
+    except OSError as exc:
+        raise LocateError(LocateStatus.FAILED, exc.errno or errno.EIO) from exc
+    try:
+        os.write(fd, token.ljust(PAGE_SIZE, b"\0"))
+        # The page outlives the file: the pin refers to it.
+        return locate(fd, 0, PAGE_SIZE, 0)
+    except OSError as exc:
+        raise LocateError(LocateStatus.FAILED, exc.errno or errno.EIO) from exc
+    finally:
+        os.close(fd)
+
+
+def collapse_covered(mapping: AlignedMapping, start: int, end: int) -> None:
+    """Collapse the 2 MiB blocks of which the range covers at least half; or try to.
+
+    Collapsing fills a block's holes with memory.  A block that belongs mostly to others
+    is left alone, so a file grows by no more than was asked to be located.
+    """
+    first = round_down(start, HUGE_SIZE)
+    if min(end, first + HUGE_SIZE) - start < HUGE_SIZE // 2:
+        first += HUGE_SIZE
+    last = round_up(end, HUGE_SIZE)
+    if end - max(first, last - HUGE_SIZE) < HUGE_SIZE // 2:
+        last -= HUGE_SIZE
+    if first < last:
+        # Best effort: without it there are more extents, and that is all.
+        with suppress(OSError):
+            mapping.collapse(first, last)

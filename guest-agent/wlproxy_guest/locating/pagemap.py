@@ -1,0 +1,103 @@
+"""Page frame numbers of our own mappings, and their runs as extents.
+
+What the kernel documents in admin-guide/mm/pagemap.rst: 8 bytes per page, bits 0-54 the
+page frame number (shown to CAP_SYS_ADMIN; others get 0), bit 63 present.  Whether the
+pages stay where they are is not decided here, but by `pin`.
+"""
+
+import os
+from array import array
+from collections.abc import Sequence
+from typing import Final
+
+from wlproxy.protocol.channel.extents import Extents
+from wlproxy_guest.locating.mapping import PAGE_SIZE
+
+ENTRY_SIZE: Final = 8
+PFN_MASK: Final = (1 << 55) - 1
+PRESENT: Final = 1 << 63
+
+
+class Pagemap:
+    """`/proc/self/pagemap`, open.  The opener's CAP_SYS_ADMIN is what counts."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self) -> None:
+        """Open it.
+
+        Raises:
+            OSError: there is no /proc.
+        """
+        self._fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self._fd)
+
+    def entries(self, address: int, pages: int) -> Sequence[int]:
+        """Read the raw entries of `pages` pages from page-aligned `address`.
+
+        Raises:
+            OSError: the read failed, or the address space ends before.
+        """
+        remaining = pages * ENTRY_SIZE
+        offset = address // PAGE_SIZE * ENTRY_SIZE
+        found = array("Q")
+        while remaining:
+            chunk = os.pread(self._fd, remaining, offset)
+            if not chunk:
+                raise OSError(0, "pagemap ends early")
+            # Reads of pagemap are whole entries, on its side of the contract.
+            found.frombytes(chunk)
+            remaining -= len(chunk)
+            offset += len(chunk)
+        return found
+
+
+def all_present(entries: Sequence[int]) -> bool:
+    """Whether every page is mapped just now."""
+    return min(entries) >= PRESENT  # the top bit: quicker than looking at each
+
+
+def same_pages(before: Sequence[int], after: Sequence[int]) -> bool:
+    """Whether two readings show the same page frames (the other bits may differ)."""
+    return before == after or [entry & PFN_MASK for entry in before] == [
+        entry & PFN_MASK for entry in after
+    ]
+
+
+def hides_frames(entries: Sequence[int]) -> bool:
+    """Whether the kernel withheld the numbers: page frame 0 is never a file's page.
+
+    It decides that when the pagemap is opened, so for all of them or none.
+    """
+    return not entries[0] & PFN_MASK
+
+
+def count_extents(entries: Sequence[int]) -> int:
+    """How many extents `to_extents` would make."""
+    count = 0
+    expected = -1
+    for entry in entries:
+        pfn = entry & PFN_MASK
+        count += pfn != expected
+        expected = pfn + 1
+    return count
+
+
+def to_extents(entries: Sequence[int]) -> Extents:
+    """Join neighbouring page frames, in the order of the file."""
+    words = array("Q")
+    first = length = 0
+    for entry in entries:
+        pfn = entry & PFN_MASK
+        if length and pfn == first + length:
+            length += 1
+            continue
+        if length:
+            words.extend((first * PAGE_SIZE, length * PAGE_SIZE))
+        first, length = pfn, 1
+    if length:
+        words.extend((first * PAGE_SIZE, length * PAGE_SIZE))
+    return Extents(words)

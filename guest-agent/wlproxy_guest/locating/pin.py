@@ -1,0 +1,93 @@
+"""Keeping a file's pages where they are: references held by pipes.
+
+`splice()` puts references to the pages themselves into a pipe.  As long as the pipe
+lives, the pages are neither migrated (compaction, collapse) nor reclaimed, on any file
+with pages: unsealable memfds, tmpfs, read-only fds.  `mlock` does not do that, and a
+udmabuf would need a seal added to the client's file.  Where the pages are is not known
+here: see `pagemap`.
+"""
+
+import errno
+import fcntl
+import os
+from typing import Final
+
+from wlproxy_guest.locating.mapping import PAGE_SIZE, round_up
+
+SPLICE_F_NONBLOCK: Final = 2
+"""`os.SPLICE_F_NONBLOCK`, which Python names from 3.12 on."""
+PIPE_SIZE: Final = 1024 * 1024
+"""/proc/sys/fs/pipe-max-size as every kernel starts: a larger pipe takes a capability."""
+LARGEST_PIPE: Final = 128 * 1024 * 1024
+"""Far above a 4K frame, far below what a pipe's ring may be (2 GiB)."""
+
+
+class PipePin:
+    """References to pages, in pipes whose write ends are closed: one fd per pipe."""
+
+    __slots__ = ("_fds",)
+
+    def __init__(self) -> None:
+        self._fds: list[int] = []
+
+    def hold(self, fd: int, start: int, end: int) -> None:
+        """Reference the pages of a range that has been populated.
+
+        Holes would be referenced as the kernel's zero page, not as the file's: hence
+        the condition.
+
+        Raises:
+            OSError: no fds or memory are left, the fd is not open for reading, or the
+                kind of file cannot be spliced.
+            EOFError: the file ends before `end`.
+        """
+        while start < end:
+            reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            self._fds.append(reader)
+            try:
+                enlarge(writer, end - start)
+                start = fill(fd, writer, start, end)
+            finally:
+                os.close(writer)
+
+    def close(self) -> None:
+        """Let the pages go; again is harmless."""
+        while self._fds:
+            os.close(self._fds.pop())
+
+
+def enlarge(pipe: int, length: int) -> None:
+    """Make room for `length` bytes, or as many as we may.
+
+    Raises:
+        OSError: not even a small pipe can be had.
+    """
+    wanted = round_up(min(length, LARGEST_PIPE), PAGE_SIZE)
+    try:
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, wanted)
+    except PermissionError:
+        # Without CAP_SYS_RESOURCE: several pipes instead.
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, min(wanted, PIPE_SIZE))
+
+
+def fill(fd: int, pipe: int, start: int, end: int) -> int:
+    """Splice until the pipe is full or the range is done; return how far that is.
+
+    Raises:
+        OSError: as from `splice`.
+        EOFError: the file ends before `end`.
+    """
+    first = start
+    while start < end:
+        try:
+            moved = os.splice(
+                fd, pipe, end - start, offset_src=start, flags=SPLICE_F_NONBLOCK
+            )
+        except OSError as exc:
+            if exc.errno == errno.EAGAIN and start > first:
+                return start
+            raise
+        if not moved:
+            raise EOFError(f"the file ends at {start}, before {end}")
+        start += moved
+    return start

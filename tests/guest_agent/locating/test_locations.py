@@ -1,0 +1,168 @@
+"""What is pinned for a client, where more is held than was asked for: dma-bufs."""
+
+import errno
+import os
+from collections.abc import Iterator
+
+import pytest
+import trio
+import trio.testing
+
+from wlproxy.protocol.channel.frames import (
+    Extent,
+    Feature,
+    Frame,
+    Locate,
+    Located,
+    LocateStatus,
+    Release,
+    Released,
+)
+from wlproxy_guest.locating import fences
+from wlproxy_guest.locating.locations import Locating, Locations
+from wlproxy_guest.locating.module_locator import KeptFds
+from wlproxy_guest.locating.page_locator import Location
+from wlproxy_guest.outbox import Outbox
+from wlproxy_guest.quotas import Budget, Limits
+from wlproxy_guest.workers import Workers
+
+PAGE = 4096
+HELD = 10 * PAGE
+
+
+class WholeLocator:
+    """Locates pages of a dma-buf of HELD bytes, for which an eventfd stands."""
+
+    def find_features(self) -> Feature:
+        return Feature.LOCATE_DMABUF
+
+    def locate(
+        self, fd: int, offset: int, length: int, collapse_above: int
+    ) -> Location:
+        own = os.dup(fd)
+        return Location((Extent(0, PAGE),), KeptFds(own), held=HELD, dmabuf=own)
+
+    def place_token(self, token: bytes) -> Location:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def dmabuf() -> Iterator[int]:
+    fd = os.eventfd(1)
+    yield fd
+    os.close(fd)
+
+
+class Bench:
+    """A client's locations and the agent's budget."""
+
+    def __init__(self, *, client: int, total: int) -> None:
+        self.budget = Budget(total)
+        self.outbox = Outbox(trio.lowlevel.ParkingLot())
+        locating = Locating(WholeLocator(), Workers(1), self.budget)
+        limits = Limits(pinned=client)
+        self.locations = Locations(1, locating, limits, self.outbox)
+
+    async def ask(self, location_id: int, dmabuf: int) -> Frame | None:
+        self.locations.receive_locate(Locate(1, location_id, 1, 0, 1, 0))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.locations.run, {1: dmabuf})
+            while (frame := self.outbox.take()) is None:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            nursery.cancel_scope.cancel()
+        return frame
+
+
+async def test_all_that_is_held_counts(dmabuf: int) -> None:
+    bench = Bench(client=2 * HELD, total=100 * HELD)
+    for location_id in (1, 2):
+        answer = await bench.ask(location_id, dmabuf)
+        assert isinstance(answer, Located)
+        assert answer.status is LocateStatus.OK
+    assert bench.budget.used == 2 * HELD
+    answer = await bench.ask(3, dmabuf)
+    assert isinstance(answer, Located)
+    assert answer.status is LocateStatus.LIMIT_EXCEEDED
+    assert bench.budget.used == 2 * HELD
+
+    bench.locations.receive_release(Release(1, 1))
+    assert bench.outbox.take() == Released(1, 1)
+    assert bench.budget.used == HELD
+    bench.locations.release_all()
+    assert bench.budget.used == 0
+
+
+async def test_more_than_all_clients_may_hold_is_let_go_again(dmabuf: int) -> None:
+    bench = Bench(client=2 * HELD, total=HELD - 1)
+    answer = await bench.ask(1, dmabuf)
+    assert isinstance(answer, Located)
+    assert answer.status is LocateStatus.LIMIT_EXCEEDED
+    assert bench.budget.used == 0
+
+
+async def test_what_is_released_is_waited_for_no_more(dmabuf: int) -> None:
+    bench = Bench(client=HELD, total=HELD)
+    await bench.ask(1, dmabuf)
+    await bench.locations.settle()
+    bench.locations.release_all()
+    await bench.locations.settle()
+
+
+async def test_what_is_never_drawn_is_answered_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fences, "UNDRAWN", 0.01)
+    undrawn = os.eventfd(0)
+    monkeypatch.setattr(fences, "export_fences", os.dup)
+    bench = Bench(client=HELD, total=HELD)
+
+    answer = await bench.ask(1, undrawn)
+
+    assert isinstance(answer, Located)
+    assert (answer.status, answer.errno) == (LocateStatus.FAILED, errno.ETIMEDOUT)
+    assert bench.budget.used == 0
+    os.close(undrawn)
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (OSError(errno.EMFILE, "dup"), errno.EMFILE),
+        (OSError("no number"), errno.EIO),
+        (MemoryError(), errno.ENOMEM),
+        (ZeroDivisionError(), errno.EIO),
+    ],
+)
+async def test_what_goes_wrong_costs_one_answer(
+    dmabuf: int, error: Exception, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Location:
+        raise error
+
+    bench = Bench(client=HELD, total=HELD)
+    with monkeypatch.context() as patch:
+        patch.setattr(WholeLocator, "locate", fail)
+        answer = await bench.ask(1, dmabuf)
+    assert isinstance(answer, Located)
+    assert (answer.status, answer.errno) == (LocateStatus.FAILED, number)
+    assert bench.budget.used == 0
+
+    answer = await bench.ask(1, dmabuf)
+    assert isinstance(answer, Located)
+    assert answer.status is LocateStatus.OK
+    bench.locations.release_all()
+
+
+async def test_no_fd_is_left_to_locate_with(
+    dmabuf: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> int:
+        raise OSError(errno.EMFILE, "dup")
+
+    bench = Bench(client=HELD, total=HELD)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "dup", fail)
+        answer = await bench.ask(1, dmabuf)
+    assert isinstance(answer, Located)
+    assert (answer.status, answer.errno) == (LocateStatus.FAILED, errno.EMFILE)
+    assert bench.budget.used == 0

@@ -1,0 +1,100 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.host.conftest import Weston
+from wlproxy.host.desktop.probe import (
+    TRIED_FORMATS,
+    probe_compositor,
+    trial_memfd,
+    try_shm_pool,
+)
+from wlproxy.host.desktop.udmabuf import UdmabufDevice, seal_error
+from wlproxy.host.errors import CompositorRefusedError, NoCompositorError
+from wlproxy.host.fds import OwnedFd
+from wlproxy.relay.buffers.choice import BufferShape, Mode, PlaneShape, choose
+from wlproxy.relay.capabilities import Preference
+from wlproxy.relay.formats import LAYOUTS, drm_format, fourcc
+
+SHAPE = BufferShape((PlaneShape(0, 2560),), shm_format=1, items=1, byte_length=4096)
+
+
+def test_without_udmabuf_everything_is_copied(weston: Weston) -> None:
+    found = probe_compositor(weston.socket, None, "the driver is not there")
+    assert found.global_versions["xdg_wm_base"] >= 1
+    choice = choose(SHAPE, found, Preference.AUTO, cycled=True)
+    assert choice.mode is Mode.COPY
+    assert choice.reason == "the driver is not there"
+
+
+def test_no_compositor(tmp_path: Path) -> None:
+    with pytest.raises(NoCompositorError):
+        probe_compositor(tmp_path / "wl", None)
+
+
+def test_trial_memory_is_what_udmabuf_wants() -> None:
+    with trial_memfd() as memory:
+        assert seal_error(memory.fileno()) is None
+
+
+def test_compositor_takes_a_pool_it_can_map(weston: Weston) -> None:
+    with trial_memfd() as memory:
+        try_shm_pool(weston.socket, memory.fileno())
+
+
+def test_pool_that_cannot_be_mapped_is_only_a_no(weston: Weston) -> None:
+    read, write = (OwnedFd(number) for number in os.pipe())
+    with read, write, pytest.raises(CompositorRefusedError):
+        try_shm_pool(weston.socket, read.fileno())
+
+
+def test_every_tried_format_has_a_layout() -> None:
+    assert {drm_format(0), drm_format(1)} <= TRIED_FORMATS <= LAYOUTS.keys()
+
+
+def test_shm_formats_are_asked_for(weston: Weston) -> None:
+    found = probe_compositor(weston.socket, None)
+    assert {0, 1, fourcc("RG16")} <= found.shm_formats
+
+
+@pytest.mark.lab
+def test_weston_pixman_takes_udmabufs_as_pools(
+    lab_socket: Callable[[str], Path], udmabuf: UdmabufDevice
+) -> None:
+    found = probe_compositor(lab_socket("wl-pixman"), udmabuf)
+    assert found.shm_udmabuf, found.shm_udmabuf_reason
+    assert found.udmabuf_list_limit == udmabuf.limits().list_limit
+    # pixman imports no dma-bufs
+    assert not found.dmabuf_stride_alignment
+    assert found.dmabuf_reason
+    assert choose(SHAPE, found, Preference.AUTO, cycled=True).mode is Mode.SHM
+
+
+@pytest.mark.lab
+def test_weston_gl_takes_both(
+    lab_socket: Callable[[str], Path], udmabuf: UdmabufDevice
+) -> None:
+    found = probe_compositor(lab_socket("wl-gl"), udmabuf)
+    assert found.shm_udmabuf, found.shm_udmabuf_reason
+    assert not found.dmabuf_reason
+    # llvmpipe samples memory: any stride will do, and every trial was answered
+    packed = {each for each in TRIED_FORMATS if len(LAYOUTS[each]) == 1}
+    taken = found.dmabuf_stride_alignment
+    assert taken.items() >= dict.fromkeys(packed - {fourcc("YUYV")}, 4).items()
+    assert taken.keys() <= TRIED_FORMATS
+    assert choose(SHAPE, found, Preference.AUTO, cycled=True).mode is Mode.DMABUF
+
+
+@pytest.mark.lab
+def test_wlroots_takes_udmabufs_as_pools(sway: Path, udmabuf: UdmabufDevice) -> None:
+    found = probe_compositor(sway, udmabuf)
+    assert found.shm_udmabuf, found.shm_udmabuf_reason
+
+
+def test_driver_that_makes_nothing(weston: Weston) -> None:
+    with UdmabufDevice(Path("/dev/null")) as device:
+        found = probe_compositor(weston.socket, device)
+    assert not found.udmabuf_list_limit
+    assert "no udmabuf could be made" in found.shm_udmabuf_reason

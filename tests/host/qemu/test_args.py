@@ -1,0 +1,88 @@
+import shlex
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wlproxy.host.qemu.args import (
+    QemuSetup,
+    libvirt_xml,
+    qemu_arguments,
+    qemu_command_line,
+)
+
+PATHS = st.text(
+    st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=60
+).map(lambda name: Path("/run", name.replace("/", "_")))
+
+
+def split_option(value: str) -> dict[str, str]:
+    """As QEMU does: commas separate, two of them are one."""
+    parts = value.replace(",,", "\0").split(",")
+    return dict(part.replace("\0", ",").partition("=")[::2] for part in parts)
+
+
+def test_what_a_vm_needs() -> None:
+    arguments = qemu_arguments(QemuSetup(Path("/run/vm.sock"), "6G", "pc"))
+    assert arguments == [
+        "-object",
+        "memory-backend-memfd,id=wlproxy-ram,size=6G,share=on",
+        "-machine",
+        "pc,memory-backend=wlproxy-ram",
+        "-m",
+        "6G",
+        "-device",
+        "virtio-serial-pci",
+        "-chardev",
+        "socket,id=wlproxy,path=/run/vm.sock,server=on,wait=off",
+        "-device",
+        "virtserialport,chardev=wlproxy,name=org.wlproxy.0",
+    ]
+
+
+@given(PATHS)
+def test_any_path_survives_shell_and_qemu(path: Path) -> None:
+    setup = QemuSetup(path)
+    arguments = qemu_arguments(setup)
+    assert shlex.split(qemu_command_line(setup).replace("\\\n", " ")) == arguments
+    chardev = arguments[arguments.index("-chardev") + 1]
+    assert split_option(chardev)["path"] == str(path)
+
+
+@given(PATHS)
+def test_any_path_survives_libvirt(path: Path) -> None:
+    domain = ET.fromstring(f"<domain>{libvirt_xml(QemuSetup(path))}</domain>")
+    source = domain.find("channel[@type='unix']/source[@mode='bind']")
+    assert source is not None
+    assert source.get("path") == str(path)
+    target = domain.find("channel/target[@type='virtio']")
+    assert target is not None
+    assert target.get("name") == "org.wlproxy.0"
+    backing = domain.find("memoryBacking")
+    assert backing is not None
+    assert backing.find("source[@type='memfd']") is not None
+    assert backing.find("access[@mode='shared']") is not None
+
+
+@pytest.mark.parametrize(
+    ("setup", "complaint"),
+    [
+        (QemuSetup(Path("/run/new\nline")), "characters"),
+        (QemuSetup(Path("/" + "x" * 107)), "longer"),
+        (QemuSetup(Path("/run/s"), memory="4096B"), "not a size"),
+        (QemuSetup(Path("/run/s"), memory="4.5G"), "not a size"),
+        (QemuSetup(Path("/run/s"), memory="0"), "not a size"),
+        (QemuSetup(Path("/run/s"), machine="q35,accel=kvm"), "machine type"),
+        (QemuSetup(Path("/run/s"), machine=""), "machine type"),
+    ],
+)
+def test_refuses_what_an_option_cannot_say(setup: QemuSetup, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        qemu_command_line(setup)
+
+
+def test_libvirt_wants_an_absolute_path() -> None:
+    with pytest.raises(ValueError, match="absolute"):
+        libvirt_xml(QemuSetup(Path("vm.sock")))

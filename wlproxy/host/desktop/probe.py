@@ -1,0 +1,296 @@
+"""What the compositor accepts, tried out before a guest depends on it.
+
+Each trial is a connection of its own, because a compositor may end it: that is only a
+"no".  Which mode a buffer then gets is decided in `wlproxy.relay.buffers.choice`.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pywayland.protocol.linux_dmabuf_v1 import ZwpLinuxDmabufV1, ZwpLinuxDmabufV1Proxy
+from pywayland.protocol.wayland import WlBufferProxy, WlCompositor, WlShm
+
+from wlproxy.host.desktop.udmabuf import F_SEAL_SHRINK, UdmabufDevice, UdmabufItem
+from wlproxy.host.desktop.wayland_client import WaylandClient
+from wlproxy.host.errors import CompositorRefusedError, UdmabufError
+from wlproxy.host.fds import OwnedFd
+from wlproxy.relay.capabilities import CompositorCapabilities
+from wlproxy.relay.formats import (
+    DRM_ARGB8888,
+    DRM_XRGB8888,
+    LAYOUTS,
+    MODIFIER_LINEAR,
+    SHM_ARGB8888,
+    SHM_XRGB8888,
+    fourcc,
+)
+
+MODIFIERS_SINCE: Final = 3
+"""Version of linux-dmabuf that first tells which formats are LINEAR."""
+
+ROWS: Final = 64
+"""Height of the trial buffers: no smaller than what some GPUs want."""
+
+TRIED_FORMATS: Final = frozenset(
+    {
+        # What apps draw in.
+        *(DRM_ARGB8888, DRM_XRGB8888),
+        *map(fourcc, ("AB24", "XB24", "AR30", "XR30", "AB30", "XB30", "RG16")),
+        # What video is in.
+        *map(fourcc, ("NV12", "P010", "YU12", "YUYV")),
+    }
+)
+"""The DRM formats that are tried, where the compositor says that it takes them."""
+
+SHM_STRIDES: Final = (1024, 1332, 2408)
+"""For mode A: a round one, one of an odd width, one that is a multiple of 8 only."""
+
+DMABUF_STRIDES: Final = ((256, 768), (64, 832), (16, 816), (4, 804))
+"""For mode B: alignments, and a stride that is no multiple of a larger one."""
+
+ANSWER_ROUNDTRIPS: Final = 10
+"""Round trips to wait for the answer to an import, which may come late."""
+
+_PLANE_ALIGNMENT: Final = 4096
+"""Of the planes in the trial buffers: what is tried is the stride."""
+_MOST_PLANES: Final = max(len(LAYOUTS[each]) for each in TRIED_FORMATS)
+_BIGGEST: Final = ROWS * max(*SHM_STRIDES, *(stride for _, stride in DMABUF_STRIDES))
+_TRIAL_SIZE: Final = -(-_BIGGEST // _PLANE_ALIGNMENT) * _PLANE_ALIGNMENT * _MOST_PLANES
+_MEMFD_SEALS: Final = F_SEAL_SHRINK
+_F_ADD_SEALS: Final = 1033
+
+
+@dataclass(frozen=True, slots=True)
+class _Dmabufs:
+    """What came of trying mode B."""
+
+    alignments: dict[int, int]
+    reason: str
+
+
+def probe_compositor(
+    compositor: Path, device: UdmabufDevice | None, no_device: str = ""
+) -> CompositorCapabilities:
+    """Try out what the compositor accepts.  Blocks: run it in a thread.
+
+    Where it refuses, libwayland also prints the compositor's error to stderr.
+
+    Args:
+        compositor: its socket, or that of a security context.
+        device: to make trial dma-bufs with; None if there is none.
+        no_device: why there is none, for people.
+
+    Raises:
+        NoCompositorError: nobody listens there.
+        CompositorRefusedError: it does not even answer.
+    """
+    with WaylandClient(compositor) as client:
+        versions = client.global_versions
+        shm_formats = _shm_formats(client)
+    if device is None:
+        return _copy_only(no_device or "no /dev/udmabuf", versions, shm_formats)
+    limits = device.limits()
+    try:
+        udmabuf = _trial_udmabuf(device)
+    except UdmabufError as exc:
+        reason = f"no udmabuf could be made: {exc.problem}"
+        return _copy_only(reason, versions, shm_formats)
+    with udmabuf:
+        shm_reason = _try_shm(compositor, udmabuf)
+        dmabufs = _try_dmabufs(compositor, udmabuf, versions)
+    return CompositorCapabilities(
+        shm_udmabuf=not shm_reason,
+        shm_udmabuf_reason=shm_reason,
+        dmabuf_stride_alignment=dmabufs.alignments,
+        dmabuf_reason=dmabufs.reason,
+        shm_formats=shm_formats,
+        udmabuf_list_limit=limits.list_limit,
+        udmabuf_size_limit=limits.size_limit,
+        global_versions=versions,
+    )
+
+
+def trial_memfd() -> OwnedFd:
+    """Make a memfd as guest RAM is, sealed against shrinking, for trials.
+
+    Raises:
+        OSError: no memory or no fd is left.
+    """
+    number = os.memfd_create("wlproxy-probe", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    memory = OwnedFd(number)
+    try:
+        os.ftruncate(number, _TRIAL_SIZE)
+        fcntl.fcntl(number, _F_ADD_SEALS, _MEMFD_SEALS)
+    except OSError:
+        memory.close()
+        raise
+    return memory
+
+
+def try_shm_pool(compositor: Path, fd: int) -> None:
+    """Show a `wl_shm` pool of this fd to the compositor, at several strides.
+
+    Raises:
+        NoCompositorError: nobody listens there.
+        CompositorRefusedError: it does not take such a pool.
+        KeyError: it lacks a global, which is the argument.
+    """
+    with WaylandClient(compositor) as client:
+        shm = client.bind(WlShm, 1)
+        surface = client.bind(WlCompositor, 4).create_surface()
+        pool = shm.create_pool(fd, _TRIAL_SIZE)
+        client.roundtrip()
+        for stride in SHM_STRIDES:
+            width = stride // 4
+            buffer = pool.create_buffer(0, width, ROWS, stride, SHM_XRGB8888)
+            # A surface without a role is never shown, but its buffer is looked at.
+            surface.attach(buffer, 0, 0)
+            surface.damage(0, 0, width, ROWS)
+            surface.commit()
+            client.roundtrip()
+        surface.destroy()
+        client.roundtrip()
+
+
+def _shm_formats(client: WaylandClient) -> frozenset[int]:
+    """Ask for the formats of `wl_shm`."""
+    if WlShm.name not in client.global_versions:
+        return frozenset()
+    formats = {SHM_ARGB8888, SHM_XRGB8888}  # every compositor takes these
+    shm = client.bind(WlShm, 1)
+    shm.dispatcher["format"] = lambda _, shm_format: formats.add(int(shm_format))
+    client.roundtrip()
+    return frozenset(formats)
+
+
+def _copy_only(
+    reason: str, versions: dict[str, int], shm_formats: frozenset[int]
+) -> CompositorCapabilities:
+    return CompositorCapabilities(
+        shm_udmabuf=False,
+        shm_udmabuf_reason=reason,
+        dmabuf_reason=reason,
+        shm_formats=shm_formats,
+        udmabuf_list_limit=0,
+        udmabuf_size_limit=0,
+        global_versions=versions,
+    )
+
+
+def _trial_udmabuf(device: UdmabufDevice) -> OwnedFd:
+    with trial_memfd() as memory:
+        return device.create((UdmabufItem(memory.fileno(), 0, _TRIAL_SIZE),))
+
+
+def _try_shm(compositor: Path, udmabuf: OwnedFd) -> str:
+    try:
+        try_shm_pool(compositor, udmabuf.fileno())
+    except CompositorRefusedError as exc:
+        return f"the compositor refuses a udmabuf as a wl_shm pool: {exc.problem}"
+    except KeyError as exc:
+        return f"the compositor has no {exc.args[0]}"
+    return ""
+
+
+def _try_dmabufs(
+    compositor: Path, udmabuf: OwnedFd, versions: dict[str, int]
+) -> _Dmabufs:
+    version = versions.get(ZwpLinuxDmabufV1.name, 0)
+    if not version:
+        return _Dmabufs({}, "the compositor has no linux-dmabuf")
+    if version < MODIFIERS_SINCE:
+        return _Dmabufs({}, f"the compositor's linux-dmabuf is of version {version}")
+    advertised = _linear_formats(compositor)
+    alignments = {}
+    for drm_format in advertised & TRIED_FORMATS:
+        alignment = _smallest_alignment(compositor, udmabuf, drm_format)
+        if alignment:
+            alignments[drm_format] = alignment
+    if alignments:
+        return _Dmabufs(alignments, "")
+    if advertised:
+        return _Dmabufs({}, "the compositor refuses to import a udmabuf")
+    return _Dmabufs({}, "the compositor imports no LINEAR dma-bufs")
+
+
+def _linear_formats(compositor: Path) -> set[int]:
+    """Ask for the formats that the compositor imports as LINEAR."""
+    formats = set()
+
+    def on_modifier(_: object, drm_format: int, high: int, low: int) -> None:
+        if high << 32 | low == MODIFIER_LINEAR:
+            formats.add(drm_format)
+
+    try:
+        with WaylandClient(compositor) as client:
+            dmabuf = client.bind(ZwpLinuxDmabufV1, 3)
+            dmabuf.dispatcher["modifier"] = on_modifier
+            client.roundtrip()
+    except CompositorRefusedError:
+        return set()
+    return formats
+
+
+def _smallest_alignment(compositor: Path, udmabuf: OwnedFd, drm_format: int) -> int:
+    """Import with ever smaller alignments of the stride; 0 if none is taken."""
+    smallest = 0
+    try:
+        with WaylandClient(compositor) as client:
+            dmabuf = client.bind(ZwpLinuxDmabufV1, 3)
+            surface = client.bind(WlCompositor, 4).create_surface()
+            for alignment, stride in DMABUF_STRIDES:
+                with _imported(client, dmabuf, udmabuf, drm_format, stride) as buffer:
+                    if buffer is None:
+                        break
+                    surface.attach(buffer, 0, 0)
+                    surface.commit()
+                    client.roundtrip()
+                smallest = alignment
+    except CompositorRefusedError:
+        return smallest
+    return smallest
+
+
+@contextmanager
+def _imported(
+    client: WaylandClient,
+    dmabuf: ZwpLinuxDmabufV1Proxy,
+    udmabuf: OwnedFd,
+    drm_format: int,
+    stride: int,
+) -> Iterator[WlBufferProxy | None]:
+    """Import the udmabuf as one buffer; None if the compositor refuses."""
+    made: list[WlBufferProxy] = []
+    refused: list[bool] = []
+
+    def on_created(_: object, buffer: WlBufferProxy) -> None:
+        client.adopt(buffer)
+        made.append(buffer)
+
+    params = dmabuf.create_params()
+    params.dispatcher["created"] = on_created
+    params.dispatcher["failed"] = lambda _: refused.append(True)
+    layouts = LAYOUTS[drm_format]
+    size = -(-stride * ROWS // _PLANE_ALIGNMENT) * _PLANE_ALIGNMENT
+    modifier = (MODIFIER_LINEAR >> 32, MODIFIER_LINEAR & 0xFFFFFFFF)
+    for index in range(len(layouts)):
+        # The same stride for all: the chroma's may be longer than it need be.
+        params.add(udmabuf.fileno(), index, index * size, stride, *modifier)
+    first = layouts[0]
+    width = stride // first.sample * first.columns
+    # Not create_immed: where that fails, weston ends the connection.
+    params.create(width, ROWS, drm_format, 0)
+    try:
+        for _ in range(ANSWER_ROUNDTRIPS):
+            client.roundtrip()
+            if made or refused:
+                break
+        yield made[0] if made else None
+    finally:
+        for buffer in made:
+            buffer.destroy()

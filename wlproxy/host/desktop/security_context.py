@@ -1,0 +1,194 @@
+"""A listener of our own at the compositor, whose clients it knows to be a guest's.
+
+wp_security_context_v1 of wayland-protocols (staging).  A pywayland client commits the
+context once; later connections go to `path`.  What the compositor denies such clients is
+its own policy; ours is in `wlproxy.relay.policy`.
+"""
+
+import errno
+import fcntl
+import os
+import socket
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from pywayland.protocol.security_context_v1 import WpSecurityContextManagerV1
+
+from wlproxy.host.desktop.wayland_client import WaylandClient
+from wlproxy.host.errors import CompositorRefusedError, SecurityContextError
+from wlproxy.host.fds import OwnedFd
+
+ENGINE: Final = "org.wlproxy"
+"""Names the sandbox engine, in reverse DNS as the protocol asks."""
+BACKLOG: Final = 128
+"""Connections that may wait for the compositor, as libwayland's own listeners."""
+MAX_NAME: Final = 1024
+"""Bytes of an app id or instance id: a Wayland message has 4096 in all."""
+
+
+_PREFIX: Final = "wlproxy-context-"
+_SOCKET: Final = "wayland"
+
+
+class _Directory:
+    """A directory for a socket, locked for as long as its process lives."""
+
+    def __init__(self, parent: Path) -> None:
+        """Make it.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self._lock: OwnedFd | None = None
+        while self._lock is None:  # somebody may sweep it before it is locked
+            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+            try:
+                self._lock = _locked(self.path)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Remove it.  Again: nothing happens."""
+        _remove(self.path)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+class SecurityContext:
+    """A committed context.  Closing it makes the compositor stop listening."""
+
+    def __init__(self, compositor: Path, app_id: str, instance_id: str) -> None:
+        """Commit a context.  Blocks: run it in a thread.
+
+        Args:
+            compositor: its socket.
+            app_id: names the application for the compositor's policy.
+            instance_id: names the VM.
+
+        Raises:
+            NoCompositorError: nobody listens there.
+            SecurityContextError: the compositor does not have the protocol, or refused.
+        """
+        if max(len(app_id.encode()), len(instance_id.encode())) > MAX_NAME:
+            raise SecurityContextError(f"a name is longer than {MAX_NAME} bytes")
+        self.outside: dict[str, int] = {}
+        """The globals that the compositor shows to everybody: name to version."""
+        # Beside the compositor's own socket, where only its user can get at it.
+        _sweep(compositor.parent)
+        try:
+            compositors_end, ours = (OwnedFd(number) for number in os.pipe())
+        except OSError as exc:
+            raise _not_made("pipe", exc) from exc
+        self._open_while_wanted = ours
+        with compositors_end:
+            try:
+                self._directory = _Directory(compositor.parent)
+            except OSError as exc:
+                ours.close()
+                raise _not_made(f"mkdir in {compositor.parent}", exc) from exc
+            try:
+                self._commit(compositor, app_id, instance_id, compositors_end)
+            except BaseException:
+                self.close()
+                raise
+
+    @property
+    def path(self) -> Path:
+        """Where clients of this context connect."""
+        return self._directory.path / _SOCKET
+
+    def close(self) -> None:
+        """End the context; connections made through it stay.  Again: nothing."""
+        # The other end, which the compositor watches, hangs up.
+        self._open_while_wanted.close()
+        self._directory.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _commit(
+        self, compositor: Path, app_id: str, instance_id: str, close_fd: OwnedFd
+    ) -> None:
+        with (
+            WaylandClient(compositor) as client,
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener,
+        ):
+            self.outside = client.global_versions
+            if WpSecurityContextManagerV1.name not in self.outside:
+                raise SecurityContextError(
+                    f"the compositor has no {WpSecurityContextManagerV1.name}"
+                )
+            try:
+                listener.bind(str(self.path))
+                listener.listen(BACKLOG)
+                manager = client.bind(WpSecurityContextManagerV1, 1)
+                context = manager.create_listener(listener.fileno(), close_fd.fileno())
+                context.set_sandbox_engine(ENGINE)
+                context.set_app_id(app_id)
+                context.set_instance_id(instance_id)
+                context.commit()
+                context.destroy()
+                client.roundtrip()
+            except OSError as exc:
+                raise _not_made(f"bind {self.path}", exc) from exc
+            except CompositorRefusedError as exc:
+                raise SecurityContextError(
+                    f"the compositor refused a security context: {exc.problem}"
+                ) from exc
+
+
+def _not_made(tried: str, cause: OSError) -> SecurityContextError:
+    return SecurityContextError(
+        "the listener of a security context cannot be made",
+        tried=tried,
+        errno=cause.errno or 0,
+    )
+
+
+def _locked(directory: Path) -> OwnedFd | None:
+    """Lock a directory; None if somebody else has.
+
+    Raises:
+        OSError: it is gone, or there is no fd left.
+    """
+    fd = OwnedFd(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    try:
+        fcntl.flock(fd.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        fd.close()
+        if exc.errno != errno.EWOULDBLOCK:
+            raise
+        return None
+    return fd
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory that has nothing in it but our socket."""
+    with suppress(OSError):
+        (directory / _SOCKET).unlink(missing_ok=True)
+        directory.rmdir()
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the directories of proxies that were killed: nobody has them locked."""
+    for directory in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            lock = _locked(directory)
+            if lock is not None:
+                with lock:
+                    _remove(directory)

@@ -1,0 +1,302 @@
+"""The channel to the guest agent: a socket, and the session that is spoken over it.
+
+Bytes become frames here (`protocol.channel.session`); what frames mean is decided in
+`session`, and when to start over in `server`.
+"""
+
+import errno
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import trio
+
+from wlproxy.host.client import CLIENT_WINDOW
+from wlproxy.host.errors import GuestRamError, HostError
+from wlproxy.host.metrics import Metrics
+from wlproxy.host.outgoing import fit_text
+from wlproxy.host.pings import Pings
+from wlproxy.host.qemu.ram import GuestRam
+from wlproxy.host.streams import STREAM_WINDOW
+from wlproxy.host.unix_socket import FdStream, connect_unix
+from wlproxy.host.vm_log import VmLog
+from wlproxy.protocol.channel.frames import (
+    NONCE_SIZE,
+    RAM_TOKEN_SIZE,
+    VERSION_MAJOR,
+    VERSION_MINOR,
+    CloseReason,
+    Feature,
+    Frame,
+    Goodbye,
+    Hello,
+    HelloAck,
+    LocateStatus,
+    Ping,
+    Pong,
+    ProveRam,
+    RamProof,
+)
+from wlproxy.protocol.channel.session import HostSession, HostState
+from wlproxy.protocol.errors import ChannelError, LocalProtocolError
+
+HELLO_INTERVAL = 1.0
+"""Seconds after which an unanswered Hello is repeated: the agent may start any time."""
+
+PROOF_SECONDS = 20.0
+"""For the agent's answer to ProveRam.  A busy TCG guest takes seconds."""
+
+MAX_EARLY_FRAMES = 1024
+"""Frames kept while the RAM is being proved; an agent has few to send by then."""
+
+GOODBYE_SECONDS = 1.0
+"""For the guest to take the last frames."""
+
+FIRST_RETRY, LAST_RETRY = 0.1, 5.0
+"""Seconds between attempts to connect to QEMU: doubled from the first to the last."""
+
+_NOT_THERE = (errno.ENOENT, errno.ECONNREFUSED)
+
+
+class ChannelGoneError(HostError):
+    """The other end of the socket is closed: QEMU has gone."""
+
+
+class Goodbyed(ChannelError):  # noqa: N818 - an event more than an error
+    """The agent ended the session and said why."""
+
+
+async def connect_channel(path: Path, log: VmLog) -> FdStream:
+    """Connect to QEMU's socket; wait for as long as nobody listens there.
+
+    Raises:
+        HostError: it cannot be connected to, and waiting would not help.
+    """
+    delay = FIRST_RETRY
+    waiting = False
+    while True:
+        try:
+            return await connect_unix(path)
+        except OSError as exc:
+            if exc.errno not in _NOT_THERE:
+                raise HostError(
+                    "cannot connect to the channel",
+                    tried=f"connect {path}",
+                    errno=exc.errno or 0,
+                    remedy="It must be the socket of QEMU's chardev (`wlproxy "
+                    "qemu-args` prints the options), and yours to open.",
+                ) from exc
+        if not waiting:
+            waiting = True
+            log.info("waiting for QEMU at %s", path)
+        await trio.sleep(delay)
+        delay = min(2 * delay, LAST_RETRY)
+
+
+class Channel:
+    """Frames over a connected socket; one session at a time."""
+
+    def __init__(self, stream: FdStream, metrics: Metrics) -> None:
+        """Nothing is said yet.  The stream is owned from now on."""
+        self._stream = stream
+        self._metrics = metrics
+        self._session = HostSession()
+        self._agent: HelloAck | None = None
+        self._pings = Pings()
+
+    @property
+    def stream(self) -> FdStream:
+        """The socket, to ask who is at its other end."""
+        return self._stream
+
+    @property
+    def agent(self) -> HelloAck:
+        """What the agent of the last session said of itself.
+
+        Raises:
+            LocalProtocolError: there was none yet.
+        """
+        if self._agent is None:
+            raise LocalProtocolError("no session was established")
+        return self._agent
+
+    @property
+    def pings(self) -> Pings:
+        """Those of the last session."""
+        return self._pings
+
+    @property
+    def established(self) -> bool:
+        """Whether there is a session."""
+        return self._session.state is HostState.ESTABLISHED
+
+    async def establish(self, max_clients: int) -> HelloAck:
+        """Begin a session; wait for as long as no agent answers.
+
+        Raises:
+            ChannelGoneError: the other end closed the socket.
+            ChannelError: an agent answered that we cannot speak with.
+        """
+        hello = Hello(
+            secrets.token_bytes(NONCE_SIZE),
+            (VERSION_MAJOR, VERSION_MINOR),
+            Feature.LOCATE_MEMFD | Feature.LOCATE_DMABUF | Feature.IMPLICIT_LINEAR,
+            CLIENT_WINDOW,
+            STREAM_WINDOW,
+            max_clients,
+        )
+        greeting = self._session.start(hello)
+        self._pings = Pings()
+        while True:
+            # What does not fit now is sent on the next round; a greeting is never cut.
+            with trio.move_on_after(HELLO_INTERVAL):
+                if self._stream.unsent:
+                    await self._flush()
+                else:
+                    await self._send(greeting)
+            with trio.move_on_after(HELLO_INTERVAL):
+                while True:
+                    frame = self._session.next_frame()
+                    if isinstance(frame, HelloAck):
+                        self._agent = frame
+                        return frame
+                    self._session.feed(await self._receive())
+            greeting = self._session.repeat_hello()
+
+    async def prove_ram(self, ram: GuestRam) -> list[Frame]:
+        """Have the agent show a token in the RAM that we found; return early frames.
+
+        Meanwhile it is asked for its clock, so that times are translated from the first
+        client on.
+
+        Raises:
+            GuestRamError: the agent cannot, or it is not there; with the remedy.
+            ChannelGoneError: the other end closed the socket.
+            ChannelError: the agent broke the protocol.
+        """
+        token = secrets.token_bytes(RAM_TOKEN_SIZE)
+        await self.send((ProveRam(token), self._pings.ask()))
+        early: list[Frame] = []
+        with trio.move_on_after(PROOF_SECONDS):
+            while True:
+                frames = self.received()
+                for index, frame in enumerate(frames, 1):
+                    if isinstance(frame, RamProof):
+                        _check_proof(frame, ram, token)
+                        return [*early, *frames[index:]]
+                    await self._keep(frame, early)
+                self._session.feed(await self._receive())
+        raise GuestRamError(
+            f"the guest agent did not prove its RAM within {PROOF_SECONDS:.0f} s",
+            for_guest="the agent did not prove its RAM in time",
+            remedy="Look at its log in the guest: journalctl -u wlproxy-guest-agent",
+        )
+
+    async def receive(self) -> list[Frame]:
+        """Wait for bytes; return the frames that are complete with them.
+
+        Raises:
+            ChannelGoneError: the other end closed the socket.
+            ChannelError: the agent broke the protocol, or starts over.
+        """
+        self._session.feed(await self._receive())
+        return self.received()
+
+    def received(self) -> list[Frame]:
+        """Return the frames that are complete, without waiting.  Raises as `receive`."""
+        frames = []
+        while (frame := self._session.next_frame()) is not None:
+            frames.append(frame)
+        self._metrics.frames_received += len(frames)
+        return frames
+
+    async def send(self, frames: Sequence[Frame]) -> None:
+        """Send frames in one go.
+
+        Raises:
+            ChannelGoneError: the other end closed the socket.
+        """
+        self._metrics.frames_sent += len(frames)
+        await self._send(b"".join([self._session.encode(frame) for frame in frames]))
+
+    async def say_goodbye(self, reason: CloseReason, message: str) -> None:
+        """End the session, if there is one and the agent listens."""
+        if not self.established:
+            return
+        with trio.move_on_after(GOODBYE_SECONDS), suppress(ChannelGoneError):
+            await self.send((Goodbye(reason, fit_text(message)),))
+
+    async def aclose(self) -> None:
+        """Close the socket."""
+        await self._stream.aclose()
+
+    async def _keep(self, frame: Frame, early: list[Frame]) -> None:
+        match frame:
+            case Ping(timestamp=timestamp):
+                await self.send((Pong(timestamp),))
+            case Pong():
+                self._pings.take(frame)
+                if not self._pings.settled:
+                    await self.send((self._pings.ask(),))
+            case Goodbye(message=message):
+                raise Goodbyed(f"the agent ended the session: {message}")
+            case _:
+                early.append(frame)
+        if len(early) > MAX_EARLY_FRAMES:
+            raise ChannelError(f"over {MAX_EARLY_FRAMES} frames before the RAM proof")
+
+    async def _send(self, data: bytes) -> None:
+        self._metrics.bytes_sent += len(data)
+        try:
+            await self._stream.send(data)
+        except trio.BrokenResourceError as exc:
+            raise _gone(str(exc)) from exc
+
+    async def _flush(self) -> None:
+        try:
+            await self._stream.flush()
+        except trio.BrokenResourceError as exc:
+            raise _gone(str(exc)) from exc
+
+    async def _receive(self) -> bytes:
+        try:
+            data, fds = await self._stream.receive()
+        except trio.BrokenResourceError as exc:
+            raise _gone(str(exc)) from exc
+        for fd in fds:  # nobody has reason to send any
+            fd.close()
+        if not data:
+            raise _gone("end of file")
+        self._metrics.bytes_received += len(data)
+        return data
+
+
+def _gone(why: str) -> ChannelGoneError:
+    return ChannelGoneError(f"the channel was closed by its other end ({why})")
+
+
+def _check_proof(proof: RamProof, ram: GuestRam, token: bytes) -> None:
+    """Believe a proof or say what is wrong.
+
+    Raises:
+        GuestRamError: with the remedy.
+        ExtentError: the address is not in RAM.
+    """
+    if proof.status is LocateStatus.NOT_PERMITTED:
+        raise GuestRamError(
+            "the guest agent may not read page frame numbers",
+            remedy="In the guest it needs the kernel module gem_locate, or "
+            "CAP_SYS_ADMIN: start it by its systemd unit or as root.",
+            for_guest="the agent may not read page frame numbers: it needs the kernel "
+            "module gem_locate, or CAP_SYS_ADMIN",
+        )
+    if proof.status is not LocateStatus.OK:
+        raise GuestRamError(
+            "the guest agent could not pin a page",
+            tried="in the guest",
+            errno=proof.errno,
+            remedy="Look at its log in the guest: journalctl -u wlproxy-guest-agent",
+            for_guest="the agent could not pin a page",
+        )
+    ram.verify(proof.gpa, token)

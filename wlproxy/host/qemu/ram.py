@@ -1,0 +1,260 @@
+"""The guest's RAM: found in QEMU's process, checked, read.
+
+Finds the memfds that QEMU backs the guest's RAM with, and the map from guest-physical
+addresses to them.  That the map is right is not believed here but proved by the session
+(`verify`).  The only place that reads guest memory.
+"""
+
+import mmap
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from wlproxy.host.desktop.udmabuf import seal_error
+from wlproxy.host.errors import (
+    GuestRamError,
+    GuestRamLayoutError,
+    GuestRamNotSharedError,
+    GuestRamSealError,
+    GuestRamUnreadableError,
+    GuestRamWrongMapError,
+)
+from wlproxy.host.fds import OwnedFd
+from wlproxy.host.qemu.args import ram_options
+from wlproxy.host.qemu.process import (
+    PID_REMEDY,
+    QMP_REMEDY,
+    BackendFile,
+    backend_files,
+    machine_layout,
+    machine_of,
+    unreadable,
+)
+from wlproxy.host.qemu.qmp import QmpClient, parse_memory_map, parse_ram_blocks
+from wlproxy.memory.guest import HOST_PAGE_SIZE, GuestMemory, RamRegion
+from wlproxy.protocol.channel.frames import Extent
+from wlproxy.protocol.errors import LocalProtocolError
+
+_PEER_CREDENTIALS: Final = struct.Struct("iII")
+"""struct ucred: pid, uid, gid."""
+
+
+def peer_pid(channel: socket.socket) -> int:
+    """Ask who listens at the other end of a channel: QEMU, if it made the socket itself.
+
+    Raises:
+        GuestRamUnreadableError: the kernel does not say.
+    """
+    raw = channel.getsockopt(
+        socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size
+    )
+    pid: int = _PEER_CREDENTIALS.unpack(raw)[0]
+    if pid <= 0:
+        raise GuestRamUnreadableError(
+            "who made the channel's socket is not visible from here (another pid "
+            "namespace?)",
+            tried="SO_PEERCRED",
+            remedy="Run wlproxy where QEMU runs, or name its process with --qemu-pid.",
+        )
+    return pid
+
+
+def open_guest_ram(pid: int, qmp: Path | None = None) -> "GuestRam":
+    """Find, open and check the RAM of the guest that QEMU process `pid` runs.
+
+    Args:
+        pid: QEMU's process, from `peer_pid` or `--qemu-pid`.
+        qmp: QEMU's monitor socket, which knows the map of any machine.
+
+    Raises:
+        GuestRamError: or a subclass, with the remedy.
+        QmpError: the monitor was named but does not answer.
+    """
+    backends = _shared_backends(pid)
+    if qmp is None:
+        layout = "of the machine type on QEMU's command line"
+        if len(backends) > 1:
+            raise GuestRamLayoutError(
+                f"the guest's RAM is {len(backends)} separate backends (NUMA nodes, "
+                "DIMMs), and where each of them goes is not known",
+                remedy=QMP_REMEDY,
+            )
+        regions = machine_layout(machine_of(pid), backends[0].size)
+    else:
+        layout = "from QEMU's monitor"
+        regions = _monitor_layout(qmp, backends)
+    try:
+        memory = GuestMemory(regions)
+    except LocalProtocolError as exc:
+        raise GuestRamLayoutError(f"QEMU's map of the RAM is odd: {exc}") from exc
+    return GuestRam(pid, _open_all(pid, backends), memory, layout)
+
+
+@dataclass(frozen=True, slots=True)
+class GuestRam:
+    """RAM files of a guest and the map of them.
+
+    Attributes:
+        pid: QEMU's process.
+        files: the memfds, open for reading and writing as udmabuf wants them;
+            `RamItem.region` and `RamRegion.file` are indexes into this.
+        memory: the map.
+        layout: where the map is from, for people.
+    """
+
+    pid: int
+    files: tuple[OwnedFd, ...]
+    memory: GuestMemory
+    layout: str
+
+    def read(self, gpa: int, length: int) -> bytes:
+        """Read guest memory.
+
+        Raises:
+            ExtentError: the range is not in RAM.
+            GuestRamError: the file could not be read.
+        """
+        start = gpa - gpa % HOST_PAGE_SIZE
+        end = -(-(gpa + length) // HOST_PAGE_SIZE) * HOST_PAGE_SIZE
+        pieces = []
+        for item in self.memory.translate((Extent(start, end - start),)):
+            fd = self.files[item.region].fileno()
+            try:
+                pieces.append(os.pread(fd, item.length, item.offset))
+            except OSError as exc:
+                raise GuestRamError(
+                    "guest RAM cannot be read", tried="pread", errno=exc.errno or 0
+                ) from exc
+        return b"".join(pieces)[gpa - start :][:length]
+
+    def verify(self, gpa: int, token: bytes) -> None:
+        """Check that `token` is at `gpa`.
+
+        Raises:
+            ExtentError: `gpa` is not in RAM.
+            GuestRamWrongMapError: something else is there.
+        """
+        if self.read(gpa, len(token)) != token:
+            raise GuestRamWrongMapError(
+                f"the guest's page at {gpa:#x} is not where the map says (the map is "
+                f"{self.layout}, process {self.pid})",
+                remedy=f"Is {self.pid} the QEMU of this guest?\n{PID_REMEDY}\n"
+                f"{QMP_REMEDY}",
+            )
+
+    def map(self, file: int) -> mmap.mmap:
+        """Map a whole RAM file, shared and read-only.  The caller closes it.
+
+        Raises:
+            GuestRamError: it cannot be mapped.
+        """
+        try:
+            return mmap.mmap(
+                self.files[file].fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ
+            )
+        except OSError as exc:
+            raise GuestRamError(
+                "guest RAM cannot be mapped", tried="mmap", errno=exc.errno or 0
+            ) from exc
+
+    def close(self) -> None:
+        """Close the files.  Again: nothing happens."""
+        for file in self.files:
+            file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _shared_backends(pid: int) -> list[BackendFile]:
+    backends = backend_files(pid)
+    if not backends:
+        machine = machine_of(pid)
+        raise GuestRamNotSharedError(
+            f"process {pid} ({machine.program}) has no memfd that could be guest RAM",
+            remedy=f"{_share_remedy()}\n{PID_REMEDY}",
+        )
+    if not all(backend.shared for backend in backends):
+        raise GuestRamNotSharedError(
+            f"QEMU (process {pid}) has mapped guest RAM privately: what the guest "
+            "writes stays in QEMU",
+            remedy=_share_remedy(),
+        )
+    return backends
+
+
+def _share_remedy() -> str:
+    return (
+        f"Add to QEMU's command line (`wlproxy qemu-args` has all of it):\n"
+        f"  {ram_options()}\n"
+        "libvirt: <memoryBacking><source type='memfd'/><access mode='shared'/>"
+        "</memoryBacking>"
+    )
+
+
+def _open_all(pid: int, backends: list[BackendFile]) -> tuple[OwnedFd, ...]:
+    files: list[OwnedFd] = []
+    try:
+        for backend in backends:
+            files.append(OwnedFd(os.open(backend.link, os.O_RDWR | os.O_CLOEXEC)))
+            _check_file(files[-1].fileno(), backend)
+    except OSError as exc:
+        _close_all(files)
+        raise unreadable(pid, exc) from exc
+    except GuestRamError:
+        _close_all(files)
+        raise
+    return tuple(files)
+
+
+def _check_file(fd: int, backend: BackendFile) -> None:
+    if os.fstat(fd).st_ino != backend.inode:
+        raise GuestRamError(f"QEMU changed its files meanwhile ({backend.link})")
+    if unsuitable := seal_error(fd):
+        raise GuestRamSealError(
+            f"guest RAM cannot be made into dma-bufs: {unsuitable}",
+            remedy="Leave seal=on, the default of -object memory-backend-memfd, as it "
+            "is.",
+        )
+
+
+def _close_all(files: list[OwnedFd]) -> None:
+    for file in files:
+        file.close()
+
+
+def _monitor_layout(qmp: Path, backends: list[BackendFile]) -> tuple[RamRegion, ...]:
+    with QmpClient(qmp) as monitor:
+        blocks = parse_ram_blocks(monitor.monitor("info ramblock"))
+        pieces = parse_memory_map(monitor.monitor("info mtree -f"))
+    # A block is the file that is mapped at the block's address.
+    file_of = {
+        block.name: index
+        for block in blocks
+        for index, backend in enumerate(backends)
+        if any(each.start <= block.hva < each.end for each in backend.mappings)
+    }
+    regions = tuple(
+        RamRegion(piece.gpa, piece.length, file_of[piece.block], piece.offset)
+        for piece in pieces
+        if piece.block in file_of
+    )
+    if not regions:
+        raise GuestRamLayoutError(
+            f"the monitor at {qmp} does not know the RAM of process "
+            f"{backends[0].link.parent.parent.name}",
+            remedy="Is it the monitor of the same QEMU?",
+        )
+    return regions

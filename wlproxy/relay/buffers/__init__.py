@@ -1,0 +1,1 @@
+"""Buffers of the guest: where they are, how they are shown, when they are let go of."""

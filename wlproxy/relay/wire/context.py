@@ -1,0 +1,225 @@
+"""What a filter may touch: the state of one client, and ways to speak to both sides.
+
+Filters never see the client that calls them, nor each other.  Every method appends to
+the outbox, so that what a filter does happens in the order it does it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from wlproxy.memory.guest import GuestMemory
+from wlproxy.protocol.channel.frames import Attachment
+from wlproxy.protocol.errors import WaylandError
+from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.message import (
+    DISPLAY_ID,
+    FIRST_SERVER_ID,
+    ArgValue,
+    Message,
+    NewId,
+)
+from wlproxy.protocol.wayland.wire import encode_message
+from wlproxy.relay.capabilities import PAGE_SIZE, CompositorCapabilities, Preference
+from wlproxy.relay.commands import Command, Trace, TraceLevel
+from wlproxy.relay.handles import Handle
+from wlproxy.relay.inputs import ReceivedFd
+from wlproxy.relay.policy import effective_policy
+from wlproxy.relay.quotas import Quotas, Shares
+from wlproxy.relay.wire.clock import GuestClock
+from wlproxy.relay.wire.objects import Listener, ObjectTable, ProtocolObject
+from wlproxy.relay.wire.outbox import Outbox
+from wlproxy.relay.wire.timestamps import CLOCK_MONOTONIC
+
+
+@dataclass(frozen=True, slots=True)
+class RelayConfig:
+    """What the user decided for a VM.
+
+    Attributes:
+        vm_name: shown in titles and app ids.
+        preference: the mode to prefer.
+        policy: interface name to highest version, of what the guest may bind.
+        main_device: of linux-dmabuf, as the agent says; 0 where it cannot locate
+            dma-bufs, or the guest has no such device.
+        implicit_linear: the guest's dma-bufs without a modifier are linear, as the
+            agent says.
+        guest_page: bytes of a page of the guest, as the agent says: what it locates
+            is whole ones.
+    """
+
+    vm_name: str = "vm"
+    preference: Preference = Preference.AUTO
+    policy: dict[str, int] = field(default_factory=effective_policy)
+    main_device: int = 0
+    implicit_linear: bool = False
+    guest_page: int = PAGE_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all clients of one guest share.
+
+    Attributes:
+        config: the VM's.
+        ram: where the guest's pages are.
+        handles: names for what the shell is to make.
+        quotas: what all of them may take up together.
+        clock: the guest's.
+        warned: what was warned of, for any of them.
+    """
+
+    config: RelayConfig
+    ram: GuestMemory
+    handles: Iterator[Handle]
+    quotas: Quotas
+    clock: GuestClock = field(default_factory=GuestClock)
+    warned: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Global:
+    """A global of the compositor: interface, and version as the host has it."""
+
+    interface: str
+    version: int
+
+
+class Context:
+    """One client's state, as far as filters, buffers and surfaces share it.
+
+    Attributes:
+        client_id: of the channel.
+        label: names the client in logs.
+        config: the VM's.
+        capabilities: the host's.
+        objects: both id spaces.
+        globals: what the compositor has ever advertised, by global name.
+        withdrawn: names of those that it has taken back.
+        shm_formats: what the compositor's `wl_shm` takes; empty until it has said so.
+        shares: what it may take up of the host.
+        clock: the guest's.
+        presentation_clock: the one whose times `wp_presentation` tells.
+        warned: what was warned of, for any client of the guest.
+        outbox: where everything goes.
+    """
+
+    def __init__(
+        self,
+        client_id: int,
+        label: str,
+        shared: Shared,
+        capabilities: CompositorCapabilities,
+    ) -> None:
+        self.client_id = client_id
+        self.label = label
+        self.config = shared.config
+        self.capabilities = capabilities
+        self.objects = ObjectTable(INTERFACES["wl_display"])
+        self.globals: dict[int, Global] = {}
+        self.withdrawn: set[int] = set()
+        self.shm_formats: set[int] = set()
+        self.shares = Shares(shared.quotas)
+        self.clock = shared.clock
+        self.presentation_clock = CLOCK_MONOTONIC
+        self.warned = shared.warned
+        self.outbox = Outbox(client_id)
+        self._own_registry: ProtocolObject | None = None
+        self._own_globals: dict[str, ProtocolObject] = {}
+
+    def command(self, command: Command) -> None:
+        """Have the shell do something, after all that was said before."""
+        self.outbox.command(command)
+
+    def trace(self, level: TraceLevel, message: str) -> None:
+        """Log a line about this client."""
+        self.command(Trace(self.client_id, level, message))
+
+    def send(
+        self,
+        target: ProtocolObject,
+        request: str,
+        args: Sequence[ArgValue] = (),
+        handles: Iterable[Handle] = (),
+    ) -> None:
+        """Send a request of the proxy's own; ids in `args` are host ids."""
+        spec = target.interface.request(request)
+        self.outbox.request(encode_message(target.host_id, spec, args), handles)
+
+    def send_event(
+        self,
+        source: ProtocolObject,
+        event: str,
+        args: Sequence[ArgValue] = (),
+        attachments: Iterable[Attachment] = (),
+    ) -> None:
+        """Send the guest an event of the proxy's own; ids in `args` are guest ids."""
+        spec = source.interface.event(event)
+        self.outbox.event(encode_message(source.guest_id, spec, args), attachments)
+
+    def delete_guest_id(self, entry: ProtocolObject) -> None:
+        """Free a guest id as a compositor would: tell the guest, if it allocated it."""
+        guest_id = entry.guest_id
+        self.objects.forget_guest(entry)
+        if guest_id < FIRST_SERVER_ID:
+            self.send_event(self.objects.display, "delete_id", (guest_id,))
+
+    def fail(self, entry: ProtocolObject, code: int, message: str) -> WaylandError:
+        """Make the error that ends a client for what it did to an object."""
+        return WaylandError(entry.guest_id or DISPLAY_ID, code, message)
+
+    def own_global(self, interface: str, version: int) -> ProtocolObject | None:
+        """Bind a global for the proxy's own use, once; None if the host has none.
+
+        Args:
+            interface: its name.
+            version: the highest that is of use; the host may have less.
+        """
+        if interface in self._own_globals:
+            return self._own_globals[interface]
+        names = [n for n in self._names(interface) if n not in self.withdrawn]
+        if not names:
+            return None
+        name = names[-1]
+        if self._own_registry is None:
+            self._own_registry = self.objects.add_own(
+                INTERFACES["wl_registry"], 1, ignore_event
+            )
+            display = self.objects.display
+            self.send(display, "get_registry", (self._own_registry.host_id,))
+        bound = min(version, self.globals[name].version, INTERFACES[interface].version)
+        entry = self.objects.add_own(INTERFACES[interface], bound, ignore_event)
+        self.send(
+            self._own_registry,
+            "bind",
+            (name, NewId(interface.encode(), bound, entry.host_id)),
+        )
+        self._own_globals[interface] = entry
+        return entry
+
+    def is_withdrawn(self, interface: str) -> bool:
+        """Whether the compositor had such a global, and has none any more."""
+        names = self._names(interface)
+        return bool(names) and self.withdrawn.issuperset(names)
+
+    def _names(self, interface: str) -> list[int]:
+        return [n for n, known in self.globals.items() if known.interface == interface]
+
+    def when_compositor_reached(self, listener: Listener) -> None:
+        """Call `listener` once the compositor has handled all requests so far."""
+        callback = self.objects.add_own(INTERFACES["wl_callback"], 1)
+        callback.listener = once(callback, listener)
+        self.send(self.objects.display, "sync", (callback.host_id,))
+
+
+def once(entry: ProtocolObject, listener: Listener) -> Listener:
+    """Make a listener for `entry` that takes one event and ignores the rest."""
+
+    def take(message: Message[ReceivedFd]) -> None:
+        entry.listener = ignore_event
+        listener(message)
+
+    return take
+
+
+def ignore_event(message: Message[ReceivedFd]) -> None:
+    """Take an event that says nothing the proxy does not know."""

@@ -1,0 +1,313 @@
+"""Forwarding of messages: ids are translated in place, fds become handles or attachments.
+
+A filter is given a `Request` or an `Event` and forwards it, changed or not, or answers
+it; a message that no filter claims is forwarded as it is.  No interface is special here.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from wlproxy.protocol.channel.frames import (
+    Attachment,
+    AttachmentFlags,
+    AttachmentKind,
+    OpenStream,
+)
+from wlproxy.protocol.errors import CompositorError, WaylandError
+from wlproxy.protocol.wayland.interface import (
+    ArgSpec,
+    Interface,
+    MessageSpec,
+    is_destructor_request,
+)
+from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.message import (
+    DISPLAY_ID,
+    FIRST_SERVER_ID,
+    ArgValue,
+    DisplayError,
+    Message,
+    RawMessage,
+)
+from wlproxy.protocol.wayland.wire import encode_message, rewrite_ids
+from wlproxy.relay.commands import (
+    AdoptStream,
+    CloseHandle,
+    CreateStream,
+    Direction,
+    SendContents,
+    SendFile,
+    SendFrame,
+    TraceLevel,
+)
+from wlproxy.relay.handles import Handle
+from wlproxy.relay.inputs import FdKind, ReceivedFd
+from wlproxy.relay.wire.context import Context
+from wlproxy.relay.wire.objects import ProtocolObject
+from wlproxy.relay.wire.passed_fds import Purpose, purpose_of
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A decoded request of the guest, ids as the guest has them."""
+
+    entry: ProtocolObject
+    spec: MessageSpec
+    raw: RawMessage
+    message: Message[Attachment]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A decoded event of the compositor, ids as the host has them."""
+
+    entry: ProtocolObject
+    spec: MessageSpec
+    raw: RawMessage
+    message: Message[ReceivedFd]
+
+
+class Forwarder:
+    """The way through for one client's messages, both ways.
+
+    Attributes:
+        context: ids, configuration, outbox.
+    """
+
+    def __init__(self, context: Context, handles: Iterator[Handle]) -> None:
+        self.context = context
+        self._handles = handles
+        self._file_ids = count(1)
+        self._stream_ids = count(1, 2)  # odd ones are the host's
+        self._version = 0
+        self._created: ProtocolObject | None = None
+
+    def forward(
+        self, request: Request, args: Sequence[ArgValue] | None = None
+    ) -> ProtocolObject | None:
+        """Pass a request on.
+
+        Args:
+            request: as received.
+            args: instead of its own; ids as the guest has them.
+
+        Returns:
+            The object it creates, if it does.
+
+        Raises:
+            WaylandError: it names objects that it may not.
+        """
+        raw, spec = request.raw, request.spec
+        if args is not None:
+            data = encode_message(request.entry.guest_id, spec, args)
+            raw = RawMessage(raw.object_id, raw.opcode, bytearray(data))
+        return self.forward_raw(request.entry, spec, raw, request.message.fds)
+
+    def forward_raw(
+        self,
+        entry: ProtocolObject,
+        spec: MessageSpec,
+        raw: RawMessage,
+        attachments: Sequence[Attachment] = (),
+    ) -> ProtocolObject | None:
+        """Pass a request on without having decoded it; otherwise as `forward`."""
+        if not entry.host_id:
+            raise self.context.fail(
+                entry,
+                DisplayError.IMPLEMENTATION,
+                f"wlproxy: {spec} has no host object",
+            )
+        self._version, self._created = entry.version, None
+        rewrite_ids(
+            spec, raw, entry.host_id, self._object_to_host, self._new_id_from_guest
+        )
+        handles = [self._import(spec, item) for item in attachments]
+        self.context.outbox.request(raw.data, handles)
+        # The compositor has its own by then: ours would hide the end of the pipe.
+        for handle in handles:
+            self.context.command(CloseHandle(self.context.client_id, handle))
+        if entry.guest_id >= FIRST_SERVER_ID and is_destructor_request(spec):
+            self.context.objects.forget_guest(entry)
+        return self._created
+
+    def forward_event(
+        self,
+        entry: ProtocolObject,
+        spec: MessageSpec,
+        raw: RawMessage,
+        fds: Sequence[ReceivedFd] = (),
+    ) -> None:
+        """Pass an event on to the guest.
+
+        An event of an object that the guest has freed, or about one, is dropped, as
+        libwayland does with a zombie's; what it creates is entered all the same, since
+        the compositor will go on talking about it.
+
+        Raises:
+            CompositorError: it names objects that are not there, or of another kind.
+        """
+        if not entry.guest_id:
+            self._drop_event(entry, spec, raw, fds)
+            return
+        self._version = entry.version
+        try:
+            rewrite_ids(
+                spec, raw, entry.guest_id, self._object_to_guest, self._new_id_from_host
+            )
+        except _GoneError:
+            self.drop_fds(fds)
+            return
+        # Only now: the contents of a file are sent ahead of the event that attaches it.
+        attachments = [self._export(spec, fd) for fd in fds]
+        self.context.outbox.event(raw.data, attachments)
+
+    def attach_contents(self, contents: bytes) -> Attachment:
+        """Describe a file of our own to the guest, and send what is in it."""
+        client_id, file_id = self.context.client_id, next(self._file_ids)
+        self.context.command(SendContents(client_id, file_id, contents))
+        flags = AttachmentFlags.NONE
+        return Attachment(AttachmentKind.FILE, flags, file_id, len(contents))
+
+    def drop_fds(self, fds: Sequence[ReceivedFd]) -> None:
+        """Close fds that nobody will get."""
+        for fd in fds:
+            self.context.command(CloseHandle(self.context.client_id, fd.handle))
+
+    def enter_unseen(self, host_id: int, arg: ArgSpec, version: int) -> None:
+        """Enter an object that the compositor creates and the guest does not see."""
+        self.context.objects.add_host(host_id, _interface(arg), version, visible=False)
+
+    def _drop_event(
+        self,
+        entry: ProtocolObject,
+        spec: MessageSpec,
+        raw: RawMessage,
+        fds: Sequence[ReceivedFd],
+    ) -> None:
+        self.drop_fds(fds)
+        self._version = entry.version
+        if spec.new_id_index is not None:
+            rewrite_ids(spec, raw, 0, lambda _id, _arg: 0, self._new_id_unseen)
+
+    def _object_to_host(self, guest_id: int, arg: ArgSpec) -> int:
+        entry = self.context.objects.guest(guest_id)
+        if arg.interface is not None and arg.interface != entry.interface.name:
+            raise WaylandError(
+                DISPLAY_ID,
+                DisplayError.INVALID_OBJECT,
+                f"object {guest_id} is no {arg.interface}",
+            )
+        if not entry.host_id:
+            raise self.context.fail(
+                entry, DisplayError.IMPLEMENTATION, "wlproxy: object has no host side"
+            )
+        return entry.host_id
+
+    def _new_id_from_guest(self, guest_id: int, arg: ArgSpec) -> int:
+        interface = _interface(arg)
+        entry = self.context.objects.add_guest(guest_id, interface, self._version)
+        self._created = entry
+        return self.context.objects.give_host_id(entry)
+
+    def _object_to_guest(self, host_id: int, arg: ArgSpec) -> int:
+        entry = self.context.objects.host(host_id)
+        if entry is None:
+            raise CompositorError(f"it named unknown object {host_id}")
+        if arg.interface is not None and arg.interface != entry.interface.name:
+            raise CompositorError(f"it named {entry!r} as a {arg.interface}")
+        if entry.guest_id:
+            return entry.guest_id
+        if arg.nullable:
+            return 0
+        raise _GoneError
+
+    def _new_id_from_host(self, host_id: int, arg: ArgSpec) -> int:
+        entry = self.context.objects.add_host(
+            host_id, _interface(arg), self._version, visible=True
+        )
+        return entry.guest_id
+
+    def _new_id_unseen(self, host_id: int, arg: ArgSpec) -> int:
+        self.enter_unseen(host_id, arg, self._version)
+        return host_id
+
+    def _import(self, spec: MessageSpec, item: Attachment) -> Handle:
+        """Make an fd for the compositor of what the guest attached."""
+        wanted = _holder_flags(spec, item)
+        if wanted is None:
+            raise WaylandError(
+                DISPLAY_ID,
+                DisplayError.IMPLEMENTATION,
+                f"wlproxy: cannot forward the {item.kind.name} fd of {spec}",
+            )
+        reads = wanted is AttachmentFlags.HOLDER_READS
+        direction = Direction.TO_COMPOSITOR if reads else Direction.TO_GUEST
+        handle, client_id = next(self._handles), self.context.client_id
+        stream_id, usable = item.object_id, wanted is item.flags
+        if item.kind is not AttachmentKind.STREAM:
+            stream_id, usable = next(self._stream_ids), True
+            frame = OpenStream(client_id, item.object_id, stream_id, wanted)
+            self.context.command(SendFrame(frame))
+        self.context.command(
+            CreateStream(client_id, stream_id, handle, direction, usable)
+        )
+        return handle
+
+    def _export(self, spec: MessageSpec, fd: ReceivedFd) -> Attachment:
+        """Describe an fd of the compositor to the guest.
+
+        The event arrives in any case: with nothing behind its fd, if need be.
+        """
+        client_id = self.context.client_id
+        purpose = purpose_of(spec.interface, spec.name)
+        if fd.kind is FdKind.FILE and purpose is not Purpose.WRITTEN:
+            file_id = next(self._file_ids)
+            self.context.command(SendFile(client_id, file_id, fd.handle, fd.size))
+            flags = AttachmentFlags.NONE
+            return Attachment(AttachmentKind.FILE, flags, file_id, fd.size)
+        if purpose is Purpose.CONTENTS:  # /dev/null, for one, where there is no keymap
+            self.context.trace(
+                TraceLevel.INFO, f"the fd of {spec} is no file: taken for an empty one"
+            )
+            self.drop_fds([fd])
+            return self.attach_contents(b"")
+        direction = fd.direction
+        if purpose is Purpose.WRITTEN or direction is None:
+            direction = Direction.TO_COMPOSITOR
+        stream_id = next(self._stream_ids)
+        self.context.command(AdoptStream(client_id, stream_id, fd.handle, direction))
+        writes = direction is Direction.TO_COMPOSITOR
+        flags = (
+            AttachmentFlags.HOLDER_WRITES if writes else AttachmentFlags.HOLDER_READS
+        )
+        return Attachment(AttachmentKind.STREAM, flags, stream_id, 0)
+
+
+def _holder_flags(spec: MessageSpec, item: Attachment) -> AttachmentFlags | None:
+    """Say what the compositor will do with an fd; None if that cannot be carried."""
+    match purpose_of(spec.interface, spec.name):
+        case Purpose.WRITTEN:
+            return AttachmentFlags.HOLDER_WRITES
+        case Purpose.UNSAID if item.kind is not AttachmentKind.MEMORY:
+            # A socket is both; whoever passes one where Wayland says "fd" wants to be
+            # written to.
+            for way in (AttachmentFlags.HOLDER_WRITES, AttachmentFlags.HOLDER_READS):
+                if item.flags & way:
+                    return way
+    return None
+
+
+class _GoneError(Exception):
+    """An event names an object that the guest no longer has."""
+
+
+def _interface(arg: ArgSpec) -> Interface:
+    name = arg.interface
+    if name is None or name not in INTERFACES:
+        raise WaylandError(
+            DISPLAY_ID,
+            DisplayError.IMPLEMENTATION,
+            f"wlproxy: unknown interface {name}",
+        )
+    return INTERFACES[name]
