@@ -15,7 +15,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 .PHONY: env
-env: $(VENV)/.in-place ## make .venv: locked tools, and both distributions in place
+env: $(VENV)/.in-place ## make .venv: locked tools, and all three distributions in place
 
 $(VENV)/.locked: requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -33,8 +33,9 @@ $(VENV)/.locked: requirements-dev.lock
 	         "apt-get install gcc pkg-config libffi-dev libwayland-dev python3-dev" >&2; exit 1; }
 	@touch $@
 
-$(VENV)/.in-place: $(VENV)/.locked pyproject.toml guest-agent/pyproject.toml
-	@$(PIP) --no-deps --no-build-isolation -e . -e guest-agent
+PYPROJECTS := pyproject.toml guest-agent/pyproject.toml wlproxy-channel/pyproject.toml
+$(VENV)/.in-place: $(VENV)/.locked $(PYPROJECTS)
+	@$(PIP) --no-deps --no-build-isolation -e wlproxy-channel -e . -e guest-agent
 	@touch $@
 
 .PHONY: fmt
@@ -100,10 +101,10 @@ lock: env ## pin the newest versions that pyproject.toml allows
 	$(PIP) uv
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
 	  --custom-compile-command "make lock" --python-version 3.11 \
-	  --group dev pyproject.toml -o requirements-dev.lock
+	  --group run --group dev -o requirements-dev.lock
 
 .PHONY: clean
 clean: ## remove what the targets above made, but not the lab's images
-	rm -rf $(VENV) build dist guest-agent/dist .coverage .hypothesis \
+	rm -rf $(VENV) build dist guest-agent/dist wlproxy-channel/dist .coverage .hypothesis \
 	  .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,40 +1,28 @@
-"""Adds to the guest's distribution what lies outside `wlproxy_guest`.
+"""Fills in what `wlproxy` and `wlproxy-guest` depend on.
 
-The guest agent shares the channel protocol and the transport with the host, under the
-host's import name, and must be installable without the host's distribution: so its own
-carries those files. Never install both into one environment; in place (`pip install -e`) the shared files
-are left out, since there the repository's are imported.
+Both use code of `wlproxy-channel` that has no stable interface, so that only the very
+same version will do.  The version is written down in one place, which static metadata
+cannot refer to: hence `dynamic = ["dependencies"]`, and this hook of hatchling's.  In an
+unpacked sdist its PKG-INFO has the result.
+
+The repository's own pyproject.toml uses this file too: an sdist has to carry its hook,
+and that of `wlproxy` carries this directory.
 """
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
-from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
-SHARED = (
-    "__init__.py",
-    "py.typed",
-    "protocol/__init__.py",
-    "protocol/errors.py",
-    "protocol/channel",
-    "transport",
-)
+SHARED = "wlproxy-channel"
 
 
-class GuestBuildHook(BuildHookInterface[Any]):
-    """Force-includes the shared code, and in wheels the systemd units."""
+class DependenciesHook(MetadataHookInterface):
+    """Depends on the dependency group `run`, and on the shared code's same version."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Fill in hatchling's `force_include`: source path -> path in the archive."""
-        if version == "editable":
-            return
-        root = Path(self.root)
-        # An unpacked sdist has its copy inside; in the repository it is the sibling.
-        inside = root / "wlproxy"
-        source = inside if inside.is_dir() else root.parent / "wlproxy"
-        include: dict[str, str] = build_data["force_include"]
-        for name in SHARED:
-            include[str(source / name)] = f"wlproxy/{name}"
-        units = root / "systemd"
-        if self.target_name == "wheel" and units.is_dir():
-            build_data["shared_data"][str(units)] = "share/wlproxy/systemd"
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Set `dependencies`; hatchling has set the version by then."""
+        pyproject = tomllib.loads((Path(self.root) / "pyproject.toml").read_text())
+        others = pyproject["dependency-groups"]["run"]
+        metadata["dependencies"] = [*others, f"{SHARED}=={metadata['version']}"]

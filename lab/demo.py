@@ -47,7 +47,7 @@ from wlproxy.host.desktop.udmabuf import UdmabufDevice
 from wlproxy.host.errors import HostError
 
 BUILD = paths.REPOSITORY / "build"
-WHEEL_IN_TREE = "demo"
+WHEELS_IN_TREE = "demo"
 TIMEOUT = 600.0
 # That may be used up, where they are emulated (lab/README.md, pitfall 12).
 MACHINES = 3
@@ -115,9 +115,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.inside:
             out = Path(os.environ["WLPROXY_OUT"])
-            wheel = next(Path(WHEEL_IN_TREE).glob("*.whl"))
+            wheels = sorted(Path(WHEELS_IN_TREE).glob("*.whl"))
             with Guest() as guest:
-                return perform(guest, wheel, out, arguments)
+                return perform(guest, wheels, out, arguments)
         return prepare(arguments)
     except GuestLostError as error:
         print(f"demo: {error}", file=sys.stderr)
@@ -136,15 +136,15 @@ def prepare(arguments: argparse.Namespace) -> int:
     """Install and build what it takes, and choose where to run."""
     say("setting up: Debian packages")
     host_setup.setup()
-    with step("building the guest agent's wheel"):
-        wheel = guest_agent.build_wheel(BUILD / WHEEL_IN_TREE)
+    with step("building the guest agent's wheels"):
+        wheels = guest_agent.build_wheels(BUILD / WHEELS_IN_TREE)
     why_not = "" if arguments.native else obstacle()
     if arguments.lab or arguments.host or arguments.new_weston or why_not:
         say(f"running in the lab's VM, guest nested in it: {why_not or 'as told'}")
-        return run_in_lab(wheel, arguments)
+        return run_in_lab(wheels, arguments)
     what = "as told" if arguments.native else "it has /dev/udmabuf and KVM"
     say(f"running on this machine: {what}")
-    return run_here(wheel, arguments)
+    return run_here(wheels, arguments)
 
 
 def obstacle() -> str:
@@ -161,7 +161,7 @@ def obstacle() -> str:
     return ""
 
 
-def run_in_lab(wheel: Path, arguments: argparse.Namespace) -> int:
+def run_in_lab(wheels: list[Path], arguments: argparse.Namespace) -> int:
     """Run it in the lab's host VM and fetch what it leaves."""
     command = ["python3", "-m", "lab.demo", "--inside"]
     command += ["--seconds", str(arguments.seconds), "--renderer", arguments.renderer]
@@ -173,7 +173,7 @@ def run_in_lab(wheel: Path, arguments: argparse.Namespace) -> int:
         timeout=TIMEOUT,
         out=BUILD,
         env={"PYTHONUNBUFFERED": "1", "COLUMNS": "110"},
-        files={f"{WHEEL_IN_TREE}/{wheel.name}": wheel.read_bytes()},
+        files={f"{WHEELS_IN_TREE}/{each.name}": each.read_bytes() for each in wheels},
     )
     for _ in range(MACHINES - 1):
         status = runner.run(job)
@@ -183,7 +183,7 @@ def run_in_lab(wheel: Path, arguments: argparse.Namespace) -> int:
     return runner.run(job)
 
 
-def run_here(wheel: Path, arguments: argparse.Namespace) -> int:
+def run_here(wheels: list[Path], arguments: argparse.Namespace) -> int:
     """Boot the guest on this machine."""
     with runner.exclusive():
         images.build()
@@ -196,7 +196,7 @@ def run_here(wheel: Path, arguments: argparse.Namespace) -> int:
             with step("booting the guest"):
                 guest.boot()
             try:
-                return perform(guest, wheel, BUILD, arguments)
+                return perform(guest, wheels, BUILD, arguments)
             finally:
                 guest.power_off()
 
@@ -204,11 +204,13 @@ def run_here(wheel: Path, arguments: argparse.Namespace) -> int:
 # ---- where the guest is
 
 
-def perform(guest: Guest, wheel: Path, out: Path, arguments: argparse.Namespace) -> int:
+def perform(
+    guest: Guest, wheels: list[Path], out: Path, arguments: argparse.Namespace
+) -> int:
     """Show everything, look at it, measure it; returns the exit status."""
     seconds = arguments.seconds
     with Stage(guest, out / "demo-logs") as stage:
-        raise_curtain(stage, wheel, arguments)
+        raise_curtain(stage, wheels, arguments)
         pixels: list[str] = []
         failures: list[str] = []
         side = GuestSide(stage.guest)
@@ -256,7 +258,9 @@ def emulated() -> bool:
     return "TCG" in Path("/proc/cpuinfo").read_text()
 
 
-def raise_curtain(stage: Stage, wheel: Path, arguments: argparse.Namespace) -> None:
+def raise_curtain(
+    stage: Stage, wheels: list[Path], arguments: argparse.Namespace
+) -> None:
     """Start compositor, agent and proxy."""
     own = os.environ.get("WAYLAND_DISPLAY")
     if own and os.environ.get("WLPROXY_LAB") != "1":
@@ -268,8 +272,8 @@ def raise_curtain(stage: Stage, wheel: Path, arguments: argparse.Namespace) -> N
         renderer = arguments.renderer
         with step(f"starting weston {compositor.version} (headless, {renderer})"):
             stage.start_weston(compositor, renderer)
-    with step(f"installing {wheel.name} in the guest"):
-        guest_agent.install(stage.guest, wheel)
+    with step("installing the agent in the guest"):
+        guest_agent.install(stage.guest, wheels)
         stage.ship_programs()
     with step("starting the agent in the guest"):
         stage.start_agent()

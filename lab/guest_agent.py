@@ -1,8 +1,9 @@
-"""The guest agent as a user gets it: its wheel, built here and installed in a guest."""
+"""The guest agent as a user gets it: wheels, built here and installed in a guest."""
 
 import subprocess
 import sys
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lab import paths
@@ -12,11 +13,15 @@ from lab.guest import Guest
 USER = "wlproxy"
 MEMLOCK = 4 << 30
 """Bytes, as in the drop-in for guests with the module."""
-SYSTEMD = paths.REPOSITORY / "guest-agent" / "systemd"
+AGENT = paths.REPOSITORY / "guest-agent"
+CHANNEL = paths.REPOSITORY / "wlproxy-channel"
+DISTRIBUTIONS = (CHANNEL, AGENT)
+"""What a guest needs of ours, the one that the other depends on first."""
+SYSTEMD = AGENT / "systemd"
 
 
-def build_wheel(directory: Path) -> Path:
-    """Build the wheel with the locked tools of this environment.
+def build_wheels(directory: Path) -> list[Path]:
+    """Build a wheel of each distribution with the locked tools of this environment.
 
     Raises:
         LabError: hatchling failed.
@@ -25,31 +30,44 @@ def build_wheel(directory: Path) -> Path:
     for old in directory.glob("*.whl"):
         old.unlink()
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel"]
-    done = subprocess.run(
-        [*command, "-d", str(directory.resolve())],
-        cwd=paths.REPOSITORY / "guest-agent",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise LabError(f"building the agent's wheel failed:\n{done.stderr[-3000:]}")
-    (wheel,) = directory.glob("*.whl")
-    return wheel
+    for distribution in DISTRIBUTIONS:
+        done = subprocess.run(
+            [*command, "-d", str(directory.resolve())],
+            cwd=distribution,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            why = done.stderr[-3000:]
+            raise LabError(f"building {distribution.name}'s wheel failed:\n{why}")
+    return sorted(directory.glob("*.whl"))
 
 
-def install(guest: Guest, wheel: Path) -> None:
-    """Install the wheel as docs/running.md says.
+def sources() -> list[tuple[Path, str]]:
+    """List what the wheels carry: each file or directory here, and where it belongs.
+
+    The second is relative to whatever is in the guest's `PYTHONPATH`.
+    """
+    pyproject = tomllib.loads((CHANNEL / "pyproject.toml").read_text())
+    shared = pyproject["tool"]["hatch"]["build"]["only-include"]
+    carried = [(paths.REPOSITORY / name, name) for name in shared]
+    return [*carried, (AGENT / "wlproxy_guest", "wlproxy_guest")]
+
+
+def install(guest: Guest, wheels: Iterable[Path]) -> None:
+    """Install the wheels as docs/running.md says.
 
     Raises:
-        LabError: it does not install.
+        LabError: one does not install.
     """
-    path = f"/root/{wheel.name}"
-    guest.put(path, wheel.read_bytes())
-    done = guest.run(["python3", "-m", "installer", path], timeout=120)
-    if not done.ok:
-        text = done.stderr.decode(errors="replace")
-        raise LabError(f"{wheel.name} in the guest:\n{text}")
+    for wheel in wheels:
+        path = f"/root/{wheel.name}"
+        guest.put(path, wheel.read_bytes())
+        done = guest.run(["python3", "-m", "installer", path], timeout=120)
+        if not done.ok:
+            text = done.stderr.decode(errors="replace")
+            raise LabError(f"{wheel.name} in the guest:\n{text}")
 
 
 def add_user(guest: Guest) -> None:

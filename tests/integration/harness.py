@@ -36,17 +36,6 @@ GUEST_TREE = "/opt/wlproxy-tests"
 GUEST_RUNTIME = "/run/wlproxy-tests"
 GUEST_DISPLAY = f"{GUEST_RUNTIME}/wayland-0"
 PATTERN_DIRECTORY = "/run/pattern"
-GUEST_FILES = (
-    ("guest-agent/wlproxy_guest", "wlproxy_guest"),
-    ("wlproxy/__init__.py", "wlproxy/__init__.py"),
-    ("wlproxy/protocol/__init__.py", "wlproxy/protocol/__init__.py"),
-    ("wlproxy/protocol/errors.py", "wlproxy/protocol/errors.py"),
-    ("wlproxy/protocol/channel", "wlproxy/protocol/channel"),
-    ("wlproxy/transport", "wlproxy/transport"),
-    ("tests/clients", "tests/clients"),
-)
-"""What the agent's wheel carries (tests/packaging checks that), and the clients."""
-
 PATIENCE = 60.0
 """Seconds for anything that takes one, under emulation twice over."""
 
@@ -161,8 +150,9 @@ class GuestSide:
         """Copy the agent and the clients of this tree into the guest."""
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:
-            for source, target in GUEST_FILES:
-                tar.add(TREE / source, target, filter=_sources)
+            clients = (TREE / "tests/clients", "tests/clients")
+            for source, target in [*guest_agent.sources(), clients]:
+                tar.add(source, target, filter=_sources)
         self.guest.put_tree(buffer.getvalue(), GUEST_TREE)
 
     def start_agent(

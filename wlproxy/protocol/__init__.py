@@ -4,6 +4,6 @@
 * `channel`: what host and guest say to each other (`docs/channel-protocol.md`);
 * `wayland`: what clients and compositors say to each other. Host only.
 
-`channel` and `wayland` do not know each other. The guest's distribution carries
-`errors` and `channel`, which therefore import the standard library alone.
+`channel` and `wayland` do not know each other. The guest has `errors` and `channel` too
+(distribution `wlproxy-channel`), which therefore import the standard library alone.
 """
