@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from wlproxy.host.client import HostClient
 from wlproxy.host.desktop.udmabuf import UdmabufDevice, UdmabufItem
 from wlproxy.host.errors import HostError
-from wlproxy.host.fds import HandleTable, OwnedFd
+from wlproxy.host.fds import OwnedFd
+from wlproxy.host.handle_table import HandleTable
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import Outgoing, fit_text
 from wlproxy.host.pixels import Copy, CopyBuffer, PixelCopier

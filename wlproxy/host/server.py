@@ -27,7 +27,7 @@ from wlproxy.host.errors import (
     HostError,
     NotQemuError,
 )
-from wlproxy.host.fds import fds_for_buffers, raise_fd_limit
+from wlproxy.host.handle_table import fds_for_buffers, raise_fd_limit
 from wlproxy.host.link import (
     Channel,
     ChannelGoneError,
