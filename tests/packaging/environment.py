@@ -8,6 +8,7 @@ import venv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 COMMANDS = {"wlproxy": "wlproxy", "wlproxy_guest": "wlproxy-guest-agent"}
 """Distribution -> the program it brings."""
@@ -61,15 +62,16 @@ class Environment:
 
     def run(self, *command: str | Path) -> "subprocess.CompletedProcess[str]":
         """Run something in it, and nowhere near the tree."""
-        kept = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
-        return subprocess.run(
-            [str(word) for word in command],
-            cwd=self.scripts,
-            env={**kept, **self.environ},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        with TemporaryDirectory() as home:
+            kept = {"PATH": os.environ["PATH"], "HOME": home}
+            return subprocess.run(
+                [str(word) for word in command],
+                cwd=home,
+                env={**kept, **self.environ},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
 
     def ask(self, *command: str | Path) -> str:
         """Run something that must not fail; returns what it prints."""
