@@ -19,7 +19,6 @@ from wlproxy.host.metrics import Metrics
 from wlproxy.host.session import (
     Session,
 )
-from wlproxy.host.unix_socket import FdStream
 from wlproxy.host.vm_log import VmLog
 from wlproxy.memory.guest import ExtentError
 from wlproxy.protocol.channel.frames import (
@@ -37,6 +36,7 @@ from wlproxy.relay.commands import (
     SendFrame,
     SendToCompositor,
 )
+from wlproxy.transport.fd_stream import FdStream
 
 
 class Bench:

@@ -13,7 +13,7 @@ import pytest
 
 from lab.weston import Weston as WestonProgram
 from wlproxy.host.desktop.udmabuf import UdmabufDevice
-from wlproxy.host.fds import OwnedFd
+from wlproxy.transport.fds import OwnedFd
 
 READY_TIMEOUT = 30
 """Seconds for a program to say that it is ready, on a busy machine under TCG."""

@@ -10,11 +10,9 @@ from contextlib import suppress
 
 import trio
 
-from wlproxy.host.fds import OwnedFd
 from wlproxy.host.link import Channel
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.qemu.ram import GuestRam
-from wlproxy.host.unix_socket import FdStream
 from wlproxy.memory.guest import GuestMemory, RamRegion
 from wlproxy.protocol.channel.frames import (
     CloseReason,
@@ -35,6 +33,8 @@ from wlproxy.relay.commands import CloseClient, Command
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import ReceivedFd
 from wlproxy.relay.wire.clock import ClockSample, GuestClock
+from wlproxy.transport.fd_stream import FdStream
+from wlproxy.transport.fds import OwnedFd
 
 RAM_SIZE = 1 << 20
 WINDOW = 64 * 1024

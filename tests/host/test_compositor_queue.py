@@ -10,13 +10,13 @@ import trio
 import trio.testing
 
 from wlproxy.host.compositor_queue import CompositorQueue
-from wlproxy.host.fds import FdState, OwnedFd
 from wlproxy.host.pixels import Copy, CopyBuffer, Pages
-from wlproxy.host.unix_socket import FdStream
 from wlproxy.memory.guest import RamItem
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.commands import CopyRows
 from wlproxy.relay.handles import Handle
+from wlproxy.transport.fd_stream import FdStream
+from wlproxy.transport.fds import FdState, OwnedFd
 
 ITEMS = (RamItem(0, 0, 8192),)
 

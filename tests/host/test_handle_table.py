@@ -11,7 +11,6 @@ from hypothesis.stateful import (
     rule,
 )
 
-from wlproxy.host.fds import OwnedFd
 from wlproxy.host.handle_table import (
     FDS_FOR_ALL_ELSE,
     HandleTable,
@@ -21,6 +20,7 @@ from wlproxy.host.handle_table import (
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.quotas import MAX_FDS
+from wlproxy.transport.fds import OwnedFd
 
 
 def new_fd() -> OwnedFd:

@@ -1,6 +1,7 @@
 """The handshake and the proof of the RAM, against an agent made of the real session."""
 
 import os
+import resource
 import socket
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy.protocol.channel.session import SessionLost
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
 from wlproxy.relay.wire.clock import SETTLED
+from wlproxy.transport.fds import OwnedFd
 
 LOG = VmLog("test")
 OPENED = ClientOpened(1, 5, 1000, 1000, "foot")
@@ -84,6 +86,22 @@ async def test_a_channel_that_closes_before_an_agent_comes() -> None:
     with pytest.raises(ChannelGoneError):
         await channel.establish(7)
     await channel.aclose()
+
+
+async def test_fds_that_get_lost_are_no_secret_but_whose_limit_it_is() -> None:
+    channel, stream = channel_pair()
+    async with stream:
+        with OwnedFd(os.memfd_create("unasked for", os.MFD_CLOEXEC)) as fd:
+            await stream.send(b"x", [fd] * 20)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            with pytest.raises(HostError, match="ulimit") as caught:
+                await channel.establish(7)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert caught.value.for_guest == "the host is short of file descriptors"
+        await channel.aclose()
 
 
 async def test_frames_that_come_with_the_proof_are_kept() -> None:

@@ -6,7 +6,6 @@ import pytest
 import trio
 import trio.testing
 
-from wlproxy.host.fds import OwnedFd
 from wlproxy.host.outgoing import (
     MAX_CONTROL_FRAMES,
     Outgoing,
@@ -31,6 +30,7 @@ from wlproxy.protocol.channel.frames import (
     StreamData,
 )
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
+from wlproxy.transport.fds import OwnedFd
 
 WINDOW = 16 * 1024
 

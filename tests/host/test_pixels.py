@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 
 from wlproxy.host import pixels
 from wlproxy.host.errors import HostError
-from wlproxy.host.fds import FdState
 from wlproxy.host.pixels import SEALS, Copy, CopyBuffer, Pages, PixelCopier
 from wlproxy.memory.guest import RamItem
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.commands import CopyRows
 from wlproxy.relay.handles import Handle
+from wlproxy.transport.fds import FdState
 
 RAM = (bytes(range(251)) * 40, bytes(reversed(range(241))) * 40)
 """Two RAM files; primes, so that no page is like another."""

@@ -29,7 +29,6 @@ from wlproxy.host.progress import State
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.server import Server
 from wlproxy.host.status import read_status
-from wlproxy.host.unix_socket import FdStream
 from wlproxy.memory.guest import ExtentError
 from wlproxy.protocol.channel.frames import (
     ClientClosed,
@@ -54,6 +53,7 @@ from wlproxy.relay.commands import (
     SendToCompositor,
 )
 from wlproxy.relay.wire.context import RelayConfig
+from wlproxy.transport.fd_stream import FdStream
 
 NO_ZERO_COPY = CompositorCapabilities(shm_udmabuf=False, shm_udmabuf_reason="a test")
 

@@ -23,7 +23,6 @@ from wlproxy.host.connections import (
     LET_GO_SECONDS,
 )
 from wlproxy.host.executor import CANNOT
-from wlproxy.host.fds import OwnedFd
 from wlproxy.host.link import ChannelGoneError, Goodbyed
 from wlproxy.host.locates import MAX_TURNS
 from wlproxy.host.session import (
@@ -31,7 +30,6 @@ from wlproxy.host.session import (
     MAX_EARLY,
     PING_INTERVAL,
 )
-from wlproxy.host.unix_socket import FdStream
 from wlproxy.memory.guest import ExtentError, RamItem
 from wlproxy.protocol.channel.frames import (
     Attachment,
@@ -80,6 +78,8 @@ from wlproxy.relay.commands import (
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import FdKind, ReceivedFd
 from wlproxy.relay.wire.clock import SETTLED
+from wlproxy.transport.fd_stream import FdStream
+from wlproxy.transport.fds import OwnedFd
 
 DAY = 86400 * 10**9
 

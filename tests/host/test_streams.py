@@ -8,7 +8,6 @@ import trio
 import trio.testing
 
 from wlproxy.host.errors import HostError
-from wlproxy.host.fds import OwnedFd
 from wlproxy.host.outgoing import Outgoing
 from wlproxy.host.streams import (
     MAX_LEFT_STREAMS,
@@ -30,6 +29,7 @@ from wlproxy.protocol.channel.frames import (
 )
 from wlproxy.protocol.errors import ChannelError
 from wlproxy.relay.commands import Direction
+from wlproxy.transport.fds import OwnedFd
 
 WINDOW = 64 * 1024
 ENDED = StreamClosed(1, 2, CloseReason.NORMAL)

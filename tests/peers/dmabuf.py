@@ -13,7 +13,7 @@ from pywayland.protocol.linux_dmabuf_v1 import ZwpLinuxDmabufV1
 
 from tests.peers.app import App
 from wlproxy.host.desktop.udmabuf import UdmabufDevice, UdmabufItem, UdmabufLimits
-from wlproxy.host.fds import OwnedFd
+from wlproxy.transport.fds import OwnedFd
 
 DEVICE = 0xE280
 XRGB, NV12 = 0x34325258, 0x3231564E

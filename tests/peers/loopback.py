@@ -21,16 +21,16 @@ from tests.peers.compositor import Compositor
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop.desktop import Desktop
 from wlproxy.host.desktop.udmabuf import UdmabufDevice
-from wlproxy.host.fds import OwnedFd
 from wlproxy.host.progress import State
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.server import Server as HostServer
-from wlproxy.host.unix_socket import FdStream
 from wlproxy.host.vm_log import VmLog
 from wlproxy.memory.guest import GuestMemory, RamRegion
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy.relay.capabilities import Preference
 from wlproxy.relay.wire.context import RelayConfig
+from wlproxy.transport.fd_stream import FdStream
+from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.locating.page_locator import Location
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.server import Server as AgentServer

@@ -14,7 +14,7 @@ from pywayland.protocol.security_context_v1 import WpSecurityContextManagerV1
 
 from tests.peers.compositor import Compositor
 from tests.peers.libwayland import SYMBOLS, Resource, ServerClient, address
-from wlproxy.host.fds import OwnedFd
+from wlproxy.transport.fds import OwnedFd
 
 _FILTER = ctypes.CFUNCTYPE(
     ctypes.c_bool, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p

@@ -17,8 +17,8 @@ from wlproxy.relay.commands import CloseClient
 if TYPE_CHECKING:
     from wlproxy.host.pixels import CopyBuffer
     from wlproxy.host.streams import Streams
-    from wlproxy.host.unix_socket import FdStream
     from wlproxy.relay.handles import Handle
+    from wlproxy.transport.fd_stream import FdStream
 
 CLIENT_WINDOW = 256 * 1024
 """Bytes of `Data` that the guest may have outstanding per client: a burst of requests

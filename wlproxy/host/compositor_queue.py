@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 import trio
 
-from wlproxy.host.fds import OwnedFd
 from wlproxy.host.pixels import Copy, CopyBuffer
-from wlproxy.host.unix_socket import Chunk, FdStream
 from wlproxy.relay.commands import CopyRows
+from wlproxy.transport.fd_stream import Chunk, FdStream
+from wlproxy.transport.fds import OwnedFd
 
 MAX_BATCH = 64
 """Chunks per send: as many as go into one system call."""

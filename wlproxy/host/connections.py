@@ -13,14 +13,14 @@ import trio
 
 from wlproxy.host.client import HostClient
 from wlproxy.host.conductor import Conductor, RelayCore
-from wlproxy.host.errors import FdsLostError, HostError
+from wlproxy.host.errors import HostError
 from wlproxy.host.executor import CANNOT, Executor
 from wlproxy.host.outgoing import Outgoing
 from wlproxy.host.pixels import Copy
-from wlproxy.host.unix_socket import FdStream
 from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.frames import ClientReleased, CloseReason, Credit
 from wlproxy.relay.commands import Command
+from wlproxy.transport.fd_stream import FdsLostError, FdStream
 
 LET_GO_SECONDS = 5.0
 """For the compositor to close a connection that we have shut down, and for the guest to

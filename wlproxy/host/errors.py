@@ -55,12 +55,6 @@ class HostError(WlproxyError):
         return f"{self.explanation}\n{self.remedy}" if self.remedy else self.explanation
 
 
-class FdsLostError(HostError):
-    """The kernel dropped fds of a message (MSG_CTRUNC): the stream is out of step."""
-
-    for_guest = "the host is short of file descriptors"
-
-
 class UdmabufError(HostError):
     """A dma-buf of guest pages could not be made."""
 

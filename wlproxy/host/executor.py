@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from wlproxy.host.client import HostClient
 from wlproxy.host.desktop.udmabuf import UdmabufDevice, UdmabufItem
 from wlproxy.host.errors import HostError
-from wlproxy.host.fds import OwnedFd
 from wlproxy.host.handle_table import HandleTable
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import Outgoing, fit_text
@@ -51,6 +50,7 @@ from wlproxy.relay.commands import (
 )
 from wlproxy.relay.handles import Handle, shell_handles
 from wlproxy.relay.inputs import FdKind, ReceivedFd
+from wlproxy.transport.fds import OwnedFd
 
 CANNOT = "the host could not do what this app needs; the log of its proxy says more"
 """What a guest is told of what the host could not do: errors tell of the host."""

@@ -1,7 +1,7 @@
 """The fds behind the core's handles, and how many there may be.
 
 The core names fds by handles that it makes itself; `HandleTable` maps them to fds.  Who
-closes an fd, and when, is `fds`'s.
+closes an fd, and when, is `transport/fds`'s.
 """
 
 import resource
@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from wlproxy.host.fds import OwnedFd
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.quotas import MAX_FDS
+from wlproxy.transport.fds import OwnedFd
 
 FDS_FOR_ALL_ELSE: Final = 2048
 """Pipes, connections, and what we open for moments."""

@@ -19,7 +19,6 @@ from wlproxy.host.outgoing import fit_text
 from wlproxy.host.pings import Pings
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.streams import STREAM_WINDOW
-from wlproxy.host.unix_socket import FdStream, connect_unix
 from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.frames import (
     NONCE_SIZE,
@@ -40,6 +39,7 @@ from wlproxy.protocol.channel.frames import (
 )
 from wlproxy.protocol.channel.session import HostSession, HostState
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
+from wlproxy.transport.fd_stream import FdsLostError, FdStream, connect_unix
 
 HELLO_INTERVAL = 1.0
 """Seconds after which an unanswered Hello is repeated: the agent may start any time."""
@@ -264,6 +264,9 @@ class Channel:
             data, fds = await self._stream.receive()
         except trio.BrokenResourceError as exc:
             raise _gone(str(exc)) from exc
+        except FdsLostError as exc:
+            short = "the host is short of file descriptors"
+            raise HostError(str(exc), for_guest=short) from exc
         for fd in fds:  # nobody has reason to send any
             fd.close()
         if not data:

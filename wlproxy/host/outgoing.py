@@ -19,7 +19,6 @@ from collections.abc import Callable
 
 import trio
 
-from wlproxy.host.fds import OwnedFd
 from wlproxy.host.sent_file import SentFile
 from wlproxy.host.stream_lane import CHUNK_SIZE, OutgoingStream, StreamLane, max_cost
 from wlproxy.protocol.channel.flow import SendWindow, cost
@@ -33,6 +32,7 @@ from wlproxy.protocol.channel.frames import (
     Frame,
 )
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
+from wlproxy.transport.fds import OwnedFd
 
 MAX_CONTROL_FRAMES = 1 << 16
 """Frames that wait for no credit.  A guest that makes us queue more (by asking, and

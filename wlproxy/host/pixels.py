@@ -20,11 +20,11 @@ from typing import Final
 import trio
 
 from wlproxy.host.errors import HostError
-from wlproxy.host.fds import OwnedFd
 from wlproxy.memory.guest import RamItem
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.commands import CopyRows
 from wlproxy.relay.handles import Handle
+from wlproxy.transport.fds import OwnedFd
 
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 """The compositor need not fear a SIGBUS, as libwayland does of unsealed pools."""

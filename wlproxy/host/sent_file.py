@@ -6,7 +6,7 @@ How its pieces become frames, and when, is `outgoing`'s.
 import os
 from dataclasses import dataclass
 
-from wlproxy.host.fds import OwnedFd
+from wlproxy.transport.fds import OwnedFd
 
 
 @dataclass(slots=True)

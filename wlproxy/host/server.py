@@ -41,13 +41,13 @@ from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.session import Session
 from wlproxy.host.snapshot import take_snapshot
 from wlproxy.host.status import Json, StatusSocket, listen_status, serve_status
-from wlproxy.host.unix_socket import FdStream
 from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.frames import CloseReason, Feature, Frame, HelloAck
 from wlproxy.protocol.errors import RemoteProtocolError, WlproxyError
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.relay import Relay
 from wlproxy.relay.wire.context import RelayConfig
+from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.notify import notify
 
 FIRST_PAUSE, LAST_PAUSE = 0.1, 10.0

@@ -29,7 +29,6 @@ from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import Outgoing
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.streams import Streams
-from wlproxy.host.unix_socket import FdStream
 from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.flow import cost
 from wlproxy.protocol.channel.frames import (
@@ -52,9 +51,10 @@ from wlproxy.protocol.errors import ChannelError, RemoteProtocolError, WlproxyEr
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import CloseClient, Command, CreateUdmabuf
+from wlproxy.transport.fd_stream import FdStream
 
 if TYPE_CHECKING:
-    from wlproxy.host.fds import OwnedFd
+    from wlproxy.transport.fds import OwnedFd
 
 PING_INTERVAL = 5.0
 """Seconds between pings; an agent that leaves one unanswered that long is reported."""

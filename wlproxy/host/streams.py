@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from wlproxy.host.errors import HostError
-from wlproxy.host.fds import OwnedFd
 from wlproxy.host.outgoing import Outgoing
 from wlproxy.host.stream_lane import OutgoingStream
 from wlproxy.host.vm_log import VmLog
@@ -28,6 +27,7 @@ from wlproxy.protocol.channel.frames import (
     StreamData,
 )
 from wlproxy.relay.commands import Direction
+from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.stream_end import StreamEnd, adopt_end, make_pipe
 
 MAX_STREAMS = 512

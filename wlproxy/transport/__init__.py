@@ -1,6 +1,7 @@
-"""What both ends of the channel do with fds that others passed.
+"""What both ends of the channel do with fds and sockets.
 
-trio and the standard library, nothing else, since the guest carries it too.
-`stream_end` reads and writes one end of a stream; what goes through it, and when, is the
-business of the two shells.
+trio and the standard library, nothing else, since the guest has it too.  `fds` owns an fd,
+and closes it once; `fd_stream` is a Unix socket that carries fds; `stream_end` reads and
+writes one end of a stream that somebody passed; `notify` talks to systemd.  What goes through
+them, and when, is the business of the two shells.
 """

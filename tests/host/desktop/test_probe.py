@@ -13,10 +13,10 @@ from wlproxy.host.desktop.probe import (
 )
 from wlproxy.host.desktop.udmabuf import UdmabufDevice, seal_error
 from wlproxy.host.errors import CompositorRefusedError, NoCompositorError
-from wlproxy.host.fds import OwnedFd
 from wlproxy.relay.buffers.choice import BufferShape, Mode, PlaneShape, choose
 from wlproxy.relay.capabilities import Preference
 from wlproxy.relay.formats import LAYOUTS, drm_format, fourcc
+from wlproxy.transport.fds import OwnedFd
 
 SHAPE = BufferShape((PlaneShape(0, 2560),), shm_format=1, items=1, byte_length=4096)
 

@@ -12,7 +12,7 @@ from wlproxy.host.desktop.address import connect_compositor
 from wlproxy.host.desktop.security_context import SecurityContext
 from wlproxy.host.desktop.wayland_client import WaylandClient
 from wlproxy.host.errors import NoCompositorError, SecurityContextError
-from wlproxy.host.fds import OwnedFd
+from wlproxy.transport.fds import OwnedFd
 
 
 def test_weston_has_none(weston: Weston) -> None:

@@ -29,7 +29,7 @@ from wlproxy.host.errors import (
     UdmabufSealError,
     UdmabufSizeLimitError,
 )
-from wlproxy.host.fds import OwnedFd
+from wlproxy.transport.fds import OwnedFd
 
 PAGE = 4096
 PAGES = 16

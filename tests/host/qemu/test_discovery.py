@@ -13,7 +13,7 @@ import pytest
 from wlproxy.host.config import HostConfig
 from wlproxy.host.errors import NotQemuError
 from wlproxy.host.qemu.discovery import QemuRam, name_qemu
-from wlproxy.host.unix_socket import FdStream
+from wlproxy.transport.fd_stream import FdStream
 
 
 def connected(path: Path) -> FdStream:

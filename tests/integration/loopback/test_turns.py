@@ -18,11 +18,11 @@ from tests.peers.app import App, Disconnected, object_id
 from tests.peers.compositor import Compositor, offer_selection
 from tests.peers.loopback import Loopback
 from wlproxy.host.errors import HostError
-from wlproxy.host.fds import OwnedFd
 from wlproxy.host.streams import Streams
 from wlproxy.protocol.channel.frames import Data, Frame
 from wlproxy.relay.commands import Command
 from wlproxy.relay.relay import Relay
+from wlproxy.transport.fds import OwnedFd
 
 FRAMES = 10
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from wlproxy.host.errors import NoCompositorError
-from wlproxy.host.unix_socket import FdStream, connect_unix
+from wlproxy.transport.fd_stream import FdStream, connect_unix
 
 DEFAULT_DISPLAY: Final = "wayland-0"
 """libwayland's, where WAYLAND_DISPLAY is not set."""

@@ -21,15 +21,14 @@ from wlproxy.host.desktop.probe import probe_compositor
 from wlproxy.host.desktop.security_context import SecurityContext
 from wlproxy.host.desktop.udmabuf import UdmabufDevice
 from wlproxy.host.errors import (
-    FdsLostError,
     HostError,
     NoCompositorError,
     SecurityContextError,
     UdmabufError,
 )
-from wlproxy.host.unix_socket import FdStream
 from wlproxy.host.vm_log import VmLog
 from wlproxy.relay.capabilities import CompositorCapabilities
+from wlproxy.transport.fd_stream import FdsLostError, FdStream
 
 APP_ID = "org.wlproxy"
 """What policies of the compositor may be written for; the instance is the VM."""

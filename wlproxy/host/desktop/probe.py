@@ -18,7 +18,6 @@ from pywayland.protocol.wayland import WlBufferProxy, WlCompositor, WlShm
 from wlproxy.host.desktop.udmabuf import F_SEAL_SHRINK, UdmabufDevice, UdmabufItem
 from wlproxy.host.desktop.wayland_client import WaylandClient
 from wlproxy.host.errors import CompositorRefusedError, UdmabufError
-from wlproxy.host.fds import OwnedFd
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.formats import (
     DRM_ARGB8888,
@@ -29,6 +28,7 @@ from wlproxy.relay.formats import (
     SHM_XRGB8888,
     fourcc,
 )
+from wlproxy.transport.fds import OwnedFd
 
 MODIFIERS_SINCE: Final = 3
 """Version of linux-dmabuf that first tells which formats are LINEAR."""

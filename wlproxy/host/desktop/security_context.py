@@ -19,7 +19,7 @@ from pywayland.protocol.security_context_v1 import WpSecurityContextManagerV1
 
 from wlproxy.host.desktop.wayland_client import WaylandClient
 from wlproxy.host.errors import CompositorRefusedError, SecurityContextError
-from wlproxy.host.fds import OwnedFd
+from wlproxy.transport.fds import OwnedFd
 
 ENGINE: Final = "org.wlproxy"
 """Names the sandbox engine, in reverse DNS as the protocol asks."""

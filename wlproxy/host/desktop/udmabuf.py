@@ -23,7 +23,7 @@ from wlproxy.host.errors import (
     UdmabufSealError,
     UdmabufSizeLimitError,
 )
-from wlproxy.host.fds import OwnedFd
+from wlproxy.transport.fds import OwnedFd
 
 DEFAULT_DEVICE: Final = Path("/dev/udmabuf")
 MODULES: Final = ("udmabuf", "udmabuf_compat")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from wlproxy.host.errors import HostError
-from wlproxy.host.fds import OwnedFd
+from wlproxy.transport.fds import OwnedFd
 
 _PREFIX: Final = "channel-"
 _SUFFIX: Final = ".lock"

@@ -10,7 +10,7 @@ from wlproxy.host.config import HostConfig
 from wlproxy.host.errors import GuestRamError, HostError, NotQemuError
 from wlproxy.host.qemu.process import is_vmm, machine_of
 from wlproxy.host.qemu.ram import GuestRam, open_guest_ram, peer_pid
-from wlproxy.host.unix_socket import FdStream
+from wlproxy.transport.fd_stream import FdStream
 
 
 @dataclass(frozen=True, slots=True)

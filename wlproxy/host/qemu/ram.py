@@ -23,7 +23,6 @@ from wlproxy.host.errors import (
     GuestRamUnreadableError,
     GuestRamWrongMapError,
 )
-from wlproxy.host.fds import OwnedFd
 from wlproxy.host.qemu.args import ram_options
 from wlproxy.host.qemu.process import (
     PID_REMEDY,
@@ -38,6 +37,7 @@ from wlproxy.host.qemu.qmp import QmpClient, parse_memory_map, parse_ram_blocks
 from wlproxy.memory.guest import HOST_PAGE_SIZE, GuestMemory, RamRegion
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy.protocol.errors import LocalProtocolError
+from wlproxy.transport.fds import OwnedFd
 
 _PEER_CREDENTIALS: Final = struct.Struct("iII")
 """struct ucred: pid, uid, gid."""

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wlproxy.host.fds import FdState, OwnedFd
 from wlproxy.protocol.errors import LocalProtocolError
+from wlproxy.transport.fds import FdState, OwnedFd
 
 
 def new_fd() -> OwnedFd:

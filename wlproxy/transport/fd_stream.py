@@ -22,9 +22,8 @@ from typing import Final, Self
 
 import trio
 
-from wlproxy.host.errors import FdsLostError
-from wlproxy.host.fds import OwnedFd
-from wlproxy.protocol.errors import LocalProtocolError
+from wlproxy.protocol.errors import LocalProtocolError, WlproxyError
+from wlproxy.transport.fds import OwnedFd
 
 MAX_FDS_OUT: Final = 28
 """Fds per sendmsg: what libwayland sends, and expects, at most."""
@@ -40,6 +39,17 @@ CONNECT_RETRY: Final = 0.02
 
 _FD_SIZE: Final = array("i").itemsize
 _ANCILLARY_SIZE: Final = socket.CMSG_SPACE(MAX_FDS_IN * _FD_SIZE)
+
+
+class FdsLostError(WlproxyError):
+    """The kernel dropped fds of a message (MSG_CTRUNC): the stream is out of step."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the kernel dropped fds that a peer sent (recvmsg: MSG_CTRUNC)\n"
+            "This process may be at its limit of open files: raise "
+            "`ulimit -n` (LimitNOFILE= in a systemd unit)."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,12 +343,7 @@ class FdStream:
         if flags & socket.MSG_CTRUNC:
             for fd in fds:
                 fd.close()
-            raise FdsLostError(
-                "the kernel dropped fds that a peer sent",
-                tried="recvmsg: MSG_CTRUNC",
-                remedy="This process may be at its limit of open files: raise "
-                "`ulimit -n` (LimitNOFILE= in a systemd unit).",
-            )
+            raise FdsLostError
         return received, fds
 
     def _drop_unsent(self) -> None:

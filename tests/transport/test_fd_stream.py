@@ -12,16 +12,16 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wlproxy.host.errors import FdsLostError
-from wlproxy.host.fds import FdState, OwnedFd
-from wlproxy.host.unix_socket import (
+from wlproxy.protocol.errors import LocalProtocolError
+from wlproxy.transport.fd_stream import (
     MAX_FDS_IN,
     MAX_FDS_OUT,
     Chunk,
+    FdsLostError,
     FdStream,
     connect_unix,
 )
-from wlproxy.protocol.errors import LocalProtocolError
+from wlproxy.transport.fds import FdState, OwnedFd
 
 
 def new_fd(content: bytes = b"") -> OwnedFd:
