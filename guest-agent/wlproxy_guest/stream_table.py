@@ -20,6 +20,7 @@ from wlproxy.protocol.channel.frames import (
     StreamData,
 )
 from wlproxy.protocol.errors import ChannelError
+from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.stream_end import StreamEnd, adopt_end, make_pipe
 from wlproxy_guest.foreign import close_fd
 from wlproxy_guest.outbox import Outbox
@@ -110,7 +111,7 @@ class StreamTable:
             self._refuse(stream_id, CloseReason.FAILED)
             raise
         self._begin(stream_id, end, to_host=not app_reads)
-        return apps
+        return apps.detach()
 
     def ignore(self, attachments: Iterable[Attachment]) -> None:
         """The app will not get these: tell the host that nobody has their ends.
@@ -166,7 +167,7 @@ class StreamTable:
         # "Holder" is who will be given the fd: the app's peer, on the host.
         to_host = flags is AttachmentFlags.HOLDER_READS
         try:
-            end = adopt_end(fd, we_write=not to_host)
+            end = adopt_end(OwnedFd(fd), we_write=not to_host)
         except OSError:
             self._refuse(stream_id, CloseReason.FAILED)
         else:

@@ -78,6 +78,39 @@ async def test_as_many_fds_as_the_kernel_passes(pair: Pair) -> None:
     contents(fds)
 
 
+async def test_received_fds_are_owned_as_one_wants() -> None:
+    ours, peer = socket.socketpair()
+    closed: list[int] = []
+
+    def own(number: int) -> OwnedFd:
+        def close(number: int) -> None:
+            closed.append(number)
+            OwnedFd(number).close()
+
+        return OwnedFd(number, close)
+
+    with peer:
+        async with FdStream(ours, own) as stream:
+            with new_fd() as fd:
+                socket.send_fds(peer, [b"x"], [fd.fileno()])
+            _, (received,) = await stream.receive()
+            number = received.fileno()
+            received.close()
+    assert closed == [number]
+
+
+async def test_what_the_kernel_has_taken_is_counted(pair: Pair) -> None:
+    await pair.stream.send(b"hello")
+    assert pair.stream.sent == 5
+    with trio.move_on_after(0.01):
+        await pair.stream.send(bytes(1 << 22))
+    assert pair.stream.sent == 5 + (1 << 22) - pair.stream.unsent < 1 << 22
+    pair.peer.close()
+    with pytest.raises(trio.BrokenResourceError):
+        await pair.stream.flush()
+    assert pair.stream.sent < 1 << 22
+
+
 async def test_end_of_stream(pair: Pair) -> None:
     pair.peer.shutdown(socket.SHUT_WR)
     assert await pair.stream.receive() == (b"", [])

@@ -113,3 +113,33 @@ def test_open_exactly_until_closed_and_released(actions: list[str]) -> None:
     for _ in range(holds):
         fd.release()
     assert not is_open(number)
+
+
+def test_a_duplicate_is_of_the_same_file_and_another_fd() -> None:
+    fd = new_fd()
+    other = fd.duplicate()
+    with fd:
+        os.write(fd.fileno(), b"text")
+    assert os.pread(other.fileno(), 10, 0) == b"text"
+    assert not os.get_inheritable(other.fileno())
+    other.close()
+    with pytest.raises(LocalProtocolError):
+        other.duplicate()
+
+
+def test_whoever_made_it_says_how_it_is_closed() -> None:
+    asked: list[int] = []
+    number = os.memfd_create("test", os.MFD_CLOEXEC)
+    fd = OwnedFd(number, asked.append)
+    copy = fd.duplicate()
+    numbers = [number, copy.fileno()]
+    fd.hold()
+    fd.close()
+    assert asked == []
+    fd.release()
+    fd.close()
+    copy.close()
+    assert asked == numbers
+    assert all(map(is_open, numbers))
+    for each in numbers:
+        OwnedFd(each).close()

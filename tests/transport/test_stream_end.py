@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wlproxy.transport import stream_end
+from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.stream_end import StreamEnd, adopt_end, make_pipe
 
 
@@ -128,7 +129,7 @@ async def test_written_to_and_left_as_it_was(
 ) -> None:
     peer = KINDS[kind](closing, tmp_path / "x")
     seen = []
-    end = adopt_end(os.dup(peer.passed), we_write=True)
+    end = adopt_end(OwnedFd(os.dup(peer.passed)), we_write=True)
     written: list[int] = []
 
     def note(amount: int) -> None:
@@ -154,7 +155,7 @@ async def test_full_it_holds_up_nobody(
     closing: ExitStack, tmp_path: Path, kind: str, whose: str
 ) -> None:
     peer = KINDS[kind](closing, tmp_path / "x")
-    end = adopt_end(os.dup(peer.passed), we_write=True)
+    end = adopt_end(OwnedFd(os.dup(peer.passed)), we_write=True)
     data = os.urandom(1 << 19)
     read = bytearray()
     with trio.fail_after(20):
@@ -174,7 +175,9 @@ async def test_full_it_holds_up_nobody(
 async def test_a_terminal_that_is_stopped_can_be_left(closing: ExitStack) -> None:
     """Another user's, whose thread cannot be: but nobody waits for that."""
     peer = some_terminal(closing)
-    end = StreamEnd(os.dup(peer.passed), stream_end._Shared(stream_end._shared))
+    end = StreamEnd(
+        OwnedFd(os.dup(peer.passed)), stream_end._Shared(stream_end._shared)
+    )
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(end.write_chunks, chunks(bytes(1 << 20)), nothing)
@@ -190,7 +193,7 @@ async def test_a_terminal_that_is_stopped_can_be_left(closing: ExitStack) -> Non
 async def test_an_idle_end_notices_that_nobody_reads(kind: str, whose: str) -> None:
     with ExitStack() as closing:
         peer = KINDS[kind](closing, Path())
-        end = adopt_end(os.dup(peer.passed), we_write=True)
+        end = adopt_end(OwnedFd(os.dup(peer.passed)), we_write=True)
         results: list[bool] = []
 
         async def write() -> None:
@@ -212,7 +215,7 @@ async def never_a_chunk() -> bytes | None:
 async def test_what_a_socket_has_to_read_does_not_look_like_its_end() -> None:
     passed, ours = socket.socketpair()
     with ours:
-        end = adopt_end(passed.detach(), we_write=True)
+        end = adopt_end(OwnedFd(passed.detach()), we_write=True)
         ours.send(b"not asked for")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(end.write_chunks, never_a_chunk, nothing)
@@ -226,7 +229,7 @@ async def test_without_an_fd_to_watch_with_the_next_byte_tells(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     passed, ours = socket.socketpair()
-    end = adopt_end(passed.detach(), we_write=True)
+    end = adopt_end(OwnedFd(passed.detach()), we_write=True)
 
     def none_left() -> None:
         raise OSError(errno.EMFILE, "none left")
@@ -245,7 +248,7 @@ async def test_read_to_the_end(kind: str, whose: str) -> None:
         passed, ours = os.pipe()
     else:
         passed, ours = (each.detach() for each in socket.socketpair())
-    end = adopt_end(passed, we_write=False)
+    end = adopt_end(OwnedFd(passed), we_write=False)
     pieces = []
     async with trio.open_nursery() as nursery:
 
@@ -266,7 +269,7 @@ async def test_read_to_the_end(kind: str, whose: str) -> None:
 async def test_a_file_is_read_to_its_end() -> None:
     fd = os.memfd_create("file")
     os.pwrite(fd, b"contents", 0)
-    end = adopt_end(fd, we_write=False)
+    end = adopt_end(OwnedFd(fd), we_write=False)
     assert [await end.read(5), await end.read(5), await end.read(5)] == [
         b"conte",
         b"nts",
@@ -290,22 +293,67 @@ def ways() -> Iterator[tuple[str, int, bool]]:
 def test_what_is_no_end_is_refused_and_closed() -> None:
     for name, fd, we_write in ways():
         with pytest.raises(OSError, match=r"Bad file|not supported"):
-            adopt_end(fd, we_write=we_write)
+            adopt_end(OwnedFd(fd), we_write=we_write)
         with pytest.raises(OSError, match="Bad file"):
             os.fstat(fd)
         assert name
 
 
 async def test_the_null_device_takes_anything() -> None:
-    end = adopt_end(os.open("/dev/null", os.O_RDWR), we_write=True)
+    end = adopt_end(OwnedFd(os.open("/dev/null", os.O_RDWR)), we_write=True)
     assert await end.write_chunks(chunks(bytes(1 << 16)), nothing)
     end.close()
 
 
 async def test_a_full_disk_is_told_like_a_reader_who_left() -> None:
-    end = adopt_end(os.open("/dev/full", os.O_WRONLY), we_write=True)
+    end = adopt_end(OwnedFd(os.open("/dev/full", os.O_WRONLY)), we_write=True)
     assert not await end.write_chunks(chunks(b"x"), nothing)
     end.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_each_use_is_a_checkpoint(
+    closing: ExitStack, tmp_path: Path, kind: str, whose: str
+) -> None:
+    peer = KINDS[kind](closing, tmp_path / "x")
+    end = adopt_end(OwnedFd(os.dup(peer.passed)), we_write=True)
+    with trio.testing.assert_checkpoints():
+        await end.write_chunks(chunks(b"x"), nothing)
+    end.close()
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+async def test_reading_what_is_there_is_a_checkpoint(kind: str, whose: str) -> None:
+    if kind == "file":
+        passed, ours = os.memfd_create("file"), -1
+        os.pwrite(passed, b"text", 0)
+    else:
+        passed, ours = os.pipe()
+        os.write(ours, b"text")
+    end = adopt_end(OwnedFd(passed), we_write=False)
+    with trio.testing.assert_checkpoints():
+        assert await end.read(2) == b"te"
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await end.read(2)
+    assert scope.cancelled_caught
+    assert await end.read(2) == b"xt"
+    end.close()
+    if ours >= 0:
+        os.close(ours)
+
+
+async def test_without_a_thread_nothing_stays_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_thread(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    end = adopt_end(OwnedFd(os.memfd_create("file")), we_write=True)
+    monkeypatch.setattr("trio._threads.start_thread_soon", no_thread)
+    with pytest.RaisesGroup(RuntimeError):
+        await end.write_chunks(chunks(b"x"), nothing)
+    end.close()  # and no_fd_leaks sees to the other
 
 
 @given(st.lists(st.binary(min_size=1, max_size=100_000), max_size=5), st.integers(1, 9))

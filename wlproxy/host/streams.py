@@ -143,7 +143,7 @@ class Streams:
             usable, reason = False, CloseReason.LIMIT_EXCEEDED
         to_compositor = direction is Direction.TO_COMPOSITOR
         try:
-            end, number = make_pipe(we_write=to_compositor)
+            end, theirs = make_pipe(we_write=to_compositor)
         except OSError as exc:
             self.refuse(client_id, stream_id)
             raise HostError(
@@ -154,7 +154,7 @@ class Streams:
         else:
             end.close()
             self.refuse(client_id, stream_id, reason)
-        return OwnedFd(number)
+        return theirs
 
     def refuse(
         self,
@@ -184,7 +184,7 @@ class Streams:
             return
         try:
             to_compositor = direction is Direction.TO_COMPOSITOR
-            end = adopt_end(fd.detach(), we_write=to_compositor)
+            end = adopt_end(fd, we_write=to_compositor)
         except OSError as exc:
             self._warn(
                 client_id, f"it has to go into something else than a file: {exc}"

@@ -12,7 +12,7 @@ import socket
 import termios
 from array import array
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -87,11 +87,24 @@ class FdStream:
     """A connected Unix stream socket, which it owns.
 
     One task may receive while another one sends.
+
+    Attributes:
+        sent: bytes that the kernel has taken so far, though perhaps not yet the peer.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(
+        self, sock: socket.socket, own: Callable[[int], OwnedFd] = OwnedFd
+    ) -> None:
+        """Take over `sock`.
+
+        Args:
+            sock: connected.
+            own: makes what owns a received fd, and knows how such a one is closed.
+        """
         sock.settimeout(0)
+        self.sent = 0
         self._socket = sock
+        self._own = own
         self._unsent: deque[_Part] = deque()
         self._sending = False
         self._receiving = False
@@ -321,6 +334,7 @@ class FdStream:
         for fd in first.fds:
             fd.release()
         first.fds = ()
+        self.sent += sent
         while sent:
             part = self._unsent[0]
             taken = min(sent, len(part.data))
@@ -335,7 +349,7 @@ class FdStream:
             max_bytes, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC
         )
         fds = [
-            OwnedFd(number)
+            self._own(number)
             for level, kind, payload in ancillary
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS
             for number in array("i", payload[: len(payload) // _FD_SIZE * _FD_SIZE])

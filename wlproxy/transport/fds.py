@@ -6,6 +6,7 @@ not here; nor is it known here what an fd is for.
 
 import os
 import warnings
+from collections.abc import Callable
 from enum import Enum
 from types import TracebackType
 from typing import Self
@@ -30,12 +31,23 @@ class OwnedFd:
     `hold()` keeps it open over a `close()`, for as long as it waits to be sent.
     """
 
-    __slots__ = ("_fd", "_holds", "_state")
+    __slots__ = ("_close_number", "_fd", "_holds", "_state")
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, close: Callable[[int], None] = os.close) -> None:
+        """Own `fd`.
+
+        Args:
+            fd: its number.
+            close: closes it, called once.  For what close(2) may have to wait for, it
+                has somebody else do that; nobody waits for it here.
+
+        Raises:
+            LocalProtocolError: it is negative.
+        """
         if fd < 0:
             raise LocalProtocolError(f"{fd} is not an fd")
         self._fd = fd
+        self._close_number = close
         self._holds = 0
         self._state = FdState.OPEN
 
@@ -53,6 +65,15 @@ class OwnedFd:
         if self._state in (FdState.CLOSED, FdState.DETACHED):
             raise LocalProtocolError(f"fd {self._fd} is {self._state.value}")
         return self._fd
+
+    def duplicate(self) -> "OwnedFd":
+        """Make another fd of the same open file, which is closed the same way.
+
+        Raises:
+            OSError: there are too many fds.
+            LocalProtocolError: it is closed or detached.
+        """
+        return OwnedFd(os.dup(self.fileno()), self._close_number)
 
     def detach(self) -> int:
         """Give up ownership: the caller closes it.
@@ -101,7 +122,7 @@ class OwnedFd:
 
     def _close(self) -> None:
         self._state = FdState.CLOSED
-        os.close(self._fd)
+        self._close_number(self._fd)
 
     def __enter__(self) -> Self:
         return self

@@ -21,11 +21,13 @@ import select
 import socket
 import stat
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cache
 from typing import Final, Protocol, TypeVar
 
 import trio
+
+from wlproxy.transport.fds import OwnedFd
 
 T = TypeVar("T")
 
@@ -63,13 +65,15 @@ class StreamEnd:
 
     __slots__ = ("_access", "_fd")
 
-    def __init__(self, fd: int, access: "_Access") -> None:
+    def __init__(self, fd: OwnedFd, access: "_Access") -> None:
         """Use `adopt_end` or `make_pipe`."""
         self._fd = fd
         self._access = access
 
     async def read(self, size: int) -> bytes:
         """Read at least one byte; none at the end.  A cancelled call has taken nothing.
+
+        Always a checkpoint.
 
         Raises:
             OSError: it cannot be read.
@@ -100,7 +104,8 @@ class StreamEnd:
             reader_gone = True
             scope.cancel()
 
-        async with trio.open_nursery() as nursery:
+        # Both end with the call.
+        async with trio.open_nursery() as nursery:  # noqa: TID251
             nursery.start_soon(watch, nursery.cancel_scope)
             try:
                 while (chunk := await next_chunk()) is not None:
@@ -115,62 +120,61 @@ class StreamEnd:
 
     def close(self) -> None:
         """Close it; again is harmless."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._fd.close()
 
 
-def make_pipe(*, we_write: bool) -> tuple[StreamEnd, int]:
-    """Make a pipe; return our end, and the fd to be passed on, which is the caller's.
+def make_pipe(*, we_write: bool) -> tuple[StreamEnd, OwnedFd]:
+    """Make a pipe; return our end, and the one to be passed on, which is the caller's.
 
     Raises:
         OSError: there are too many fds.
     """
-    reader, writer = os.pipe2(os.O_CLOEXEC)
+    reader, writer = map(OwnedFd, os.pipe2(os.O_CLOEXEC))
     ours, theirs = (writer, reader) if we_write else (reader, writer)
-    os.set_blocking(ours, False)  # the two ends are two open files
+    os.set_blocking(ours.fileno(), False)  # the two ends are two open files
     return StreamEnd(ours, _Polled(os.read, os.write)), theirs
 
 
-def adopt_end(fd: int, *, we_write: bool) -> StreamEnd:
+def adopt_end(fd: OwnedFd, *, we_write: bool) -> StreamEnd:
     """Take over an fd that somebody passed, also if this fails.
 
     Raises:
         OSError: it is not open that way, or nothing that can be used as a stream.
     """
-    try:
-        return _adopt(fd, we_write=we_write)
-    except BaseException:
-        os.close(fd)
-        raise
+    with ExitStack() as unused:
+        unused.enter_context(fd)
+        end = _adopt(fd, we_write=we_write)
+        unused.pop_all()
+    return end
 
 
-def _adopt(fd: int, *, we_write: bool) -> StreamEnd:
+def _adopt(owned: OwnedFd, *, we_write: bool) -> StreamEnd:
+    fd = owned.fileno()
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     useless = os.O_RDONLY if we_write else os.O_WRONLY
     if flags & os.O_PATH or flags & os.O_ACCMODE == useless:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     status = os.fstat(fd)
     if stat.S_ISSOCK(status.st_mode):
-        return StreamEnd(fd, _Polled(_receive, _send))
+        return StreamEnd(owned, _Polled(_receive, _send))
     if _knows_no_waiting(fd, status):
-        return StreamEnd(fd, _Threaded(_files))
+        return StreamEnd(owned, _Threaded(_files))
     terminal = os.isatty(fd) and status.st_rdev != _PTMX
     if not terminal and not stat.S_ISFIFO(status.st_mode):
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
     with suppress(OSError):
-        return _reopen(fd, we_write=we_write)
+        return _reopen(owned, we_write=we_write)
     if _knows_nowait(fd):
-        return StreamEnd(fd, _Polled(_read_nowait, _write_nowait))
-    return StreamEnd(fd, _Shared(_shared))
+        return StreamEnd(owned, _Polled(_read_nowait, _write_nowait))
+    return StreamEnd(owned, _Shared(_shared))
 
 
-def _reopen(fd: int, *, we_write: bool) -> StreamEnd:
+def _reopen(fd: OwnedFd, *, we_write: bool) -> StreamEnd:
     """Replace an fd by one of an open file of our own; without, it is as it was."""
     way = os.O_WRONLY if we_write else os.O_RDONLY
     flags = way | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    ours = os.open(f"/proc/self/fd/{fd}", flags)
-    os.close(fd)
+    ours = OwnedFd(os.open(f"/proc/self/fd/{fd.fileno()}", flags))
+    fd.close()
     return StreamEnd(ours, _Polled(os.read, os.write))
 
 
@@ -194,14 +198,12 @@ def _knows_nowait(fd: int) -> bool:
 
 @cache
 def _pipes_do() -> bool:
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    try:
-        _read_nowait(reader, 1)
-    except OSError as exc:
-        return exc.errno == errno.EAGAIN
-    finally:
-        os.close(reader)
-        os.close(writer)
+    reader, writer = map(OwnedFd, os.pipe2(os.O_CLOEXEC))
+    with reader, writer:
+        try:
+            _read_nowait(reader.fileno(), 1)
+        except OSError as exc:
+            return exc.errno == errno.EAGAIN
     return False
 
 
@@ -231,11 +233,11 @@ def _send(fd: int, data: memoryview) -> int:
 
 
 class _Access(Protocol):
-    """How an end is used without changing it for others."""
+    """How an end is used without changing it for others.  Each wait is a checkpoint."""
 
-    async def read(self, fd: int, size: int) -> bytes: ...
-    async def write(self, fd: int, data: memoryview) -> int: ...
-    async def wait_broken(self, fd: int) -> None: ...
+    async def read(self, fd: OwnedFd, size: int) -> bytes: ...
+    async def write(self, fd: OwnedFd, data: memoryview) -> int: ...
+    async def wait_broken(self, fd: OwnedFd) -> None: ...
 
 
 class _Polled:
@@ -251,24 +253,40 @@ class _Polled:
         self._read = read
         self._write = write
 
-    async def read(self, fd: int, size: int) -> bytes:
+    async def read(self, fd: OwnedFd, size: int) -> bytes:
+        number = fd.fileno()
         await trio.lowlevel.checkpoint_if_cancelled()
-        while True:
-            try:
-                return self._read(fd, size)
-            except BlockingIOError:
-                await trio.lowlevel.wait_readable(fd)
+        try:
+            data = self._read(number, size)
+        except BlockingIOError:
+            return await self._read_later(number, size)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return data
 
-    async def write(self, fd: int, data: memoryview) -> int:
+    async def _read_later(self, number: int, size: int) -> bytes:
+        while True:
+            await trio.lowlevel.wait_readable(number)
+            with suppress(BlockingIOError):
+                return self._read(number, size)
+
+    async def write(self, fd: OwnedFd, data: memoryview) -> int:
+        number = fd.fileno()
         await trio.lowlevel.checkpoint_if_cancelled()
-        while True:
-            try:
-                return self._write(fd, data)
-            except BlockingIOError:
-                await trio.lowlevel.wait_writable(fd)
+        try:
+            written = self._write(number, data)
+        except BlockingIOError:
+            return await self._write_later(number, data)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return written
 
-    async def wait_broken(self, fd: int) -> None:
-        await _wait_broken(fd)
+    async def _write_later(self, number: int, data: memoryview) -> int:
+        while True:
+            await trio.lowlevel.wait_writable(number)
+            with suppress(BlockingIOError):
+                return self._write(number, data)
+
+    async def wait_broken(self, fd: OwnedFd) -> None:
+        await _wait_broken(fd.fileno())
 
 
 async def _wait_broken(fd: int) -> None:
@@ -291,25 +309,29 @@ class _Threaded:
     def __init__(self, limiter: Callable[[], trio.CapacityLimiter]) -> None:
         self._limiter = limiter()
 
-    async def read(self, fd: int, size: int) -> bytes:
+    async def read(self, fd: OwnedFd, size: int) -> bytes:
         return await self._call(lambda own: os.read(own, size), fd)
 
-    async def write(self, fd: int, data: memoryview) -> int:
+    async def write(self, fd: OwnedFd, data: memoryview) -> int:
         return await self._call(lambda own: os.write(own, data), fd)
 
-    async def wait_broken(self, fd: int) -> None:
+    async def wait_broken(self, fd: OwnedFd) -> None:
         await trio.sleep_forever()
 
-    async def _call(self, operation: Callable[[int], T], fd: int) -> T:
+    async def _call(self, operation: Callable[[int], T], fd: OwnedFd) -> T:
         await self._limiter.acquire_on_behalf_of(self)
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
-            # From here the thread certainly starts.  It has an fd of its own, since it
-            # may outlast us, and the number would be somebody else's by then.
-            own = os.dup(fd)
-            return await trio.to_thread.run_sync(
-                _use, operation, own, abandon_on_cancel=True, limiter=_UNLIMITED
-            )
+            # The thread has an fd of its own, since it may outlast us, and the number
+            # would be somebody else's by then.
+            own = fd.duplicate()
+            try:
+                return await trio.to_thread.run_sync(
+                    _use, operation, own, abandon_on_cancel=True, limiter=_UNLIMITED
+                )
+            except (RuntimeError, MemoryError):  # there is no thread that closes it
+                own.close()
+                raise
         finally:
             self._limiter.release_on_behalf_of(self)
 
@@ -319,23 +341,21 @@ class _Shared(_Threaded):
 
     __slots__ = ()
 
-    async def read(self, fd: int, size: int) -> bytes:
-        await trio.lowlevel.wait_readable(fd)
+    async def read(self, fd: OwnedFd, size: int) -> bytes:
+        await trio.lowlevel.wait_readable(fd.fileno())
         return await super().read(fd, size)
 
-    async def write(self, fd: int, data: memoryview) -> int:
-        await trio.lowlevel.wait_writable(fd)
+    async def write(self, fd: OwnedFd, data: memoryview) -> int:
+        await trio.lowlevel.wait_writable(fd.fileno())
         return await super().write(fd, data[: select.PIPE_BUF])
 
-    async def wait_broken(self, fd: int) -> None:
-        await _wait_broken(fd)
+    async def wait_broken(self, fd: OwnedFd) -> None:
+        await _wait_broken(fd.fileno())
 
 
-def _use(operation: Callable[[int], T], own: int) -> T:
-    try:
-        return operation(own)
-    finally:
-        os.close(own)
+def _use(operation: Callable[[int], T], own: OwnedFd) -> T:
+    with own:
+        return operation(own.fileno())
 
 
 _FILES: Final[trio.lowlevel.RunVar[trio.CapacityLimiter]] = trio.lowlevel.RunVar(
