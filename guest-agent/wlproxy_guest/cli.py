@@ -178,7 +178,7 @@ async def serve(listener: Listener, source: WireSource, limits: Limits) -> str:
 
     try:
         with trio.open_signal_receiver(*stop_signals()) as signals:
-            async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as nursery:  # noqa: TID251
                 nursery.start_soon(run, nursery)
                 async for _ in signals:
                     await server.stop()

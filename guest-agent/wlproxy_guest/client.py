@@ -8,6 +8,7 @@ is or when a frame's turn comes is decided elsewhere.
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,16 +33,17 @@ from wlproxy.protocol.channel.frames import (
     Release,
 )
 from wlproxy.protocol.errors import ChannelError
+from wlproxy.transport.fd_stream import MAX_FDS_OUT, FdsLostError
+from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.attachments import FdDescription, describe_fd
 from wlproxy_guest.credit import SendCredit
 from wlproxy_guest.files import PendingFiles
-from wlproxy_guest.foreign import close_fd
 from wlproxy_guest.locating.locations import Locating, Locations
 from wlproxy_guest.outbox import Outbox
 from wlproxy_guest.quotas import FEW_MEMORIES, Budget, Limits, QuotaError
 from wlproxy_guest.refusal import limit_event, unavailable_event
 from wlproxy_guest.stream_table import StreamTable
-from wlproxy_guest.unix_socket import MAX_FDS_PER_SEND, AppSocket, FdsLostError
+from wlproxy_guest.unix_socket import AppSocket
 
 CHUNK: Final = 32 * 1024
 """Bytes of an app that go into one frame: whole batches of a toolkit, yet no delay."""
@@ -59,6 +61,7 @@ WORDS: Final = {
 }
 """What an app is told whose end the host did not explain."""
 NO_MEMORY: Final = "the agent has no memory left"
+FDS_LOST: Final = "fds were lost: the agent has too many open"
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +90,7 @@ class _Events:
     """Bytes for the app, the fds that go with them, and what both count."""
 
     data: bytes
-    fds: tuple[int, ...]
+    fds: tuple[OwnedFd, ...]
     cost: int
     file_bytes: int
 
@@ -110,7 +113,7 @@ class Client:
         self._limits = context.limits
         self._credit = SendCredit(windows.send)
         self._window = ReceiveWindow(windows.receive)
-        self._memories: OrderedDict[int, int] = OrderedDict()
+        self._memories: OrderedDict[int, OwnedFd] = OrderedDict()
         """Those that the host has not asked about for longest first."""
         self._all_memories = context.memories
         self._forgetful = False
@@ -169,7 +172,7 @@ class Client:
             self._socket.close()
 
     async def _serve(self) -> None:
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:  # noqa: TID251
             nursery.start_soon(self._locations.run, self._memories)
             nursery.start_soon(self._read_app)
             nursery.start_soon(self._write_app)
@@ -250,11 +253,11 @@ class Client:
             try:
                 while await self._forward():
                     pass
-            except FdsLostError as exc:
-                self._end(CloseReason.LIMIT_EXCEEDED, str(exc))
+            except FdsLostError:
+                self._end(CloseReason.LIMIT_EXCEEDED, FDS_LOST)
             except MemoryError:
                 self._end(CloseReason.FAILED, NO_MEMORY)
-            except OSError as exc:
+            except (OSError, trio.BrokenResourceError) as exc:
                 log.debug("%s: %s", self, exc)
             self._app_left = not (self._ended.is_set() or self._host_closed)
             self._end(CloseReason.NORMAL)
@@ -264,38 +267,38 @@ class Client:
         allowed = await self._credit.at_least(MOST_ATTACHMENTS + 1)
         await self._outbox.room(self.client_id)
         size = min(CHUNK, allowed - MOST_ATTACHMENTS)
-        data, fds = await self._socket.receive(size)
+        data, received = await self._socket.receive(size)
         if not data:
             return False
+        fds = deque(received)
         try:
-            await self._locations.settle()
-        except BaseException:
+            if not self._locations.are_drawn():
+                await self._locations.settle()
+            if self._host_closed or self._released:
+                return False  # the host has closed it while these came
+            # From here to `put` nothing waits.
+            frame = Data(self.client_id, data, self._attach_all(fds))
+        finally:
             _close_all(fds)
-            raise
-        if self._host_closed or self._released:
-            _close_all(fds)  # the host has closed it while these came
-            return False
-        # From here to `put` nothing waits: the fds have an owner throughout.
-        frame = Data(self.client_id, data, self._attach_all(fds))
         self._credit.take(cost(frame))
         self._outbox.put(self.client_id, frame)
         return True
 
-    def _attach_all(self, fds: list[int]) -> tuple[Attachment, ...]:
-        attachments = []
-        while fds:
-            try:
-                attachments.append(self._attach(fds.pop(0)))
-            except BaseException:
-                _close_all(fds)
-                self._streams.forget(attachments)
-                raise
+    def _attach_all(self, fds: deque[OwnedFd]) -> tuple[Attachment, ...]:
+        """Take over fds, each out of `fds` once that is done."""
+        attachments: list[Attachment] = []
+        with ExitStack() as undo:
+            undo.callback(self._streams.forget, attachments)
+            while fds:
+                attachments.append(self._attach(fds[0]))
+                fds.popleft()
+            undo.pop_all()
         return tuple(attachments)
 
-    def _attach(self, fd: int) -> Attachment:
+    def _attach(self, fd: OwnedFd) -> Attachment:
         """Take over an fd of the app's and describe it."""
         try:
-            found = describe_fd(fd)
+            found = describe_fd(fd.fileno())
         except (OSError, MemoryError):  # the kernel does not want to tell
             found = FdDescription(AttachmentKind.OTHER)
         if found.kind is AttachmentKind.STREAM:
@@ -304,7 +307,7 @@ class Client:
             object_id = self._keep(fd)
         return Attachment(found.kind, found.flags, object_id, found.size)
 
-    def _keep(self, fd: int) -> int:
+    def _keep(self, fd: OwnedFd) -> int:
         """Keep an fd until the host knows what it is for, or has no use for it.
 
         It may never say: an app like Xwayland makes thousands of buffers of which few
@@ -391,16 +394,16 @@ class Client:
     def _open_stream(self, frame: OpenStream) -> None:
         if frame.memory_id >= self._next_memory:
             raise ChannelError(f"there is no memory {frame.memory_id} yet")
-        fd = self._memories.pop(frame.memory_id, -1)
-        if fd >= 0:
+        fd = self._memories.pop(frame.memory_id, None)
+        if fd is not None:
             self._all_memories.give_back(1)
         self._streams.open(frame, fd)
 
     def _close_memory(self, memory_id: int) -> None:
-        fd = self._memories.pop(memory_id, -1)
-        if fd >= 0:
+        fd = self._memories.pop(memory_id, None)
+        if fd is not None:
             self._all_memories.give_back(1)
-            close_fd(fd)
+            fd.close()
 
     def _receive_close(self, frame: ClientClosed) -> None:
         why = frame.message or WORDS[frame.reason]
@@ -410,23 +413,22 @@ class Client:
 
     def _receive_events(self, frame: Data) -> None:
         self._window.received(cost(frame))
-        if len(frame.attachments) > MAX_FDS_PER_SEND * len(frame.data):
+        if len(frame.attachments) > MAX_FDS_OUT * len(frame.data):
             raise ChannelError("too few bytes for so many attachments")
-        fds: list[int] = []
+        fds: list[OwnedFd] = []
         file_bytes = 0
-        rest = list(frame.attachments)
-        try:
+        rest = deque(frame.attachments)
+        with ExitStack() as undo:
+            undo.callback(self._streams.ignore, rest)
+            undo.callback(_close_all, fds)
             while rest:
-                each = rest.pop(0)
+                each = rest.popleft()
                 if each.kind is AttachmentKind.STREAM:
                     fds.append(self._streams.create(each.object_id, each.flags))
                 else:
                     fds.append(self._files.take(each.object_id, each.size))
                     file_bytes += each.size
-        except BaseException:
-            _close_all(fds)
-            self._streams.ignore(rest)
-            raise
+            undo.pop_all()
         self._events.append(_Events(frame.data, tuple(fds), cost(frame), file_bytes))
         self._events_changed.unpark_all()
 
@@ -437,7 +439,7 @@ class Client:
                     await self._write_first()
         except MemoryError:
             self._end(CloseReason.FAILED, NO_MEMORY)
-        except OSError as exc:
+        except (OSError, trio.BrokenResourceError) as exc:
             log.debug("%s: %s", self, exc)
         finally:
             self._written.set()
@@ -465,6 +467,6 @@ class Client:
             self._outbox.put_urgent(Credit(self.client_id, 0, grant))
 
 
-def _close_all(fds: Iterable[int]) -> None:
+def _close_all(fds: Iterable[OwnedFd]) -> None:
     for fd in fds:
-        close_fd(fd)
+        fd.close()

@@ -9,10 +9,12 @@ keymaps.  Which message a file belongs to is not known here.
 import errno
 import fcntl
 import os
+from contextlib import ExitStack
 from typing import Final
 
 from wlproxy.protocol.channel.frames import MAX_FILE_SIZE
 from wlproxy.protocol.errors import ChannelError
+from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.quotas import Budget, QuotaError
 
 MAX_FILES: Final = 64
@@ -28,7 +30,7 @@ class PendingFiles:
     def __init__(self, limit: int) -> None:
         """Allow `limit` bytes in all."""
         self._budget = Budget(limit)
-        self._files: dict[int, tuple[int, int]] = {}
+        self._files: dict[int, tuple[OwnedFd, int]] = {}
         """File id -> (memfd, bytes)."""
 
     def append(self, file_id: int, data: bytes) -> None:
@@ -39,19 +41,19 @@ class PendingFiles:
             OSError: no memory.
             ChannelError: the file grows over MAX_FILE_SIZE.
         """
-        fd, size = self._files.get(file_id, (-1, 0))
+        fd, size = self._files.get(file_id, (None, 0))
         if size + len(data) > MAX_FILE_SIZE:
             raise ChannelError(f"file {file_id} is over {MAX_FILE_SIZE} bytes")
         if not self._budget.take(len(data)):
             raise QuotaError(f"over {self._budget.limit} bytes of files that wait")
-        if fd < 0:
+        if fd is None:
             fd = self._begin()
         self._files[file_id] = (fd, size + len(data))
-        if os.pwrite(fd, data, size) != len(data):
+        if os.pwrite(fd.fileno(), data, size) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def take(self, file_id: int, size: int) -> int:
-        """Seal a file of `size` bytes and hand over its fd.
+    def take(self, file_id: int, size: int) -> OwnedFd:
+        """Seal a file of `size` bytes and hand it over.
 
         Its bytes count until `delivered`.
 
@@ -59,17 +61,16 @@ class PendingFiles:
             OSError: it cannot be sealed, or no memfd can be had.
             ChannelError: what was received of it is not `size` bytes.
         """
-        fd, received = self._files.get(file_id, (-1, 0))
+        fd, received = self._files.get(file_id, (None, 0))
         if received != size:
             raise ChannelError(f"file {file_id}: {received} of {size} bytes came")
-        if fd < 0:  # an empty one
+        if fd is None:  # an empty one
             fd = begin_file()
         self._files.pop(file_id, None)
-        try:
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
-        except OSError:
-            os.close(fd)
-            raise
+        with ExitStack() as undo:
+            undo.enter_context(fd)
+            fcntl.fcntl(fd.fileno(), fcntl.F_ADD_SEALS, SEALS)
+            undo.pop_all()
         return fd
 
     def delivered(self, size: int) -> None:
@@ -80,14 +81,15 @@ class PendingFiles:
         """Drop them all; again is harmless."""
         while self._files:
             _, (fd, _) = self._files.popitem()
-            os.close(fd)
+            fd.close()
 
-    def _begin(self) -> int:
+    def _begin(self) -> OwnedFd:
         if len(self._files) >= MAX_FILES:
             raise QuotaError(f"over {MAX_FILES} files that wait")
         return begin_file()
 
 
-def begin_file() -> int:
+def begin_file() -> OwnedFd:
     """Make an empty file that can be sealed."""
-    return os.memfd_create("wlproxy-file", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+    flags = os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC
+    return OwnedFd(os.memfd_create("wlproxy-file", flags))

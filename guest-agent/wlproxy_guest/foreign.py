@@ -3,6 +3,8 @@
 Behind a file of FUSE or NFS is a process or machine that need not answer; a call on it
 then blocks, closing included, and may end in any error.  The event loop serves all apps,
 so it must make none that asks there.  What is known here comes from the kernel alone.
+
+So `own` takes over each fd that an app passes: whoever closes it then holds up nobody.
 """
 
 import ctypes
@@ -18,6 +20,8 @@ from pathlib import Path
 from typing import Final
 
 import trio
+
+from wlproxy.transport.fds import OwnedFd
 
 AT_EMPTY_PATH: Final = 0x1000
 AT_STATX_DONT_SYNC: Final = 0x4000
@@ -87,11 +91,8 @@ def may_hang(fd: int) -> bool:
 @cache
 def _memfd_device() -> int:
     """Number of the file system that all memfds are in."""
-    fd = os.memfd_create("wlproxy", os.MFD_CLOEXEC)
-    try:
-        return os.fstat(fd).st_dev
-    finally:
-        os.close(fd)
+    with OwnedFd(os.memfd_create("wlproxy", os.MFD_CLOEXEC)) as fd:
+        return os.fstat(fd.fileno()).st_dev
 
 
 def _is_tmpfs(device: int) -> bool:
@@ -104,12 +105,20 @@ def _is_tmpfs(device: int) -> bool:
     return False
 
 
-def close_fd(fd: int) -> None:
-    """Close an fd that an app passed, now or soon; a failure means nothing any more."""
+def own(fd: int) -> OwnedFd:
+    """Take over an fd that an app passed.
+
+    It is closed at once, or soon if that may hang: by a thread, whose errors mean nothing
+    any more.
+    """
+    return OwnedFd(fd, _close)
+
+
+def _close(fd: int) -> None:
     if may_hang(fd):
         _closer.close(fd)
     else:
-        os.close(fd)
+        OwnedFd(fd).close()
 
 
 class _Closer:
@@ -117,6 +126,7 @@ class _Closer:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        # Numbers: what still waits when the process ends is the kernel's to close.
         self._waiting: deque[int] = deque()
         self._threads = 0
 
@@ -141,7 +151,7 @@ class _Closer:
                     return
                 fd = self._waiting.popleft()
             with suppress(OSError):
-                os.close(fd)
+                OwnedFd(fd).close()
 
 
 _closer = _Closer()

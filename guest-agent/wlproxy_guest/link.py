@@ -77,7 +77,7 @@ class Link:
         self._write_raw(self._channel.announce())
         try:
             # One of two tasks fails first; which says nothing more.
-            async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as nursery:  # noqa: TID251
                 nursery.start_soon(self._write_until_gone, nursery.cancel_scope)
                 await self._read_until_gone(sessions)
                 nursery.cancel_scope.cancel()

@@ -2,7 +2,7 @@
 
 import logging
 import resource
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final
 
 import trio
@@ -64,7 +64,7 @@ class Server:
     ) -> str:
         """Serve until cancelled, or until there will be no host any more: why not."""
         reason = ""
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:  # noqa: TID251
             nursery.start_soon(self._accept, nursery)
             log.info("apps connect to %s, the host to %s", self._listener, self._source)
             notify("READY=1", "STATUS=waiting for the host")
@@ -79,6 +79,7 @@ class Server:
     async def stop(self) -> None:
         """Say goodbye to the host; cancel `run` after that."""
         notify("STOPPING=1")
+        await trio.lowlevel.checkpoint()
         if self._link is not None:
             await self._link.say_goodbye("the agent stops")
 
@@ -128,18 +129,24 @@ class Server:
 
     async def _welcome(self, socket: AppSocket) -> None:
         """Give an app to the session, once there is one, or tell it why not."""
-        try:
-            session = await self._wait_for_session()
-            session.open_client(socket)
-        except trio.TooSlowError:
-            why = "the host is not connected"
-            await self._turn_away(socket, why, unavailable_event(f"wlproxy: {why}"))
-        except QuotaError as exc:
-            await self._turn_away(socket, str(exc), limit_event(f"wlproxy: {exc}"))
-        except BaseException:
-            socket.say(unavailable_event("wlproxy: the agent was stopped"))
-            socket.close()
-            raise
+        with ExitStack() as stopped:
+            stopped.callback(socket.close)
+            error = unavailable_event("wlproxy: the agent was stopped")
+            stopped.callback(socket.say, error)
+            try:
+                session = await self._wait_for_session()
+                session.open_client(socket)
+            except trio.TooSlowError:
+                why = "the host is not connected"
+                error = unavailable_event(f"wlproxy: {why}")
+            except QuotaError as exc:
+                why = str(exc)
+                error = limit_event(f"wlproxy: {exc}")
+            else:
+                why = ""
+            stopped.pop_all()
+        if why:
+            await self._turn_away(socket, why, error)
 
     async def _turn_away(self, socket: AppSocket, why: str, error: bytes) -> None:
         log.warning("%s turned away: %s", socket.peer, why)

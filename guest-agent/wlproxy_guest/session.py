@@ -135,7 +135,7 @@ class Session:
         without waiting for apps to take what they are told.
         """
         try:
-            async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as nursery:  # noqa: TID251
                 if not self._over.is_set():
                     self._nursery = nursery
                     established.unpark_all()
@@ -161,6 +161,7 @@ class Session:
 
     async def left(self) -> None:
         """Wait until every app has gone, which takes seconds at most once it ended."""
+        await trio.lowlevel.checkpoint()
         while self._running:
             await self._app_left.park()
 

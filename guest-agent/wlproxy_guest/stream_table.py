@@ -22,7 +22,6 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy.protocol.errors import ChannelError
 from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.stream_end import StreamEnd, adopt_end, make_pipe
-from wlproxy_guest.foreign import close_fd
 from wlproxy_guest.outbox import Outbox
 from wlproxy_guest.quotas import Budget
 from wlproxy_guest.streams import EndedStream, Stream, StreamToApp, StreamToHost
@@ -69,34 +68,34 @@ class StreamTable:
     def __len__(self) -> int:
         return len(self._streams)
 
-    def adopt(self, fd: int, flags: AttachmentFlags) -> int:
+    def adopt(self, fd: OwnedFd, flags: AttachmentFlags) -> int:
         """Take over a pipe's end that the app passed; return the stream's id."""
         stream_id = self._next_id
         self._next_id += 2
         self._adopt(stream_id, fd, flags)
         return stream_id
 
-    def open(self, frame: OpenStream, fd: int) -> None:
+    def open(self, frame: OpenStream, fd: OwnedFd | None) -> None:
         """Take over an fd that the app passed and the host has a use for.
 
         Args:
             frame: says which.
-            fd: -1 if it is gone.
+            fd: None if it is gone.
 
         Raises:
             ChannelError: the id was used before.
         """
         if frame.stream_id <= self._last_opened or frame.stream_id in self._streams:
-            if fd >= 0:
-                close_fd(fd)
+            if fd is not None:
+                fd.close()
             raise ChannelError(f"stream {frame.stream_id} is not new")
         self._last_opened = frame.stream_id
-        if fd < 0:
+        if fd is None:
             self._refuse(frame.stream_id, CloseReason.FAILED)
         else:
             self._adopt(frame.stream_id, fd, frame.flags)
 
-    def create(self, stream_id: int, flags: AttachmentFlags) -> int:
+    def create(self, stream_id: int, flags: AttachmentFlags) -> OwnedFd:
         """Make a pipe for a stream of the host's; return the app's end.
 
         Raises:
@@ -111,7 +110,7 @@ class StreamTable:
             self._refuse(stream_id, CloseReason.FAILED)
             raise
         self._begin(stream_id, end, to_host=not app_reads)
-        return apps.detach()
+        return apps
 
     def ignore(self, attachments: Iterable[Attachment]) -> None:
         """The app will not get these: tell the host that nobody has their ends.
@@ -163,11 +162,11 @@ class StreamTable:
             raise ChannelError(f"stream {stream_id} is not new")
         self._last_attached = stream_id
 
-    def _adopt(self, stream_id: int, fd: int, flags: AttachmentFlags) -> None:
+    def _adopt(self, stream_id: int, fd: OwnedFd, flags: AttachmentFlags) -> None:
         # "Holder" is who will be given the fd: the app's peer, on the host.
         to_host = flags is AttachmentFlags.HOLDER_READS
         try:
-            end = adopt_end(OwnedFd(fd), we_write=not to_host)
+            end = adopt_end(fd, we_write=not to_host)
         except OSError:
             self._refuse(stream_id, CloseReason.FAILED)
         else:

@@ -1,10 +1,9 @@
 """The Wayland socket of the guest: listening, and one app's bytes and fds.
 
-Bytes stay bytes here.  Two rules of libwayland's matter: it sends and takes at most 28
-fds at once, and fds travel with a byte that is not after their message.
+Bytes stay bytes here.  How fds travel with them is `transport/fd_stream`'s; what is
+added to that is how an app is told its end.
 """
 
-import array
 import errno
 import fcntl
 import os
@@ -12,19 +11,18 @@ import socket
 import stat
 import struct
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import trio
 
-from wlproxy.protocol.channel.frames import MAX_ATTACHMENTS
-from wlproxy_guest.foreign import close_fd
+from wlproxy.transport.fd_stream import FdStream
+from wlproxy.transport.fds import OwnedFd
+from wlproxy_guest.foreign import own
 from wlproxy_guest.refusal import SentEvents
 
-MAX_FDS_PER_SEND: Final = 28
-"""libwayland's MAX_FDS_OUT: what its receive buffer has room for."""
 BACKLOG: Final = 128
 DRAIN_SIZE: Final = 64 * 1024
 MAX_LABEL: Final = 64
@@ -34,16 +32,11 @@ FAREWELL: Final = 5.0
 FIRST_ACTIVATED_FD: Final = 3
 """SD_LISTEN_FDS_START."""
 
-_FD_SIZE: Final = array.array("i").itemsize
 _UCRED: Final = struct.Struct("iII")
 
 
 class SocketError(Exception):
     """The Wayland socket cannot be had; the message says why and what to do."""
-
-
-class FdsLostError(Exception):
-    """The kernel dropped fds on the way: what came with them is worthless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,60 +55,47 @@ class Peer:
 class AppSocket:
     """One connected app."""
 
-    __slots__ = ("_sent", "_socket", "peer")
+    __slots__ = ("_sent", "_stream", "peer")
 
-    def __init__(self, connected: trio.socket.SocketType) -> None:
-        self._socket = connected
-        self._sent = SentEvents()
+    def __init__(self, connected: socket.socket) -> None:
+        """Take over `connected`, unless this fails.
+
+        Raises:
+            OSError: it is not a connected Unix socket.
+        """
         self.peer = identify_peer(connected)
+        self._stream = FdStream(connected, own)
+        self._sent = SentEvents()
 
-    async def receive(self, size: int) -> tuple[bytes, list[int]]:
+    async def receive(self, size: int) -> tuple[bytes, list[OwnedFd]]:
         """Receive at most `size` bytes, and the fds that came with them.
 
         No bytes means that the app has closed.  A cancelled call has taken nothing.
 
         Raises:
-            OSError: the connection broke.
+            OSError: no memory is left to wait with.
+            trio.BrokenResourceError: the connection broke.
             FdsLostError: fds were dropped (too many open, or too many at once).
         """
-        data, ancillary, flags, _ = await self._socket.recvmsg(
-            size,
-            socket.CMSG_SPACE(MAX_ATTACHMENTS * _FD_SIZE),
-            socket.MSG_CMSG_CLOEXEC,
-        )
-        fds = array.array("i")
-        for level, kind, content in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds.frombytes(content[: len(content) // _FD_SIZE * _FD_SIZE])
-        if flags & socket.MSG_CTRUNC:
-            for fd in fds:
-                close_fd(fd)
-            raise FdsLostError("fds were lost: the agent has too many open")
-        return data, list(fds)
+        return await self._stream.receive(size)
 
-    async def send(self, data: bytes, fds: Sequence[int] = ()) -> None:
-        """Send all of `data`; the fds go with its first bytes, and stay ours to close.
+    async def send(self, data: bytes, fds: Sequence[OwnedFd] = ()) -> None:
+        """Send all of `data`; the fds go with its first bytes, and stay the caller's.
 
-        Not cancel-safe: an app that got half of it can only be dropped.
+        What a cancelled call has not sent is never sent: an app that got half of
+        an event can only be dropped, and one that did not can still be told why.
 
         Raises:
-            OSError: the connection broke.
-            ValueError: there are more batches of fds than bytes to carry them.
+            OSError: no memory is left to wait with.
+            trio.BrokenResourceError: the connection broke.
+            LocalProtocolError: there are more batches of fds than bytes to carry them.
         """
-        batches = [
-            array.array("i", fds[first : first + MAX_FDS_PER_SEND])
-            for first in range(0, len(fds), MAX_FDS_PER_SEND)
-        ]
-        if len(batches) > len(data):
-            raise ValueError(f"{len(fds)} fds with {len(data)} bytes")
-        rest = memoryview(data)
-        while batches:
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, batches.pop(0))]
-            # A byte for each batch that is still to come must be left.
-            carrier = rest[:1] if batches else rest
-            rest = self._count(rest, await self._socket.sendmsg([carrier], rights))
-        while rest:
-            rest = self._count(rest, await self._socket.send(rest))
+        before = self._stream.sent
+        try:
+            await self._stream.send(data, fds)
+        finally:
+            self._sent.add(data[: self._stream.sent - before])
+            self._stream.drop_unsent()
 
     async def bid_farewell(self, error: bytes) -> None:
         """Send `wl_display.error`, if that makes sense, and wait until the app closes.
@@ -123,13 +103,14 @@ class AppSocket:
         What it still sends is taken and dropped: to close with that unread would reset
         the connection, and the app would not get to read why.
         """
-        with trio.move_on_after(FAREWELL), suppress(OSError):
+        with (
+            trio.move_on_after(FAREWELL),
+            suppress(OSError, trio.BrokenResourceError),
+        ):
             if self._can_tell:
                 await self.send(error)
-            self._socket.shutdown(socket.SHUT_WR)
-            # fds are dropped by the kernel, as there is no room for them.
-            while await self._socket.recv(DRAIN_SIZE):
-                pass
+            self._stream.shutdown_write()
+            await self._stream.wait_closed(FAREWELL)
 
     def say(self, error: bytes) -> None:
         """Send `wl_display.error` if it makes sense and there is room, before a close.
@@ -138,25 +119,22 @@ class AppSocket:
         reset the connection, and libwayland does not read on after a reset.
         """
         # The socket is non-blocking.
+        connected = self._stream.socket
         if self._can_tell:
             with suppress(OSError):
-                os.write(self._socket.fileno(), error)
+                connected.send(error)
         with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-            while os.read(self._socket.fileno(), DRAIN_SIZE):
+            connected.shutdown(socket.SHUT_RDWR)
+            while connected.recv(DRAIN_SIZE):
                 pass
 
     @property
     def _can_tell(self) -> bool:
         return self._sent.whole and not self._sent.told
 
-    def _count(self, data: memoryview, sent: int) -> memoryview:
-        self._sent.add(data[:sent])
-        return data[sent:]
-
     def close(self) -> None:
         """Close the connection; again is harmless."""
-        self._socket.close()
+        self._stream.close()
 
 
 class Listener:
@@ -166,16 +144,19 @@ class Listener:
     when closed; one that systemd passed stays systemd's.
     """
 
-    __slots__ = ("_listening", "_lock_fd", "_path", "_socket")
+    __slots__ = ("_listening", "_lock", "_path")
 
     def __init__(
-        self, listening: socket.socket, path: Path | None = None, lock_fd: int = -1
+        self,
+        listening: socket.socket,
+        path: Path | None = None,
+        lock: OwnedFd | None = None,
     ) -> None:
+        """Take over `listening` and, if the socket was made at `path`, its `lock`."""
+        listening.setblocking(False)  # noqa: FBT003
         self._listening = listening
-        self._socket: trio.socket.SocketType | None = None
-        """The same, from the first `accept` on."""
         self._path = path
-        self._lock_fd = lock_fd
+        self._lock = lock
 
     def __str__(self) -> str:
         return str(self._path or self._listening.getsockname())
@@ -186,14 +167,18 @@ class Listener:
         Raises:
             OSError: out of fds, or the app has already gone.
         """
-        if self._socket is None:
-            self._socket = trio.socket.from_stdlib_socket(self._listening)
-        connected, _ = await self._socket.accept()
-        try:
-            return AppSocket(connected)
-        except BaseException:
-            connected.close()
-            raise
+        await trio.lowlevel.checkpoint()
+        while True:
+            try:
+                connected, _ = self._listening.accept()
+                break
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._listening)
+        with ExitStack() as undo:
+            undo.enter_context(connected)
+            accepted = AppSocket(connected)
+            undo.pop_all()
+        return accepted
 
     def hand_over(self) -> None:
         """Leave systemd's socket to the program that this process becomes, as it was."""
@@ -209,8 +194,9 @@ class Listener:
         if self._path is not None:
             self._path.unlink(missing_ok=True)
             lock_path(self._path).unlink(missing_ok=True)
-            os.close(self._lock_fd)
             self._path = None
+        if self._lock is not None:
+            self._lock.close()
 
 
 def lock_path(path: Path) -> Path:
@@ -224,26 +210,29 @@ def listen(path: Path) -> Listener:
     Raises:
         SocketError: somebody alive listens there, or the directory is not ours.
     """
+    flags = os.O_CREAT | os.O_CLOEXEC | os.O_RDWR
     try:
-        lock_fd = os.open(lock_path(path), os.O_CREAT | os.O_CLOEXEC | os.O_RDWR, 0o660)
+        lock = OwnedFd(os.open(lock_path(path), flags, 0o660))
     except OSError as exc:
         raise SocketError(f"cannot lock {path}: {exc.strerror}") from exc
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        remove_dead(path)
-        listening.bind(str(path))
-        listening.listen(BACKLOG)
-    except OSError as exc:
-        listening.close()
-        os.close(lock_fd)
-        if isinstance(exc, BlockingIOError):
+    with ExitStack() as undo:
+        undo.enter_context(lock)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        undo.enter_context(listening)
+        try:
+            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_dead(path)
+            listening.bind(str(path))
+            listening.listen(BACKLOG)
+        except BlockingIOError as exc:
             raise SocketError(
                 f"{path} is in use by another compositor or agent: stop it, or choose"
                 " another --socket"
             ) from exc
-        raise SocketError(f"cannot listen at {path}: {exc.strerror}") from exc
-    return Listener(listening, path, lock_fd)
+        except OSError as exc:
+            raise SocketError(f"cannot listen at {path}: {exc.strerror}") from exc
+        undo.pop_all()
+    return Listener(listening, path, lock)
 
 
 def remove_dead(path: Path) -> None:
@@ -285,7 +274,7 @@ def adopt_activated() -> Listener | None:
     return Listener(listening)
 
 
-def identify_peer(connected: trio.socket.SocketType) -> Peer:
+def identify_peer(connected: socket.socket) -> Peer:
     """Ask the kernel who is at the other end.
 
     Raises:

@@ -13,13 +13,15 @@ import select
 import socket
 import stat
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
 
 import pyudev
 import trio
+
+from wlproxy.transport.fds import FdState, OwnedFd
 
 PORT_NAME: Final = "org.wlproxy.0"
 SUBSYSTEM: Final = "virtio-ports"
@@ -47,9 +49,9 @@ class Wire:
 
     __slots__ = ("_fd",)
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: OwnedFd) -> None:
         """Take over `fd`."""
-        os.set_blocking(fd, False)
+        os.set_blocking(fd.fileno(), False)
         self._fd = fd
 
     async def receive(self, size: int) -> bytes:
@@ -58,18 +60,24 @@ class Wire:
         Raises:
             HostGoneError: there is nothing more to come.
         """
+        fd = self._fd.fileno()
         await trio.lowlevel.checkpoint_if_cancelled()
+        at_once = True
         while True:
             try:
-                data = os.read(self._fd, size)
+                data = os.read(fd, size)
             except BlockingIOError:
-                await wait_until(trio.lowlevel.wait_readable, self._fd)
+                await wait_until(trio.lowlevel.wait_readable, fd)
             except (OSError, MemoryError) as exc:
                 await _pause_for_memory(exc)
             else:
-                if not data:
-                    raise HostGoneError("the host hung up")
-                return data
+                break
+            at_once = False
+        if not data:
+            raise HostGoneError("the host hung up")
+        if at_once:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        return data
 
     async def send(self, data: bytes | bytearray) -> None:
         """Send all of `data`.  A cancelled call may have sent some of it.
@@ -77,25 +85,30 @@ class Wire:
         Raises:
             HostGoneError: nobody takes it.
         """
+        fd = self._fd.fileno()
         await trio.lowlevel.checkpoint_if_cancelled()
+        at_once = True
         rest = memoryview(data)
         while rest:
             try:
-                rest = rest[os.write(self._fd, rest) :]
+                rest = rest[os.write(fd, rest) :]
             except BlockingIOError:
                 # A port without a host is never writable, yet wakes whoever waits.
-                if hung_up(self._fd):
+                if hung_up(fd):
                     raise HostGoneError("the host hung up") from None
-                await wait_until(trio.lowlevel.wait_writable, self._fd)
+                await wait_until(trio.lowlevel.wait_writable, fd)
+                at_once = False
             except (OSError, MemoryError) as exc:
                 await _pause_for_memory(exc)
+                at_once = False
+        if at_once:
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     def close(self) -> None:
         """Close it; again is harmless."""
-        if self._fd >= 0:
-            trio.lowlevel.notify_closing(self._fd)
-            os.close(self._fd)
-            self._fd = -1
+        if self._fd.state is FdState.OPEN:
+            trio.lowlevel.notify_closing(self._fd.fileno())
+            self._fd.close()
 
 
 class WireSource(Protocol):
@@ -128,7 +141,7 @@ class Port:
             path = self._path
             try:
                 path = path or await wait_for_port(self._name)
-                fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+                fd = OwnedFd(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
             except ImportError as exc:
                 raise NoWireError(
                     f"virtio ports are found with libudev, which is not here ({exc});"
@@ -157,6 +170,7 @@ class UnixSocket:
 
     async def open(self) -> Wire:
         """See `WireSource`."""
+        await trio.lowlevel.checkpoint()
         while True:
             # No host there yet, or no fd left for it.
             with (
@@ -166,7 +180,7 @@ class UnixSocket:
                 ) as connecting,
             ):
                 connecting.connect(self._path)
-                return Wire(connecting.detach())
+                return Wire(OwnedFd(connecting.detach()))
             await trio.sleep(LOOK_AGAIN)
 
 
@@ -194,7 +208,7 @@ class InheritedFd:
         self._used = True
         try:
             fcntl.fcntl(self._fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
-            return Wire(self._fd)
+            return Wire(OwnedFd(self._fd))
         except OSError as exc:
             raise NoWireError(f"fd {self._fd}: {exc.strerror}") from exc
 
@@ -254,20 +268,18 @@ def hung_up(fd: int) -> bool:
     return any(events & select.POLLHUP for _, events in poll.poll(0))
 
 
-async def host_appears(fd: int) -> bool:
+async def host_appears(fd: OwnedFd) -> bool:
     """Wait for a host at a port; close the fd and return False if the port goes away."""
-    try:
-        while hung_up(fd):
+    with ExitStack() as unused, suppress(OSError):
+        unused.enter_context(fd)
+        await trio.lowlevel.checkpoint()
+        while hung_up(fd.fileno()):
             # What an earlier host left behind: its session is over.
-            os.read(fd, 65536)
+            os.read(fd.fileno(), 65536)
             await trio.sleep(LOOK_AGAIN)
-    except OSError:
-        os.close(fd)
-        return False
-    except BaseException:
-        os.close(fd)
-        raise
-    return True
+        unused.pop_all()
+        return True
+    return False
 
 
 async def wait_for_port(name: str) -> str:
@@ -277,6 +289,7 @@ async def wait_for_port(name: str) -> str:
         ImportError: there is no libudev.
         OSError: no fds are left; `MemoryError`, `pyudev.DeviceNotFoundError` likewise.
     """
+    await trio.lowlevel.checkpoint()
     context = udev()
     # In a guest without udevd only the kernel itself announces devices.
     source = "udev" if UDEV_CONTROL.exists() else "kernel"

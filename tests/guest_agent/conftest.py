@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from tests.guest_agent.fakes import App, FakeHost, FileOffsetLocator, hello
+from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.locating.gem_locate import DEVICE
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.server import Server
@@ -41,7 +42,7 @@ class Wires:
 
     async def plug_in(self) -> FakeHost:
         ours, agents = socket.socketpair()
-        await self.send.send(Wire(agents.detach()))
+        await self.send.send(Wire(OwnedFd(agents.detach())))
         return FakeHost(ours)
 
 

@@ -38,6 +38,7 @@ from wlproxy.protocol.channel.frames import (
     Release,
     Released,
 )
+from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.drm.allocation import find_main_device
 from wlproxy_guest.drm.implicit_layout import implicit_layout_is_linear
 from wlproxy_guest.locating.fences import WriteFences
@@ -115,7 +116,7 @@ class RealAgent:
     async def open(self) -> Wire:
         ours, agents = socket.socketpair()
         self.host = FakeHost(ours)
-        return Wire(agents.detach())
+        return Wire(OwnedFd(agents.detach()))
 
     async def connect(self) -> App:
         connecting = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

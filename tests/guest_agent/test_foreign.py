@@ -21,7 +21,7 @@ from wlproxy.protocol.channel.frames import (
 )
 from wlproxy_guest import foreign, workers
 from wlproxy_guest.attachments import describe_fd
-from wlproxy_guest.foreign import close_fd, known_status, may_hang
+from wlproxy_guest.foreign import known_status, may_hang, own
 from wlproxy_guest.locating import locations
 
 
@@ -72,7 +72,7 @@ async def closed(fd: int) -> None:
 
 async def test_what_may_hang_is_closed_elsewhere() -> None:
     fd = os.open("/proc/self/status", os.O_RDONLY)
-    close_fd(fd)
+    own(fd).close()
     await closed(fd)
 
 
@@ -85,8 +85,8 @@ async def test_without_a_thread_it_is_closed_with_the_next(
     first, second = (os.open("/proc/self/status", os.O_RDONLY) for _ in range(2))
     with monkeypatch.context() as patch:
         patch.setattr(trio.lowlevel, "start_thread_soon", no_thread)
-        close_fd(first)
-    close_fd(second)
+        own(first).close()
+    own(second).close()
     await closed(first)
     await closed(second)
 
@@ -96,7 +96,8 @@ def test_hung_file_is_described_and_closed_at_once(hung: int) -> None:
     description = describe_fd(hung)
     assert description.size == SIZE
     assert may_hang(hung)
-    close_fd(os.dup(hung))
+    with own(os.dup(hung)) as fd:
+        fd.duplicate().close()
     assert time.monotonic() - started < 5
 
 

@@ -4,6 +4,7 @@ import array
 import os
 import resource
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
+from wlproxy.protocol.errors import LocalProtocolError
+from wlproxy.transport.fd_stream import FdsLostError
+from wlproxy.transport.fds import FdState, OwnedFd
 from wlproxy_guest.unix_socket import (
     AppSocket,
-    FdsLostError,
     Listener,
     SocketError,
     adopt_activated,
@@ -27,8 +31,9 @@ from wlproxy_guest.unix_socket import (
 @pytest.fixture
 async def pair() -> AsyncIterator[tuple[AppSocket, socket.socket]]:
     ours, apps = socket.socketpair()
-    yield AppSocket(trio.socket.from_stdlib_socket(ours)), apps
-    ours.close()
+    app = AppSocket(ours)
+    yield app, apps
+    app.close()
     apps.close()
 
 
@@ -46,9 +51,9 @@ async def test_fds_are_received_close_on_exec(
 
     assert data == b"x"
     assert len(fds) == 2
-    assert not any(os.get_inheritable(fd) for fd in fds)
+    assert not any(os.get_inheritable(fd.fileno()) for fd in fds)
     for fd in fds:
-        os.close(fd)
+        fd.close()
 
 
 async def test_lost_fds_are_an_error(
@@ -76,8 +81,9 @@ async def test_sending_everything_to_a_slow_app(
     received = bytearray()
     fds = 0
 
+    passed = [OwnedFd(os.memfd_create("x")) for _ in range(3)]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(ours.send, sent, [1, 2, 0])
+        nursery.start_soon(ours.send, sent, passed)
         while len(received) < len(sent):
             await trio.lowlevel.wait_readable(app)
             data, ancillary, _, _ = app.recvmsg(65536, 1000)
@@ -91,13 +97,52 @@ async def test_sending_everything_to_a_slow_app(
 
     assert received == sent
     assert fds == 3
+    for each in passed:
+        each.close()
 
 
 async def test_more_batches_of_fds_than_bytes(
     pair: tuple[AppSocket, socket.socket],
 ) -> None:
-    with pytest.raises(ValueError, match="29 fds with 1 bytes"):
-        await pair[0].send(b"x", [1] * 29)
+    with (
+        OwnedFd(os.memfd_create("x")) as fd,
+        pytest.raises(LocalProtocolError, match="too few bytes to carry 29 fds"),
+    ):
+        await pair[0].send(b"x", [fd] * 29)
+
+
+async def test_after_half_an_event_nothing_is_told(
+    pair: tuple[AppSocket, socket.socket],
+) -> None:
+    ours, app = pair
+    event = struct.pack("=II", 3, (1 << 16) - 4 << 16) + bytes((1 << 16) - 12)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.send, event * 100)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+    ours.say(b"goodbye")
+
+    received = bytearray()
+    while data := app.recv(1 << 20):
+        received += data
+    assert received
+    assert received == (event * 100)[: len(received)]
+
+
+async def test_what_a_cancelled_send_left_is_never_sent(
+    pair: tuple[AppSocket, socket.socket], autojump_clock: trio.testing.MockClock
+) -> None:
+    ours, app = pair
+    with trio.CancelScope() as scope, OwnedFd(os.memfd_create("x")) as fd:
+        scope.cancel()
+        await ours.send(b"an event", [fd])
+    assert fd.state is FdState.CLOSED
+
+    await ours.bid_farewell(b"goodbye")
+
+    assert app.recv(100) == b"goodbye"
+    assert app.recv(100) == b""
 
 
 async def test_last_words_do_not_wait(pair: tuple[AppSocket, socket.socket]) -> None:

@@ -15,6 +15,7 @@ import pyudev
 import trio
 import trio.testing
 
+from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest import wire as channel
 from wlproxy_guest.wire import (
     HostGoneError,
@@ -32,7 +33,7 @@ from wlproxy_guest.wire import (
 @pytest.fixture
 def pair() -> Iterator[tuple[Wire, socket.socket]]:
     ours, agents = socket.socketpair()
-    wire = Wire(agents.detach())
+    wire = Wire(OwnedFd(agents.detach()))
     yield wire, ours
     trio.run(close, wire)
     ours.close()
@@ -52,6 +53,35 @@ async def test_bytes_both_ways(pair: tuple[Wire, socket.socket]) -> None:
     host.send(b"answer")
     assert await wire.receive(2) == b"an"
     assert await wire.receive(100) == b"swer"
+
+
+async def test_what_need_not_wait_is_a_checkpoint_too(
+    pair: tuple[Wire, socket.socket], tmp_path: Path
+) -> None:
+    wire, host = pair
+    host.send(b"answer")
+    with trio.testing.assert_checkpoints():
+        await wire.send(b"hello")
+    with trio.testing.assert_checkpoints():
+        assert await wire.receive(100) == b"answer"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "host"))
+        listening.listen()
+        with trio.testing.assert_checkpoints():
+            other = await UnixSocket(str(tmp_path / "host")).open()
+    other.close()
+
+
+async def test_a_cancelled_call_takes_nothing(
+    pair: tuple[Wire, socket.socket],
+) -> None:
+    wire, host = pair
+    host.send(b"answer")
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await wire.receive(100)
+    assert scope.cancelled_caught
+    assert await wire.receive(100) == b"answer"
 
 
 async def test_sending_waits_for_room(pair: tuple[Wire, socket.socket]) -> None:
@@ -82,7 +112,7 @@ async def test_host_that_hangs_up(pair: tuple[Wire, socket.socket]) -> None:
 async def test_port_without_a_host_does_not_spin() -> None:
     """As a virtio port without one: never writable, yet epoll always wakes."""
     reader, writer = os.pipe()
-    wire = Wire(writer)
+    wire = Wire(OwnedFd(writer))
     with trio.move_on_after(0):
         await wire.send(bytes(200_000))
     os.close(reader)
@@ -164,11 +194,12 @@ async def test_port_that_has_no_host_yet(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(appear)
-        assert await host_appears(hangs_up)
+        port = OwnedFd(hangs_up)
+        assert await host_appears(port)
 
     assert os.read(hangs_up, 100) == b"fresh"
     os.close(writer)
-    os.close(hangs_up)
+    port.close()
 
 
 async def test_port_that_goes_away_while_it_has_no_host(
@@ -185,7 +216,7 @@ async def test_port_that_goes_away_while_it_has_no_host(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "read", gone)
-        assert not await host_appears(fd)
+        assert not await host_appears(OwnedFd(fd))
 
 
 async def test_unix_socket_that_is_not_there_yet(

@@ -89,7 +89,7 @@ class Port:
             self._connected = None
         if self._connected is None:
             self._connected, _ = await self._listener.accept()
-        return Wire(os.dup(self._connected.fileno()))
+        return Wire(OwnedFd(os.dup(self._connected.fileno())))
 
     def close(self) -> None:
         self._listener.close()

@@ -135,7 +135,7 @@ class Server:
         with trio.open_signal_receiver(*_stop_signals()) as signals:
             status = listen_status(self.config.status) if self.config.status else None
             try:
-                async with trio.open_nursery() as nursery:
+                async with trio.open_nursery() as nursery:  # noqa: TID251
                     nursery.start_soon(self._watch_signals, signals, nursery)
                     await self._start(nursery, status)
                     await self._serve()
@@ -365,7 +365,7 @@ class Server:
         """Run a session to its end; return what ended it, None if we did."""
         self.metrics.sessions += 1
         self.metrics.client_pixel_bytes.clear()
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:  # noqa: TID251
             session = Session(
                 channel=channel,
                 relay=self._make_relay(

@@ -187,10 +187,16 @@ class FdStream:
         with self._exclusive("_sending"):
             await self._flush()
 
+    def drop_unsent(self) -> None:
+        """Forget what a cancelled send left."""
+        while self._unsent:
+            for fd in self._unsent.popleft().fds:
+                fd.release()
+
     def shutdown_write(self) -> None:
         """Tell the peer that nothing more comes.  What is unsent is dropped."""
         self._write_shut = True
-        self._drop_unsent()
+        self.drop_unsent()
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError as exc:
@@ -289,7 +295,7 @@ class FdStream:
         if self._socket.fileno() >= 0:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
-        self._drop_unsent()
+        self.drop_unsent()
 
     async def aclose(self) -> None:
         """As `close`, and a checkpoint; it is closed even if this is cancelled."""
@@ -316,7 +322,7 @@ class FdStream:
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self._socket)
             except OSError as exc:
-                self._drop_unsent()
+                self.drop_unsent()
                 raise trio.BrokenResourceError(f"cannot send: {exc}") from exc
 
     def _sendmsg(self) -> None:
@@ -359,11 +365,6 @@ class FdStream:
                 fd.close()
             raise FdsLostError
         return received, fds
-
-    def _drop_unsent(self) -> None:
-        while self._unsent:
-            for fd in self._unsent.popleft().fds:
-                fd.release()
 
     def _check_open(self) -> None:
         if self._socket.fileno() < 0:

@@ -73,7 +73,7 @@ class OwnedFd:
             OSError: there are too many fds.
             LocalProtocolError: it is closed or detached.
         """
-        return OwnedFd(os.dup(self.fileno()), self._close_number)
+        return duplicate(self.fileno(), self._close_number)
 
     def detach(self) -> int:
         """Give up ownership: the caller closes it.
@@ -145,3 +145,12 @@ class OwnedFd:
 
     def __repr__(self) -> str:
         return f"<OwnedFd {self._fd} {self._state.value} holds={self._holds}>"
+
+
+def duplicate(fd: int, close: Callable[[int], None] = os.close) -> OwnedFd:
+    """Make another fd of an open file whose fd was only lent; `close` as for `OwnedFd`.
+
+    Raises:
+        OSError: there are too many fds, or `fd` is none.
+    """
+    return OwnedFd(os.dup(fd), close)

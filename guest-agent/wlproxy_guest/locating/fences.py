@@ -9,12 +9,14 @@ is the kernel's rule for its drivers; where one breaks it, there is an end to th
 
 import fcntl
 import logging
-import os
 import select
 import struct
+from contextlib import ExitStack
 from typing import Final
 
 import trio
+
+from wlproxy.transport.fds import OwnedFd
 
 SYNC_FILE: Final = struct.Struct("=Ii")
 """struct dma_buf_export_sync_file: flags, fd (out)."""
@@ -55,14 +57,13 @@ class WriteFences:
         return self._fds - {fd for fd, _ in self._poll.poll(0)}
 
     async def settle(self) -> set[int]:
-        """Wait for all that is being written now.  Not a checkpoint if nothing is.
+        """Wait for all that is being written now; ask `pending` whether anything is.
 
         What is begun meanwhile is not waited for: an app that draws without a pause does
         not stop its own bytes for ever.  Returns those that were waited for in vain;
         they are watched no more.
         """
-        if not (pending := self.pending()):
-            return pending
+        pending = self.pending()
         with trio.move_on_after(UNDRAWN) as scope:
             await self._wait(pending)
         if not scope.cancelled_caught:
@@ -76,21 +77,19 @@ class WriteFences:
         return undrawn
 
     async def _wait(self, pending: set[int]) -> None:
-        waited: list[int] = []
-        try:
+        with ExitStack() as waited:
+            all_fences: list[OwnedFd] = []
             for fd in pending:
                 try:
-                    waited.append(export_fences(fd))
+                    all_fences.append(waited.enter_context(export_fences(fd)))
                 except OSError as exc:
                     self._complain(exc)
-            for fences in waited:
+            await trio.lowlevel.checkpoint()
+            for fences in all_fences:
                 try:
-                    await trio.lowlevel.wait_readable(fences)
+                    await trio.lowlevel.wait_readable(fences.fileno())
                 except OSError as exc:  # no memory to wait with
                     self._complain(exc)
-        finally:
-            for fences in waited:
-                os.close(fences)
 
     def _complain(self, exc: OSError) -> None:
         # At worst a buffer is shown half drawn: no reason to end the app.
@@ -99,7 +98,7 @@ class WriteFences:
             log.warning("cannot wait until buffers are drawn: %s", exc)
 
 
-def export_fences(fd: int) -> int:
+def export_fences(fd: int) -> OwnedFd:
     """Take a snapshot of a dma-buf's write fences: an fd, readable when all have ended.
 
     Raises:
@@ -108,4 +107,4 @@ def export_fences(fd: int) -> int:
     request = bytearray(SYNC_FILE.pack(DMA_BUF_SYNC_READ, -1))
     fcntl.ioctl(fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, request)
     _, fences = SYNC_FILE.unpack(request)
-    return int(fences)
+    return OwnedFd(fences)

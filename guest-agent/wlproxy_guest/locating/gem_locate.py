@@ -12,9 +12,11 @@ import os
 import struct
 from array import array
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Final
 
 from wlproxy.protocol.channel.extents import Extents
+from wlproxy.transport.fds import OwnedFd
 
 DEVICE: Final = "/dev/gem-locate"
 ABI_VERSION: Final = 1
@@ -47,36 +49,36 @@ class GemLocate:
             OSError: ENOENT without the module, EACCES without permission; ENOTTY or
                 EPROTONOSUPPORT if the device is another, or too old.
         """
-        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            _check_version(self._fd)
-        except BaseException:
-            os.close(self._fd)
-            raise
+        with ExitStack() as undo:
+            self._fd = undo.enter_context(
+                OwnedFd(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+            )
+            _check_version(self._fd.fileno())
+            undo.pop_all()
 
     def close(self) -> None:
-        """Close it; what was located stays so."""
-        os.close(self._fd)
+        """Close it; what was located stays so.  Again is harmless."""
+        self._fd.close()
 
-    def locate_dmabuf(self, fd: int) -> tuple[int, int, int]:
+    def locate_dmabuf(self, fd: int) -> tuple[OwnedFd, int, int]:
         """Locate a whole dma-buf; return an fd that keeps it, its size, its extents.
 
         Raises:
             OSError: as `docs/kernel.md` lists.
         """
         request = bytearray(DMABUF.pack(fd, 0, 0, 0, 0))
-        kept = fcntl.ioctl(self._fd, GEM_LOCATE_DMABUF, request)
+        kept = OwnedFd(fcntl.ioctl(self._fd.fileno(), GEM_LOCATE_DMABUF, request))
         _, _, size, count, _ = DMABUF.unpack(request)
         return kept, size, count
 
-    def locate_memfd(self, fd: int, offset: int, length: int) -> tuple[int, int]:
+    def locate_memfd(self, fd: int, offset: int, length: int) -> tuple[OwnedFd, int]:
         """Locate a page-aligned range; return an fd that keeps it, and its extents.
 
         Raises:
             OSError: as `docs/kernel.md` lists.
         """
         request = bytearray(MEMFD.pack(fd, 0, offset, length, 0, 0))
-        kept = fcntl.ioctl(self._fd, GEM_LOCATE_MEMFD, request)
+        kept = OwnedFd(fcntl.ioctl(self._fd.fileno(), GEM_LOCATE_MEMFD, request))
         *_, count, _ = MEMFD.unpack(request)
         return kept, count
 
@@ -90,7 +92,7 @@ def _check_version(device: int) -> None:
         raise OSError(number, f"version {version} of the interface")
 
 
-def read_extents(kept: int, count: int) -> "array[int]":
+def read_extents(kept: OwnedFd, count: int) -> "array[int]":
     """Read the extents of what was located: address, length, address, length, ...
 
     Raises:
@@ -99,7 +101,7 @@ def read_extents(kept: int, count: int) -> "array[int]":
     found = array("Q", bytes(2 * count * 8))
     address, _ = found.buffer_info()
     request = bytearray(EXTENTS.pack(address, count, 0))
-    fcntl.ioctl(kept, GEM_LOCATE_EXTENTS, request)
+    fcntl.ioctl(kept.fileno(), GEM_LOCATE_EXTENTS, request)
     _, there_are, _ = EXTENTS.unpack(request)
     if there_are != count:
         raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))

@@ -6,7 +6,6 @@ of the session; where pages are is `locator`'s to find out.
 
 import errno
 import logging
-import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,8 @@ from wlproxy.protocol.channel.frames import (
     Released,
 )
 from wlproxy.protocol.errors import ChannelError
-from wlproxy_guest.foreign import close_fd, may_hang
+from wlproxy.transport.fds import OwnedFd
+from wlproxy_guest.foreign import may_hang
 from wlproxy_guest.locating.fences import WriteFences
 from wlproxy_guest.locating.mapping import PAGE_SIZE, round_down, round_up
 from wlproxy_guest.locating.page_locator import LocateError, Location, Locator, Pin
@@ -74,7 +74,7 @@ class _Pinned:
 class _Attempt:
     """A range that a thread is locating: what it took, and whether it still works."""
 
-    fd: int
+    fd: OwnedFd
     amount: int
     ended: bool = False
     hanging: bool = False
@@ -131,12 +131,16 @@ class Locations:
         for location_id in list(self._pins):
             self._release(location_id)
 
+    def are_drawn(self) -> bool:
+        """Whether nothing is written into pinned dma-bufs just now."""
+        return not self._fences.pending()
+
     async def settle(self) -> None:
-        """Wait until pinned dma-bufs are drawn.  Not a checkpoint if they are."""
+        """Wait until what is being written into pinned dma-bufs is there."""
         # At worst one is shown half drawn, after so long.
         await self._fences.settle()
 
-    async def run(self, memories: Mapping[int, int]) -> None:
+    async def run(self, memories: Mapping[int, OwnedFd]) -> None:
         """Answer questions, one by one, about the fds in `memories`, for ever."""
         while True:
             while not self._waiting:
@@ -185,11 +189,11 @@ class Locations:
             )
 
     async def _locate(
-        self, request: Locate, deadline: float, memories: Mapping[int, int]
+        self, request: Locate, deadline: float, memories: Mapping[int, OwnedFd]
     ) -> Sequence[Extent]:
         """Pin a range by `deadline`, or let go of it, if need be when a thread does."""
-        fd = memories.get(request.memory_id, -1)
-        if fd < 0:
+        fd = memories.get(request.memory_id)
+        if fd is None:
             raise LocateError(LocateStatus.UNKNOWN_MEMORY)
         start = round_down(request.offset, PAGE_SIZE)
         amount = round_up(request.offset + request.length, PAGE_SIZE) - start
@@ -198,16 +202,16 @@ class Locations:
         try:
             # The host may close the memory while the thread is at work; the number
             # could then be another file's.
-            attempt = _Attempt(os.dup(fd), amount)
+            attempt = _Attempt(fd.duplicate(), amount)
         except OSError:
             self._give_back(amount)
             raise
         location = await self._locate_in_thread(attempt, request, deadline)
-        close_fd(attempt.fd)
+        attempt.fd.close()
         self._hold(request.location_id, location, amount)
         # A commit may have been forwarded before this was pinned: until the answer the
         # host shows nothing of it.
-        if location.dmabuf in await self._fences.settle():
+        if not self.are_drawn() and location.dmabuf in await self._fences.settle():
             self._release(request.location_id)
             raise LocateError(LocateStatus.FAILED, errno.ETIMEDOUT)
         return location.extents
@@ -219,19 +223,22 @@ class Locations:
 
         def locate() -> Location:
             return self._locating.locator.locate(
-                attempt.fd, request.offset, request.length, request.collapse_above
+                attempt.fd.fileno(),
+                request.offset,
+                request.length,
+                request.collapse_above,
             )
 
         def undo(found: Location | None) -> None:
             attempt.ended = True
             self._hanging -= attempt.hanging
-            close_fd(attempt.fd)
+            attempt.fd.close()
             if found is not None:
                 found.pin.close()
             self._give_back(attempt.amount)
 
         threads = self._locating.threads
-        if may_hang(attempt.fd):
+        if may_hang(attempt.fd.fileno()):
             threads = self._locating.foreign
             if self._hanging >= MAX_HANGING:
                 undo(None)

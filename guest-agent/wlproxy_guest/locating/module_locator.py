@@ -10,11 +10,12 @@ import logging
 import os
 import resource
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
 from wlproxy.protocol.channel.frames import Feature, LocateStatus
+from wlproxy.transport.fds import OwnedFd, duplicate
 from wlproxy_guest.attachments import dmabuf_size, is_dmabuf
 from wlproxy_guest.locating.gem_locate import (
     DEVICE,
@@ -54,14 +55,14 @@ class KeptFds:
 
     __slots__ = ("_fds",)
 
-    def __init__(self, *fds: int) -> None:
+    def __init__(self, *fds: OwnedFd) -> None:
         """Take over `fds`."""
         self._fds = list(fds)
 
     def close(self) -> None:
         """Let it go; again is harmless."""
         while self._fds:
-            os.close(self._fds.pop())
+            self._fds.pop().close()
 
 
 class ModuleLocator:
@@ -160,21 +161,20 @@ def _locate_dmabuf(
     check_range(offset, length, size)
     if size > LARGEST_RANGE:
         raise LocateError(LocateStatus.LIMIT_EXCEEDED)
-    kept, size, count = device.locate_dmabuf(fd)
-    pin = KeptFds(kept)
-    try:
+    with ExitStack() as undo:
+        kept, size, count = device.locate_dmabuf(fd)
+        undo.enter_context(kept)
         pairs = read_extents(kept, count)
         start = round_down(offset, PAGE_SIZE)
         end = round_up(offset + length, PAGE_SIZE)
         extents = cut_extents(pairs, start, end)
-        if _in_pages(pairs) and sum(extents.words[1::2]) == end - start:
-            of_it = os.dup(fd)
-            return Location(extents, KeptFds(kept, of_it), held=size, dmabuf=of_it)
-    except BaseException:
-        pin.close()
-        raise
-    pin.close()
-    raise LocateError(LocateStatus.UNSUPPORTED)
+        if not _in_pages(pairs) or sum(extents.words[1::2]) != end - start:
+            raise LocateError(LocateStatus.UNSUPPORTED)
+        of_it = undo.enter_context(duplicate(fd))
+        pin = KeptFds(kept, of_it)
+        found = Location(extents, pin, held=size, dmabuf=of_it.fileno())
+        undo.pop_all()
+    return found
 
 
 def _in_pages(pairs: Sequence[int]) -> bool:
@@ -189,17 +189,16 @@ def _locate_file(
     kept, count = device.locate_memfd(fd, start, end - start)
     if collapse_above and count > collapse_above:
         # What is pinned cannot be moved.
-        os.close(kept)
+        kept.close()
         with suppress(OSError), AlignedMapping(fd, start, end) as mapping:
             collapse_covered(mapping, start, end)
         kept, count = device.locate_memfd(fd, start, end - start)
-    try:
-        pairs = read_extents(kept, count)
-    except BaseException:
-        os.close(kept)
-        raise
-    extents = cut_extents(pairs, 0, end - start)
-    return Location(extents, KeptFds(kept), held=end - start)
+    with ExitStack() as undo:
+        undo.enter_context(kept)
+        extents = cut_extents(read_extents(kept, count), 0, end - start)
+        found = Location(extents, KeptFds(kept), held=end - start)
+        undo.pop_all()
+    return found
 
 
 def explain_refusal(exc: OSError, length: int, *, dmabuf: bool) -> LocateError:

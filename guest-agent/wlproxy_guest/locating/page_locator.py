@@ -13,7 +13,7 @@ populate again (the kernel may have unmapped pages meanwhile), read again.
 import errno
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -23,6 +23,7 @@ from wlproxy.protocol.channel.frames import (
     Feature,
     LocateStatus,
 )
+from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.attachments import is_dmabuf
 from wlproxy_guest.locating.mapping import (
     HUGE_SIZE,
@@ -80,7 +81,7 @@ class Location:
         extents: of the range, rounded outward to pages, in its order.
         pin: keeps them.
         held: bytes that the pin keeps, which may be more.
-        dmabuf: an fd of the dma-buf, as long as the pin is there; -1: it is none.
+        dmabuf: an fd of the dma-buf, the pin's and open as long as that; -1: it is none.
     """
 
     extents: Sequence[Extent]
@@ -179,18 +180,17 @@ class PageLocator:
             collapse_covered(mapping, start, end)
             before = self._read(mapping, start, end)
         for _ in range(ATTEMPTS):
-            pin = PipePin()
-            try:
+            with ExitStack() as undo:
+                pin = PipePin()
+                undo.callback(pin.close)
                 pin.hold(fd, start, min(end, size))
                 after = self._read(mapping, start, end)
                 # What the pagemap shows must be what the pipes hold.  A page that was
                 # there both before and after pinning is the one that was pinned.
                 if same_pages(before, after):
-                    return Location(to_extents(after), pin, held=end - start)
-            except BaseException:
-                pin.close()
-                raise
-            pin.close()
+                    found = Location(to_extents(after), pin, held=end - start)
+                    undo.pop_all()
+                    return found
             before = after
         raise LocateError(LocateStatus.FAILED, errno.EAGAIN)
 
@@ -233,17 +233,12 @@ def place_token(
     if len(token) != RAM_TOKEN_SIZE:
         raise LocateError(LocateStatus.FAILED, errno.EINVAL)
     try:
-        fd = os.memfd_create("wlproxy-ram-token", os.MFD_CLOEXEC)
+        with OwnedFd(os.memfd_create("wlproxy-ram-token", os.MFD_CLOEXEC)) as fd:
+            os.write(fd.fileno(), token.ljust(PAGE_SIZE, b"\0"))
+            # The page outlives the file: the pin refers to it.
+            return locate(fd.fileno(), 0, PAGE_SIZE, 0)
     except OSError as exc:
         raise LocateError(LocateStatus.FAILED, exc.errno or errno.EIO) from exc
-    try:
-        os.write(fd, token.ljust(PAGE_SIZE, b"\0"))
-        # The page outlives the file: the pin refers to it.
-        return locate(fd, 0, PAGE_SIZE, 0)
-    except OSError as exc:
-        raise LocateError(LocateStatus.FAILED, exc.errno or errno.EIO) from exc
-    finally:
-        os.close(fd)
 
 
 def collapse_covered(mapping: AlignedMapping, start: int, end: int) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from wlproxy.protocol.channel.extents import Extents
+from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.locating.mapping import PAGE_SIZE
 
 ENTRY_SIZE: Final = 8
@@ -29,11 +30,11 @@ class Pagemap:
         Raises:
             OSError: there is no /proc.
         """
-        self._fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = OwnedFd(os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC))
 
     def close(self) -> None:
-        """Close it."""
-        os.close(self._fd)
+        """Close it; again is harmless."""
+        self._fd.close()
 
     def entries(self, address: int, pages: int) -> Sequence[int]:
         """Read the raw entries of `pages` pages from page-aligned `address`.
@@ -45,7 +46,7 @@ class Pagemap:
         offset = address // PAGE_SIZE * ENTRY_SIZE
         found = array("Q")
         while remaining:
-            chunk = os.pread(self._fd, remaining, offset)
+            chunk = os.pread(self._fd.fileno(), remaining, offset)
             if not chunk:
                 raise OSError(0, "pagemap ends early")
             # Reads of pagemap are whole entries, on its side of the contract.

@@ -12,6 +12,7 @@ import fcntl
 import os
 from typing import Final
 
+from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.locating.mapping import PAGE_SIZE, round_up
 
 SPLICE_F_NONBLOCK: Final = 2
@@ -28,7 +29,7 @@ class PipePin:
     __slots__ = ("_fds",)
 
     def __init__(self) -> None:
-        self._fds: list[int] = []
+        self._fds: list[OwnedFd] = []
 
     def hold(self, fd: int, start: int, end: int) -> None:
         """Reference the pages of a range that has been populated.
@@ -42,18 +43,16 @@ class PipePin:
             EOFError: the file ends before `end`.
         """
         while start < end:
-            reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            reader, writer = map(OwnedFd, os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK))
             self._fds.append(reader)
-            try:
-                enlarge(writer, end - start)
-                start = fill(fd, writer, start, end)
-            finally:
-                os.close(writer)
+            with writer:
+                enlarge(writer.fileno(), end - start)
+                start = fill(fd, writer.fileno(), start, end)
 
     def close(self) -> None:
         """Let the pages go; again is harmless."""
         while self._fds:
-            os.close(self._fds.pop())
+            self._fds.pop().close()
 
 
 def enlarge(pipe: int, length: int) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wlproxy.protocol.channel.frames import Extent
+from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.locating import gem_locate
 from wlproxy_guest.locating.gem_locate import GemLocate, cut_extents, read_extents
 
@@ -71,10 +72,11 @@ def test_what_is_not_the_device_is_an_error(path: str) -> None:
 
 
 def test_extents_of_what_is_not_located_are_an_error() -> None:
-    fd = os.memfd_create("x")
-    with pytest.raises(OSError, match="ioctl"):
+    with (
+        OwnedFd(os.memfd_create("x")) as fd,
+        pytest.raises(OSError, match="ioctl"),
+    ):
         read_extents(fd, 3)
-    os.close(fd)
 
 
 @given(runs, st.data())

@@ -18,6 +18,7 @@ from wlproxy.protocol.channel.frames import (
     Release,
     Released,
 )
+from wlproxy.transport.fds import OwnedFd, duplicate
 from wlproxy_guest.locating import fences
 from wlproxy_guest.locating.locations import Locating, Locations
 from wlproxy_guest.locating.module_locator import KeptFds
@@ -39,18 +40,18 @@ class WholeLocator:
     def locate(
         self, fd: int, offset: int, length: int, collapse_above: int
     ) -> Location:
-        own = os.dup(fd)
-        return Location((Extent(0, PAGE),), KeptFds(own), held=HELD, dmabuf=own)
+        own = duplicate(fd)
+        pin = KeptFds(own)
+        return Location((Extent(0, PAGE),), pin, held=HELD, dmabuf=own.fileno())
 
     def place_token(self, token: bytes) -> Location:
         raise NotImplementedError
 
 
 @pytest.fixture
-def dmabuf() -> Iterator[int]:
-    fd = os.eventfd(1)
-    yield fd
-    os.close(fd)
+def dmabuf() -> Iterator[OwnedFd]:
+    with OwnedFd(os.eventfd(1)) as fd:
+        yield fd
 
 
 class Bench:
@@ -63,7 +64,7 @@ class Bench:
         limits = Limits(pinned=client)
         self.locations = Locations(1, locating, limits, self.outbox)
 
-    async def ask(self, location_id: int, dmabuf: int) -> Frame | None:
+    async def ask(self, location_id: int, dmabuf: OwnedFd) -> Frame | None:
         self.locations.receive_locate(Locate(1, location_id, 1, 0, 1, 0))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.locations.run, {1: dmabuf})
@@ -73,7 +74,7 @@ class Bench:
         return frame
 
 
-async def test_all_that_is_held_counts(dmabuf: int) -> None:
+async def test_all_that_is_held_counts(dmabuf: OwnedFd) -> None:
     bench = Bench(client=2 * HELD, total=100 * HELD)
     for location_id in (1, 2):
         answer = await bench.ask(location_id, dmabuf)
@@ -92,7 +93,7 @@ async def test_all_that_is_held_counts(dmabuf: int) -> None:
     assert bench.budget.used == 0
 
 
-async def test_more_than_all_clients_may_hold_is_let_go_again(dmabuf: int) -> None:
+async def test_more_than_all_clients_may_hold_is_let_go_again(dmabuf: OwnedFd) -> None:
     bench = Bench(client=2 * HELD, total=HELD - 1)
     answer = await bench.ask(1, dmabuf)
     assert isinstance(answer, Located)
@@ -100,11 +101,13 @@ async def test_more_than_all_clients_may_hold_is_let_go_again(dmabuf: int) -> No
     assert bench.budget.used == 0
 
 
-async def test_what_is_released_is_waited_for_no_more(dmabuf: int) -> None:
+async def test_what_is_released_is_waited_for_no_more(dmabuf: OwnedFd) -> None:
     bench = Bench(client=HELD, total=HELD)
     await bench.ask(1, dmabuf)
-    await bench.locations.settle()
+    os.eventfd_read(dmabuf.fileno())
+    assert not bench.locations.are_drawn()
     bench.locations.release_all()
+    assert bench.locations.are_drawn()
     await bench.locations.settle()
 
 
@@ -112,8 +115,8 @@ async def test_what_is_never_drawn_is_answered_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(fences, "UNDRAWN", 0.01)
-    undrawn = os.eventfd(0)
-    monkeypatch.setattr(fences, "export_fences", os.dup)
+    undrawn = OwnedFd(os.eventfd(0))
+    monkeypatch.setattr(fences, "export_fences", duplicate)
     bench = Bench(client=HELD, total=HELD)
 
     answer = await bench.ask(1, undrawn)
@@ -121,7 +124,7 @@ async def test_what_is_never_drawn_is_answered_all_the_same(
     assert isinstance(answer, Located)
     assert (answer.status, answer.errno) == (LocateStatus.FAILED, errno.ETIMEDOUT)
     assert bench.budget.used == 0
-    os.close(undrawn)
+    undrawn.close()
 
 
 @pytest.mark.parametrize(
@@ -134,7 +137,7 @@ async def test_what_is_never_drawn_is_answered_all_the_same(
     ],
 )
 async def test_what_goes_wrong_costs_one_answer(
-    dmabuf: int, error: Exception, number: int, monkeypatch: pytest.MonkeyPatch
+    dmabuf: OwnedFd, error: Exception, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> Location:
         raise error
@@ -154,7 +157,7 @@ async def test_what_goes_wrong_costs_one_answer(
 
 
 async def test_no_fd_is_left_to_locate_with(
-    dmabuf: int, monkeypatch: pytest.MonkeyPatch
+    dmabuf: OwnedFd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(fd: int) -> int:
         raise OSError(errno.EMFILE, "dup")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.guest_agent.frames import sees_frames
 from wlproxy.protocol.channel.frames import RAM_TOKEN_SIZE, Feature, LocateStatus
+from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.locating.mapping import PAGE_SIZE
 from wlproxy_guest.locating.module_locator import (
     KeptFds,
@@ -110,7 +111,7 @@ def test_locked_bytes_are_read() -> None:
 
 def test_kept_fds_are_closed_once() -> None:
     fds = os.pipe()
-    pin = KeptFds(*fds)
+    pin = KeptFds(*map(OwnedFd, fds))
     pin.close()
     pin.close()
     for fd in fds:
