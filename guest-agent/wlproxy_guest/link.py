@@ -113,7 +113,8 @@ class Link:
                 while not (batch := self._next_batch()):
                     await self._ready.park()
                 self._writing = True
-                await self._wire.send(batch)
+                if rest := self._wire.send_at_once(batch):
+                    await self._wire.send(rest)
                 self._writing = False
                 self._written.unpark_all()
         except HostGoneError:

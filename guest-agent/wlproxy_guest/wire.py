@@ -79,7 +79,17 @@ class Wire:
             await trio.lowlevel.cancel_shielded_checkpoint()
         return data
 
-    async def send(self, data: bytes | bytearray) -> None:
+    def send_at_once(self, data: bytes | bytearray) -> memoryview:
+        """Send what is taken without waiting; return the rest, which `send` is for.
+
+        If nobody takes it any more, it is `send` that says so.
+        """
+        rest = memoryview(data)
+        with suppress(OSError, MemoryError):
+            rest = rest[os.write(self._fd.fileno(), rest) :]
+        return rest
+
+    async def send(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`.  A cancelled call may have sent some of it.
 
         Raises:

@@ -72,6 +72,26 @@ async def test_what_need_not_wait_is_a_checkpoint_too(
     other.close()
 
 
+async def test_what_does_not_go_at_once_is_told(
+    pair: tuple[Wire, socket.socket],
+) -> None:
+    wire, host = pair
+    assert not wire.send_at_once(b"hello")
+    assert host.recv(100) == b"hello"
+    sent = os.urandom(2_000_000)
+    rest = wire.send_at_once(sent)
+    assert 0 < len(rest) < len(sent)
+    assert bytes(wire.send_at_once(bytes(rest))) == rest
+    received = b""
+    while len(received) < len(sent) - len(rest):
+        received += host.recv(1 << 20)
+    assert received + rest == sent
+    host.close()
+    assert bytes(wire.send_at_once(b"x")) == b"x"
+    with pytest.raises(HostGoneError):
+        await wire.send(b"x")
+
+
 async def test_a_cancelled_call_takes_nothing(
     pair: tuple[Wire, socket.socket],
 ) -> None:

@@ -141,6 +141,26 @@ async def test_cancelled_while_waiting_loses_nothing(pair: Pair) -> None:
     assert await pair.stream.receive() == (b"later", [])
 
 
+async def test_sending_at_once_is_a_checkpoint(pair: Pair) -> None:
+    with trio.testing.assert_checkpoints():
+        await pair.stream.send(b"x")
+    with trio.testing.assert_checkpoints():
+        await pair.stream.flush()
+    assert pair.peer.recv(10) == b"x"
+
+
+async def test_receiving_what_is_there_is_a_checkpoint(pair: Pair) -> None:
+    pair.peer.send(b"x")
+    with trio.testing.assert_checkpoints():
+        assert await pair.stream.receive() == (b"x", [])
+    pair.peer.send(b"x")
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await pair.stream.receive()
+    assert scope.cancelled_caught
+    assert await pair.stream.receive() == (b"x", [])
+
+
 async def test_two_receivers_are_a_mistake(pair: Pair) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pair.stream.receive)

@@ -134,7 +134,8 @@ class FdStream:
     ) -> tuple[bytes, list[OwnedFd]]:
         """Wait for bytes; none mean that the peer has closed.
 
-        Nothing is lost by cancellation: there is no checkpoint after the system call.
+        Nothing is lost by cancellation: what was taken is returned, whatever happens
+        meanwhile.
 
         Raises:
             FdsLostError: the kernel dropped fds; those that came have been closed.
@@ -143,15 +144,14 @@ class FdStream:
             trio.BusyResourceError: another task is receiving.
         """
         with self._exclusive("_receiving"):
-            await trio.lowlevel.checkpoint()
-            while True:
-                self._check_open()
-                try:
-                    return self._recvmsg(max_bytes)
-                except BlockingIOError:
-                    await trio.lowlevel.wait_readable(self._socket)
-                except OSError as exc:
-                    raise trio.BrokenResourceError(f"cannot receive: {exc}") from exc
+            await trio.lowlevel.checkpoint_if_cancelled()
+            received = self._try_receive(max_bytes)
+            if received is not None:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            while received is None:
+                await trio.lowlevel.wait_readable(self._socket)
+                received = self._try_receive(max_bytes)
+            return received
 
     async def send(self, data: bytes, fds: Sequence[OwnedFd] = ()) -> None:
         """Send bytes; the fds leave with the first byte.  As `send_batch`."""
@@ -314,16 +314,21 @@ class FdStream:
         await self.aclose()
 
     async def _flush(self) -> None:
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        at_once = True
         while self._unsent:
             self._check_open()
             try:
                 self._sendmsg()
             except BlockingIOError:
+                at_once = False
                 await trio.lowlevel.wait_writable(self._socket)
             except OSError as exc:
                 self.drop_unsent()
                 raise trio.BrokenResourceError(f"cannot send: {exc}") from exc
+        if at_once:
+            # Afterwards, so that the peer need not wait for whoever has a turn now.
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _sendmsg(self) -> None:
         """One system call: the fds of the first part, the bytes up to the next fds."""
@@ -349,6 +354,16 @@ class FdStream:
                 self._unsent.popleft()
             else:
                 part.data = part.data[taken:]
+
+    def _try_receive(self, max_bytes: int) -> tuple[bytes, list[OwnedFd]] | None:
+        """Receive what is there, if anything is."""
+        self._check_open()
+        try:
+            return self._recvmsg(max_bytes)
+        except BlockingIOError:
+            return None
+        except OSError as exc:
+            raise trio.BrokenResourceError(f"cannot receive: {exc}") from exc
 
     def _recvmsg(self, max_bytes: int) -> tuple[bytes, list[OwnedFd]]:
         received, ancillary, flags, _ = self._socket.recvmsg(
