@@ -195,7 +195,7 @@ class DmabufStage(Stage):
         shares = client._context.shares
         for share in (shares.copy_bytes, shares.locations, shares.located_bytes):
             assert not share._used
-        assert not client._state.imports
+        assert not client._state.buffers.creating
 
 
 def app_parts(buffer: Thing) -> list[tuple[int, int, int]]:

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.relay.playbook import NOTHING, ZERO_COPY, Playbook, Stage, all_turns
+from tests.relay.dmabufs import DmabufStage
+from tests.relay.playbook import (
+    NOTHING,
+    ONLY_SHM,
+    ZERO_COPY,
+    Playbook,
+    Stage,
+    all_turns,
+)
 from tests.relay.things import SERVER, Thing
 from wlproxy.protocol.channel.frames import (
     Attachment,
@@ -17,9 +25,10 @@ from wlproxy.protocol.channel.frames import (
     CloseReason,
     Data,
 )
-from wlproxy.protocol.wayland.interface import ArgKind, MessageSpec
+from wlproxy.protocol.wayland.interface import ArgKind, Interface, MessageSpec
 from wlproxy.protocol.wayland.interfaces import INTERFACES
-from wlproxy.protocol.wayland.wire import encode_message
+from wlproxy.protocol.wayland.message import RawMessage
+from wlproxy.protocol.wayland.wire import encode_message, request_spec
 from wlproxy.relay import client as client_module
 from wlproxy.relay.capabilities import CompositorCapabilities, Preference
 from wlproxy.relay.commands import CloseClient, Command, SendFrame
@@ -291,6 +300,104 @@ def test_a_flood_of_objects() -> None:
     assert play.closed is None
     client = play.relay._clients[1]
     assert len(client._context.objects) < 10
+
+
+def test_a_buffer_is_destroyed_twice() -> None:
+    play = Stage(ONLY_SHM)
+    (one,) = play.buffers()
+    play.show(play.surface, one)
+    play.show(play.surface, None)
+    play.deliver = False  # its id is not free yet
+    play.app.request(one, "destroy")
+
+    play.app.request(one, "destroy")
+
+    assert play.app.error == (1, 0, f"invalid object {one.id}")
+
+
+# ---------------------------------------------------------------- waiting
+
+
+class Judged:
+    """Counts the requests of a client that are looked at."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._number = 0
+        monkeypatch.setattr(client_module, "request_spec", self._look)
+
+    def number(self) -> int:
+        """How many, since the last call."""
+        number, self._number = self._number, 0
+        return number
+
+    def _look(self, interface: Interface, version: int, raw: RawMessage) -> MessageSpec:
+        self._number += 1
+        return request_spec(interface, version, raw)
+
+
+@pytest.mark.parametrize("step", ["locate", "create", "import"])
+def test_who_waits_is_not_asked_again(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play = Stage(config=RelayConfig(preference=Preference.DMABUF))
+    play.hold(step)
+    (one,) = play.buffers()
+    play.show(play.surface, one)
+    judged = Judged(monkeypatch)
+
+    for _ in range(100):
+        play.from_compositor(b"")
+        play.send(b"")
+    assert not judged.number()
+
+    play.answer(step)
+    assert judged.number() == 1  # the commit: it is all that there was
+    assert play.host_pixels() == play.pixels(one)
+
+
+def test_a_roundtrip_after_create_is_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    play = DmabufStage()
+    play.host.imports = "hold"
+    play.create()
+    play.create()
+    play.app.request(play.app.display, "sync")
+    judged = Judged(monkeypatch)
+
+    for _ in range(100):
+        play.from_compositor(b"")
+    play.host.waiting.pop(0)()
+    play.flush()
+    assert not judged.number()  # one of the two is awaited yet
+
+    play.host.answer()
+    play.flush()
+    assert judged.number() == 1
+    assert len(play.app.created) == 2
+
+
+def test_a_bind_of_what_nobody_knows_is_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    play = Playbook()
+    play.host.answers_sync = False
+    play.host.globals[40] = ("wl_output", 4)
+    play.app.globals = {40: ("wl_output", 4)}
+    play.app.bind("wl_output")
+    judged = Judged(monkeypatch)
+
+    for _ in range(100):
+        play.from_compositor(b"")
+    assert not judged.number()
+
+    play.host.event(play.host_thing("wl_registry"), "global", 40, b"wl_output", 4)
+    play.flush()
+    assert not judged.number()  # the answer to the question is on its way
+    play.host.answer()
+    play.flush()
+    assert judged.number() == 1
+    assert play.app.error is None
 
 
 # ---------------------------------------------------------------- own objects' events

@@ -190,8 +190,8 @@ class Transcript(RuleBasedStateMachine):
             *("wl_display", "wl_registry", "wl_shm", "wl_compositor"),
             "zwp_linux_dmabuf_v1",
         }
-        assert not client._state.imports
-        assert not client._state.buffers._host_buffers._copies
+        assert not client._state.buffers.creating
+        assert not client._state.buffers._presenter._copies
         shares = client._context.shares
         for share in (shares.copy_bytes, shares.locations, shares.located_bytes):
             assert not share._used

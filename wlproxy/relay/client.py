@@ -150,15 +150,15 @@ class Client:
             WaylandError: the app broke the protocol.
             CompositorError: the compositor lacks what it had.
         """
-        if self._waits:
+        if self._waits or (self._stalled is not None and not self._context.woken):
             return
-        self._state.imports.advance()
         self._requests_wait = True
         for _ in range(MESSAGES_PER_TURN):
             raw = self._stalled or self._requests.next_message()
             if raw is None:
                 self._requests_wait = False
                 break
+            self._context.woken = False
             self._stalled = None if self._dispatch_request(raw) else raw
             if self._stalled is not None:
                 self._requests_wait = False
@@ -174,19 +174,19 @@ class Client:
             RemoteProtocolError: the agent broke the channel protocol; or as
                 `handle_requests`, if the buffer cannot be shown.
         """
-        self._state.locations.receive(frame)
-        self.handle_requests()
+        self._state.buffers.located(frame)
+        self._go_on_if_woken()
 
     def buffer_created(self, handle: Handle) -> None:
         """Take the shell's word that a buffer is made; raises as `handle_requests`."""
-        self._state.buffers.buffer_created(handle)
-        self.handle_requests()
+        self._state.buffers.handle_made(handle)
+        self._go_on_if_woken()
 
     def buffer_failed(self, handle: Handle, message: str) -> None:
         """Take the shell's word that it could not be; raises as `handle_requests`."""
         self._context.trace(TraceLevel.WARNING, f"cannot make a buffer: {message}")
-        self._state.buffers.buffer_failed(handle, message)
-        self.handle_requests()
+        self._state.buffers.handle_failed(handle, message)
+        self._go_on_if_woken()
 
     def copied(self, handle: Handle, amount: int) -> None:
         """Count what the shell copied for mode C."""
@@ -211,9 +211,7 @@ class Client:
             raise
         except WaylandError as error:  # malformed: the codec knows no sides
             raise CompositorError(error.message) from error
-        self._state.imports.advance()
-        if self._stalled is not None:
-            self.handle_requests()  # perhaps by what was answered now
+        self._go_on_if_woken()
 
     def clock_trusted(self) -> None:
         """The guest's clock is known well: offer what needs that."""
@@ -225,6 +223,11 @@ class Client:
             return
         args = (error.object_id, error.code, error.message.encode())
         self._context.send_event(self._context.objects.display, "error", args)
+
+    def _go_on_if_woken(self) -> None:
+        """Handle the request that stalls, if what it waits for may have come."""
+        if self._stalled is not None:
+            self.handle_requests()
 
     def _take_events(self) -> None:
         self._events_wait = True
@@ -281,7 +284,7 @@ class Client:
         self, _entry: ProtocolObject, _spec: MessageSpec, _raw: RawMessage
     ) -> bool:
         """Every compositor answers `create` at once: apps take a roundtrip for granted."""
-        return not len(self._state.imports)
+        return not self._state.buffers.creating
 
     def _commit_ready(
         self, entry: ProtocolObject, _spec: MessageSpec, _raw: RawMessage
@@ -292,7 +295,7 @@ class Client:
             return True
         buffer, _, _ = surface.postponed
         cycled = surface.cycles_with(buffer)
-        return self._state.buffers.prepare(buffer, cycled=cycled)
+        return self._state.buffers.want(buffer, cycled=cycled)
 
     def _destroy_ready(
         self, entry: ProtocolObject, _spec: MessageSpec, _raw: RawMessage
@@ -303,23 +306,23 @@ class Client:
             buffer
         ):
             return True
-        return self._state.buffers.prepare(buffer, cycled=False, final=False)
+        return self._state.buffers.want(buffer, cycled=False, final=False)
 
     def _buffers_ready(
         self, entry: ProtocolObject, spec: MessageSpec, raw: RawMessage
     ) -> bool | None:
-        """Whether the buffers that a request names are ready; None if one is dead."""
+        """Whether the buffers that a request names are ready; None if one has failed."""
         for _offset, guest_id, arg in locate_ids(spec, raw):
             if arg.interface != "wl_buffer" or not guest_id:
                 continue
             buffer = self._context.objects.guest(guest_id).role
             if not isinstance(buffer, Buffer):
                 continue
-            if not self._state.buffers.prepare(buffer, cycled=False):
+            if not self._state.buffers.want(buffer, cycled=False):
                 return False
-            if buffer.dead:
+            if buffer.life.is_failed:
                 return None
-            buffer.lasting = True
+            self._state.buffers.keep(buffer)
             self._state.surfaces.copy_whole(buffer)  # an icon: there is no commit
         return True
 

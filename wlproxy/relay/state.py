@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from wlproxy.memory.guest import GuestMemory
 from wlproxy.relay.buffers.buffer import Buffer
-from wlproxy.relay.buffers.creating import Imports
-from wlproxy.relay.buffers.life import Buffers
+from wlproxy.relay.buffers.client_buffers import Buffers
 from wlproxy.relay.buffers.locations import Locations
 from wlproxy.relay.buffers.surfaces import Surface, Surfaces
 from wlproxy.relay.handles import Handle
@@ -19,7 +18,6 @@ class ClientState(Forwarder):
     Attributes:
         locations: its pinned ranges.
         buffers: its pools and buffers.
-        imports: its buffers that linux-dmabuf has not created yet.
         surfaces: its surfaces.
     """
 
@@ -29,24 +27,23 @@ class ClientState(Forwarder):
         super().__init__(context, handles)
         self.locations = Locations(context, ram, handles)
         self.buffers = Buffers(context, self.locations, handles)
-        self.imports = Imports(context, self.buffers)
-        self.surfaces = Surfaces(context)
+        self.surfaces = Surfaces(context, self.buffers)
 
     def attach_postponed(self, surface: Surface) -> None:
-        """Attach what was not ready when the guest did; it is by now, or dead."""
+        """Attach what was not ready when the guest did; it is by now, or has failed."""
         postponed = self.surfaces.take_postponed(surface)
         if postponed is None:
             return
         buffer, x, y = postponed
-        if buffer.dead:
+        if buffer.life.is_failed:
             # The surface keeps what it has, and all else goes on.
             self.surfaces.not_shown(surface, buffer)
             self.buffers.refuse(buffer)
             return
         self.context.send(surface.entry, "attach", (buffer.entry.host_id, x, y))
-        self.settle(self.surfaces.attach(surface, buffer))
+        self.leave(self.surfaces.attach(surface, buffer))
 
-    def settle(self, buffers: Iterable[Buffer]) -> None:
-        """See what is still needed of buffers that surfaces have let go of."""
+    def leave(self, buffers: Iterable[Buffer]) -> None:
+        """Let go of buffers that surfaces have no more; one for each such surface."""
         for buffer in buffers:
-            self.buffers.settle(buffer)
+            self.buffers.left(buffer)

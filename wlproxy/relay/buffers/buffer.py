@@ -1,16 +1,46 @@
 """What a buffer is: planes of guest memory, a format, and how it is presented.
 
-Values with a state; what is done with them is in `host_buffers` and `buffers`.
+Values; where a buffer is in its life is `life`'s, what is done about it
+`client_buffers`'s and `present`'s.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from wlproxy.relay.buffers.choice import BufferShape, Choice, PlaneShape
-from wlproxy.relay.buffers.locations import Location, Memory, Progress
-from wlproxy.relay.formats import PIXEL_SIZE
+from wlproxy.relay.buffers.life import Life
+from wlproxy.relay.buffers.locations import Location, Memory
+from wlproxy.relay.formats import PIXEL_SIZE, shm_format
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.wire.objects import ProtocolObject
+
+
+@dataclass(frozen=True, slots=True)
+class PoolGeometry:
+    """Where a buffer is in its pool, in bytes, and what its pixels are."""
+
+    offset: int
+    width: int
+    height: int
+    stride: int
+    shm_format: int
+    flags: ClassVar = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DmabufGeometry:
+    """What the pixels of dma-bufs are: a DRM format, and flags of linux-dmabuf."""
+
+    width: int
+    height: int
+    fourcc: int
+    flags: int
+
+    @property
+    def shm_format(self) -> int:
+        """The format, as in `wl_shm`."""
+        return shm_format(self.fourcc)
 
 
 @dataclass(slots=True)
@@ -55,6 +85,21 @@ class Plane:
         return self.offset - self.start
 
 
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Who wants a buffer to be ready.
+
+    Attributes:
+        cycled: a surface that takes two or more buffers in turn.
+        final: that it cannot be shown may end its client.
+        create: linux-dmabuf's `create`; else the request that its client waits with.
+    """
+
+    cycled: bool
+    final: bool = True
+    create: bool = False
+
+
 @dataclass(slots=True, eq=False)
 class Buffer:
     """A buffer of the guest, in a pool or made of dma-bufs.
@@ -70,22 +115,17 @@ class Buffer:
         params: the guest's `zwp_linux_buffer_params_v1` of a dma-buf; None in a pool.
         flags: of linux-dmabuf.
         created: the guest was told that it is, as an answer to `create`.
-        dead: why it cannot be shown in any way; empty if it can, so far.  For good if
-            it is a dma-buf, else until it is tried again.
-        over_limit: a limit is in the way, and room is being made.
+        life: where it is in its life.
+        wanted: by whom, from then on until that is told.
+        failure: why it was not shown when it was last wanted, if it was not.
         choice: how it is presented, and why, once that is known.
-        progress: of the host's buffer.
-        held: the compositor may be reading it.
         lasting: no commit shows that the compositor has finished with it, only its
             release does, or the end of what else than a surface it was given to.
-        shown: how many surfaces have it, pending or current.
-        destroyed: the guest has destroyed it.
-        orphan: what is left of a held one then, on the host's side.
+        orphan: the host's half, where the guest has destroyed its own.
         copy: mode C: the handle of our memfd.
-        copy_progress: of making that.
         copied_for: mode C: guest id of the surface whose damage the copy follows.
         refused: why mode B was refused, if it was.
-        settled: mode A is final: mode B cannot serve it.
+        outgrows: mode B may yet turn out to serve it better than mode A.
     """
 
     serial: int
@@ -98,20 +138,16 @@ class Buffer:
     params: ProtocolObject | None = None
     flags: int = 0
     created: bool = False
-    dead: str = ""
-    over_limit: bool = False
+    life: Life = field(default_factory=Life)
+    wanted: Want | None = None
+    failure: str = ""
     choice: Choice | None = None
-    progress: Progress = Progress.NONE
-    held: bool = False
     lasting: bool = False
-    shown: int = 0
-    destroyed: bool = False
     orphan: ProtocolObject | None = None
     copy: Handle | None = None
-    copy_progress: Progress = Progress.NONE
     copied_for: int = 0
     refused: str = ""
-    settled: bool = False
+    outgrows: bool = True
 
     @property
     def rows(self) -> Plane:
@@ -147,19 +183,17 @@ class Buffer:
         )
 
 
-def pool_plane(
-    memory: Memory, geometry: tuple[int, int, int, int, int], pool_size: int
-) -> Plane:
+def pool_plane(memory: Memory, geometry: PoolGeometry, pool_size: int) -> Plane:
     """Say where the bytes of a buffer in a pool are.
 
     Args:
         memory: the file.
-        geometry: (offset, width, height, stride, `wl_shm` format), already checked.
+        geometry: already checked.
         pool_size: bytes of the pool.
     """
-    offset, _width, height, stride, shm_format = geometry
-    length = stride * height
-    if shm_format not in PIXEL_SIZE:
+    offset, stride = geometry.offset, geometry.stride
+    length = stride * geometry.height
+    if geometry.shm_format not in PIXEL_SIZE:
         length = min(3 * length, pool_size - offset)
     return Plane(memory, offset, length, stride, (offset, length))
 

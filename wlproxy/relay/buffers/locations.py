@@ -154,8 +154,11 @@ class Locations:
         self.release(same)
         return location
 
-    def receive(self, frame: Located) -> None:
+    def receive(self, frame: Located) -> Location:
         """Take an answer of the guest, or a part of one.
+
+        Returns:
+            What it is about: PENDING, if there is more to come.
 
         Raises:
             ChannelError: nobody asked.
@@ -169,13 +172,13 @@ class Locations:
             )
         if frame.status is not LocateStatus.OK:
             self._fail(location, frame)
-            return
+            return location
         location.extents.words.extend(Extents.of(frame.extents).words)
         pages = location.length // self._page_size
         if frame.more:
             if len(location.extents) >= pages:
                 raise ChannelError(f"more extents than the {pages} pages asked for")
-            return
+            return location
         check_extents(location.extents, 0, location.length, self._page_size, pages)
         items = self._ram.translate(location.extents)
         location.extents = Extents()
@@ -184,9 +187,10 @@ class Locations:
             self._context.command(SendFrame(release))
             status = LocateStatus.LIMIT_EXCEEDED
             self._fail(location, replace(frame, status=status, extents=()))
-            return
+            return location
         location.items, location.runs = items, len(items)
         location.progress = Progress.READY
+        return location
 
     def want_udmabuf(self, location: Location) -> Progress:
         """Have the udmabuf of a location made, once; say how far that is."""

@@ -2,7 +2,8 @@
 
 Never the host's: its main device is none of the guest's, and its modifiers mean nothing
 for memory of the guest.  There is one tranche: LINEAR, on the device that the agent
-names; and what has no modifier, where the agent says that it is linear.  Not here: buffers (`imports`, `filters.dmabuf`).
+names; and what has no modifier, where the agent says that it is linear.  Not here: buffers
+(`filters.dmabuf`).
 """
 
 import struct

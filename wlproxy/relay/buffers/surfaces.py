@@ -11,6 +11,7 @@ from typing import Final
 
 from wlproxy.relay.buffers.buffer import Buffer
 from wlproxy.relay.buffers.choice import Mode
+from wlproxy.relay.buffers.client_buffers import Buffers
 from wlproxy.relay.capabilities import Preference
 from wlproxy.relay.commands import CopyRows, TraceLevel
 from wlproxy.relay.formats import PIXEL_SIZE
@@ -169,8 +170,9 @@ class Subsurface:
 class Surfaces:
     """The surfaces of one client."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, buffers: Buffers) -> None:
         self._context = context
+        self._buffers = buffers
         self._all: dict[int, Surface] = {}
         self._told: set[tuple[str, str]] = set()
         self._postponed: dict[int, list[Surface]] = {}
@@ -201,9 +203,9 @@ class Surfaces:
         return tuple(self._postponed.get(buffer.serial, ()))
 
     def not_shown(self, surface: Surface, buffer: Buffer) -> None:
-        """Note that a buffer is dead which was to be shown."""
+        """Note that a buffer failed which was to be shown."""
         mode = surface.last_mode[0] if surface.current else Mode.NONE.value
-        surface.last_mode = (mode, buffer.dead)
+        surface.last_mode = (mode, buffer.failure)
 
     def attach(self, surface: Surface, buffer: Buffer | None) -> list[Buffer]:
         """Note an attach.
@@ -213,9 +215,9 @@ class Surfaces:
         """
         left = []
         if surface.attached and surface.pending is not None:
-            left.append(_leave(surface.pending))
+            left.append(surface.pending)
         if buffer is not None:
-            buffer.shown += 1
+            self._buffers.shown(buffer)
         surface.pending, surface.attached = buffer, True
         return left
 
@@ -288,7 +290,7 @@ class Surfaces:
         surface.current = surface.pending = surface.parent = None
         surface.beneath = []
         surface.gone = True
-        return [_leave(buffer) for buffer in left]
+        return left
 
     def statuses(self) -> list[SurfaceStatus]:
         """Say how each surface is doing."""
@@ -299,8 +301,7 @@ class Surfaces:
         if buffer is None:
             return
         surface.frames += 1
-        buffer.held |= not buffer.destroyed
-        buffer.lasting |= surface.queued
+        self._buffers.read(buffer, lasting=surface.queued)
         if buffer.serial not in surface.turn[-1:]:
             surface.turn = [*surface.turn[1 - MAX_REMEMBERED :], buffer.serial]
         assert buffer.choice is not None  # it is ready
@@ -408,7 +409,7 @@ class Surfaces:
 
 def _is_copied(buffer: Buffer) -> bool:
     choice = buffer.choice
-    return choice is not None and choice.mode is Mode.COPY and not buffer.dead
+    return choice is not None and choice.mode is Mode.COPY and not buffer.life.is_failed
 
 
 def _kind(reason: str) -> str:
@@ -427,9 +428,9 @@ def _replaced(surface: Surface) -> list[Buffer]:
     beneath, surface.beneath = surface.beneath, []
     old = surface.current if surface.attached else None
     if parent is None:
-        return [_leave(buffer) for buffer in (*beneath, *([old] if old else ()))]
+        return [*beneath, *([old] if old else ())]
     if len(parent.beneath) >= MAX_BENEATH:
-        return [_leave(buffer) for buffer in (*beneath, *([old] if old else ()))]
+        return [*beneath, *([old] if old else ())]
     parent.beneath.extend(beneath)
     if not surface.attached:
         return []
@@ -437,12 +438,7 @@ def _replaced(surface: Surface) -> list[Buffer]:
     if old is None or first:
         parent.beneath.extend([old] if old else ())
         return []
-    return [_leave(old)]  # it waited, too, and will never be shown
-
-
-def _leave(buffer: Buffer) -> Buffer:
-    buffer.shown -= 1
-    return buffer
+    return [old]  # it waited, too, and will never be shown
 
 
 def _joined(rectangles: list[Rectangle], more: Iterable[Rectangle]) -> list[Rectangle]:

@@ -13,7 +13,7 @@ from wlproxy.protocol.channel.frames import Attachment, AttachmentKind
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import DisplayError
 from wlproxy.relay.buffers import offer
-from wlproxy.relay.buffers.buffer import Buffer, Plane, span_of
+from wlproxy.relay.buffers.buffer import Buffer, DmabufGeometry, Plane, span_of
 from wlproxy.relay.buffers.locations import Memory
 from wlproxy.relay.formats import (
     LAYOUTS,
@@ -154,33 +154,28 @@ def add(state: ClientState, request: Request) -> None:
 
 def create(state: ClientState, request: Request) -> None:
     """`create`: answered when the buffer is known to be showable."""
-    width, height, fourcc, flags = (
-        request.message.integer(index) for index in range(4)
-    )
+    geometry = DmabufGeometry(*(request.message.integer(index) for index in range(4)))
     entry = ProtocolObject(INTERFACES["wl_buffer"], request.entry.version)
-    geometry = (width, height, fourcc, flags)
     buffer = _create_buffer(state, request, entry, geometry)
-    if not buffer.dead:
-        state.imports.start(buffer)
+    if not buffer.life.is_failed:
+        state.buffers.answer_create(buffer)
 
 
 def create_immed(state: ClientState, request: Request) -> None:
     """`create_immed`: the buffer is there at once, and located when it is shown."""
-    width, height, fourcc, flags = (
-        request.message.integer(index) for index in range(1, 5)
-    )
+    values = (request.message.integer(index) for index in range(1, 5))
     # Its id is entered first: a wrong one is an error whatever the rest is.
     entry = state.context.objects.add_guest(
         request.message.integer(0), INTERFACES["wl_buffer"], request.entry.version
     )
-    _create_buffer(state, request, entry, (width, height, fourcc, flags))
+    _create_buffer(state, request, entry, DmabufGeometry(*values))
 
 
 def _create_buffer(
     state: ClientState,
     request: Request,
     entry: ProtocolObject,
-    geometry: tuple[int, int, int, int],
+    geometry: DmabufGeometry,
 ) -> Buffer:
     """Enter the buffer; a dead one, and the app knows, if it cannot be shown.
 
@@ -195,30 +190,26 @@ def _create_buffer(
         planes = _planes(params.planes, geometry)
     except _Unusable as exc:
         _drop(state, params)
-        buffer = state.buffers.create_of_dmabufs(
-            entry, request.entry, (), geometry, not_shm=""
-        )
+        buffer = state.buffers.add(entry, (), geometry, request.entry)
         state.buffers.kill(buffer, str(exc))
         return buffer
     params.planes.clear()  # the memories are the buffer's from now on
     not_shm = _not_shm(state, planes, geometry)
-    return state.buffers.create_of_dmabufs(
-        entry, request.entry, planes, geometry, not_shm
-    )
+    return state.buffers.add(entry, planes, geometry, request.entry, not_shm)
 
 
 def _check(
     state: ClientState,
     request: Request,
     added: Mapping[int, AddedPlane],
-    geometry: tuple[int, int, int, int],
+    geometry: DmabufGeometry,
 ) -> None:
     """Check what the protocol calls errors of the app.
 
     Raises:
         WaylandError: there is one.
     """
-    width, height, fourcc, _flags = geometry
+    width, height, fourcc = geometry.width, geometry.height, geometry.fourcc
     if not added or max(added) != len(added) - 1:
         raise _error(state, request, INCOMPLETE, "a plane is missing")
     layouts = LAYOUTS.get(fourcc, ())
@@ -267,15 +258,13 @@ def _needed(
     return plane.stride * max(rows - 1, 1)
 
 
-def _planes(
-    added: Mapping[int, AddedPlane], geometry: tuple[int, int, int, int]
-) -> list[Plane]:
+def _planes(added: Mapping[int, AddedPlane], geometry: DmabufGeometry) -> list[Plane]:
     """Make a buffer's planes of what was added.
 
     Raises:
         _Unusable: no buffer comes of them.
     """
-    width, height, fourcc, flags = geometry
+    width, fourcc, flags = geometry.width, geometry.fourcc, geometry.flags
     layouts = LAYOUTS.get(fourcc, ())
     if len(layouts) != len(added):
         raise _Unusable(f"{len(added)} planes of format {fourcc:#x}")
@@ -289,10 +278,12 @@ def _planes(
         if not plane.linear:
             raise _Unusable(f"modifier {plane.modifier:#x} is not LINEAR")
         least = layout.row_bytes(width)
-        rows = layout.row_count(height)
+        rows = layout.row_count(geometry.height)
         length = min(plane.stride * rows, plane.size - plane.offset)
         if plane.stride < least or length < plane.stride * (rows - 1) + least:
-            raise _Unusable(f"plane {index} is smaller than {width}x{height} pixels")
+            raise _Unusable(
+                f"plane {index} is smaller than {width}x{geometry.height} pixels"
+            )
         area = (plane.offset, length)
         planes.append(Plane(plane.memory, *area, plane.stride, area))
     if len({added[index].size for index in added}) == 1:
@@ -303,11 +294,9 @@ def _planes(
     return planes
 
 
-def _not_shm(
-    state: ClientState, planes: list[Plane], geometry: tuple[int, int, int, int]
-) -> str:
+def _not_shm(state: ClientState, planes: list[Plane], geometry: DmabufGeometry) -> str:
     """Say why a buffer can be in no `wl_shm` pool; nothing if it can."""
-    _width, height, fourcc, flags = geometry
+    height, fourcc, flags = geometry.height, geometry.fourcc, geometry.flags
     known = shm_format(fourcc)
     if len(planes) > 1 or known not in PIXEL_SIZE:
         return f"wl_shm does not have the layout of format {fourcc:#x}"

@@ -23,11 +23,13 @@ from wlproxy.relay.wire.objects import ProtocolObject
 class Question:
     """Whether the compositor has a global of a name that it has not announced."""
 
+    context: Context
     answered: bool = False
 
-    def answer(self, _done: object) -> None:
-        """Whatever it had by then is announced."""
+    def __call__(self, _done: object) -> None:
+        """Take the answer to a sync: whatever it had by then is announced."""
         self.answered = True
+        self.context.wake()
 
 
 @dataclass(slots=True)
@@ -104,8 +106,8 @@ def may_judge_bind(state: ClientState, registry: ProtocolObject, name: int) -> b
         role.question = None
         return True
     if role.question is None:
-        role.question = Question()
-        context.when_compositor_reached(role.question.answer)
+        role.question = Question(context)
+        context.when_compositor_reached(role.question)
     return False
 
 

@@ -10,15 +10,17 @@ from typing import Final
 
 from wlproxy.protocol.channel.frames import AttachmentKind
 from wlproxy.protocol.wayland.interfaces import INTERFACES
-from wlproxy.relay.buffers.buffer import Buffer, Pool
-from wlproxy.relay.buffers.life import (
+from wlproxy.relay.buffers.buffer import Buffer, Pool, PoolGeometry, pool_plane
+from wlproxy.relay.buffers.pages import (
     SHM_INVALID_FD,
     SHM_INVALID_FORMAT,
     SHM_INVALID_STRIDE,
 )
 from wlproxy.relay.formats import PIXEL_SIZE
 from wlproxy.relay.state import ClientState
+from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Event, Request
+from wlproxy.relay.wire.objects import ProtocolObject
 
 INT_MAX: Final = 0x7FFFFFFF
 
@@ -45,7 +47,7 @@ def create_pool(state: ClientState, request: Request) -> None:
     pool = context.objects.add_guest(
         message.integer(0), INTERFACES["wl_shm_pool"], request.entry.version
     )
-    state.buffers.create_pool(pool, attachment.object_id, size)
+    pool.role = Pool(state.locations.use_memory(attachment.object_id), size)
 
 
 def create_buffer(state: ClientState, request: Request) -> None:
@@ -53,31 +55,14 @@ def create_buffer(state: ClientState, request: Request) -> None:
     message, context = request.message, state.context
     pool = request.entry.role
     assert isinstance(pool, Pool)
-    offset, width, height, stride, shm_format = (
-        message.integer(index) for index in range(1, 6)
-    )
-    if context.shm_formats and shm_format not in context.shm_formats:
-        raise context.fail(
-            request.entry, SHM_INVALID_FORMAT, f"invalid format {shm_format:#x}"
-        )
-    if (
-        offset < 0
-        or width <= 0
-        or height <= 0
-        or stride < width * PIXEL_SIZE.get(shm_format, 1)
-        or INT_MAX // stride < height
-        or offset > pool.size - stride * height
-    ):
-        raise context.fail(
-            request.entry,
-            SHM_INVALID_STRIDE,
-            f"invalid width, height or stride ({width}x{height}, {stride})",
-        )
+    values = (message.integer(index) for index in range(1, 6))
+    _check(context, request.entry, pool, geometry := PoolGeometry(*values))
     buffer = context.objects.add_guest(
         message.integer(0), INTERFACES["wl_buffer"], request.entry.version
     )
-    geometry = (offset, width, height, stride, shm_format)
-    state.buffers.create(pool, buffer, geometry)
+    memory = state.locations.use_memory(pool.memory.memory_id)
+    plane = pool_plane(memory, geometry, pool.size)
+    state.buffers.add(buffer, (plane,), geometry)
 
 
 def resize_pool(state: ClientState, request: Request) -> None:
@@ -97,7 +82,7 @@ def destroy_pool(state: ClientState, request: Request) -> None:
     pool = request.entry.role
     assert isinstance(pool, Pool)
     state.context.delete_guest_id(request.entry)
-    state.buffers.destroy_pool(pool)
+    state.locations.drop_memory(pool.memory)
 
 
 def destroy_buffer(state: ClientState, request: Request) -> None:
@@ -116,6 +101,32 @@ def release_buffer(state: ClientState, event: Event) -> None:
     """`wl_buffer.release`: the compositor no longer reads it."""
     buffer = event.entry.role
     if isinstance(buffer, Buffer):
-        buffer.held = False
-        state.buffers.settle(buffer)
+        state.buffers.released(buffer)
     state.forward_event(event.entry, event.spec, event.raw)
+
+
+def _check(
+    context: Context, entry: ProtocolObject, pool: Pool, geometry: PoolGeometry
+) -> None:
+    """Check a buffer as libwayland does.
+
+    Raises:
+        WaylandError: it is not in its pool, or of no format that there is.
+    """
+    shm_format, stride = geometry.shm_format, geometry.stride
+    width, height = geometry.width, geometry.height
+    if context.shm_formats and shm_format not in context.shm_formats:
+        raise context.fail(entry, SHM_INVALID_FORMAT, f"invalid format {shm_format:#x}")
+    if (
+        geometry.offset < 0
+        or width <= 0
+        or height <= 0
+        or stride < width * PIXEL_SIZE.get(shm_format, 1)
+        or INT_MAX // stride < height
+        or geometry.offset > pool.size - stride * height
+    ):
+        raise context.fail(
+            entry,
+            SHM_INVALID_STRIDE,
+            f"invalid width, height or stride ({width}x{height}, {stride})",
+        )

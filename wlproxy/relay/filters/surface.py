@@ -32,7 +32,7 @@ def attach(state: ClientState, request: Request) -> None:
             state.surfaces.postpone(surface, buffer, x, y)
             return
     state.forward(request)
-    state.settle(state.surfaces.attach(surface, buffer))
+    state.leave(state.surfaces.attach(surface, buffer))
 
 
 def damage(state: ClientState, request: Request) -> None:
@@ -69,14 +69,14 @@ def commit(state: ClientState, request: Request) -> None:
     state.attach_postponed(_surface(request))
     left = state.surfaces.commit(_surface(request))
     state.forward(request)
-    state.settle(left)
+    state.leave(left)
 
 
 def destroy(state: ClientState, request: Request) -> None:
     """`destroy`: its buffers may go."""
     left = state.surfaces.destroy(_surface(request))
     state.forward(request)
-    state.settle(left)
+    state.leave(left)
 
 
 def get_subsurface(state: ClientState, request: Request) -> None:

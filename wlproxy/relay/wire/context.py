@@ -101,6 +101,7 @@ class Context:
         presentation_clock: the one whose times `wp_presentation` tells.
         warned: what was warned of, for any client of the guest.
         outbox: where everything goes.
+        woken: what the client's stalled request waits for may have come.
     """
 
     def __init__(
@@ -123,12 +124,17 @@ class Context:
         self.presentation_clock = CLOCK_MONOTONIC
         self.warned = shared.warned
         self.outbox = Outbox(client_id)
+        self.woken = False
         self._own_registry: ProtocolObject | None = None
         self._own_globals: dict[str, ProtocolObject] = {}
 
     def command(self, command: Command) -> None:
         """Have the shell do something, after all that was said before."""
         self.outbox.command(command)
+
+    def wake(self) -> None:
+        """Have the client try its stalled request again, if it has one."""
+        self.woken = True
 
     def trace(self, level: TraceLevel, message: str) -> None:
         """Log a line about this client."""
@@ -207,18 +213,21 @@ class Context:
     def when_compositor_reached(self, listener: Listener) -> None:
         """Call `listener` once the compositor has handled all requests so far."""
         callback = self.objects.add_own(INTERFACES["wl_callback"], 1)
-        callback.listener = once(callback, listener)
+        callback.listener = Once(callback, listener)
         self.send(self.objects.display, "sync", (callback.host_id,))
 
 
-def once(entry: ProtocolObject, listener: Listener) -> Listener:
-    """Make a listener for `entry` that takes one event and ignores the rest."""
+@dataclass(frozen=True, slots=True)
+class Once:
+    """A listener of an object that takes one event; the rest are ignored."""
 
-    def take(message: Message[ReceivedFd]) -> None:
-        entry.listener = ignore_event
-        listener(message)
+    entry: ProtocolObject
+    listener: Listener
 
-    return take
+    def __call__(self, message: Message[ReceivedFd]) -> None:
+        """Take the one."""
+        self.entry.listener = ignore_event
+        self.listener(message)
 
 
 def ignore_event(message: Message[ReceivedFd]) -> None:

@@ -1,0 +1,488 @@
+"""The buffers of a client: what happens to one is told to its `life`, what follows is done.
+
+Each input of the table comes from a method here, each of its actions is one.  An action
+may lead to the next input at once, where nothing has to be waited for.  Whoever waits
+is told: the request of the client by `Context.wake`, the app that asked by linux-dmabuf's
+`create` by its answer.  Not here: damage and what is on which surface (`surfaces`).
+
+What no surface has any more makes room for others where a limit is in the way (`room`);
+when it is shown again it is located anew.  A buffer that cannot be shown all the same is
+handed back: a dma-buf for good, which its client is told, one in a pool until it is
+shown the next time.  Only a pool that ends before its buffer ends its client, as
+libwayland would have it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Final
+
+from wlproxy.protocol.channel.frames import Located
+from wlproxy.protocol.errors import WaylandError
+from wlproxy.protocol.wayland.message import (
+    DISPLAY_ID,
+    DisplayError,
+    Message,
+)
+from wlproxy.relay.buffers.buffer import (
+    Buffer,
+    DmabufGeometry,
+    Plane,
+    PoolGeometry,
+    Want,
+)
+from wlproxy.relay.buffers.life import Action, Input, State
+from wlproxy.relay.buffers.locations import Location, Locations, Progress
+from wlproxy.relay.buffers.pages import Obstacle, Pages, take_locations
+from wlproxy.relay.buffers.present import Memfd, Presenter
+from wlproxy.relay.buffers.room import Room
+from wlproxy.relay.commands import TraceLevel
+from wlproxy.relay.handles import Handle
+from wlproxy.relay.inputs import ReceivedFd
+from wlproxy.relay.wire.context import Context
+from wlproxy.relay.wire.objects import ProtocolObject
+
+MADE_ROOM_FOR: Final = 8
+"""Buffers that go at once where one has no room: each time costs a roundtrip."""
+
+MAX_TOLD: Final = 16
+"""Reasons not to show a buffer that are logged: guests must not fill the log."""
+
+Waiters = dict[int, Buffer]
+"""Buffers that wait for the same answer, by their serials, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Hears that the compositor has seen us let go of a buffer: the pages are free.
+
+    Attributes:
+        buffers: the client's.
+        locations: the pages.
+        copy: the memfd of mode C, if there was one.
+        released: the buffer, if its app does not know yet that it may use it.
+    """
+
+    buffers: "Buffers"
+    locations: Sequence[Location]
+    copy: Memfd | None
+    released: Buffer | None
+
+    def __call__(self, _done: Message[ReceivedFd]) -> None:
+        """Take the answer to the sync."""
+        self.buffers.free(self)
+
+
+@dataclass(frozen=True, slots=True)
+class OrphanRelease:
+    """Hears that the compositor has finished with a buffer that is destroyed."""
+
+    buffers: "Buffers"
+    buffer: Buffer
+
+    def __call__(self, _release: Message[ReceivedFd]) -> None:
+        """Take the release, once."""
+        self.buffers.released(self.buffer)
+
+
+class Buffers:
+    """The buffers of one client."""
+
+    def __init__(
+        self, context: Context, locations: Locations, handles: Iterator[Handle]
+    ) -> None:
+        self._context = context
+        self._locations = locations
+        self._pages = Pages(context, locations)
+        self._presenter = Presenter(context, locations, handles, self._tell)
+        self._serials = count(1)
+        self._room = Room()
+        self._locating: dict[int, Waiters] = {}
+        self._mapping: dict[Handle, Waiters] = {}
+        self._crowded: Waiters = {}
+        self._going = 0
+        """Buffers that the compositor has not yet seen us let go of."""
+        self._creating = 0
+        self._reasons: set[str] = set()
+        self._actions: Mapping[Action, Callable[[Buffer], Input | None]] = {
+            Action.LOCATE: self._locate,
+            Action.MAKE: self._make,
+            Action.REMAKE: self._remake,
+            Action.ANSWER: self._answer,
+            Action.SET_BACK: self._set_back,
+            Action.GIVE_UP: self._give_up,
+            Action.KILL: self._kill,
+            Action.USE: self._room.use,
+            Action.REST: self._rest,
+            Action.EVICT: self._evict,
+            Action.EVICT_UNRELEASED: self._evict_unreleased,
+            Action.DESTROY: self._destroy,
+            Action.DESTROY_HOST: self._destroy_host,
+            Action.ORPHAN: self._orphan,
+            Action.DISOWN: self._presenter.disown,
+            Action.DISOWN_LAST: self._disown_last,
+            Action.LET_GO: self._let_go,
+        }
+
+    @property
+    def creating(self) -> int:
+        """How many of linux-dmabuf's `create` are not answered yet."""
+        return self._creating
+
+    # ------------------------------------------------------------ what the guest says
+
+    def add(
+        self,
+        entry: ProtocolObject,
+        planes: Sequence[Plane],
+        geometry: PoolGeometry | DmabufGeometry,
+        params: ProtocolObject | None = None,
+        not_shm: str = "",
+    ) -> Buffer:
+        """Enter a buffer, all of it already checked.
+
+        Args:
+            entry: its `wl_buffer`, which the guest may not know yet.
+            planes: as many as its format has; their memories are the buffer's now.
+            geometry: as the guest said it.
+            params: what it was made with, if of dma-bufs; told if it cannot be shown.
+            not_shm: why it can be in no `wl_shm` pool.
+        """
+        entry.role = buffer = Buffer(
+            next(self._serials),
+            entry,
+            tuple(planes),
+            geometry.width,
+            geometry.height,
+            geometry.shm_format,
+            not_shm,
+            params,
+            geometry.flags,
+        )
+        return buffer
+
+    def answer_create(self, buffer: Buffer) -> None:
+        """Answer linux-dmabuf's `create`, once it is known if the buffer can be shown.
+
+        The client goes on, and hears of it by an event; only a `wl_display.sync` of its
+        waits (`client`).
+
+        Raises:
+            WaylandError: the client has too many objects.
+        """
+        self._creating += 1
+        buffer.wanted = Want(cycled=True, create=True)
+        self._tell(buffer, Input.WANTED)
+
+    def kill(self, buffer: Buffer, why: str) -> None:
+        """Declare a dma-buf dead that nobody has wanted yet."""
+        buffer.failure = why
+        self._tell(buffer, Input.KILLED)
+
+    def is_ready(self, buffer: Buffer, *, cycled: bool) -> bool:
+        """Whether a buffer can be attached as it is; arguments as of `want`.
+
+        Raises:
+            WaylandError: the client has destroyed it.
+        """
+        if buffer.life.is_destroyed:
+            raise _unknown(buffer)
+        return buffer.life.is_usable and not self._presenter.outgrows(
+            buffer, cycled=cycled
+        )
+
+    def want(self, buffer: Buffer, *, cycled: bool, final: bool = True) -> bool:
+        """Have a buffer made ready for the client's next request.
+
+        Args:
+            buffer: about to be shown.
+            cycled: the surface takes two or more buffers in turn.
+            final: that it cannot be shown may end its client.
+
+        Returns:
+            Whether it is ready, or has failed; if not, the request waits, and asks
+            again when it is woken.
+
+        Raises:
+            WaylandError: the client did what it may not.
+        """
+        life = buffer.life
+        if life.is_destroyed:
+            raise _unknown(buffer)
+        if life.is_making:
+            return False
+        known = buffer.wanted is not None and (life.is_usable or life.is_failed)
+        if not known:
+            outgrown = self._presenter.outgrows(buffer, cycled=cycled)
+            buffer.wanted = Want(cycled, final)
+            self._tell(buffer, Input.OUTGROWN if outgrown else Input.WANTED)
+        if buffer.life.is_making:
+            return False
+        buffer.wanted = None
+        return True
+
+    def keep(self, buffer: Buffer) -> None:
+        """Something other than a surface has a buffer, and nobody says until when."""
+        buffer.lasting = True
+
+    def refuse(self, buffer: Buffer) -> None:
+        """A buffer that failed was to be shown: hand it back, nothing reads it."""
+        if buffer.entry.guest_id:
+            self._context.send_event(buffer.entry, "release")
+
+    def destroy(self, buffer: Buffer) -> None:
+        """The guest destroyed the buffer: free it when nothing reads it any more.
+
+        Raises:
+            WaylandError: it had done so before.
+        """
+        if buffer.life.is_destroyed:
+            raise _unknown(buffer)
+        self._tell(buffer, Input.DESTROYED)
+
+    # ------------------------------------------------------------ what surfaces say
+
+    def shown(self, buffer: Buffer) -> None:
+        """A surface has it, as pending or current."""
+        self._tell(buffer, Input.SHOWN)
+
+    def left(self, buffer: Buffer) -> None:
+        """A surface has it no more."""
+        self._tell(buffer, Input.LEFT)
+
+    def read(self, buffer: Buffer, *, lasting: bool) -> None:
+        """A commit shows it; `lasting`: which may be long after, one after the other."""
+        buffer.lasting |= lasting
+        self._tell(buffer, Input.READ)
+
+    # ------------------------------------------------------------ what answers say
+
+    def located(self, frame: Located) -> None:
+        """Take an answer to `Locate`, or a part of one.
+
+        Raises:
+            RemoteProtocolError: the agent broke the channel protocol.
+            WaylandError: the buffer cannot be shown, and its client is to blame.
+        """
+        location = self._locations.receive(frame)
+        if location.progress is not Progress.PENDING:
+            self._tell_all(self._locating.pop(location.location_id, {}))
+
+    def handle_made(self, handle: Handle) -> None:
+        """Take the shell's word that what a handle names is made."""
+        if self._locations.buffer_created(handle):
+            self._tell_all(self._mapping.pop(handle, {}))
+        else:
+            self._tell(self._presenter.copy_created(handle), Input.ANSWERED)
+
+    def handle_failed(self, handle: Handle, message: str) -> None:
+        """Take the shell's word that it could not be made."""
+        if self._locations.buffer_failed(handle, message):
+            self._tell_all(self._mapping.pop(handle, {}))
+            return
+        buffer = self._presenter.copy_failed(handle)
+        reason = "the host has no memory for a copy of its pixels"
+        self._tell(buffer, self._judge(buffer, Obstacle(reason, limit=True)))
+
+    def copied_for(self, handle: Handle) -> int:
+        """Look up the surface that the memfd of a handle was copied for; 0 if none."""
+        return self._presenter.copied_for(handle)
+
+    def released(self, buffer: Buffer) -> None:
+        """Take the compositor's word that it has finished with a buffer."""
+        self._tell(buffer, Input.RELEASED)
+
+    def free(self, reached: Reached) -> None:
+        """The compositor has seen us let go of a buffer: the guest may have its pages."""
+        self._going -= 1
+        self._presenter.drop_copy(reached.copy)
+        for location in reached.locations:
+            self._locations.release(location)
+        if reached.released is not None:
+            self.refuse(reached.released)
+        while self._crowded and not self._going:
+            first = next(iter(self._crowded))
+            self._tell(self._crowded.pop(first), Input.ROOM)
+
+    # ------------------------------------------------------------ actions
+
+    def _tell(self, buffer: Buffer, happened: Input) -> None:
+        """Tell a buffer's life an input, and do what follows."""
+        following: Input | None = happened
+        while following is not None:
+            action = buffer.life.receive(following)
+            following = self._actions[action](buffer) if action is not None else None
+
+    def _tell_all(self, waiters: Waiters) -> None:
+        for buffer in waiters.values():
+            self._tell(buffer, Input.ANSWERED)
+
+    def _locate(self, buffer: Buffer) -> Input | None:
+        found = self._pages.find(buffer)
+        if found is None:
+            for location in buffer.locations:
+                if location.progress is Progress.PENDING:
+                    waiters = self._locating.setdefault(location.location_id, {})
+                    waiters[buffer.serial] = buffer
+        return self._judge(buffer, found) if isinstance(found, Obstacle) else found
+
+    def _make(self, buffer: Buffer) -> Input | None:
+        made = self._presenter.make(buffer)
+        if isinstance(made, Obstacle):
+            return self._judge(buffer, made)
+        if made is None and buffer.copy is None:
+            for location in buffer.locations:
+                if location.udmabuf_progress is Progress.PENDING:
+                    assert location.udmabuf is not None
+                    waiters = self._mapping.setdefault(location.udmabuf, {})
+                    waiters[buffer.serial] = buffer
+        return made
+
+    def _remake(self, buffer: Buffer) -> Input | None:
+        self._room.use(buffer)
+        self._presenter.withdraw(buffer)
+        return self._make(buffer)
+
+    def _answer(self, buffer: Buffer) -> Input | None:
+        """Tell who wanted a buffer; an app that is gone from its params gets none.
+
+        A buffer is not given up before: its pages would be located for nobody.
+        """
+        if not self._take_create(buffer):
+            self._context.wake()
+            return None
+        params = buffer.params
+        assert params is not None
+        if not params.guest_id:
+            return Input.DESTROYED
+        new_id = self._context.objects.give_guest_id(buffer.entry)
+        self._context.send_event(params, "created", (new_id,))
+        buffer.created = True
+        self._rest(buffer)  # nothing shows it yet
+        return None
+
+    def _take_create(self, buffer: Buffer) -> bool:
+        """Whether it was `create` that wanted a buffer, which is answered with this."""
+        if buffer.wanted is None or not buffer.wanted.create:
+            return False
+        buffer.wanted = None
+        self._creating -= 1
+        if not self._creating:
+            self._context.wake()
+        return True
+
+    def _set_back(self, buffer: Buffer) -> None:
+        """Forget how a buffer was made that the compositor has never seen."""
+        for location in take_locations(buffer):
+            self._locations.release(location)
+        self._presenter.drop_copy(self._presenter.take_copy(buffer))
+        buffer.choice = None
+        if buffer.life.state is State.CROWDED:
+            self._crowded[buffer.serial] = buffer
+
+    def _give_up(self, buffer: Buffer) -> None:
+        self._set_back(buffer)
+        if buffer.failure not in self._reasons and len(self._reasons) < MAX_TOLD:
+            self._reasons.add(buffer.failure)
+            size = f"{buffer.width}x{buffer.height}"
+            self._context.trace(
+                TraceLevel.WARNING, f"a buffer of {size} is not shown: {buffer.failure}"
+            )
+        self._context.wake()
+
+    def _kill(self, buffer: Buffer) -> Input | None:
+        """Declare a dma-buf dead, and tell the app, if it still wants to know."""
+        self._set_back(buffer)
+        size = f"{buffer.width}x{buffer.height}"
+        message = f"a dma-buf of {size} cannot be shown: {buffer.failure}"
+        self._context.trace(TraceLevel.WARNING, message)
+        if buffer.params is not None and buffer.params.guest_id and not buffer.created:
+            self._context.send_event(buffer.params, "failed")
+        if self._take_create(buffer):
+            return Input.DESTROYED
+        self._context.wake()
+        return None
+
+    def _rest(self, buffer: Buffer) -> None:
+        """Let a buffer make room for others.
+
+        That the compositor does not release it is no reason to keep every one of an app
+        that makes new ones all the time: it has finished with what no surface has any
+        more, after a moment.
+        """
+        self._room.rest(buffer)
+        surplus = self._room.take_surplus()
+        if surplus is not None:
+            self._tell(surplus, Input.EVICTED)
+
+    def _evict(self, buffer: Buffer) -> None:
+        self._presenter.withdraw(buffer)
+        self._let_go(buffer)
+
+    def _evict_unreleased(self, buffer: Buffer) -> None:
+        self._presenter.withdraw(buffer)
+        self._let_go(buffer, released=True)
+
+    def _destroy(self, buffer: Buffer) -> None:
+        self._destroy_host(buffer)
+        self._let_go(buffer)
+
+    def _destroy_host(self, buffer: Buffer) -> None:
+        self._presenter.destroy(buffer)
+        self._pages.drop_memories(buffer)
+
+    def _orphan(self, buffer: Buffer) -> None:
+        self._presenter.orphan(buffer, OrphanRelease(self, buffer))
+        self._pages.drop_memories(buffer)
+        if buffer.life.state is State.ORPHAN:
+            self._rest(buffer)
+
+    def _disown_last(self, buffer: Buffer) -> None:
+        self._presenter.disown(buffer)
+        self._let_go(buffer)
+
+    def _let_go(self, buffer: Buffer, *, released: bool = False) -> None:
+        """Give up the pages of a buffer that the compositor has none of any more.
+
+        The compositor has seen that too when it answers a sync sent now; only then may
+        the guest use the pages for something else.
+
+        Args:
+            buffer: no surface has it.
+            released: the guest does not know yet that it may.
+        """
+        self._room.use(buffer)
+        locations = take_locations(buffer)
+        copy = self._presenter.take_copy(buffer)
+        if not locations:
+            self._presenter.drop_copy(copy)
+            return
+        self._going += 1
+        self._context.when_compositor_reached(
+            Reached(self, locations, copy, buffer if released else None)
+        )
+
+    # ------------------------------------------------------------ what stands in the way
+
+    def _judge(self, buffer: Buffer, obstacle: Obstacle) -> Input:
+        """Say what an obstacle means for a buffer, and have room made if that helps."""
+        if obstacle.limit and self._make_room():
+            return Input.OVER_LIMIT
+        buffer.failure = obstacle.reason
+        return Input.KILLED if buffer.params is not None else Input.NOT_MADE
+
+    def _make_room(self) -> bool:
+        """Let go of buffers that are not in use; False if there are none."""
+        if self._going:
+            return True
+        for buffer in self._room.take():
+            self._tell(buffer, Input.EVICTED)
+            if self._going >= MADE_ROOM_FOR:
+                break
+        return self._going > 0
+
+
+def _unknown(buffer: Buffer) -> WaylandError:
+    """Say what libwayland says of an object that is destroyed."""
+    message = f"invalid object {buffer.entry.guest_id}"
+    return WaylandError(DISPLAY_ID, DisplayError.INVALID_OBJECT, message)
