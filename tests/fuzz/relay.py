@@ -25,7 +25,6 @@ from wlproxy.protocol.channel.frames import (
     CloseReason,
     Data,
     Extent,
-    Frame,
     Located,
     LocateStatus,
     Released,
@@ -37,7 +36,13 @@ from wlproxy.protocol.wayland.message import ArgValue, NewId
 from wlproxy.protocol.wayland.wire import encode_message
 from wlproxy.relay.commands import CreateUdmabuf, Direction
 from wlproxy.relay.handles import shell_handles
-from wlproxy.relay.inputs import FdKind, ReceivedFd
+from wlproxy.relay.inputs import (
+    CompositorClosed,
+    FdKind,
+    Input,
+    ReceivedFd,
+    SessionEnded,
+)
 from wlproxy.relay.policy import effective_policy
 
 NUMBERS = (0, 1, 2, 16, 64, 255, 256, 4096, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -127,7 +132,9 @@ class Conversation:
         except RefusedError:  # a compositor ends whoever names what it has destroyed
             if not any(how.startswith("the app") for how in self._broken):
                 raise
-            self._play.run(self._play.relay.compositor_closed(1, "it was refused"))
+            self._play.run(
+                self._play.relay.receive(CompositorClosed(1, "it was refused"))
+            )
         self._check_ended()
 
     # ------------------------------------------------------------ who keeps the rules
@@ -444,7 +451,7 @@ class Conversation:
             1, locate.location_id, LocateStatus.OK, 0, self._choices.chance(20), extents
         )
         try:
-            play.run(play.relay.receive_frame(located))
+            play.run(play.relay.receive(located))
         except RemoteProtocolError:
             self._session_over()
         else:
@@ -455,7 +462,7 @@ class Conversation:
 
     def _bogus_frame(self) -> None:
         self._break("the agent breaks the channel's rules")
-        frames: list[Frame] = [
+        frames: list[Input] = [
             Located(1, 999, LocateStatus.FAILED, 5, False, ()),
             Located(7, 1, LocateStatus.OK, 0, False, (Extent(1 << 20, 4096),)),
             Released(1, 999),
@@ -468,7 +475,7 @@ class Conversation:
         if isinstance(frame, Data):
             self._break("the app attaches what no message asks for")
         try:
-            self._play.run(self._play.relay.receive_frame(frame))
+            self._play.run(self._play.relay.receive(frame))
         except RemoteProtocolError:
             self._session_over()
 
@@ -482,7 +489,11 @@ class Conversation:
         """As the shell does when the agent broke the protocol: every client is closed."""
         if self._play.closed is None:
             play = self._play
-            play.run(play.relay.end(CloseReason.PROTOCOL_ERROR, "the agent broke it"))
+            play.run(
+                play.relay.receive(
+                    SessionEnded(CloseReason.PROTOCOL_ERROR, "the agent broke it")
+                )
+            )
 
     def _check_ended(self) -> None:
         play = self._play
@@ -505,8 +516,6 @@ class Conversation:
 
     def _check_quotas(self) -> None:
         """Nothing is shown, nothing is pinned: nothing may be counted."""
-        quotas = self._play.relay._shared.quotas
-        for name in ("copy_bytes", "locations", "located_bytes", "runs"):
-            used = getattr(quotas, name)._used
+        for name, used in self._play.relay.holdings().used.items():
             if used:
                 raise FindingError(f"{used} of {name} are never given back")

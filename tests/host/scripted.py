@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 import trio
@@ -27,12 +27,25 @@ from wlproxy.protocol.channel.frames import (
     RamProof,
 )
 from wlproxy.protocol.channel.session import GuestSession
-from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import CloseClient, Command
-from wlproxy.relay.handles import Handle
-from wlproxy.relay.inputs import ReceivedFd
-from wlproxy.relay.wire.clock import ClockSample, GuestClock
+from wlproxy.relay.inputs import (
+    BufferCreated,
+    BufferFailed,
+    ClientFailed,
+    ClockSample,
+    CompositorAway,
+    CompositorClosed,
+    CompositorFound,
+    Copied,
+    EventsTurn,
+    FromCompositor,
+    Input,
+    RequestsTurn,
+    SessionEnded,
+)
+from wlproxy.relay.relay import Relay
+from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
 
@@ -59,7 +72,7 @@ def guest_ram(size: int = RAM_SIZE) -> GuestRam:
     return GuestRam(os.getpid(), (fd,), memory, "of the test")
 
 
-class ScriptedRelay:
+class ScriptedRelay(Relay):
     """A core that notes every input and answers by the test's function.
 
     Attributes:
@@ -70,9 +83,12 @@ class ScriptedRelay:
     """
 
     def __init__(self, respond: Callable[[tuple[object, ...]], list[Command]]) -> None:
+        memory = GuestMemory([RamRegion(gpa=0, length=RAM_SIZE, file=0, offset=0)])
+        super().__init__(
+            RelayConfig(), memory, CompositorCapabilities(shm_udmabuf=False)
+        )
         self.inputs: list[tuple[object, ...]] = []
         self.clients: set[int] = set()
-        self.clock = GuestClock()
         self.turns: Counter[int] = Counter()
         self.event_turns: Counter[int] = Counter()
         self.waiting_fds: set[int] = set()
@@ -82,8 +98,49 @@ class ScriptedRelay:
         self.inputs.append(what)
         return self._respond(what)
 
-    def receive_frame(self, frame: Frame) -> list[Command]:
-        return self._note("frame", frame)
+    def receive(  # noqa: C901 - one flat table
+        self, given: Input
+    ) -> list[Command]:
+        match given:
+            case RequestsTurn(client_id=client_id):
+                self.turns[client_id] -= 1
+                return self._note("turn", client_id)
+            case EventsTurn(client_id=client_id):
+                self.event_turns[client_id] -= 1
+                return self._note("event turn", client_id)
+            case FromCompositor(client_id, data, fds):
+                return self._note("event", client_id, data, tuple(fds))
+            case CompositorClosed(client_id, message):
+                gone = CloseReason.COMPOSITOR_GONE
+                said = self._note("closed", client_id, message)
+                return [*said, CloseClient(client_id, gone, message)]
+            case ClientFailed(client_id, reason, message):
+                said = self._note("client failed", client_id, reason, message)
+                if client_id not in self.clients:
+                    return said
+                self.clients.remove(client_id)
+                return [*said, CloseClient(client_id, reason, message)]
+            case BufferCreated(client_id, handle):
+                return self._note("created", client_id, handle)
+            case BufferFailed(client_id, handle, error, message):
+                return self._note("failed", client_id, handle, error, message)
+            case Copied(client_id, handle, amount):
+                self.inputs.append(("copied", client_id, handle, amount))
+                return []
+            case CompositorAway():
+                self.inputs.append(("away",))
+                return []
+            case CompositorFound(capabilities):
+                return self._note("capabilities", capabilities)
+            case ClockSample():
+                self.clock.measure(given)
+                return []
+            case SessionEnded(reason, message):
+                said = self._note("end", reason, message)
+                ends = [CloseClient(each, reason, message) for each in self.clients]
+                return [*said, *ends]
+            case _:
+                return self._note("frame", given)
 
     def requests_wait(self, client_id: int) -> bool:
         return self.turns[client_id] > 0
@@ -91,66 +148,8 @@ class ScriptedRelay:
     def fds_wait(self, client_id: int) -> bool:
         return client_id in self.waiting_fds
 
-    def handle_requests(self, client_id: int) -> list[Command]:
-        self.turns[client_id] -= 1
-        return self._note("turn", client_id)
-
     def events_wait(self, client_id: int) -> bool:
         return self.event_turns[client_id] > 0
-
-    def handle_events(self, client_id: int) -> list[Command]:
-        self.event_turns[client_id] -= 1
-        return self._note("event turn", client_id)
-
-    def receive_from_compositor(
-        self, client_id: int, data: bytes, fds: Sequence[ReceivedFd]
-    ) -> list[Command]:
-        return self._note("event", client_id, data, tuple(fds))
-
-    def compositor_closed(self, client_id: int, message: str) -> list[Command]:
-        return [
-            *self._note("closed", client_id, message),
-            CloseClient(client_id, CloseReason.COMPOSITOR_GONE, message),
-        ]
-
-    def client_failed(
-        self, client_id: int, reason: CloseReason, message: str
-    ) -> list[Command]:
-        said = self._note("client failed", client_id, reason, message)
-        if client_id not in self.clients:
-            return said
-        self.clients.remove(client_id)
-        return [*said, CloseClient(client_id, reason, message)]
-
-    def buffer_created(self, client_id: int, handle: Handle) -> list[Command]:
-        return self._note("created", client_id, handle)
-
-    def buffer_failed(
-        self, client_id: int, handle: Handle, error: int, message: str
-    ) -> list[Command]:
-        return self._note("failed", client_id, handle, error, message)
-
-    def copied(self, client_id: int, handle: Handle, amount: int) -> None:
-        self.inputs.append(("copied", client_id, handle, amount))
-
-    def compositor_away(self) -> None:
-        self.inputs.append(("away",))
-
-    def use_capabilities(self, capabilities: CompositorCapabilities) -> list[Command]:
-        return self._note("capabilities", capabilities)
-
-    def measure_clock(self, sample: ClockSample) -> list[Command]:
-        self.clock.measure(sample)
-        return []
-
-    def end(self, reason: CloseReason, message: str) -> list[Command]:
-        return [
-            *self._note("end", reason, message),
-            *(CloseClient(client, reason, message) for client in self.clients),
-        ]
-
-    def surfaces(self) -> list[SurfaceStatus]:
-        return []
 
 
 class Agent:

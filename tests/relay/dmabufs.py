@@ -191,11 +191,11 @@ class DmabufStage(Stage):
         self.nothing_left()
         kinds = {thing.interface.name for thing in self.host.things.values()}
         assert not kinds & {"wl_buffer", "wl_shm_pool", "zwp_linux_buffer_params_v1"}
-        client = self.relay._clients[1]
-        shares = client._context.shares
-        for share in (shares.copy_bytes, shares.locations, shares.located_bytes):
-            assert not share._used
-        assert not client._state.buffers.creating
+        left = self.relay.holdings()
+        assert not any(left.used.values())
+        assert not left.clients[1].creating
+        assert not left.clients[1].buffers
+        assert not left.clients[1].handles
 
 
 def app_parts(buffer: Thing) -> list[tuple[int, int, int]]:

@@ -50,7 +50,15 @@ from wlproxy.relay.commands import (
 )
 from wlproxy.relay.formats import DRM_ARGB8888, DRM_XRGB8888
 from wlproxy.relay.handles import Handle
-from wlproxy.relay.inputs import ReceivedFd
+from wlproxy.relay.inputs import (
+    BufferCreated,
+    BufferFailed,
+    Copied,
+    EventsTurn,
+    FromCompositor,
+    ReceivedFd,
+    RequestsTurn,
+)
 from wlproxy.relay.relay import Relay
 from wlproxy.relay.wire.context import RelayConfig
 
@@ -100,7 +108,7 @@ class Playbook:
         self._next_memory = 1
         self._ready: deque[Callable[[], list[Command]]] = deque()
         self._running = False
-        self.run(self.relay.receive_frame(ClientOpened(1, 4711, 1000, 1000, "app")))
+        self.run(self.relay.receive(ClientOpened(1, 4711, 1000, 1000, "app")))
         if start:
             self.app.request(self.app.display, "get_registry")
             self.said()
@@ -125,9 +133,9 @@ class Playbook:
         """Have the app write bytes."""
         if self.closed is not None:
             return
-        self.run(self.relay.receive_frame(Data(1, data, tuple(attachments))))
+        self.run(self.relay.receive(Data(1, data, tuple(attachments))))
         while self.relay.requests_wait(1):
-            self.run(self.relay.handle_requests(1))
+            self.run(self.relay.receive(RequestsTurn(1)))
 
     def memory(self, size: int) -> Attachment:
         attachment = self.shell.memory(self._next_memory, size)
@@ -183,7 +191,7 @@ class Playbook:
 
     def answer_locate(self, located: Located | None = None) -> None:
         locate = self.locates.pop(0)
-        self.run(self.relay.receive_frame(located or self._located(locate)))
+        self.run(self.relay.receive(located or self._located(locate)))
 
     def answer_create(self) -> None:
         command = self.creates.pop(0)
@@ -198,11 +206,11 @@ class Playbook:
 
     def from_compositor(self, data: bytes, *fds: ReceivedFd) -> None:
         self.shell.others.update(fd.handle for fd in fds)
-        self.run(self.relay.receive_from_compositor(1, data, fds))
+        self.run(self.relay.receive(FromCompositor(1, data, fds)))
 
     def leave(self) -> None:
         frame = ClientClosed(1, CloseReason.NORMAL, "")
-        self.run(self.relay.receive_frame(frame))
+        self.run(self.relay.receive(frame))
 
     # ------------------------------------------------------------ what follows
 
@@ -214,15 +222,15 @@ class Playbook:
         try:
             while self.closed is None:
                 if self.relay.events_wait(1):
-                    commands = self.relay.handle_events(1)
+                    commands = self.relay.receive(EventsTurn(1))
                 elif self.relay.requests_wait(1):
-                    commands = self.relay.handle_requests(1)
+                    commands = self.relay.receive(RequestsTurn(1))
                 elif self._ready:
                     commands = self._ready.popleft()()
                 elif self.host.out and self.deliver:
                     data, fds = self.host.out.popleft()
                     self.shell.others.update(fd.handle for fd in fds)
-                    commands = self.relay.receive_from_compositor(1, data, fds)
+                    commands = self.relay.receive(FromCompositor(1, data, fds))
                 else:
                     break
                 self._carry_out_all(commands)
@@ -242,12 +250,12 @@ class Playbook:
 
     def _create(self, command: CreateUdmabuf | CreateCopyBuffer) -> list[Command]:
         if type(command) in self.create_fails:
-            return self.relay.buffer_failed(1, command.handle, 12, "no memory")
+            return self.relay.receive(BufferFailed(1, command.handle, 12, "no memory"))
         if isinstance(command, CreateUdmabuf):
             self.shell.udmabufs[command.handle] = command.items
         else:
             self.shell.copies[command.handle] = bytearray(command.size)
-        return self.relay.buffer_created(1, command.handle)
+        return self.relay.receive(BufferCreated(1, command.handle))
 
     def _carry_out(self, command: Command) -> None:  # noqa: C901
         assert self.closed is None, f"{command} after CloseClient"
@@ -267,7 +275,7 @@ class Playbook:
                 assert shell.pins.pop(location, None), f"{location} is not pinned"
                 self.log.append(f"agent: Release(#{location})")
                 released = Released(1, location)
-                self._ready.append(lambda: self.relay.receive_frame(released))
+                self._ready.append(lambda: self.relay.receive(released))
             case SendFrame(frame=CloseMemory(memory_id=memory)):
                 shell.open_memories.remove(memory)
                 self.log.append(f"agent: CloseMemory({memory})")
@@ -287,7 +295,7 @@ class Playbook:
                 shell.copy_rows(command)
                 self.log.append(f"shell: copied {command.length}x{command.rows}")
                 amount = command.length * command.rows
-                self.relay.copied(1, command.handle, amount)
+                self.relay.receive(Copied(1, command.handle, amount))
             case CreateStream():
                 shell.others.add(command.handle)
                 unusable = "" if command.usable else ", unusable"
@@ -337,7 +345,7 @@ class Playbook:
         self.flush()
 
     def _locate_later(self) -> list[Command]:
-        return self.relay.receive_frame(self._located(self.locates.pop(0)))
+        return self.relay.receive(self._located(self.locates.pop(0)))
 
     def _located(self, locate: Locate) -> Located:
         """Answer as the agent does."""
@@ -416,9 +424,9 @@ class Stage(Playbook):
 
 def all_turns(relay: Relay, frame: Data) -> list[Command]:
     """Have the relay take a frame, and handle all that is in it."""
-    commands = relay.receive_frame(frame)
+    commands = relay.receive(frame)
     while relay.requests_wait(frame.client_id):
-        commands += relay.handle_requests(frame.client_id)
+        commands += relay.receive(RequestsTurn(frame.client_id))
     return commands
 
 

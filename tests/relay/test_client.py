@@ -33,7 +33,7 @@ from wlproxy.relay import client as client_module
 from wlproxy.relay.capabilities import CompositorCapabilities, Preference
 from wlproxy.relay.commands import CloseClient, Command, SendFrame
 from wlproxy.relay.handles import Handle
-from wlproxy.relay.inputs import FdKind, ReceivedFd
+from wlproxy.relay.inputs import FdKind, FromCompositor, ReceivedFd
 from wlproxy.relay.relay import COMPOSITOR_ERRED
 from wlproxy.relay.wire.context import RelayConfig, ignore_event
 
@@ -122,7 +122,7 @@ def test_garbage_from_the_app_ends_the_app(
 ) -> None:
     play = Stage(capabilities)
     busy_relay(play)
-    play.relay.receive_frame(ClientOpened(2, 1, 1, 1, "another"))
+    play.relay.receive(ClientOpened(2, 1, 1, 1, "another"))
     for part, attached in parts:
         if isinstance(part, list):
             part = message_like(part, play.app.things, "requests")  # noqa: PLW2901
@@ -146,13 +146,13 @@ def test_garbage_from_the_compositor_ends_the_app(
     play = Stage(config=RelayConfig(preference=preference))
     play.host.imports = "hold" if pending else "accept"
     busy_relay(play)
-    play.relay.receive_frame(ClientOpened(2, 1, 1, 1, "another"))
+    play.relay.receive(ClientOpened(2, 1, 1, 1, "another"))
     for index, (part, with_fd) in enumerate(parts):
         if isinstance(part, list):
             part = message_like(part, play.host.things, "events")  # noqa: PLW2901
         fd = ReceivedFd(Handle(2 * index + 1), FdKind.FILE, 10)
         fds = [fd] if with_fd else []
-        commands = play.relay.receive_from_compositor(1, part, fds)
+        commands = play.relay.receive(FromCompositor(1, part, fds))
         gone = 1 not in play.relay.client_labels
         assert any(isinstance(command, CloseClient) for command in commands) == gone
         if gone:
@@ -298,8 +298,8 @@ def test_a_flood_of_objects() -> None:
         play.app.request(play.app.display, "sync")
 
     assert play.closed is None
-    client = play.relay._clients[1]
-    assert len(client._context.objects) < 10
+    left = play.relay.holdings().clients[1]
+    assert len(left.guest_objects) + len(left.host_objects) < 10
 
 
 def test_a_buffer_is_destroyed_twice() -> None:

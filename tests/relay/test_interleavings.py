@@ -182,19 +182,19 @@ class Transcript(RuleBasedStateMachine):
                 self.play.app.request(thing, "destroy")
                 self.catch_up()
         self.play.nothing_left()
-        client = self.play.relay._clients[1]
-        left = {
-            entry.interface.name for entry in client._context.objects.guest_objects()
-        }
-        assert left == {
+        everything = self.play.relay.holdings()
+        left = everything.clients[1]
+        assert set(left.guest_objects) == {
             *("wl_display", "wl_registry", "wl_shm", "wl_compositor"),
             "zwp_linux_dmabuf_v1",
         }
-        assert not client._state.buffers.creating
-        assert not client._state.buffers._presenter._copies
-        shares = client._context.shares
-        for share in (shares.copy_bytes, shares.locations, shares.located_bytes):
-            assert not share._used
+        assert not left.buffers
+        assert not left.stalled
+        counts = (left.creating, left.surfaces, left.memories, left.locations)
+        assert counts == (0, 0, 0, 0)
+        assert not left.handles
+        assert not any(left.used.values())
+        assert not any(everything.used.values())
 
 
 TestTranscript = Transcript.TestCase

@@ -14,7 +14,7 @@ from wlproxy.relay import quotas
 from wlproxy.relay.buffers import surfaces
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import CreateCopyBuffer, CreateUdmabuf
-from wlproxy.relay.wire.clock import ClockSample
+from wlproxy.relay.inputs import ClockSample
 
 MANY = 40
 """Frames, where the limits are a few."""
@@ -333,7 +333,7 @@ def test_commits_that_are_shown_late_wait_for_the_release(
 ) -> None:
     play = Stage(ONLY_SHM)
     play.host.releases = False
-    play.run(play.relay.measure_clock(ClockSample(1, 1, 2)))  # else there is no timer
+    play.run(play.relay.receive(ClockSample(1, 1, 2)))  # else there is no timer
     queue = play.plug(manager)
     play.app.request(queue, request_name, play.surface.id)
 

@@ -6,6 +6,7 @@ from tests.relay.playbook import ONLY_SHM, Stage
 from tests.relay.shell import PAGE
 from wlproxy.protocol.channel.frames import CloseReason
 from wlproxy.relay import quotas
+from wlproxy.relay.inputs import CompositorClosed, SessionEnded
 from wlproxy.relay.quotas import Quota, Quotas, Share, Shares
 
 
@@ -64,18 +65,19 @@ def test_what_a_client_took_is_free_when_it_ends(how: str) -> None:
     (one,) = play.buffers(1)
     play.show(play.surface, one)
     relay = play.relay
-    assert not relay._shared.quotas.locations.take(quotas.MAX_VM_LOCATIONS)
+    assert relay.holdings().used["locations"] == 1
 
     if how == "leaves":
         play.leave()
     elif how == "errs":
         play.app.request(play.surface, "attach", 99, 0, 0)
     elif how == "compositor":
-        relay.compositor_closed(1, "gone")
+        relay.receive(CompositorClosed(1, "gone"))
     else:
-        relay.end(CloseReason.NORMAL, "over")
+        relay.receive(SessionEnded(CloseReason.NORMAL, "over"))
 
-    assert relay._shared.quotas.locations.take(quotas.MAX_VM_LOCATIONS)
+    assert not any(relay.holdings().used.values())
+    assert not relay.holdings().clients
 
 
 def test_a_process_of_few_fds_has_fewer_locations() -> None:

@@ -34,6 +34,18 @@ from wlproxy.relay.commands import (
     TraceLevel,
 )
 from wlproxy.relay.handles import Handle
+from wlproxy.relay.inputs import (
+    BufferCreated,
+    BufferFailed,
+    ClientFailed,
+    CompositorAway,
+    CompositorClosed,
+    CompositorFound,
+    EventsTurn,
+    FromCompositor,
+    RequestsTurn,
+    SessionEnded,
+)
 from wlproxy.relay.relay import MAX_LABEL, Relay
 from wlproxy.relay.wire.context import RelayConfig
 
@@ -69,7 +81,7 @@ def credit(commands: list[Command]) -> int:
 def test_a_client_gets_a_compositor_connection_of_its_own() -> None:
     core = relay()
 
-    assert core.receive_frame(opened(1)) == [
+    assert core.receive(opened(1)) == [
         OpenCompositor(1, "app(4711)"),
         Trace(1, TraceLevel.INFO, "app(4711) connected"),
     ]
@@ -87,38 +99,38 @@ def test_a_client_gets_a_compositor_connection_of_its_own() -> None:
 def test_a_label_is_short_and_plain(executable: str, label: str) -> None:
     core = relay()
 
-    core.receive_frame(opened(1, executable))
+    core.receive(opened(1, executable))
 
     assert core.client_labels == {1: label}
 
 
 def test_one_client_too_many_is_turned_away() -> None:
     core = relay(max_clients=1)
-    core.receive_frame(opened(1))
+    core.receive(opened(1))
 
-    (close,) = core.receive_frame(opened(2))
+    (close,) = core.receive(opened(2))
 
     assert isinstance(close, CloseClient)
     assert close.reason is CloseReason.LIMIT_EXCEEDED
     # What it had sent by then is nobody's.
-    assert core.receive_frame(Data(2, b"garbage")) == []
-    assert core.receive_frame(ClientClosed(2, CloseReason.NORMAL, "")) == []
+    assert core.receive(Data(2, b"garbage")) == []
+    assert core.receive(ClientClosed(2, CloseReason.NORMAL, "")) == []
 
 
 def test_a_flood_is_handled_in_turns() -> None:
     core = relay()
     for client_id in (1, 2):
-        core.receive_frame(opened(client_id))
+        core.receive(opened(client_id))
     syncs = [sync(3 + number) for number in range(1000)]
 
-    assert core.receive_frame(Data(1, b"".join(syncs))) == []
-    assert core.receive_frame(Data(2, sync(3))) == []
-    turns = [core.handle_requests(1)]
+    assert core.receive(Data(1, b"".join(syncs))) == []
+    assert core.receive(Data(2, sync(3))) == []
+    turns = [core.receive(RequestsTurn(1))]
     # Now the other one has its turn, and all that it wanted is done.
-    assert sent(core.handle_requests(2)) == sync(2)
+    assert sent(core.receive(RequestsTurn(2))) == sync(2)
     assert not core.requests_wait(2)
     while core.requests_wait(1):
-        turns.append(core.handle_requests(1))
+        turns.append(core.receive(RequestsTurn(1)))
 
     sizes = [len(sent(turn)) for turn in turns]
     assert max(sizes) == MESSAGES_PER_TURN * 12
@@ -126,19 +138,19 @@ def test_a_flood_is_handled_in_turns() -> None:
     # Its credit comes back as it goes, in the order of its requests.
     assert [credit(turn) for turn in turns] == sizes
     assert b"".join(map(sent, turns)) == b"".join(sync(2 + n) for n in range(1000))
-    assert core.handle_requests(1) == []
+    assert core.receive(RequestsTurn(1)) == []
 
 
 def test_a_message_in_pieces_is_no_turn() -> None:
     core = relay()
-    core.receive_frame(opened(1))
+    core.receive(opened(1))
 
-    core.receive_frame(Data(1, sync(3)[:8]))
+    core.receive(Data(1, sync(3)[:8]))
 
-    assert core.handle_requests(1) == []
+    assert core.receive(RequestsTurn(1)) == []
     assert not core.requests_wait(1)
-    core.receive_frame(Data(1, sync(3)[8:]))
-    commands = core.handle_requests(1)
+    core.receive(Data(1, sync(3)[8:]))
+    commands = core.receive(RequestsTurn(1))
     assert (len(sent(commands)), credit(commands)) == (12, 12)
 
 
@@ -149,34 +161,34 @@ def test_a_flood_of_events_is_handled_in_turns() -> None:
     [name] = [n for n, (i, _) in play.host.globals.items() if i == "wl_compositor"]
     event = encode_message(registry.id, remove, (name,))
 
-    turns = [play.relay.receive_from_compositor(1, event * 100, ())]
+    turns = [play.relay.receive(FromCompositor(1, event * 100, ()))]
     while play.relay.events_wait(1):
-        turns.append(play.relay.handle_events(1))
+        turns.append(play.relay.receive(EventsTurn(1)))
 
     told = [len(to_guest(turn)) // len(event) for turn in turns]
     assert max(told) == MESSAGES_PER_TURN
     assert sum(told) == 100
-    assert play.relay.handle_events(1) == []
+    assert play.relay.receive(EventsTurn(1)) == []
 
 
 def test_a_client_that_was_closed_has_no_turn_any_more() -> None:
     core = relay()
-    core.receive_frame(opened(1))
-    core.receive_frame(Data(1, sync(3)))
+    core.receive(opened(1))
+    core.receive(Data(1, sync(3)))
 
-    core.receive_frame(ClientClosed(1, CloseReason.NORMAL, ""))
+    core.receive(ClientClosed(1, CloseReason.NORMAL, ""))
 
     assert not core.requests_wait(1)
     assert not core.events_wait(1)
-    assert core.handle_requests(1) == core.handle_events(1) == []
+    assert core.receive(RequestsTurn(1)) == core.receive(EventsTurn(1)) == []
 
 
 def test_what_was_half_done_for_a_client_that_failed_is_dropped() -> None:
     core = relay()
-    core.receive_frame(opened(1))
+    core.receive(opened(1))
     core._clients[1]._context.trace(TraceLevel.INFO, "half-way")
 
-    event, trace, close = core.client_failed(1, CloseReason.FAILED, "no")
+    event, trace, close = core.receive(ClientFailed(1, CloseReason.FAILED, "no"))
 
     assert isinstance(event, SendFrame)
     assert isinstance(trace, Trace)
@@ -187,35 +199,35 @@ def test_what_was_half_done_for_a_client_that_failed_is_dropped() -> None:
 @pytest.mark.parametrize("client_id", [0, 1])
 def test_a_client_id_is_never_used_twice(client_id: int) -> None:
     core = relay()
-    core.receive_frame(opened(1))
+    core.receive(opened(1))
 
     with pytest.raises(ChannelError, match="used again"):
-        core.receive_frame(opened(client_id))
+        core.receive(opened(client_id))
 
 
 @pytest.mark.parametrize("client_id", [0, 5])
 def test_data_of_a_client_that_never_was(client_id: int) -> None:
     core = relay()
-    core.receive_frame(opened(1))
+    core.receive(opened(1))
 
     with pytest.raises(ChannelError, match="never opened"):
-        core.receive_frame(Data(client_id, b"12345678"))
+        core.receive(Data(client_id, b"12345678"))
     with pytest.raises(ChannelError, match="never opened"):
-        core.receive_frame(Released(client_id, 1))
+        core.receive(Released(client_id, 1))
 
 
 def test_a_frame_that_is_none_of_its_business() -> None:
     with pytest.raises(LocalProtocolError):
-        relay().receive_frame(Ping(1))
+        relay().receive(Ping(1))  # type: ignore[arg-type]
     with pytest.raises(LocalProtocolError):
-        relay().receive_frame(Goodbye(CloseReason.NORMAL, ""))
+        relay().receive(Goodbye(CloseReason.NORMAL, ""))  # type: ignore[arg-type]
 
 
 def test_the_guest_closes_a_client() -> None:
     core = relay()
-    core.receive_frame(opened(1))
+    core.receive(opened(1))
 
-    commands = core.receive_frame(ClientClosed(1, CloseReason.NORMAL, "bye"))
+    commands = core.receive(ClientClosed(1, CloseReason.NORMAL, "bye"))
 
     assert commands == [
         Trace(1, TraceLevel.INFO, "app(4711) left bye"),
@@ -226,59 +238,59 @@ def test_the_guest_closes_a_client() -> None:
 
 def test_a_client_that_is_gone_hears_nothing_and_does_nothing() -> None:
     core = relay()
-    core.receive_frame(opened(1))
-    core.receive_frame(ClientClosed(1, CloseReason.NORMAL, ""))
+    core.receive(opened(1))
+    core.receive(ClientClosed(1, CloseReason.NORMAL, ""))
 
     located = Located(1, 1, LocateStatus.FAILED, 5, False, ())
 
-    assert core.receive_frame(Data(1, b"12345678")) == []
-    assert core.receive_frame(located) == []
-    assert core.receive_frame(Released(1, 1)) == []
-    assert core.receive_frame(ClientClosed(1, CloseReason.NORMAL, "")) == []
-    assert core.receive_from_compositor(1, b"12345678", ()) == []
-    assert core.buffer_created(1, Handle(2)) == []
-    assert core.buffer_failed(1, Handle(2), 12, "no") == []
-    assert core.compositor_closed(1, "gone") == []
+    assert core.receive(Data(1, b"12345678")) == []
+    assert core.receive(located) == []
+    assert core.receive(Released(1, 1)) == []
+    assert core.receive(ClientClosed(1, CloseReason.NORMAL, "")) == []
+    assert core.receive(FromCompositor(1, b"12345678", ())) == []
+    assert core.receive(BufferCreated(1, Handle(2))) == []
+    assert core.receive(BufferFailed(1, Handle(2), 12, "no")) == []
+    assert core.receive(CompositorClosed(1, "gone")) == []
 
 
 def test_new_abilities_are_for_clients_yet_to_come() -> None:
     play = Stage(NOTHING)
-    play.relay.use_capabilities(ONLY_SHM)
+    play.relay.receive(CompositorFound(ONLY_SHM))
     (one,) = play.buffers(1)
     play.show(play.surface, one)
     assert play.mode == "C"
 
-    play.relay.receive_frame(opened(2))
+    play.relay.receive(opened(2))
     assert play.relay._clients[2]._context.capabilities is ONLY_SHM
 
 
 def test_a_client_that_comes_while_there_is_no_compositor_waits() -> None:
     """What it is offered depends on what the next one can do."""
     core = relay()
-    core.receive_frame(opened(1))
-    core.compositor_away()
-    core.receive_frame(opened(2))
+    core.receive(opened(1))
+    core.receive(CompositorAway())
+    core.receive(opened(2))
     get_registry = Data(2, struct.pack("=4I", 1, 12 << 16 | 1, 2, 0)[:12])
 
-    assert core.receive_frame(get_registry) == []  # and no credit either
+    assert core.receive(get_registry) == []  # and no credit either
 
-    commands = core.use_capabilities(ONLY_SHM)
+    commands = core.receive(CompositorFound(ONLY_SHM))
     assert [type(each) for each in commands] == [SendToCompositor, GrantCredit]
     assert {each.client_id for each in commands} == {2}  # type: ignore[union-attr]
     assert core._clients[2]._context.capabilities is ONLY_SHM
-    assert core.use_capabilities(NOTHING) == []
+    assert core.receive(CompositorFound(NOTHING)) == []
     assert core._clients[2]._context.capabilities is ONLY_SHM  # it goes on with that
 
 
 def test_a_client_that_waits_may_break_the_rules_or_leave() -> None:
     core = relay()
-    core.compositor_away()
+    core.receive(CompositorAway())
     for client_id in (1, 2):
-        core.receive_frame(opened(client_id))
-        core.receive_frame(Data(client_id, struct.pack("=4I", 99, 16 << 16, 0, 0)))
-    core.receive_frame(ClientClosed(1, CloseReason.NORMAL, ""))
+        core.receive(opened(client_id))
+        core.receive(Data(client_id, struct.pack("=4I", 99, 16 << 16, 0, 0)))
+    core.receive(ClientClosed(1, CloseReason.NORMAL, ""))
 
-    commands = core.use_capabilities(ONLY_SHM)
+    commands = core.receive(CompositorFound(ONLY_SHM))
 
     [closed] = [each for each in commands if isinstance(each, CloseClient)]
     assert (closed.client_id, closed.reason) == (2, CloseReason.PROTOCOL_ERROR)
@@ -286,9 +298,9 @@ def test_a_client_that_waits_may_break_the_rules_or_leave() -> None:
 
 def test_the_compositor_hangs_up_and_the_app_is_told() -> None:
     play = Playbook()
-    play.relay.receive_frame(opened(2))
+    play.relay.receive(opened(2))
 
-    play.run(play.relay.compositor_closed(1, "the compositor hung up"))
+    play.run(play.relay.receive(CompositorClosed(1, "the compositor hung up")))
 
     assert play.app.error == (1, 3, "wlproxy: the compositor hung up")
     assert play.closed is not None
@@ -299,12 +311,14 @@ def test_the_compositor_hangs_up_and_the_app_is_told() -> None:
 def test_what_the_shell_cannot_do_ends_the_client_which_is_told() -> None:
     play = Playbook()
 
-    play.run(play.relay.client_failed(1, CloseReason.LIMIT_EXCEEDED, "65 pipes"))
+    play.run(
+        play.relay.receive(ClientFailed(1, CloseReason.LIMIT_EXCEEDED, "65 pipes"))
+    )
 
     assert play.app.error == (1, 2, "wlproxy: 65 pipes")
     assert play.closed is not None
     assert play.closed.reason is CloseReason.LIMIT_EXCEEDED
-    assert play.relay.client_failed(1, CloseReason.FAILED, "again") == []
+    assert play.relay.receive(ClientFailed(1, CloseReason.FAILED, "again")) == []
 
 
 def test_the_compositor_hangs_up_after_an_error() -> None:
@@ -312,7 +326,7 @@ def test_the_compositor_hangs_up_after_an_error() -> None:
     play.host.event(play.host.display, "error", 1, 3, b"no")
     play.flush()
 
-    play.run(play.relay.compositor_closed(1, "hung up"))
+    play.run(play.relay.receive(CompositorClosed(1, "hung up")))
 
     assert play.closed is not None
     assert play.closed.reason is CloseReason.PROTOCOL_ERROR
@@ -321,10 +335,10 @@ def test_the_compositor_hangs_up_after_an_error() -> None:
 
 def test_the_end_of_the_session_closes_everybody() -> None:
     core = relay()
-    core.receive_frame(opened(1))
-    core.receive_frame(opened(2))
+    core.receive(opened(1))
+    core.receive(opened(2))
 
-    assert core.end(CloseReason.FAILED, "the channel closed") == [
+    assert core.receive(SessionEnded(CloseReason.FAILED, "the channel closed")) == [
         CloseClient(1, CloseReason.FAILED, "the channel closed"),
         CloseClient(2, CloseReason.FAILED, "the channel closed"),
     ]
@@ -333,7 +347,7 @@ def test_the_end_of_the_session_closes_everybody() -> None:
 
 def test_a_client_that_errs_ends_alone_and_is_told() -> None:
     play = Playbook()
-    play.run(play.relay.receive_frame(opened(2)))
+    play.run(play.relay.receive(opened(2)))
 
     play.send(b"\x63\0\0\0\0\0\x08\0")
 
@@ -360,11 +374,11 @@ def test_an_error_that_quotes_a_peer_at_length_is_cut() -> None:
 @pytest.mark.parametrize("message", ["x" * 5000, "\xe4" * 5000, "a\0b", "\udcff"])
 def test_whatever_ends_a_client_fits_its_frame(message: str) -> None:
     core = relay()
-    core.receive_frame(opened(1))
-    core.receive_frame(opened(2))
+    core.receive(opened(1))
+    core.receive(opened(2))
 
-    commands = core.compositor_closed(1, message) + core.end(
-        CloseReason.FAILED, message
+    commands = core.receive(CompositorClosed(1, message)) + core.receive(
+        SessionEnded(CloseReason.FAILED, message)
     )
     closed = [command for command in commands if isinstance(command, CloseClient)]
     assert [command.client_id for command in closed] == [1, 2]
@@ -387,9 +401,9 @@ def test_credit_comes_back_for_what_was_handled() -> None:
 
 def test_no_bytes_are_no_credit() -> None:
     core = relay()
-    core.receive_frame(opened(1))
+    core.receive(opened(1))
 
-    assert core.receive_frame(Data(1, b"")) == []
+    assert core.receive(Data(1, b"")) == []
 
 
 def test_every_surface_is_reported() -> None:

@@ -7,18 +7,9 @@ command that cannot be carried out, and a bug.  No tasks here: `session` has the
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 from wlproxy.host.bugs import MISTAKE, report_bug
-from wlproxy.host.executor import (
-    Answer,
-    BufferCreated,
-    BufferFailed,
-    ClientFailed,
-    Executor,
-    Slow,
-    client_of,
-)
+from wlproxy.host.executor import Executor, Slow, client_of
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.turns import Turns
 from wlproxy.host.vm_log import VmLog
@@ -28,12 +19,10 @@ from wlproxy.protocol.errors import (
     RemoteProtocolError,
     WlproxyError,
 )
-from wlproxy.relay.buffers.surfaces import SurfaceStatus
-from wlproxy.relay.capabilities import CompositorCapabilities
+from wlproxy.relay import inputs
 from wlproxy.relay.commands import CloseClient, Command, CreateUdmabuf, SendFrame
-from wlproxy.relay.handles import Handle
-from wlproxy.relay.inputs import ReceivedFd
-from wlproxy.relay.wire.clock import ClockSample, GuestClock
+from wlproxy.relay.inputs import ClientFailed, Input
+from wlproxy.relay.relay import Relay
 
 MAX_UNREAD = 1 << 20
 """Bytes of events that an app may have us keep for it.  The compositor's wait for it to
@@ -42,50 +31,12 @@ read, but what we answer ourselves would not; libwayland, too, ends who does not
 UNREAD = "it does not read its events"
 
 
-class RelayCore(Protocol):
-    """`relay.Relay`, as far as it is used here."""
-
-    def receive_frame(self, frame: Frame) -> list[Command]: ...  # noqa: D102
-    def requests_wait(self, client_id: int) -> bool: ...  # noqa: D102
-    def fds_wait(self, client_id: int) -> bool: ...  # noqa: D102
-    def handle_requests(self, client_id: int) -> list[Command]: ...  # noqa: D102
-    def receive_from_compositor(  # noqa: D102
-        self, client_id: int, data: bytes, fds: Sequence[ReceivedFd]
-    ) -> list[Command]: ...
-    def events_wait(self, client_id: int) -> bool: ...  # noqa: D102
-    def handle_events(self, client_id: int) -> list[Command]: ...  # noqa: D102
-    def compositor_closed(  # noqa: D102
-        self, client_id: int, message: str
-    ) -> list[Command]: ...
-    def client_failed(  # noqa: D102
-        self, client_id: int, reason: CloseReason, message: str
-    ) -> list[Command]: ...
-    def buffer_created(  # noqa: D102
-        self, client_id: int, handle: Handle
-    ) -> list[Command]: ...
-    def buffer_failed(  # noqa: D102
-        self, client_id: int, handle: Handle, error: int, message: str
-    ) -> list[Command]: ...
-    def copied(  # noqa: D102
-        self, client_id: int, handle: Handle, amount: int
-    ) -> None: ...
-    def compositor_away(self) -> None: ...  # noqa: D102
-    def use_capabilities(  # noqa: D102
-        self, capabilities: CompositorCapabilities
-    ) -> list[Command]: ...
-    @property
-    def clock(self) -> GuestClock: ...  # noqa: D102
-    def measure_clock(self, sample: ClockSample) -> list[Command]: ...  # noqa: D102
-    def end(self, reason: CloseReason, message: str) -> list[Command]: ...  # noqa: D102
-    def surfaces(self) -> list[SurfaceStatus]: ...  # noqa: D102
-
-
 class Conductor:
     """The loop of one session, from an input to the last of what follows from it."""
 
     def __init__(
         self,
-        relay: RelayCore,
+        relay: Relay,
         executor: Executor,
         metrics: Metrics,
         log: VmLog,
@@ -115,17 +66,14 @@ class Conductor:
         self.turns = Turns()
         """Clients that have requests to be handled."""
 
-    def feed(self, client_id: int, ask: Callable[[], Sequence[Command]]) -> None:
+    def feed(self, given: Input) -> None:
         """Give the core an input, and do all that follows from it.
-
-        Args:
-            client_id: whose input it is; 0: the session's.
-            ask: gives it to the core, and returns what that says.
 
         Raises:
             RemoteProtocolError: the agent broke the channel protocol.
         """
-        pending = deque(self._defended(client_id, ask))
+        client_id = inputs.client_of(given)
+        pending = deque(self._defended(client_id, partial(self._relay.receive, given)))
         while pending:
             command = pending.popleft()
             carry_out = partial(self._carry_out, command)
@@ -138,16 +86,6 @@ class Conductor:
             if self._relay.requests_wait(each):
                 self.turns.add(each)
 
-    def answer(self, answer: Answer) -> Sequence[Command]:
-        """Tell the core how a command went."""
-        match answer:
-            case BufferCreated(client_id=client_id, handle=handle):
-                return self._relay.buffer_created(client_id, handle)
-            case BufferFailed(client_id=client_id, handle=handle):
-                return self._relay.buffer_failed(
-                    client_id, handle, answer.error, answer.message
-                )
-
     def end_client(self, client_id: int, reason: CloseReason, message: str) -> None:
         """End a client at once, whatever the core makes of it.
 
@@ -156,8 +94,9 @@ class Conductor:
             reason: why.
             message: what the guest is told; nothing of the host.
         """
+        failed = ClientFailed(client_id, reason, message)
         try:
-            for command in self._relay.client_failed(client_id, reason, message):
+            for command in self._relay.receive(failed):
                 self._executor.execute(command)
         except Exception as exc:  # noqa: BLE001 - the client ends all the same
             self._report(client_id, exc)
@@ -190,7 +129,7 @@ class Conductor:
                 self.end_client(failed.client_id, failed.reason, failed.message)
                 return ()
             case answer:
-                return self.answer(answer)
+                return self._relay.receive(answer)
 
     def _defended(
         self, client_id: int, work: Callable[[], Sequence[Command]]

@@ -6,20 +6,27 @@ in `compositor_queue`.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import trio
 
 from wlproxy.host.client import HostClient
-from wlproxy.host.conductor import Conductor, RelayCore
+from wlproxy.host.conductor import Conductor
 from wlproxy.host.errors import HostError
 from wlproxy.host.executor import CANNOT, Executor
 from wlproxy.host.outgoing import Outgoing
 from wlproxy.host.pixels import Copy
 from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.frames import ClientReleased, CloseReason, Credit
-from wlproxy.relay.commands import Command
+from wlproxy.relay.inputs import (
+    CompositorClosed,
+    Copied,
+    EventsTurn,
+    FromCompositor,
+    Input,
+)
+from wlproxy.relay.relay import Relay
 from wlproxy.transport.fd_stream import FdsLostError, FdStream
 
 LET_GO_SECONDS = 5.0
@@ -35,7 +42,7 @@ MAX_UNSENT = 1 << 20
 COMPOSITOR_UNREACHABLE = "the compositor of the host cannot be reached"
 COMPOSITOR_CLOSED = "the compositor of the host has closed the connection"
 
-Feed = Callable[[int, Callable[[], Sequence[Command]]], None]
+Feed = Callable[[Input], None]
 """Gives the core an input of a client's."""
 
 Run = Callable[[], Awaitable[None]]
@@ -52,7 +59,7 @@ class Connections:
         self,
         *,
         connect: Callable[[], Awaitable[FdStream]],
-        relay: RelayCore,
+        relay: Relay,
         conductor: Conductor,
         executor: Executor,
         outgoing: Outgoing,
@@ -155,13 +162,10 @@ class Connections:
                 return
             client_id = client.client_id
             received = self._executor.receive_fds(client_id, fds)
-            take = partial(
-                self._relay.receive_from_compositor, client_id, data, received
-            )
-            self._feed(client_id, take)
+            self._feed(FromCompositor(client_id, data, received))
             while self._relay.events_wait(client_id):
                 await trio.lowlevel.checkpoint()
-                self._feed(client_id, partial(self._relay.handle_events, client_id))
+                self._feed(EventsTurn(client_id))
 
     async def _write_compositor(self, client: HostClient, stream: FdStream) -> None:
         try:
@@ -188,7 +192,7 @@ class Connections:
         """
         while not copy.done:
             copied = await self._executor.copy_some(client, copy)
-            self._relay.copied(client.client_id, copy.handle, copied)
+            self._relay.receive(Copied(client.client_id, copy.handle, copied))
 
     def _grant(self, client: HostClient, amount: int) -> None:
         grant = client.window.consumed(amount)
@@ -199,9 +203,7 @@ class Connections:
         """The compositor is gone for a client; `detail` is for the log alone."""
         if detail:
             self._log.of_client(logging.WARNING, "%s: %s", client.label, detail)
-        client_id = client.client_id
-        closed = partial(self._relay.compositor_closed, client_id, message)
-        self._feed(client_id, closed)
+        self._feed(CompositorClosed(client.client_id, message))
 
     def _let_go(self, client: HostClient) -> None:
         """Nothing reads the client's pages any more: tell the guest, and forget it."""

@@ -49,7 +49,13 @@ from wlproxy.relay.commands import (
     Trace,
 )
 from wlproxy.relay.handles import Handle, shell_handles
-from wlproxy.relay.inputs import FdKind, ReceivedFd
+from wlproxy.relay.inputs import (
+    BufferCreated,
+    BufferFailed,
+    ClientFailed,
+    FdKind,
+    ReceivedFd,
+)
 from wlproxy.transport.fds import OwnedFd
 
 CANNOT = "the host could not do what this app needs; the log of its proxy says more"
@@ -57,36 +63,6 @@ CANNOT = "the host could not do what this app needs; the log of its proxy says m
 
 SLOW_ITEMS = 256
 """Longer udmabuf lists are made in a thread: over 5 ms for thousands of items."""
-
-
-@dataclass(frozen=True, slots=True)
-class BufferCreated:
-    """Answers `CreateUdmabuf` and `CreateCopyBuffer`."""
-
-    client_id: int
-    handle: Handle
-
-
-@dataclass(frozen=True, slots=True)
-class BufferFailed:
-    """Answers the same, with an errno and words."""
-
-    client_id: int
-    handle: Handle
-    error: int
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class ClientFailed:
-    """A command could not be carried out, and its client cannot go on without.
-
-    `message` is what the guest is told.
-    """
-
-    client_id: int
-    reason: CloseReason
-    message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ import trio
 
 from wlproxy.protocol.channel.frames import Ping, Pong
 from wlproxy.protocol.errors import ChannelError
-from wlproxy.relay.wire.clock import SETTLED, ClockSample
+from wlproxy.relay.inputs import ClockSample
+from wlproxy.relay.wire.clock import SETTLED
 
 ROW: Final = SETTLED
 """Pings that follow each other at most, without a pause."""

@@ -16,7 +16,6 @@ from typing import TypeVar
 import trio
 
 from wlproxy.host.bugs import MISTAKE, keep_running, report_bug
-from wlproxy.host.conductor import RelayCore
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop.desktop import Desktop, prepare_when_back
 from wlproxy.host.desktop.udmabuf_watch import DeviceWatch
@@ -81,7 +80,7 @@ class Server:
         *,
         desktop: Desktop | None = None,
         provide_ram: RamProvider | None = None,
-        make_relay: Callable[[RelayConfig, GuestRam, CompositorCapabilities], RelayCore]
+        make_relay: Callable[[RelayConfig, GuestRam, CompositorCapabilities], Relay]
         | None = None,
     ) -> None:
         """Nothing runs yet.
@@ -173,7 +172,7 @@ class Server:
 
     def _relay(
         self, config: RelayConfig, ram: GuestRam, capabilities: CompositorCapabilities
-    ) -> RelayCore:
+    ) -> Relay:
         return Relay(
             config,
             ram.memory,

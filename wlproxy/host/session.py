@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from wlproxy.host.client import HostClient
-from wlproxy.host.conductor import Conductor, RelayCore
+from wlproxy.host.conductor import Conductor
 from wlproxy.host.connections import Connections
 from wlproxy.host.desktop.udmabuf import UdmabufDevice
 from wlproxy.host.errors import HostError
@@ -50,7 +50,16 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy.protocol.errors import ChannelError, RemoteProtocolError, WlproxyError
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.capabilities import CompositorCapabilities
-from wlproxy.relay.commands import CloseClient, Command, CreateUdmabuf
+from wlproxy.relay.commands import CloseClient, CreateUdmabuf
+from wlproxy.relay.inputs import (
+    CompositorAway,
+    CompositorFound,
+    Input,
+    RequestsTurn,
+    SessionEnded,
+    client_of,
+)
+from wlproxy.relay.relay import Relay
 from wlproxy.transport.fd_stream import FdStream
 
 if TYPE_CHECKING:
@@ -80,7 +89,7 @@ class Session:
         self,
         *,
         channel: Channel,
-        relay: RelayCore,
+        relay: Relay,
         ram: GuestRam,
         device: UdmabufDevice | None,
         metrics: Metrics,
@@ -191,13 +200,13 @@ class Session:
         """The host can do this from now on: for clients that wait, and those to come."""
         self._executor.use_device(device)
         try:
-            self._feed(0, partial(self._relay.use_capabilities, capabilities))
+            self._feed(CompositorFound(capabilities))
         except RemoteProtocolError as exc:
             self.lost(exc)
 
     def compositor_away(self) -> None:
         """Clients that come from now on wait for `use_desktop`."""
-        self._relay.compositor_away()
+        self._feed(CompositorAway())
 
     def lost(self, cause: WlproxyError | None) -> None:
         """Something ended the session: stop reading.  The first cause counts."""
@@ -222,7 +231,7 @@ class Session:
         """Close every client.  Their tasks end by themselves, within seconds."""
         self._pinger_scope.cancel()
         self._turns_scope.cancel()
-        self._feed(0, partial(self._relay.end, reason, message))
+        self._feed(SessionEnded(reason, message))
         self._streams.close()
         for client in self.clients:
             close = CloseClient(client.client_id, reason, message)
@@ -318,7 +327,7 @@ class Session:
         client = self._executor.clients.get(frame.client_id)
         if isinstance(frame, Data):
             self._receive_data(frame, client)
-        self._feed(frame.client_id, partial(self._relay.receive_frame, frame))
+        self._feed(frame)
         if isinstance(frame, ClientClosed) and client is not None:
             client.queue.drop_data()  # the agent ignores data from now on
 
@@ -346,7 +355,7 @@ class Session:
             client_id, frame.executable, queue
         )
         self._metrics.clients += 1
-        self._feed(client_id, partial(self._relay.receive_frame, frame))
+        self._feed(frame)
 
     def _receive_stream(self, frame: StreamData | StreamClosed) -> None:
         client = self._executor.clients.get(frame.client_id)
@@ -360,9 +369,10 @@ class Session:
             limit = CloseReason.LIMIT_EXCEEDED
             self._conductor.end_client(client.client_id, limit, "too much in its pipes")
 
-    def _feed(self, client_id: int, ask: Callable[[], Sequence[Command]]) -> None:
+    def _feed(self, given: Input) -> None:
         """Give the core an input, as `Conductor.feed`, and streams what waited for it."""
-        self._conductor.feed(client_id, ask)
+        self._conductor.feed(given)
+        client_id = client_of(given)
         client = self._executor.clients.get(client_id)
         if client is not None and client.early_bytes:
             client.pass_on(self._streams, wait=self._relay.fds_wait(client_id))
@@ -372,7 +382,7 @@ class Session:
         with self._turns_scope:
             while True:
                 client_id = await self._conductor.turns.next()
-                self._feed(client_id, partial(self._relay.handle_requests, client_id))
+                self._feed(RequestsTurn(client_id))
 
     def _start_slowly(self, command: CreateUdmabuf) -> None:
         self._start(command.client_id, partial(self._create_slowly, command))
@@ -384,7 +394,7 @@ class Session:
         finally:
             answer = self._executor.finish_udmabuf(command, made)
         if answer is not None:
-            self._feed(command.client_id, partial(self._conductor.answer, answer))
+            self._feed(answer)
 
     def _start(self, client_id: int, run: Callable[[], Awaitable[None]]) -> None:
         """Start a task of a client, or of the session (0)."""
@@ -443,8 +453,7 @@ class Session:
                 failed.client_id,
             )
             try:
-                take = partial(self._relay.receive_frame, failed)
-                self._feed(failed.client_id, take)
+                self._feed(failed)
             except RemoteProtocolError as exc:
                 self.lost(exc)
 
@@ -460,4 +469,4 @@ class Session:
     def _measure_clock(self) -> None:
         samples, self._pings.samples = self._pings.samples, []
         for sample in samples:
-            self._feed(0, partial(self._relay.measure_clock, sample))
+            self._feed(sample)

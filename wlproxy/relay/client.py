@@ -45,7 +45,16 @@ from wlproxy.relay.filters import (
     registry,
 )
 from wlproxy.relay.handles import Handle
-from wlproxy.relay.inputs import ReceivedFd
+from wlproxy.relay.holdings import ClientHoldings
+from wlproxy.relay.inputs import (
+    BufferCreated,
+    BufferFailed,
+    ClientInput,
+    EventsTurn,
+    FromCompositor,
+    ReceivedFd,
+    RequestsTurn,
+)
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.context import Context, Shared
 from wlproxy.relay.wire.forwarding import Event, Request
@@ -131,19 +140,63 @@ class Client:
         self._waits = True
 
     def go_on(self, capabilities: CompositorCapabilities) -> None:
-        """There is a compositor, which can do this; raises as `handle_requests`."""
+        """There is a compositor, which can do this; raises as `receive`."""
         self._context.capabilities = capabilities
         self._waits = False
-        self.handle_requests()
+        self._handle_requests()
 
-    def receive_data(self, frame: Data) -> None:
-        """Take a part of the app's stream, for `handle_requests`."""
+    def receive(self, given: ClientInput) -> None:
+        """Take an input.
+
+        Raises:
+            RemoteProtocolError: the agent broke the channel protocol.
+            WaylandError: the app broke its own.
+            CompositorError: the compositor did.
+        """
+        match given:
+            case Data():
+                self._receive_data(given)
+            case RequestsTurn():
+                self._handle_requests()
+            case FromCompositor():
+                self._events.feed(given.data)
+                self._fds.extend(given.fds)
+                self._handle_events()
+            case EventsTurn():
+                self._handle_events()
+            case Located():
+                self._state.buffers.located(given)
+                self._go_on_if_woken()
+            case BufferCreated():
+                self._state.buffers.handle_made(given.handle)
+                self._go_on_if_woken()
+            case BufferFailed():
+                self._receive_failure(given)
+
+    def holdings(self) -> ClientHoldings:
+        """Say what is left of it."""
+        objects, state = self._context.objects, self._state
+        return ClientHoldings(
+            tuple(each.interface.name for each in objects.guest_objects()),
+            tuple(each.interface.name for each in objects.host_objects()),
+            state.buffers.states,
+            state.buffers.creating,
+            len(state.surfaces),
+            state.locations.memories,
+            len(state.locations),
+            state.locations.udmabufs + state.buffers.presenter.copies,
+            self._context.shares.used(),
+            self._stalled is not None,
+        )
+
+    def _receive_data(self, frame: Data) -> None:
+        """Take a part of the app's stream, for a turn."""
         self._owed += cost(frame)
         self._requests.feed(frame.data)
         self._attachments.extend(frame.attachments)
         self._requests_wait = self._stalled is None and not self._waits
 
-    def handle_requests(self) -> None:
+    def _handle_requests(self) -> None:
         """Handle as many requests as one turn has, and return their credit.
 
         Raises:
@@ -167,38 +220,21 @@ class Client:
             raise LimitExceededError(DISPLAY_ID, DisplayError.NO_MEMORY, "too many fds")
         self._return_credit()
 
-    def receive_located(self, frame: Located) -> None:
-        """Take an answer to `Locate`.
-
-        Raises:
-            RemoteProtocolError: the agent broke the channel protocol; or as
-                `handle_requests`, if the buffer cannot be shown.
-        """
-        self._state.buffers.located(frame)
-        self._go_on_if_woken()
-
-    def buffer_created(self, handle: Handle) -> None:
-        """Take the shell's word that a buffer is made; raises as `handle_requests`."""
-        self._state.buffers.handle_made(handle)
-        self._go_on_if_woken()
-
-    def buffer_failed(self, handle: Handle, message: str) -> None:
-        """Take the shell's word that it could not be; raises as `handle_requests`."""
+    def _receive_failure(self, failed: BufferFailed) -> None:
+        message = failed.message
+        if failed.error:
+            message += f" (errno {failed.error})"
         self._context.trace(TraceLevel.WARNING, f"cannot make a buffer: {message}")
-        self._state.buffers.handle_failed(handle, message)
+        self._state.buffers.handle_failed(failed.handle, message)
         self._go_on_if_woken()
 
     def copied(self, handle: Handle, amount: int) -> None:
         """Count what the shell copied for mode C."""
-        self._state.surfaces.copied(self._state.buffers.copied_for(handle), amount)
+        self._state.surfaces.copied(
+            self._state.buffers.presenter.copied_for(handle), amount
+        )
 
-    def receive_from_compositor(self, data: bytes, fds: Sequence[ReceivedFd]) -> None:
-        """Take a part of the compositor's stream; raises as `handle_events`."""
-        self._events.feed(data)
-        self._fds.extend(fds)
-        self.handle_events()
-
-    def handle_events(self) -> None:
+    def _handle_events(self) -> None:
         """Handle as many events as one turn has.
 
         Raises:
@@ -227,7 +263,7 @@ class Client:
     def _go_on_if_woken(self) -> None:
         """Handle the request that stalls, if what it waits for may have come."""
         if self._stalled is not None:
-            self.handle_requests()
+            self._handle_requests()
 
     def _take_events(self) -> None:
         self._events_wait = True

@@ -3,8 +3,8 @@
 The shell (`host/executor`) carries commands out in the order they were returned.
 Handles name fds that exist only in the shell.  A handle stays open until
 `CloseHandle`, or until its client's `CloseClient`, which closes all that are left.
-`CreateUdmabuf` and `CreateCopyBuffer` are answered by `Relay.buffer_created` or
-`Relay.buffer_failed`; no other command is answered, but what `CopyRows` cost is told.
+`CreateUdmabuf` and `CreateCopyBuffer` are answered by `BufferCreated` or `BufferFailed`
+(`inputs`); no other command is answered, but what `CopyRows` cost is told by `Copied`.
 """
 
 from collections.abc import Sequence
@@ -100,8 +100,8 @@ class CopyRows:
 
     It is carried out in its turn, before what is sent to the compositor after it, and
     reads what the pages hold then.  What waits for one memfd is copied together, and
-    what lies between the runs too where that is cheaper; `Relay.copied` is told how
-    many bytes that were.  What follows once the compositor has been reached (a sync
+    what lies between the runs too where that is cheaper; `Copied` tells how many
+    bytes that were.  What follows once the compositor has been reached (a sync
     sent after it has been answered) finds it done.
     """
 

@@ -45,6 +45,11 @@ class Quota:
         self._limit = limit
         self._used = 0
 
+    @property
+    def used(self) -> int:
+        """How much is taken."""
+        return self._used
+
     def take(self, amount: int) -> bool:
         """Take `amount`, or nothing and return False where that is more than is left."""
         if self._used + amount > self._limit:
@@ -66,6 +71,11 @@ class Share:
         self._quota = quota
         self._limit = limit
         self._used = 0
+
+    @property
+    def used(self) -> int:
+        """How much the client has taken."""
+        return self._used
 
     def take(self, amount: int) -> bool:
         """As of `Quota`."""
@@ -102,6 +112,10 @@ class Shares:
         self.located_bytes = Share(quotas.located_bytes, quotas.ram_bytes)
         self.runs = Share(quotas.runs, MAX_RUNS)
 
+    def used(self) -> dict[str, int]:
+        """How much of each is taken."""
+        return {name: getattr(self, name).used for name in self.__slots__}
+
     def close(self) -> None:
         """Give back everything: the client is gone."""
         self.copy_bytes.close()
@@ -127,3 +141,7 @@ class Quotas:
         self.locations = Quota(min(MAX_VM_LOCATIONS, fds // FDS_PER_LOCATION))
         self.located_bytes = Quota(MAX_RAM_LOCATED * ram_bytes)
         self.runs = Quota(MAX_VM_RUNS)
+
+    def used(self) -> dict[str, int]:
+        """How much of each is taken, by all clients together."""
+        return {name: getattr(self, name).used for name in Shares.__slots__}

@@ -1,14 +1,15 @@
-"""All clients of one guest: frames and compositor bytes in, commands out.
+"""All clients of one guest: inputs in, commands out.
 
-Each method is one input; what is to be done about it comes back as a list of commands,
-in order.  What an app or its compositor sends is handled in turns of a few messages, so
+`Relay.receive` takes one input (`inputs`); what is to be done about it comes back as a
+list of commands (`commands`), in order.  What an app or its compositor sends is handled in turns of a few messages, so
 that nobody waits long for anybody else: `requests_wait` and `events_wait` say who has
 more to do.  A client that breaks the rules ends alone, and so does one whose compositor
 does; what the agent itself breaks is raised (`ChannelError`, `ExtentError`) and ends the
 session.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from wlproxy.memory.guest import GuestMemory
@@ -17,9 +18,6 @@ from wlproxy.protocol.channel.frames import (
     ClientClosed,
     ClientOpened,
     CloseReason,
-    Data,
-    Frame,
-    Located,
     Released,
 )
 from wlproxy.protocol.errors import (
@@ -40,10 +38,21 @@ from wlproxy.relay.commands import (
     Trace,
     TraceLevel,
 )
-from wlproxy.relay.handles import Handle, core_handles
-from wlproxy.relay.inputs import ReceivedFd
+from wlproxy.relay.handles import core_handles
+from wlproxy.relay.holdings import Holdings
+from wlproxy.relay.inputs import (
+    ClientFailed,
+    ClientInput,
+    ClockSample,
+    CompositorAway,
+    CompositorClosed,
+    CompositorFound,
+    Copied,
+    Input,
+    SessionEnded,
+)
 from wlproxy.relay.quotas import MAX_FDS, Quotas
-from wlproxy.relay.wire.clock import ClockSample, GuestClock
+from wlproxy.relay.wire.clock import GuestClock
 from wlproxy.relay.wire.context import RelayConfig, Shared
 
 MAX_CLIENTS: Final = 256
@@ -101,31 +110,40 @@ class Relay:
         """The clients there are: id to label."""
         return {client_id: client.label for client_id, client in self._clients.items()}
 
-    def receive_frame(self, frame: Frame) -> list[Command]:
-        """Take a frame about a client.  `Data` waits for `handle_requests`.
+    def receive(  # noqa: PLR0911 - one flat table
+        self, given: Input
+    ) -> list[Command]:
+        """Take an input, and say what is to be done about it, in this order.
 
         Raises:
             RemoteProtocolError: the agent broke the channel protocol: end the session.
         """
-        match frame:
+        match given:
             case ClientOpened():
-                return self._open(frame)
-            case ClientClosed(client_id=client_id):
-                return self._close_for_guest(client_id, frame)
-            case Data(client_id=client_id):
-                return self._apply(client_id, lambda client: client.receive_data(frame))
-            case Located(client_id=client_id):
-                return self._apply(
-                    client_id, lambda client: client.receive_located(frame)
-                )
+                return self._open(given)
+            case ClientClosed():
+                return self._close_for_guest(given)
             case Released(client_id=client_id):
                 self._known(client_id)
                 return []
+            case ClientFailed() | CompositorClosed():
+                return self._end_for_shell(given)
+            case Copied():
+                return self._count_copied(given)
+            case CompositorAway():
+                self._compositor_away = True
+                return []
+            case CompositorFound(capabilities=capabilities):
+                return self._use(capabilities)
+            case ClockSample():
+                return self._measure_clock(given)
+            case SessionEnded():
+                return self._end(given)
             case _:
-                raise LocalProtocolError(f"{type(frame).__name__} is not for the relay")
+                return self._apply(given)
 
     def requests_wait(self, client_id: int) -> bool:
-        """Whether an app has requests for `handle_requests`."""
+        """Whether an app has requests for a `RequestsTurn`."""
         client = self._clients.get(client_id)
         return client is not None and client.requests_wait
 
@@ -134,37 +152,32 @@ class Relay:
         client = self._clients.get(client_id)
         return client is not None and client.fds_wait
 
-    def handle_requests(self, client_id: int) -> list[Command]:
-        """Give an app's requests a turn."""
-        return self._apply(client_id, Client.handle_requests)
-
-    def receive_from_compositor(
-        self, client_id: int, data: bytes, fds: Sequence[ReceivedFd]
-    ) -> list[Command]:
-        """Take bytes and fds that the compositor sent for a client; give them a turn."""
-        return self._apply(
-            client_id, lambda client: client.receive_from_compositor(data, fds)
-        )
-
     def events_wait(self, client_id: int) -> bool:
-        """Whether there are events for `handle_events`, before more are received."""
+        """Whether there are events for an `EventsTurn`, before more are received."""
         client = self._clients.get(client_id)
         return client is not None and client.events_wait
 
-    def handle_events(self, client_id: int) -> list[Command]:
-        """Give the compositor's events for a client another turn."""
-        return self._apply(client_id, Client.handle_events)
+    def surfaces(self) -> list[SurfaceStatus]:
+        """Say how each surface of each client is doing."""
+        return [
+            status for client in self._clients.values() for status in client.statuses()
+        ]
 
-    def compositor_closed(self, client_id: int, message: str) -> list[Command]:
-        """The compositor hung up on a client, or could not be reached.
+    def holdings(self) -> Holdings:
+        """Say what is left of whom."""
+        return Holdings(
+            clients={each: client.holdings() for each, client in self._clients.items()},
+            used=self._shared.quotas.used(),
+        )
 
-        Args:
-            client_id: whose.
-            message: tells the app; unless it knows a better reason, by an error.
-        """
+    def _end_for_shell(self, given: ClientFailed | CompositorClosed) -> list[Command]:
+        client_id, message = given.client_id, given.message
         client = self._clients.get(client_id)
         if client is None:
             return []
+        if isinstance(given, ClientFailed):
+            client.take()
+            return self._end_with_sentence(client_id, client, given.reason, message)
         if not client.failed:
             gone = CloseReason.COMPOSITOR_GONE
             return self._end_with_sentence(client_id, client, gone, message)
@@ -172,58 +185,25 @@ class Relay:
         reason = CloseReason.PROTOCOL_ERROR
         return [*client.take(), CloseClient(client_id, reason, _short(message))]
 
-    def client_failed(
-        self, client_id: int, reason: CloseReason, message: str
-    ) -> list[Command]:
-        """The shell could not do what a client cannot go on without.
-
-        What was decided for the client and not returned yet is dropped: the shell may
-        have met a bug of ours half-way.
-        """
-        client = self._clients.get(client_id)
-        if client is None:
-            return []
-        client.take()
-        return self._end_with_sentence(client_id, client, reason, message)
-
-    def buffer_created(self, client_id: int, handle: Handle) -> list[Command]:
-        """The shell made what a handle names."""
-        return self._apply(client_id, lambda client: client.buffer_created(handle))
-
-    def buffer_failed(
-        self, client_id: int, handle: Handle, error: int, message: str
-    ) -> list[Command]:
-        """The shell could not; `error` is the errno, 0 if it was no system call."""
-        words = f"{message} (errno {error})" if error else message
-        return self._apply(
-            client_id, lambda client: client.buffer_failed(handle, words)
-        )
-
-    def copied(self, client_id: int, handle: Handle, amount: int) -> None:
-        """The shell copied so many bytes into the buffer that a handle names."""
-        client = self._clients.get(client_id)
+    def _count_copied(self, given: Copied) -> list[Command]:
+        client = self._clients.get(given.client_id)
         if client is not None:
-            client.copied(handle, amount)
+            client.copied(given.handle, given.amount)
+        return []
 
-    def compositor_away(self) -> None:
-        """There is no compositor: clients yet to come wait for `use_capabilities`."""
-        self._compositor_away = True
-
-    def use_capabilities(self, capabilities: CompositorCapabilities) -> list[Command]:
-        """The host can do this from now on, for clients that wait and those to come."""
+    def _use(self, capabilities: CompositorCapabilities) -> list[Command]:
         self._capabilities = capabilities
         self._compositor_away = False
         return [
             command
             for client_id, client in tuple(self._clients.items())
             if client.waits
-            for command in self._apply(
-                client_id, lambda client: client.go_on(capabilities)
+            for command in self._defended(
+                client_id, client, partial(client.go_on, capabilities)
             )
         ]
 
-    def measure_clock(self, sample: ClockSample) -> list[Command]:
-        """Take what a ping tells of the guest's clock."""
+    def _measure_clock(self, sample: ClockSample) -> list[Command]:
         trusted = self.clock.trusted
         self.clock.measure(sample)
         commands: list[Command] = []
@@ -233,21 +213,14 @@ class Relay:
                 commands += client.take()
         return commands
 
-    def end(self, reason: CloseReason, message: str) -> list[Command]:
-        """The session is over: close every client."""
+    def _end(self, ended: SessionEnded) -> list[Command]:
         commands: list[Command] = [
-            CloseClient(client_id, reason, _short(message))
+            CloseClient(client_id, ended.reason, _short(ended.message))
             for client_id in self._clients
         ]
         for client_id in tuple(self._clients):
             self._forget(client_id)
         return commands
-
-    def surfaces(self) -> list[SurfaceStatus]:
-        """Say how each surface of each client is doing."""
-        return [
-            status for client in self._clients.values() for status in client.statuses()
-        ]
 
     def _open(self, frame: ClientOpened) -> list[Command]:
         if frame.client_id <= self._last_client_id:
@@ -272,7 +245,8 @@ class Relay:
             Trace(frame.client_id, TraceLevel.INFO, f"{label} connected"),
         ]
 
-    def _close_for_guest(self, client_id: int, frame: ClientClosed) -> list[Command]:
+    def _close_for_guest(self, frame: ClientClosed) -> list[Command]:
+        client_id = frame.client_id
         client = self._known(client_id)
         if client is None:
             return []
@@ -283,14 +257,20 @@ class Relay:
             CloseClient(client_id, frame.reason, frame.message, silent=True),
         ]
 
-    def _apply(
-        self, client_id: int, receive: Callable[[Client], None]
-    ) -> list[Command]:
-        client = self._known(client_id)
+    def _apply(self, given: ClientInput) -> list[Command]:
+        if not isinstance(given, ClientInput):
+            raise LocalProtocolError(f"{type(given).__name__} is not for the relay")
+        client = self._known(given.client_id)
         if client is None:
             return []
+        return self._defended(given.client_id, client, partial(client.receive, given))
+
+    def _defended(
+        self, client_id: int, client: Client, work: Callable[[], None]
+    ) -> list[Command]:
+        """Have a client do something, and end it if it, or its compositor, errs."""
         try:
-            receive(client)
+            work()
         except WaylandError as error:
             over = isinstance(error, LimitExceededError)
             reason = CloseReason.LIMIT_EXCEEDED if over else CloseReason.PROTOCOL_ERROR

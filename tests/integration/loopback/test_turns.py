@@ -2,7 +2,6 @@
 
 import os
 import struct
-from collections.abc import Sequence
 
 import pytest
 import trio
@@ -19,8 +18,9 @@ from tests.peers.compositor import Compositor, offer_selection
 from tests.peers.loopback import Loopback
 from wlproxy.host.errors import HostError
 from wlproxy.host.streams import Streams
-from wlproxy.protocol.channel.frames import Data, Frame
+from wlproxy.protocol.channel.frames import Data
 from wlproxy.relay.commands import Command
+from wlproxy.relay.inputs import Input, RequestsTurn
 from wlproxy.relay.relay import Relay
 from wlproxy.transport.fds import OwnedFd
 
@@ -43,19 +43,16 @@ async def flood(app: App) -> None:
 def turns_log(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Record whose data came, and whose turn it was."""
     log: list[tuple[str, int]] = []
-    receive_frame, handle_requests = Relay.receive_frame, Relay.handle_requests
+    receive = Relay.receive
 
-    def receive(self: Relay, frame: Frame) -> Sequence[Command]:
-        if isinstance(frame, Data):
-            log.append(("data", frame.client_id))
-        return receive_frame(self, frame)
+    def note(self: Relay, given: Input) -> list[Command]:
+        if isinstance(given, Data):
+            log.append(("data", given.client_id))
+        elif isinstance(given, RequestsTurn):
+            log.append(("turn", given.client_id))
+        return receive(self, given)
 
-    def handle(self: Relay, client_id: int) -> Sequence[Command]:
-        log.append(("turn", client_id))
-        return handle_requests(self, client_id)
-
-    monkeypatch.setattr(Relay, "receive_frame", receive)
-    monkeypatch.setattr(Relay, "handle_requests", handle)
+    monkeypatch.setattr(Relay, "receive", note)
     return log
 
 

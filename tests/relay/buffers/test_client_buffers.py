@@ -12,6 +12,7 @@ from wlproxy.protocol.channel.frames import Located, LocateStatus
 from wlproxy.relay.capabilities import CompositorCapabilities, Preference
 from wlproxy.relay.commands import CreateCopyBuffer, CreateUdmabuf
 from wlproxy.relay.handles import Handle
+from wlproxy.relay.inputs import BufferCreated, CompositorClosed
 from wlproxy.relay.relay import COMPOSITOR_ERRED
 from wlproxy.relay.wire.context import RelayConfig
 
@@ -594,11 +595,11 @@ def test_a_stalled_client_ends(held: str, how: str) -> None:
             play.host.event(play.host.display, "error", 1, 3, b"no")
             play.flush()
             play.app.request(play.app.display, "sync")
-        play.run(play.relay.compositor_closed(1, "hung up"))
+        play.run(play.relay.receive(CompositorClosed(1, "hung up")))
 
     assert play.closed is not None
     # Answers that were on their way find nobody.
-    assert play.relay.buffer_created(1, Handle(2)) == []
+    assert play.relay.receive(BufferCreated(1, Handle(2))) == []
 
 
 def test_a_format_that_the_host_refuses_is_the_buffers_fault() -> None:

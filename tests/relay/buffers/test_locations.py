@@ -51,7 +51,7 @@ def test_extents_that_end_the_session(extents: list[tuple[int, int]]) -> None:
     play = asked()
 
     with pytest.raises(ExtentError):
-        play.relay.receive_frame(located(*extents))
+        play.relay.receive(located(*extents))
 
 
 @pytest.mark.parametrize("location", [0, 2, 0xFFFFFFFF])
@@ -59,15 +59,15 @@ def test_an_answer_that_nobody_asked_for(location: int) -> None:
     play = asked()
 
     with pytest.raises(ChannelError, match="not asked for"):
-        play.relay.receive_frame(located((RAM_START, 5 * PAGE), location=location))
+        play.relay.receive(located((RAM_START, 5 * PAGE), location=location))
 
 
 def test_a_second_answer() -> None:
     play = asked()
-    play.run(play.relay.receive_frame(located((RAM_START, 5 * PAGE))))
+    play.run(play.relay.receive(located((RAM_START, 5 * PAGE))))
 
     with pytest.raises(ChannelError, match="not asked for"):
-        play.relay.receive_frame(located((RAM_START, 5 * PAGE)))
+        play.relay.receive(located((RAM_START, 5 * PAGE)))
 
 
 def test_a_million_extents() -> None:
@@ -75,17 +75,17 @@ def test_a_million_extents() -> None:
     part = located((RAM_START, PAGE), more=True)
 
     for _ in range(4):
-        assert play.relay.receive_frame(part) == []
+        assert play.relay.receive(part) == []
     with pytest.raises(ChannelError, match="more extents than the 5 pages"):
-        play.relay.receive_frame(part)
+        play.relay.receive(part)
 
 
 def test_an_answer_in_parts() -> None:
     play = asked()
 
-    play.run(play.relay.receive_frame(located((RAM_START + 5 * PAGE, PAGE), more=True)))
-    play.run(play.relay.receive_frame(located((RAM_START + 3 * PAGE, PAGE), more=True)))
-    play.run(play.relay.receive_frame(located((RAM_START + 6 * PAGE, 3 * PAGE))))
+    play.run(play.relay.receive(located((RAM_START + 5 * PAGE, PAGE), more=True)))
+    play.run(play.relay.receive(located((RAM_START + 3 * PAGE, PAGE), more=True)))
+    play.run(play.relay.receive(located((RAM_START + 6 * PAGE, 3 * PAGE))))
 
     (items,) = play.shell.udmabufs.values()
     runs = [(item.offset // PAGE, item.length // PAGE) for item in items]
@@ -94,10 +94,10 @@ def test_an_answer_in_parts() -> None:
 
 def test_a_failure_in_the_middle() -> None:
     play = asked()
-    play.run(play.relay.receive_frame(located((RAM_START, PAGE), more=True)))
+    play.run(play.relay.receive(located((RAM_START, PAGE), more=True)))
 
     failed = Located(1, 1, LocateStatus.FAILED, 12, False, ())
-    play.run(play.relay.receive_frame(failed))
+    play.run(play.relay.receive(failed))
 
     assert play.app.error is None
     assert "FAILED (errno 12)" in play.reason
@@ -146,7 +146,7 @@ def test_whatever_an_agent_says_is_taken_or_refused(frames: list[Located]) -> No
     play = asked()
     for frame in frames:
         try:
-            play.run(play.relay.receive_frame(frame))
+            play.run(play.relay.receive(frame))
         except RemoteProtocolError:
             break
     for items in play.shell.udmabufs.values():

@@ -13,6 +13,7 @@ from wlproxy.relay.buffers.surfaces import MAX_RECTANGLES
 from wlproxy.relay.capabilities import Preference
 from wlproxy.relay.commands import CreateUdmabuf, Trace, TraceLevel
 from wlproxy.relay.handles import Handle
+from wlproxy.relay.inputs import Copied
 from wlproxy.relay.wire.context import RelayConfig
 
 SIZE = 16
@@ -125,8 +126,8 @@ def test_what_was_copied_is_counted_for_its_surface() -> None:
     counts = {status.surface: status.bytes_copied for status in play.relay.surfaces()}
 
     assert counts == {play.surface.id: 76 * SIZE, other.id: 76 * SIZE + 16}
-    play.relay.copied(1, Handle(4711), 5)  # of a buffer that is gone
-    play.relay.copied(2, Handle(2), 5)  # of a client that is gone
+    play.relay.receive(Copied(1, Handle(4711), 5))  # of a buffer that is gone
+    play.relay.receive(Copied(2, Handle(2), 5))  # of a client that is gone
     assert counts == {s.surface: s.bytes_copied for s in play.relay.surfaces()}
 
 
@@ -383,7 +384,7 @@ def test_copying_is_warned_of_once_for_all_apps() -> None:
     play = Stage(NOTHING)
     assert [trace.level for trace in popups(play, [256])] == [TraceLevel.WARNING]
 
-    play.relay.receive_frame(ClientOpened(2, 4712, 1000, 1000, "another"))
+    play.relay.receive(ClientOpened(2, 4712, 1000, 1000, "another"))
 
     first, second = (client._context for client in play.relay._clients.values())
     assert second.warned is first.warned

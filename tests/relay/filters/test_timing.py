@@ -9,8 +9,9 @@ from tests.relay.playbook import Playbook, Stage
 from tests.relay.things import Thing
 from wlproxy.protocol.wayland.message import NewId
 from wlproxy.protocol.wayland.wire import encode_message
+from wlproxy.relay.inputs import ClockSample
 from wlproxy.relay.policy import effective_policy
-from wlproxy.relay.wire.clock import GOOD_ERROR, ClockSample
+from wlproxy.relay.wire.clock import GOOD_ERROR
 from wlproxy.relay.wire.context import RelayConfig
 
 TIMER = "wp_commit_timing_manager_v1"
@@ -22,7 +23,7 @@ BOOTTIME = 7
 def know_clock(play: Playbook, offset: int = DAY, error: int = 0, at: int = 1) -> None:
     """Have the guest's clock measured."""
     sample = ClockSample(at - error, at + offset, at + error)
-    play.run(play.relay.measure_clock(sample))
+    play.run(play.relay.receive(sample))
 
 
 def host_event(play: Playbook, interface: str, event: str, *args: int) -> str:

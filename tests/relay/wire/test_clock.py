@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wlproxy.relay.inputs import ClockSample
 from wlproxy.relay.wire.clock import (
     DRIFT_PPM,
     GOOD_ERROR,
     SETTLED,
     SLOW,
-    ClockSample,
     GuestClock,
 )
 

@@ -33,7 +33,7 @@ from wlproxy.relay.commands import (
 )
 from wlproxy.relay.filters import EVENT_FILTERS, REQUEST_FILTERS
 from wlproxy.relay.handles import Handle
-from wlproxy.relay.inputs import FdKind, ReceivedFd
+from wlproxy.relay.inputs import FdKind, FromCompositor, ReceivedFd
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.relay import Relay
 from wlproxy.relay.wire.context import RelayConfig
@@ -66,7 +66,7 @@ class World:
 
     def __init__(self) -> None:
         self.relay = Relay(RelayConfig(), guest_memory(), ZERO_COPY)
-        self.relay.receive_frame(ClientOpened(1, 1, 1, 1, "app"))
+        self.relay.receive(ClientOpened(1, 1, 1, 1, "app"))
         self.table = self.relay._clients[1]._context.objects
         self.state = self.relay._clients[1]._state
         for _ in range(7):
@@ -162,7 +162,7 @@ def test_an_event_is_forwarded_verbatim(
     size = 5 if kind is FdKind.FILE else 0
     fds = [ReceivedFd(Handle(11), kind, size, way)] * spec.fd_count
 
-    commands = world.relay.receive_from_compositor(1, data, fds)
+    commands = world.relay.receive(FromCompositor(1, data, fds))
 
     (frame,) = [c.frame for c in commands if isinstance(c, SendFrame)]
     assert isinstance(frame, Data)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pywayland.protocol_core.interface import Interface
 
 from wlproxy.protocol.wayland.interfaces import INTERFACES
-from wlproxy.relay.wire.clock import ClockSample, GuestClock
+from wlproxy.relay.inputs import ClockSample
+from wlproxy.relay.wire.clock import GuestClock
 from wlproxy.relay.wire.timestamps import (
     CLOCK_MONOTONIC,
     EVENT_TIMES,

@@ -86,7 +86,11 @@ class OrphanRelease:
 
 
 class Buffers:
-    """The buffers of one client."""
+    """The buffers of one client.
+
+    Attributes:
+        presenter: makes the host's.
+    """
 
     def __init__(
         self, context: Context, locations: Locations, handles: Iterator[Handle]
@@ -94,9 +98,10 @@ class Buffers:
         self._context = context
         self._locations = locations
         self._pages = Pages(context, locations)
-        self._presenter = Presenter(context, locations, handles, self._tell)
+        self.presenter = Presenter(context, locations, handles, self._tell)
         self._serials = count(1)
         self._room = Room()
+        self._all: dict[int, Buffer] = {}
         self._locating: dict[int, Waiters] = {}
         self._mapping: dict[Handle, Waiters] = {}
         self._crowded: Waiters = {}
@@ -119,7 +124,7 @@ class Buffers:
             Action.DESTROY: self._destroy,
             Action.DESTROY_HOST: self._destroy_host,
             Action.ORPHAN: self._orphan,
-            Action.DISOWN: self._presenter.disown,
+            Action.DISOWN: self.presenter.disown,
             Action.DISOWN_LAST: self._disown_last,
             Action.LET_GO: self._let_go,
         }
@@ -128,6 +133,11 @@ class Buffers:
     def creating(self) -> int:
         """How many of linux-dmabuf's `create` are not answered yet."""
         return self._creating
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The states of all buffers that are not gone."""
+        return tuple(buffer.life.state.name for buffer in self._all.values())
 
     # ------------------------------------------------------------ what the guest says
 
@@ -159,6 +169,7 @@ class Buffers:
             params,
             geometry.flags,
         )
+        self._all[buffer.serial] = buffer
         return buffer
 
     def answer_create(self, buffer: Buffer) -> None:
@@ -187,7 +198,7 @@ class Buffers:
         """
         if buffer.life.is_destroyed:
             raise _unknown(buffer)
-        return buffer.life.is_usable and not self._presenter.outgrows(
+        return buffer.life.is_usable and not self.presenter.outgrows(
             buffer, cycled=cycled
         )
 
@@ -213,7 +224,7 @@ class Buffers:
             return False
         known = buffer.wanted is not None and (life.is_usable or life.is_failed)
         if not known:
-            outgrown = self._presenter.outgrows(buffer, cycled=cycled)
+            outgrown = self.presenter.outgrows(buffer, cycled=cycled)
             buffer.wanted = Want(cycled, final)
             self._tell(buffer, Input.OUTGROWN if outgrown else Input.WANTED)
         if buffer.life.is_making:
@@ -273,20 +284,16 @@ class Buffers:
         if self._locations.buffer_created(handle):
             self._tell_all(self._mapping.pop(handle, {}))
         else:
-            self._tell(self._presenter.copy_created(handle), Input.ANSWERED)
+            self._tell(self.presenter.copy_created(handle), Input.ANSWERED)
 
     def handle_failed(self, handle: Handle, message: str) -> None:
         """Take the shell's word that it could not be made."""
         if self._locations.buffer_failed(handle, message):
             self._tell_all(self._mapping.pop(handle, {}))
             return
-        buffer = self._presenter.copy_failed(handle)
+        buffer = self.presenter.copy_failed(handle)
         reason = "the host has no memory for a copy of its pixels"
         self._tell(buffer, self._judge(buffer, Obstacle(reason, limit=True)))
-
-    def copied_for(self, handle: Handle) -> int:
-        """Look up the surface that the memfd of a handle was copied for; 0 if none."""
-        return self._presenter.copied_for(handle)
 
     def released(self, buffer: Buffer) -> None:
         """Take the compositor's word that it has finished with a buffer."""
@@ -295,7 +302,7 @@ class Buffers:
     def free(self, reached: Reached) -> None:
         """The compositor has seen us let go of a buffer: the guest may have its pages."""
         self._going -= 1
-        self._presenter.drop_copy(reached.copy)
+        self.presenter.drop_copy(reached.copy)
         for location in reached.locations:
             self._locations.release(location)
         if reached.released is not None:
@@ -327,7 +334,7 @@ class Buffers:
         return self._judge(buffer, found) if isinstance(found, Obstacle) else found
 
     def _make(self, buffer: Buffer) -> Input | None:
-        made = self._presenter.make(buffer)
+        made = self.presenter.make(buffer)
         if isinstance(made, Obstacle):
             return self._judge(buffer, made)
         if made is None and buffer.copy is None:
@@ -340,7 +347,7 @@ class Buffers:
 
     def _remake(self, buffer: Buffer) -> Input | None:
         self._room.use(buffer)
-        self._presenter.withdraw(buffer)
+        self.presenter.withdraw(buffer)
         return self._make(buffer)
 
     def _answer(self, buffer: Buffer) -> Input | None:
@@ -375,7 +382,7 @@ class Buffers:
         """Forget how a buffer was made that the compositor has never seen."""
         for location in take_locations(buffer):
             self._locations.release(location)
-        self._presenter.drop_copy(self._presenter.take_copy(buffer))
+        self.presenter.drop_copy(self.presenter.take_copy(buffer))
         buffer.choice = None
         if buffer.life.state is State.CROWDED:
             self._crowded[buffer.serial] = buffer
@@ -416,11 +423,11 @@ class Buffers:
             self._tell(surplus, Input.EVICTED)
 
     def _evict(self, buffer: Buffer) -> None:
-        self._presenter.withdraw(buffer)
+        self.presenter.withdraw(buffer)
         self._let_go(buffer)
 
     def _evict_unreleased(self, buffer: Buffer) -> None:
-        self._presenter.withdraw(buffer)
+        self.presenter.withdraw(buffer)
         self._let_go(buffer, released=True)
 
     def _destroy(self, buffer: Buffer) -> None:
@@ -428,17 +435,17 @@ class Buffers:
         self._let_go(buffer)
 
     def _destroy_host(self, buffer: Buffer) -> None:
-        self._presenter.destroy(buffer)
+        self.presenter.destroy(buffer)
         self._pages.drop_memories(buffer)
 
     def _orphan(self, buffer: Buffer) -> None:
-        self._presenter.orphan(buffer, OrphanRelease(self, buffer))
+        self.presenter.orphan(buffer, OrphanRelease(self, buffer))
         self._pages.drop_memories(buffer)
         if buffer.life.state is State.ORPHAN:
             self._rest(buffer)
 
     def _disown_last(self, buffer: Buffer) -> None:
-        self._presenter.disown(buffer)
+        self.presenter.disown(buffer)
         self._let_go(buffer)
 
     def _let_go(self, buffer: Buffer, *, released: bool = False) -> None:
@@ -452,10 +459,12 @@ class Buffers:
             released: the guest does not know yet that it may.
         """
         self._room.use(buffer)
+        if buffer.life.state is State.GONE:
+            del self._all[buffer.serial]
         locations = take_locations(buffer)
-        copy = self._presenter.take_copy(buffer)
+        copy = self.presenter.take_copy(buffer)
         if not locations:
-            self._presenter.drop_copy(copy)
+            self.presenter.drop_copy(copy)
             return
         self._going += 1
         self._context.when_compositor_reached(

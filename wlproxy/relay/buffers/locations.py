@@ -102,6 +102,16 @@ class Locations:
         """Count pinned ranges."""
         return len(self._by_id)
 
+    @property
+    def memories(self) -> int:
+        """How many files of the guest are open there."""
+        return len(self._memories)
+
+    @property
+    def udmabufs(self) -> int:
+        """How many dma-bufs the shell has made, or is making."""
+        return len(self._by_udmabuf)
+
     def use_memory(self, memory_id: int) -> Memory:
         """Enter a memory, or count one more user of it."""
         memory = self._memories.setdefault(memory_id, Memory(memory_id))

@@ -91,6 +91,11 @@ class Presenter:
         self._copies: dict[Handle, Buffer] = {}
         self._made = set[Handle]()
 
+    @property
+    def copies(self) -> int:
+        """How many memfds of mode C there are."""
+        return len(self._copies)
+
     def make(self, buffer: Buffer) -> Input | Obstacle | None:
         """Make the host's buffer of a located one, as far as that goes now.
 

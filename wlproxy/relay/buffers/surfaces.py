@@ -177,6 +177,10 @@ class Surfaces:
         self._told: set[tuple[str, str]] = set()
         self._postponed: dict[int, list[Surface]] = {}
 
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self._all)
+
     def create(self, entry: ProtocolObject) -> None:
         """Enter a surface; `entry` is the guest's `wl_surface`."""
         entry.role = surface = Surface(entry)

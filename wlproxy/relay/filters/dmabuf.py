@@ -157,7 +157,9 @@ def create(state: ClientState, request: Request) -> None:
     geometry = DmabufGeometry(*(request.message.integer(index) for index in range(4)))
     entry = ProtocolObject(INTERFACES["wl_buffer"], request.entry.version)
     buffer = _create_buffer(state, request, entry, geometry)
-    if not buffer.life.is_failed:
+    if buffer.life.is_failed:
+        state.buffers.destroy(buffer)  # nobody will know it
+    else:
         state.buffers.answer_create(buffer)
 
 

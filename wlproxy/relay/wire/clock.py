@@ -11,7 +11,9 @@ only what came last counts.
 Times are integers, nanoseconds.  Nothing here reads a clock: see `host.pings`.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
+
+from wlproxy.relay.inputs import ClockSample
 
 DRIFT_PPM: Final = 200
 """How much faster one clock may go than the other: two crystals, and NTP steering both.
@@ -26,14 +28,6 @@ SLOW: Final = 100_000_000
 
 GOOD_ERROR: Final = 10_000_000
 """Known so well, a frame that an app has timed is off by less than a frame."""
-
-
-class ClockSample(NamedTuple):
-    """What one ping tells: our clock, the guest's, ours."""
-
-    sent: int
-    clock: int
-    received: int
 
 
 class GuestClock:

@@ -117,6 +117,10 @@ class ObjectTable:
         """Find an object by its host id."""
         return self._host.get(host_id)
 
+    def host_objects(self) -> Iterator[ProtocolObject]:
+        """Every object that the compositor knows."""
+        return iter(self._host.values())
+
     def guest_objects(self) -> Iterator[ProtocolObject]:
         """Every object that the guest knows."""
         return iter(self._guest.values())
