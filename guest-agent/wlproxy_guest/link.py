@@ -1,6 +1,6 @@
 """One wire, and the sessions on it: bytes to frames and back, until the host hangs up.
 
-Who speaks when is `GuestSession`'s; what frames mean is `session`'s.  One task writes, so
+Who speaks when is `protocol.channel.session`'s; what frames mean is `session`'s.  One task writes, so
 that nothing ever interleaves with half a frame.
 """
 
@@ -16,8 +16,10 @@ from wlproxy.protocol.channel.frames import (
     Frame,
     Goodbye,
     Hello,
+    Side,
 )
-from wlproxy.protocol.channel.session import GuestSession, GuestState
+from wlproxy.protocol.channel.session import Session as ChannelSession
+from wlproxy.protocol.channel.session import SessionState
 from wlproxy.protocol.errors import ChannelError
 from wlproxy.transport.notify import notify
 from wlproxy_guest.locating.locations import Locating
@@ -56,7 +58,7 @@ class Link:
         self._limits = limits
         self._agent = agent
         self._grace = grace
-        self._channel = GuestSession()
+        self._channel = ChannelSession(Side.GUEST)
         self._raw: deque[bytes] = deque()
         """What to write before any frame of the session."""
         self._ready = trio.lowlevel.ParkingLot()
@@ -91,7 +93,7 @@ class Link:
         No other one begins on this wire.
         """
         self._stopping = True
-        if self._channel.state is GuestState.ESTABLISHED:
+        if self._channel.state is SessionState.ESTABLISHED:
             self._write_raw(self._channel.encode(Goodbye(CloseReason.NORMAL, message)))
         session = self.session
         self._end_session("the agent was stopped")
@@ -156,7 +158,10 @@ class Link:
         except ChannelError as exc:
             log.error("the host broke the channel protocol: %s", exc)  # noqa: TRY400
             self._end_session("the connection to the host broke")
-            if self._channel.state in (GuestState.ESTABLISHED, GuestState.RESYNCING):
+            if self._channel.state in (
+                SessionState.ESTABLISHED,
+                SessionState.RESYNCING,
+            ):
                 goodbye = Goodbye(CloseReason.PROTOCOL_ERROR, str(exc)[:256])
                 self._write_raw(self._channel.encode(goodbye))
             self._write_raw(self._channel.announce())

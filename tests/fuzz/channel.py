@@ -21,8 +21,9 @@ from wlproxy.protocol.channel.frames import (
     FrameType,
     Hello,
     HelloAck,
+    Side,
 )
-from wlproxy.protocol.channel.session import GuestSession, GuestState, HostSession
+from wlproxy.protocol.channel.session import Session, SessionState
 from wlproxy.protocol.errors import ChannelError
 
 EXAMPLES = [payload_of(dump) for _, dump in BLOCKS]
@@ -99,7 +100,7 @@ class Wire:
             )
 
     def _garble_host(self, stream: bytes) -> None:
-        host = HostSession()
+        host = Session(Side.HOST)
         nonce = bytes(range(16))
         host.start(Hello(nonce, VERSION, Feature(7), WINDOW, WINDOW, 9))
         host.feed(stream)
@@ -115,7 +116,7 @@ class Wire:
             )
 
     def _garble_guest(self, stream: bytes) -> None:
-        guest = GuestSession()
+        guest = Session(Side.GUEST)
         hello = Hello(b"n" * 16, VERSION, Feature(7), WINDOW, WINDOW, 9)
         guest.feed(stream)
         if hello in _served(guest):
@@ -134,7 +135,7 @@ class Wire:
             )
 
 
-def _served(guest: GuestSession) -> list[Frame]:
+def _served(guest: Session) -> list[Frame]:
     """Take what a guest's session has, as the agent does: every host is accepted."""
     found: list[Frame] = []
     while True:
@@ -145,7 +146,7 @@ def _served(guest: GuestSession) -> list[Frame]:
         if frame is None:
             return found
         found.append(frame)
-        if guest.state is GuestState.OFFERED and isinstance(frame, Hello):
+        if guest.state is SessionState.OFFERED and isinstance(frame, Hello):
             guest.accept(
                 HelloAck(frame.nonce, VERSION, Feature(0), 4096, WINDOW, WINDOW, 0, "")
             )

@@ -24,8 +24,9 @@ from wlproxy.protocol.channel.frames import (
     HelloAck,
     Ping,
     Pong,
+    Side,
 )
-from wlproxy.protocol.channel.session import HostSession
+from wlproxy.protocol.channel.session import Session
 from wlproxy_guest.locating.page_locator import Location, check_range
 
 F = TypeVar("F", bound=Frame)
@@ -64,7 +65,7 @@ class FakeHost:
 
     def __init__(self, connected: socket.socket) -> None:
         self.stream = trio.SocketStream(trio.socket.from_stdlib_socket(connected))
-        self.session = HostSession()
+        self.session = Session(Side.HOST)
         self.frames: deque[Frame] = deque()
 
     async def start(self, greeting: Hello) -> HelloAck:

@@ -25,8 +25,9 @@ from wlproxy.protocol.channel.frames import (
     Pong,
     ProveRam,
     RamProof,
+    Side,
 )
-from wlproxy.protocol.channel.session import GuestSession
+from wlproxy.protocol.channel.session import Session
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import CloseClient, Command
 from wlproxy.relay.inputs import (
@@ -158,7 +159,7 @@ class Agent:
     def __init__(self, stream: FdStream, ram: GuestRam | None = None) -> None:
         self.stream = stream
         self.ram = ram
-        self.session = GuestSession()
+        self.session = Session(Side.GUEST)
         self.features = Feature.LOCATE_MEMFD
         self.main_device = 0
         self.answers_pings = True

@@ -36,8 +36,9 @@ from wlproxy.protocol.channel.frames import (
     Pong,
     ProveRam,
     RamProof,
+    Side,
 )
-from wlproxy.protocol.channel.session import HostSession, HostState
+from wlproxy.protocol.channel.session import Session, SessionState
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
 from wlproxy.transport.fd_stream import FdsLostError, FdStream, connect_unix
 
@@ -101,7 +102,7 @@ class Channel:
         """Nothing is said yet.  The stream is owned from now on."""
         self._stream = stream
         self._metrics = metrics
-        self._session = HostSession()
+        self._session = Session(Side.HOST)
         self._agent: HelloAck | None = None
         self._pings = Pings()
 
@@ -129,7 +130,7 @@ class Channel:
     @property
     def established(self) -> bool:
         """Whether there is a session."""
-        return self._session.state is HostState.ESTABLISHED
+        return self._session.state is SessionState.ESTABLISHED
 
     async def establish(self, max_clients: int) -> HelloAck:
         """Begin a session; wait for as long as no agent answers.

@@ -1,12 +1,20 @@
 """Layouts: every frame type has one, and its bounds are what the strategies reach."""
 
+import re
 from typing import get_args
 
 import pytest
 from hypothesis import given
 
+from tests.protocol.channel.vectors import DOCUMENT
 from tests.strategies import frames
-from wlproxy.protocol.channel.frames import HEADER_SIZE, MAX_PAYLOAD, Frame, FrameType
+from wlproxy.protocol.channel.frames import (
+    HEADER_SIZE,
+    MAX_PAYLOAD,
+    Frame,
+    FrameType,
+    Side,
+)
 from wlproxy.protocol.channel.layouts import (
     HANDSHAKE_PREFIX,
     HELLO,
@@ -25,6 +33,16 @@ def test_every_payload_fits(number: FrameType) -> None:
     layout = LAYOUTS[number]
     assert 0 <= layout.least <= layout.most <= MAX_PAYLOAD
     assert layout.of_client == (number >= FrameType.CLIENT_OPENED)
+
+
+def test_the_document_says_who_sends_what() -> None:
+    titles = re.findall(r"(\w+) \((\d+), ([HGB])\)", DOCUMENT.read_text())
+    sides = {"H": {Side.HOST}, "G": {Side.GUEST}, "B": set(Side)}
+    said = {(name, int(number)): sides[who] for name, number, who in titles}
+    assert said == {
+        (layout.kind.__name__, int(number)): set(layout.senders)
+        for number, layout in LAYOUTS.items()
+    }
 
 
 def test_a_handshake_starts_the_same_in_every_version() -> None:

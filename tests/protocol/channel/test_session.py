@@ -1,4 +1,4 @@
-"""HostSession and GuestSession: every (state, frame) pair, and every way to start over."""
+"""Session, both sides of it: every (state, frame) pair, and every way to start over."""
 
 from collections.abc import Callable
 
@@ -29,17 +29,27 @@ from wlproxy.protocol.channel.frames import (
     HelloAck,
     Ping,
     Pong,
+    Side,
 )
 from wlproxy.protocol.channel.session import (
-    GuestSession,
-    GuestState,
-    HostSession,
-    HostState,
+    Session,
     SessionLost,
+    SessionState,
 )
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
 
 BYE = Goodbye(CloseReason.NORMAL, "")
+HOST_STATES = {
+    SessionState.CLOSED,
+    SessionState.CONNECTING,
+    SessionState.ESTABLISHED,
+}
+GUEST_STATES = {
+    SessionState.SCANNING,
+    SessionState.OFFERED,
+    SessionState.ESTABLISHED,
+    SessionState.RESYNCING,
+}
 LEGAL_FROM_HOST = HOST_FRAMES.keys() - {Hello}
 LEGAL_FROM_GUEST = GUEST_FRAMES.keys() - {HelloAck}
 
@@ -58,25 +68,25 @@ def ack(
     )
 
 
-def host_in(state: HostState) -> HostSession:
-    host = HostSession()
-    if state is not HostState.CLOSED:
+def host_in(state: SessionState) -> Session:
+    host = Session(Side.HOST)
+    if state is not SessionState.CLOSED:
         host.start(hello())
-    if state is HostState.ESTABLISHED:
+    if state is SessionState.ESTABLISHED:
         host.feed(encode_frame(ack()))
         assert host.next_frame() == ack()
     assert host.state is state
     return host
 
 
-def guest_in(state: GuestState) -> GuestSession:
-    guest = GuestSession()
-    if state is not GuestState.SCANNING:
+def guest_in(state: SessionState) -> Session:
+    guest = Session(Side.GUEST)
+    if state is not SessionState.SCANNING:
         guest.feed(encode_frame(hello()))
         assert guest.next_frame() == hello()
-    if state in (GuestState.ESTABLISHED, GuestState.RESYNCING):
+    if state in (SessionState.ESTABLISHED, SessionState.RESYNCING):
         guest.accept(ack())
-    if state is GuestState.RESYNCING:
+    if state is SessionState.RESYNCING:
         guest.feed(bytes(100))
         assert guest.next_frame() is None
     assert guest.state is state
@@ -98,17 +108,17 @@ def every_frame(test: Callable[..., None]) -> Callable[..., None]:
 
 
 @every_frame
-@pytest.mark.parametrize("state", HostState)
+@pytest.mark.parametrize("state", HOST_STATES)
 def test_host_sends_what_is_legal(
-    state: HostState, kind: type[Frame], data: st.DataObject
+    state: SessionState, kind: type[Frame], data: st.DataObject
 ) -> None:
     frame = data.draw(EVERY_FRAME[kind])
     host = host_in(state)
-    legal = state is HostState.ESTABLISHED and type(frame) in LEGAL_FROM_HOST
+    legal = state is SessionState.ESTABLISHED and type(frame) in LEGAL_FROM_HOST
     if legal and from_host(frame):
         assert host.encode(frame) == encode_frame(frame)
         ended = isinstance(frame, Goodbye)
-        assert host.state is (HostState.CLOSED if ended else state)
+        assert host.state is (SessionState.CLOSED if ended else state)
     else:
         with pytest.raises(LocalProtocolError):
             host.encode(frame)
@@ -116,40 +126,40 @@ def test_host_sends_what_is_legal(
 
 
 @every_frame
-@pytest.mark.parametrize("state", HostState)
+@pytest.mark.parametrize("state", HOST_STATES)
 def test_host_receives_what_is_legal(
-    state: HostState, kind: type[Frame], data: st.DataObject
+    state: SessionState, kind: type[Frame], data: st.DataObject
 ) -> None:
     frame = data.draw(EVERY_FRAME[kind])
     assume(not (isinstance(frame, HelloAck) and frame.nonce == ack().nonce))
     host = host_in(state)
     host.feed(encode_frame(frame))
-    if state is not HostState.ESTABLISHED:
+    if state is not SessionState.ESTABLISHED:
         assert host.next_frame() is None
         assert host.state is state
     elif type(frame) in LEGAL_FROM_GUEST and from_guest(frame):
         assert host.next_frame() == frame
         ended = isinstance(frame, Goodbye)
-        assert host.state is (HostState.CLOSED if ended else state)
+        assert host.state is (SessionState.CLOSED if ended else state)
     else:
         with pytest.raises(ChannelError, match="guest sent"):
             host.next_frame()
-        assert host.state is HostState.CLOSED
+        assert host.state is SessionState.CLOSED
         assert host.next_frame() is None
 
 
 @every_frame
-@pytest.mark.parametrize("state", GuestState)
+@pytest.mark.parametrize("state", GUEST_STATES)
 def test_guest_sends_what_is_legal(
-    state: GuestState, kind: type[Frame], data: st.DataObject
+    state: SessionState, kind: type[Frame], data: st.DataObject
 ) -> None:
     frame = data.draw(EVERY_FRAME[kind])
     guest = guest_in(state)
-    alive = state in (GuestState.ESTABLISHED, GuestState.RESYNCING)
+    alive = state in (SessionState.ESTABLISHED, SessionState.RESYNCING)
     if alive and type(frame) in LEGAL_FROM_GUEST and from_guest(frame):
         assert guest.encode(frame) == encode_frame(frame)
         ended = isinstance(frame, Goodbye)
-        assert guest.state is (GuestState.SCANNING if ended else state)
+        assert guest.state is (SessionState.SCANNING if ended else state)
     else:
         with pytest.raises(LocalProtocolError):
             guest.encode(frame)
@@ -157,9 +167,9 @@ def test_guest_sends_what_is_legal(
 
 
 @every_frame
-@pytest.mark.parametrize("state", set(GuestState) - {GuestState.OFFERED})
+@pytest.mark.parametrize("state", GUEST_STATES - {SessionState.OFFERED})
 def test_guest_receives_what_is_legal(
-    state: GuestState, kind: type[Frame], data: st.DataObject
+    state: SessionState, kind: type[Frame], data: st.DataObject
 ) -> None:
     frame = data.draw(EVERY_FRAME[kind])
     assume(not (isinstance(frame, Hello) and frame.nonce == hello().nonce))
@@ -167,18 +177,18 @@ def test_guest_receives_what_is_legal(
     guest.feed(encode_frame(frame))
     if isinstance(frame, Hello):
         assert guest.next_frame() == frame
-        assert guest.state is GuestState.OFFERED
-    elif state is not GuestState.ESTABLISHED:
+        assert guest.state is SessionState.OFFERED
+    elif state is not SessionState.ESTABLISHED:
         assert guest.next_frame() is None
         assert guest.state is state
     elif type(frame) in LEGAL_FROM_HOST and from_host(frame):
         assert guest.next_frame() == frame
         ended = isinstance(frame, Goodbye)
-        assert guest.state is (GuestState.SCANNING if ended else state)
+        assert guest.state is (SessionState.SCANNING if ended else state)
     else:
         with pytest.raises(ChannelError, match="host sent"):
             guest.next_frame()
-        assert guest.state is GuestState.SCANNING
+        assert guest.state is SessionState.SCANNING
         assert guest.next_frame() is None
 
 
@@ -203,26 +213,26 @@ def from_guest(frame: Frame) -> bool:
 
 
 def test_guest_waits_for_accept() -> None:
-    guest = guest_in(GuestState.OFFERED)
+    guest = guest_in(SessionState.OFFERED)
     with pytest.raises(LocalProtocolError, match="not accepted"):
         guest.next_frame()
 
 
 def test_frames_behind_a_goodbye_are_not_read() -> None:
-    host = host_in(HostState.ESTABLISHED)
+    host = host_in(SessionState.ESTABLISHED)
     host.feed(encode_frame(BYE) + encode_frame(Ping(1)))
     assert host.next_frame() == BYE
     host.feed(encode_frame(Ping(2)))
     assert host.next_frame() is None
-    guest = guest_in(GuestState.ESTABLISHED)
+    guest = guest_in(SessionState.ESTABLISHED)
     guest.feed(encode_frame(BYE) + encode_frame(Ping(1)))
     assert guest.next_frame() == BYE
     assert guest.next_frame() is None
 
 
 def test_a_host_that_said_goodbye_may_start_again() -> None:
-    host = host_in(HostState.ESTABLISHED)
-    guest = guest_in(GuestState.ESTABLISHED)
+    host = host_in(SessionState.ESTABLISHED)
+    guest = guest_in(SessionState.ESTABLISHED)
     guest.feed(host.encode(BYE) + host.start(hello(1)))
     assert guest.next_frame() == BYE
     assert guest.next_frame() == hello(1)
@@ -240,16 +250,16 @@ def test_a_host_that_said_goodbye_may_start_again() -> None:
 def test_an_agent_of_another_major_version(
     version: tuple[int, int], update: str
 ) -> None:
-    host = host_in(HostState.CONNECTING)
+    host = host_in(SessionState.CONNECTING)
     host.feed(encode_frame(ack(version=version)))
     speaks = f"agent speaks version {version[0]}\\.{version[1]} .* version 1: {update}$"
     with pytest.raises(ChannelError, match=speaks):
         host.next_frame()
-    assert host.state is HostState.CLOSED
+    assert host.state is SessionState.CLOSED
 
 
 def test_a_host_of_another_major_version_learns_ours() -> None:
-    guest = GuestSession()
+    guest = Session(Side.GUEST)
     guest.feed(encode_frame(hello(version=(2, 0))) + encode_frame(hello(1)))
     offer = guest.next_frame()
     assert isinstance(offer, Hello)
@@ -257,43 +267,43 @@ def test_a_host_of_another_major_version_learns_ours() -> None:
     assert guest.accept(ack(features=Feature.NONE)) == encode_frame(
         ack(features=Feature.NONE)
     )
-    assert guest.state is GuestState.SCANNING
+    assert guest.state is SessionState.SCANNING
     assert guest.next_frame() == hello(1)
 
 
 def test_another_minor_version_is_fine() -> None:
-    guest = GuestSession()
+    guest = Session(Side.GUEST)
     guest.feed(encode_frame(hello(version=(1, 9))))
     assert guest.next_frame() == hello(version=(1, 9))
-    host = host_in(HostState.CONNECTING)
+    host = host_in(SessionState.CONNECTING)
     host.feed(encode_frame(ack(version=(1, 8))))
     assert host.next_frame() == ack(version=(1, 8))
 
 
 def test_features_must_have_been_offered() -> None:
     greedy = ack(features=Feature.LOCATE_DMABUF)
-    host = host_in(HostState.CONNECTING)
+    host = host_in(SessionState.CONNECTING)
     host.feed(encode_frame(greedy))
     with pytest.raises(ChannelError, match="nobody offered"):
         host.next_frame()
     with pytest.raises(LocalProtocolError, match="nobody offered"):
-        guest_in(GuestState.OFFERED).accept(greedy)
+        guest_in(SessionState.OFFERED).accept(greedy)
 
 
 @pytest.mark.parametrize("wrong", [ack(1), ack(version=(2, 0))])
 def test_an_ack_answers_its_hello(wrong: HelloAck) -> None:
     with pytest.raises(LocalProtocolError, match="another nonce or version"):
-        guest_in(GuestState.OFFERED).accept(wrong)
+        guest_in(SessionState.OFFERED).accept(wrong)
 
 
-@pytest.mark.parametrize("state", set(GuestState) - {GuestState.OFFERED})
-def test_accept_without_a_hello(state: GuestState) -> None:
+@pytest.mark.parametrize("state", GUEST_STATES - {SessionState.OFFERED})
+def test_accept_without_a_hello(state: SessionState) -> None:
     with pytest.raises(LocalProtocolError, match="HelloAck while"):
         guest_in(state).accept(ack())
 
 
-@pytest.mark.parametrize("state", [HostState.CLOSED, HostState.ESTABLISHED])
-def test_hello_is_repeated_only_while_connecting(state: HostState) -> None:
+@pytest.mark.parametrize("state", [SessionState.CLOSED, SessionState.ESTABLISHED])
+def test_hello_is_repeated_only_while_connecting(state: SessionState) -> None:
     with pytest.raises(LocalProtocolError, match="repeated Hello"):
         host_in(state).repeat_hello()
 
@@ -304,7 +314,7 @@ def test_hello_is_repeated_only_while_connecting(state: HostState) -> None:
 class Wire:
     """A host and a guest, and the two directions between them."""
 
-    def __init__(self, host: HostSession, guest: GuestSession) -> None:
+    def __init__(self, host: Session, guest: Session) -> None:
         self.host, self.guest = host, guest
         self.nonces = 100
         self.to_guest, self.to_host = b"", b""
@@ -318,7 +328,7 @@ class Wire:
         for _ in range(8):
             self.guest_turn()
             self.host_turn()
-            if self.host.state is HostState.CONNECTING:
+            if self.host.state is SessionState.CONNECTING:
                 self.to_guest += self.host.repeat_hello()
 
     def guest_turn(self) -> None:
@@ -346,13 +356,13 @@ class Wire:
                 pass
         except ChannelError:
             pass
-        if self.host.state is HostState.CLOSED:
+        if self.host.state is SessionState.CLOSED:
             self.start()
 
     def check(self) -> None:
         """Both are in the same session, and bytes mean the same to both."""
-        assert self.host.state is HostState.ESTABLISHED
-        assert self.guest.state is GuestState.ESTABLISHED
+        assert self.host.state is SessionState.ESTABLISHED
+        assert self.guest.state is SessionState.ESTABLISHED
         self.guest.feed(self.host.encode(Ping(1)))
         assert self.guest.next_frame() == Ping(1)
         self.host.feed(self.guest.encode(Pong(1)))
@@ -375,7 +385,7 @@ stale_for_host = cut_streams(guest_frames) | st.binary(max_size=100)
 
 @given(stale_for_guest, stale_for_host)
 def test_both_start_among_stale_bytes(for_guest: bytes, for_host: bytes) -> None:
-    wire = Wire(HostSession(), GuestSession())
+    wire = Wire(Session(Side.HOST), Session(Side.GUEST))
     wire.to_guest, wire.to_host = for_guest, for_host + wire.guest.announce()
     wire.start()
     wire.run()
@@ -387,7 +397,7 @@ def test_host_restarts_in_the_middle_of_frames(
     outgoing: Frame, incoming: Frame, data: st.DataObject
 ) -> None:
     sent, coming = encode_frame(outgoing), encode_frame(incoming)
-    wire = Wire(HostSession(), guest_in(GuestState.ESTABLISHED))
+    wire = Wire(Session(Side.HOST), guest_in(SessionState.ESTABLISHED))
     wire.to_guest = sent[: data.draw(st.integers(0, len(sent)))]
     # What the agent wrote to the old host reaches the new one from anywhere in a frame.
     wire.to_host = coming[data.draw(st.integers(0, len(coming))) :]
@@ -401,7 +411,7 @@ def test_agent_restarts_in_the_middle_of_frames(
     outgoing: Frame, incoming: Frame, data: st.DataObject
 ) -> None:
     sent, coming = encode_frame(outgoing), encode_frame(incoming)
-    wire = Wire(host_in(HostState.ESTABLISHED), GuestSession())
+    wire = Wire(host_in(SessionState.ESTABLISHED), Session(Side.GUEST))
     wire.to_guest = sent[data.draw(st.integers(0, len(sent))) :]
     cut = coming[: data.draw(st.integers(0, len(coming)))]
     wire.to_host = cut + wire.guest.announce()
@@ -414,7 +424,7 @@ def test_agent_opens_a_port_that_lost_bytes(
     keep: list[int], data: st.DataObject
 ) -> None:
     """Any part of each earlier write may be missing, padding too."""
-    wire = Wire(HostSession(), GuestSession())
+    wire = Wire(Session(Side.HOST), Session(Side.GUEST))
     for most in keep:
         wire.start()
         # All but the last bytes of the padding are like those of none.
@@ -427,10 +437,10 @@ def test_agent_opens_a_port_that_lost_bytes(
 
 def test_agent_believes_a_session_that_is_long_gone() -> None:
     """A whole stale Hello, then a header that promises far more than comes."""
-    wire = Wire(HostSession(), GuestSession())
+    wire = Wire(Session(Side.HOST), Session(Side.GUEST))
     big = encode_frame(Data(1, bytes(60000)))
     wire.to_guest = encode_frame(hello(1)) + big[:20]
-    host = HostSession()
+    host = Session(Side.HOST)
     wire.to_guest += host.start(hello(2))[-70:]  # the rest was lost
     wire.host = host
     wire.run()
@@ -438,7 +448,7 @@ def test_agent_believes_a_session_that_is_long_gone() -> None:
 
 
 def test_a_repeated_hello_disturbs_nothing() -> None:
-    host, guest = HostSession(), GuestSession()
+    host, guest = Session(Side.HOST), Session(Side.GUEST)
     guest.feed(host.start(hello()))
     first = host.repeat_hello()
     second = host.repeat_hello()
@@ -448,7 +458,7 @@ def test_a_repeated_hello_disturbs_nothing() -> None:
     # Without padding, with it, and with its end still to come.
     guest.feed(first[RESYNC_PADDING:] + first + second[:-1])
     assert guest.next_frame() is None
-    assert guest.state is GuestState.RESYNCING
+    assert guest.state is SessionState.RESYNCING
     host.feed(guest.encode(Ping(7)))
     assert host.next_frame() == Ping(7)
     guest.feed(second[-1:] + host.encode(Pong(7)))
@@ -458,10 +468,10 @@ def test_a_repeated_hello_disturbs_nothing() -> None:
 
 @given(st.data())
 def test_any_chunking(data: st.DataObject) -> None:
-    host, guest = HostSession(), GuestSession()
+    host, guest = Session(Side.HOST), Session(Side.GUEST)
     start = bytes(40) + host.start(hello())[RESYNC_PADDING:]
     for chunk in data.draw(chunked(start)):
-        assert guest.state is GuestState.SCANNING
+        assert guest.state is SessionState.SCANNING
         guest.feed(chunk)
         if guest.next_frame() is not None:
             break
@@ -476,33 +486,40 @@ def test_any_chunking(data: st.DataObject) -> None:
 
 
 def test_host_notices_a_new_agent() -> None:
-    host = host_in(HostState.ESTABLISHED)
-    host.feed(encode_frame(Ping(1)) + GuestSession().announce())
+    host = host_in(SessionState.ESTABLISHED)
+    host.feed(encode_frame(Ping(1)) + Session(Side.GUEST).announce())
     assert host.next_frame() == Ping(1)
     with pytest.raises(SessionLost, match="restarted"):
         host.next_frame()
-    assert host.state is HostState.CLOSED
+    assert host.state is SessionState.CLOSED
 
 
 def test_guest_notices_a_new_host() -> None:
-    guest = guest_in(GuestState.ESTABLISHED)
-    guest.feed(encode_frame(Ping(1)) + HostSession().start(hello(2)))
+    guest = guest_in(SessionState.ESTABLISHED)
+    guest.feed(encode_frame(Ping(1)) + Session(Side.HOST).start(hello(2)))
     assert guest.next_frame() == Ping(1)
     assert guest.next_frame() == hello(2)
-    assert guest.state is GuestState.OFFERED
+    assert guest.state is SessionState.OFFERED
 
 
 def test_a_reset_guest_takes_the_same_hello_anew() -> None:
-    guest = guest_in(GuestState.ESTABLISHED)
+    guest = guest_in(SessionState.ESTABLISHED)
     guest.reset()
     guest.feed(encode_frame(hello()))
     assert guest.next_frame() == hello()
 
 
+def test_each_side_begins_and_answers_as_its_own() -> None:
+    with pytest.raises(LocalProtocolError, match="guest sends Hello"):
+        Session(Side.GUEST).start(hello())
+    with pytest.raises(LocalProtocolError, match="host sends padding"):
+        Session(Side.HOST).announce()
+
+
 def test_attachments_have_a_direction() -> None:
     even = Attachment(AttachmentKind.STREAM, AttachmentFlags.HOLDER_READS, 2, 0)
     file = Attachment(AttachmentKind.FILE, AttachmentFlags.NONE, 2, 0)
-    host, guest = host_in(HostState.ESTABLISHED), guest_in(GuestState.ESTABLISHED)
+    host, guest = host_in(SessionState.ESTABLISHED), guest_in(SessionState.ESTABLISHED)
     with pytest.raises(LocalProtocolError, match="STREAM 2"):
         host.encode(Data(1, b"x", (even,)))
     with pytest.raises(LocalProtocolError, match="FILE 2"):
@@ -517,7 +534,7 @@ def test_attachments_have_a_direction() -> None:
 
 @given(st.lists(st.binary(max_size=80) | frames.map(encode_frame), max_size=6))
 def test_garbage_raises_only_channel_error(chunks: list[bytes]) -> None:
-    host, guest = host_in(HostState.ESTABLISHED), guest_in(GuestState.ESTABLISHED)
+    host, guest = host_in(SessionState.ESTABLISHED), guest_in(SessionState.ESTABLISHED)
     for chunk in chunks:
         for end in (host, guest):
             end.feed(chunk)

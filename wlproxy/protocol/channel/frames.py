@@ -8,7 +8,7 @@ otherwise.  Normative: `docs/channel-protocol.md`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum, IntFlag
+from enum import Enum, IntEnum, IntFlag
 
 MAGIC = b"wlproxy-channel\x01"
 """First bytes of `Hello` and `HelloAck`: what a resynchronising peer looks for."""
@@ -40,6 +40,18 @@ MAX_FILE_SIZE = 16 * 1024 * 1024
 """Largest host file (keymap, feedback table) that is carried to the guest, bytes."""
 MAX_TEXT = 1024
 """Longest string in any frame, in UTF-8 bytes."""
+
+
+class Side(Enum):
+    """An end of the channel."""
+
+    HOST = "host"
+    GUEST = "guest"
+
+    @property
+    def peer(self) -> "Side":
+        """The other end."""
+        return Side.GUEST if self is Side.HOST else Side.HOST
 
 
 class FrameType(IntEnum):

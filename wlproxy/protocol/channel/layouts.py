@@ -1,7 +1,7 @@
-"""How each frame is packed: the tables of `docs/channel-protocol.md`, in code.
+"""How each frame is packed and who sends it: the tables of `docs/channel-protocol.md`.
 
-One `Layout` per frame type, about the payload only; the header, and the judgement whether
-a frame's values are right, are `codec`'s.
+One `Layout` per frame type, about the payload only.  The header is `codec`'s, the judgement
+whether a frame's values are right is `rules`', and when it may be sent is `session`'s.
 """
 
 import struct
@@ -45,6 +45,7 @@ from wlproxy.protocol.channel.frames import (
     RamProof,
     Release,
     Released,
+    Side,
     StreamClosed,
     StreamData,
 )
@@ -65,6 +66,10 @@ MARK: Final = 0xFFFFFFFF
 No byte of it begins padding, MAGIC, or the header of a handshake frame: a part that was
 cut short and has any of these behind it is never taken for a whole one.
 """
+
+HOST: Final = frozenset((Side.HOST,))
+GUEST: Final = frozenset((Side.GUEST,))
+BOTH: Final = HOST | GUEST
 
 _U32: Final = struct.Struct("<I")
 _U32_PAIR: Final = struct.Struct("<II")
@@ -103,6 +108,7 @@ class Layout:
             within `least` and `most`, and keeps no view of it.  Raises ChannelError.
         least: bytes of the shortest payload.
         most: bytes of the longest payload.
+        senders: the sides that may send it.
         of_client: the header's client id is a client's, not 0.
     """
 
@@ -111,6 +117,7 @@ class Layout:
     decode: Callable[[int, memoryview], Frame]
     least: int
     most: int
+    senders: frozenset[Side] = BOTH
     of_client: bool = True
 
 
@@ -314,7 +321,7 @@ def _decode_located(client_id: int, payload: memoryview) -> Located:
     return Located(client_id, location_id, known, errno, bool(more), extents)
 
 
-def _number(kind: type[Frame], field: str) -> Layout:
+def _number(kind: type[Frame], field: str, senders: frozenset[Side]) -> Layout:
     """Lay out a frame of a client and one number."""
     build: Callable[..., Frame] = kind
     return Layout(
@@ -323,6 +330,7 @@ def _number(kind: type[Frame], field: str) -> Layout:
         lambda client_id, payload: build(client_id, *_U32.unpack(payload)),
         least=_U32.size,
         most=_U32.size,
+        senders=senders,
     )
 
 
@@ -345,7 +353,7 @@ _PONG_LAYOUT: Final = Layout(
 )
 
 
-def _numbered_bytes(kind: type[Frame], field: str) -> Layout:
+def _numbered_bytes(kind: type[Frame], field: str, senders: frozenset[Side]) -> Layout:
     """Lay out a frame of a client, one number, and bytes to the end."""
     build: Callable[..., Frame] = kind
     return Layout(
@@ -356,6 +364,7 @@ def _numbered_bytes(kind: type[Frame], field: str) -> Layout:
         ),
         least=_U32.size,
         most=MAX_PAYLOAD,
+        senders=senders,
     )
 
 
@@ -366,6 +375,7 @@ LAYOUTS: Final[dict[int, Layout]] = {
         _decode_hello,
         least=HELLO.size,
         most=HELLO.size,
+        senders=HOST,
         of_client=False,
     ),
     FrameType.HELLO_ACK: Layout(
@@ -374,6 +384,7 @@ LAYOUTS: Final[dict[int, Layout]] = {
         _decode_hello_ack,
         least=HELLO_ACK.size,
         most=HELLO_ACK.size + MAX_TEXT,
+        senders=GUEST,
         of_client=False,
     ),
     FrameType.PROVE_RAM: Layout(
@@ -382,6 +393,7 @@ LAYOUTS: Final[dict[int, Layout]] = {
         lambda _, payload: ProveRam(payload.tobytes()),
         least=RAM_TOKEN_SIZE,
         most=RAM_TOKEN_SIZE,
+        senders=HOST,
         of_client=False,
     ),
     FrameType.RAM_PROOF: Layout(
@@ -390,6 +402,7 @@ LAYOUTS: Final[dict[int, Layout]] = {
         _decode_ram_proof,
         least=_RAM_PROOF.size,
         most=_RAM_PROOF.size,
+        senders=GUEST,
         of_client=False,
     ),
     FrameType.GOODBYE: Layout(
@@ -408,6 +421,7 @@ LAYOUTS: Final[dict[int, Layout]] = {
         _decode_client_opened,
         least=_LABELS.size,
         most=_LABELS.size + MAX_TEXT,
+        senders=GUEST,
     ),
     FrameType.CLIENT_CLOSED: Layout(
         ClientClosed,
@@ -422,12 +436,13 @@ LAYOUTS: Final[dict[int, Layout]] = {
         lambda client_id, _: ClientReleased(client_id),
         least=0,
         most=0,
+        senders=HOST,
     ),
     FrameType.DATA: Layout(
         Data, _encode_data, _decode_data, least=_COUNT.size, most=MAX_PAYLOAD
     ),
-    FrameType.FILE_DATA: _numbered_bytes(FileData, "file_id"),
-    FrameType.STREAM_DATA: _numbered_bytes(StreamData, "stream_id"),
+    FrameType.FILE_DATA: _numbered_bytes(FileData, "file_id", HOST),
+    FrameType.STREAM_DATA: _numbered_bytes(StreamData, "stream_id", BOTH),
     FrameType.STREAM_CLOSED: Layout(
         StreamClosed,
         _encode_stream_closed,
@@ -448,6 +463,7 @@ LAYOUTS: Final[dict[int, Layout]] = {
         _decode_open_stream,
         least=_OPEN_STREAM.size,
         most=_OPEN_STREAM.size,
+        senders=HOST,
     ),
     FrameType.LOCATE: Layout(
         Locate,
@@ -455,6 +471,7 @@ LAYOUTS: Final[dict[int, Layout]] = {
         _decode_locate,
         least=_LOCATE.size,
         most=_LOCATE.size,
+        senders=HOST,
     ),
     FrameType.LOCATED: Layout(
         Located,
@@ -462,9 +479,10 @@ LAYOUTS: Final[dict[int, Layout]] = {
         _decode_located,
         least=_LOCATED.size,
         most=_LOCATED.size + MAX_EXTENTS_PER_FRAME * EXTENT_SIZE,
+        senders=GUEST,
     ),
-    FrameType.RELEASE: _number(Release, "location_id"),
-    FrameType.RELEASED: _number(Released, "location_id"),
-    FrameType.CLOSE_MEMORY: _number(CloseMemory, "memory_id"),
+    FrameType.RELEASE: _number(Release, "location_id", HOST),
+    FrameType.RELEASED: _number(Released, "location_id", GUEST),
+    FrameType.CLOSE_MEMORY: _number(CloseMemory, "memory_id", HOST),
 }
 """Every frame there is, by the `type` field of its header."""
