@@ -199,9 +199,10 @@ async def test_without_a_proof_there_is_no_session(
 async def test_an_agent_that_starts_over_ends_the_session() -> None:
     channel, stream = channel_pair()
     agent = Agent(stream)
-    async with stream, trio.open_nursery() as nursery:
-        nursery.start_soon(agent.greet)
-        await channel.establish(7)
+    async with stream:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(agent.greet)
+            await channel.establish(7)
         await stream.send(agent.session.announce())
         with pytest.raises(SessionLost):
             await receive_for_ever(channel)
