@@ -53,7 +53,7 @@ class Bench:
     def __init__(self, items: Sequence[RamItem], size: int = 0) -> None:
         self.items = items
         self.whole = b"".join(
-            RAM[item.region][item.offset : item.offset + item.length] for item in items
+            RAM[item.file][item.offset : item.offset + item.length] for item in items
         )
         self.target = CopyBuffer(size or len(self.whole))
         self.target.pages = Pages(items, lambda region: memoryview(RAM[region]))

@@ -44,7 +44,7 @@ PAGES = {
 
 def pages(items: Sequence[RamItem]) -> list[tuple[int, int]]:
     return [
-        (item.region, item.offset + page)
+        (item.file, item.offset + page)
         for item in items
         for page in range(0, item.length, PAGE)
     ]
@@ -101,8 +101,8 @@ def test_translate_agrees_with_the_model(extents: list[Extent]) -> None:
     items = MEMORY.translate(extents)
     assert pages(items) == wanted
     for left, right in pairwise(items):
-        merged = left.region, left.offset + left.length
-        assert merged != (right.region, right.offset), "should be one item"
+        merged = left.file, left.offset + left.length
+        assert merged != (right.file, right.offset), "should be one item"
 
 
 def test_nothing_is_nowhere() -> None:

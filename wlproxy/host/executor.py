@@ -229,7 +229,7 @@ class Executor:
             return self._device.create(
                 [
                     UdmabufItem(
-                        self._ram.files[item.region].fileno(), item.offset, item.length
+                        self._ram.files[item.file].fileno(), item.offset, item.length
                     )
                     for item in command.items
                 ]

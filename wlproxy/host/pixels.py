@@ -119,7 +119,7 @@ class Pages:
         """
         self.items = items
         self._ends = tuple(accumulate(item.length for item in items))
-        self._files = {region: files(region) for region in {i.region for i in items}}
+        self._files = {file: files(file) for file in {i.file for i in items}}
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -132,7 +132,7 @@ class Pages:
             skip = start - (self._ends[index] - item.length)
             taken = min(end - start, item.length - skip)
             source = item.offset + skip
-            yield self._files[item.region][source : source + taken]
+            yield self._files[item.file][source : source + taken]
             start += taken
             index += 1
 

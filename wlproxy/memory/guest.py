@@ -20,7 +20,7 @@ GIB: Final = 1 << 30
 HOST_PAGE_SIZE: Final = 4096
 """Granularity of udmabuf items on x86; a host with larger pages passes its own."""
 MAX_ADDRESS: Final = 1 << 64
-REGION_BITS: Final = 8
+FILE_BITS: Final = 8
 """Of a packed item's length: 256 files, and 64 PiB of RAM in one."""
 
 
@@ -33,12 +33,12 @@ class RamItem:
     """A run of bytes in a file that backs guest RAM.
 
     Attributes:
-        region: index of the file among those that back the guest's RAM.
+        file: index of the file among those that back the guest's RAM.
         offset: first byte in that file.
         length: bytes.
     """
 
-    region: int
+    file: int
     offset: int
     length: int
 
@@ -47,7 +47,7 @@ class RamItems(Sequence[RamItem]):
     """Runs of bytes in RAM files, in order and packed: 16 bytes each.
 
     Attributes:
-        words: of each its offset, then its length and region in one.
+        words: of each its offset, then its length and file in one.
     """
 
     __slots__ = ("words",)
@@ -56,11 +56,11 @@ class RamItems(Sequence[RamItem]):
         """Pack items."""
         self.words = array("Q")
         for item in items:
-            self.add(item.region, item.offset, item.length)
+            self.add(item.file, item.offset, item.length)
 
-    def add(self, region: int, offset: int, length: int) -> None:
+    def add(self, file: int, offset: int, length: int) -> None:
         """Append a run: see `RamItem`."""
-        self.words.extend((offset, length << REGION_BITS | region))
+        self.words.extend((offset, length << FILE_BITS | file))
 
     def __len__(self) -> int:
         return len(self.words) // 2
@@ -243,15 +243,15 @@ def _check_region(region: RamRegion, end: int, page_size: int) -> None:
         raise LocalProtocolError(f"{region} is empty, negative or overlaps another")
     if (region.gpa | region.length | region.offset) & (page_size - 1):
         raise LocalProtocolError(f"{region} is not whole pages of {page_size}")
-    if region.file >> REGION_BITS or region.length >> 64 - REGION_BITS:
+    if region.file >> FILE_BITS or region.length >> 64 - FILE_BITS:
         raise LocalProtocolError(f"{region} is in too many files, or too long")
     if region.gpa + region.length > MAX_ADDRESS:
         raise LocalProtocolError(f"{region} ends beyond 64 bits")
 
 
-def _item(offset: int, length_and_region: int) -> RamItem:
-    region = length_and_region & (1 << REGION_BITS) - 1
-    return RamItem(region, offset, length_and_region >> REGION_BITS)
+def _item(offset: int, length_and_file: int) -> RamItem:
+    file = length_and_file & (1 << FILE_BITS) - 1
+    return RamItem(file, offset, length_and_file >> FILE_BITS)
 
 
 def _words(gpa: int, length: int) -> str:

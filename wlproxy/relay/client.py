@@ -35,8 +35,7 @@ from wlproxy.protocol.wayland.wire import (
 )
 from wlproxy.relay.buffers.buffer import Buffer
 from wlproxy.relay.buffers.surfaces import Surface, SurfaceStatus
-from wlproxy.relay.capabilities import CompositorCapabilities
-from wlproxy.relay.commands import Command, GrantCredit, TraceLevel
+from wlproxy.relay.commands import Command, GrantCredit
 from wlproxy.relay.filters import (
     EVENT_FILTERS,
     REQUEST_FILTERS,
@@ -44,19 +43,20 @@ from wlproxy.relay.filters import (
     RequestFilter,
     registry,
 )
-from wlproxy.relay.handles import Handle
 from wlproxy.relay.holdings import ClientHoldings
 from wlproxy.relay.inputs import (
     BufferCreated,
     BufferFailed,
     ClientInput,
+    CompositorFound,
+    Copied,
     EventsTurn,
     FromCompositor,
     ReceivedFd,
     RequestsTurn,
 )
 from wlproxy.relay.state import ClientState
-from wlproxy.relay.wire.context import Context, Shared
+from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Event, Request
 from wlproxy.relay.wire.objects import ProtocolObject
 from wlproxy.relay.wire.timestamps import (
@@ -77,16 +77,10 @@ frame of an app is made of, and a millisecond or two of a flood."""
 class Client:
     """The core of one client.  Every input is followed by `take`."""
 
-    def __init__(
-        self,
-        client_id: int,
-        label: str,
-        shared: Shared,
-        capabilities: CompositorCapabilities,
-    ) -> None:
-        self.label = label
-        self._context = Context(client_id, label, shared, capabilities)
-        self._state = ClientState(self._context, shared.ram, shared.handles)
+    def __init__(self, context: Context) -> None:
+        self.label = context.label
+        self._context = context
+        self._state = ClientState(context)
         self._requests = MessageSplitter()
         self._events = MessageSplitter()
         self._attachments: deque[Attachment] = deque()
@@ -139,9 +133,9 @@ class Client:
         """Do nothing about its requests until `go_on`; they are bounded by its credit."""
         self._waits = True
 
-    def go_on(self, capabilities: CompositorCapabilities) -> None:
+    def go_on(self, found: CompositorFound) -> None:
         """There is a compositor, which can do this; raises as `receive`."""
-        self._context.capabilities = capabilities
+        self._context.capabilities = found.capabilities
         self._waits = False
         self._handle_requests()
 
@@ -224,15 +218,14 @@ class Client:
         message = failed.message
         if failed.error:
             message += f" (errno {failed.error})"
-        self._context.trace(TraceLevel.WARNING, f"cannot make a buffer: {message}")
+        self._context.warn(f"cannot make a buffer: {message}")
         self._state.buffers.handle_failed(failed.handle, message)
         self._go_on_if_woken()
 
-    def copied(self, handle: Handle, amount: int) -> None:
+    def count(self, copied: Copied) -> None:
         """Count what the shell copied for mode C."""
-        self._state.surfaces.copied(
-            self._state.buffers.presenter.copied_for(handle), amount
-        )
+        surface = self._state.buffers.presenter.copied_for(copied.handle)
+        self._state.surfaces.copied(surface, copied.amount)
 
     def _handle_events(self) -> None:
         """Handle as many events as one turn has.

@@ -38,7 +38,6 @@ from wlproxy.relay.commands import (
     Trace,
     TraceLevel,
 )
-from wlproxy.relay.handles import core_handles
 from wlproxy.relay.holdings import Holdings
 from wlproxy.relay.inputs import (
     ClientFailed,
@@ -53,7 +52,7 @@ from wlproxy.relay.inputs import (
 )
 from wlproxy.relay.quotas import MAX_FDS, Quotas
 from wlproxy.relay.wire.clock import GuestClock
-from wlproxy.relay.wire.context import RelayConfig, Shared
+from wlproxy.relay.wire.context import Context, RelayConfig, Shared
 
 MAX_CLIENTS: Final = 256
 """Clients of one guest at once, unless configured otherwise."""
@@ -94,9 +93,7 @@ class Relay:
         self._capabilities = capabilities
         self._compositor_away = False
         self._max_clients = max_clients
-        self._shared = Shared(
-            config, memory, core_handles(), Quotas(memory.size, max_fds)
-        )
+        self._shared = Shared(config, memory, Quotas(memory.size, max_fds))
         self._clients: dict[int, Client] = {}
         self._last_client_id = 0
 
@@ -133,8 +130,8 @@ class Relay:
             case CompositorAway():
                 self._compositor_away = True
                 return []
-            case CompositorFound(capabilities=capabilities):
-                return self._use(capabilities)
+            case CompositorFound():
+                return self._use(given)
             case ClockSample():
                 return self._measure_clock(given)
             case SessionEnded():
@@ -188,18 +185,18 @@ class Relay:
     def _count_copied(self, given: Copied) -> list[Command]:
         client = self._clients.get(given.client_id)
         if client is not None:
-            client.copied(given.handle, given.amount)
+            client.count(given)
         return []
 
-    def _use(self, capabilities: CompositorCapabilities) -> list[Command]:
-        self._capabilities = capabilities
+    def _use(self, found: CompositorFound) -> list[Command]:
+        self._capabilities = found.capabilities
         self._compositor_away = False
         return [
             command
             for client_id, client in tuple(self._clients.items())
             if client.waits
             for command in self._defended(
-                client_id, client, partial(client.go_on, capabilities)
+                client_id, client, partial(client.go_on, found)
             )
         ]
 
@@ -232,12 +229,8 @@ class Relay:
                 CloseClient(frame.client_id, CloseReason.LIMIT_EXCEEDED, message),
             ]
         label = f"{_plain(frame.executable) or 'client'}({frame.pid})"
-        self._clients[frame.client_id] = Client(
-            frame.client_id,
-            label,
-            self._shared,
-            self._capabilities,
-        )
+        context = Context(frame.client_id, label, self._shared, self._capabilities)
+        self._clients[frame.client_id] = Client(context)
         if self._compositor_away:
             self._clients[frame.client_id].wait()
         return [

@@ -1,13 +1,11 @@
 """All that one client's filters work on: the way through, its buffers, its surfaces."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from wlproxy.memory.guest import GuestMemory
 from wlproxy.relay.buffers.buffer import Buffer
 from wlproxy.relay.buffers.client_buffers import Buffers
 from wlproxy.relay.buffers.locations import Locations
 from wlproxy.relay.buffers.surfaces import Surface, Surfaces
-from wlproxy.relay.handles import Handle
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Forwarder
 
@@ -21,12 +19,10 @@ class ClientState(Forwarder):
         surfaces: its surfaces.
     """
 
-    def __init__(
-        self, context: Context, ram: GuestMemory, handles: Iterator[Handle]
-    ) -> None:
-        super().__init__(context, handles)
-        self.locations = Locations(context, ram, handles)
-        self.buffers = Buffers(context, self.locations, handles)
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.locations = Locations(context)
+        self.buffers = Buffers(context, self.locations)
         self.surfaces = Surfaces(context, self.buffers)
 
     def attach_postponed(self, surface: Surface) -> None:
@@ -40,7 +36,7 @@ class ClientState(Forwarder):
             self.surfaces.not_shown(surface, buffer)
             self.buffers.refuse(buffer)
             return
-        self.context.send(surface.entry, "attach", (buffer.entry.host_id, x, y))
+        self.context.send(surface.object, "attach", (buffer.object.host_id, x, y))
         self.leave(self.surfaces.attach(surface, buffer))
 
     def leave(self, buffers: Iterable[Buffer]) -> None:

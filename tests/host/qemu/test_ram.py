@@ -256,7 +256,7 @@ def test_monitor_maps_what_no_rule_does(tmp_path: Path) -> None:
         with open_guest_ram(qemu.pid, qemu.monitor) as ram:
             assert len(ram.files) == 2
             first, second = (
-                ram.memory.translate([Extent(gpa, PAGE)])[0].region
+                ram.memory.translate([Extent(gpa, PAGE)])[0].file
                 for gpa in (256 * MIB, 4 * GIB)
             )
             assert first != second

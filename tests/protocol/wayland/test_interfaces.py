@@ -10,7 +10,7 @@ import pytest
 import pywayland.protocol
 from pywayland.protocol_core.interface import Interface as PywaylandInterface
 
-from wlproxy.protocol.wayland.interface import ArgKind, ArgSpec
+from wlproxy.protocol.wayland.interface import ArgKind, ArgSpec, MessageSpec
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 
 
@@ -128,3 +128,37 @@ def test_importing_reads_no_protocol_module() -> None:
         "sys.exit('pywayland.protocol.xdg_shell' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+
+
+# ---------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize(
+    ("spec", "names"),
+    [
+        (
+            INTERFACES["wl_shm_pool"].request("create_buffer"),
+            ["new_id", "offset", "width", "height", "stride", "format"],
+        ),
+        (INTERFACES["wl_registry"].request("bind"), ["name", "new_id"]),
+        (
+            INTERFACES["wl_registry"].event("global"),
+            ["name", "interface", "version"],
+        ),
+        (INTERFACES["wl_data_device"].event("data_offer"), ["id"]),
+        (INTERFACES["wl_shell_surface"].request("set_class"), ["class"]),
+    ],
+    ids=str,
+)
+def test_arguments_have_the_names_of_the_protocol(
+    spec: MessageSpec, names: list[str]
+) -> None:
+    assert [arg.name for arg in spec.args] == names
+    assert spec.places == {name: place for place, name in enumerate(names)}
+
+
+def test_every_argument_has_a_name_of_its_own() -> None:
+    for interface in INTERFACES.values():
+        for spec in (*interface.requests, *interface.events):
+            assert len(spec.places) == len(spec.args), spec
+            assert "" not in spec.places, spec

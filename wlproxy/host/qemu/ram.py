@@ -101,7 +101,7 @@ class GuestRam:
     Attributes:
         pid: QEMU's process.
         files: the memfds, open for reading and writing as udmabuf wants them;
-            `RamItem.region` and `RamRegion.file` are indexes into this.
+            `RamItem.file` and `RamRegion.file` are indexes into this.
         memory: the map.
         layout: where the map is from, for people.
     """
@@ -122,7 +122,7 @@ class GuestRam:
         end = -(-(gpa + length) // HOST_PAGE_SIZE) * HOST_PAGE_SIZE
         pieces = []
         for item in self.memory.translate((Extent(start, end - start),)):
-            fd = self.files[item.region].fileno()
+            fd = self.files[item.file].fileno()
             try:
                 pieces.append(os.pread(fd, item.length, item.offset))
             except OSError as exc:

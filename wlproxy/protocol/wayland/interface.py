@@ -4,6 +4,7 @@ The tables themselves are in `interfaces`. A `MessageSpec` works out, once, all 
 `wire` would otherwise find anew for every message.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, unique
 from typing import Final
@@ -45,6 +46,7 @@ class ArgSpec:
         nullable: whether a STRING or OBJECT may be null.
         interface: of an OBJECT or NEW_ID; `None` if any (`wl_display.error`), and for
             a NEW_ID if the message itself says which (`wl_registry.bind`).
+        name: as in the protocol's XML; "new_id" for that of a request.
         is_id: whether it is an OBJECT or NEW_ID.
         is_untyped_new_id: whether interface name and version precede the id.
         wire_size: bytes in the message's body; `None` if each message differs.
@@ -53,6 +55,7 @@ class ArgSpec:
     kind: ArgKind
     nullable: bool = False
     interface: str | None = None
+    name: str = field(default="", compare=False)
     is_id: bool = field(init=False, repr=False, compare=False)
     is_untyped_new_id: bool = field(init=False, repr=False, compare=False)
     wire_size: int | None = field(init=False, repr=False, compare=False)
@@ -87,6 +90,7 @@ class MessageSpec:
             every such message, which they may be even if `size` differs; else `None`.
         has_untyped_new_id: whether a new object's interface is named on the wire, so
             that the message cannot be translated without decoding it.
+        places: which argument has which name.
     """
 
     interface: str
@@ -102,6 +106,7 @@ class MessageSpec:
         init=False, repr=False, compare=False
     )
     has_untyped_new_id: bool = field(init=False, repr=False, compare=False)
+    places: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         kinds = [arg.kind for arg in self.args]
@@ -110,6 +115,7 @@ class MessageSpec:
             "fd_count": kinds.count(ArgKind.FD),
             "new_id_index": kinds.index(new_id) if new_id in kinds else None,
             "has_untyped_new_id": any(arg.is_untyped_new_id for arg in self.args),
+            "places": {arg.name: place for place, arg in enumerate(self.args)},
             **_layout(self.args),
         }
         for name, value in derived.items():

@@ -86,6 +86,26 @@ def _interface(source: type[Any]) -> Interface:
     )
 
 
+def _names(source: Any) -> Iterator[str]:  # noqa: ANN401
+    """Name the arguments of a message, as the parameters of pywayland's method are.
+
+    Of a request, that has none for a typed NEW_ID, and two for an untyped one.
+    """
+    code = source.py_func.__code__
+    named = iter(code.co_varnames[1 : code.co_argcount])
+    is_event = code.co_argcount - 1 == len(source.arguments) and not any(
+        _KINDS[arg.argument_type.name] is ArgKind.NEW_ID and arg.interface is None
+        for arg in source.arguments
+    )
+    for arg in source.arguments:
+        if is_event or _KINDS[arg.argument_type.name] is not ArgKind.NEW_ID:
+            yield next(named).rstrip("_")  # where it would be a keyword
+            continue
+        if arg.interface is None:
+            next(named), next(named)  # its interface, and its version
+        yield "new_id"
+
+
 def _message(interface: str, opcode: int, source: Any) -> MessageSpec:  # noqa: ANN401
     return MessageSpec(
         interface,
@@ -97,7 +117,8 @@ def _message(interface: str, opcode: int, source: Any) -> MessageSpec:  # noqa: 
                 _KINDS[arg.argument_type.name],
                 arg.nullable,
                 arg.interface and arg.interface.name,
+                name,
             )
-            for arg in source.arguments
+            for arg, name in zip(source.arguments, _names(source), strict=True)
         ),
     )

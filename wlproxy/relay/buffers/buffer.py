@@ -15,6 +15,9 @@ from wlproxy.relay.formats import PIXEL_SIZE, shm_format
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.wire.objects import ProtocolObject
 
+SHM_INVALID_FORMAT, SHM_INVALID_STRIDE, SHM_INVALID_FD = 0, 1, 2
+"""`wl_shm.error`."""
+
 
 @dataclass(frozen=True, slots=True)
 class PoolGeometry:
@@ -106,7 +109,7 @@ class Buffer:
 
     Attributes:
         serial: tells it from every other buffer that this client ever had.
-        entry: the `wl_buffer`; its host id is that of the current presentation.
+        object: the `wl_buffer`; its host id is that of the current presentation.
         planes: where its bytes are; one in a pool, whatever the format.
         width: pixels.
         height: pixels.
@@ -129,7 +132,7 @@ class Buffer:
     """
 
     serial: int
-    entry: ProtocolObject
+    object: ProtocolObject
     planes: tuple[Plane, ...]
     width: int
     height: int

@@ -12,7 +12,7 @@ shown the next time.  Only a pool that ends before its buffer ends its client, a
 libwayland would have it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
@@ -22,7 +22,6 @@ from wlproxy.protocol.errors import WaylandError
 from wlproxy.protocol.wayland.message import (
     DISPLAY_ID,
     DisplayError,
-    Message,
 )
 from wlproxy.relay.buffers.buffer import (
     Buffer,
@@ -36,11 +35,9 @@ from wlproxy.relay.buffers.locations import Location, Locations, Progress
 from wlproxy.relay.buffers.pages import Obstacle, Pages, take_locations
 from wlproxy.relay.buffers.present import Memfd, Presenter
 from wlproxy.relay.buffers.room import Room
-from wlproxy.relay.commands import TraceLevel
 from wlproxy.relay.handles import Handle
-from wlproxy.relay.inputs import ReceivedFd
 from wlproxy.relay.wire.context import Context
-from wlproxy.relay.wire.objects import ProtocolObject
+from wlproxy.relay.wire.objects import OwnEvent, ProtocolObject
 
 MADE_ROOM_FOR: Final = 8
 """Buffers that go at once where one has no room: each time costs a roundtrip."""
@@ -68,7 +65,7 @@ class Reached:
     copy: Memfd | None
     released: Buffer | None
 
-    def __call__(self, _done: Message[ReceivedFd]) -> None:
+    def __call__(self, _done: OwnEvent) -> None:
         """Take the answer to the sync."""
         self.buffers.free(self)
 
@@ -80,7 +77,7 @@ class OrphanRelease:
     buffers: "Buffers"
     buffer: Buffer
 
-    def __call__(self, _release: Message[ReceivedFd]) -> None:
+    def __call__(self, _release: OwnEvent) -> None:
         """Take the release, once."""
         self.buffers.released(self.buffer)
 
@@ -92,13 +89,11 @@ class Buffers:
         presenter: makes the host's.
     """
 
-    def __init__(
-        self, context: Context, locations: Locations, handles: Iterator[Handle]
-    ) -> None:
+    def __init__(self, context: Context, locations: Locations) -> None:
         self._context = context
         self._locations = locations
         self._pages = Pages(context, locations)
-        self.presenter = Presenter(context, locations, handles, self._tell)
+        self.presenter = Presenter(context, locations, self._tell)
         self._serials = count(1)
         self._room = Room()
         self._all: dict[int, Buffer] = {}
@@ -238,8 +233,8 @@ class Buffers:
 
     def refuse(self, buffer: Buffer) -> None:
         """A buffer that failed was to be shown: hand it back, nothing reads it."""
-        if buffer.entry.guest_id:
-            self._context.send_event(buffer.entry, "release")
+        if buffer.object.guest_id:
+            self._context.send_event(buffer.object, "release")
 
     def destroy(self, buffer: Buffer) -> None:
         """The guest destroyed the buffer: free it when nothing reads it any more.
@@ -362,7 +357,7 @@ class Buffers:
         assert params is not None
         if not params.guest_id:
             return Input.DESTROYED
-        new_id = self._context.objects.give_guest_id(buffer.entry)
+        new_id = self._context.objects.give_guest_id(buffer.object)
         self._context.send_event(params, "created", (new_id,))
         buffer.created = True
         self._rest(buffer)  # nothing shows it yet
@@ -392,9 +387,7 @@ class Buffers:
         if buffer.failure not in self._reasons and len(self._reasons) < MAX_TOLD:
             self._reasons.add(buffer.failure)
             size = f"{buffer.width}x{buffer.height}"
-            self._context.trace(
-                TraceLevel.WARNING, f"a buffer of {size} is not shown: {buffer.failure}"
-            )
+            self._context.warn(f"a buffer of {size} is not shown: {buffer.failure}")
         self._context.wake()
 
     def _kill(self, buffer: Buffer) -> Input | None:
@@ -402,7 +395,7 @@ class Buffers:
         self._set_back(buffer)
         size = f"{buffer.width}x{buffer.height}"
         message = f"a dma-buf of {size} cannot be shown: {buffer.failure}"
-        self._context.trace(TraceLevel.WARNING, message)
+        self._context.warn(message)
         if buffer.params is not None and buffer.params.guest_id and not buffer.created:
             self._context.send_event(buffer.params, "failed")
         if self._take_create(buffer):
@@ -493,5 +486,5 @@ class Buffers:
 
 def _unknown(buffer: Buffer) -> WaylandError:
     """Say what libwayland says of an object that is destroyed."""
-    message = f"invalid object {buffer.entry.guest_id}"
+    message = f"invalid object {buffer.object.guest_id}"
     return WaylandError(DISPLAY_ID, DisplayError.INVALID_OBJECT, message)

@@ -5,12 +5,12 @@ of it.  Buffers over the same pages share one location and one udmabuf; both liv
 nothing reads the pages any more.  Guest addresses are checked here, on arrival.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from wlproxy.memory.extents import check_extents, round_out
-from wlproxy.memory.guest import GuestMemory, RamItem
+from wlproxy.memory.guest import RamItem
 from wlproxy.protocol.channel.extents import Extents
 from wlproxy.protocol.channel.frames import (
     CloseMemory,
@@ -85,12 +85,8 @@ class Location:
 class Locations:
     """The memories and locations of one client."""
 
-    def __init__(
-        self, context: Context, ram: GuestMemory, handles: Iterator[Handle]
-    ) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
-        self._ram = ram
-        self._handles = handles
         self._memories: dict[int, Memory] = {}
         self._by_id: dict[int, Location] = {}
         self._by_range: dict[tuple[int, int, int], Location] = {}
@@ -190,7 +186,7 @@ class Locations:
                 raise ChannelError(f"more extents than the {pages} pages asked for")
             return location
         check_extents(location.extents, 0, location.length, self._page_size, pages)
-        items = self._ram.translate(location.extents)
+        items = self._context.ram.translate(location.extents)
         location.extents = Extents()
         if not self._context.shares.runs.take(len(items)):
             release = Release(self._context.client_id, location.location_id)
@@ -205,7 +201,7 @@ class Locations:
     def want_udmabuf(self, location: Location) -> Progress:
         """Have the udmabuf of a location made, once; say how far that is."""
         if location.udmabuf_progress is Progress.NONE:
-            location.udmabuf = next(self._handles)
+            location.udmabuf = next(self._context.handles)
             self._by_udmabuf[location.udmabuf] = location
             location.udmabuf_progress = Progress.PENDING
             self._context.command(

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from wlproxy.protocol.channel.frames import Located, LocateStatus
-from wlproxy.relay.buffers.buffer import Buffer
+from wlproxy.relay.buffers.buffer import SHM_INVALID_FD, Buffer
 from wlproxy.relay.buffers.life import Input
 from wlproxy.relay.buffers.locations import Location, Locations, Progress
 from wlproxy.relay.wire.context import Context
-
-SHM_INVALID_FORMAT, SHM_INVALID_STRIDE, SHM_INVALID_FD = 0, 1, 2
-"""`wl_shm.error`."""
 
 _SCARCE: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 """What the guest may have again when it lets go of something; numbers as Linux has them."""
@@ -89,7 +86,7 @@ class Pages:
             return
         if failure.status is LocateStatus.OUT_OF_RANGE or failure.status in _FOR_GOOD:
             message = _words(buffer, failure)
-            raise self._context.fail(buffer.entry, SHM_INVALID_FD, message)
+            raise self._context.error(buffer.object, SHM_INVALID_FD, message)
 
     def _merge(self, buffer: Buffer) -> None:
         """Have planes of the same pages share one location, and one dma-buf."""

@@ -4,13 +4,13 @@ Which mode, `choice` says; where the bytes are, `locations`; when a buffer is ma
 what follows of it, `life`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from wlproxy.protocol.errors import CompositorError
 from wlproxy.protocol.wayland.interfaces import INTERFACES
-from wlproxy.protocol.wayland.message import FIRST_SERVER_ID, Message
+from wlproxy.protocol.wayland.message import FIRST_SERVER_ID
 from wlproxy.relay.buffers.buffer import Buffer
 from wlproxy.relay.buffers.choice import Choice, Mode, choose
 from wlproxy.relay.buffers.life import Input, State
@@ -19,9 +19,8 @@ from wlproxy.relay.buffers.pages import Obstacle
 from wlproxy.relay.commands import CloseHandle, CreateCopyBuffer
 from wlproxy.relay.formats import MODIFIER_LINEAR, drm_format
 from wlproxy.relay.handles import Handle
-from wlproxy.relay.inputs import ReceivedFd
 from wlproxy.relay.wire.context import Context, ignore_event
-from wlproxy.relay.wire.objects import Listener, ProtocolObject
+from wlproxy.relay.wire.objects import Listener, OwnEvent, ProtocolObject
 
 DMABUF_VERSION: Final = 4
 """Of linux-dmabuf: from 4 on no event comes unasked, before that a flood of formats."""
@@ -51,14 +50,14 @@ class ImportAnswer:
     buffer: Buffer
     tell: Callable[[Buffer, Input], None]
 
-    def __call__(self, message: Message[ReceivedFd]) -> None:
+    def __call__(self, message: OwnEvent) -> None:
         """Take `created` or `failed`."""
         self.params.listener = ignore_event
         created = self.params.interface.event("created").opcode == message.opcode
         if created:
             host = self.context.objects.host(message.integer(0))
             assert host is not None  # entered before listeners are called
-            self.context.objects.adopt_host(self.buffer.entry, host)
+            self.context.objects.adopt_host(self.buffer.object, host)
         else:
             self.buffer.refused = "the compositor refused the import"
             self.buffer.choice = None
@@ -73,7 +72,6 @@ class Presenter:
         self,
         context: Context,
         locations: Locations,
-        handles: Iterator[Handle],
         tell: Callable[[Buffer, Input], None],
     ) -> None:
         """Nothing is made yet.
@@ -81,12 +79,10 @@ class Presenter:
         Args:
             context: the client's.
             locations: its pages.
-            handles: names for memfds.
             tell: takes what the compositor's answers mean for a buffer.
         """
         self._context = context
         self._locations = locations
-        self._handles = handles
         self._tell = tell
         self._copies: dict[Handle, Buffer] = {}
         self._made = set[Handle]()
@@ -141,14 +137,14 @@ class Presenter:
 
     def withdraw(self, buffer: Buffer) -> None:
         """Destroy the host's buffer; the guest's lives on without one."""
-        old = self._context.objects.detach_host(buffer.entry)
+        old = self._context.objects.detach_host(buffer.object)
         old.listener = ignore_event
         self._context.send(old, "destroy")
         buffer.choice = None
 
     def destroy(self, buffer: Buffer) -> None:
         """Destroy the host's buffer, if there is one, and the guest's with it."""
-        entry = buffer.entry
+        entry = buffer.object
         if not entry.host_id:
             self._forget_guest(entry)
             return
@@ -160,10 +156,10 @@ class Presenter:
 
     def orphan(self, buffer: Buffer, listener: Listener) -> None:
         """Part the host's half from the guest's, which ends; `listener`: its release."""
-        buffer.orphan = self._context.objects.detach_host(buffer.entry)
+        buffer.orphan = self._context.objects.detach_host(buffer.object)
         buffer.orphan.role = buffer
         buffer.orphan.listener = listener
-        self._forget_guest(buffer.entry)
+        self._forget_guest(buffer.object)
 
     def disown(self, buffer: Buffer) -> None:
         """Destroy the host's half of an orphan."""
@@ -232,7 +228,7 @@ class Presenter:
             if not self._context.shares.copy_bytes.take(size):
                 reason = "too many bytes in buffers that are copied"
                 return Obstacle(reason, limit=True)
-            buffer.copy = next(self._handles)
+            buffer.copy = next(self._context.handles)
             self._copies[buffer.copy] = buffer
             client_id = self._context.client_id
             self._context.command(CreateCopyBuffer(client_id, buffer.copy, size))
@@ -247,7 +243,7 @@ class Presenter:
 
     def _create_in_pool(self, buffer: Buffer, handle: Handle) -> Input | Obstacle:
         """Make a host pool of a handle's bytes, the buffer in it, and drop the pool."""
-        context, entry, rows = self._context, buffer.entry, buffer.rows
+        context, entry, rows = self._context, buffer.object, buffer.rows
         shm = context.own_global("wl_shm", 1)
         if shm is None:
             if buffer.params is not None:

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from wlproxy.relay.buffers.buffer import Buffer
-from wlproxy.relay.buffers.choice import Mode
+from wlproxy.relay.buffers.choice import Choice, Mode
 from wlproxy.relay.buffers.client_buffers import Buffers
-from wlproxy.relay.capabilities import Preference
 from wlproxy.relay.commands import CopyRows, TraceLevel
 from wlproxy.relay.formats import PIXEL_SIZE
 from wlproxy.relay.wire.context import Context
@@ -33,6 +32,8 @@ MAX_BENEATH: Final = 4096
 
 MAX_REMEMBERED: Final = 4
 """Buffers that a surface is remembered to have taken in turn."""
+
+NOTHING_SHOWN: Final = Choice(Mode.NONE, "")
 
 Rectangle = tuple[int, int, int, int]
 """x, y, width, height, in buffer pixels."""
@@ -78,7 +79,7 @@ class Surface:
     """A `wl_surface`.
 
     Attributes:
-        entry: the object.
+        object: the object.
         current: what the last commit put there.
         pending: what the next commit will, if `attached`.
         attached: a buffer, or none, was attached since the last commit.
@@ -101,11 +102,11 @@ class Surface:
         bytes_copied: by the proxy.
         app_id: from its toplevel.
         title: from its toplevel.
-        last_mode: mode and reason of what it last showed.
+        choice: how what it last showed was presented; why nothing newer is.
         stale: mode C: damage that each copy has not got yet.
     """
 
-    entry: ProtocolObject
+    object: ProtocolObject
     current: Buffer | None = None
     pending: Buffer | None = None
     attached: bool = False
@@ -127,7 +128,7 @@ class Surface:
     bytes_copied: int = 0
     app_id: str = ""
     title: str = ""
-    last_mode: tuple[str, str] = ("none", "")
+    choice: Choice = NOTHING_SHOWN
     stale: dict[int, list[Rectangle] | None] = field(default_factory=dict)
 
     @property
@@ -174,7 +175,7 @@ class Surfaces:
         self._context = context
         self._buffers = buffers
         self._all: dict[int, Surface] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._told: set[tuple[Mode, str]] = set()
         self._postponed: dict[int, list[Surface]] = {}
 
     def __len__(self) -> int:
@@ -208,8 +209,8 @@ class Surfaces:
 
     def not_shown(self, surface: Surface, buffer: Buffer) -> None:
         """Note that a buffer failed which was to be shown."""
-        mode = surface.last_mode[0] if surface.current else Mode.NONE.value
-        surface.last_mode = (mode, buffer.failure)
+        mode = surface.choice.mode if surface.current else Mode.NONE
+        surface.choice = Choice(mode, buffer.failure)
 
     def attach(self, surface: Surface, buffer: Buffer | None) -> list[Buffer]:
         """Note an attach.
@@ -278,7 +279,7 @@ class Surfaces:
     def copied(self, guest_id: int, amount: int) -> None:
         """Count bytes that were copied for a surface, if it is still there."""
         for surface in self._all.values():
-            if surface.entry.guest_id == guest_id:
+            if surface.object.guest_id == guest_id:
                 surface.bytes_copied += amount
 
     def destroy(self, surface: Surface) -> list[Buffer]:
@@ -287,7 +288,7 @@ class Surfaces:
         Returns:
             Buffers that no longer belong to it.
         """
-        self._all.pop(id(surface.entry), None)
+        self._all.pop(id(surface.object), None)
         self.take_postponed(surface)
         shown = (surface.current, surface.pending if surface.attached else None)
         left = [*surface.beneath, *(buffer for buffer in shown if buffer is not None)]
@@ -309,9 +310,8 @@ class Surfaces:
         if buffer.serial not in surface.turn[-1:]:
             surface.turn = [*surface.turn[1 - MAX_REMEMBERED :], buffer.serial]
         assert buffer.choice is not None  # it is ready
-        mode = (buffer.choice.mode.value, buffer.choice.reason)
-        surface.last_mode = mode
-        told = (buffer.choice.mode.value, _kind(buffer.choice.reason))
+        surface.choice = buffer.choice
+        told = (buffer.choice.mode, _kind(buffer.choice.reason))
         if told not in self._told and len(self._told) < MAX_TOLD:
             self._told.add(told)
             self._trace_mode(surface, buffer)
@@ -322,18 +322,18 @@ class Surfaces:
         That pixels are copied is warned of, once for the whole guest, unless the user
         wanted it.
         """
-        mode, reason = surface.last_mode
-        copying = mode == Mode.COPY.value
+        mode, reason = surface.choice.mode, surface.choice.reason
+        copying = mode is Mode.COPY
         level = TraceLevel.INFO
         warned, kind = self._context.warned, _kind(reason)
-        wanted = self._context.config.preference is Preference.COPY
+        wanted = self._context.config.wants_copies
         if copying and not wanted and kind not in warned and len(warned) < MAX_TOLD:
             warned.add(kind)
             level = TraceLevel.WARNING
         self._context.trace(
             level,
-            f"surface {surface.entry.guest_id} {buffer.width}x{buffer.height}: "
-            f"{'copied' if copying else 'zero-copy'}, mode {mode} ({reason})",
+            f"surface {surface.object.guest_id} {buffer.width}x{buffer.height}: "
+            f"{'copied' if copying else 'zero-copy'}, mode {mode.value} ({reason})",
         )
 
     def _spread(self, surface: Surface, damage: list[Rectangle] | None) -> None:
@@ -350,13 +350,13 @@ class Surfaces:
             return
         everything = [(0, 0, buffer.width, buffer.height)]
         rectangles = surface.stale.get(buffer.serial)
-        another = buffer.copied_for != surface.entry.guest_id
+        another = buffer.copied_for != surface.object.guest_id
         if rectangles is None or another or buffer.shm_format not in PIXEL_SIZE:
             rectangles = everything
         if len(surface.stale) > MAX_REMEMBERED:
             surface.stale.clear()  # a copy that is not in here is made whole
         surface.stale[buffer.serial] = []
-        buffer.copied_for = surface.entry.guest_id
+        buffer.copied_for = surface.object.guest_id
         for rectangle in rectangles:
             self._copy_rows(buffer, rectangle)
 
@@ -393,19 +393,18 @@ class Surfaces:
 
     def _status(self, surface: Surface) -> SurfaceStatus:
         buffer = surface.current
-        mode, reason = surface.last_mode
         return SurfaceStatus(
             client_id=self._context.client_id,
             label=self._context.label,
-            surface=surface.entry.guest_id,
+            surface=surface.object.guest_id,
             kind=surface.kind,
             app_id=surface.app_id,
             title=surface.title,
             width=buffer.width if buffer else 0,
             height=buffer.height if buffer else 0,
             shm_format=buffer.shm_format if buffer else 0,
-            mode=mode,
-            reason=reason,
+            mode=surface.choice.mode.value,
+            reason=surface.choice.reason,
             frames=surface.frames,
             bytes_copied=surface.bytes_copied,
         )

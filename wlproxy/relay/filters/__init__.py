@@ -27,7 +27,7 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ("wl_pointer", "set_cursor"): surface.set_cursor,
     ("wl_registry", "bind"): registry.bind,
     ("wl_shell", "get_shell_surface"): toplevel.get_shell_surface,
-    ("wl_shell_surface", "set_class"): toplevel.set_app_id,
+    ("wl_shell_surface", "set_class"): toplevel.set_class,
     ("wl_shell_surface", "set_title"): toplevel.set_title,
     ("wl_shm", "create_pool"): shm.create_pool,
     ("wl_shm_pool", "create_buffer"): shm.create_buffer,

@@ -23,15 +23,14 @@ class Monitor:
 
 def note_model(state: ClientState, event: Event) -> None:
     """`wl_output.geometry`: which has no serial in it."""
-    message = event.message
-    names = (message.array(5), message.array(6))
-    _monitor(event.entry).model = b" ".join(name for name in names if name)
-    state.forward_event(event.entry, event.spec, event.raw)
+    names = (event.array("make"), event.array("model"))
+    _monitor(event.object).model = b" ".join(name for name in names if name)
+    state.forward_event(event.object, event.spec, event.raw)
 
 
 def get_xdg_output(state: ClientState, request: Request) -> None:
     """`zxdg_output_manager_v1.get_xdg_output`: remember of which monitor."""
-    output = state.context.objects.guest(request.message.integer(1))
+    output = state.context.objects.guest(request.integer("output"))
     created = state.forward(request)
     assert created is not None
     created.role = _monitor(output)
@@ -39,7 +38,7 @@ def get_xdg_output(state: ClientState, request: Request) -> None:
 
 def describe(state: ClientState, event: Event) -> None:
     """`description` of an output: without a serial."""
-    _forward(state, event, (_monitor(event.entry).model or b"monitor",))
+    _forward(state, event, (_monitor(event.object).model or b"monitor",))
 
 
 def describe_connector(state: ClientState, event: Event) -> None:
@@ -58,6 +57,6 @@ def _monitor(entry: ProtocolObject) -> Monitor:
 
 
 def _forward(state: ClientState, event: Event, args: tuple[ArgValue, ...]) -> None:
-    data = bytearray(encode_message(event.entry.host_id, event.spec, args))
+    data = bytearray(encode_message(event.object.host_id, event.spec, args))
     raw = RawMessage(event.raw.object_id, event.raw.opcode, data)
-    state.forward_event(event.entry, event.spec, raw)
+    state.forward_event(event.object, event.spec, raw)

@@ -92,22 +92,22 @@ class _Unusable(Exception):  # noqa: N818 - no error: it has an answer
 
 def destroy(state: ClientState, request: Request) -> None:
     """`destroy`, of what has nothing to take care of."""
-    state.context.delete_guest_id(request.entry)
+    state.context.delete_guest_id(request.object)
 
 
 def get_feedback(state: ClientState, request: Request) -> None:
     """`get_default_feedback`, `get_surface_feedback`: the same for all surfaces."""
-    message, context = request.message, state.context
+    context = state.context
     if request.spec.name == "get_surface_feedback":
-        surface = context.objects.guest(message.integer(1))
+        surface = context.objects.guest(request.integer("surface"))
         if surface.interface.name != "wl_surface":
-            raise context.fail(
-                request.entry, DisplayError.INVALID_OBJECT, "this is no wl_surface"
+            raise context.error(
+                request.object, DisplayError.INVALID_OBJECT, "this is no wl_surface"
             )
     feedback = context.objects.add_guest(
-        message.integer(0),
+        request.new_id,
         INTERFACES["zwp_linux_dmabuf_feedback_v1"],
-        request.entry.version,
+        request.object.version,
     )
     table = offer.format_table(context)
     attachment = state.attach_contents(table)
@@ -117,9 +117,9 @@ def get_feedback(state: ClientState, request: Request) -> None:
 def create_params(state: ClientState, request: Request) -> None:
     """`create_params`: planes to come."""
     params = state.context.objects.add_guest(
-        request.message.integer(0),
+        request.new_id,
         INTERFACES["zwp_linux_buffer_params_v1"],
-        request.entry.version,
+        request.object.version,
     )
     params.role = Params()
 
@@ -127,24 +127,25 @@ def create_params(state: ClientState, request: Request) -> None:
 def destroy_params(state: ClientState, request: Request) -> None:
     """`destroy`: what was made of them lives on."""
     _drop(state, _params(request))
-    state.context.delete_guest_id(request.entry)
+    state.context.delete_guest_id(request.object)
 
 
 def add(state: ClientState, request: Request) -> None:
     """`add`: remember a plane; nothing is located."""
-    message, params = request.message, _params(request)
-    index, offset, stride = (message.integer(number) for number in (1, 2, 3))
-    modifier = message.integer(4) << 32 | message.integer(5)
+    params = _params(request)
+    index, offset, stride = request.integers("plane_idx", "offset", "stride")
+    high, low = request.integers("modifier_hi", "modifier_lo")
+    modifier = high << 32 | low
     _check_unused(state, request, params)
     if index >= MAX_PLANES:
         raise _error(state, request, PLANE_IDX, f"plane index {index} is too high")
     if index in params.planes:
         raise _error(state, request, PLANE_SET, f"plane {index} has an fd already")
-    if request.entry.version >= ONE_MODIFIER_SINCE and any(
+    if request.object.version >= ONE_MODIFIER_SINCE and any(
         known.modifier != modifier for known in params.planes.values()
     ):
         raise _error(state, request, INVALID_FORMAT, "planes of different modifiers")
-    attachment = message.fds[0]
+    attachment = request.message.fds[0]
     memory = _memory(state, attachment)
     linear = modifier in offer.modifiers(state.context)
     params.planes[index] = AddedPlane(
@@ -154,8 +155,8 @@ def add(state: ClientState, request: Request) -> None:
 
 def create(state: ClientState, request: Request) -> None:
     """`create`: answered when the buffer is known to be showable."""
-    geometry = DmabufGeometry(*(request.message.integer(index) for index in range(4)))
-    entry = ProtocolObject(INTERFACES["wl_buffer"], request.entry.version)
+    geometry = _geometry(request)
+    entry = ProtocolObject(INTERFACES["wl_buffer"], request.object.version)
     buffer = _create_buffer(state, request, entry, geometry)
     if buffer.life.is_failed:
         state.buffers.destroy(buffer)  # nobody will know it
@@ -165,12 +166,15 @@ def create(state: ClientState, request: Request) -> None:
 
 def create_immed(state: ClientState, request: Request) -> None:
     """`create_immed`: the buffer is there at once, and located when it is shown."""
-    values = (request.message.integer(index) for index in range(1, 5))
     # Its id is entered first: a wrong one is an error whatever the rest is.
     entry = state.context.objects.add_guest(
-        request.message.integer(0), INTERFACES["wl_buffer"], request.entry.version
+        request.new_id, INTERFACES["wl_buffer"], request.object.version
     )
-    _create_buffer(state, request, entry, DmabufGeometry(*values))
+    _create_buffer(state, request, entry, _geometry(request))
+
+
+def _geometry(request: Request) -> DmabufGeometry:
+    return DmabufGeometry(*request.integers("width", "height", "format", "flags"))
 
 
 def _create_buffer(
@@ -192,12 +196,12 @@ def _create_buffer(
         planes = _planes(params.planes, geometry)
     except _Unusable as exc:
         _drop(state, params)
-        buffer = state.buffers.add(entry, (), geometry, request.entry)
+        buffer = state.buffers.add(entry, (), geometry, request.object)
         state.buffers.kill(buffer, str(exc))
         return buffer
     params.planes.clear()  # the memories are the buffer's from now on
     not_shm = _not_shm(state, planes, geometry)
-    return state.buffers.add(entry, planes, geometry, request.entry, not_shm)
+    return state.buffers.add(entry, planes, geometry, request.object, not_shm)
 
 
 def _check(
@@ -217,7 +221,7 @@ def _check(
     layouts = LAYOUTS.get(fourcc, ())
     linear = all(plane.linear for plane in added.values())
     known = linear and fourcc in offer.formats(state.context)
-    if not known and request.entry.version >= FORMATS_BIND_SINCE:
+    if not known and request.object.version >= FORMATS_BIND_SINCE:
         raise _error(
             state,
             request,
@@ -330,10 +334,10 @@ def _check_unused(state: ClientState, request: Request, params: Params) -> None:
 
 
 def _error(state: ClientState, request: Request, code: int, message: str) -> Exception:
-    return state.context.fail(request.entry, code, message)
+    return state.context.error(request.object, code, message)
 
 
 def _params(request: Request) -> Params:
-    role = request.entry.role
+    role = request.object.role
     assert isinstance(role, Params)  # entered with every one of them
     return role

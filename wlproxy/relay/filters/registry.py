@@ -11,7 +11,6 @@ from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError, NewId
 from wlproxy.relay.buffers import offer
 from wlproxy.relay.buffers.buffer import Buffer
-from wlproxy.relay.commands import TraceLevel
 from wlproxy.relay.policy import NEEDS_CLOCK
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.context import Context, Global
@@ -57,15 +56,14 @@ def get_registry(state: ClientState, request: Request) -> None:
 
 def advertise(state: ClientState, event: Event) -> None:
     """`wl_registry.global`: remember it, and pass it on if the guest may have it."""
-    message, context = event.message, state.context
-    name = message.integer(0)
-    interface = (message.string(1) or b"").decode("utf-8", "replace")
-    known = Global(interface, message.integer(2))
+    name, context = event.integer("name"), state.context
+    interface = (event.string("interface") or b"").decode("utf-8", "replace")
+    known = Global(interface, event.integer("version"))
     context.globals[name] = known
     context.withdrawn.discard(name)
     if name != offer.GLOBAL_NAME:
-        _advertise(context, event.entry, name)
-    _advertise_own(context, event.entry)
+        _advertise(context, event.object, name)
+    _advertise_own(context, event.object)
 
 
 def advertise_postponed(context: Context) -> None:
@@ -82,13 +80,13 @@ def withdraw(state: ClientState, event: Event) -> None:
 
     The name stays known: a guest that binds it meanwhile is in a race, not in error.
     """
-    context, name = state.context, event.message.integer(0)
+    context, name = state.context, event.integer("name")
     context.withdrawn.add(name)
-    if isinstance(event.entry.role, Registry):
-        event.entry.role.postponed.discard(name)
+    if isinstance(event.object.role, Registry):
+        event.object.role.postponed.discard(name)
     if name != offer.GLOBAL_NAME and offered_version(context, name):
-        context.send_event(event.entry, "global_remove", (name,))
-    _advertise_own(context, event.entry)
+        context.send_event(event.object, "global_remove", (name,))
+    _advertise_own(context, event.object)
 
 
 def may_judge_bind(state: ClientState, registry: ProtocolObject, name: int) -> bool:
@@ -113,19 +111,19 @@ def may_judge_bind(state: ClientState, registry: ProtocolObject, name: int) -> b
 
 def bind(state: ClientState, request: Request) -> None:
     """`wl_registry.bind`: of what may be advertised, up to the version that may."""
-    message, context = request.message, state.context
-    name, wanted = message.integer(0), message.new_id(1)
+    context, name = state.context, request.integer("name")
+    wanted = request.message.new_id(request.spec.places["new_id"])
     interface = wanted.interface.decode("utf-8", "replace")
     version = offered_version(context, name)
     if not version or _interface(context, name) != interface:
-        raise context.fail(
-            request.entry,
+        raise context.error(
+            request.object,
             DisplayError.INVALID_OBJECT,
             f"invalid global {interface} ({name})",
         )
     if not 0 < wanted.version <= version:
-        raise context.fail(
-            request.entry,
+        raise context.error(
+            request.object,
             DisplayError.INVALID_OBJECT,
             f"invalid version for global {interface} ({name}): "
             f"have {version}, wanted {wanted.version}",
@@ -138,21 +136,20 @@ def bind(state: ClientState, request: Request) -> None:
         return
     host_id = context.objects.give_host_id(entry)
     new_id = NewId(wanted.interface, wanted.version, host_id)
-    context.send(request.entry, "bind", (name, new_id))
+    context.send(request.object, "bind", (name, new_id))
 
 
 def report_error(state: ClientState, event: Event) -> None:
     """`wl_display.error`: tell the guest, about its own object."""
-    message, context = event.message, state.context
-    host_id, code = message.integer(0), message.integer(1)
-    text = message.string(2) or b""
+    context = state.context
+    host_id, code = event.integers("object_id", "code")
+    text = event.string("message") or b""
     culprit = context.objects.host(host_id)
     guest_id = culprit.guest_id if culprit is not None else 0
     if culprit is not None and isinstance(culprit.role, Buffer):
         # Perhaps the pool behind it, which refused the buffer's format.
-        guest_id = culprit.role.entry.guest_id
-    context.trace(
-        TraceLevel.WARNING,
+        guest_id = culprit.role.object.guest_id
+    context.warn(
         f"protocol error {code} about {culprit!r}: {text.decode('utf-8', 'replace')}",
     )
     if not guest_id:
@@ -164,7 +161,7 @@ def report_error(state: ClientState, event: Event) -> None:
 def free_id(state: ClientState, event: Event) -> None:
     """`wl_display.delete_id`: free both ids of the object."""
     context = state.context
-    entry = context.objects.delete_host(event.message.integer(0))
+    entry = context.objects.delete_host(event.integer("id"))
     if entry is not None and entry.guest_id:
         context.delete_guest_id(entry)
 

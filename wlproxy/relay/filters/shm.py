@@ -10,55 +10,58 @@ from typing import Final
 
 from wlproxy.protocol.channel.frames import AttachmentKind
 from wlproxy.protocol.wayland.interfaces import INTERFACES
-from wlproxy.relay.buffers.buffer import Buffer, Pool, PoolGeometry, pool_plane
-from wlproxy.relay.buffers.pages import (
+from wlproxy.relay.buffers.buffer import (
     SHM_INVALID_FD,
     SHM_INVALID_FORMAT,
     SHM_INVALID_STRIDE,
+    Buffer,
+    Pool,
+    PoolGeometry,
+    pool_plane,
 )
 from wlproxy.relay.formats import PIXEL_SIZE
 from wlproxy.relay.state import ClientState
-from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Event, Request
-from wlproxy.relay.wire.objects import ProtocolObject
 
 INT_MAX: Final = 0x7FFFFFFF
 
 
 def offer_format(state: ClientState, event: Event) -> None:
     """`wl_shm.format`: one more that buffers may have."""
-    state.context.shm_formats.add(event.message.integer(0))
-    state.forward_event(event.entry, event.spec, event.raw)
+    state.context.shm_formats.add(event.integer("format"))
+    state.forward_event(event.object, event.spec, event.raw)
 
 
 def create_pool(state: ClientState, request: Request) -> None:
     """`wl_shm.create_pool`: enter the pool; nothing is located or mapped."""
-    message, context = request.message, state.context
-    size = message.integer(2)
-    attachment = message.fds[0]
+    size, context = request.integer("size"), state.context
+    attachment = request.message.fds[0]
     if size <= 0:
-        raise context.fail(request.entry, SHM_INVALID_STRIDE, f"invalid size ({size})")
+        raise context.error(
+            request.object, SHM_INVALID_STRIDE, f"invalid size ({size})"
+        )
     if attachment.kind is not AttachmentKind.MEMORY:
-        raise context.fail(
-            request.entry,
+        raise context.error(
+            request.object,
             SHM_INVALID_FD,
             "the pool's fd is no memory that can be shared",
         )
     pool = context.objects.add_guest(
-        message.integer(0), INTERFACES["wl_shm_pool"], request.entry.version
+        request.new_id, INTERFACES["wl_shm_pool"], request.object.version
     )
     pool.role = Pool(state.locations.use_memory(attachment.object_id), size)
 
 
 def create_buffer(state: ClientState, request: Request) -> None:
     """`wl_shm_pool.create_buffer`: enter the buffer."""
-    message, context = request.message, state.context
-    pool = request.entry.role
+    context = state.context
+    pool = request.object.role
     assert isinstance(pool, Pool)
-    values = (message.integer(index) for index in range(1, 6))
-    _check(context, request.entry, pool, geometry := PoolGeometry(*values))
+    values = request.integers("offset", "width", "height", "stride", "format")
+    geometry = PoolGeometry(*values)
+    _check(state, request, pool, geometry)
     buffer = context.objects.add_guest(
-        message.integer(0), INTERFACES["wl_buffer"], request.entry.version
+        request.new_id, INTERFACES["wl_buffer"], request.object.version
     )
     memory = state.locations.use_memory(pool.memory.memory_id)
     plane = pool_plane(memory, geometry, pool.size)
@@ -67,27 +70,27 @@ def create_buffer(state: ClientState, request: Request) -> None:
 
 def resize_pool(state: ClientState, request: Request) -> None:
     """`wl_shm_pool.resize`: pools only grow; ranges are located when they are used."""
-    pool = request.entry.role
+    pool = request.object.role
     assert isinstance(pool, Pool)
-    size = request.message.integer(0)
+    size = request.integer("size")
     if size < pool.size:
-        raise state.context.fail(
-            request.entry, SHM_INVALID_FD, "shrinking pool invalid"
+        raise state.context.error(
+            request.object, SHM_INVALID_FD, "shrinking pool invalid"
         )
     pool.size = size
 
 
 def destroy_pool(state: ClientState, request: Request) -> None:
     """`wl_shm_pool.destroy`: its buffers live on."""
-    pool = request.entry.role
+    pool = request.object.role
     assert isinstance(pool, Pool)
-    state.context.delete_guest_id(request.entry)
+    state.context.delete_guest_id(request.object)
     state.locations.drop_memory(pool.memory)
 
 
 def destroy_buffer(state: ClientState, request: Request) -> None:
     """`wl_buffer.destroy`: ours, or one that another protocol made."""
-    buffer = request.entry.role
+    buffer = request.object.role
     if isinstance(buffer, Buffer):
         # What the compositor makes of that is its own business.
         for waiting in state.surfaces.waiting_for(buffer):
@@ -99,24 +102,27 @@ def destroy_buffer(state: ClientState, request: Request) -> None:
 
 def release_buffer(state: ClientState, event: Event) -> None:
     """`wl_buffer.release`: the compositor no longer reads it."""
-    buffer = event.entry.role
+    buffer = event.object.role
     if isinstance(buffer, Buffer):
         state.buffers.released(buffer)
-    state.forward_event(event.entry, event.spec, event.raw)
+    state.forward_event(event.object, event.spec, event.raw)
 
 
 def _check(
-    context: Context, entry: ProtocolObject, pool: Pool, geometry: PoolGeometry
+    state: ClientState, request: Request, pool: Pool, geometry: PoolGeometry
 ) -> None:
     """Check a buffer as libwayland does.
 
     Raises:
         WaylandError: it is not in its pool, or of no format that there is.
     """
+    context, entry = state.context, request.object
     shm_format, stride = geometry.shm_format, geometry.stride
     width, height = geometry.width, geometry.height
     if context.shm_formats and shm_format not in context.shm_formats:
-        raise context.fail(entry, SHM_INVALID_FORMAT, f"invalid format {shm_format:#x}")
+        raise context.error(
+            entry, SHM_INVALID_FORMAT, f"invalid format {shm_format:#x}"
+        )
     if (
         geometry.offset < 0
         or width <= 0
@@ -125,7 +131,7 @@ def _check(
         or INT_MAX // stride < height
         or geometry.offset > pool.size - stride * height
     ):
-        raise context.fail(
+        raise context.error(
             entry,
             SHM_INVALID_STRIDE,
             f"invalid width, height or stride ({width}x{height}, {stride})",

@@ -21,7 +21,7 @@ def attach(state: ClientState, request: Request) -> None:
 
     Only a commit shows it: it may be replaced before, or its pool's file be written yet.
     """
-    buffer_id, x, y = (request.message.integer(index) for index in range(3))
+    buffer_id, x, y = request.integers("buffer", "x", "y")
     role = state.context.objects.guest(buffer_id).role if buffer_id else None
     buffer = role if isinstance(role, Buffer) else None
     surface = _surface(request)
@@ -47,15 +47,17 @@ def damage_buffer(state: ClientState, request: Request) -> None:
 
 def transform(state: ClientState, request: Request) -> None:
     """`set_buffer_scale`, `set_buffer_transform`: `damage` is in other units then."""
-    neutral = 1 if request.spec.name == "set_buffer_scale" else 0
-    if request.message.integer(0) != neutral:
+    is_scale = request.spec.name == "set_buffer_scale"
+    if (is_scale and request.integer("scale") != 1) or (
+        not is_scale and request.integer("transform") != 0
+    ):
         state.surfaces.transform(_surface(request))
     state.forward(request)
 
 
 def view(state: ClientState, request: Request) -> None:
     """`wp_viewporter.get_viewport`: the same."""
-    role = state.context.objects.guest(request.message.integer(1)).role
+    role = state.context.objects.guest(request.integer("surface")).role
     if isinstance(role, Surface):
         state.surfaces.transform(role)
     state.forward(request)
@@ -82,7 +84,8 @@ def destroy(state: ClientState, request: Request) -> None:
 def get_subsurface(state: ClientState, request: Request) -> None:
     """`wl_subcompositor.get_subsurface`: whose commits wait for whose."""
     objects = state.context.objects
-    child, parent = (objects.guest(request.message.integer(n)).role for n in (1, 2))
+    child = objects.guest(request.integer("surface")).role
+    parent = objects.guest(request.integer("parent")).role
     created = state.forward(request)
     if isinstance(child, Surface) and isinstance(parent, Surface):
         child.parent, child.sync = parent, True
@@ -92,7 +95,7 @@ def get_subsurface(state: ClientState, request: Request) -> None:
 
 def set_sync(state: ClientState, request: Request) -> None:
     """`wl_subsurface.set_sync`, `set_desync`, `destroy`: the same."""
-    role = request.entry.role
+    role = request.object.role
     if isinstance(role, Subsurface):
         role.surface.sync = request.spec.name == "set_sync"
         if request.spec.name == "destroy":
@@ -102,7 +105,7 @@ def set_sync(state: ClientState, request: Request) -> None:
 
 def queue_commits(state: ClientState, request: Request) -> None:
     """`get_fifo`, `get_timer`: the surface shows what is committed later."""
-    role = state.context.objects.guest(request.message.integer(1)).role
+    role = state.context.objects.guest(request.integer("surface")).role
     if isinstance(role, Surface):
         role.queued = True
     state.forward(request)
@@ -110,7 +113,7 @@ def queue_commits(state: ClientState, request: Request) -> None:
 
 def set_cursor(state: ClientState, request: Request) -> None:
     """`set_cursor` of pointer or pen: a cursor plane takes shared memory, so no mode B."""
-    surface_id = request.message.integer(1)
+    surface_id = request.integer("surface")
     role = state.context.objects.guest(surface_id).role if surface_id else None
     if isinstance(role, Surface):
         role.is_cursor = True
@@ -118,14 +121,13 @@ def set_cursor(state: ClientState, request: Request) -> None:
 
 
 def _note_damage(state: ClientState, request: Request, *, in_buffer: bool) -> None:
-    message = request.message
-    x, y = message.integer(0), message.integer(1)
-    rectangle = (x, y, message.integer(2), message.integer(3))
+    x, y, width, height = request.integers("x", "y", "width", "height")
+    rectangle = (x, y, width, height)
     state.surfaces.add_damage(_surface(request), rectangle, in_buffer=in_buffer)
     state.forward(request)
 
 
 def _surface(request: Request) -> Surface:
-    role = request.entry.role
+    role = request.object.role
     assert isinstance(role, Surface)  # entered with every wl_surface
     return role

@@ -4,7 +4,6 @@ Their translation is in `relay.timestamps`; here is what that must know, and wha
 of a time that cannot be translated.
 """
 
-from wlproxy.relay.commands import TraceLevel
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.forwarding import Event, Request
 from wlproxy.relay.wire.timestamps import CLOCK_MONOTONIC
@@ -12,8 +11,8 @@ from wlproxy.relay.wire.timestamps import CLOCK_MONOTONIC
 
 def note_clock(state: ClientState, event: Event) -> None:
     """`wp_presentation.clock_id`: the same for all windows of a compositor."""
-    state.context.presentation_clock = event.message.integer(0)
-    state.forward_event(event.entry, event.spec, event.raw)
+    state.context.presentation_clock = event.integer("clk_id")
+    state.forward_event(event.object, event.spec, event.raw)
 
 
 def set_timestamp(state: ClientState, request: Request) -> None:
@@ -26,5 +25,5 @@ def set_timestamp(state: ClientState, request: Request) -> None:
     if context.presentation_clock == CLOCK_MONOTONIC:
         state.forward(request)
         return
-    message = f"{request.entry!r}: no time of clock {context.presentation_clock}"
-    context.trace(TraceLevel.DEBUG, message)
+    message = f"{request.object!r}: no time of clock {context.presentation_clock}"
+    context.debug(message)

@@ -8,12 +8,11 @@ from wlproxy.relay import labels
 from wlproxy.relay.buffers.surfaces import Surface
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.forwarding import Request
-from wlproxy.relay.wire.objects import ProtocolObject
 
 
 def get_xdg_surface(state: ClientState, request: Request) -> None:
     """`get_xdg_surface`: remember whose surface it is."""
-    surface = state.context.objects.guest(request.message.integer(1)).role
+    surface = state.context.objects.guest(request.integer("surface")).role
     created = state.forward(request)
     assert created is not None
     created.role = surface
@@ -21,53 +20,54 @@ def get_xdg_surface(state: ClientState, request: Request) -> None:
 
 def get_toplevel(state: ClientState, request: Request) -> None:
     """`get_toplevel`: label the window before the app says anything."""
-    _label(state, request, request.entry.role, "set_app_id")
+    _label(state, request, request.object.role, "set_app_id")
 
 
 def get_shell_surface(state: ClientState, request: Request) -> None:
     """`wl_shell.get_shell_surface`: the same."""
-    surface = state.context.objects.guest(request.message.integer(1)).role
+    surface = state.context.objects.guest(request.integer("surface")).role
     _label(state, request, surface, "set_class")
 
 
 def set_title(state: ClientState, request: Request) -> None:
     """`set_title`: "[VM] title"."""
-    text = labels.plain(request.message.array(0))
-    _surface(request.entry).title = text
+    text = labels.plain(request.array("title"))
+    _surface(request).title = text
     state.forward(request, (labels.title(_vm_name(state), text),))
 
 
 def set_app_id(state: ClientState, request: Request) -> None:
-    """`set_app_id`, `set_class`: "wlproxy.VM.app_id"."""
-    text = labels.plain(request.message.array(0))
-    _surface(request.entry).app_id = text
-    state.forward(request, (labels.app_id(_vm_name(state), text),))
+    """`set_app_id`: "wlproxy.VM.app_id"."""
+    _set_app_id(state, request, request.array("app_id"))
+
+
+def set_class(state: ClientState, request: Request) -> None:
+    """`wl_shell_surface.set_class`: the same."""
+    _set_app_id(state, request, request.array("class"))
 
 
 def set_activating_app_id(state: ClientState, request: Request) -> None:
     """`xdg_activation_token_v1.set_app_id`: the same, of who wants attention."""
-    text = labels.plain(request.message.array(0))
+    text = labels.plain(request.array("app_id"))
     state.forward(request, (labels.app_id(_vm_name(state), text),))
 
 
 def set_icon_name(state: ClientState, request: Request) -> None:
     """`xdg_toplevel_icon_v1.set_name`: of the host's theme, nothing else."""
-    text = labels.plain(request.message.array(0))
+    text = labels.plain(request.array("icon_name"))
     state.forward(request, (labels.icon_name(text),))
 
 
 def set_tag(state: ClientState, request: Request) -> None:
     """`set_toplevel_tag`: for window rules, as an app id is."""
-    message = request.message
-    tag = labels.app_id(_vm_name(state), labels.plain(message.array(1)))
-    state.forward(request, (message.integer(0), tag))
+    tag = labels.app_id(_vm_name(state), labels.plain(request.array("tag")))
+    state.forward(request, (request.integer("toplevel"), tag))
 
 
 def set_description(state: ClientState, request: Request) -> None:
     """`set_toplevel_description`: read by people, as a title is."""
-    message = request.message
-    text = labels.title(_vm_name(state), labels.plain(message.array(1)))
-    state.forward(request, (message.integer(0), text))
+    text = labels.title(_vm_name(state), labels.plain(request.array("description")))
+    state.forward(request, (request.integer("toplevel"), text))
 
 
 def _label(
@@ -82,11 +82,17 @@ def _label(
     state.context.send(created, set_app_id, (labels.app_id(_vm_name(state)),))
 
 
+def _set_app_id(state: ClientState, request: Request, said: bytes) -> None:
+    text = labels.plain(said)
+    _surface(request).app_id = text
+    state.forward(request, (labels.app_id(_vm_name(state), text),))
+
+
 def _vm_name(state: ClientState) -> str:
     return state.context.config.vm_name
 
 
-def _surface(window: ProtocolObject) -> Surface:
-    role = window.role
+def _surface(request: Request) -> Surface:
+    role = request.object.role
     assert isinstance(role, Surface)  # as its xdg_surface was given it
     return role

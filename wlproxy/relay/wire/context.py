@@ -15,18 +15,16 @@ from wlproxy.protocol.wayland.message import (
     DISPLAY_ID,
     FIRST_SERVER_ID,
     ArgValue,
-    Message,
     NewId,
 )
 from wlproxy.protocol.wayland.wire import encode_message
 from wlproxy.relay.capabilities import PAGE_SIZE, CompositorCapabilities, Preference
 from wlproxy.relay.commands import Command, Trace, TraceLevel
-from wlproxy.relay.handles import Handle
-from wlproxy.relay.inputs import ReceivedFd
+from wlproxy.relay.handles import Handle, core_handles
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.quotas import Quotas, Shares
 from wlproxy.relay.wire.clock import GuestClock
-from wlproxy.relay.wire.objects import Listener, ObjectTable, ProtocolObject
+from wlproxy.relay.wire.objects import Listener, ObjectTable, OwnEvent, ProtocolObject
 from wlproxy.relay.wire.outbox import Outbox
 from wlproxy.relay.wire.timestamps import CLOCK_MONOTONIC
 
@@ -54,6 +52,11 @@ class RelayConfig:
     implicit_linear: bool = False
     guest_page: int = PAGE_SIZE
 
+    @property
+    def wants_copies(self) -> bool:
+        """Whether mode C was asked for."""
+        return self.preference is Preference.COPY
+
 
 @dataclass(frozen=True, slots=True)
 class Shared:
@@ -62,16 +65,16 @@ class Shared:
     Attributes:
         config: the VM's.
         ram: where the guest's pages are.
-        handles: names for what the shell is to make.
         quotas: what all of them may take up together.
+        handles: names for what the shell is to make.
         clock: the guest's.
         warned: what was warned of, for any of them.
     """
 
     config: RelayConfig
     ram: GuestMemory
-    handles: Iterator[Handle]
     quotas: Quotas
+    handles: Iterator[Handle] = field(default_factory=core_handles)
     clock: GuestClock = field(default_factory=GuestClock)
     warned: set[str] = field(default_factory=set)
 
@@ -91,6 +94,8 @@ class Context:
         client_id: of the channel.
         label: names the client in logs.
         config: the VM's.
+        ram: where the guest's pages are.
+        handles: names for what the shell is to make.
         capabilities: the host's.
         objects: both id spaces.
         globals: what the compositor has ever advertised, by global name.
@@ -114,6 +119,8 @@ class Context:
         self.client_id = client_id
         self.label = label
         self.config = shared.config
+        self.ram = shared.ram
+        self.handles = shared.handles
         self.capabilities = capabilities
         self.objects = ObjectTable(INTERFACES["wl_display"])
         self.globals: dict[int, Global] = {}
@@ -139,6 +146,14 @@ class Context:
     def trace(self, level: TraceLevel, message: str) -> None:
         """Log a line about this client."""
         self.command(Trace(self.client_id, level, message))
+
+    def warn(self, message: str) -> None:
+        """Log what somebody may have to look into."""
+        self.trace(TraceLevel.WARNING, message)
+
+    def debug(self, message: str) -> None:
+        """Log what only explains."""
+        self.trace(TraceLevel.DEBUG, message)
 
     def send(
         self,
@@ -169,7 +184,7 @@ class Context:
         if guest_id < FIRST_SERVER_ID:
             self.send_event(self.objects.display, "delete_id", (guest_id,))
 
-    def fail(self, entry: ProtocolObject, code: int, message: str) -> WaylandError:
+    def error(self, entry: ProtocolObject, code: int, message: str) -> WaylandError:
         """Make the error that ends a client for what it did to an object."""
         return WaylandError(entry.guest_id or DISPLAY_ID, code, message)
 
@@ -224,11 +239,11 @@ class Once:
     entry: ProtocolObject
     listener: Listener
 
-    def __call__(self, message: Message[ReceivedFd]) -> None:
+    def __call__(self, message: OwnEvent) -> None:
         """Take the one."""
         self.entry.listener = ignore_event
         self.listener(message)
 
 
-def ignore_event(message: Message[ReceivedFd]) -> None:
+def ignore_event(message: OwnEvent) -> None:
     """Take an event that says nothing the proxy does not know."""

@@ -4,9 +4,10 @@ A filter is given a `Request` or an `Event` and forwards it, changed or not, or 
 it; a message that no filter claims is forwarded as it is.  No interface is special here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import Generic
 
 from wlproxy.protocol.channel.frames import (
     Attachment,
@@ -27,6 +28,7 @@ from wlproxy.protocol.wayland.message import (
     FIRST_SERVER_ID,
     ArgValue,
     DisplayError,
+    FdT,
     Message,
     RawMessage,
 )
@@ -48,21 +50,50 @@ from wlproxy.relay.wire.objects import ProtocolObject
 from wlproxy.relay.wire.passed_fds import Purpose, purpose_of
 
 
+class _Named(Generic[FdT]):
+    """Arguments by their names, as the protocol's XML has them."""
+
+    __slots__ = ()
+    spec: MessageSpec
+    message: Message[FdT]
+
+    def integer(self, name: str) -> int:
+        """The INT, UINT, FIXED, OBJECT or typed NEW_ID of that name."""
+        return self.message.integer(self.spec.places[name])
+
+    def integers(self, *names: str) -> tuple[int, ...]:
+        """The same, of several."""
+        return tuple(map(self.integer, names))
+
+    def string(self, name: str) -> bytes | None:
+        """The STRING of that name, `None` if it is null."""
+        return self.message.string(self.spec.places[name])
+
+    def array(self, name: str) -> bytes:
+        """The ARRAY of that name, or a STRING that is not nullable."""
+        return self.message.array(self.spec.places[name])
+
+
 @dataclass(frozen=True, slots=True)
-class Request:
+class Request(_Named[Attachment]):
     """A decoded request of the guest, ids as the guest has them."""
 
-    entry: ProtocolObject
+    object: ProtocolObject
     spec: MessageSpec
     raw: RawMessage
     message: Message[Attachment]
 
+    @property
+    def new_id(self) -> int:
+        """The id of what it creates, whose interface the protocol says."""
+        return self.integer("new_id")
+
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class Event(_Named[ReceivedFd]):
     """A decoded event of the compositor, ids as the host has them."""
 
-    entry: ProtocolObject
+    object: ProtocolObject
     spec: MessageSpec
     raw: RawMessage
     message: Message[ReceivedFd]
@@ -75,9 +106,8 @@ class Forwarder:
         context: ids, configuration, outbox.
     """
 
-    def __init__(self, context: Context, handles: Iterator[Handle]) -> None:
+    def __init__(self, context: Context) -> None:
         self.context = context
-        self._handles = handles
         self._file_ids = count(1)
         self._stream_ids = count(1, 2)  # odd ones are the host's
         self._version = 0
@@ -100,9 +130,9 @@ class Forwarder:
         """
         raw, spec = request.raw, request.spec
         if args is not None:
-            data = encode_message(request.entry.guest_id, spec, args)
+            data = encode_message(request.object.guest_id, spec, args)
             raw = RawMessage(raw.object_id, raw.opcode, bytearray(data))
-        return self.forward_raw(request.entry, spec, raw, request.message.fds)
+        return self.forward_raw(request.object, spec, raw, request.message.fds)
 
     def forward_raw(
         self,
@@ -113,7 +143,7 @@ class Forwarder:
     ) -> ProtocolObject | None:
         """Pass a request on without having decoded it; otherwise as `forward`."""
         if not entry.host_id:
-            raise self.context.fail(
+            raise self.context.error(
                 entry,
                 DisplayError.IMPLEMENTATION,
                 f"wlproxy: {spec} has no host object",
@@ -199,7 +229,7 @@ class Forwarder:
                 f"object {guest_id} is no {arg.interface}",
             )
         if not entry.host_id:
-            raise self.context.fail(
+            raise self.context.error(
                 entry, DisplayError.IMPLEMENTATION, "wlproxy: object has no host side"
             )
         return entry.host_id
@@ -243,7 +273,7 @@ class Forwarder:
             )
         reads = wanted is AttachmentFlags.HOLDER_READS
         direction = Direction.TO_COMPOSITOR if reads else Direction.TO_GUEST
-        handle, client_id = next(self._handles), self.context.client_id
+        handle, client_id = next(self.context.handles), self.context.client_id
         stream_id, usable = item.object_id, wanted is item.flags
         if item.kind is not AttachmentKind.STREAM:
             stream_id, usable = next(self._stream_ids), True

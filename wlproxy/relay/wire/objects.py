@@ -30,7 +30,11 @@ from wlproxy.relay.inputs import ReceivedFd
 MAX_OBJECTS = 1 << 16
 """Per client and side: more than any toolkit makes, small enough to serve hundreds."""
 
-Listener = Callable[[Message[ReceivedFd]], None]
+OwnEvent = Message[ReceivedFd]
+"""An event of the compositor to an object of the proxy's own."""
+
+Listener = Callable[[OwnEvent], None]
+"""Takes such events: a value that can be called, no closure."""
 
 
 class ProtocolObject:
