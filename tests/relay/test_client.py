@@ -377,6 +377,28 @@ def test_a_roundtrip_after_create_is_not_asked_again(
     assert len(play.app.created) == 2
 
 
+def test_who_is_woken_for_something_else_goes_on_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    play = DmabufStage()
+    play.host.imports = "hold"
+    play.create()
+    play.holds_locate = True
+    (one,) = play.buffers()
+    play.show(play.surface, one)
+    judged = Judged(monkeypatch)
+
+    play.host.answer()
+    play.flush()
+    assert len(play.app.created) == 1
+    assert judged.number() == 1  # a roundtrip might have gone on
+    assert "current" not in play.host_thing("wl_surface").facts
+
+    play.answer_locate()
+    assert judged.number() == 1
+    assert play.host_pixels() == play.pixels(one)
+
+
 def test_a_bind_of_what_nobody_knows_is_not_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -51,6 +51,7 @@ from wlproxy.protocol.errors import ChannelError, RemoteProtocolError, WlproxyEr
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import CloseClient, CreateUdmabuf
+from wlproxy.relay.holdings import Holdings
 from wlproxy.relay.inputs import (
     CompositorAway,
     CompositorFound,
@@ -193,6 +194,10 @@ class Session:
     def surfaces(self) -> list[SurfaceStatus]:
         """Say how each surface is doing."""
         return self._relay.surfaces()
+
+    def holdings(self) -> Holdings:
+        """Say what the core keeps, of whom."""
+        return self._relay.holdings()
 
     def use_desktop(
         self, device: UdmabufDevice | None, capabilities: CompositorCapabilities

@@ -63,11 +63,15 @@ def take_snapshot(
 
 
 def _client(client: HostClient, session: Session, metrics: Metrics) -> Json:
+    left = session.holdings().clients.get(client.client_id)
     return {
         "client_id": client.client_id,
         "label": client.label,
         "closing": client.closed is not None,
         "streams": session.stream_count(client.client_id),
+        "buffers": len(left.buffers) if left else 0,
+        "locations": left.locations if left else 0,
+        "waits": left.stalled if left else False,
         "bytes_to_compositor": client.to_compositor.unsent_bytes,
         "bytes_held": client.window.held,
         "credit_from_guest": client.queue.window.available,

@@ -1,8 +1,27 @@
 """The exception tree: who broke the rules decides who is dropped.
 
-Not here: `HostError` (the host could not: a limit, a missing device), which carries an
-errno and so belongs to `wlproxy.host`.
+Why something ended (`CloseReason`) is a field of frames, too; it is here since errors
+carry it.  Not here: `HostError` (the host could not: a limit, a missing device), which
+carries an errno and so belongs to `wlproxy.host`.
 """
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class CloseReason(IntEnum):
+    """Why a client, a stream or a session ended."""
+
+    NORMAL = 0
+    PROTOCOL_ERROR = 1
+    """The client broke the Wayland protocol, or the peer the channel protocol."""
+    LIMIT_EXCEEDED = 2
+    """A quota: memories, pinned bytes, streams, clients."""
+    COMPOSITOR_GONE = 3
+    REFUSED = 4
+    """The host does not serve this guest or this client; the message says why."""
+    FAILED = 5
+    """The peer could not go on; the message says why."""
 
 
 class WlproxyError(Exception):
@@ -26,7 +45,10 @@ class WaylandError(RemoteProtocolError):
         object_id: the object that the error is about, as the offender numbers it.
         code: a value of that object's interface's `error` enum.
         message: for people; names interface and request.
+        reason: why it is dropped, for the agent.
     """
+
+    reason: ClassVar[CloseReason] = CloseReason.PROTOCOL_ERROR
 
     def __init__(self, object_id: int, code: int, message: str) -> None:
         super().__init__(object_id, code, message)
@@ -39,7 +61,9 @@ class WaylandError(RemoteProtocolError):
 
 
 class LimitExceededError(WaylandError):
-    """A client wants more of us than one may have: drop it, as LIMIT_EXCEEDED."""
+    """A client wants more of us than one may have: drop it."""
+
+    reason = CloseReason.LIMIT_EXCEEDED
 
 
 class CompositorError(RemoteProtocolError):
@@ -47,6 +71,8 @@ class CompositorError(RemoteProtocolError):
 
     What is wrong is for the host's log; the client is told no more than whose fault.
     """
+
+    reason: ClassVar[CloseReason] = CloseReason.FAILED
 
 
 class LocalProtocolError(WlproxyError):

@@ -68,7 +68,7 @@ toplevel handles of xdg-foreign (a guest could name a host window);
 wp_linux_drm_syncobj_manager_v1 (explicit fences cannot be carried); wl_drm (names
 buffers by what only one kernel knows).
 
-linux-dmabuf is served by us (`relay.offer`), whatever the compositor has, and only to a
+linux-dmabuf is served by us (`relay.buffers.offer`), whatever the compositor has, and only to a
 guest whose agent can locate dma-bufs; version 6 is about devices of the host.
 """
 

@@ -23,7 +23,6 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy.protocol.errors import (
     ChannelError,
     CompositorError,
-    LimitExceededError,
     LocalProtocolError,
     WaylandError,
 )
@@ -265,13 +264,13 @@ class Relay:
         try:
             work()
         except WaylandError as error:
-            over = isinstance(error, LimitExceededError)
-            reason = CloseReason.LIMIT_EXCEEDED if over else CloseReason.PROTOCOL_ERROR
-            return self._end_in_error(client_id, client, error, reason, str(error))
+            return self._end_in_error(
+                client_id, client, error, error.reason, str(error)
+            )
         except CompositorError as error:
             detail = f"the compositor broke the protocol: {error}"
             return self._end_with_sentence(
-                client_id, client, CloseReason.FAILED, COMPOSITOR_ERRED, detail
+                client_id, client, error.reason, COMPOSITOR_ERRED, detail
             )
         return client.take()
 

@@ -321,7 +321,11 @@ async def test_many_buffers_that_are_never_shown_cost_nothing(
 
     assert loopback.pins() == 0
     assert not compositor.called("wl_shm_pool.create_buffer")
-    assert loopback.status()["metrics"]["pixel_bytes_copied"] == 0
+    status = loopback.status()
+    assert status["metrics"]["pixel_bytes_copied"] == 0
+    [client] = status["clients"]
+    assert (client["buffers"], client["locations"]) == (60, 0)
+    assert not client["waits"]
 
 
 async def test_pages_may_be_anywhere(

@@ -522,6 +522,21 @@ def test_a_destroyed_buffer_cannot_be_shown(*, attached: bool) -> None:
     assert play.app.error == (1, 0, f"invalid object {one.id}")
 
 
+def test_a_destroyed_buffer_is_no_icon() -> None:
+    play = Stage(ONLY_SHM)
+    icons = play.app.bind("xdg_toplevel_icon_manager_v1")
+    icon = play.app.request(icons, "create_icon")
+    (one,) = play.buffers(1)
+    show_all(play, one)
+    play.show(play.surface, None)
+    play.deliver = False  # its id is not free yet
+    play.app.request(one, "destroy")
+
+    play.app.request(icon, "add_buffer", one.id, 1)
+
+    assert play.app.error == (1, 0, f"invalid object {one.id}")
+
+
 def test_a_destroyed_buffer_that_is_still_shown_is_not_known_any_more() -> None:
     play = Stage(ONLY_SHM)
     (one,) = play.buffers(1)

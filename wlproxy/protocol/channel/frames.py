@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum, IntFlag
 
+from wlproxy.protocol.errors import CloseReason as CloseReason  # noqa: PLC0414
+
 MAGIC = b"wlproxy-channel\x01"
 """First bytes of `Hello` and `HelloAck`: what a resynchronising peer looks for."""
 
@@ -128,21 +130,6 @@ class AttachmentFlags(IntFlag):
     """MEMORY: the fd is open for writing."""
     MEMORY_DMABUF = 8
     """MEMORY: a dma-buf, not a shared-memory file."""
-
-
-class CloseReason(IntEnum):
-    """Why a client, a stream or a session ended."""
-
-    NORMAL = 0
-    PROTOCOL_ERROR = 1
-    """The client broke the Wayland protocol, or the peer the channel protocol."""
-    LIMIT_EXCEEDED = 2
-    """A quota: memories, pinned bytes, streams, clients."""
-    COMPOSITOR_GONE = 3
-    REFUSED = 4
-    """The host does not serve this guest or this client; the message says why."""
-    FAILED = 5
-    """The peer could not go on; the message says why."""
 
 
 class LocateStatus(IntEnum):

@@ -1,7 +1,7 @@
 """`wl_registry` and `wl_display`: which globals exist, errors, and freed ids.
 
 A global that policy or our tables do not allow is never advertised; nothing else in the
-relay needs to hide anything.  One global is our own: linux-dmabuf (`relay.offer`), which
+relay needs to hide anything.  One global is our own: linux-dmabuf (`relay.buffers.offer`), which
 the compositor may have or not; its own is never passed on.
 """
 

@@ -1,6 +1,6 @@
 """`wl_surface`: what is attached, damaged and committed.
 
-Everything is forwarded; this only keeps `relay.surfaces` informed.
+Everything is forwarded; this only keeps `relay.buffers.surfaces` informed.
 """
 
 from wlproxy.relay.buffers.buffer import Buffer
