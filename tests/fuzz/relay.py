@@ -34,7 +34,7 @@ from wlproxy.protocol.wayland.interface import ArgKind, ArgSpec, MessageSpec
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import ArgValue, NewId
 from wlproxy.protocol.wayland.wire import encode_message
-from wlproxy.relay.commands import CreateUdmabuf, Direction
+from wlproxy.relay.commands import CloseClient, CreateUdmabuf, Direction
 from wlproxy.relay.handles import shell_handles
 from wlproxy.relay.inputs import (
     CompositorClosed,
@@ -132,9 +132,13 @@ class Conversation:
         except RefusedError:  # a compositor ends whoever names what it has destroyed
             if not any(how.startswith("the app") for how in self._broken):
                 raise
-            self._play.run(
-                self._play.relay.receive(CompositorClosed(1, "it was refused"))
-            )
+            refused = CompositorClosed(1, "it was refused")
+            commands = self._play.relay.receive(refused)
+            if not commands and self._play.closed is None:
+                # By something else, in the batch that the refusal cut short.
+                end = CloseClient(1, CloseReason.PROTOCOL_ERROR, "it has ended")
+                commands = [end]
+            self._play.run(commands)
         self._check_ended()
 
     # ------------------------------------------------------------ who keeps the rules
