@@ -22,7 +22,7 @@ from tests.fuzz.choices import Choices, fresh, mutated
 from tests.fuzz.mutants import MUTANTS, install
 
 SEEDS = Path(__file__).parent / "seeds"
-TARGETS = ("relay", "channel", "wire")
+TARGETS = ("relay", "channel", "lanes", "wire")
 MUTATED = 0.3
 """Of the inputs, where there are seeds."""
 
@@ -60,6 +60,10 @@ def make(target: str) -> Callable[[Choices], Target]:
         from tests.fuzz.channel import Wire
 
         return Wire
+    if target == "lanes":
+        from tests.fuzz.lanes import BackToBack
+
+        return BackToBack
     from tests.fuzz.wire import Messages
 
     return Messages

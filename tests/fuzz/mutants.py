@@ -92,6 +92,61 @@ MUTANTS = {
         "RESYNC_PADDING = HEADER_SIZE + MAX_PAYLOAD + HEADER_SIZE",
         "RESYNC_PADDING = MAX_PAYLOAD // 2",
     ),
+    "credit-counted-twice": Mutant(
+        "lanes",
+        "wlproxy.protocol.channel.flow",
+        "self._available += amount",
+        "self._available += 2 * amount",
+    ),
+    "credit-kept": Mutant(
+        "lanes",
+        "wlproxy.protocol.channel.flow",
+        "self._held -= amount\n        self._ungranted += amount",
+        "self._held -= amount\n        self._ungranted += amount - (amount > 9)",
+    ),
+    "wake-up-lost": Mutant(
+        "lanes",
+        "wlproxy.protocol.channel.lanes.engine",
+        "streams=bool(lane.stream_id))\n        self._clients.woken.add(lane)",
+        "streams=bool(lane.stream_id))",
+    ),
+    "turn-lost": Mutant(
+        "lanes",
+        "wlproxy.protocol.channel.lanes.engine",
+        "self._due(lane.client_id, streams=bool(lane.stream_id))",
+        "self._due(lane.client_id, streams=False)",
+    ),
+    "stream-before-its-attachment": Mutant(
+        "lanes",
+        "wlproxy.protocol.channel.lanes.lane",
+        "if not self.announced:",
+        "if False:",
+    ),
+    "end-before-the-last-bytes": Mutant(
+        "lanes",
+        "wlproxy.protocol.channel.lanes.engine",
+        "elif stream.chunks or not stream.announced:",
+        "elif not stream.announced:",
+    ),
+    "lane-leaks": Mutant(
+        "lanes",
+        "wlproxy.protocol.channel.lanes.clients",
+        "if client.connection is None and not client.streams:",
+        "if client.connection is None and not client.streams and client_id != 2:",
+    ),
+    "stream-leaks": Mutant(
+        "lanes",
+        "wlproxy.protocol.channel.lanes.engine",
+        'if not stream.peer_ended:\n            return b""\n        '
+        "self._clients.forget_stream(lane)",
+        'if not stream.peer_ended:\n            return b""',
+    ),
+    "both-wait-to-say-that-they-leave": Mutant(
+        "lanes",
+        "wlproxy.protocol.channel.lanes.engine",
+        "if connection.leaving and (grant",
+        "if connection.closed and not connection.leaving and (grant",
+    ),
     "string-padding": Mutant(
         "wire",
         "wlproxy.protocol.wayland.wire",

@@ -11,7 +11,7 @@ from tests.fuzz.mutants import MUTANTS
 
 TREE = Path(__file__).parents[2]
 SEED = 6
-SHARE = {"relay": 18.0, "channel": 6.0, "wire": 6.0}
+SHARE = {"relay": 18.0, "channel": 6.0, "lanes": 6.0, "wire": 6.0}
 """Seconds of each target."""
 INPUTS = 2000
 """Each mutant is found with fewer, by the same seed."""

@@ -104,3 +104,13 @@ def test_both_ends_agree(initial: int, steps: list[tuple[bool, int]]) -> None:
         sender.grant(grant)
     # Any one frame's attachments and a byte go out, though grants are held back.
     assert sender.available > initial // 2 - 1 >= 253 * 16
+
+
+def test_what_is_emptied_is_granted_at_once() -> None:
+    window = ReceiveWindow(100)
+    window.received(30)
+    assert window.consumed(10) == 0
+    assert window.emptied() == 30
+    assert window.held == 0
+    assert window.emptied() == 0
+    window.received(100)

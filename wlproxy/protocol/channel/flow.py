@@ -108,6 +108,15 @@ class ReceiveWindow:
         self._ungranted += amount
         if self._ungranted * 2 < self._initial:
             return 0
+        return self._grant()
+
+    def emptied(self) -> int:
+        """Count all that is held as done with; return what to grant now: all there is."""
+        self._ungranted += self._held
+        self._held = 0
+        return self._grant()
+
+    def _grant(self) -> int:
         grant, self._ungranted = self._ungranted, 0
         self._allowed += grant
         return grant

@@ -1,0 +1,160 @@
+"""The clients of a session, and which of their streams there are.
+
+A stream is there from the frame that names it until either side's `StreamClosed`, at most as
+long as the session, whatever becomes of its client.  What waits in a lane is `lane`'s.
+"""
+
+from collections.abc import Iterator
+
+from wlproxy.protocol.channel.flow import ReceiveWindow, SendWindow
+from wlproxy.protocol.channel.frames import Side
+from wlproxy.protocol.channel.lanes.lane import Connection, Lane, Stream, Windows
+from wlproxy.protocol.channel.session import STREAM_PARITY
+from wlproxy.protocol.errors import ChannelError, LocalProtocolError
+
+
+class _Client:
+    """The lanes of a client, and the stream ids that were used."""
+
+    __slots__ = ("attached", "connection", "named", "opened", "streams")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection: Connection | None = connection
+        self.streams: dict[int, Stream] = {}
+        self.named = 0  # the highest id of ours
+        self.attached = 0  # the highest id of the peer's, by `Data`
+        self.opened = 0  # and by `OpenStream`
+
+
+class Clients:
+    """All clients of a session that have a connection or streams."""
+
+    def __init__(self, side: Side, ours: Windows, theirs: Windows) -> None:
+        """There are none yet; the arguments are those of `Lanes`."""
+        self._parity = STREAM_PARITY[side]
+        self._ours = ours
+        self._theirs = theirs
+        self._all: dict[int, _Client] = {}
+        self.last_opened = 0
+        self.stream_count = 0
+        self.woken: set[Lane] = set()
+        """Lanes at which somebody may go on."""
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(tuple(self._all))
+
+    def open(self, client_id: int) -> None:
+        """Begin a client.
+
+        Raises:
+            LocalProtocolError: the id was used before.
+        """
+        if client_id <= self.last_opened:
+            raise LocalProtocolError(f"client id {client_id} is used again")
+        self.last_opened = client_id
+        connection = Connection(self._theirs.client, self._ours.client)
+        self._all[client_id] = _Client(connection)
+
+    def connection(self, client_id: int) -> Connection | None:
+        """Find a client's own lane; None once it is released."""
+        client = self._all.get(client_id)
+        return client.connection if client is not None else None
+
+    def release(self, client_id: int) -> None:
+        """Forget a client's own lane; its streams stay."""
+        self._all[client_id].connection = None
+        self._forget(client_id)
+
+    def streams(self, client_id: int) -> dict[int, Stream]:
+        """Return a client's streams, in the order of their turns."""
+        client = self._all.get(client_id)
+        return client.streams if client is not None else {}
+
+    def stream(self, lane: Lane) -> Stream | None:
+        """Find a stream."""
+        return self.streams(lane.client_id).get(lane.stream_id)
+
+    def known_stream(self, lane: Lane) -> Stream | None:
+        """Find a stream that the peer speaks of; None if it has been and gone.
+
+        Raises:
+            ChannelError: it has never been, as far as the peer can know.
+        """
+        stream = self.stream(lane)
+        client = self._all.get(lane.client_id)
+        if client is None or (stream is not None and stream.announced):
+            return stream
+        ours = lane.stream_id % 2 == self._parity
+        newest = client.named if ours else max(client.attached, client.opened)
+        if stream is not None or lane.stream_id > newest:
+            raise ChannelError(f"there is no stream {lane.stream_id} yet")
+        return None
+
+    def name_stream(self, lane: Lane, *, sends: bool, announced: bool) -> None:
+        """Begin a stream of ours.
+
+        Raises:
+            LocalProtocolError: there is one of that id.
+        """
+        client = self._all.get(lane.client_id)
+        if client is None:
+            return
+        if lane.stream_id in client.streams:
+            raise LocalProtocolError(f"stream {lane.stream_id} is open")
+        client.named = max(client.named, lane.stream_id)
+        self._begin(client, lane.stream_id, sends=sends, announced=announced)
+
+    def learn_stream(self, lane: Lane, *, sends: bool, by_data: bool) -> bool:
+        """Begin a stream of the peer's; False if nobody here will have an end of it.
+
+        Raises:
+            ChannelError: the id is no new one.
+        """
+        client = self._all.get(lane.client_id)
+        if client is None:
+            return False
+        newest = client.attached if by_data else client.opened
+        if lane.stream_id <= newest or lane.stream_id in client.streams:
+            raise ChannelError(f"stream {lane.stream_id} is not new")
+        if by_data:
+            client.attached = lane.stream_id
+        else:
+            client.opened = lane.stream_id
+        connection = client.connection
+        if connection is None or (by_data and connection.closed):
+            return False
+        self._begin(client, lane.stream_id, sends=sends, announced=True)
+        return True
+
+    def forget_stream(self, lane: Lane) -> None:
+        """End a stream, if it has not ended."""
+        if self.streams(lane.client_id).pop(lane.stream_id, None) is not None:
+            self.stream_count -= 1
+            self.woken.add(lane)
+            self._forget(lane.client_id)
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        for client_id, client in self._all.items():
+            self.woken.update(Lane(client_id, one) for one in (0, *client.streams))
+        self._all.clear()
+        self.stream_count = 0
+
+    def _begin(
+        self, client: _Client, stream_id: int, *, sends: bool, announced: bool
+    ) -> None:
+        window: SendWindow | ReceiveWindow = (
+            SendWindow(self._theirs.stream)
+            if sends
+            else ReceiveWindow(self._ours.stream)
+        )
+        client.streams[stream_id] = Stream(window, announced=announced)
+        self.stream_count += 1
+
+    def _forget(self, client_id: int) -> None:
+        client = self._all[client_id]
+        if client.connection is None and not client.streams:
+            del self._all[client_id]

@@ -1,0 +1,440 @@
+"""Lanes: what waits to cross the channel, in which order, and how much of it.
+
+Sans-IO, the same for both ends.  A frame to send goes in by `put` and comes out of `take`
+when it may leave; what came in goes to `receive`, and to `consumed` when it is held no more.
+Nothing waits here: `woken` names the lanes at which somebody may go on.
+
+There is a lane for each client's Wayland connection and one for each of its streams, which
+may outlive that.  What waits for what:
+
+* A client's `Data`, `FileData`, `ClientClosed` and `ClientReleased` keep their order.  `Data` and `FileData` wait for the client's credit, and so does what is behind them.
+* `Located` keeps its order among its kind, and waits for nothing: the peer may need it before
+  it can consume the `Data` that another `Data` waits for.
+* `StreamData` waits for its stream's credit, `StreamClosed` for the `StreamData` before it, and
+  both for the `Data` that tells the peer of the stream, if it is that which does.
+* Every other frame is urgent: it leaves before all that is in lanes, in the order of `put`.
+
+Clients take turns, a frame each, and so do the streams of one client among themselves.
+
+Why nothing can be stuck: no lane waits for another, but for a stream that waits for its own
+announcement; credit, which ends the waiting, is urgent; and neither end ever stops reading.
+Why nothing can grow: see the bounds, which `docs/channel-protocol.md` (section 10) states.
+"""
+
+from collections import deque
+
+from wlproxy.protocol.channel.flow import ReceiveWindow, SendWindow, cost
+from wlproxy.protocol.channel.frames import (
+    AttachmentFlags,
+    ClientClosed,
+    ClientOpened,
+    ClientReleased,
+    CloseReason,
+    Credit,
+    Data,
+    Frame,
+    Located,
+    OpenStream,
+    Side,
+    StreamClosed,
+    StreamData,
+)
+from wlproxy.protocol.channel.lanes.bounds import CHUNK, MAX_URGENT
+from wlproxy.protocol.channel.lanes.clients import Clients
+from wlproxy.protocol.channel.lanes.lane import (
+    Connection,
+    Dropped,
+    File,
+    FilePiece,
+    Lane,
+    Stream,
+    Windows,
+    streams_in,
+)
+from wlproxy.protocol.errors import ChannelError
+
+
+class Lanes:
+    """What waits in one session, at one end."""
+
+    def __init__(self, side: Side, ours: Windows, theirs: Windows) -> None:
+        """Nothing waits yet.
+
+        Args:
+            side: which end this is.
+            ours: what we let the peer send.
+            theirs: what the peer lets us send.
+        """
+        self._urgent: deque[Frame] = deque()
+        self._clients = Clients(side, ours, theirs)
+        self._round: dict[tuple[int, bool], None] = {}
+        """(client id, for its streams) of who may have something, in order of turns."""
+        self._dropped = Dropped()
+        self._closed = False
+
+    # ---------------------------------------------------------------- looking
+
+    @property
+    def stream_count(self) -> int:
+        """How many streams there are, those included whose end has not left."""
+        return self._clients.stream_count
+
+    @property
+    def client_count(self) -> int:
+        """How many clients are not released, or have left streams behind."""
+        return len(self._clients)
+
+    @property
+    def urgent_count(self) -> int:
+        """How many urgent frames wait."""
+        return len(self._urgent)
+
+    def streams_of(self, client_id: int) -> int:
+        """How many of them a client has, or has left behind."""
+        return len(self._clients.streams(client_id))
+
+    def is_open(self, lane: Lane) -> bool:
+        """Whether anything can still be sent or received by a lane."""
+        at = self._lane(lane)
+        if isinstance(at, Stream):
+            return at.end is None
+        return at is not None and not at.closed
+
+    def is_idle(self, lane: Lane) -> bool:
+        """Whether nothing waits in a lane.  Nobody makes more for it until then."""
+        at = self._lane(lane)
+        return at is None or at.idle
+
+    def room(self, lane: Lane) -> int:
+        """Say how many bytes would leave at once: none while something waits.
+
+        A lane that is closed takes and drops any number: nobody has to wait for it.
+        """
+        at = self._lane(lane)
+        return at.room if at is not None and self.is_open(lane) else CHUNK
+
+    def woken(self) -> set[Lane]:
+        """Name the lanes where there may be room, idleness, bytes or an end; once."""
+        woken, self._clients.woken = self._clients.woken, set()
+        return woken
+
+    def dropped(self) -> Dropped:
+        """Hand over what will never be sent; once."""
+        dropped, self._dropped = self._dropped, Dropped()
+        return dropped
+
+    def _lane(self, lane: Lane) -> Connection | Stream | None:
+        if lane.stream_id:
+            return self._clients.stream(lane)
+        return self._clients.connection(lane.client_id)
+
+    # ---------------------------------------------------------------- sending
+
+    def put(self, frame: Frame) -> None:
+        """Queue a frame.  What is for somebody who is gone is dropped.
+
+        What an attachment or `OpenStream` names is a stream from now on.
+
+        Raises:
+            LocalProtocolError: an id is used twice.
+        """
+        if self._closed:
+            return
+        match frame:
+            case Data():
+                self._put_data(frame)
+            case ClientOpened():
+                self._clients.open(frame.client_id)
+                self._urgent.append(frame)
+            case ClientClosed() | ClientReleased() | Located():
+                self._put_of_client(frame)
+            case StreamData() | StreamClosed():
+                self._put_of_stream(frame)
+            case OpenStream():
+                lane = Lane(frame.client_id, frame.stream_id)
+                sends = frame.flags is AttachmentFlags.HOLDER_WRITES
+                self._clients.name_stream(lane, sends=sends, announced=True)
+                self._urgent.append(frame)
+            case _:
+                self._urgent.append(frame)
+
+    def put_file(self, client_id: int, file_id: int, source: object, size: int) -> None:
+        """Queue the contents of a file, whose source this keeps until it is done with."""
+        connection = self._clients.connection(client_id)
+        if not size or self._closed or connection is None or connection.closed:
+            self._dropped.sources.append(source)
+            return
+        connection.ordered.append(File(file_id, source, size))
+        self._due(client_id, streams=False)
+
+    def take(self) -> Frame | FilePiece | None:
+        """Hand out the next frame that may leave now."""
+        if self._urgent:
+            return self._urgent.popleft()
+        while self._round:
+            client_id, streams = next(iter(self._round))
+            del self._round[client_id, streams]
+            take = self._take_of_streams if streams else self._take_of_connection
+            frame = take(client_id)
+            if frame is not None:
+                self._due(client_id, streams=streams)
+                return frame
+        return None
+
+    def drop_data(self, client_id: int) -> None:
+        """Forget a client's data.  What says that it is gone stays."""
+        connection = self._clients.connection(client_id)
+        if connection is None:
+            return
+        for item in connection.drop_data():
+            if isinstance(item, File):
+                self._dropped.sources.append(item.source)
+            else:
+                self._drop_streams(item)
+        self._clients.woken.add(Lane(client_id))
+        self._due(client_id, streams=False)
+
+    def close(self) -> None:
+        """Forget everything, now and later: the session is over."""
+        for client_id in self._clients:
+            self.drop_data(client_id)
+        self._closed = True
+        self._clients.clear()
+        self._urgent.clear()
+        self._round.clear()
+
+    def _put_data(self, frame: Data) -> None:
+        connection = self._clients.connection(frame.client_id)
+        if connection is None:
+            return
+        for one in streams_in(frame.attachments):
+            lane = Lane(frame.client_id, one.object_id)
+            sends = one.flags is AttachmentFlags.HOLDER_READS
+            self._clients.name_stream(lane, sends=sends, announced=False)
+        if connection.closed:
+            self._drop_streams(frame)
+            return
+        connection.ordered.extend(connection.split(frame))
+        self._due(frame.client_id, streams=False)
+
+    def _put_of_client(self, frame: ClientClosed | ClientReleased | Located) -> None:
+        client_id = frame.client_id
+        connection = self._clients.connection(client_id)
+        if connection is None:
+            return
+        if isinstance(frame, Located):
+            connection.answers.append(frame)
+        else:
+            connection.ordered.append(frame)
+        if isinstance(frame, ClientClosed):
+            connection.leaving = not connection.closed
+            connection.closed = True
+            self._clients.woken.add(Lane(client_id))
+            self._return_credit(client_id, connection)
+        self._due(client_id, streams=False)
+
+    def _put_of_stream(self, frame: StreamData | StreamClosed) -> None:
+        lane = Lane(frame.client_id, frame.stream_id)
+        stream = self._clients.stream(lane)
+        if stream is None or stream.end is not None:
+            return
+        if isinstance(frame, StreamData):
+            stream.chunks.append(frame)
+        elif stream.chunks or not stream.announced:
+            stream.end = frame
+        else:
+            # Not by its lane: a peer that names streams without end, and does not read
+            # that they are of no use, is to meet the bound on urgent frames.
+            self._clients.forget_stream(lane)
+            if not stream.peer_ended:
+                self._urgent.append(frame)
+            return
+        self._due(frame.client_id, streams=True)
+
+    def _due(self, client_id: int, *, streams: bool) -> None:
+        """Have a client take part in the round, unless it does."""
+        self._round.setdefault((client_id, streams))
+
+    def _take_of_connection(self, client_id: int) -> Frame | FilePiece | None:
+        connection = self._clients.connection(client_id)
+        item = connection.take(client_id) if connection is not None else None
+        if connection is None or item is None:
+            return None
+        if connection.idle:
+            self._clients.woken.add(Lane(client_id))
+        if isinstance(item, ClientReleased):
+            self._clients.release(client_id)
+        elif isinstance(item, Data):
+            for one in streams_in(item.attachments):
+                stream = self._clients.stream(Lane(client_id, one.object_id))
+                if stream is not None:
+                    stream.announced = True
+                    self._due(client_id, streams=True)
+        return item
+
+    def _take_of_streams(self, client_id: int) -> Frame | None:
+        streams = self._clients.streams(client_id)
+        for stream_id, stream in tuple(streams.items()):
+            frame = stream.take()
+            if frame is None:
+                continue
+            lane = Lane(client_id, stream_id)
+            if isinstance(frame, StreamClosed):
+                self._clients.forget_stream(lane)
+            else:
+                streams[stream_id] = streams.pop(stream_id)  # to the end
+                self._clients.woken.add(lane)
+            return frame
+        return None
+
+    def _drop_streams(self, frame: Data) -> None:
+        for one in streams_in(frame.attachments):
+            lane = Lane(frame.client_id, one.object_id)
+            if self._clients.stream(lane) is not None:
+                self._dropped.streams.append(lane)
+                self._clients.forget_stream(lane)
+
+    # ---------------------------------------------------------------- receiving
+
+    def receive(self, frame: Frame) -> bool:
+        """Count a frame of the peer's; False if it is for somebody who is gone.
+
+        What an attachment or `OpenStream` names is a stream from now on: `pull` from it, put
+        `StreamData` to it, or put its `StreamClosed` if it is of no use.  If the frame is
+        for somebody who is gone that has been answered.
+
+        Raises:
+            ChannelError: the peer broke the protocol, or asks and does not read.
+        """
+        if len(self._urgent) > MAX_URGENT:
+            raise ChannelError("the peer sends but does not read")
+        client_id: int = getattr(frame, "client_id", 0)
+        if isinstance(frame, ClientOpened):
+            if client_id <= self._clients.last_opened:
+                raise ChannelError(f"client id {client_id} is used again")
+            self._clients.open(client_id)
+        elif client_id > self._clients.last_opened:
+            raise ChannelError(f"there is no client {client_id} yet")
+        match frame:
+            case Credit():
+                return self._receive_credit(frame)
+            case StreamData() | StreamClosed():
+                return self._receive_of_stream(frame)
+            case OpenStream():
+                lane = Lane(client_id, frame.stream_id)
+                sends = frame.flags is AttachmentFlags.HOLDER_READS
+                return self._learn_stream(lane, sends=sends, by_data=False)
+            case Data():
+                return self._receive_data(frame)
+            case _:
+                return not client_id or self._receive_of_client(frame, client_id)
+
+    def pull(self, lane: Lane) -> bytes | None:
+        """Take the next bytes of a stream: none if there are none yet, None at its end."""
+        stream = self._clients.stream(lane)
+        if stream is None:
+            return None
+        if stream.inbox:
+            return stream.inbox.popleft()
+        if not stream.peer_ended:
+            return b""
+        self._clients.forget_stream(lane)
+        return None
+
+    def consumed(self, lane: Lane, amount: int) -> None:
+        """Count received bytes as held no more, and grant new ones if that is due."""
+        at = self._lane(lane)
+        if isinstance(at, Connection) and not at.closed:
+            grant = at.received.consumed(amount)
+        elif isinstance(at, Stream) and isinstance(at.window, ReceiveWindow):
+            grant = 0 if at.peer_ended else at.window.consumed(amount)
+        else:
+            return
+        if grant:
+            self._urgent.append(Credit(lane.client_id, lane.stream_id, grant))
+
+    def _receive_of_client(self, frame: Frame, client_id: int) -> bool:
+        connection = self._clients.connection(client_id)
+        if connection is None:
+            return False
+        if isinstance(frame, ClientReleased):
+            self.drop_data(client_id)
+            self._clients.release(client_id)
+            return True
+        if isinstance(frame, ClientClosed):
+            self.drop_data(client_id)  # the peer ignores it, and returns no credit
+        if isinstance(frame, ClientClosed):
+            known, connection.closed = not connection.closed, True
+            connection.leaving = False
+            return known
+        return self._receive_bytes(frame, client_id, connection)
+
+    def _receive_data(self, frame: Data) -> bool:
+        connection = self._clients.connection(frame.client_id)
+        wanted = connection is not None and self._receive_bytes(
+            frame, frame.client_id, connection
+        )
+        for one in streams_in(frame.attachments):
+            lane = Lane(frame.client_id, one.object_id)
+            sends = one.flags is AttachmentFlags.HOLDER_WRITES
+            self._learn_stream(lane, sends=sends, by_data=True)
+        return wanted
+
+    def _receive_bytes(
+        self, frame: Frame, client_id: int, connection: Connection
+    ) -> bool:
+        """Count what costs credit; False if nobody wants it any more."""
+        if not connection.closed or connection.leaving:
+            connection.received.received(cost(frame))
+        self._return_credit(client_id, connection)
+        return not connection.closed
+
+    def _return_credit(self, client_id: int, connection: Connection) -> None:
+        """Let a peer send all that we are going to ignore, until it hears of that.
+
+        Else it may be that neither side's `ClientClosed` ever leaves, each waiting for
+        credit behind data that the other does not take any more.
+        """
+        if connection.leaving and (grant := connection.received.emptied()):
+            self._urgent.append(Credit(client_id, 0, grant))
+
+    def _learn_stream(self, lane: Lane, *, sends: bool, by_data: bool) -> bool:
+        known = self._clients.learn_stream(lane, sends=sends, by_data=by_data)
+        if not known:  # nobody here will ever have an end of it
+            self._urgent.append(StreamClosed(*lane, CloseReason.NORMAL))
+        return known
+
+    def _receive_of_stream(self, frame: StreamData | StreamClosed) -> bool:
+        lane = Lane(frame.client_id, frame.stream_id)
+        stream = self._clients.known_stream(lane)
+        if stream is None:
+            return False
+        if isinstance(frame, StreamData):
+            if isinstance(stream.window, SendWindow) or stream.peer_ended:
+                raise ChannelError(f"no bytes may come for stream {lane.stream_id}")
+            stream.window.received(cost(frame))
+            if stream.end is None:
+                stream.inbox.append(frame.data)
+        elif isinstance(stream.window, ReceiveWindow) and stream.end is None:
+            stream.peer_ended = True
+        else:
+            self._clients.forget_stream(lane)
+        self._clients.woken.add(lane)
+        return True
+
+    def _receive_credit(self, frame: Credit) -> bool:
+        lane = Lane(frame.client_id, frame.stream_id)
+        if lane.stream_id and self._clients.known_stream(lane) is None:
+            return False
+        at = self._lane(lane)
+        if at is None:
+            return False
+        window = at.send if isinstance(at, Connection) else at.window
+        if isinstance(window, ReceiveWindow):
+            raise ChannelError(
+                f"credit for stream {lane.stream_id}, which sends nothing"
+            )
+        window.grant(frame.amount)
+        self._due(lane.client_id, streams=bool(lane.stream_id))
+        self._clients.woken.add(lane)
+        return True

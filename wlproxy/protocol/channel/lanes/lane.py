@@ -1,0 +1,223 @@
+"""One lane: a client's connection, or one of its streams.
+
+Which lane has its turn, and what a frame does to another lane, is `engine`'s.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from wlproxy.protocol.channel.flow import ReceiveWindow, SendWindow, cost
+from wlproxy.protocol.channel.frames import (
+    MAX_PAYLOAD,
+    Attachment,
+    AttachmentKind,
+    ClientClosed,
+    ClientReleased,
+    Data,
+    Frame,
+    Located,
+    StreamClosed,
+    StreamData,
+)
+from wlproxy.protocol.channel.lanes.bounds import CHUNK, CLIENT_WINDOW, STREAM_WINDOW
+
+_OVERHEAD: Final = 4
+"""Bytes of a payload that are neither data nor attachments."""
+
+
+class Lane(NamedTuple):
+    """The name of a lane, as `Credit` has it: `stream_id` 0 is the client's connection."""
+
+    client_id: int
+    stream_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Credit to begin with, bytes: per client, and per stream."""
+
+    client: int = CLIENT_WINDOW
+    stream: int = STREAM_WINDOW
+
+
+@dataclass(frozen=True, slots=True)
+class FilePiece:
+    """A `FileData` whose bytes are to be read: `length` bytes from `start` of `source`.
+
+    With the `last` one the source is done with.
+    """
+
+    client_id: int
+    file_id: int
+    source: object
+    start: int
+    length: int
+    last: bool
+
+
+@dataclass(slots=True)
+class Dropped:
+    """What will never be sent.
+
+    Attributes:
+        streams: lanes of which the peer will never hear.
+        sources: of files.
+    """
+
+    streams: list[Lane] = field(default_factory=list)
+    sources: list[object] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class File:
+    """A file whose pieces are sent as credit comes."""
+
+    file_id: int
+    source: object
+    size: int
+    sent: int = 0
+
+
+Ordered = Data | ClientClosed | ClientReleased | File
+"""What keeps its order in a client's own lane."""
+
+
+class Connection:
+    """A client's own lane: what waits, and credit both ways."""
+
+    __slots__ = (
+        "answers",
+        "closed",
+        "leaving",
+        "most",
+        "ordered",
+        "received",
+        "send",
+    )
+
+    def __init__(self, send: int, receive: int) -> None:
+        """Begin with windows of so many bytes."""
+        self.send = SendWindow(send)
+        self.received = ReceiveWindow(receive)
+        self.most = _most_of(send)
+        self.answers: deque[Located] = deque()
+        self.ordered: deque[Ordered] = deque()
+        self.closed = False
+        """By either side: no data is sent or taken any more."""
+        self.leaving = False
+        """Our `ClientClosed` waits."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits."""
+        return not (self.answers or self.ordered)
+
+    @property
+    def room(self) -> int:
+        """Bytes that would leave at once."""
+        return min(self.send.available, self.most) if self.idle else 0
+
+    def split(self, frame: Data) -> Iterator[Data]:
+        """Make pieces that credit can always be had for; attachments go with the first."""
+        start, end = 0, self.most - (cost(frame) - len(frame.data))
+        attachments = frame.attachments
+        while start < len(frame.data):
+            yield Data(frame.client_id, frame.data[start:end], attachments)
+            start, end, attachments = end, end + self.most, ()
+
+    def take(self, client_id: int) -> Frame | FilePiece | None:
+        """Hand out the next frame that may leave now."""
+        if self.answers:
+            return self.answers.popleft()
+        if not self.ordered:
+            return None
+        item = self.ordered[0]
+        if isinstance(item, File):
+            return self._take_piece(client_id, item)
+        if isinstance(item, Data) and not self._afford(cost(item)):
+            return None
+        self.ordered.popleft()
+        self.leaving &= not isinstance(item, ClientClosed)
+        return item
+
+    def drop_data(self) -> list[Data | File]:
+        """Take out what no longer matters; what says that the client is gone stays."""
+        dropped = [item for item in self.ordered if isinstance(item, Data | File)]
+        kept = [item for item in self.ordered if not isinstance(item, Data | File)]
+        self.ordered = deque(kept)
+        self.answers.clear()
+        return dropped
+
+    def _take_piece(self, client_id: int, file: File) -> FilePiece | None:
+        length = min(CHUNK, self.most, file.size - file.sent)
+        if not self._afford(length):  # what `cost` says of FileData
+            return None
+        start, file.sent = file.sent, file.sent + length
+        last = file.sent == file.size
+        if last:
+            self.ordered.popleft()
+        return FilePiece(client_id, file.file_id, file.source, start, length, last)
+
+    def _afford(self, amount: int) -> bool:
+        if self.send.available < amount:
+            return False
+        self.send.take(amount)
+        return True
+
+
+class Stream:
+    """A stream's lane: bytes go one way, credit the other, and either side may end it."""
+
+    __slots__ = ("announced", "chunks", "end", "inbox", "most", "peer_ended", "window")
+
+    def __init__(self, window: SendWindow | ReceiveWindow, *, announced: bool) -> None:
+        """Begin; it sends if `window` does.  Does the peer know of it: `announced`?"""
+        self.window = window
+        self.announced = announced
+        self.most = 0
+        if isinstance(window, SendWindow):
+            self.most = min(CHUNK, _most_of(window.available))
+        self.chunks: deque[StreamData] = deque()
+        self.end: StreamClosed | None = None
+        """Ours, while it waits."""
+        self.inbox: deque[bytes] = deque()
+        self.peer_ended = False
+        """The peer has sent all; what is in the inbox is still to be taken."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits."""
+        return not (self.chunks or self.end)
+
+    @property
+    def room(self) -> int:
+        """Bytes that would leave at once."""
+        if not self.idle or isinstance(self.window, ReceiveWindow):
+            return 0
+        return min(self.window.available, self.most)
+
+    def take(self) -> StreamData | StreamClosed | None:
+        """Hand out the next frame that may leave now."""
+        if not self.announced:
+            return None
+        if not self.chunks or isinstance(self.window, ReceiveWindow):
+            return self.end
+        if self.window.available < cost(self.chunks[0]):
+            return None
+        self.window.take(cost(self.chunks[0]))
+        return self.chunks.popleft()
+
+
+def streams_in(attachments: tuple[Attachment, ...]) -> list[Attachment]:
+    """Pick the streams."""
+    return [one for one in attachments if one.kind is AttachmentKind.STREAM]
+
+
+def _most_of(window: int) -> int:
+    """Say how large a frame may be so that this window, when idle, lets it pass.
+
+    Half the window: the peer may keep back the credit of the other half.
+    """
+    return min(MAX_PAYLOAD - _OVERHEAD, window // 2)
