@@ -1,6 +1,7 @@
 """What every module promises: a docstring, a bounded length, a name that says something."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,38 @@ def test_module_is_named_for_what_it_does(module: str) -> None:
 
 def test_exemptions_are_for_modules_that_exist() -> None:
     assert LONGER.keys() <= set(MODULES)
+
+
+def missing_siblings(package: Path) -> set[str]:
+    """Returns names that a package's docstring gives as modules but that do not exist.
+
+    A name counts if it stands in backticks and is a lower-case identifier: paths, classes
+    and constants do not look like modules.
+
+    Args:
+        package: the package's directory.
+    """
+    docstring = (
+        ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+    )
+    return {
+        name
+        for name in re.findall(r"`([a-z][a-z0-9_]*)`", docstring)
+        if not (package / f"{name}.py").is_file()
+        and not (package / name / "__init__.py").is_file()
+    }
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.endswith("/__init__.py")])
+def test_package_names_modules_that_exist(module: str) -> None:
+    assert missing_siblings((ROOT / module).parent) == set()
+
+
+def test_a_module_that_is_gone_is_missed(tmp_path: Path) -> None:
+    (tmp_path / "__init__.py").write_text(
+        '"""`here`, `room`, `gone`, `Class`, `a/path`."""\n'
+    )
+    (tmp_path / "here.py").touch()
+    (tmp_path / "room").mkdir()
+    (tmp_path / "room" / "__init__.py").touch()
+    assert missing_siblings(tmp_path) == {"gone"}

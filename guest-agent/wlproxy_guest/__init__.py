@@ -3,7 +3,8 @@
 It accepts Wayland clients, carries their bytes and fds to the host over a virtio port,
 and tells the host where in guest memory their buffers are.  It does not know Wayland.
 
-From a fd to an address: `attachments` (what is this fd?), `mapping`, `pagemap`, `pin`,
-`locator`.  From an app to the host: `unix_socket`, `client`, `streams`, `files`,
-`outbox`, `session`, `port`.  Around them: `quotas`, `server`, `notify`, `cli`.
+From a fd to an address: `attachments` (what is this fd?), `foreign`, `locating`, `drm`.
+From an app to the host: `unix_socket`, `client`, `streams`, `stream_table`, `files`,
+`credit`, `outbox`, `session`, `link`, `wire`.  Around them: `quotas`, `refusal`,
+`workers`, `logs`, `server`, `cli`.
 """
