@@ -4,7 +4,6 @@ It accepts Wayland clients, carries their bytes and fds to the host over a virti
 and tells the host where in guest memory their buffers are.  It does not know Wayland.
 
 From a fd to an address: `attachments` (what is this fd?), `foreign`, `locating`, `drm`.
-From an app to the host: `unix_socket`, `client`, `streams`, `stream_table`, `files`,
-`credit`, `outbox`, `session`, `link`, `wire`.  Around them: `quotas`, `refusal`,
-`workers`, `logs`, `server`, `cli`.
+From an app to the host: `unix_socket`, `client`, `streams`, `files`, `session`, `link`,
+`wire`.  Around them: `quotas`, `refusal`, `workers`, `logs`, `server`, `cli`.
 """

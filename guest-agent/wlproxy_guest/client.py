@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from wlproxy.protocol.channel.flow import ReceiveWindow, cost
+from wlproxy.protocol.channel.flow import cost
 from wlproxy.protocol.channel.frames import (
     ATTACHMENT_SIZE,
     MAX_ATTACHMENTS,
@@ -24,7 +24,6 @@ from wlproxy.protocol.channel.frames import (
     ClientOpened,
     CloseMemory,
     CloseReason,
-    Credit,
     Data,
     FileData,
     Frame,
@@ -32,23 +31,22 @@ from wlproxy.protocol.channel.frames import (
     OpenStream,
     Release,
 )
+from wlproxy.protocol.channel.lanes.bounds import CHUNK
+from wlproxy.protocol.channel.lanes.lane import Lane
 from wlproxy.protocol.errors import ChannelError
 from wlproxy.transport.fd_stream import MAX_FDS_OUT, FdsLostError
 from wlproxy.transport.fds import OwnedFd
+from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy_guest.attachments import FdDescription, describe_fd
-from wlproxy_guest.credit import SendCredit
 from wlproxy_guest.files import PendingFiles
 from wlproxy_guest.locating.locations import Locating, Locations
-from wlproxy_guest.outbox import Outbox
 from wlproxy_guest.quotas import FEW_MEMORIES, Budget, Limits, QuotaError
 from wlproxy_guest.refusal import limit_event, unavailable_event
-from wlproxy_guest.stream_table import StreamTable
+from wlproxy_guest.streams import Streams
 from wlproxy_guest.unix_socket import AppSocket
 
-CHUNK: Final = 32 * 1024
-"""Bytes of an app that go into one frame: whole batches of a toolkit, yet no delay."""
 MOST_ATTACHMENTS: Final = MAX_ATTACHMENTS * ATTACHMENT_SIZE
-"""Credit to have before receiving: how many fds come is not known before they do."""
+"""Room to have before receiving: how many fds come is not known before they do."""
 LAST_EVENTS: Final = 5.0
 """Seconds for an app to take its last events before its socket is closed."""
 WORDS: Final = {
@@ -67,19 +65,11 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Windows:
-    """Credit to begin with: what the host's `Hello` gives us, and what we give it."""
-
-    send: int
-    receive: int
-
-
-@dataclass(frozen=True, slots=True)
 class ClientContext:
     """What the clients of a session share."""
 
-    outbox: Outbox
-    windows: Windows
+    lanes: LaneTasks
+    streams: Streams
     limits: Limits
     locating: Locating
     memories: Budget
@@ -103,27 +93,25 @@ class Client:
         client_id: int,
         socket: AppSocket,
         context: ClientContext,
-        streams: StreamTable,
     ) -> None:
-        """Take over `socket`; the streams are the session's, and stay."""
-        windows = context.windows
+        """Take over `socket`."""
         self.client_id = client_id
         self._socket = socket
-        self._outbox = context.outbox
+        self._lane = Lane(client_id)
+        self._lanes = context.lanes
         self._limits = context.limits
-        self._credit = SendCredit(windows.send)
-        self._window = ReceiveWindow(windows.receive)
         self._memories: OrderedDict[int, OwnedFd] = OrderedDict()
         """Those that the host has not asked about for longest first."""
         self._all_memories = context.memories
         self._forgetful = False
         self._next_memory = 1
+        self._next_stream = 2
         self._files = PendingFiles(context.limits.file_bytes)
         self._events: deque[_Events] = deque()
         self._events_changed = trio.lowlevel.ParkingLot()
-        self._streams = streams
+        self._streams = context.streams
         self._locations = Locations(
-            client_id, context.locating, context.limits, context.outbox
+            client_id, context.locating, context.limits, context.lanes
         )
         self._ended = trio.Event()
         self._ending = (CloseReason.NORMAL, "")
@@ -148,7 +136,7 @@ class Client:
         opened = ClientOpened(
             self.client_id, peer.pid, peer.uid, peer.gid, peer.executable
         )
-        self._outbox.put(self.client_id, opened)
+        self._lanes.put(opened)
         self._opened = True
         log.info("%s connected", self)
 
@@ -242,9 +230,7 @@ class Client:
         else:
             log.warning("%s ended: %s", self, message)
         if self._opened and not self._host_closed:
-            self._outbox.put(
-                self.client_id, ClientClosed(self.client_id, reason, message)
-            )
+            self._lanes.put(ClientClosed(self.client_id, reason, message))
 
     # ---------------------------------------------------------------- from the app
 
@@ -264,9 +250,8 @@ class Client:
 
     async def _forward(self) -> bool:
         """Pass on what the app sends next; False if it has closed."""
-        allowed = await self._credit.at_least(MOST_ATTACHMENTS + 1)
-        await self._outbox.room(self.client_id)
-        size = min(CHUNK, allowed - MOST_ATTACHMENTS)
+        room = await self._lanes.room(self._lane, MOST_ATTACHMENTS + 1)
+        size = min(CHUNK, room - MOST_ATTACHMENTS)
         data, received = await self._socket.receive(size)
         if not data:
             return False
@@ -276,33 +261,43 @@ class Client:
                 await self._locations.settle()
             if self._host_closed or self._released:
                 return False  # the host has closed it while these came
-            # From here to `put` nothing waits.
-            frame = Data(self.client_id, data, self._attach_all(fds))
+            # From here on nothing waits.
+            self._pass_on(data, fds)
         finally:
             _close_all(fds)
-        self._credit.take(cost(frame))
-        self._outbox.put(self.client_id, frame)
         return True
 
-    def _attach_all(self, fds: deque[OwnedFd]) -> tuple[Attachment, ...]:
-        """Take over fds, each out of `fds` once that is done."""
+    def _pass_on(self, data: bytes, fds: deque[OwnedFd]) -> None:
+        """Send bytes of the app's, and what is to be known of the fds with them.
+
+        Each fd is out of `fds` once somebody else owns it.
+        """
         attachments: list[Attachment] = []
-        with ExitStack() as undo:
-            undo.callback(self._streams.forget, attachments)
+        pipes: deque[tuple[OwnedFd, Attachment]] = deque()
+        try:
             while fds:
-                attachments.append(self._attach(fds[0]))
-                fds.popleft()
-            undo.pop_all()
-        return tuple(attachments)
+                one = self._attach(fds[0])
+                fd = fds.popleft()
+                attachments.append(one)
+                if one.kind is AttachmentKind.STREAM:
+                    pipes.append((fd, one))
+            self._lanes.put(Data(self.client_id, data, tuple(attachments)))
+            while pipes:
+                fd, one = pipes.popleft()
+                lane = Lane(self.client_id, one.object_id)
+                self._streams.adopt(lane, fd, one.flags)
+        finally:
+            _close_all(fd for fd, _ in pipes)
 
     def _attach(self, fd: OwnedFd) -> Attachment:
-        """Take over an fd of the app's and describe it."""
+        """Describe an fd of the app's, and keep it unless it is a pipe's."""
         try:
             found = describe_fd(fd.fileno())
         except (OSError, MemoryError):  # the kernel does not want to tell
             found = FdDescription(AttachmentKind.OTHER)
         if found.kind is AttachmentKind.STREAM:
-            object_id = self._streams.adopt(fd, found.flags)
+            object_id = self._next_stream
+            self._next_stream += 2
         else:
             object_id = self._keep(fd)
         return Attachment(found.kind, found.flags, object_id, found.size)
@@ -342,8 +337,6 @@ class Client:
         """
         if self._host_closed:
             return
-        if not self._opened:
-            raise ChannelError(f"client {self.client_id} is not open yet")
         if self._ended.is_set():
             self._receive_late(frame)
             return
@@ -360,7 +353,7 @@ class Client:
         """Take what concerns streams: those go on."""
         match frame:
             case Data():
-                self._streams.ignore(frame.attachments)
+                self._streams.ignore(self.client_id, frame.attachments)
             case OpenStream():
                 self._open_stream(frame)
             case _:
@@ -371,11 +364,8 @@ class Client:
             case Data():
                 self._receive_events(frame)
             case FileData():
-                self._window.received(len(frame.data))
                 self._files.append(frame.file_id, frame.data)
-                self._grant(len(frame.data))
-            case Credit():
-                self._credit.grant(frame.amount)
+                self._lanes.consumed(self._lane, len(frame.data))
             case OpenStream():
                 self._open_stream(frame)
             case Locate():
@@ -397,7 +387,11 @@ class Client:
         fd = self._memories.pop(frame.memory_id, None)
         if fd is not None:
             self._all_memories.give_back(1)
-        self._streams.open(frame, fd)
+        lane = Lane(self.client_id, frame.stream_id)
+        if fd is None:
+            self._streams.refuse(lane, CloseReason.FAILED)
+        else:
+            self._streams.adopt(lane, fd, frame.flags)
 
     def _close_memory(self, memory_id: int) -> None:
         fd = self._memories.pop(memory_id, None)
@@ -412,19 +406,19 @@ class Client:
         self._end_by_host(frame.reason, why)
 
     def _receive_events(self, frame: Data) -> None:
-        self._window.received(cost(frame))
         if len(frame.attachments) > MAX_FDS_OUT * len(frame.data):
             raise ChannelError("too few bytes for so many attachments")
         fds: list[OwnedFd] = []
         file_bytes = 0
         rest = deque(frame.attachments)
         with ExitStack() as undo:
-            undo.callback(self._streams.ignore, rest)
+            undo.callback(self._streams.ignore, self.client_id, rest)
             undo.callback(_close_all, fds)
             while rest:
                 each = rest.popleft()
                 if each.kind is AttachmentKind.STREAM:
-                    fds.append(self._streams.create(each.object_id, each.flags))
+                    lane = Lane(self.client_id, each.object_id)
+                    fds.append(self._streams.create(lane, each.flags))
                 else:
                     fds.append(self._files.take(each.object_id, each.size))
                     file_bytes += each.size
@@ -460,11 +454,7 @@ class Client:
         self._events.popleft()
         _close_all(events.fds)
         self._files.delivered(events.file_bytes)
-        self._grant(events.cost)
-
-    def _grant(self, amount: int) -> None:
-        if grant := self._window.consumed(amount):
-            self._outbox.put_urgent(Credit(self.client_id, 0, grant))
+        self._lanes.consumed(self._lane, events.cost)
 
 
 def _close_all(fds: Iterable[OwnedFd]) -> None:

@@ -1,7 +1,8 @@
 """One wire, and the sessions on it: bytes to frames and back, until the host hangs up.
 
-Who speaks when is `protocol.channel.session`'s; what frames mean is `session`'s.  One task writes, so
-that nothing ever interleaves with half a frame.
+Who speaks when is `protocol.channel.session`'s; what frames mean is `session`'s.  Whoever has
+something to send does it, as far as the wire takes it at once; the rest is for one task that
+waits, and until it is done nobody else writes.
 """
 
 import logging
@@ -18,6 +19,7 @@ from wlproxy.protocol.channel.frames import (
     Hello,
     Side,
 )
+from wlproxy.protocol.channel.lanes.lane import FilePiece
 from wlproxy.protocol.channel.session import Session as ChannelSession
 from wlproxy.protocol.channel.session import SessionState
 from wlproxy.protocol.errors import ChannelError
@@ -61,9 +63,12 @@ class Link:
         self._channel = ChannelSession(Side.GUEST)
         self._raw: deque[bytes] = deque()
         """What to write before any frame of the session."""
-        self._ready = trio.lowlevel.ParkingLot()
-        self._written = trio.lowlevel.ParkingLot()
-        self._writing = False
+        self._unsent: bytes | memoryview = b""
+        """What the wire did not take at once."""
+        self._changed = trio.lowlevel.ParkingLot()
+        """Who waits for something to be unsent, or for all to be sent, parks here."""
+        self._receiving = False
+        self._gone = False
         self._stopping = False
         self._established = established
         self.session: Session | None = None
@@ -98,8 +103,8 @@ class Link:
         session = self.session
         self._end_session("the agent was stopped")
         with trio.move_on_after(LAST_WORDS):
-            while self._raw or self._writing:
-                await self._written.park()
+            while (self._raw or self._unsent) and not self._gone:
+                await self._changed.park()
             if session is not None:
                 await session.left()
 
@@ -107,28 +112,41 @@ class Link:
 
     def _write_raw(self, data: bytes) -> None:
         self._raw.append(data)
-        self._ready.unpark_all()
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send what may leave, as much of it as the wire takes at once."""
+        if self._receiving or self._unsent or self._gone:
+            return
+        while batch := self._next_batch():
+            self._unsent = self._wire.send_at_once(batch)
+            if self._unsent:  # or nobody takes it any more: the writer will see
+                self._changed.unpark_all()
+                break
 
     async def _write_until_gone(self, link: trio.CancelScope) -> None:
         try:
-            while True:
-                while not (batch := self._next_batch()):
-                    await self._ready.park()
-                self._writing = True
-                if rest := self._wire.send_at_once(batch):
-                    await self._wire.send(rest)
-                self._writing = False
-                self._written.unpark_all()
+            while not self._gone:
+                if self._unsent:
+                    await self._wire.send(self._unsent)
+                    self._unsent = b""
+                    self._flush()
+                    self._changed.unpark_all()
+                else:
+                    await self._changed.park()
         except HostGoneError:
-            link.cancel()
+            self._gone = True
+        self._changed.unpark_all()
+        link.cancel()
 
     def _next_batch(self) -> bytes | bytearray:
-        """Encode what is due: at this moment, session and outbox belong together."""
+        """Encode what is due: at this moment, session and lanes belong together."""
         if self._raw:
             return self._raw.popleft()
         batch = bytearray()
-        outbox = self.session.outbox if self.session else None
-        while outbox and len(batch) < BATCH and (frame := outbox.take()) is not None:
+        lanes = self.session.lanes if self.session else None
+        while lanes and len(batch) < BATCH and (frame := lanes.take()) is not None:
+            assert not isinstance(frame, FilePiece), "an agent sends no files"
             batch += self._channel.encode(frame)
         return batch
 
@@ -136,8 +154,6 @@ class Link:
 
     async def _read_until_gone(self, sessions: trio.Nursery) -> None:
         while True:
-            if self.session is not None:
-                await self.session.outbox.answered()
             try:
                 data = await self._wire.receive(READ_SIZE)
             except HostGoneError:
@@ -145,8 +161,13 @@ class Link:
             if self._stopping:
                 continue  # a proxy says hello at once: the next agent is to answer it
             self._channel.feed(data)
-            while self._receive_next(sessions):
-                pass
+            self._receiving = True  # what it makes us send leaves in one go
+            try:
+                while self._receive_next(sessions):
+                    pass
+            finally:
+                self._receiving = False
+            self._flush()
 
     def _receive_next(self, sessions: trio.Nursery) -> bool:
         """Take a frame; False if there is none yet."""
@@ -186,7 +207,7 @@ class Link:
 
     def _begin_session(self, hello: Hello, sessions: trio.Nursery) -> None:
         self._end_session("it was restarted on the host")
-        session = Session(hello, self._locating, self._limits, self._ready)
+        session = Session(hello, self._locating, self._limits, self._flush)
         self._write_raw(self._channel.accept(session.ack(self._agent)))
         if hello.version[0] != VERSION_MAJOR:
             log.error(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from wlproxy.protocol.channel.frames import MAX_FILE_SIZE
+from wlproxy.protocol.channel.lanes.bounds import MAX_ALL_STREAMS, MAX_STREAMS
 
 MIB: Final = 1024 * 1024
 
@@ -40,8 +41,7 @@ class Limits:
         memories: fds per client that we keep for the host; of more, those that it has
             not asked about for longest are closed.
         memories_total: the same of all clients.
-        streams: open streams per client: clipboard managers ask for every type of a
-            selection at once.
+        streams: open streams per client.
         streams_total: open streams of all clients, those that have gone included.
         locations: pinned ranges per client: each takes an fd or more.
         pinned: pinned bytes per client; 0: three quarters of what all may have.
@@ -52,8 +52,8 @@ class Limits:
     clients: int = 256
     memories: int = field(default_factory=lambda: part_of_fds(8))
     memories_total: int = field(default_factory=lambda: part_of_fds(2))
-    streams: int = 512
-    streams_total: int = 1024
+    streams: int = MAX_STREAMS
+    streams_total: int = MAX_ALL_STREAMS
     locations: int = field(default_factory=lambda: part_of_fds(8))
     pinned: int = 0
     pinned_total: int = field(default_factory=half_of_ram)

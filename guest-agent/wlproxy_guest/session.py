@@ -28,24 +28,25 @@ from wlproxy.protocol.channel.frames import (
     Pong,
     ProveRam,
     RamProof,
+    Side,
     StreamClosed,
     StreamData,
 )
+from wlproxy.protocol.channel.lanes.bounds import CLIENT_WINDOW, STREAM_WINDOW
+from wlproxy.protocol.channel.lanes.engine import Lanes
+from wlproxy.protocol.channel.lanes.lane import Lane, Windows
 from wlproxy.protocol.errors import ChannelError
-from wlproxy_guest.client import Client, ClientContext, Windows
+from wlproxy.transport.lane_tasks import LaneTasks
+from wlproxy_guest.client import Client, ClientContext
 from wlproxy_guest.drm.allocation import find_main_device
 from wlproxy_guest.drm.implicit_layout import implicit_layout_is_linear
 from wlproxy_guest.locating.locations import LOCATE_SECONDS, Locating, as_locate_error
 from wlproxy_guest.locating.mapping import PAGE_SIZE
 from wlproxy_guest.locating.page_locator import LocateError, Location, Pin
-from wlproxy_guest.outbox import Outbox
 from wlproxy_guest.quotas import Budget, Limits, QuotaError
-from wlproxy_guest.stream_table import StreamContext, StreamTable
+from wlproxy_guest.streams import Streams
 from wlproxy_guest.unix_socket import AppSocket
 
-CLIENT_WINDOW: Final = 256 * 1024
-"""Bytes of events (and files) on their way to one app."""
-STREAM_WINDOW: Final = 256 * 1024
 GRACE: Final = 2.0
 """Seconds that pins outlive their session.
 
@@ -67,28 +68,23 @@ class Session:
         hello: Hello,
         locating: Locating,
         limits: Limits,
-        ready: trio.lowlevel.ParkingLot,
+        flush: Callable[[], None],
     ) -> None:
-        """Begin; whoever takes from `outbox` parks in `ready`."""
-        self.outbox = Outbox(ready)
+        """Begin; `flush` sends what is to be taken from `lanes`."""
+        theirs = Windows(hello.client_window, hello.stream_window)
+        self.lanes = LaneTasks(Lanes(Side.GUEST, Windows(), theirs), flush)
         self._hello = hello
         self._locating = locating
+        self._streams = Streams(
+            self.lanes, limits.streams, Budget(limits.streams_total)
+        )
         self._context = ClientContext(
-            self.outbox,
-            Windows(hello.client_window, CLIENT_WINDOW),
+            self.lanes,
+            self._streams,
             limits,
             locating,
             Budget(limits.memories_total),
         )
-        self._stream_context = StreamContext(
-            self.outbox,
-            limits.streams,
-            Budget(limits.streams_total),
-            hello.stream_window,
-            STREAM_WINDOW,
-        )
-        self._streams: dict[int, StreamTable] = {}
-        """Of the clients that run, and of those that left streams behind."""
         self._clients: dict[int, Client] = {}
         """Those that run, and those whose pages the host may still be reading."""
         self._running = 0
@@ -137,7 +133,7 @@ class Session:
         try:
             async with trio.open_nursery() as nursery:  # noqa: TID251
                 if not self._over.is_set():
-                    self._nursery = nursery
+                    self._nursery = self._streams.nursery = nursery
                     established.unpark_all()
                 nursery.start_soon(self._prove_ram)
                 await self._over.wait()
@@ -152,10 +148,9 @@ class Session:
         if not self._over.is_set():
             self._over.set()
             self._nursery = None
-            self.outbox.close()
+            self.lanes.close()
             self._asking.unpark_all()
-            for streams in self._streams.values():
-                streams.close()
+            self._streams.close()
             for client in self._clients.values():
                 client.lose_host(why)
 
@@ -183,11 +178,7 @@ class Session:
             raise QuotaError("the host is just going")
         if self._running >= self._max_clients:
             raise QuotaError(f"over {self._max_clients} apps at once")
-        for client_id in [n for n in self._streams if self._is_over(n)]:
-            del self._streams[client_id]
-        streams = StreamTable(self._next_client, self._stream_context, self._nursery)
-        self._streams[self._next_client] = streams
-        client = Client(self._next_client, socket, self._context, streams)
+        client = Client(self._next_client, socket, self._context)
         self._clients[client.client_id] = client
         self._next_client += 1
         self._running += 1
@@ -202,48 +193,28 @@ class Session:
         Raises:
             ChannelError: the host broke the protocol.
         """
+        if not self.lanes.receive(frame):
+            return
         match frame:
             case Ping():
                 # The clock that apps read, too; as late as can be.
-                self.outbox.put_urgent(Pong(frame.timestamp, monotonic_ns()))
+                self.lanes.put(Pong(frame.timestamp, monotonic_ns()))
             case Pong():
                 pass
             case ProveRam():
                 self._receive_prove_ram(frame)
             case ClientReleased():
-                self._client(frame.client_id)
                 client = self._clients.pop(frame.client_id, None)
                 if client is not None:
                     client.release()
-            case StreamData() | StreamClosed():
-                self._receive_of_stream(frame)
-            case Credit() if frame.stream_id:
-                self._receive_of_stream(frame)
+            case StreamClosed():
+                self._streams.receive_end(Lane(frame.client_id, frame.stream_id))
+            case StreamData() | Credit():
+                pass  # whoever waits for it has been woken
             case _:
-                client_id: int = getattr(frame, "client_id", 0)
-                client = self._client(client_id)
+                client = self._clients.get(getattr(frame, "client_id", 0))
                 if client is not None:
                     client.receive(frame)
-
-    def _receive_of_stream(self, frame: StreamData | StreamClosed | Credit) -> None:
-        self._client(frame.client_id)
-        streams = self._streams.get(frame.client_id)
-        if streams is not None:
-            streams.receive(frame)
-
-    def _client(self, client_id: int) -> Client | None:
-        """Find a client; None if it has been and gone.
-
-        Raises:
-            ChannelError: it has never been.
-        """
-        if not 0 < client_id < self._next_client:
-            raise ChannelError(f"there is no client {client_id} yet")
-        return self._clients.get(client_id)
-
-    def _is_over(self, client_id: int) -> bool:
-        """Whether a client has gone, and all of its streams have."""
-        return client_id not in self._clients and not self._streams[client_id]
 
     async def _run_client(self, client: Client) -> None:
         try:
@@ -263,7 +234,7 @@ class Session:
         """Answer `ProveRam`, until it is over."""
         while not self._over.is_set():
             if self._asked:
-                self.outbox.put_urgent(await self._proof(self._asked.popleft()))
+                self.lanes.put(await self._proof(self._asked.popleft()))
             else:
                 await self._asking.park()
 

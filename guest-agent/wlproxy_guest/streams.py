@@ -1,227 +1,112 @@
-"""Pipes of apps, carried as streams: one class for each way the bytes go.
+"""Pipes of apps, carried as streams: who runs them, and how many there may be.
 
-Each owns its end, runs as a task of its session, since it may outlive its client, and is
-bounded by the stream's window, so that a clipboard nobody reads delays nothing else.
+A stream outlives its client's Wayland connection: apps ask for a paste and leave, or leave
+a helper behind that writes.  One too many ends at once, and nothing else does.  Which ids
+there are, order and credit are `protocol.channel.lanes`' business.
 """
 
-from collections import deque
-from typing import Final, Protocol
+from collections.abc import Iterable
 
 import trio
 
-from wlproxy.protocol.channel.flow import ReceiveWindow
 from wlproxy.protocol.channel.frames import (
+    Attachment,
+    AttachmentFlags,
+    AttachmentKind,
     CloseReason,
-    Credit,
     StreamClosed,
-    StreamData,
 )
-from wlproxy.protocol.errors import ChannelError
-from wlproxy.transport.stream_end import StreamEnd
-from wlproxy_guest.credit import SendCredit
-from wlproxy_guest.outbox import Outbox
-
-CHUNK: Final = 32 * 1024
-
-
-class Stream(Protocol):
-    """One direction of a pipe."""
-
-    async def run(self) -> None:
-        """Pump until either end closes; close ours."""
-
-    def receive(self, data: bytes) -> None:
-        """Take bytes from the host.
-
-        Raises:
-            ChannelError: they go the wrong way, or are more than was allowed.
-        """
-
-    def receive_credit(self, amount: int) -> None:
-        """Take credit from the host.
-
-        Raises:
-            ChannelError: there is nothing outstanding.
-        """
-
-    def receive_end(self) -> None:
-        """The host's end was closed."""
-
-    def forget(self) -> None:
-        """The host has never heard of it: close our end, and say nothing."""
+from wlproxy.protocol.channel.lanes.lane import Lane
+from wlproxy.transport.fds import OwnedFd
+from wlproxy.transport.lane_tasks import LaneTasks
+from wlproxy.transport.pumps import pump_from_peer, pump_to_peer
+from wlproxy.transport.stream_end import StreamEnd, adopt_end, make_pipe
+from wlproxy_guest.quotas import Budget
 
 
-class StreamToHost:
-    """Reads a pipe whose other end an app writes."""
+class Streams:
+    """The open pipes of a session."""
 
-    __slots__ = ("_client_id", "_credit", "_end", "_outbox", "_scope", "_stream_id")
+    def __init__(self, lanes: LaneTasks, limit: int, budget: Budget) -> None:
+        """Allow a client `limit` of them, and all clients `budget`."""
+        self._lanes = lanes
+        self._limit = limit
+        self._budget = budget
+        self._running: dict[Lane, trio.CancelScope] = {}
+        self.nursery: trio.Nursery | None = None
+        """Where they run; None before the session begins and after it ended."""
 
-    def __init__(
-        self,
-        client_id: int,
-        stream_id: int,
-        end: StreamEnd,
-        outbox: Outbox,
-        window: int,
-    ) -> None:
-        """Take over `end`."""
-        self._client_id = client_id
-        self._stream_id = stream_id
-        self._end = end
-        self._outbox = outbox
-        self._credit = SendCredit(window)
-        self._scope = trio.CancelScope()
-
-    async def run(self) -> None:
-        """See `Stream`."""
-        reason = CloseReason.NORMAL
+    def adopt(self, lane: Lane, fd: OwnedFd, flags: AttachmentFlags) -> None:
+        """Take over a pipe's end that the app passed, once its stream has a name."""
+        if not self._lanes.is_open(lane):  # the host closed the client, or the stream
+            fd.close()
+            return
+        # "Holder" is who will be given the fd: the app's peer, on the host.
+        to_host = flags is AttachmentFlags.HOLDER_READS
         try:
-            with self._scope:
-                await self._pump()
+            end = adopt_end(fd, we_write=not to_host)
         except OSError:
-            reason = CloseReason.FAILED
-        finally:
-            self._end.close()
-        if not self._scope.cancelled_caught:
-            self._outbox.put(
-                self._client_id,
-                StreamClosed(self._client_id, self._stream_id, reason),
-            )
+            self.refuse(lane, CloseReason.FAILED)
+        else:
+            self._start(lane, end, to_host=to_host)
 
-    def receive(self, data: bytes) -> None:
-        """See `Stream`."""
-        raise ChannelError(
-            f"bytes for stream {self._stream_id}, which goes the other way"
-        )
+    def create(self, lane: Lane, flags: AttachmentFlags) -> OwnedFd:
+        """Make a pipe for a stream of the host's; return the app's end.
 
-    def receive_credit(self, amount: int) -> None:
-        """See `Stream`."""
-        self._credit.grant(amount)
-
-    def receive_end(self) -> None:
-        """See `Stream`: nobody reads any more, and the app shall know."""
-        self._scope.cancel()
-
-    def forget(self) -> None:
-        """See `Stream`."""
-        self._scope.cancel()
-
-    async def _pump(self) -> None:
-        while True:
-            allowed = await self._credit.at_least(1)
-            await self._outbox.room(self._client_id)
-            data = await self._end.read(min(CHUNK, allowed))
-            if not data:
-                return
-            self._credit.take(len(data))
-            self._outbox.put(
-                self._client_id, StreamData(self._client_id, self._stream_id, data)
-            )
-
-
-class StreamToApp:
-    """Writes a pipe whose other end an app reads."""
-
-    __slots__ = (
-        "_chunks",
-        "_client_id",
-        "_end",
-        "_ended",
-        "_outbox",
-        "_received",
-        "_scope",
-        "_stream_id",
-        "_window",
-    )
-
-    def __init__(
-        self,
-        client_id: int,
-        stream_id: int,
-        end: StreamEnd,
-        outbox: Outbox,
-        window: int,
-    ) -> None:
-        """Take over `end`."""
-        self._client_id = client_id
-        self._stream_id = stream_id
-        self._end = end
-        self._outbox = outbox
-        self._window = ReceiveWindow(window)
-        self._chunks: deque[bytes] = deque()
-        self._ended = False
-        self._received = trio.lowlevel.ParkingLot()
-        self._scope = trio.CancelScope()
-
-    async def run(self) -> None:
-        """See `Stream`."""
-        all_written = True
+        Raises:
+            OSError: no pipe can be had.
+        """
+        app_reads = flags is AttachmentFlags.HOLDER_READS
         try:
-            with self._scope:
-                all_written = await self._end.write_chunks(self._next, self._consumed)
+            end, apps = make_pipe(we_write=app_reads)
+        except OSError:
+            self.refuse(lane, CloseReason.FAILED)
+            raise
+        self._start(lane, end, to_host=not app_reads)
+        return apps
+
+    def refuse(self, lane: Lane, reason: CloseReason) -> None:
+        """Tell the host that nothing is done with a stream, or nothing more."""
+        self._lanes.put(StreamClosed(*lane, reason))
+
+    def ignore(self, client_id: int, attachments: Iterable[Attachment]) -> None:
+        """The app will not get these: tell the host that nobody has their ends."""
+        for one in attachments:
+            if one.kind is AttachmentKind.STREAM:
+                self.refuse(Lane(client_id, one.object_id), CloseReason.NORMAL)
+
+    def receive_end(self, lane: Lane) -> None:
+        """The host has closed a stream: if that reads no more, the app shall know."""
+        scope = self._running.get(lane)
+        if scope is not None and not self._lanes.is_open(lane):
+            scope.cancel()
+
+    def close(self) -> None:
+        """The session is over: end all, now and later, without a word."""
+        self.nursery = None
+        for scope in self._running.values():
+            scope.cancel()
+
+    def _start(self, lane: Lane, end: StreamEnd, *, to_host: bool) -> None:
+        of_client = sum(one.client_id == lane.client_id for one in self._running)
+        if self.nursery is None:
+            end.close()
+        elif of_client >= self._limit or not self._budget.take(1):
+            end.close()
+            self.refuse(lane, CloseReason.LIMIT_EXCEEDED)
+        else:
+            self._running[lane] = trio.CancelScope()
+            self.nursery.start_soon(self._run, lane, end, to_host)
+
+    async def _run(self, lane: Lane, end: StreamEnd, to_host: bool) -> None:  # noqa: FBT001 - of start_soon
+        pump = pump_to_peer if to_host else pump_from_peer
+        reason = None
+        try:
+            with self._running[lane]:
+                reason = await pump(end, lane, self._lanes)
         finally:
-            self._end.close()
-        if not all_written:  # nobody reads any more
-            self._outbox.put(
-                self._client_id,
-                StreamClosed(self._client_id, self._stream_id, CloseReason.NORMAL),
-            )
-
-    def receive(self, data: bytes) -> None:
-        """See `Stream`."""
-        self._window.received(len(data))
-        self._chunks.append(data)
-        self._received.unpark_all()
-
-    def receive_credit(self, amount: int) -> None:
-        """See `Stream`."""
-        raise ChannelError(f"credit for stream {self._stream_id}, which sends nothing")
-
-    def receive_end(self) -> None:
-        """See `Stream`."""
-        self._ended = True
-        self._received.unpark_all()
-
-    def forget(self) -> None:
-        """See `Stream`."""
-        self._scope.cancel()
-
-    async def _next(self) -> bytes | None:
-        while not self._chunks and not self._ended:
-            await self._received.park()
-        return self._chunks.popleft() if self._chunks else None
-
-    def _consumed(self, amount: int) -> None:
-        if grant := self._window.consumed(amount):
-            self._outbox.put_urgent(Credit(self._client_id, self._stream_id, grant))
-
-
-class EndedStream:
-    """One too many, or of an fd that is of no use: the host is told, and that is all."""
-
-    __slots__ = ("_closed", "_outbox")
-
-    def __init__(self, closed: StreamClosed, outbox: Outbox) -> None:
-        """Have `closed` said when it runs: after the frame that attaches it."""
-        self._closed: StreamClosed | None = closed
-        self._outbox = outbox
-
-    async def run(self) -> None:
-        """See `Stream`."""
-        await trio.lowlevel.checkpoint()
-        if self._closed is not None:
-            self._outbox.put(self._closed.client_id, self._closed)
-
-    def receive(self, data: bytes) -> None:
-        """See `Stream`: sent before it was known."""
-
-    def receive_credit(self, amount: int) -> None:
-        """See `Stream`."""
-        raise ChannelError("credit for a stream that has sent nothing")
-
-    def receive_end(self) -> None:
-        """See `Stream`."""
-
-    def forget(self) -> None:
-        """See `Stream`."""
-        self._closed = None
+            end.close()
+            del self._running[lane]
+            self._budget.give_back(1)
+        if reason is not None:
+            self.refuse(lane, reason)

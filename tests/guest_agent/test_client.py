@@ -44,11 +44,11 @@ from wlproxy.protocol.channel.frames import (
     Release,
     Released,
 )
-from wlproxy_guest import client
+from wlproxy.protocol.channel.lanes.bounds import CLIENT_WINDOW
 from wlproxy_guest.files import PendingFiles
+from wlproxy_guest.locating.locations import Locations
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.refusal import unavailable_event
-from wlproxy_guest.session import CLIENT_WINDOW
 
 NONE = AttachmentFlags.NONE
 DELETE_ID = struct.pack("=III", 1, 12 << 16 | 1, 3)
@@ -645,7 +645,7 @@ async def test_bug_in_serving_an_app_costs_that_app(
 
     await opened(host)
     with monkeypatch.context() as patch:
-        patch.setattr(client, "cost", fail)
+        patch.setattr(Locations, "are_drawn", fail)
         await app.send(b"x")
         closed = await host.expect(ClientClosed)
     assert closed.reason is CloseReason.FAILED

@@ -452,6 +452,23 @@ def every_frame(client_id: int) -> list[Frame]:
     ]
 
 
+async def test_host_that_asks_and_does_not_read_loses_its_session(
+    host: FakeHost, app: App, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wlproxy.protocol.channel.lanes.engine.MAX_URGENT", 10_000)
+    pings = b"".join(host.session.encode(Ping(number)) for number in range(60_000))
+    nursery.start_soon(host.stream.send_all, pings)
+    assert await told(app) == "wlproxy: the connection to the host broke"
+    assert (await host.expect(Goodbye)).reason is CloseReason.PROTOCOL_ERROR
+
+
+async def test_host_that_reads_late_gets_all_its_answers(host: FakeHost) -> None:
+    pings = b"".join(host.session.encode(Ping(number)) for number in range(30_000))
+    await host.stream.send_all(pings)
+    for number in range(30_000):
+        assert (await host.expect(Pong)).timestamp == number
+
+
 async def test_many_apps_at_once_and_one_that_stalls(
     agent: Agent, host: FakeHost
 ) -> None:

@@ -457,3 +457,21 @@ async def test_without_libudev_there_is_no_wire(
     monkeypatch.setattr(channel, "udev", fail)
     with pytest.raises(NoWireError, match="install libudev1, or give --port"):
         await Port(name="org.wlproxy.test").open()
+
+
+@pytest.mark.parametrize(
+    "lacking", [MemoryError(), OSError(errno.ENOBUFS, "no buffers")]
+)
+def test_without_memory_nothing_is_sent_at_once(
+    pair: tuple[Wire, socket.socket],
+    lacking: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> int:
+        raise lacking
+
+    wire, _ = pair
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", fail)
+        assert bytes(wire.send_at_once(b"x")) == b"x"
+    assert not wire.send_at_once(b"x")

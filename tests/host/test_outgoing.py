@@ -7,11 +7,9 @@ import trio
 import trio.testing
 
 from wlproxy.host.outgoing import (
-    MAX_CONTROL_FRAMES,
     Outgoing,
     fit_text,
 )
-from wlproxy.host.stream_lane import CHUNK_SIZE
 from wlproxy.protocol.channel.flow import cost
 from wlproxy.protocol.channel.frames import (
     MAX_TEXT,
@@ -29,6 +27,7 @@ from wlproxy.protocol.channel.frames import (
     StreamClosed,
     StreamData,
 )
+from wlproxy.protocol.channel.lanes.bounds import CHUNK, MAX_URGENT
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
 from wlproxy.transport.fds import OwnedFd
 
@@ -108,7 +107,7 @@ def test_a_file_is_read_as_credit_comes_and_goes_before_its_data() -> None:
         for frame in batch:
             if isinstance(frame, FileData):
                 received += frame.data
-                assert len(frame.data) <= CHUNK_SIZE
+                assert len(frame.data) <= CHUNK
                 waiting.receive_credit(Credit(1, 0, cost(frame)))
     assert received == contents
     assert frames[-1] == Data(1, b"keymap")
@@ -285,7 +284,7 @@ def test_more_credit_than_was_spent_breaks_the_session() -> None:
 
 def test_a_guest_that_asks_and_never_reads_breaks_the_session() -> None:
     waiting = outgoing()
-    for number in range(MAX_CONTROL_FRAMES + 1):
+    for number in range(MAX_URGENT + 1):
         waiting.put(Pong(number))
     with pytest.raises(ChannelError):
         waiting.check_read()

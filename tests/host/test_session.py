@@ -15,7 +15,6 @@ from tests.host.bench import Bench, running
 from tests.host.scripted import (
     see_hang_up,
 )
-from wlproxy.host.client import CLIENT_WINDOW
 from wlproxy.host.conductor import MAX_UNREAD
 from wlproxy.host.connections import (
     COMPOSITOR_CLOSED,
@@ -56,6 +55,7 @@ from wlproxy.protocol.channel.frames import (
     StreamClosed,
     StreamData,
 )
+from wlproxy.protocol.channel.lanes.bounds import CLIENT_WINDOW
 from wlproxy.protocol.errors import ChannelError
 from wlproxy.relay.commands import (
     AdoptStream,

@@ -11,8 +11,6 @@ from wlproxy.host.errors import HostError
 from wlproxy.host.outgoing import Outgoing
 from wlproxy.host.streams import (
     MAX_LEFT_STREAMS,
-    MAX_STREAMS,
-    STREAM_WINDOW,
     Streams,
 )
 from wlproxy.host.vm_log import VmLog
@@ -27,6 +25,7 @@ from wlproxy.protocol.channel.frames import (
     StreamClosed,
     StreamData,
 )
+from wlproxy.protocol.channel.lanes.bounds import MAX_STREAMS, STREAM_WINDOW
 from wlproxy.protocol.errors import ChannelError
 from wlproxy.relay.commands import Direction
 from wlproxy.transport.fds import OwnedFd
@@ -207,7 +206,7 @@ async def test_one_too_many_of_the_compositors_has_ended_once_it_is_known(
 async def test_all_clients_together_have_a_limit(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wlproxy.host.streams.MAX_VM_STREAMS", 2)
+    monkeypatch.setattr("wlproxy.host.streams.MAX_ALL_STREAMS", 2)
     with (
         bench.create(2, Direction.TO_GUEST),
         bench.create(2, Direction.TO_GUEST, client_id=2),

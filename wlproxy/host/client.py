@@ -12,6 +12,7 @@ from wlproxy.host.compositor_queue import CompositorQueue
 from wlproxy.host.outgoing import ClientQueue
 from wlproxy.protocol.channel.flow import ReceiveWindow, cost
 from wlproxy.protocol.channel.frames import StreamClosed, StreamData
+from wlproxy.protocol.channel.lanes.bounds import CLIENT_WINDOW
 from wlproxy.relay.commands import CloseClient
 
 if TYPE_CHECKING:
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from wlproxy.host.streams import Streams
     from wlproxy.relay.handles import Handle
     from wlproxy.transport.fd_stream import FdStream
-
-CLIENT_WINDOW = 256 * 1024
-"""Bytes of `Data` that the guest may have outstanding per client: a burst of requests
-at start-up, and at most what a stalled compositor connection makes us hold."""
 
 EARLY_COST = 256
 """Bytes that it takes to keep a frame, besides what is in it."""

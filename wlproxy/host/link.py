@@ -12,13 +12,11 @@ from pathlib import Path
 
 import trio
 
-from wlproxy.host.client import CLIENT_WINDOW
 from wlproxy.host.errors import GuestRamError, HostError
 from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import fit_text
 from wlproxy.host.pings import Pings
 from wlproxy.host.qemu.ram import GuestRam
-from wlproxy.host.streams import STREAM_WINDOW
 from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.frames import (
     NONCE_SIZE,
@@ -38,6 +36,7 @@ from wlproxy.protocol.channel.frames import (
     RamProof,
     Side,
 )
+from wlproxy.protocol.channel.lanes.bounds import CLIENT_WINDOW, STREAM_WINDOW
 from wlproxy.protocol.channel.session import Session, SessionState
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
 from wlproxy.transport.fd_stream import FdsLostError, FdStream, connect_unix

@@ -20,7 +20,7 @@ from collections.abc import Callable
 import trio
 
 from wlproxy.host.sent_file import SentFile
-from wlproxy.host.stream_lane import CHUNK_SIZE, OutgoingStream, StreamLane, max_cost
+from wlproxy.host.stream_lane import OutgoingStream, StreamLane, max_cost
 from wlproxy.protocol.channel.flow import SendWindow, cost
 from wlproxy.protocol.channel.frames import (
     MAX_TEXT,
@@ -31,12 +31,9 @@ from wlproxy.protocol.channel.frames import (
     FileData,
     Frame,
 )
+from wlproxy.protocol.channel.lanes.bounds import CHUNK, MAX_URGENT
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
 from wlproxy.transport.fds import OwnedFd
-
-MAX_CONTROL_FRAMES = 1 << 16
-"""Frames that wait for no credit.  A guest that makes us queue more (by asking, and
-never reading the answers) is not one to keep."""
 
 
 def _nothing() -> None:
@@ -163,7 +160,7 @@ class ClientQueue:
         return pieces
 
     def _take_chunk(self, file: SentFile) -> Frame | None:
-        wanted = min(CHUNK_SIZE, self._max_cost, file.size - file.sent)
+        wanted = min(CHUNK, self._max_cost, file.size - file.sent)
         if not self._afford(wanted):  # what `cost` says of FileData
             return None
         contents = file.read(wanted)
@@ -287,7 +284,7 @@ class Outgoing:
         Raises:
             ChannelError: the guest makes us answer and does not read.
         """
-        if len(self._control) > MAX_CONTROL_FRAMES:
+        if len(self._control) > MAX_URGENT:
             raise ChannelError("the agent sends but does not read")
 
     def receive_credit(self, frame: Credit) -> None:

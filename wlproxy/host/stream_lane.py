@@ -17,10 +17,8 @@ from wlproxy.protocol.channel.frames import (
     StreamClosed,
     StreamData,
 )
+from wlproxy.protocol.channel.lanes.bounds import CHUNK
 from wlproxy.protocol.errors import LocalProtocolError
-
-CHUNK_SIZE = 32 * 1024
-"""Bytes of a file or stream per frame: two clients' frames in one virtqueue pass."""
 
 
 def max_cost(window: SendWindow) -> int:
@@ -48,7 +46,7 @@ class OutgoingStream:
         self.stream_id = stream_id
         self.dropped = dropped
         self.window = window
-        self.chunk_size = min(CHUNK_SIZE, max_cost(window))
+        self.chunk_size = min(CHUNK, max_cost(window))
         self.announced = announced
         self._client_id = client_id
         self._wake = wake

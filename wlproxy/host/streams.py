@@ -26,24 +26,18 @@ from wlproxy.protocol.channel.frames import (
     StreamClosed,
     StreamData,
 )
+from wlproxy.protocol.channel.lanes.bounds import (
+    MAX_ALL_STREAMS,
+    MAX_STREAMS,
+    STREAM_WINDOW,
+)
 from wlproxy.relay.commands import Direction
 from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.stream_end import StreamEnd, adopt_end, make_pipe
 
-MAX_STREAMS = 512
-"""Open streams per client: clipboard managers ask for every type of a selection at once,
-and office programs offer dozens."""
-
-MAX_VM_STREAMS = 1024
-"""The same of all clients together, those that have gone included: each may make us hold
-a window and costs an fd or two."""
-
 MAX_LEFT_STREAMS = 256
 """Streams of clients that have gone.  Of more, those end whose clients went first: apps
 that come and go must not take up what the others may have."""
-
-STREAM_WINDOW = 128 * 1024
-"""Bytes that the guest may have outstanding on a stream: twice a pipe's capacity."""
 
 Start = Callable[[int, Callable[[], Awaitable[None]]], None]
 """Starts a task of a client; whatever goes wrong in it is that client's."""
@@ -245,8 +239,8 @@ class Streams:
         if self.count(client_id) >= MAX_STREAMS:
             self._warn(client_id, f"it has {MAX_STREAMS} open pipes")
             return True
-        if self._outgoing.stream_count >= MAX_VM_STREAMS:
-            self._warn(client_id, f"all apps have {MAX_VM_STREAMS} open pipes")
+        if self._outgoing.stream_count >= MAX_ALL_STREAMS:
+            self._warn(client_id, f"all apps have {MAX_ALL_STREAMS} open pipes")
             return True
         return False
 

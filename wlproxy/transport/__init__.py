@@ -2,6 +2,7 @@
 
 trio and the standard library, nothing else, since the guest has it too.  `fds` owns an fd,
 and closes it once; `fd_stream` is a Unix socket that carries fds; `stream_end` reads and
-writes one end of a stream that somebody passed; `notify` talks to systemd.  What goes through
-them, and when, is the business of the two shells.
+writes one end of a stream that somebody passed; `lane_tasks` lets tasks wait at the lanes of
+the channel; `pumps` carries bytes between an end and its lane; `notify` talks to systemd.  What
+goes through them is the business of the two shells.
 """

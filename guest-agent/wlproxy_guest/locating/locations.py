@@ -22,13 +22,14 @@ from wlproxy.protocol.channel.frames import (
     Release,
     Released,
 )
+from wlproxy.protocol.channel.lanes.lane import Lane
 from wlproxy.protocol.errors import ChannelError
 from wlproxy.transport.fds import OwnedFd
+from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy_guest.foreign import may_hang
 from wlproxy_guest.locating.fences import WriteFences
 from wlproxy_guest.locating.mapping import PAGE_SIZE, round_down, round_up
 from wlproxy_guest.locating.page_locator import LocateError, Location, Locator, Pin
-from wlproxy_guest.outbox import Outbox
 from wlproxy_guest.quotas import Budget, Limits
 from wlproxy_guest.workers import Workers
 
@@ -84,13 +85,13 @@ class Locations:
     """What of one client is pinned, or is about to be."""
 
     def __init__(
-        self, client_id: int, locating: Locating, limits: Limits, outbox: Outbox
+        self, client_id: int, locating: Locating, limits: Limits, lanes: LaneTasks
     ) -> None:
         self._client_id = client_id
         self._locating = locating
         self._limit = limits.locations
         self._pinned = Budget(limits.pinned_of_one)
-        self._outbox = outbox
+        self._lanes = lanes
         self._pins: dict[int, _Pinned] = {}
         """By location id."""
         self._fences = WriteFences()
@@ -123,7 +124,7 @@ class Locations:
             self._released_early.add(request.location_id)
         else:
             self._release(request.location_id)
-            self._outbox.put_urgent(Released(self._client_id, request.location_id))
+            self._lanes.put(Released(self._client_id, request.location_id))
 
     def release_all(self) -> None:
         """Drop every pin, now and later, without a word."""
@@ -151,8 +152,7 @@ class Locations:
             except Exception as caught:  # noqa: BLE001 - it costs this answer only
                 exc = as_locate_error(caught)
                 log.info("client %d: not located: %s", self._client_id, exc)
-                self._outbox.put(
-                    self._client_id,
+                self._lanes.put(
                     Located(
                         self._client_id,
                         request.location_id,
@@ -160,7 +160,7 @@ class Locations:
                         exc.errno,
                         more=False,
                         extents=(),
-                    ),
+                    )
                 )
             else:
                 await self._answer(request.location_id, extents)
@@ -168,16 +168,13 @@ class Locations:
             if request.location_id in self._released_early:
                 self._released_early.discard(request.location_id)
                 self._release(request.location_id)
-                self._outbox.put(
-                    self._client_id, Released(self._client_id, request.location_id)
-                )
+                self._lanes.put(Released(self._client_id, request.location_id))
 
     async def _answer(self, location_id: int, extents: Sequence[Extent]) -> None:
         for first in range(0, len(extents), MAX_EXTENTS_PER_FRAME):
             last = first + MAX_EXTENTS_PER_FRAME
-            await self._outbox.room(self._client_id)
-            self._outbox.put(
-                self._client_id,
+            await self._lanes.idle(Lane(self._client_id))
+            self._lanes.put(
                 Located(
                     self._client_id,
                     location_id,
@@ -185,7 +182,7 @@ class Locations:
                     errno=0,
                     more=last < len(extents),
                     extents=extents[first:last],
-                ),
+                )
             )
 
     async def _locate(

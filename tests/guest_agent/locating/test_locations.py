@@ -9,21 +9,24 @@ import trio
 import trio.testing
 
 from wlproxy.protocol.channel.frames import (
+    ClientOpened,
     Extent,
     Feature,
-    Frame,
     Locate,
     Located,
     LocateStatus,
     Release,
     Released,
+    Side,
 )
+from wlproxy.protocol.channel.lanes.engine import Lanes
+from wlproxy.protocol.channel.lanes.lane import Windows
 from wlproxy.transport.fds import OwnedFd, duplicate
+from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy_guest.locating import fences
 from wlproxy_guest.locating.locations import Locating, Locations
 from wlproxy_guest.locating.module_locator import KeptFds
 from wlproxy_guest.locating.page_locator import Location
-from wlproxy_guest.outbox import Outbox
 from wlproxy_guest.quotas import Budget, Limits
 from wlproxy_guest.workers import Workers
 
@@ -59,16 +62,19 @@ class Bench:
 
     def __init__(self, *, client: int, total: int) -> None:
         self.budget = Budget(total)
-        self.outbox = Outbox(trio.lowlevel.ParkingLot())
+        lanes = Lanes(Side.GUEST, Windows(), Windows())
+        self.lanes = LaneTasks(lanes, lambda: None)
+        self.lanes.put(ClientOpened(1, 1, 2, 3, "app"))
+        self.lanes.take()
         locating = Locating(WholeLocator(), Workers(1), self.budget)
         limits = Limits(pinned=client)
-        self.locations = Locations(1, locating, limits, self.outbox)
+        self.locations = Locations(1, locating, limits, self.lanes)
 
-    async def ask(self, location_id: int, dmabuf: OwnedFd) -> Frame | None:
+    async def ask(self, location_id: int, dmabuf: OwnedFd) -> object:
         self.locations.receive_locate(Locate(1, location_id, 1, 0, 1, 0))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.locations.run, {1: dmabuf})
-            while (frame := self.outbox.take()) is None:
+            while (frame := self.lanes.take()) is None:
                 await trio.testing.wait_all_tasks_blocked(0.01)
             nursery.cancel_scope.cancel()
         return frame
@@ -87,7 +93,7 @@ async def test_all_that_is_held_counts(dmabuf: OwnedFd) -> None:
     assert bench.budget.used == 2 * HELD
 
     bench.locations.receive_release(Release(1, 1))
-    assert bench.outbox.take() == Released(1, 1)
+    assert bench.lanes.take() == Released(1, 1)
     assert bench.budget.used == HELD
     bench.locations.release_all()
     assert bench.budget.used == 0

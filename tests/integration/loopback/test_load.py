@@ -8,7 +8,7 @@ from pywayland.protocol.wayland import WlCompositor, WlSeat
 from tests.peers.app import App, Disconnected
 from tests.peers.compositor import Compositor
 from tests.peers.loopback import Loopback
-from wlproxy.host.client import CLIENT_WINDOW
+from wlproxy.protocol.channel.lanes.bounds import CLIENT_WINDOW
 
 BATCH = 200
 REQUESTS = 60_000

@@ -322,6 +322,16 @@ def test_what_the_peer_ends_is_dropped(guest: Lanes) -> None:
     assert not guest.receive(CLOSED)
 
 
+def test_a_stream_can_be_opened_until_the_opener_ends_the_client(guest: Lanes) -> None:
+    guest.put(CLOSED)
+    drain(guest)
+    assert guest.receive(OpenStream(1, 1, 1, READS)), "an app that leaves is pasted to"
+    assert guest.receive(ClientClosed(2, CloseReason.NORMAL, ""))
+    assert not guest.receive(OpenStream(2, 1, 1, READS))
+    assert drain(guest) == [ended(1, client_id=2)]
+    assert guest.stream_count == 1
+
+
 def test_two_that_end_a_client_at_once_both_hear_of_it(
     host: Lanes, guest: Lanes
 ) -> None:

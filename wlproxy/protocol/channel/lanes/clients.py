@@ -124,7 +124,9 @@ class Clients:
         else:
             client.opened = lane.stream_id
         connection = client.connection
-        if connection is None or (by_data and connection.closed):
+        if connection is None or connection.peer_closed:
+            return False
+        if by_data and connection.closed:
             return False
         self._begin(client, lane.stream_id, sends=sends, announced=True)
         return True

@@ -7,9 +7,10 @@ Nothing waits here: `woken` names the lanes at which somebody may go on.
 There is a lane for each client's Wayland connection and one for each of its streams, which
 may outlive that.  What waits for what:
 
-* A client's `Data`, `FileData`, `ClientClosed` and `ClientReleased` keep their order.  `Data` and `FileData` wait for the client's credit, and so does what is behind them.
-* `Located` keeps its order among its kind, and waits for nothing: the peer may need it before
-  it can consume the `Data` that another `Data` waits for.
+* A client's `Data`, `FileData`, `ClientClosed` and `ClientReleased` keep their order.  `Data`
+  and `FileData` wait for the client's credit, and so does what is behind them.
+* A client's `Located` and `Released` keep their order, and wait for nothing: the peer may need
+  them before it can consume the `Data` that other `Data` waits for.
 * `StreamData` waits for its stream's credit, `StreamClosed` for the `StreamData` before it, and
   both for the `Data` that tells the peer of the stream, if it is that which does.
 * Every other frame is urgent: it leaves before all that is in lanes, in the order of `put`.
@@ -35,6 +36,7 @@ from wlproxy.protocol.channel.frames import (
     Frame,
     Located,
     OpenStream,
+    Released,
     Side,
     StreamClosed,
     StreamData,
@@ -66,6 +68,7 @@ class Lanes:
             theirs: what the peer lets us send.
         """
         self._urgent: deque[Frame] = deque()
+        self._answers = 0  # in all lanes: like what is urgent, they wait for nothing
         self._clients = Clients(side, ours, theirs)
         self._round: dict[tuple[int, bool], None] = {}
         """(client id, for its streams) of who may have something, in order of turns."""
@@ -86,8 +89,8 @@ class Lanes:
 
     @property
     def urgent_count(self) -> int:
-        """How many urgent frames wait."""
-        return len(self._urgent)
+        """How many frames wait that need no credit and are of no stream."""
+        return len(self._urgent) + self._answers
 
     def streams_of(self, client_id: int) -> int:
         """How many of them a client has, or has left behind."""
@@ -146,7 +149,7 @@ class Lanes:
             case ClientOpened():
                 self._clients.open(frame.client_id)
                 self._urgent.append(frame)
-            case ClientClosed() | ClientReleased() | Located():
+            case ClientClosed() | ClientReleased() | Located() | Released():
                 self._put_of_client(frame)
             case StreamData() | StreamClosed():
                 self._put_of_stream(frame)
@@ -169,9 +172,9 @@ class Lanes:
 
     def take(self) -> Frame | FilePiece | None:
         """Hand out the next frame that may leave now."""
-        if self._urgent:
-            return self._urgent.popleft()
-        while self._round:
+        while self._urgent or self._round:
+            if self._urgent:
+                return self._urgent.popleft()
             client_id, streams = next(iter(self._round))
             del self._round[client_id, streams]
             take = self._take_of_streams if streams else self._take_of_connection
@@ -186,6 +189,7 @@ class Lanes:
         connection = self._clients.connection(client_id)
         if connection is None:
             return
+        self._answers -= len(connection.answers)
         for item in connection.drop_data():
             if isinstance(item, File):
                 self._dropped.sources.append(item.source)
@@ -217,20 +221,22 @@ class Lanes:
         connection.ordered.extend(connection.split(frame))
         self._due(frame.client_id, streams=False)
 
-    def _put_of_client(self, frame: ClientClosed | ClientReleased | Located) -> None:
+    def _put_of_client(
+        self, frame: ClientClosed | ClientReleased | Located | Released
+    ) -> None:
         client_id = frame.client_id
         connection = self._clients.connection(client_id)
         if connection is None:
             return
-        if isinstance(frame, Located):
+        if isinstance(frame, Located | Released):
             connection.answers.append(frame)
+            self._answers += 1
         else:
             connection.ordered.append(frame)
         if isinstance(frame, ClientClosed):
             connection.leaving = not connection.closed
             connection.closed = True
             self._clients.woken.add(Lane(client_id))
-            self._return_credit(client_id, connection)
         self._due(client_id, streams=False)
 
     def _put_of_stream(self, frame: StreamData | StreamClosed) -> None:
@@ -258,8 +264,13 @@ class Lanes:
     def _take_of_connection(self, client_id: int) -> Frame | FilePiece | None:
         connection = self._clients.connection(client_id)
         item = connection.take(client_id) if connection is not None else None
-        if connection is None or item is None:
+        if connection is None:
             return None
+        if item is None:
+            self._return_credit(client_id, connection)
+            return None
+        if isinstance(item, Located | Released):
+            self._answers -= 1
         if connection.idle:
             self._clients.woken.add(Lane(client_id))
         if isinstance(item, ClientReleased):
@@ -306,7 +317,7 @@ class Lanes:
         Raises:
             ChannelError: the peer broke the protocol, or asks and does not read.
         """
-        if len(self._urgent) > MAX_URGENT:
+        if self.urgent_count > MAX_URGENT:
             raise ChannelError("the peer sends but does not read")
         client_id: int = getattr(frame, "client_id", 0)
         if isinstance(frame, ClientOpened):
@@ -364,7 +375,8 @@ class Lanes:
         if isinstance(frame, ClientClosed):
             self.drop_data(client_id)  # the peer ignores it, and returns no credit
         if isinstance(frame, ClientClosed):
-            known, connection.closed = not connection.closed, True
+            known = not connection.closed
+            connection.closed = connection.peer_closed = True
             connection.leaving = False
             return known
         return self._receive_bytes(frame, client_id, connection)
@@ -386,14 +398,14 @@ class Lanes:
         """Count what costs credit; False if nobody wants it any more."""
         if not connection.closed or connection.leaving:
             connection.received.received(cost(frame))
-        self._return_credit(client_id, connection)
+            self._due(client_id, streams=False)
         return not connection.closed
 
     def _return_credit(self, client_id: int, connection: Connection) -> None:
-        """Let a peer send all that we are going to ignore, until it hears of that.
+        """Let a peer send what we ignore, while our `ClientClosed` waits for its credit.
 
-        Else it may be that neither side's `ClientClosed` ever leaves, each waiting for
-        credit behind data that the other does not take any more.
+        Else it may be that neither side's ever leaves, each behind data that the other
+        does not take any more.
         """
         if connection.leaving and (grant := connection.received.emptied()):
             self._urgent.append(Credit(client_id, 0, grant))

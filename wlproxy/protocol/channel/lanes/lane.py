@@ -18,6 +18,7 @@ from wlproxy.protocol.channel.frames import (
     Data,
     Frame,
     Located,
+    Released,
     StreamClosed,
     StreamData,
 )
@@ -93,6 +94,7 @@ class Connection:
         "leaving",
         "most",
         "ordered",
+        "peer_closed",
         "received",
         "send",
     )
@@ -102,10 +104,11 @@ class Connection:
         self.send = SendWindow(send)
         self.received = ReceiveWindow(receive)
         self.most = _most_of(send)
-        self.answers: deque[Located] = deque()
+        self.answers: deque[Located | Released] = deque()
         self.ordered: deque[Ordered] = deque()
         self.closed = False
         """By either side: no data is sent or taken any more."""
+        self.peer_closed = False
         self.leaving = False
         """Our `ClientClosed` waits."""
 

@@ -27,8 +27,8 @@ from wlproxy.protocol.channel.frames import (
     StreamClosed,
     StreamData,
 )
+from wlproxy.protocol.channel.lanes.bounds import STREAM_WINDOW
 from wlproxy_guest.quotas import Limits
-from wlproxy_guest.session import STREAM_WINDOW
 
 READS = AttachmentFlags.HOLDER_READS
 WRITES = AttachmentFlags.HOLDER_WRITES

@@ -1,0 +1,176 @@
+"""Tasks at lanes: who waits goes on when there is reason to, and what may leave is sent."""
+
+import os
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+import trio.testing
+
+from wlproxy.protocol.channel.frames import (
+    Attachment,
+    AttachmentFlags,
+    AttachmentKind,
+    ClientOpened,
+    CloseReason,
+    Credit,
+    Data,
+    Frame,
+    Ping,
+    Side,
+    StreamClosed,
+    StreamData,
+)
+from wlproxy.protocol.channel.lanes.engine import Lanes
+from wlproxy.protocol.channel.lanes.lane import FilePiece, Lane, Windows
+from wlproxy.transport.lane_tasks import LaneTasks
+from wlproxy.transport.pumps import pump_from_peer, pump_to_peer
+from wlproxy.transport.stream_end import make_pipe
+
+READS, WRITES = AttachmentFlags.HOLDER_READS, AttachmentFlags.HOLDER_WRITES
+CLIENT, STREAM = Lane(1), Lane(1, 2)
+
+
+class Sender:
+    """An agent's lanes and a wire that takes what it is told to take."""
+
+    def __init__(self) -> None:
+        windows = Windows(100, 100)
+        self.lanes = LaneTasks(Lanes(Side.GUEST, windows, windows), self.flush)
+        self.blocked = False
+        self.sent: list[Frame | FilePiece] = []
+        self.lanes.put(ClientOpened(1, 1, 2, 3, "app"))
+        self.sent.clear()
+
+    def flush(self) -> None:
+        while not self.blocked and (frame := self.lanes.take()) is not None:
+            self.sent.append(frame)
+
+    def attach(self, flags: AttachmentFlags) -> None:
+        attachment = Attachment(AttachmentKind.STREAM, flags, STREAM.stream_id, 0)
+        self.lanes.put(Data(1, b"x", (attachment,)))
+        self.sent.clear()
+
+
+@pytest.fixture
+def sender() -> Sender:
+    return Sender()
+
+
+async def finished(
+    nursery: trio.Nursery, wait: Callable[[], Awaitable[object]]
+) -> Callable[[], Awaitable[object]]:
+    """Start to wait for something, and return how to wait until that is over."""
+    over = trio.Event()
+    results: list[object] = []
+
+    async def run() -> None:
+        results.append(await wait())
+        over.set()
+
+    nursery.start_soon(run)
+    await trio.testing.wait_all_tasks_blocked()
+    assert not over.is_set()
+
+    async def result() -> object:
+        with trio.fail_after(5):
+            await over.wait()
+        return results[0]
+
+    return result
+
+
+async def test_what_is_put_is_sent_at_once(sender: Sender) -> None:
+    sender.lanes.put(Ping(1))
+    assert sender.sent == [Ping(1)]
+
+
+async def test_credit_makes_room(sender: Sender, nursery: trio.Nursery) -> None:
+    assert await sender.lanes.room(CLIENT) == 50
+    for _ in range(2):
+        sender.lanes.put(Data(1, bytes(50)))
+    waited = await finished(nursery, lambda: sender.lanes.room(CLIENT, 20))
+    sender.lanes.receive(Credit(1, 0, 10))
+    await trio.testing.wait_all_tasks_blocked()
+    sender.lanes.receive(Credit(1, 0, 15))
+    assert await waited() == 25
+
+
+async def test_a_lane_is_idle_when_the_wire_has_it(
+    sender: Sender, nursery: trio.Nursery
+) -> None:
+    await sender.lanes.idle(CLIENT)
+    sender.blocked = True
+    sender.lanes.put(Data(1, b"x"))
+    waited = await finished(nursery, lambda: sender.lanes.idle(CLIENT))
+    sender.blocked = False
+    sender.flush()
+    await waited()
+
+
+async def test_a_streams_bytes_are_waited_for(
+    sender: Sender, nursery: trio.Nursery
+) -> None:
+    sender.attach(WRITES)
+    waited = await finished(nursery, lambda: sender.lanes.pull(STREAM))
+    assert sender.lanes.receive(StreamData(*STREAM, bytes(60)))
+    assert await waited() == bytes(60)
+    sender.lanes.consumed(STREAM, 60)
+    assert sender.sent == [Credit(*STREAM, 60)]
+    waited = await finished(nursery, lambda: sender.lanes.pull(STREAM))
+    sender.lanes.receive(StreamClosed(*STREAM, CloseReason.NORMAL))
+    assert await waited() is None
+
+
+async def test_closed_it_keeps_nobody_waiting(
+    sender: Sender, nursery: trio.Nursery
+) -> None:
+    sender.attach(WRITES)
+    sender.blocked = True
+    sender.lanes.put(Data(1, b"x"))
+    waits = [
+        await finished(nursery, lambda: sender.lanes.idle(CLIENT)),
+        await finished(nursery, lambda: sender.lanes.room(CLIENT)),
+        await finished(nursery, lambda: sender.lanes.pull(STREAM)),
+    ]
+    sender.lanes.close()
+    for each in waits:
+        await each()
+    assert not sender.lanes.is_open(CLIENT)
+
+
+async def test_a_pump_reads_no_faster_than_the_peer_allows(
+    sender: Sender, nursery: trio.Nursery
+) -> None:
+    sender.attach(READS)
+    end, theirs = make_pipe(we_write=False)
+    os.write(theirs.fileno(), bytes(120))
+    theirs.close()
+    ended = await finished(nursery, lambda: pump_to_peer(end, STREAM, sender.lanes))
+    assert sender.sent == [StreamData(*STREAM, bytes(50))] * 2
+    sender.lanes.receive(Credit(*STREAM, 50))
+    assert await ended() is CloseReason.NORMAL
+    assert sender.sent[2:] == [StreamData(*STREAM, bytes(20))]
+    end.close()
+
+
+async def test_a_pump_whose_end_cannot_be_read_has_failed(sender: Sender) -> None:
+    sender.attach(READS)
+    end, theirs = make_pipe(we_write=True)
+    assert await pump_to_peer(end, STREAM, sender.lanes) is CloseReason.FAILED
+    end.close()
+    theirs.close()
+
+
+async def test_a_pump_writes_until_the_peer_ends(
+    sender: Sender, nursery: trio.Nursery
+) -> None:
+    sender.attach(WRITES)
+    end, theirs = make_pipe(we_write=True)
+    ended = await finished(nursery, lambda: pump_from_peer(end, STREAM, sender.lanes))
+    sender.lanes.receive(StreamData(*STREAM, b"pasted"))
+    sender.lanes.receive(StreamClosed(*STREAM, CloseReason.NORMAL))
+    assert await ended() is CloseReason.NORMAL
+    assert os.read(theirs.fileno(), 100) == b"pasted"
+    end.close()
+    theirs.close()
