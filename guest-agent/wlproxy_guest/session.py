@@ -193,8 +193,13 @@ class Session:
         Raises:
             ChannelError: the host broke the protocol.
         """
-        if not self.lanes.receive(frame):
-            return
+        known = self.lanes.receive(frame)
+        for lane in self.lanes.dropped().streams:
+            self._streams.receive_end(lane)
+        if known:
+            self._take(frame)
+
+    def _take(self, frame: Frame) -> None:
         match frame:
             case Ping():
                 # The clock that apps read, too; as late as can be.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from tests.guest_agent.conftest import RunAgent
 from tests.guest_agent.fakes import WINDOW, App, FakeHost, adopt, hello, opened
@@ -24,6 +25,7 @@ from wlproxy.protocol.channel.frames import (
     Frame,
     Goodbye,
     OpenStream,
+    Ping,
     StreamClosed,
     StreamData,
 )
@@ -434,6 +436,25 @@ async def test_host_that_stops_reading_closes_the_pipe(
 
     with pytest.raises(BrokenPipeError):
         os.write(writer.fd, b"x")
+
+
+async def test_pipe_that_the_host_will_not_hear_of_is_closed(
+    host: FakeHost, app: App, closing: ExitStack
+) -> None:
+    client_id = await opened(host)
+    pings = b"".join(host.session.encode(Ping(number)) for number in range(30_000))
+    await host.stream.send_all(pings)  # the answers fill the wire
+    reader, writer = pipe(closing)
+    await app.send(b"here is one", reader.fd)
+    reader.close()
+    await trio.testing.wait_all_tasks_blocked()
+    os.write(writer.fd, b"x")
+    await host.send(ClientClosed(client_id, CloseReason.NORMAL, ""))
+    await trio.testing.wait_all_tasks_blocked()
+
+    with pytest.raises(BrokenPipeError):
+        os.write(writer.fd, b"x")
+    assert not [frame for frame in await host.silence() if isinstance(frame, Data)]
 
 
 async def test_pipe_is_read_no_faster_than_the_host_allows(

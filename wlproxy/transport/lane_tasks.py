@@ -11,7 +11,7 @@ import trio
 
 from wlproxy.protocol.channel.frames import Frame
 from wlproxy.protocol.channel.lanes.engine import Lanes
-from wlproxy.protocol.channel.lanes.lane import FilePiece, Lane
+from wlproxy.protocol.channel.lanes.lane import Dropped, FilePiece, Lane
 
 
 class LaneTasks:
@@ -50,6 +50,10 @@ class LaneTasks:
         known = self._lanes.receive(frame)
         self._wake()
         return known
+
+    def dropped(self) -> Dropped:
+        """Hand over what will never be sent; once."""
+        return self._lanes.dropped()
 
     def consumed(self, lane: Lane, amount: int) -> None:
         """Count received bytes as held no more."""
