@@ -6,6 +6,8 @@ there are, order and credit are `protocol.channel.lanes`' business.
 """
 
 from collections.abc import Iterable
+from functools import partial
+from typing import Final
 
 import trio
 
@@ -21,7 +23,14 @@ from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy.transport.pumps import pump_from_peer, pump_to_peer
 from wlproxy.transport.stream_end import StreamEnd, adopt_end, make_pipe
+from wlproxy_guest.foreign import may_hang
 from wlproxy_guest.quotas import Budget
+from wlproxy_guest.workers import Workers
+
+ADOPT_SECONDS: Final = 10.0
+"""How long the server of a file may take to say what the file is."""
+MAX_ADOPTING: Final = 4
+"""Threads that ask at once."""
 
 
 class Streams:
@@ -32,6 +41,7 @@ class Streams:
         self._lanes = lanes
         self._limit = limit
         self._budget = budget
+        self._workers = Workers(MAX_ADOPTING)
         self._running: dict[Lane, trio.CancelScope] = {}
         self.nursery: trio.Nursery | None = None
         """Where they run; None before the session begins and after it ended."""
@@ -43,6 +53,9 @@ class Streams:
             return
         # "Holder" is who will be given the fd: the app's peer, on the host.
         to_host = flags is AttachmentFlags.HOLDER_READS
+        if may_hang(fd.fileno()):
+            self._start(lane, fd, to_host=to_host)  # which asks in a thread
+            return
         try:
             end = adopt_end(fd, we_write=not to_host)
         except OSError:
@@ -87,7 +100,7 @@ class Streams:
         for scope in self._running.values():
             scope.cancel()
 
-    def _start(self, lane: Lane, end: StreamEnd, *, to_host: bool) -> None:
+    def _start(self, lane: Lane, end: StreamEnd | OwnedFd, *, to_host: bool) -> None:
         of_client = sum(one.client_id == lane.client_id for one in self._running)
         if self.nursery is None:
             end.close()
@@ -98,15 +111,44 @@ class Streams:
             self._running[lane] = trio.CancelScope()
             self.nursery.start_soon(self._run, lane, end, to_host)
 
-    async def _run(self, lane: Lane, end: StreamEnd, to_host: bool) -> None:  # noqa: FBT001 - of start_soon
+    async def _run(
+        self,
+        lane: Lane,
+        end: StreamEnd | OwnedFd,
+        to_host: bool,  # noqa: FBT001 - of start_soon
+    ) -> None:
         pump = pump_to_peer if to_host else pump_from_peer
         reason = None
         try:
             with self._running[lane]:
-                reason = await pump(end, lane, self._lanes)
+                if isinstance(end, OwnedFd):
+                    end = await self._adopt_elsewhere(end, we_write=not to_host)
+                try:
+                    reason = await pump(end, lane, self._lanes)
+                finally:
+                    end.close()
+        except OSError:
+            reason = CloseReason.FAILED
         finally:
-            end.close()
             del self._running[lane]
             self._budget.give_back(1)
         if reason is not None:
             self.refuse(lane, reason)
+
+    async def _adopt_elsewhere(self, fd: OwnedFd, *, we_write: bool) -> StreamEnd:
+        """Take over an fd, also if this fails, whose server need not answer.
+
+        Raises:
+            OSError: it is of no use, or the server takes too long.
+        """
+
+        def discard(end: StreamEnd | None) -> None:
+            # Without an end, `adopt_end` has closed the fd, or was never called.
+            (end or fd).close()
+
+        work = partial(adopt_end, fd, we_write=we_write)
+        deadline = trio.current_time() + ADOPT_SECONDS
+        try:
+            return await self._workers.run(work, discard, deadline)
+        except trio.TooSlowError as exc:
+            raise TimeoutError("the server of a file does not answer") from exc

@@ -14,12 +14,18 @@ from tests.guest_agent.conftest import Agent
 from tests.guest_agent.fakes import PAGE, FakeHost, opened
 from tests.guest_agent.hung_fuse import SIZE, HungFile
 from wlproxy.protocol.channel.frames import (
+    AttachmentFlags,
+    CloseReason,
     Data,
     Locate,
     Located,
     LocateStatus,
+    OpenStream,
+    Ping,
+    Pong,
+    StreamClosed,
 )
-from wlproxy_guest import foreign, workers
+from wlproxy_guest import foreign, streams, workers
 from wlproxy_guest.attachments import describe_fd
 from wlproxy_guest.foreign import known_status, may_hang, own
 from wlproxy_guest.locating import locations
@@ -133,6 +139,26 @@ async def test_hung_file_costs_its_own_location_only(
 
     # The last two without a thread: the client has two already that hang.
     assert statuses == [(LocateStatus.FAILED, "Connection timed out")] * 4
+
+
+async def test_hung_file_costs_its_own_stream_only(
+    agent: Agent, host: FakeHost, hung: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a file is, is asked before it is read or written."""
+    monkeypatch.setattr(workers, "LAST_MOMENT", 0)
+    with await agent.connect() as app:
+        client = await opened(host)
+        await app.send(b"x", hung, hung)
+        memories = [one.object_id for one in (await host.expect(Data)).attachments]
+        flags = (AttachmentFlags.HOLDER_READS, AttachmentFlags.HOLDER_WRITES)
+        with monkeypatch.context() as patch:
+            patch.setattr(streams, "ADOPT_SECONDS", 0.1)
+            for stream, memory, way in zip((1, 3), memories, flags, strict=True):
+                await host.send(OpenStream(client, memory, stream, way))
+                await host.send(Ping(stream))
+                assert (await host.expect(Pong)).timestamp == stream
+                closed = await host.expect(StreamClosed)
+                assert closed == StreamClosed(client, stream, CloseReason.FAILED)
 
 
 def test_device_of_memfds_is_not_a_tmpfs_mount(closing: ExitStack) -> None:

@@ -307,7 +307,8 @@ class _Threaded:
     __slots__ = ("_limiter",)
 
     def __init__(self, limiter: Callable[[], trio.CapacityLimiter]) -> None:
-        self._limiter = limiter()
+        # Not called yet: an end may be adopted in a thread, which has no limiters.
+        self._limiter = limiter
 
     async def read(self, fd: OwnedFd, size: int) -> bytes:
         return await self._call(lambda own: os.read(own, size), fd)
@@ -319,7 +320,8 @@ class _Threaded:
         await trio.sleep_forever()
 
     async def _call(self, operation: Callable[[int], T], fd: OwnedFd) -> T:
-        await self._limiter.acquire_on_behalf_of(self)
+        limiter = self._limiter()
+        await limiter.acquire_on_behalf_of(self)
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
             # The thread has an fd of its own, since it may outlast us, and the number
@@ -333,7 +335,7 @@ class _Threaded:
                 own.close()
                 raise
         finally:
-            self._limiter.release_on_behalf_of(self)
+            limiter.release_on_behalf_of(self)
 
 
 class _Shared(_Threaded):
