@@ -1,7 +1,7 @@
 """The located ranges of one client: questions, answers, and what is pinned.
 
 When a pin may be dropped is the host's to say (`Release`, `ClientReleased`), or the end
-of the session; where pages are is `locator`'s to find out.
+of the session; where pages are is `page_locator`'s to find out.
 """
 
 import errno

@@ -1,6 +1,6 @@
 """Presentation times: which clock they are of.
 
-Their translation is in `relay.timestamps`; here is what that must know, and what becomes
+Their translation is in `relay.wire.timestamps`; here is what that must know, and what becomes
 of a time that cannot be translated.
 """
 

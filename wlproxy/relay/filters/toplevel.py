@@ -1,6 +1,6 @@
 """Windows: titles, app ids and the like carry the VM's name (`relay.labels`).
 
-Of every shell that our tables know, allowed by default or not.  Names of sessions
+Every shell that our tables know is covered, allowed by default or not.  Names of sessions
 (xdg-session-management) go as they are: they are keys, and no person reads them.
 """
 

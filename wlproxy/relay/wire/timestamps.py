@@ -5,7 +5,7 @@ CLOCK_MONOTONIC: the protocols leave open of which clock the times of input are,
 compositors take the kernel's, and apps compare them with their own.  What is only a
 duration is not here.  0 stays 0: compositors that do not know a time send that.
 
-Until the offset is known, times pass as they are (`relay.clock`).
+Until the offset is known, times pass as they are (`relay.wire.clock`).
 """
 
 import struct
