@@ -17,6 +17,7 @@ SHARED_PACKAGES = {
     "wlproxy",
     "wlproxy/protocol",
     "wlproxy/protocol/channel",
+    "wlproxy/protocol/channel/lanes",
     "wlproxy/transport",
 }
 
