@@ -24,7 +24,7 @@ from tests.clients import capture
 from tests.clients.capture import Picture
 from tests.clients.wire import DisconnectedError, WaylandError
 from wlproxy.host.errors import HostError
-from wlproxy.host.status import read_status, status_path
+from wlproxy.host.report.status_socket import read_status, status_path
 
 WIDTH, HEIGHT = 1440, 900
 WESTON_INI = """\

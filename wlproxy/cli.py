@@ -20,10 +20,15 @@ from wlproxy.host.config import HostConfig
 from wlproxy.host.doctor import Finding, Verdict, examine
 from wlproxy.host.errors import HostError
 from wlproxy.host.qemu.args import QemuSetup, libvirt_xml, qemu_command_line
+from wlproxy.host.report.status_socket import (
+    check_name,
+    read_status,
+    running_names,
+    status_path,
+)
+from wlproxy.host.report.status_view import render_status
+from wlproxy.host.report.vm_log import set_up_logging
 from wlproxy.host.server import run as run_server
-from wlproxy.host.status import check_name, read_status, running_names, status_path
-from wlproxy.host.status_view import render_status
-from wlproxy.host.vm_log import set_up_logging
 from wlproxy.relay.capabilities import Preference
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.wire.context import RelayConfig

@@ -33,7 +33,7 @@ from tests.integration.harness import (
     GuestSide,
 )
 from wlproxy.host.errors import HostError
-from wlproxy.host.status import read_status
+from wlproxy.host.report.status_socket import read_status
 
 ROOM = "16M"
 """Size of a process's directory, where it is a file system of its own."""

@@ -15,11 +15,11 @@ from tests.host.scripted import (
     guest_ram,
 )
 from wlproxy.host.errors import NoCompositorError
-from wlproxy.host.metrics import Metrics
+from wlproxy.host.report.metrics import Metrics
+from wlproxy.host.report.vm_log import VmLog
 from wlproxy.host.session import (
     Session,
 )
-from wlproxy.host.vm_log import VmLog
 from wlproxy.memory.guest import ExtentError
 from wlproxy.protocol.channel.frames import (
     ClientClosed,

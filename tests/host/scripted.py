@@ -11,8 +11,8 @@ from contextlib import suppress
 import trio
 
 from wlproxy.host.link import Channel
-from wlproxy.host.metrics import Metrics
 from wlproxy.host.qemu.ram import GuestRam
+from wlproxy.host.report.metrics import Metrics
 from wlproxy.memory.guest import GuestMemory, RamRegion
 from wlproxy.protocol.channel.frames import (
     CloseReason,

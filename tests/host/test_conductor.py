@@ -9,11 +9,11 @@ import trio.testing
 
 from tests.host.bench import Bench, running
 from tests.host.scripted import see_hang_up
-from wlproxy.host.bugs import MISTAKE
 from wlproxy.host.compositor_queue import CompositorQueue
 from wlproxy.host.errors import HostError
 from wlproxy.host.executor import CANNOT, Executor, client_of
 from wlproxy.host.outgoing import Outgoing
+from wlproxy.host.report.bugs import MISTAKE
 from wlproxy.host.streams import Streams
 from wlproxy.memory.guest import RamItem
 from wlproxy.protocol.channel.frames import (

@@ -20,7 +20,7 @@ from wlproxy.host.link import (
     Goodbyed,
     connect_channel,
 )
-from wlproxy.host.vm_log import VmLog
+from wlproxy.host.report.vm_log import VmLog
 from wlproxy.memory.guest import ExtentError
 from wlproxy.protocol.channel.frames import (
     ClientOpened,

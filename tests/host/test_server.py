@@ -15,7 +15,6 @@ import trio
 import trio.testing
 
 from tests.host.scripted import Agent, ScriptedRelay, guest_ram, see_hang_up
-from wlproxy.host.bugs import MISTAKE
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop.exposure import Remark
 from wlproxy.host.errors import (
@@ -25,10 +24,11 @@ from wlproxy.host.errors import (
     NotQemuError,
     QmpError,
 )
-from wlproxy.host.progress import State
 from wlproxy.host.qemu.ram import GuestRam
+from wlproxy.host.report.bugs import MISTAKE
+from wlproxy.host.report.progress import State
+from wlproxy.host.report.status_socket import read_status
 from wlproxy.host.server import Server
-from wlproxy.host.status import read_status
 from wlproxy.memory.guest import ExtentError
 from wlproxy.protocol.channel.frames import (
     ClientClosed,

@@ -9,11 +9,11 @@ import trio.testing
 
 from wlproxy.host.errors import HostError
 from wlproxy.host.outgoing import Outgoing
+from wlproxy.host.report.vm_log import VmLog
 from wlproxy.host.streams import (
     MAX_LEFT_STREAMS,
     Streams,
 )
-from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentFlags,

@@ -25,7 +25,7 @@ from lab.weston import Weston
 from tests.clients import capture
 from tests.clients.capture import Picture, assert_shows
 from wlproxy.host.errors import HostError
-from wlproxy.host.status import read_status
+from wlproxy.host.report.status_socket import read_status
 
 TREE = Path(__file__).resolve().parents[2]
 RUNTIME = Path(os.environ.get("XDG_RUNTIME_DIR", "/run/user/0"))

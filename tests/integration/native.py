@@ -24,7 +24,7 @@ from tests.clients import capture
 from tests.clients.capture import Picture, assert_shows
 from tests.integration.harness import PATIENCE, TREE, ClientError, eventually
 from wlproxy.host.errors import HostError
-from wlproxy.host.status import read_status, status_path
+from wlproxy.host.report.status_socket import read_status, status_path
 
 SERVICE = "wlproxy-guest-agent.service"
 SOCKET = "wlproxy-guest-agent.socket"

@@ -21,10 +21,10 @@ from tests.peers.compositor import Compositor
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop.desktop import Desktop
 from wlproxy.host.desktop.udmabuf import UdmabufDevice
-from wlproxy.host.progress import State
 from wlproxy.host.qemu.ram import GuestRam
+from wlproxy.host.report.progress import State
+from wlproxy.host.report.vm_log import VmLog
 from wlproxy.host.server import Server as HostServer
-from wlproxy.host.vm_log import VmLog
 from wlproxy.memory.guest import GuestMemory, RamRegion
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy.relay.capabilities import Preference

@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from wlproxy.host.bugs import MISTAKE, report_bug
 from wlproxy.host.executor import Executor, Slow, client_of
-from wlproxy.host.metrics import Metrics
+from wlproxy.host.report.bugs import MISTAKE, report_bug
+from wlproxy.host.report.metrics import Metrics
+from wlproxy.host.report.vm_log import VmLog
 from wlproxy.host.turns import Turns
-from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.frames import CloseReason, Frame
 from wlproxy.protocol.errors import (
     LocalProtocolError,

@@ -17,7 +17,7 @@ from wlproxy.host.errors import HostError
 from wlproxy.host.executor import CANNOT, Executor
 from wlproxy.host.outgoing import Outgoing
 from wlproxy.host.pixels import Copy
-from wlproxy.host.vm_log import VmLog
+from wlproxy.host.report.vm_log import VmLog
 from wlproxy.protocol.channel.frames import ClientReleased, CloseReason, Credit
 from wlproxy.relay.inputs import (
     CompositorClosed,

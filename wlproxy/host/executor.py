@@ -18,12 +18,12 @@ from wlproxy.host.client import HostClient
 from wlproxy.host.desktop.udmabuf import UdmabufDevice, UdmabufItem
 from wlproxy.host.errors import HostError
 from wlproxy.host.handle_table import HandleTable
-from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import Outgoing, fit_text
 from wlproxy.host.pixels import Copy, CopyBuffer, PixelCopier
 from wlproxy.host.qemu.ram import GuestRam
+from wlproxy.host.report.metrics import Metrics
+from wlproxy.host.report.vm_log import VmLog
 from wlproxy.host.streams import Streams
-from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.frames import (
     MAX_FILE_SIZE,
     ClientClosed,

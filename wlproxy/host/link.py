@@ -13,11 +13,11 @@ from pathlib import Path
 import trio
 
 from wlproxy.host.errors import GuestRamError, HostError
-from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import fit_text
 from wlproxy.host.pings import Pings
 from wlproxy.host.qemu.ram import GuestRam
-from wlproxy.host.vm_log import VmLog
+from wlproxy.host.report.metrics import Metrics
+from wlproxy.host.report.vm_log import VmLog
 from wlproxy.protocol.channel.frames import (
     NONCE_SIZE,
     RAM_TOKEN_SIZE,

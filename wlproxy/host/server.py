@@ -15,7 +15,6 @@ from typing import TypeVar
 
 import trio
 
-from wlproxy.host.bugs import MISTAKE, keep_running, report_bug
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop.desktop import Desktop, prepare_when_back
 from wlproxy.host.desktop.udmabuf_watch import DeviceWatch
@@ -32,15 +31,21 @@ from wlproxy.host.link import (
     ChannelGoneError,
     connect_channel,
 )
-from wlproxy.host.metrics import Metrics
-from wlproxy.host.progress import Progress, State
 from wlproxy.host.qemu.channel_lock import ChannelLock
 from wlproxy.host.qemu.discovery import Qemu, QemuRam, RamProvider, name_qemu
 from wlproxy.host.qemu.ram import GuestRam
+from wlproxy.host.report.bugs import MISTAKE, keep_running, report_bug
+from wlproxy.host.report.metrics import Metrics
+from wlproxy.host.report.progress import Progress, State
+from wlproxy.host.report.status_socket import (
+    Json,
+    StatusSocket,
+    listen_status,
+    serve_status,
+)
+from wlproxy.host.report.vm_log import VmLog
 from wlproxy.host.session import Session
-from wlproxy.host.snapshot import take_snapshot
-from wlproxy.host.status import Json, StatusSocket, listen_status, serve_status
-from wlproxy.host.vm_log import VmLog
+from wlproxy.host.status import take_snapshot
 from wlproxy.protocol.channel.frames import CloseReason, Feature, Frame, HelloAck
 from wlproxy.protocol.errors import RemoteProtocolError, WlproxyError
 from wlproxy.relay.capabilities import CompositorCapabilities

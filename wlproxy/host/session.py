@@ -25,11 +25,11 @@ from wlproxy.host.link import (
     Goodbyed,
 )
 from wlproxy.host.locates import Locates
-from wlproxy.host.metrics import Metrics
 from wlproxy.host.outgoing import Outgoing
 from wlproxy.host.qemu.ram import GuestRam
+from wlproxy.host.report.metrics import Metrics
+from wlproxy.host.report.vm_log import VmLog
 from wlproxy.host.streams import Streams
-from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.flow import cost
 from wlproxy.protocol.channel.frames import (
     AttachmentKind,

@@ -17,8 +17,8 @@ import trio
 
 from wlproxy.host.errors import HostError
 from wlproxy.host.outgoing import Outgoing
+from wlproxy.host.report.vm_log import VmLog
 from wlproxy.host.stream_lane import OutgoingStream
-from wlproxy.host.vm_log import VmLog
 from wlproxy.protocol.channel.flow import ReceiveWindow, cost
 from wlproxy.protocol.channel.frames import (
     CloseReason,

@@ -10,7 +10,7 @@ import trio.testing
 
 from wlproxy.host.desktop.desktop import Desktop, prepare_when_back
 from wlproxy.host.errors import NoCompositorError
-from wlproxy.host.vm_log import VmLog
+from wlproxy.host.report.vm_log import VmLog
 from wlproxy.relay.capabilities import CompositorCapabilities
 
 LOG = VmLog("test")

@@ -11,7 +11,7 @@ import trio
 from tests.peers.sandbox import SandboxingCompositor
 from wlproxy.host.desktop.desktop import Desktop
 from wlproxy.host.desktop.exposure import Exposure, remarks
-from wlproxy.host.vm_log import VmLog
+from wlproxy.host.report.vm_log import VmLog
 from wlproxy.relay.policy import ALLOWED_BY_DEFAULT
 
 CAPTURE, CONTROL = "zwlr_screencopy_manager_v1", "ext_data_control_manager_v1"

@@ -13,7 +13,7 @@ import trio.testing
 from wlproxy.host.desktop.desktop import Desktop
 from wlproxy.host.desktop.udmabuf_watch import DeviceWatch
 from wlproxy.host.errors import SecurityContextError, UdmabufMissingError
-from wlproxy.host.vm_log import VmLog
+from wlproxy.host.report.vm_log import VmLog
 from wlproxy.relay.capabilities import CompositorCapabilities
 
 

@@ -13,7 +13,7 @@ from tests.peers.app import App, Canvas, Disconnected, ProtocolError, Window
 from tests.peers.compositor import Compositor
 from tests.peers.dmabuf import DEVICE, XRGB, CopyingDevice, Feedback
 from tests.peers.loopback import Loopback
-from wlproxy.host.progress import State
+from wlproxy.host.report.progress import State
 from wlproxy.protocol.channel.frames import Feature
 from wlproxy.relay.formats import DRM_ARGB8888
 from wlproxy_guest import session

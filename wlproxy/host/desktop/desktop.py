@@ -26,7 +26,7 @@ from wlproxy.host.errors import (
     SecurityContextError,
     UdmabufError,
 )
-from wlproxy.host.vm_log import VmLog
+from wlproxy.host.report.vm_log import VmLog
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.transport.fd_stream import FdsLostError, FdStream
 

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from wlproxy.host.errors import HostError
-from wlproxy.host.status import (
+from wlproxy.host.report.status_socket import (
     check_name,
     listen_status,
     read_status,

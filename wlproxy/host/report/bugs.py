@@ -12,8 +12,8 @@ from typing import Final
 
 import trio
 
-from wlproxy.host.metrics import Metrics
-from wlproxy.host.vm_log import VmLog
+from wlproxy.host.report.metrics import Metrics
+from wlproxy.host.report.vm_log import VmLog
 
 MISTAKE: Final = "the proxy on the host has made a mistake; its log says more"
 """What a guest is told."""

@@ -4,9 +4,9 @@ import pytest
 import trio
 import trio.testing
 
-from wlproxy.host.bugs import PAUSE, keep_running, report_bug
-from wlproxy.host.metrics import Metrics
-from wlproxy.host.vm_log import LINES_AT_ONCE, VmLog
+from wlproxy.host.report.bugs import PAUSE, keep_running, report_bug
+from wlproxy.host.report.metrics import Metrics
+from wlproxy.host.report.vm_log import LINES_AT_ONCE, VmLog
 
 
 def bug(text: str) -> Exception:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wlproxy.host.vm_log import LINES_AT_ONCE, MAX_WARNED, WARN_AGAIN, VmLog
+from wlproxy.host.report.vm_log import LINES_AT_ONCE, MAX_WARNED, WARN_AGAIN, VmLog
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -33,7 +33,7 @@ def test_lines_that_clients_bring_about_are_limited(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr("wlproxy.host.vm_log.time.monotonic", lambda: now)
+    monkeypatch.setattr("wlproxy.host.report.vm_log.time.monotonic", lambda: now)
     caplog.set_level(logging.INFO)
     log = VmLog("work")
     for _ in range(LINES_AT_ONCE + 1000):
@@ -55,7 +55,7 @@ def test_a_warning_is_not_repeated_for_every_client(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr("wlproxy.host.vm_log.time.monotonic", lambda: now)
+    monkeypatch.setattr("wlproxy.host.report.vm_log.time.monotonic", lambda: now)
     log = VmLog("work")
     for pid in range(1000):
         log.of_client(logging.WARNING, "%s: %d bytes too many", f"foot({pid})", pid)
@@ -81,7 +81,7 @@ def test_what_is_remembered_of_warnings_is_bounded(
 
 def run_logging(stderr: int, environ: dict[str, str]) -> None:
     program = (
-        "from wlproxy.host.vm_log import VmLog, set_up_logging as up; up('debug');"
+        "from wlproxy.host.report.vm_log import VmLog, set_up_logging as up; up('debug');"
         "log = VmLog('work'); log.debug('d'); log.info('i');"
         "log.warning('w\\nsecond line'); log.error('e')"
     )

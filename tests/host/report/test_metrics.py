@@ -2,7 +2,7 @@
 
 import json
 
-from wlproxy.host.metrics import Metrics
+from wlproxy.host.report.metrics import Metrics
 
 
 def test_totals_are_numbers_by_name_even_after_clients_were_copied() -> None:

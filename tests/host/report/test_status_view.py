@@ -6,7 +6,12 @@ import pytest
 from rich.console import Console
 
 from tests.documents import document, window
-from wlproxy.host.status_view import Document, data_size, render_status, time_span
+from wlproxy.host.report.status_view import (
+    Document,
+    data_size,
+    render_status,
+    time_span,
+)
 
 WIDTH = 80
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trio
 
-from wlproxy.host.vm_log import VmLog
+from wlproxy.host.report.vm_log import VmLog
 from wlproxy.transport.notify import notify
 
 HINT_SECONDS = 15.0

@@ -10,8 +10,8 @@ import pytest
 import trio
 import trio.testing
 
-from wlproxy.host.progress import HINT_SECONDS, Progress, State
-from wlproxy.host.vm_log import VmLog
+from wlproxy.host.report.progress import HINT_SECONDS, Progress, State
+from wlproxy.host.report.vm_log import VmLog
 
 
 @asynccontextmanager

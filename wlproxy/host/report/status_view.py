@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from wlproxy.host.vm_log import plain
+from wlproxy.host.report.vm_log import plain
 
 Document = Mapping[str, Any]
 

@@ -1,0 +1,194 @@
+"""The status socket: whoever connects gets one JSON document, and the end of file.
+
+The document is for people and scripts on this host.  What is in it is made in `server`;
+how it looks in a terminal is the command line's business.
+"""
+
+import errno
+import json
+import re
+import socket
+import stat
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import trio
+
+from wlproxy.host.errors import HostError
+
+BACKLOG = 8
+SEND_SECONDS = 2.0
+"""For a reader to take the document; then the next one is served."""
+
+READ_SECONDS = 5.0
+"""For the proxy to give it."""
+
+MAX_DOCUMENT = 16 << 20
+
+Json: TypeAlias = "Mapping[str, Json] | list[Json] | tuple[Json, ...] | str | int | float | bool | None"
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+"""Of a VM.  A dot would end it in app ids, where an app of VM `a` could pass for one of
+VM `a.b`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusSocket:
+    """A listening status socket and where it is."""
+
+    listener: trio.socket.SocketType
+    path: Path
+
+    def close(self) -> None:
+        """Stop listening and remove it."""
+        self.listener.close()
+        self.path.unlink(missing_ok=True)
+
+
+def check_name(name: str) -> str:
+    """Return the name of a VM if it can name a socket, and its windows.
+
+    Raises:
+        HostError: it cannot.
+    """
+    if not _NAME.fullmatch(name):
+        raise HostError(
+            f"{name!r} cannot name a VM",
+            remedy="Use letters, digits, '_' and '-', 64 at most.",
+        )
+    return name
+
+
+def status_directory(environ: Mapping[str, str]) -> Path:
+    """Say where the status sockets of this user's proxies are.
+
+    Raises:
+        HostError: XDG_RUNTIME_DIR is not set.
+    """
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    if not Path(runtime).is_absolute():
+        raise HostError(
+            "XDG_RUNTIME_DIR is not set (or not an absolute path)",
+            remedy="Log in to a session of your own, or set it to a directory that is "
+            "yours alone.",
+        )
+    return Path(runtime, "wlproxy")
+
+
+def status_path(environ: Mapping[str, str], name: str) -> Path:
+    """Say where the status socket of a VM's proxy is.
+
+    Raises:
+        HostError: XDG_RUNTIME_DIR is not set, or the name is impossible.
+    """
+    return status_directory(environ) / f"{check_name(name)}.sock"
+
+
+def running_names(environ: Mapping[str, str]) -> list[str]:
+    """List the VMs whose proxies run: a killed one leaves its socket.
+
+    Raises:
+        HostError: XDG_RUNTIME_DIR is not set.
+    """
+    directory = status_directory(environ)
+    return sorted(path.stem for path in directory.glob("*.sock") if _is_alive(path))
+
+
+def listen_status(path: Path) -> StatusSocket:
+    """Make the socket; one that a dead proxy left is replaced.
+
+    Raises:
+        HostError: a proxy of this name runs already, or the socket cannot be made.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        _check_dead(path)
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+        listener.listen(BACKLOG)
+    except OSError as exc:
+        listener.close()
+        raise HostError(
+            "cannot make the status socket",
+            tried=f"bind {path}",
+            errno=exc.errno or 0,
+        ) from exc
+    except BaseException:
+        listener.close()
+        raise
+    return StatusSocket(trio.socket.from_stdlib_socket(listener), path)
+
+
+async def serve_status(sock: StatusSocket, snapshot: Callable[[], Json]) -> None:
+    """Give everyone who connects the document of the moment, one after the other."""
+    while True:
+        try:
+            connection, _ = await sock.listener.accept()
+        except OSError as exc:  # the peer has left already, or no fd is left
+            if exc.errno not in (errno.ECONNABORTED, errno.EMFILE, errno.ENFILE):
+                raise
+            await trio.sleep(SEND_SECONDS)
+            continue
+        with trio.move_on_after(SEND_SECONDS):
+            async with trio.SocketStream(connection) as stream:
+                document = json.dumps(snapshot(), default=str).encode() + b"\n"
+                with suppress(trio.BrokenResourceError):
+                    await stream.send_all(document)
+
+
+def read_status(path: Path) -> dict[str, Json]:
+    """Ask a proxy how it is.  Blocks.
+
+    Raises:
+        HostError: there is none, or it does not answer.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(READ_SECONDS)
+        try:
+            connection.connect(str(path))
+            pieces, total = [], 0
+            while (piece := connection.recv(65536)) and total < MAX_DOCUMENT:
+                pieces.append(piece)
+                total += len(piece)
+            document = json.loads(b"".join(pieces))
+        except (OSError, ValueError) as exc:
+            raise HostError(
+                f"no proxy answers for {path.stem}",
+                tried=f"connect {path}",
+                errno=getattr(exc, "errno", None) or 0,
+                remedy="Is `wlproxy run` running, with this --name, as this user?",
+            ) from exc
+    if not isinstance(document, dict):
+        raise HostError(f"what answers at {path} is no wlproxy")
+    return document
+
+
+def _is_alive(path: Path) -> bool:
+    """Whether somebody listens there, perhaps without an answer for us."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(0)
+        try:
+            connection.connect(str(path))
+        except OSError as exc:
+            return exc.errno in (errno.EAGAIN, errno.EACCES)
+    return True
+
+
+def _check_dead(path: Path) -> None:
+    """Make sure that nobody listens at a path.
+
+    Raises:
+        HostError: somebody does.
+    """
+    if not _is_alive(path):
+        return
+    raise HostError(
+        f"a proxy for {path.stem} is running already",
+        tried=f"connect {path}",
+        remedy="Stop it, or give this one another name with --name.",
+    )
