@@ -25,7 +25,7 @@
 #include <linux/vmalloc.h>
 
 #include "compat.h"
-#include "memfd_pages.h"
+#include "memfd_pages.c"
 
 /* Only tests set this: to run beside the driver that is part of the kernel. */
 #ifndef UDMABUF_COMPAT_NAME

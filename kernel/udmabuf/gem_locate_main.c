@@ -32,7 +32,7 @@
 #include <linux/gem_locate.h>
 
 #include "compat.h"
-#include "memfd_pages.h"
+#include "memfd_pages.c"
 
 static unsigned int max_objects = 4096;
 module_param(max_objects, uint, 0644);
