@@ -32,7 +32,7 @@
 #include <linux/gem_locate.h>
 
 #include "compat.h"
-#include "memfd_pages.c"
+#include "memfd_pages.h"
 
 static unsigned int max_objects = 4096;
 module_param(max_objects, uint, 0644);
@@ -366,13 +366,13 @@ static int locate_dmabuf(struct object *object, struct gem_locate_dmabuf *reques
 
 static int hold_memfd(struct object *object, struct file *file, u64 offset, u64 length)
 {
-	const enum memfd_kind kind = memfd_kind(file);
+	const enum memfd_pages_kind kind = memfd_pages_kind(file);
 	struct inode *inode = file_inode(file);
 	int error;
 
 	if (!(file->f_mode & FMODE_READ))
 		return -EACCES;
-	if (kind == MEMFD_NONE)
+	if (kind == MEMFD_PAGES_NONE)
 		return -EBADFD;
 	/* Before the charge, so that nonsense is not answered with "too much". */
 	if (offset > i_size_read(inode) ||

@@ -1,80 +1,77 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * The pages of ranges of memfds, held until they are released.
+ * The pages of ranges of memfds, held until they are released: see memfd_pages.h.
  *
- * Both modules need this and nothing else of each other, so it is a header: each gets
- * its own copy. "memfd" is meant widely: any regular file of shmem (memfd_create, tmpfs,
- * /dev/shm) or of hugetlbfs.
+ * There are two ways to hold a page. Kernels that have memfd_pin_folios() (since 6.12, for
+ * us) pin it, which first moves it out of movable zones; for others a reference must do. The
+ * caller has the inode's lock meanwhile, so that no hole is punched between look-up and hold.
  */
-#ifndef WLPROXY_MEMFD_PAGES_H
-#define WLPROXY_MEMFD_PAGES_H
-
 #include <linux/bitmap.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
+#include <linux/mm.h>
 #include <linux/overflow.h>
+#include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 #include <linux/shmem_fs.h>
 #include <linux/slab.h>
 
 #include "compat.h"
-
-/* Arrays of more than INT_MAX bytes are refused by kvmalloc, with a warning. */
-#define MEMFD_PAGES_MAX (INT_MAX / sizeof(struct page *))
-
-enum memfd_kind {
-	MEMFD_NONE,
-	MEMFD_SHMEM,
-	MEMFD_HUGETLB,
-};
-
-/**
- * struct memfd_pages - pages of one or several memfds, in order
- * @page: the pages
- * @held: bit i is set if page[i] is the first of a folio that was got with it: there is
- *	one reference or pin for each bit, not for each page
- * @count: how many pages there are so far
- * @capacity: for how many there is room
- */
-struct memfd_pages {
-	struct page **page;
-	unsigned long *held;
-	pgoff_t count;
-	pgoff_t capacity;
-};
+#include "memfd_pages.h"
 
 /*
  * How shmem files are told from others. Neither shmem_mapping() nor shmem's operations
  * are exported to modules everywhere, but every shmem file has the same operations.
  */
-static const struct address_space_operations *memfd_shmem_ops;
+static const struct address_space_operations *memfd_pages_shmem_ops;
 
-static int memfd_pages_setup(void)
+/**
+ * memfd_pages_setup() - learn how files of shmem are told from others
+ *
+ * To be called once, when the module is loaded, before anything else here.
+ *
+ * Return: 0, or a negative errno.
+ */
+int __init memfd_pages_setup(void)
 {
 	struct file *file = shmem_file_setup("wlproxy", 0, VM_NORESERVE);
 
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	memfd_shmem_ops = file->f_mapping->a_ops;
+	memfd_pages_shmem_ops = file->f_mapping->a_ops;
 	fput(file);
 	return 0;
 }
 
-static enum memfd_kind memfd_kind(struct file *file)
+/**
+ * memfd_pages_kind() - what sort of memfd a file is
+ * @file: any open file
+ *
+ * Return: MEMFD_PAGES_NONE if it is no memfd.
+ */
+enum memfd_pages_kind memfd_pages_kind(struct file *file)
 {
 	struct inode *inode = file_inode(file);
 
 	if (!S_ISREG(inode->i_mode))
-		return MEMFD_NONE;
-	if (file->f_mapping->a_ops == memfd_shmem_ops)
-		return MEMFD_SHMEM;
+		return MEMFD_PAGES_NONE;
+	if (file->f_mapping->a_ops == memfd_pages_shmem_ops)
+		return MEMFD_PAGES_SHMEM;
 	if (IS_ENABLED(CONFIG_HUGETLBFS) && inode->i_sb->s_magic == HUGETLBFS_MAGIC)
-		return MEMFD_HUGETLB;
-	return MEMFD_NONE;
+		return MEMFD_PAGES_HUGETLB;
+	return MEMFD_PAGES_NONE;
 }
 
-static int memfd_pages_init(struct memfd_pages *pages, pgoff_t capacity)
+/**
+ * memfd_pages_init() - make room for pages
+ * @pages: what to set up
+ * @capacity: how many pages there shall be room for
+ *
+ * Return: 0; then memfd_pages_release() must follow one day. -EINVAL: none, or too many.
+ * -ENOMEM.
+ */
+int memfd_pages_init(struct memfd_pages *pages, pgoff_t capacity)
 {
 	if (!capacity || capacity > MEMFD_PAGES_MAX)
 		return -EINVAL;
@@ -103,7 +100,7 @@ static void memfd_pages_append(struct memfd_pages *pages, struct folio *folio,
 		pages->page[pages->count++] = folio_page(folio, first + i);
 }
 
-static void memfd_folio_release(struct folio *folio)
+static void memfd_pages_folio_release(struct folio *folio)
 {
 #if COMPAT_HAVE_MEMFD_PIN
 	unpin_folio(folio);
@@ -112,8 +109,13 @@ static void memfd_folio_release(struct folio *folio)
 #endif
 }
 
-/* Lets go of the pages and of the arrays, if there are any. May sleep. */
-static void memfd_pages_release(struct memfd_pages *pages)
+/**
+ * memfd_pages_release() - let go of the pages, and of the room for them
+ * @pages: what memfd_pages_init() has set up
+ *
+ * May sleep.
+ */
+void memfd_pages_release(struct memfd_pages *pages)
 {
 	unsigned long i;
 
@@ -128,7 +130,7 @@ static void memfd_pages_release(struct memfd_pages *pages)
 		folio_lock(folio);
 		folio_mark_dirty(folio);
 		folio_unlock(folio);
-		memfd_folio_release(folio);
+		memfd_pages_folio_release(folio);
 		cond_resched();
 	}
 	kvfree(pages->page);
@@ -138,7 +140,7 @@ static void memfd_pages_release(struct memfd_pages *pages)
 
 #if IS_ENABLED(CONFIG_HUGETLBFS)
 /* The huge page that has the small one with this index, with a reference, or NULL. */
-static struct page *memfd_get_huge_page(struct file *file, pgoff_t index)
+static struct page *memfd_pages_get_huge(struct file *file, pgoff_t index)
 {
 	return find_get_page(file->f_mapping, compat_hugetlb_index(hstate_file(file), index));
 }
@@ -146,24 +148,24 @@ static struct page *memfd_get_huge_page(struct file *file, pgoff_t index)
 
 #if COMPAT_HAVE_MEMFD_PIN
 
-#define MEMFD_BATCH 64
+#define MEMFD_PAGES_BATCH 64
 
 /*
  * Whether a range has all its huge pages. One that it has not would be made by
  * memfd_pin_folios(), which takes it from those reserved for others, or out of thin air:
  * 6.12 counts down reservations that nobody made, below zero.
  */
-static bool memfd_is_populated(struct file *file, enum memfd_kind kind, pgoff_t index,
-			       pgoff_t count)
+static bool memfd_pages_are_populated(struct file *file, enum memfd_pages_kind kind,
+				      pgoff_t index, pgoff_t count)
 {
 #if IS_ENABLED(CONFIG_HUGETLBFS)
 	const pgoff_t end = index + count;
 
-	if (kind != MEMFD_HUGETLB)
+	if (kind != MEMFD_PAGES_HUGETLB)
 		return true;
 	while (index < end) {
 		const unsigned long step = pages_per_huge_page(hstate_file(file));
-		struct page *page = memfd_get_huge_page(file, index);
+		struct page *page = memfd_pages_get_huge(file, index);
 
 		if (!page)
 			return false;
@@ -176,13 +178,13 @@ static bool memfd_is_populated(struct file *file, enum memfd_kind kind, pgoff_t 
 }
 
 static int memfd_pages_hold(struct memfd_pages *pages, struct file *file,
-			    enum memfd_kind kind, pgoff_t index, pgoff_t count)
+			    enum memfd_pages_kind kind, pgoff_t index, pgoff_t count)
 {
 	const loff_t size = i_size_read(file_inode(file));
 	const pgoff_t end = pages->count + count;
-	struct folio *batch[MEMFD_BATCH];
+	struct folio *batch[MEMFD_PAGES_BATCH];
 
-	if (!memfd_is_populated(file, kind, index, count))
+	if (!memfd_pages_are_populated(file, kind, index, count))
 		return -ENOMEM;
 	while (pages->count < end) {
 		loff_t from = (loff_t)index << PAGE_SHIFT;
@@ -193,7 +195,7 @@ static int memfd_pages_hold(struct memfd_pages *pages, struct file *file,
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		n = memfd_pin_folios(file, from, min(to, size) - 1, batch,
-				     MEMFD_BATCH, &skip);
+				     MEMFD_PAGES_BATCH, &skip);
 		if (n <= 0)
 			return n ? n : -EINVAL;
 		skip >>= PAGE_SHIFT;
@@ -202,7 +204,7 @@ static int memfd_pages_hold(struct memfd_pages *pages, struct file *file,
 					     end - pages->count);
 
 			if (!part) {
-				memfd_folio_release(batch[i]);
+				memfd_pages_folio_release(batch[i]);
 				continue;
 			}
 			memfd_pages_append(pages, batch[i], skip, part);
@@ -215,11 +217,12 @@ static int memfd_pages_hold(struct memfd_pages *pages, struct file *file,
 
 #else /* !COMPAT_HAVE_MEMFD_PIN */
 
-static struct page *memfd_get_page(struct file *file, enum memfd_kind kind, pgoff_t index)
+static struct page *memfd_pages_get(struct file *file, enum memfd_pages_kind kind,
+				    pgoff_t index)
 {
 #if IS_ENABLED(CONFIG_HUGETLBFS)
-	if (kind == MEMFD_HUGETLB) {
-		struct page *page = memfd_get_huge_page(file, index);
+	if (kind == MEMFD_PAGES_HUGETLB) {
+		struct page *page = memfd_pages_get_huge(file, index);
 		struct folio *folio;
 
 		if (!page)
@@ -232,7 +235,7 @@ static struct page *memfd_get_page(struct file *file, enum memfd_kind kind, pgof
 }
 
 static int memfd_pages_hold(struct memfd_pages *pages, struct file *file,
-			    enum memfd_kind kind, pgoff_t index, pgoff_t count)
+			    enum memfd_pages_kind kind, pgoff_t index, pgoff_t count)
 {
 	struct folio *last = NULL;
 	pgoff_t i;
@@ -243,7 +246,7 @@ static int memfd_pages_hold(struct memfd_pages *pages, struct file *file,
 
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		page = memfd_get_page(file, kind, index + i);
+		page = memfd_pages_get(file, kind, index + i);
 		if (IS_ERR(page))
 			return PTR_ERR(page);
 		folio = page_folio(page);
@@ -265,7 +268,7 @@ static int memfd_pages_hold(struct memfd_pages *pages, struct file *file,
 /**
  * memfd_pages_populate() - make the huge pages of a range exist
  * @file: the memfd
- * @kind: what memfd_kind() said of it
+ * @kind: what memfd_pages_kind() said of it
  * @offset: where the range begins, in bytes
  * @count: its length in pages
  *
@@ -273,12 +276,12 @@ static int memfd_pages_hold(struct memfd_pages *pages, struct file *file,
  * which takes the inode's lock: hence this step of its own, without the lock. It may fail,
  * and its work may be undone at once; then memfd_pages_add() says so.
  */
-static void memfd_pages_populate(struct file *file, enum memfd_kind kind, u64 offset,
-				 pgoff_t count)
+void memfd_pages_populate(struct file *file, enum memfd_pages_kind kind, u64 offset,
+			  pgoff_t count)
 {
 	u64 end;
 
-	if (kind == MEMFD_HUGETLB && (file->f_mode & FMODE_WRITE) &&
+	if (kind == MEMFD_PAGES_HUGETLB && (file->f_mode & FMODE_WRITE) &&
 	    !check_add_overflow(offset, (u64)count << PAGE_SHIFT, &end) &&
 	    end <= i_size_read(file_inode(file)))
 		vfs_fallocate(file, FALLOC_FL_KEEP_SIZE, offset, end - offset);
@@ -288,7 +291,7 @@ static void memfd_pages_populate(struct file *file, enum memfd_kind kind, u64 of
  * memfd_pages_add() - hold the pages of a range, and append them
  * @pages: where to; there must be room for @count more
  * @file: the memfd
- * @kind: what memfd_kind() said of it
+ * @kind: what memfd_pages_kind() said of it
  * @offset: where the range begins, in bytes: a multiple of the page size
  * @count: its length in pages
  *
@@ -298,8 +301,8 @@ static void memfd_pages_populate(struct file *file, enum memfd_kind kind, u64 of
  * Return: 0, or a negative errno, and then @pages has what was got until then: release
  * it. -EINVAL: there is no such range in the file. -ENOMEM: also, it lacks huge pages.
  */
-static int memfd_pages_add(struct memfd_pages *pages, struct file *file,
-			   enum memfd_kind kind, u64 offset, pgoff_t count)
+int memfd_pages_add(struct memfd_pages *pages, struct file *file, enum memfd_pages_kind kind,
+		    u64 offset, pgoff_t count)
 {
 	const u64 size = i_size_read(file_inode(file));
 	const u64 file_pages = DIV_ROUND_UP_ULL(size, PAGE_SIZE);
@@ -311,5 +314,3 @@ static int memfd_pages_add(struct memfd_pages *pages, struct file *file,
 		return -EINVAL;
 	return memfd_pages_hold(pages, file, kind, first, count);
 }
-
-#endif /* WLPROXY_MEMFD_PAGES_H */

@@ -11,6 +11,7 @@
 #include <linux/dma-buf.h>
 #include <linux/dma-mapping.h>
 #include <linux/fs.h>
+#include <linux/hugetlb.h>
 #include <linux/iosys-map.h>
 #include <linux/memfd.h>
 #include <linux/miscdevice.h>
@@ -19,13 +20,14 @@
 #include <linux/mutex.h>
 #include <linux/namei.h>
 #include <linux/scatterlist.h>
+#include <linux/shmem_fs.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/udmabuf.h>
 #include <linux/vmalloc.h>
 
 #include "compat.h"
-#include "memfd_pages.c"
+#include "memfd_pages.h"
 
 /* Only tests set this: to run beside the driver that is part of the kernel. */
 #ifndef UDMABUF_COMPAT_NAME
@@ -276,12 +278,12 @@ static const struct dma_buf_ops udmabuf_ops = {
 	.release = udmabuf_release,
 };
 
-static int check_seals(struct file *file, enum memfd_kind kind)
+static int check_seals(struct file *file, enum memfd_pages_kind kind)
 {
 	struct inode *inode = file_inode(file);
 	unsigned int seals = F_SEAL_SEAL;
 
-	if (kind == MEMFD_SHMEM)
+	if (kind == MEMFD_PAGES_SHMEM)
 		seals = READ_ONCE(SHMEM_I(inode)->seals);
 #if IS_ENABLED(CONFIG_HUGETLBFS)
 	else
@@ -299,13 +301,13 @@ static int check_seals(struct file *file, enum memfd_kind kind)
 static int add_item(struct udmabuf *ubuf, const struct udmabuf_create_item *item)
 {
 	struct file *file = fget(item->memfd);
-	enum memfd_kind kind;
+	enum memfd_pages_kind kind;
 	int error = -EBADFD;
 
 	if (!file)
 		return error;
-	kind = memfd_kind(file);
-	if (kind == MEMFD_NONE)
+	kind = memfd_pages_kind(file);
+	if (kind == MEMFD_PAGES_NONE)
 		goto put_file;
 	/* Whoever maps the dma-buf may write: more than a read-only descriptor allows. */
 	error = -EACCES;
