@@ -77,15 +77,18 @@ int memfd_pages_init(struct memfd_pages *pages, pgoff_t capacity)
 		return -EINVAL;
 	pages->page = kvmalloc_array(capacity, sizeof(*pages->page),
 				     GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!pages->page)
+		return -ENOMEM;
 	pages->held = kvcalloc(BITS_TO_LONGS(capacity), sizeof(*pages->held),
 			       GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!pages->held)
+		goto free_page;
 	pages->count = 0;
 	pages->capacity = capacity;
-	if (pages->page && pages->held)
-		return 0;
+	return 0;
+
+free_page:
 	kvfree(pages->page);
-	kvfree(pages->held);
-	memset(pages, 0, sizeof(*pages));
 	return -ENOMEM;
 }
 
@@ -133,9 +136,8 @@ void memfd_pages_release(struct memfd_pages *pages)
 		memfd_pages_folio_release(folio);
 		cond_resched();
 	}
-	kvfree(pages->page);
 	kvfree(pages->held);
-	memset(pages, 0, sizeof(*pages));
+	kvfree(pages->page);
 }
 
 #if IS_ENABLED(CONFIG_HUGETLBFS)
