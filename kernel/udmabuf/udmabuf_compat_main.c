@@ -18,7 +18,6 @@
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/mutex.h>
-#include <linux/namei.h>
 #include <linux/scatterlist.h>
 #include <linux/shmem_fs.h>
 #include <linux/slab.h>
@@ -463,25 +462,12 @@ static struct miscdevice udmabuf_misc = {
 	.fops = &udmabuf_fops,
 };
 
-/* Whether the kernel has the driver itself, whatever it said when this was compiled. */
-static bool have_builtin(void)
-{
-	struct path path;
-
-	if (IS_ENABLED(CONFIG_UDMABUF))
-		return true;
-	/* Asked for first: registering a name twice is answered with a backtrace. */
-	if (kern_path("/sys/class/misc/" UDMABUF_COMPAT_NAME, 0, &path))
-		return false;
-	path_put(&path);
-	return true;
-}
-
 static int __init udmabuf_init(void)
 {
 	int error;
 
-	if (UDMABUF_COMPAT_EXCLUSIVE && have_builtin()) {
+	/* It cannot be a module: who was compiled for this kernel knows whether it is there. */
+	if (UDMABUF_COMPAT_EXCLUSIVE && IS_ENABLED(CONFIG_UDMABUF)) {
 		pr_err("this kernel has its own udmabuf driver: use that, and do not load this one\n");
 		return -EEXIST;
 	}
