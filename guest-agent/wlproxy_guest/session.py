@@ -14,7 +14,6 @@ from typing import Final, TypeVar
 import trio
 
 from wlproxy.protocol.channel.frames import (
-    MAX_TEXT,
     VERSION_MAJOR,
     VERSION_MINOR,
     ClientReleased,
@@ -35,6 +34,7 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy.protocol.channel.lanes.bounds import CLIENT_WINDOW, STREAM_WINDOW
 from wlproxy.protocol.channel.lanes.engine import Lanes
 from wlproxy.protocol.channel.lanes.lane import Lane, Windows
+from wlproxy.protocol.channel.rules import fit_text
 from wlproxy.protocol.errors import ChannelError
 from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy_guest.client import Client, ClientContext
@@ -114,7 +114,7 @@ class Session:
             client_window=CLIENT_WINDOW,
             stream_window=STREAM_WINDOW,
             main_device=found(find_main_device, unknown=0),
-            agent=agent[:MAX_TEXT],
+            agent=fit_text(agent),
         )
 
     @property
