@@ -42,7 +42,7 @@ from wlproxy_guest.drm.allocation import find_main_device
 from wlproxy_guest.drm.implicit_layout import implicit_layout_is_linear
 from wlproxy_guest.locating.locations import LOCATE_SECONDS, Locating, as_locate_error
 from wlproxy_guest.locating.mapping import PAGE_SIZE
-from wlproxy_guest.locating.page_locator import LocateError, Location, Pin
+from wlproxy_guest.locating.page_locator import LocateError, Pin, PinnedRange
 from wlproxy_guest.quotas import Budget, Limits, QuotaError
 from wlproxy_guest.streams import Streams
 from wlproxy_guest.unix_socket import AppSocket
@@ -244,7 +244,7 @@ class Session:
                 await self._asking.park()
 
     async def _proof(self, token: bytes) -> RamProof:
-        def place() -> Location:
+        def place() -> PinnedRange:
             return self._locating.locator.place_token(token)
 
         try:
@@ -271,7 +271,7 @@ def found(find: Callable[[], T], *, unknown: T) -> T:
         return unknown
 
 
-def _discard(location: Location | None) -> None:
+def _discard(location: PinnedRange | None) -> None:
     if location is not None:
         location.pin.close()
 
