@@ -442,7 +442,10 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """G: the pin is dropped."""
+    """G: the pin is dropped, just now.
+
+    For who counts what the guest has pinned; the host waits for none.
+    """
 
     client_id: int
     location_id: int
