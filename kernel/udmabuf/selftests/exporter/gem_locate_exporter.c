@@ -67,6 +67,7 @@ static int exporter_fill_segment(const struct exporter_buffer *it, struct scatte
 	return 0;
 }
 
+/* Also of a table that was filled in part. */
 static void exporter_free_table(const struct exporter_buffer *it, struct sg_table *table,
 				struct device *device)
 {
@@ -78,7 +79,6 @@ static void exporter_free_table(const struct exporter_buffer *it, struct sg_tabl
 			dma_unmap_resource(device, sg_dma_address(sg), PAGE_SIZE,
 					   DMA_BIDIRECTIONAL, DMA_ATTR_SKIP_CPU_SYNC);
 	sg_free_table(table);
-	kfree(table);
 }
 
 /* Segments that are wrong in one way or another. */
@@ -111,31 +111,34 @@ static int exporter_fill_table(const struct exporter_buffer *it, struct sg_table
 		else
 			error = exporter_fill_segment(it, sg, i % EXPORTER_PAGES, device);
 		if (error)
-			return error;
+			goto free_table;
 	}
 	if (it->kind == EXPORTER_JOINED)
 		table->nents--;
 	return 0;
+
+free_table:
+	exporter_free_table(it, table, device);
+	return error;
 }
 
-static struct sg_table *exporter_map_honestly(struct exporter_buffer *it, struct sg_table *table,
-					      struct device *device,
-					      enum dma_data_direction direction)
+static int exporter_map_honestly(struct exporter_buffer *it, struct sg_table *table,
+				 struct device *device, enum dma_data_direction direction)
 {
 	int error;
 
 	error = sg_alloc_table_from_pages(table, it->page, EXPORTER_PAGES, 0,
 					  EXPORTER_PAGES * PAGE_SIZE, GFP_KERNEL);
-	if (!error) {
-		error = dma_map_sgtable(device, table, direction, 0);
-		if (error)
-			sg_free_table(table);
-	}
-	if (error) {
-		kfree(table);
-		return ERR_PTR(error);
-	}
-	return table;
+	if (error)
+		return error;
+	error = dma_map_sgtable(device, table, direction, 0);
+	if (error)
+		goto free_table;
+	return 0;
+
+free_table:
+	sg_free_table(table);
+	return error;
 }
 
 static bool exporter_is_honest(const struct exporter_buffer *it)
@@ -157,18 +160,18 @@ static struct sg_table *exporter_map(struct dma_buf_attachment *attachment,
 	table = kzalloc(sizeof(*table), GFP_KERNEL);
 	if (!table)
 		return ERR_PTR(-ENOMEM);
-	if (exporter_is_honest(it)) {
-		table = exporter_map_honestly(it, table, attachment->dev, direction);
-	} else {
+	if (exporter_is_honest(it))
+		error = exporter_map_honestly(it, table, attachment->dev, direction);
+	else
 		error = exporter_fill_table(it, table, attachment->dev);
-		if (error) {
-			exporter_free_table(it, table, attachment->dev);
-			return ERR_PTR(error);
-		}
-	}
-	if (!IS_ERR(table))
-		atomic_inc(&counts[EXPORTER_MAPPINGS]);
+	if (error)
+		goto free_table;
+	atomic_inc(&counts[EXPORTER_MAPPINGS]);
 	return table;
+
+free_table:
+	kfree(table);
+	return ERR_PTR(error);
 }
 
 static void exporter_unmap(struct dma_buf_attachment *attachment, struct sg_table *table,
@@ -179,6 +182,7 @@ static void exporter_unmap(struct dma_buf_attachment *attachment, struct sg_tabl
 	if (exporter_is_honest(it))
 		dma_unmap_sgtable(attachment->dev, table, direction, 0);
 	exporter_free_table(it, table, attachment->dev);
+	kfree(table);
 	atomic_dec(&counts[EXPORTER_MAPPINGS]);
 }
 
