@@ -34,7 +34,8 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy.protocol.channel.lanes.bounds import CHUNK
 from wlproxy.protocol.channel.lanes.lane import Lane
 from wlproxy.protocol.errors import ChannelError
-from wlproxy.transport.fd_stream import MAX_FDS_OUT, FdsLostError
+from wlproxy.protocol.fd_limits import MAX_FDS_OUT
+from wlproxy.transport.fd_stream import FdsLostError
 from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy_guest.attachments import FdDescription, describe_fd

@@ -14,7 +14,6 @@ from typing import Final, TypeVar
 import trio
 
 from wlproxy.protocol.channel.frames import (
-    MAX_TEXT,
     VERSION_MAJOR,
     VERSION_MINOR,
     ClientReleased,
@@ -35,6 +34,7 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy.protocol.channel.lanes.bounds import CLIENT_WINDOW, STREAM_WINDOW
 from wlproxy.protocol.channel.lanes.engine import Lanes
 from wlproxy.protocol.channel.lanes.lane import Lane, Windows
+from wlproxy.protocol.channel.rules import fit_text
 from wlproxy.protocol.errors import ChannelError
 from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy_guest.client import Client, ClientContext
@@ -42,7 +42,7 @@ from wlproxy_guest.drm.allocation import find_main_device
 from wlproxy_guest.drm.implicit_layout import implicit_layout_is_linear
 from wlproxy_guest.locating.locations import LOCATE_SECONDS, Locating, as_locate_error
 from wlproxy_guest.locating.mapping import PAGE_SIZE
-from wlproxy_guest.locating.page_locator import LocateError, Location, Pin
+from wlproxy_guest.locating.page_locator import LocateError, Pin, PinnedRange
 from wlproxy_guest.quotas import Budget, Limits, QuotaError
 from wlproxy_guest.streams import Streams
 from wlproxy_guest.unix_socket import AppSocket
@@ -114,7 +114,7 @@ class Session:
             client_window=CLIENT_WINDOW,
             stream_window=STREAM_WINDOW,
             main_device=found(find_main_device, unknown=0),
-            agent=agent[:MAX_TEXT],
+            agent=fit_text(agent),
         )
 
     @property
@@ -244,7 +244,7 @@ class Session:
                 await self._asking.park()
 
     async def _proof(self, token: bytes) -> RamProof:
-        def place() -> Location:
+        def place() -> PinnedRange:
             return self._locating.locator.place_token(token)
 
         try:
@@ -271,7 +271,7 @@ def found(find: Callable[[], T], *, unknown: T) -> T:
         return unknown
 
 
-def _discard(location: Location | None) -> None:
+def _discard(location: PinnedRange | None) -> None:
     if location is not None:
         location.pin.close()
 

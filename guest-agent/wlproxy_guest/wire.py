@@ -21,9 +21,9 @@ from typing import Final, Protocol
 import pyudev
 import trio
 
+from wlproxy.protocol.channel.frames import PORT_NAME
 from wlproxy.transport.fds import FdState, OwnedFd
 
-PORT_NAME: Final = "org.wlproxy.0"
 SUBSYSTEM: Final = "virtio-ports"
 LOOK_AGAIN: Final = 0.25
 """Seconds between looks at a port without a host."""

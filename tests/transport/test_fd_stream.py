@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wlproxy.protocol.errors import LocalProtocolError
+from wlproxy.protocol.fd_limits import MAX_FDS_IN, MAX_FDS_OUT
 from wlproxy.transport.fd_stream import (
-    MAX_FDS_IN,
-    MAX_FDS_OUT,
     Chunk,
     FdsLostError,
     FdStream,

@@ -23,12 +23,9 @@ from typing import Final, Self
 import trio
 
 from wlproxy.protocol.errors import LocalProtocolError, WlproxyError
+from wlproxy.protocol.fd_limits import MAX_FDS_IN, MAX_FDS_OUT
 from wlproxy.transport.fds import OwnedFd
 
-MAX_FDS_OUT: Final = 28
-"""Fds per sendmsg: what libwayland sends, and expects, at most."""
-MAX_FDS_IN: Final = 253
-"""Fds per recvmsg: the kernel's SCM_MAX_FD, so that none is ever cut off."""
 RECEIVE_SIZE: Final = 65536
 MAX_PARTS: Final = 64
 """Chunks per sendmsg, far below the kernel's IOV_MAX of 1024: a batch this long
