@@ -103,20 +103,20 @@ class Pumps:
 
     async def _run(self, lane: Lane, end: StreamEnd | GetEnd, *, to_peer: bool) -> None:
         pump = pump_to_peer if to_peer else pump_from_peer
-        reason: CloseReason | None = CloseReason.FAILED
-        scope = self._running[lane]
+        reason: CloseReason | None = None  # as it stays if this is cancelled
         try:
-            with scope:
+            with self._running[lane]:
                 if not isinstance(end, StreamEnd):
                     end = await end()
                 try:
                     reason = await pump(end, lane, self._lanes)
                 finally:
                     end.close()
-            if scope.cancelled_caught:
-                reason = None  # the peer knows, or has been told
         except OSError:
             reason = CloseReason.FAILED
+        except Exception:
+            reason = CloseReason.FAILED
+            raise
         finally:
             del self._running[lane]
             if reason is not None:
