@@ -475,3 +475,9 @@ Frame = (
     | Released
     | CloseMemory
 )
+
+
+def fit_text(text: str) -> str:
+    """Make a text fit into a frame: no NUL, MAX_TEXT bytes at most."""
+    encoded = text.replace("\0", " ").encode(errors="replace")
+    return encoded[:MAX_TEXT].decode(errors="ignore")
