@@ -113,7 +113,7 @@ class Session:
         self._lanes = LaneTasks(lanes, self._flush)
         link.carry(self._lanes)
         self._streams = Streams(self._lanes, self._start, log)
-        self._udmabufs = Udmabufs(ram, device, metrics)
+        self._udmabufs = Udmabufs(ram, device)
         self._copier = PixelCopier(ram.map)
         self._conductor = Conductor(relay, metrics, log, lost=self.lost)
         self._context = ClientContext(

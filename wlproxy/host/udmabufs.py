@@ -1,7 +1,7 @@
 """Dma-bufs of the guest's pages, for the clients of one session.
 
-Which pages, and what for, is the core's to say; here is what makes them, and how many there
-are.  Long lists are for a thread: the driver takes its time with each page.
+Which pages, and what for, is the core's to say; whose a dma-buf is, and how long it is kept,
+is for `client.buffers`.  Long lists are for a thread: the driver takes its time with each page.
 """
 
 import errno
@@ -10,7 +10,6 @@ from typing import Final
 from wlproxy.host.desktop.udmabuf import UdmabufDevice, UdmabufItem
 from wlproxy.host.errors import HostError
 from wlproxy.host.qemu.ram import GuestRam
-from wlproxy.host.report.metrics import Metrics
 from wlproxy.relay.commands import CreateUdmabuf
 from wlproxy.transport.fds import OwnedFd
 
@@ -19,46 +18,29 @@ SLOW_ITEMS: Final = 256
 
 
 class Udmabufs:
-    """Makes dma-bufs, and counts them."""
+    """Makes dma-bufs.
 
-    def __init__(
-        self, ram: GuestRam, device: UdmabufDevice | None, metrics: Metrics
-    ) -> None:
-        """Nothing is made yet.
+    Attributes:
+        device: /dev/udmabuf, or None.
+    """
 
-        Args:
-            ram: the guest's.
-            device: /dev/udmabuf, or None.
-            metrics: counted into.
-        """
+    def __init__(self, ram: GuestRam, device: UdmabufDevice | None) -> None:
+        """Make them of pages of `ram`, if there is a `device`."""
         self.device = device
-        self._ram = ram
-        self._metrics = metrics
+        self._files = ram.files
 
     def make(self, command: CreateUdmabuf) -> OwnedFd | HostError:
         """Make a dma-buf.  Blocks: if it is slow, for a thread."""
         if self.device is None:
             return HostError("no /dev/udmabuf", errno=errno.ENODEV)
-        files = self._ram.files
         items = [
-            UdmabufItem(files[item.file].fileno(), item.offset, item.length)
+            UdmabufItem(self._files[item.file].fileno(), item.offset, item.length)
             for item in command.items
         ]
         try:
             return self.device.create(items)
         except HostError as exc:
             return exc
-
-    def count(self, made: OwnedFd | HostError) -> None:
-        """Count what `make` returned."""
-        if isinstance(made, HostError):
-            self._metrics.udmabufs_failed += 1
-        else:
-            self._metrics.udmabufs_created += 1
-
-    def count_alive(self, change: int) -> None:
-        """Count those that a client has: one more, or so many less."""
-        self._metrics.udmabufs_alive += change
 
 
 def is_slow(command: CreateUdmabuf) -> bool:

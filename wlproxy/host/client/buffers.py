@@ -11,6 +11,7 @@ import trio
 from wlproxy.host.client.handles import Handles
 from wlproxy.host.client.pixels import CopyBuffer
 from wlproxy.host.errors import HostError
+from wlproxy.host.report.metrics import Metrics
 from wlproxy.host.udmabufs import Udmabufs, is_slow
 from wlproxy.relay.commands import CreateCopyBuffer, CreateUdmabuf
 from wlproxy.relay.handles import Handle
@@ -23,17 +24,21 @@ Answer = BufferCreated | BufferFailed
 class Buffers:
     """The buffers of one client."""
 
-    def __init__(self, client_id: int, handles: Handles, udmabufs: Udmabufs) -> None:
+    def __init__(
+        self, client_id: int, handles: Handles, udmabufs: Udmabufs, metrics: Metrics
+    ) -> None:
         """There are none yet.
 
         Args:
             client_id: whose.
             handles: the client's; this adds to them, and closes them.
             udmabufs: makes dma-bufs.
+            metrics: counted into.
         """
         self._client_id = client_id
         self._handles = handles
-        self._makes = udmabufs
+        self._make = udmabufs.make
+        self._metrics = metrics
         self._copies: dict[Handle, CopyBuffer] = {}
         self._udmabufs: set[Handle] = set()
         self._creating: set[Handle] = set()
@@ -64,13 +69,13 @@ class Buffers:
         self._creating.add(command.handle)
         if is_slow(command):
             return None
-        return self._take(command, self._makes.make(command))
+        return self._take(command, self._make(command))
 
     async def create_slowly(self, command: CreateUdmabuf) -> Answer | None:
         """Make a dma-buf in a thread; None if nobody waits for it any more."""
         made: OwnedFd | HostError = HostError("there is no dma-buf")
         try:
-            made = await trio.to_thread.run_sync(self._makes.make, command)
+            made = await trio.to_thread.run_sync(self._make, command)
         finally:
             answer = self._take(command, made)
         return answer
@@ -86,14 +91,14 @@ class Buffers:
             return
         if handle in self._udmabufs:
             self._udmabufs.remove(handle)
-            self._makes.count_alive(-1)
+            self._metrics.udmabufs_alive -= 1
         self._handles.close(handle)
         self._copies.pop(handle, None)
 
     def close_all(self) -> None:
         """Close everything, also what is made later; again is harmless."""
         self._closed = True
-        self._makes.count_alive(-len(self._udmabufs))
+        self._metrics.udmabufs_alive -= len(self._udmabufs)
         self._udmabufs.clear()
         self._handles.close_all()
         self._copies.clear()
@@ -101,18 +106,19 @@ class Buffers:
     def _take(self, command: CreateUdmabuf, made: OwnedFd | HostError) -> Answer | None:
         """Take over a dma-buf; None if nobody waits for it any more."""
         handle = command.handle
-        self._makes.count(made)
         self._creating.discard(handle)
         wanted = not (self._closed or handle in self._discarded)
         self._discarded.discard(handle)
         if isinstance(made, HostError):
+            self._metrics.udmabufs_failed += 1
             number = made.errno or errno.EINVAL
             failed = BufferFailed(self._client_id, handle, number, made.problem)
             return failed if wanted else None
+        self._metrics.udmabufs_created += 1
         if not wanted:
             made.close()
             return None
         self._handles.add(handle, made)
         self._udmabufs.add(handle)
-        self._makes.count_alive(1)
+        self._metrics.udmabufs_alive += 1
         return BufferCreated(self._client_id, handle)

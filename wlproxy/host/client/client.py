@@ -162,7 +162,9 @@ class Client:
         self._unclaimed: dict[int, int] = {}
         """Streams that the guest attached and whose message has not come yet: early bytes."""
         self._locates = Locates()
-        self._buffers = Buffers(client_id, self.handles, context.udmabufs)
+        self._buffers = Buffers(
+            client_id, self.handles, context.udmabufs, context.metrics
+        )
         self._connection: FdStream | None = None
         self._scope = trio.CancelScope()
         self._writer_scope = trio.CancelScope()
