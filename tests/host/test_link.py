@@ -33,11 +33,15 @@ from wlproxy.protocol.channel.frames import (
     Pong,
     ProveRam,
     RamProof,
+    Side,
 )
+from wlproxy.protocol.channel.lanes.engine import Lanes
+from wlproxy.protocol.channel.lanes.lane import Windows
 from wlproxy.protocol.channel.session import SessionLost
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
 from wlproxy.relay.wire.clock import SETTLED
 from wlproxy.transport.fds import OwnedFd
+from wlproxy.transport.lane_tasks import LaneTasks
 
 LOG = VmLog("test")
 OPENED = ClientOpened(1, 5, 1000, 1000, "foot")
@@ -222,6 +226,62 @@ async def test_goodbye_is_said_once_and_fits() -> None:
         assert isinstance(frame, Goodbye)
         assert frame.reason is CloseReason.REFUSED
         await link.aclose()
+
+
+async def established() -> tuple[Link, Agent, LaneTasks]:
+    """A session whose lanes are sent, and what waits for its agent."""
+    link, stream = link_pair()
+    agent = Agent(stream)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(agent.greet)
+        await link.establish(7)
+    lanes = LaneTasks(Lanes(Side.HOST, Windows(), Windows()), link.flush)
+    lanes.receive(OPENED)
+    link.carry(lanes)
+    return link, agent, lanes
+
+
+async def test_what_is_put_is_sent_by_who_puts_it() -> None:
+    link, agent, lanes = await established()
+    lanes.put(Data(1, b"x"))
+    await link.sent()
+    assert await agent.receive() == Data(1, b"x")
+    link.carry(None)
+    lanes.put(Data(1, b"nobody sends this"))
+    assert lanes.usage(1).waiting
+    await link.aclose()
+    await agent.stream.aclose()
+
+
+async def test_what_the_socket_does_not_take_is_sent_later_and_the_urgent_first() -> (
+    None
+):
+    link, agent, lanes = await established()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.write_rest)
+        pongs = 0
+        while not link.stream.backlog:
+            lanes.put(Pong(pongs))
+            pongs += 1
+        lanes.put(Data(1, b"x"))
+        lanes.put(Pong(pongs))
+        assert await agent.receive() == Pong(0)
+        for number in range(1, pongs + 1):
+            assert await agent.receive() == Pong(number)
+        assert await agent.receive() == Data(1, b"x")
+        await link.sent()
+        nursery.cancel_scope.cancel()
+    await link.aclose()
+    await agent.stream.aclose()
+
+
+async def test_a_socket_that_closes_is_noticed_by_who_writes_the_rest() -> None:
+    link, agent, lanes = await established()
+    await agent.stream.aclose()
+    lanes.put(Pong(1))
+    with pytest.raises(ChannelGoneError):
+        await link.write_rest()
+    await link.aclose()
 
 
 async def test_connecting_waits_for_qemu(

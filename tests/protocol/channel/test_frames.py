@@ -13,10 +13,12 @@ from wlproxy.protocol.channel.frames import (
     MAX_ATTACHMENTS,
     MAX_EXTENTS_PER_FRAME,
     MAX_PAYLOAD,
+    MAX_TEXT,
     RESYNC_PADDING,
     Frame,
     FrameType,
     Ping,
+    fit_text,
 )
 
 CLASSES = get_args(Frame)
@@ -52,3 +54,10 @@ def test_frames_are_values(kind: type[Frame]) -> None:
 def test_frames_are_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         Ping(1).timestamp = 2  # type: ignore[misc]
+
+
+def test_a_text_is_cut_between_characters() -> None:
+    assert fit_text("a\0b") == "a b"
+    fitted = fit_text("é" * MAX_TEXT)
+    assert fitted == "é" * (MAX_TEXT // 2)
+    assert len(fit_text("a" + "é" * MAX_TEXT).encode()) == MAX_TEXT - 1
