@@ -1,11 +1,12 @@
-"""Pipes of apps, carried as streams: who runs them, and how many there may be.
+"""Pipes of apps, carried as streams.
 
-A stream outlives its client's Wayland connection: apps ask for a paste and leave, or leave
-a helper behind that writes.  One too many ends at once, and nothing else does.  Which ids
-there are, order and credit are `protocol.channel.lanes`' business.
+A pump may take as long as it likes to begin: what an app passes can be a file of a server
+that does not answer.  How pumps go on is `transport.pumps`'; which ids there are, order,
+credit and how many streams there may be are `protocol.channel.lanes`' business.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -16,15 +17,13 @@ from wlproxy.protocol.channel.frames import (
     AttachmentFlags,
     AttachmentKind,
     CloseReason,
-    StreamClosed,
 )
 from wlproxy.protocol.channel.lanes.lane import Lane
 from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.lane_tasks import LaneTasks
-from wlproxy.transport.pumps import pump_from_peer, pump_to_peer
-from wlproxy.transport.stream_end import StreamEnd, adopt_end, make_pipe
+from wlproxy.transport.pumps import Pumps, Start
+from wlproxy.transport.stream_end import StreamEnd, adopt_end
 from wlproxy_guest.foreign import may_hang
-from wlproxy_guest.quotas import Budget
 from wlproxy_guest.workers import Workers
 
 ADOPT_SECONDS: Final = 10.0
@@ -36,32 +35,22 @@ MAX_ADOPTING: Final = 4
 class Streams:
     """The open pipes of a session."""
 
-    def __init__(self, lanes: LaneTasks, limit: int, budget: Budget) -> None:
-        """Allow a client `limit` of them, and all clients `budget`."""
+    def __init__(self, lanes: LaneTasks, start: Start) -> None:
+        """There are none yet; `start` starts their tasks."""
         self._lanes = lanes
-        self._limit = limit
-        self._budget = budget
+        self._pumps = Pumps(lanes, start)
         self._workers = Workers(MAX_ADOPTING)
-        self._running: dict[Lane, trio.CancelScope] = {}
-        self.nursery: trio.Nursery | None = None
-        """Where they run; None before the session begins and after it ended."""
 
     def adopt(self, lane: Lane, fd: OwnedFd, flags: AttachmentFlags) -> None:
         """Take over a pipe's end that the app passed, once its stream has a name."""
-        if not self._lanes.is_open(lane):  # the host closed the client, or the stream
-            fd.close()
-            return
         # "Holder" is who will be given the fd: the app's peer, on the host.
         to_host = flags is AttachmentFlags.HOLDER_READS
-        if may_hang(fd.fileno()):
-            self._start(lane, fd, to_host=to_host)  # which asks in a thread
+        if self._lanes.is_open(lane) and may_hang(fd.fileno()):
+            ask = partial(self._adopt_elsewhere, fd, we_write=not to_host)
+            self._pumps.start(lane, ask, to_peer=to_host)
             return
-        try:
-            end = adopt_end(fd, we_write=not to_host)
-        except OSError:
-            self.refuse(lane, CloseReason.FAILED)
-        else:
-            self._start(lane, end, to_host=to_host)
+        with suppress(OSError):  # the host has been told
+            self._pumps.adopt(lane, fd, to_peer=to_host)
 
     def create(self, lane: Lane, flags: AttachmentFlags) -> OwnedFd:
         """Make a pipe for a stream of the host's; return the app's end.
@@ -69,18 +58,12 @@ class Streams:
         Raises:
             OSError: no pipe can be had.
         """
-        app_reads = flags is AttachmentFlags.HOLDER_READS
-        try:
-            end, apps = make_pipe(we_write=app_reads)
-        except OSError:
-            self.refuse(lane, CloseReason.FAILED)
-            raise
-        self._start(lane, end, to_host=not app_reads)
-        return apps
+        to_host = flags is not AttachmentFlags.HOLDER_READS
+        return self._pumps.create(lane, to_peer=to_host)
 
     def refuse(self, lane: Lane, reason: CloseReason) -> None:
         """Tell the host that nothing is done with a stream, or nothing more."""
-        self._lanes.put(StreamClosed(*lane, reason))
+        self._pumps.refuse(lane, reason)
 
     def ignore(self, client_id: int, attachments: Iterable[Attachment]) -> None:
         """The app will not get these: tell the host that nobody has their ends."""
@@ -88,52 +71,9 @@ class Streams:
             if one.kind is AttachmentKind.STREAM:
                 self.refuse(Lane(client_id, one.object_id), CloseReason.NORMAL)
 
-    def receive_end(self, lane: Lane) -> None:
-        """The host has closed a stream: if that reads no more, the app shall know."""
-        scope = self._running.get(lane)
-        if scope is not None and not self._lanes.is_open(lane):
-            scope.cancel()
-
     def close(self) -> None:
-        """The session is over: end all, now and later, without a word."""
-        self.nursery = None
-        for scope in self._running.values():
-            scope.cancel()
-
-    def _start(self, lane: Lane, end: StreamEnd | OwnedFd, *, to_host: bool) -> None:
-        of_client = sum(one.client_id == lane.client_id for one in self._running)
-        if self.nursery is None:
-            end.close()
-        elif of_client >= self._limit or not self._budget.take(1):
-            end.close()
-            self.refuse(lane, CloseReason.LIMIT_EXCEEDED)
-        else:
-            self._running[lane] = trio.CancelScope()
-            self.nursery.start_soon(self._run, lane, end, to_host)
-
-    async def _run(
-        self,
-        lane: Lane,
-        end: StreamEnd | OwnedFd,
-        to_host: bool,  # noqa: FBT001 - of start_soon
-    ) -> None:
-        pump = pump_to_peer if to_host else pump_from_peer
-        reason = None
-        try:
-            with self._running[lane]:
-                if isinstance(end, OwnedFd):
-                    end = await self._adopt_elsewhere(end, we_write=not to_host)
-                try:
-                    reason = await pump(end, lane, self._lanes)
-                finally:
-                    end.close()
-        except OSError:
-            reason = CloseReason.FAILED
-        finally:
-            del self._running[lane]
-            self._budget.give_back(1)
-        if reason is not None:
-            self.refuse(lane, reason)
+        """The session is over: end all, without a word."""
+        self._pumps.close()
 
     async def _adopt_elsewhere(self, fd: OwnedFd, *, we_write: bool) -> StreamEnd:
         """Take over an fd, also if this fails, whose server need not answer.
