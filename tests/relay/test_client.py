@@ -35,7 +35,8 @@ from wlproxy.relay.commands import CloseClient, Command, SendFrame
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import FdKind, FromCompositor, ReceivedFd
 from wlproxy.relay.relay import COMPOSITOR_ERRED
-from wlproxy.relay.wire.context import RelayConfig, ignore_event
+from wlproxy.relay.wire.context import RelayConfig
+from wlproxy.relay.wire.objects import IGNORED
 
 READ_END = Attachment(AttachmentKind.STREAM, AttachmentFlags.HOLDER_READS, 2, 0)
 
@@ -215,7 +216,7 @@ def test_an_event_names_an_object_of_another_kind(named: str) -> None:
     play.app.request(seat, "get_keyboard")
     keyboard = play.host_thing("wl_keyboard")
     objects = play.relay._clients[1]._context.objects
-    pool = objects.add_own(INTERFACES["wl_shm_pool"], 1, ignore_event)
+    pool = objects.add_own(INTERFACES["wl_shm_pool"], 1, IGNORED)
     ids = {
         "wl_seat": play.host_thing("wl_seat").id,
         "own pool": pool.host_id,
@@ -428,7 +429,7 @@ def test_a_bind_of_what_nobody_knows_is_not_asked_again(
 def test_an_event_about_an_own_object_may_carry_anything() -> None:
     play = Stage()
     own = play.relay._clients[1]._context.objects
-    keyboard = own.add_own(INTERFACES["wl_keyboard"], 1, ignore_event)
+    keyboard = own.add_own(INTERFACES["wl_keyboard"], 1, IGNORED)
     spec = keyboard.interface.event("keymap")
     data = encode_message(keyboard.host_id, spec, (1, None, 10))
     play.from_compositor(data, ReceivedFd(Handle(1), FdKind.FILE, 10))

@@ -58,7 +58,7 @@ from wlproxy.relay.inputs import (
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Event, Request
-from wlproxy.relay.wire.objects import ProtocolObject
+from wlproxy.relay.wire.objects import IGNORED, OwnEvent, ProtocolObject
 from wlproxy.relay.wire.timestamps import (
     FRAME_CALLBACK,
     TimeField,
@@ -373,12 +373,21 @@ class Client:
         if entry.listener is not None:
             self._enter_own(entry, spec, message.args)
             self._state.drop_fds(message.fds)
-            entry.listener(message)
+            self._hear(entry, message)
         elif claimed is not None:
             self._error_seen |= (spec.interface, spec.name) == ("wl_display", "error")
             claimed(self._state, Event(entry, spec, raw, message))
         else:
             self._state.forward_event(entry, spec, raw, message.fds)
+
+    def _hear(self, entry: ProtocolObject, event: OwnEvent) -> None:
+        """Tell who waits for an event of an object of our own: for one, no more."""
+        listener, entry.listener = entry.listener, IGNORED
+        if isinstance(listener, registry.Question):
+            listener.answered = True
+            self._context.wake()
+        else:
+            self._state.buffers.hear(listener, entry, event)
 
     def _enter_own(
         self, entry: ProtocolObject, spec: MessageSpec, args: Sequence[object]

@@ -33,11 +33,16 @@ from wlproxy.relay.buffers.buffer import (
 from wlproxy.relay.buffers.life import Action, Input, State
 from wlproxy.relay.buffers.locations import Location, Locations, Progress
 from wlproxy.relay.buffers.pages import Obstacle, Pages, take_locations
-from wlproxy.relay.buffers.present import Memfd, Presenter
+from wlproxy.relay.buffers.present import (
+    ImportAnswer,
+    Memfd,
+    OrphanRelease,
+    Presenter,
+)
 from wlproxy.relay.buffers.room import Room
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.wire.context import Context
-from wlproxy.relay.wire.objects import OwnEvent, ProtocolObject
+from wlproxy.relay.wire.objects import Listener, OwnEvent, ProtocolObject
 
 MADE_ROOM_FOR: Final = 8
 """Buffers that go at once where one has no room: each time costs a roundtrip."""
@@ -50,36 +55,18 @@ Waiters = dict[int, Buffer]
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
-    """Hears that the compositor has seen us let go of a buffer: the pages are free.
+class Reached(Listener):
+    """Waits until the compositor has seen us let go of a buffer: its pages are free.
 
     Attributes:
-        buffers: the client's.
         locations: the pages.
         copy: the memfd of mode C, if there was one.
         released: the buffer, if its app does not know yet that it may use it.
     """
 
-    buffers: "Buffers"
-    locations: Sequence[Location]
+    locations: tuple[Location, ...]
     copy: Memfd | None
     released: Buffer | None
-
-    def __call__(self, _done: OwnEvent) -> None:
-        """Take the answer to the sync."""
-        self.buffers.free(self)
-
-
-@dataclass(frozen=True, slots=True)
-class OrphanRelease:
-    """Hears that the compositor has finished with a buffer that is destroyed."""
-
-    buffers: "Buffers"
-    buffer: Buffer
-
-    def __call__(self, _release: OwnEvent) -> None:
-        """Take the release, once."""
-        self.buffers.released(self.buffer)
 
 
 class Buffers:
@@ -93,7 +80,7 @@ class Buffers:
         self._context = context
         self._locations = locations
         self._pages = Pages(context, locations)
-        self.presenter = Presenter(context, locations, self._tell)
+        self.presenter = Presenter(context, locations)
         self._serials = count(1)
         self._room = Room()
         self._all: dict[int, Buffer] = {}
@@ -294,8 +281,31 @@ class Buffers:
         """Take the compositor's word that it has finished with a buffer."""
         self._tell(buffer, Input.RELEASED)
 
-    def free(self, reached: Reached) -> None:
-        """The compositor has seen us let go of a buffer: the guest may have its pages."""
+    def hear(
+        self, listener: Listener | None, entry: ProtocolObject, event: OwnEvent
+    ) -> None:
+        """Take an event that a buffer, or what was left of one, has waited for.
+
+        Args:
+            listener: what for; others than ours are none of our business.
+            entry: the proxy's own object that it came from.
+            event: it.
+
+        Raises:
+            CompositorError: it lacks what it had.
+        """
+        match listener:
+            case ImportAnswer(buffer):
+                self._tell(buffer, self.presenter.imported(buffer, entry, event))
+            case OrphanRelease(buffer):
+                self.released(buffer)
+            case Reached():
+                self._free(listener)
+            case _:
+                pass
+
+    def _free(self, reached: Reached) -> None:
+        """Give the guest the pages back of what the compositor has seen us let go of."""
         self._going -= 1
         self.presenter.drop_copy(reached.copy)
         for location in reached.locations:
@@ -432,7 +442,7 @@ class Buffers:
         self._pages.drop_memories(buffer)
 
     def _orphan(self, buffer: Buffer) -> None:
-        self.presenter.orphan(buffer, OrphanRelease(self, buffer))
+        self.presenter.orphan(buffer)
         self._pages.drop_memories(buffer)
         if buffer.life.state is State.ORPHAN:
             self._rest(buffer)
@@ -461,7 +471,7 @@ class Buffers:
             return
         self._going += 1
         self._context.when_compositor_reached(
-            Reached(self, locations, copy, buffer if released else None)
+            Reached(tuple(locations), copy, buffer if released else None)
         )
 
     # ------------------------------------------------------------ what stands in the way

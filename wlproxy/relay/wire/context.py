@@ -24,7 +24,7 @@ from wlproxy.relay.handles import Handle, core_handles
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.quotas import Quotas, Shares
 from wlproxy.relay.wire.clock import GuestClock
-from wlproxy.relay.wire.objects import Listener, ObjectTable, OwnEvent, ProtocolObject
+from wlproxy.relay.wire.objects import IGNORED, Listener, ObjectTable, ProtocolObject
 from wlproxy.relay.wire.outbox import Outbox
 from wlproxy.relay.wire.timestamps import CLOCK_MONOTONIC
 
@@ -203,12 +203,12 @@ class Context:
         name = names[-1]
         if self._own_registry is None:
             self._own_registry = self.objects.add_own(
-                INTERFACES["wl_registry"], 1, ignore_event
+                INTERFACES["wl_registry"], 1, IGNORED
             )
             display = self.objects.display
             self.send(display, "get_registry", (self._own_registry.host_id,))
         bound = min(version, self.globals[name].version, INTERFACES[interface].version)
-        entry = self.objects.add_own(INTERFACES[interface], bound, ignore_event)
+        entry = self.objects.add_own(INTERFACES[interface], bound, IGNORED)
         self.send(
             self._own_registry,
             "bind",
@@ -226,24 +226,6 @@ class Context:
         return [n for n, known in self.globals.items() if known.interface == interface]
 
     def when_compositor_reached(self, listener: Listener) -> None:
-        """Call `listener` once the compositor has handled all requests so far."""
-        callback = self.objects.add_own(INTERFACES["wl_callback"], 1)
-        callback.listener = Once(callback, listener)
+        """Tell `listener` once the compositor has handled all requests so far."""
+        callback = self.objects.add_own(INTERFACES["wl_callback"], 1, listener)
         self.send(self.objects.display, "sync", (callback.host_id,))
-
-
-@dataclass(frozen=True, slots=True)
-class Once:
-    """A listener of an object that takes one event; the rest are ignored."""
-
-    entry: ProtocolObject
-    listener: Listener
-
-    def __call__(self, message: OwnEvent) -> None:
-        """Take the one."""
-        self.entry.listener = ignore_event
-        self.listener(message)
-
-
-def ignore_event(message: OwnEvent) -> None:
-    """Take an event that says nothing the proxy does not know."""

@@ -10,7 +10,9 @@ Server-allocated ids (0xff000000 and up) have no `delete_id`; their destructor f
 them.  Not here: what objects mean (`filters`), or bytes (`protocol.wayland`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
 
 from wlproxy.protocol.errors import (
     CompositorError,
@@ -33,8 +35,22 @@ MAX_OBJECTS = 1 << 16
 OwnEvent = Message[ReceivedFd]
 """An event of the compositor to an object of the proxy's own."""
 
-Listener = Callable[[OwnEvent], None]
-"""Takes such events: a value that can be called, no closure."""
+
+class Listener:
+    """What the next event of an object of the proxy's own is waited for with.
+
+    Each kind is a value; who waits knows what follows of it.
+    """
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored(Listener):
+    """Of events that say nothing the proxy does not know."""
+
+
+IGNORED: Final = Ignored()
 
 
 class ProtocolObject:
@@ -46,7 +62,7 @@ class ProtocolObject:
         interface: its type.
         version: as bound, on both sides.
         role: what a filter keeps about it (a pool, a buffer, a surface), or None.
-        listener: for the proxy's own objects: takes their events.
+        listener: for the proxy's own objects: who waits for their next event.
     """
 
     __slots__ = ("guest_id", "host_id", "interface", "listener", "role", "version")
