@@ -73,7 +73,9 @@ class Conversation:
         self._streams = iter(range(2, 1 << 31, 2))
         self._broken: list[str] = []
         """Who broke a rule, and how; the client may be ended from then on."""
-        self._play = DmabufStage(choices.pick([VIDEO, ONLY_SHM, NOTHING]))
+        capabilities = choices.pick([VIDEO, ONLY_SHM, NOTHING])
+        self._imports = capabilities.dmabuf_stride_alignment
+        self._play = DmabufStage(capabilities)
         self._play.app.meets_late_events = True
         self._play.host.imports = choices.pick(["accept", "hold", "refuse"])
         self._play.create_fails = {CreateUdmabuf} if choices.chance(10) else set()
@@ -271,7 +273,7 @@ class Conversation:
     def _create_dmabuf(self) -> None:
         if len(self._buffers) < 6:
             fmt = XRGB
-            if NV12 in self._play.relay._capabilities.dmabuf_stride_alignment:
+            if NV12 in self._imports:
                 fmt = self._choices.pick([XRGB, NV12])
             self._buffers.append(self._play.immed((16, 16), fmt))
 

@@ -4,13 +4,13 @@ from tests.relay.playbook import ZERO_COPY
 from tests.relay.shell import guest_memory
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import FIRST_SERVER_ID
-from wlproxy.relay.quotas import Quotas
+from wlproxy.relay.quotas import Quotas, Shares
 from wlproxy.relay.wire.context import Context, Global, RelayConfig, Shared
 
 
 def context() -> Context:
     shared = Shared(RelayConfig(), guest_memory(), Quotas(1 << 30))
-    return Context(1, "app(1)", shared, ZERO_COPY)
+    return Context(1, "app(1)", shared, ZERO_COPY, Shares(shared.quotas))
 
 
 def test_a_global_of_its_own_is_bound_once() -> None:

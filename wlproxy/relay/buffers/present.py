@@ -13,9 +13,9 @@ from wlproxy.protocol.wayland.message import FIRST_SERVER_ID
 from wlproxy.relay.buffers.buffer import Buffer
 from wlproxy.relay.buffers.choice import Choice, Mode, choose
 from wlproxy.relay.buffers.life import Input, State
-from wlproxy.relay.buffers.locations import Locations, Progress
+from wlproxy.relay.buffers.locations import Location, Locations, Progress
 from wlproxy.relay.buffers.pages import Obstacle
-from wlproxy.relay.commands import CloseHandle, CreateCopyBuffer
+from wlproxy.relay.commands import CreateCopyBuffer
 from wlproxy.relay.formats import MODIFIER_LINEAR, drm_format
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.wire.context import Context
@@ -47,19 +47,27 @@ class OrphanRelease(Listener):
     buffer: Buffer
 
 
+@dataclass(frozen=True, slots=True)
+class Reached(Listener):
+    """Waits until the compositor has seen us let go of a buffer: its pages are free.
+
+    Attributes:
+        locations: the pages.
+        copy: the memfd of mode C, if there was one.
+        released: the buffer, if its app does not know yet that it may use it.
+    """
+
+    locations: tuple[Location, ...]
+    copy: Memfd | None
+    released: Buffer | None
+
+
 class Presenter:
     """Makes the host's buffers for those of one client."""
 
     def __init__(self, context: Context, locations: Locations) -> None:
         self._context = context
         self._locations = locations
-        self._copies: dict[Handle, Buffer] = {}
-        self._made = set[Handle]()
-
-    @property
-    def copies(self) -> int:
-        """How many memfds of mode C there are."""
-        return len(self._copies)
 
     def make(self, buffer: Buffer) -> Input | Obstacle | None:
         """Make the host's buffer of a located one, as far as that goes now.
@@ -155,30 +163,19 @@ class Presenter:
     def take_copy(self, buffer: Buffer) -> Memfd | None:
         """Take the memfd of mode C from a buffer, if it has one, for `drop_copy`."""
         handle, buffer.copy = buffer.copy, None
-        buffer.copied_for = 0
+        buffer.copied_for, buffer.copy_made = 0, False
         return None if handle is None else Memfd(handle, buffer.pool_size)
 
     def drop_copy(self, copy: Memfd | None) -> None:
         """Close a memfd that nobody reads any more."""
         if copy is not None:
-            self._forget_copy(copy.handle, copy.size)
-            self._context.command(CloseHandle(self._context.client_id, copy.handle))
+            self._context.shares.copy_bytes.give_back(copy.size)
+            self._context.close_handle(copy.handle)
 
-    def copy_created(self, handle: Handle) -> Buffer:
-        """Take the shell's word that a memfd is made; say for which buffer."""
-        self._made.add(handle)
-        return self._copies[handle]
-
-    def copy_failed(self, handle: Handle) -> Buffer:
-        """Take the shell's word that it could not be made; say for which buffer."""
-        buffer = self._copies[handle]
-        self._forget_copy(handle, buffer.pool_size)
+    def copy_failed(self, buffer: Buffer) -> None:
+        """Take the shell's word that the memfd of a buffer could not be made."""
         buffer.copy = None
-        return buffer
-
-    def copied_for(self, handle: Handle) -> int:
-        """Look up the surface that a memfd was copied for; 0 if none."""
-        return self._copies[handle].copied_for if handle in self._copies else 0
+        self._context.shares.copy_bytes.give_back(buffer.pool_size)
 
     def _forget_guest(self, entry: ProtocolObject) -> None:
         if entry.guest_id:
@@ -212,18 +209,12 @@ class Presenter:
             if not self._context.shares.copy_bytes.take(size):
                 reason = "too many bytes in buffers that are copied"
                 return Obstacle(reason, limit=True)
-            buffer.copy = next(self._context.handles)
-            self._copies[buffer.copy] = buffer
+            buffer.copy = self._context.make_handle(buffer)
             client_id = self._context.client_id
             self._context.command(CreateCopyBuffer(client_id, buffer.copy, size))
-        if buffer.copy not in self._made:
+        if not buffer.copy_made:
             return None
         return self._create_in_pool(buffer, buffer.copy)
-
-    def _forget_copy(self, handle: Handle, size: int) -> None:
-        del self._copies[handle]
-        self._made.discard(handle)
-        self._context.shares.copy_bytes.give_back(size)
 
     def _create_in_pool(self, buffer: Buffer, handle: Handle) -> Input | Obstacle:
         """Make a host pool of a handle's bytes, the buffer in it, and drop the pool."""

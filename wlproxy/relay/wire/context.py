@@ -4,7 +4,7 @@ Filters never see the client that calls them, nor each other.  Every method appe
 the outbox, so that what a filter does happens in the order it does it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from wlproxy.memory.guest import GuestMemory
@@ -19,8 +19,8 @@ from wlproxy.protocol.wayland.message import (
 )
 from wlproxy.protocol.wayland.wire import encode_message
 from wlproxy.relay.capabilities import PAGE_SIZE, CompositorCapabilities, Preference
-from wlproxy.relay.commands import Command, Trace, TraceLevel
-from wlproxy.relay.handles import Handle, core_handles
+from wlproxy.relay.commands import CloseHandle, Command, Trace, TraceLevel
+from wlproxy.relay.handles import CoreHandles, Handle
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.quotas import Quotas, Shares
 from wlproxy.relay.wire.clock import GuestClock
@@ -58,7 +58,7 @@ class RelayConfig:
         return self.preference is Preference.COPY
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Shared:
     """What all clients of one guest share.
 
@@ -74,7 +74,7 @@ class Shared:
     config: RelayConfig
     ram: GuestMemory
     quotas: Quotas
-    handles: Iterator[Handle] = field(default_factory=core_handles)
+    handles: CoreHandles = field(default_factory=CoreHandles)
     clock: GuestClock = field(default_factory=GuestClock)
     warned: set[str] = field(default_factory=set)
 
@@ -87,53 +87,68 @@ class Global:
     version: int
 
 
+@dataclass(slots=True, eq=False)
 class Context:
     """One client's state, as far as filters, buffers and surfaces share it.
 
     Attributes:
         client_id: of the channel.
         label: names the client in logs.
-        config: the VM's.
-        ram: where the guest's pages are.
-        handles: names for what the shell is to make.
+        shared: with all other clients of the guest.
         capabilities: the host's.
+        shares: what it may take up of the host.
         objects: both id spaces.
+        owners: whose each udmabuf and memfd is that the shell makes and keeps: a
+            `Location` or a `Buffer` of `buffers`.
         globals: what the compositor has ever advertised, by global name.
         withdrawn: names of those that it has taken back.
         shm_formats: what the compositor's `wl_shm` takes; empty until it has said so.
-        shares: what it may take up of the host.
-        clock: the guest's.
         presentation_clock: the one whose times `wp_presentation` tells.
-        warned: what was warned of, for any client of the guest.
-        outbox: where everything goes.
         woken: what the client's stalled request waits for may have come.
+        outbox: where everything goes; empty between two inputs.
     """
 
-    def __init__(
-        self,
-        client_id: int,
-        label: str,
-        shared: Shared,
-        capabilities: CompositorCapabilities,
-    ) -> None:
-        self.client_id = client_id
-        self.label = label
-        self.config = shared.config
-        self.ram = shared.ram
-        self.handles = shared.handles
-        self.capabilities = capabilities
-        self.objects = ObjectTable(INTERFACES["wl_display"])
-        self.globals: dict[int, Global] = {}
-        self.withdrawn: set[int] = set()
-        self.shm_formats: set[int] = set()
-        self.shares = Shares(shared.quotas)
-        self.clock = shared.clock
-        self.presentation_clock = CLOCK_MONOTONIC
-        self.warned = shared.warned
-        self.outbox = Outbox(client_id)
-        self.woken = False
-        self._own_registry: ProtocolObject | None = None
-        self._own_globals: dict[str, ProtocolObject] = {}
+    client_id: int
+    label: str
+    shared: Shared
+    capabilities: CompositorCapabilities
+    shares: Shares
+    objects: ObjectTable = field(
+        default_factory=lambda: ObjectTable(INTERFACES["wl_display"])
+    )
+    owners: dict[Handle, object] = field(default_factory=dict)
+    globals: dict[int, Global] = field(default_factory=dict)
+    withdrawn: set[int] = field(default_factory=set)
+    shm_formats: set[int] = field(default_factory=set)
+    presentation_clock: int = CLOCK_MONOTONIC
+    woken: bool = False
+    _own_registry: ProtocolObject | None = None
+    _own_globals: dict[str, ProtocolObject] = field(default_factory=dict)
+    outbox: Outbox = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.outbox = Outbox(self.client_id)
+
+    @property
+    def config(self) -> RelayConfig:
+        """The VM's."""
+        return self.shared.config
+
+    @property
+    def clock(self) -> GuestClock:
+        """The guest's."""
+        return self.shared.clock
+
+    def make_handle(self, owner: object) -> Handle:
+        """Name what the shell is to make and keep for a `Location` or a `Buffer`."""
+        handle = next(self.shared.handles)
+        self.owners[handle] = owner
+        return handle
+
+    def close_handle(self, handle: Handle) -> None:
+        """Have the shell close what it made."""
+        del self.owners[handle]
+        self.command(CloseHandle(self.client_id, handle))
 
     def command(self, command: Command) -> None:
         """Have the shell do something, after all that was said before."""

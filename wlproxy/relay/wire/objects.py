@@ -11,7 +11,7 @@ them.  Not here: what objects mean (`filters`), or bytes (`protocol.wayland`).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from wlproxy.protocol.errors import (
@@ -53,41 +53,37 @@ class Ignored(Listener):
 IGNORED: Final = Ignored()
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class ProtocolObject:
     """One Wayland object, as both sides know it.
 
     Attributes:
-        guest_id: 0 if the guest does not know it (any more).
-        host_id: 0 if the compositor does not know it.
         interface: its type.
         version: as bound, on both sides.
+        guest_id: 0 if the guest does not know it (any more).
+        host_id: 0 if the compositor does not know it.
         role: what a filter keeps about it (a pool, a buffer, a surface), or None.
         listener: for the proxy's own objects: who waits for their next event.
     """
 
-    __slots__ = ("guest_id", "host_id", "interface", "listener", "role", "version")
-
-    def __init__(self, interface: Interface, version: int) -> None:
-        self.interface = interface
-        self.version = version
-        self.guest_id = 0
-        self.host_id = 0
-        self.role: object = None
-        self.listener: Listener | None = None
+    interface: Interface
+    version: int
+    guest_id: int = 0
+    host_id: int = 0
+    role: object = None
+    listener: Listener | None = None
 
     def __repr__(self) -> str:
         return f"{self.interface.name}@{self.guest_id}/{self.host_id}"
 
 
+@dataclass(slots=True)
 class _IdPool:
     """Hands out the lowest ids of a range: libwayland's maps allow no gaps."""
 
-    __slots__ = ("_end", "_free", "_next")
-
-    def __init__(self, start: int) -> None:
-        self._next = start
-        self._end = start + MAX_OBJECTS
-        self._free: list[int] = []
+    _next: int
+    _end: int
+    _free: list[int] = field(default_factory=list)
 
     def take(self) -> int:
         if self._free:
@@ -103,18 +99,24 @@ class _IdPool:
         self._free.append(object_id)
 
 
+@dataclass(slots=True, init=False)
 class ObjectTable:
     """Both id spaces of one client."""
 
+    display: ProtocolObject
+    _guest: dict[int, ProtocolObject]
+    _host: dict[int, ProtocolObject]
+    _host_ids: _IdPool
+    _guest_server_ids: _IdPool
+    _host_server_end: int
+
     def __init__(self, display: Interface) -> None:
-        self._guest: dict[int, ProtocolObject] = {}
-        self._host: dict[int, ProtocolObject] = {}
-        self._host_ids = _IdPool(DISPLAY_ID + 1)
-        self._guest_server_ids = _IdPool(FIRST_SERVER_ID)
+        self.display = ProtocolObject(display, 1, DISPLAY_ID, DISPLAY_ID)
+        self._guest, self._host = {DISPLAY_ID: self.display}, {DISPLAY_ID: self.display}
+        first = DISPLAY_ID + 1
+        self._host_ids = _IdPool(first, first + MAX_OBJECTS)
+        self._guest_server_ids = _IdPool(FIRST_SERVER_ID, FIRST_SERVER_ID + MAX_OBJECTS)
         self._host_server_end = FIRST_SERVER_ID  # after the highest one seen
-        self.display = ProtocolObject(display, 1)
-        self.display.guest_id = self.display.host_id = DISPLAY_ID
-        self._guest[DISPLAY_ID] = self._host[DISPLAY_ID] = self.display
 
     def __len__(self) -> int:
         """Count ids in use on both sides."""
