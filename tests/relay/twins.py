@@ -137,6 +137,10 @@ class Twins:
         self.moments += 1
         self._other = self.restored(self._whole.snapshot())
 
+    def receive_apart(self, given: Input) -> None:
+        """Have only one of them know something."""
+        self._whole.receive(given)
+
     def compare(self) -> dict[str, Plain]:
         """Make sure that both know the same; say what."""
         snapshot = self._whole.snapshot()

@@ -162,19 +162,19 @@ class Notation(Generic[RootT]):
             return (_Reference if _has_identity(hint) else _Record)(hint, self.form)
         return self._make_simple(hint)
 
-    def _make_simple(self, kind: type) -> "_Form":
-        if kind in (bool, int, str):
-            return _Spelled(Spelling(partial(_meant, kind), partial(_checked, kind)))
+    def _make_simple(  # noqa: PLR0911 - one flat table
+        self, kind: type
+    ) -> "_Form":
         if kind in (bytes, bytearray):
             return _Bytes(kind)
+        if kind is int:
+            return _spelled(_number, partial(_checked, int))
+        if kind in (bool, str):
+            return _spelled(partial(_meant, kind), partial(_checked, kind))
         if issubclass(kind, IntFlag):
-            return _Spelled(
-                Spelling(partial(_meant, int), lambda plain: kind(_checked(int, plain)))
-            )
+            return _spelled(_number, lambda plain: kind(_checked(int, plain)))
         if issubclass(kind, Enum):
-            return _Spelled(
-                Spelling(_name_of, lambda plain: kind[_checked(str, plain)])
-            )
+            return _spelled(_name_of, lambda plain: kind[_checked(str, plain)])
         if issubclass(kind, tuple):
             hints = get_type_hints(kind).values()
             return _Row(kind._make, map(self.form, hints))  # type: ignore[attr-defined]
@@ -457,6 +457,16 @@ class _Reference(_Record):
     def read(self, plain: object, reader: _Reader) -> object:
         """Find it."""
         return reader.object(_checked(int, plain), self)
+
+
+def _spelled(
+    write: Callable[[object], Plain], read: Callable[[Plain], object]
+) -> _Form:
+    return _Spelled(Spelling(write, read))
+
+
+def _number(value: object) -> Plain:
+    return int(_meant(int, value))  # of flags too
 
 
 def _name_of(member: object) -> Plain:
