@@ -239,7 +239,7 @@ def test_what_was_written_by_another(change: dict[str, Plain], why: str) -> None
         ("colour", "GREEN", "'GREEN' means nothing"),
         ("colour", 1, "no str"),
         ("rights", "READ", "no int"),
-        ("data", "0g", "no bytes"),
+        ("data", "0g", "'0g' means nothing"),
         ("data", 1, "no str"),
         ("row", [1], "1 values where 2 belong"),
         ("place", [1, 2, 3], "3 values where 2 belong"),

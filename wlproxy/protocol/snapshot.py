@@ -62,11 +62,11 @@ class Spelling:
     """How values are written that are no dataclasses.
 
     Attributes:
-        write: makes a plain value.
+        write: makes a plain value, or bytes, which are written as hexadecimal digits.
         read: makes the value again; may raise what Python raises for a wrong one.
     """
 
-    write: Callable[[object], Plain]
+    write: Callable[[object], "Plain | bytes | bytearray"]
     read: Callable[[Plain], object]
 
 
@@ -166,7 +166,7 @@ class Notation(Generic[RootT]):
         self, kind: type
     ) -> "_Form":
         if kind in (bytes, bytearray):
-            return _Bytes(kind)
+            return _spelled(partial(_meant, kind), partial(_from_hex, kind))
         if kind is int:
             return _spelled(_number, partial(_checked, int))
         if kind in (bool, str):
@@ -262,8 +262,10 @@ class _Spelled:
     spelling: Spelling
 
     def write(self, value: object, pen: _Pen) -> Plain:
-        del pen
-        return self.spelling.write(value)
+        written = self.spelling.write(value)
+        if isinstance(written, bytes | bytearray):
+            return f"{len(written)} bytes" if pen.lengths else written.hex()
+        return written
 
     def read(self, plain: object, reader: _Reader) -> object:
         del reader
@@ -284,22 +286,6 @@ class _Given:
     def read(self, plain: object, reader: _Reader) -> object:
         del plain
         return reader.given[self.hint]
-
-
-@dataclass(frozen=True, slots=True)
-class _Bytes:
-    kind: type[bytes | bytearray]
-
-    def write(self, value: object, pen: _Pen) -> Plain:
-        data: bytes | bytearray = _meant(self.kind, value)
-        return f"{len(data)} bytes" if pen.lengths else data.hex()
-
-    def read(self, plain: object, reader: _Reader) -> object:
-        del reader
-        try:
-            return self.kind.fromhex(_checked(str, plain))
-        except ValueError as exc:
-            raise SnapshotError(f"no bytes: {plain!r:.80}") from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,9 +446,14 @@ class _Reference(_Record):
 
 
 def _spelled(
-    write: Callable[[object], Plain], read: Callable[[Plain], object]
+    write: Callable[[object], "Plain | bytes | bytearray"],
+    read: Callable[[Plain], object],
 ) -> _Form:
     return _Spelled(Spelling(write, read))
+
+
+def _from_hex(kind: type[bytes | bytearray], plain: Plain) -> object:
+    return kind.fromhex(_checked(str, plain))
 
 
 def _number(value: object) -> Plain:

@@ -63,13 +63,13 @@ def _read_interface(plain: Plain) -> Interface:
     return INTERFACES[cast("str", plain)]
 
 
-def _write_words(value: object) -> Plain:
-    return list(cast("Extents | RamItems", value).words)
+def _write_words(value: object) -> bytes:
+    return cast("Extents | RamItems", value).words.tobytes()
 
 
 def _read_words(kind: type[_WordsT], plain: Plain) -> _WordsT:
     made = kind()
-    made.words = array("Q", cast("list[int]", plain))
+    made.words = array("Q", bytes.fromhex(cast("str", plain)))
     if len(made.words) % 2:
         raise ValueError("half a pair")
     return made
