@@ -46,5 +46,5 @@ def test_errors_are_about_what_the_guest_knows() -> None:
     own = ours.objects.add_own(INTERFACES["wl_shm"], 1)
     mine = ours.objects.add_guest(2, INTERFACES["wl_surface"], 1)
 
-    assert ours.error(mine, 3, "no").object_id == 2
-    assert ours.error(own, 3, "no").object_id == 1
+    assert mine.error(3, "no").object_id == 2
+    assert own.error(3, "no").object_id == 1

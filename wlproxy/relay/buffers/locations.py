@@ -19,7 +19,7 @@ from wlproxy.protocol.channel.frames import (
     Release,
 )
 from wlproxy.protocol.errors import ChannelError
-from wlproxy.relay.commands import CreateUdmabuf, SendFrame
+from wlproxy.relay.commands import CreateUdmabuf
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.wire.context import Context
 
@@ -111,8 +111,8 @@ class Locations:
         memory.users -= 1
         if not memory.users:
             del self._memories[memory.memory_id]
-            frame = CloseMemory(self._context.client_id, memory.memory_id)
-            self._context.command(SendFrame(frame))
+            client_id = self._context.client_id
+            self._context.send_frame(CloseMemory(client_id, memory.memory_id))
 
     def acquire(self, memory: Memory, offset: int, length: int) -> Location | None:
         """Pin the pages of a range of bytes, or share the pin of the same pages.
@@ -140,7 +140,7 @@ class Locations:
                 length=length,
                 collapse_above=self._context.capabilities.udmabuf_list_limit,
             )
-            self._context.command(SendFrame(frame))
+            self._context.send_frame(frame)
         location.users += 1
         return location
 
@@ -184,7 +184,7 @@ class Locations:
         location.extents = Extents()
         if not self._context.shares.runs.take(len(items)):
             release = Release(self._context.client_id, location.location_id)
-            self._context.command(SendFrame(release))
+            self._context.send_frame(release)
             status = LocateStatus.LIMIT_EXCEEDED
             self._fail(location, replace(frame, status=status))
             return location
@@ -219,7 +219,7 @@ class Locations:
         if location.udmabuf is not None:
             self._context.close_handle(location.udmabuf)
         if location.progress is not Progress.FAILED:
-            self._context.command(SendFrame(Release(client_id, location.location_id)))
+            self._context.send_frame(Release(client_id, location.location_id))
 
     def _fail(self, location: Location, failure: Located) -> None:
         location.progress = Progress.FAILED

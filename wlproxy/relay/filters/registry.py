@@ -113,14 +113,11 @@ def bind(state: ClientState, request: Request) -> None:
     interface = wanted.interface.decode("utf-8", "replace")
     version = offered_version(context, name)
     if not version or _interface(context, name) != interface:
-        raise context.error(
-            request.object,
-            DisplayError.INVALID_OBJECT,
-            f"invalid global {interface} ({name})",
+        raise request.error(
+            DisplayError.INVALID_OBJECT, f"invalid global {interface} ({name})"
         )
     if not 0 < wanted.version <= version:
-        raise context.error(
-            request.object,
+        raise request.error(
             DisplayError.INVALID_OBJECT,
             f"invalid version for global {interface} ({name}): "
             f"have {version}, wanted {wanted.version}",

@@ -8,18 +8,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from wlproxy.memory.guest import GuestMemory
-from wlproxy.protocol.channel.frames import Attachment
-from wlproxy.protocol.errors import WaylandError
+from wlproxy.protocol.channel.frames import Attachment, Frame
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import (
-    DISPLAY_ID,
     FIRST_SERVER_ID,
     ArgValue,
     NewId,
 )
 from wlproxy.protocol.wayland.wire import encode_message
 from wlproxy.relay.capabilities import PAGE_SIZE, CompositorCapabilities, Preference
-from wlproxy.relay.commands import CloseHandle, Command, Trace, TraceLevel
+from wlproxy.relay.commands import CloseHandle, Command, SendFrame, Trace, TraceLevel
 from wlproxy.relay.handles import CoreHandles, Handle
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.quotas import Quotas, Shares
@@ -154,6 +152,10 @@ class Context:
         """Have the shell do something, after all that was said before."""
         self.outbox.command(command)
 
+    def send_frame(self, frame: Frame) -> None:
+        """Send the agent a frame, after all that was said before."""
+        self.outbox.command(SendFrame(frame))
+
     def wake(self) -> None:
         """Have the client try its stalled request again, if it has one."""
         self.woken = True
@@ -198,10 +200,6 @@ class Context:
         self.objects.forget_guest(entry)
         if guest_id < FIRST_SERVER_ID:
             self.send_event(self.objects.display, "delete_id", (guest_id,))
-
-    def error(self, entry: ProtocolObject, code: int, message: str) -> WaylandError:
-        """Make the error that ends a client for what it did to an object."""
-        return WaylandError(entry.guest_id or DISPLAY_ID, code, message)
 
     def own_global(self, interface: str, version: int) -> ProtocolObject | None:
         """Bind a global for the proxy's own use, once; None if the host has none.

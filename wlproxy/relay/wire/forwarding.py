@@ -39,7 +39,6 @@ from wlproxy.relay.commands import (
     Direction,
     SendContents,
     SendFile,
-    SendFrame,
     TraceLevel,
 )
 from wlproxy.relay.handles import Handle
@@ -81,6 +80,10 @@ class Request(_Named[Attachment]):
     spec: MessageSpec
     raw: RawMessage
     message: Message[Attachment]
+
+    def error(self, code: int, message: str) -> WaylandError:
+        """Make the error that ends a client for it."""
+        return self.object.error(code, message)
 
     @property
     def new_id(self) -> int:
@@ -143,10 +146,8 @@ class Forwarder:
     ) -> ProtocolObject | None:
         """Pass a request on without having decoded it; otherwise as `forward`."""
         if not entry.host_id:
-            raise self.context.error(
-                entry,
-                DisplayError.IMPLEMENTATION,
-                f"wlproxy: {spec} has no host object",
+            raise entry.error(
+                DisplayError.IMPLEMENTATION, f"wlproxy: {spec} has no host object"
             )
         self._version, self._created = entry.version, None
         rewrite_ids(
@@ -237,8 +238,8 @@ class Forwarder:
                 f"object {guest_id} is no {arg.interface}",
             )
         if not entry.host_id:
-            raise self.context.error(
-                entry, DisplayError.IMPLEMENTATION, "wlproxy: object has no host side"
+            raise entry.error(
+                DisplayError.IMPLEMENTATION, "wlproxy: object has no host side"
             )
         return entry.host_id
 
@@ -286,7 +287,7 @@ class Forwarder:
         if item.kind is not AttachmentKind.STREAM:
             stream_id, usable = self._new_stream(), True
             frame = OpenStream(client_id, item.object_id, stream_id, wanted)
-            self.context.command(SendFrame(frame))
+            self.context.send_frame(frame)
         self.context.command(
             CreateStream(client_id, stream_id, handle, direction, usable)
         )

@@ -73,6 +73,10 @@ class ProtocolObject:
     role: object = None
     listener: Listener | None = None
 
+    def error(self, code: int, message: str) -> WaylandError:
+        """Make the error that ends a client for what it did to the object."""
+        return WaylandError(self.guest_id or DISPLAY_ID, code, message)
+
     def __repr__(self) -> str:
         return f"{self.interface.name}@{self.guest_id}/{self.host_id}"
 
@@ -89,9 +93,7 @@ class _IdPool:
         if self._free:
             return self._free.pop()
         if self._next == self._end:
-            raise LimitExceededError(
-                DISPLAY_ID, DisplayError.NO_MEMORY, f"over {MAX_OBJECTS} objects"
-            )
+            raise _too_many()
         self._next += 1
         return self._next - 1
 
@@ -162,9 +164,7 @@ class ObjectTable:
                 f"new id {guest_id} is in use or invalid",
             )
         if len(self._guest) >= MAX_OBJECTS:
-            raise LimitExceededError(
-                DISPLAY_ID, DisplayError.NO_MEMORY, f"over {MAX_OBJECTS} objects"
-            )
+            raise _too_many()
         entry = ProtocolObject(interface, version)
         entry.guest_id = guest_id
         self._guest[guest_id] = entry
@@ -225,9 +225,7 @@ class ObjectTable:
             raise CompositorError(f"it created an object with id {host_id}")
         if host_id == end:
             if end == FIRST_SERVER_ID + MAX_OBJECTS:
-                raise LimitExceededError(
-                    DISPLAY_ID, DisplayError.NO_MEMORY, f"over {MAX_OBJECTS} objects"
-                )
+                raise _too_many()
             self._host_server_end += 1
         old = self._host.get(host_id)
         if old is not None and old.guest_id:
@@ -278,3 +276,8 @@ class ObjectTable:
         if entry.guest_id >= FIRST_SERVER_ID:
             self._guest_server_ids.give_back(entry.guest_id)
         entry.guest_id = 0
+
+
+def _too_many() -> LimitExceededError:
+    message = f"over {MAX_OBJECTS} objects"
+    return LimitExceededError(DISPLAY_ID, DisplayError.NO_MEMORY, message)
