@@ -420,12 +420,11 @@ def test_a_buffer_destroyed_before_the_commit_is_for_the_compositor_to_judge() -
 def test_the_pools_file_is_made_longer_before_the_commit() -> None:
     play = Stage(ONLY_SHM)
     pool = play.pool(play.shm, PAGE)
-    grown = play.shell.files[1]
     play.app.request(pool, "resize", 2 * PAGE)
     buffer = play.buffer(pool, PAGE, 32, 32, 128)
     play.app.request(play.surface, "attach", buffer.id, 0, 0)
 
-    grown.append(next(play.shell._pages))
+    play.shell.grow(1)
     play.app.request(play.surface, "commit")
 
     assert play.closed is None
