@@ -1,6 +1,8 @@
 """Hypothesis strategies: every value the channel protocol can carry, from one source."""
 
+import json
 from itertools import pairwise
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -207,3 +209,34 @@ def chunked(draw: st.DrawFn, data: bytes, most: int = 8) -> list[bytes]:
     cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=most - 1)))
     edges = [0, *cuts, len(data)]
     return [data[a:b] for a, b in pairwise(edges)]
+
+
+plain_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+"""What JSON can carry."""
+
+
+@st.composite
+def damaged(draw: st.DrawFn, plain: object) -> object:
+    """Plain values of which one is another, or missing."""
+    whole: list[Any] = [json.loads(json.dumps(plain))]
+    at: Any = whole
+    key: Any = 0
+    while isinstance(at[key], dict | list) and at[key]:
+        at = at[key]
+        key = draw(
+            st.sampled_from(list(at) if isinstance(at, dict) else range(len(at)))
+        )
+        if draw(st.integers(0, 9)) == 9:
+            break
+    if draw(st.booleans()):
+        del at[key]
+    else:
+        at[key] = draw(plain_values)
+    return whole[0] if whole else None

@@ -147,8 +147,13 @@ def test_status_is_for_people_or_for_programs(
     assert "\x1b" not in text
     printed = runner.invoke(cli.main, ["status", "--json"]).output
     assert json.loads(printed) == json.loads(json.dumps(DOCUMENT))
-    mistaken = runner.invoke(cli.main, ["status", "--json", "--watch"])
-    assert mistaken.exit_code == 2
+    for option in ("--json", "--dump"):
+        mistaken = runner.invoke(cli.main, ["status", option, "--watch"])
+        assert mistaken.exit_code == 2
+    monkeypatch.setattr(cli, "read_status", lambda path: {"of": path.suffix})
+    printed = runner.invoke(cli.main, ["status", "--dump"]).output
+    assert json.loads(printed) == {"of": ".dump"}
+    monkeypatch.setattr(cli, "read_status", lambda path: DOCUMENT)
 
     with socket.socket(socket.AF_UNIX) as another:
         another.bind(str(tmp_path / "wlproxy" / "other.sock"))

@@ -22,6 +22,7 @@ from wlproxy.host.errors import HostError
 from wlproxy.host.qemu.args import QemuSetup, libvirt_xml, qemu_command_line
 from wlproxy.host.report.status_socket import (
     check_name,
+    dump_path,
     read_status,
     running_names,
     status_path,
@@ -152,16 +153,23 @@ def run(  # noqa: PLR0913 - one parameter per option
 @main.command()
 @click.option("--name", help="Of the VM; may be left out if only one proxy runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print the document itself.")
+@click.option(
+    "--dump",
+    is_flag=True,
+    help="Print all that is known of apps instead, for debugging: objects, buffers, who "
+    "waits for what.  Titles are in it; of what apps send and show only the lengths are.",
+)
 @click.option("--watch", is_flag=True, help="Show it again and again; end with Ctrl-C.")
-def status(*, name: str | None, as_json: bool, watch: bool) -> None:
+def status(*, name: str | None, as_json: bool, dump: bool, watch: bool) -> None:
     """Say what a running proxy is doing: each window, its mode, and why."""
-    if watch and as_json:
-        raise click.UsageError("--watch is for people, --json for programs")
+    if watch and (as_json or dump):
+        raise click.UsageError("--watch is for people, --json and --dump for programs")
     console = Console(highlight=False)
     try:
         path = status_path(os.environ, name or _only_name())
-        if as_json:
-            click.echo(json.dumps(read_status(path), indent=2))
+        if as_json or dump:
+            document = read_status(dump_path(path) if dump else path)
+            click.echo(json.dumps(document, indent=2))
         elif watch:
             _watch_status(console, path)
         else:

@@ -488,7 +488,10 @@ class Client:
 
     def op_crowd_watch(self, seconds: float) -> list[int]:
         """Let them animate; returns how many frames each has shown in that time."""
-        animations = [each._animations["window"] for each in self._crowd]
+        animations = [
+            each._animations["window"]  # noqa: SLF001 - of its own class
+            for each in self._crowd
+        ]
         before = [each.shown for each in animations]
         deadline = time.monotonic() + seconds
         waiting = {each.wire.socket.fileno(): each for each in self._crowd}

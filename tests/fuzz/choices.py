@@ -14,6 +14,8 @@ class Choices:
     """Decisions read from bytes; once these are used up, each is the first one."""
 
     def __init__(self, data: bytes) -> None:
+        self.aside = random.Random(data)
+        """For what must not change what the bytes mean."""
         self._data = data
         self._at = 0
 

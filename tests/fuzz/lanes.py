@@ -6,11 +6,13 @@ Whatever is put, in whatever order frames and bytes cross, with whatever credit:
 * Each lane keeps its order, and nobody hears of a stream before what attaches it.
 * No more is on its way than the windows allow, and nobody has to hold more than he put.
 * When all clients are gone and all streams have ended, nothing is left at either end.
+* Both engines are taken apart and put together again now and then, and it makes no difference.
 
 The producers and readers are honest about waiting: one who met no room, or no bytes, looks
 again only when `woken` names the lane.  So a wake-up that is lost shows.
 """
 
+import json
 from dataclasses import dataclass, field
 
 from tests.fuzz.choices import Choices
@@ -113,11 +115,15 @@ class BackToBack:
 
     Attributes:
         messages: how many frames were sent.
+        sent: all bytes that crossed, by the side they came from.
     """
 
-    def __init__(self, choices: Choices) -> None:
+    def __init__(self, choices: Choices, often: float = 0.03) -> None:
+        """`often`: how likely an engine is taken apart after a step."""
         self.messages = 0
+        self.sent = {side: bytearray() for side in Side}
         self._choices = choices
+        self._often = often
         host, guest = (
             Windows(choices.pick(WINDOWS), choices.pick(WINDOWS)) for _ in Side
         )
@@ -150,11 +156,32 @@ class BackToBack:
         )
         while self._choices.more:
             self._choices.pick(steps)()
+            if self._choices.aside.random() < self._often:
+                self.take_apart(self._choices.aside.choice(self._ends))
             self._wake()
         self._attach_all()
+        for end in self._ends if self._often else ():
+            self.take_apart(end)
         self._settle()
         self._check_delivered()
         self._end_all()
+
+    def take_apart(self, end: End) -> None:
+        """Write an engine down, and go on with another, of what was written."""
+        sources: dict[int, object] = {}
+
+        def key_of(source: object) -> int:
+            sources[len(sources)] = source
+            return len(sources) - 1
+
+        snapshot = end.lanes.snapshot(key_of)
+        carried = json.loads(json.dumps(snapshot))
+        end.lanes = Lanes.restore(carried, sources)
+        keys = iter(sources)
+        check(
+            end.lanes.snapshot(lambda _source: next(keys)) == snapshot,
+            "what was put together is not what was taken apart",
+        )
 
     # ---------------------------------------------------------------- what is drawn
 
@@ -415,6 +442,7 @@ class BackToBack:
             window = windows.stream if lane.stream_id else windows.client
             fits = way.over or way.on_way <= window
             check(fits, f"{way.on_way} bytes are on their way in {window}")
+        self.sent[end.side] += encode_frame(frame)
         end.wire += encode_frame(frame)
         self.messages += 1
         return True

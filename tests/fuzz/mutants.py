@@ -31,6 +31,16 @@ class Mutant:
     new: str
 
 
+def _restored(target: str, read: str) -> Mutant:
+    """Have what was written down be read otherwise: `read` instead of `values[key]`."""
+    return Mutant(
+        target,
+        "wlproxy.protocol.snapshot",
+        "form.read(values[key], reader)",
+        f"form.read({read}, reader)",
+    )
+
+
 MUTANTS = {
     "object-types-of-requests": Mutant(
         "relay",
@@ -46,9 +56,9 @@ MUTANTS = {
     ),
     "handle-freed-twice": Mutant(
         "relay",
-        "wlproxy.relay.buffers.locations",
-        "self._context.command(CloseHandle(client_id, location.udmabuf))",
-        "[self._context.command(CloseHandle(client_id, location.udmabuf)) for _ in '12']",
+        "wlproxy.relay.wire.context",
+        "self.command(CloseHandle(self.client_id, handle))",
+        "[self.command(CloseHandle(self.client_id, handle)) for _ in '12']",
     ),
     "fd-used-twice": Mutant(
         "relay",
@@ -77,8 +87,50 @@ MUTANTS = {
     "extents-unchecked": Mutant(
         "relay",
         "wlproxy.relay.buffers.locations",
-        "check_extents(location.extents, 0, location.length, self._page_size, pages)",
+        "check_extents(location.extents, 0, location.length, page_size, pages)",
         "pass",
+    ),
+    "restored-without-a-count-of-surfaces": _restored(
+        "relay", '0 if key == "shown" else values[key]'
+    ),
+    "restored-without-the-request-that-waits": _restored(
+        "relay", 'None if key == "stalled" else values[key]'
+    ),
+    "restored-without-partial-input": _restored(
+        "relay", '"" if key == "buffer" else values[key]'
+    ),
+    "restored-without-who-waits-for-pages": _restored(
+        "relay", '[] if key == "locating" else values[key]'
+    ),
+    "restored-with-credit-owed-twice": _restored(
+        "relay", '2 * values[key] if key == "owed" else values[key]'
+    ),
+    "restored-without-frame-callbacks": _restored(
+        "relay", 'None if "FrameCallback" in str(values[key]) else values[key]'
+    ),
+    "restored-without-the-last-id": _restored(
+        "relay", '0 if key == "last" else values[key]'
+    ),
+    "restored-with-two-of-one-quota": Mutant(
+        "relay",
+        "wlproxy.protocol.snapshot",
+        "if key not in self._made:",
+        'if key not in self._made or record.name == "Quota":',
+    ),
+    "restored-in-another-order": _restored(
+        "relay", 'values[key][::-1] if key == "free" else values[key]'
+    ),
+    "restored-with-credit-counted-twice": _restored(
+        "lanes", '2 * values[key] if key == "available" else values[key]'
+    ),
+    "restored-without-what-waits": _restored(
+        "lanes", '[] if key == "ordered" else values[key]'
+    ),
+    "restored-without-turns": _restored(
+        "lanes", '[] if key == "round" else values[key]'
+    ),
+    "restored-without-who-is-woken": _restored(
+        "lanes", '[] if key == "woken" else values[key]'
     ),
     "payload-left-over": Mutant(
         "channel",

@@ -8,6 +8,7 @@ ends keep the rules.  Besides:
   sent that it may not send.
 * Who kept the rules is not ended.
 * When the client is gone, nothing of it is left: no handle, no pin, no share of a quota.
+* A relay beside it that is taken apart and put together again now and then says the same.
 """
 
 from collections.abc import Callable
@@ -47,6 +48,8 @@ from wlproxy.relay.policy import effective_policy
 
 NUMBERS = (0, 1, 2, 16, 64, 255, 256, 4096, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 STRINGS = (b"", b"a", b"text/plain", "schön \u202e".encode(), b"\xff\xfe", b"x" * 300)
+APART = 0.04
+"""Of inputs, those before which a relay is taken apart."""
 JUDGED = {
     *("wl_display", "wl_registry", "wl_shm", "wl_shm_pool"),
     *("zwp_linux_dmabuf_v1", "zwp_linux_buffer_params_v1"),
@@ -73,7 +76,10 @@ class Conversation:
         self._streams = iter(range(2, 1 << 31, 2))
         self._broken: list[str] = []
         """Who broke a rule, and how; the client may be ended from then on."""
-        self._play = DmabufStage(choices.pick([VIDEO, ONLY_SHM, NOTHING]))
+        capabilities = choices.pick([VIDEO, ONLY_SHM, NOTHING])
+        self._imports = capabilities.dmabuf_stride_alignment
+        self._play = DmabufStage(capabilities)
+        self._play.relay.is_due = self._is_apart
         self._play.app.meets_late_events = True
         self._play.host.imports = choices.pick(["accept", "hold", "refuse"])
         self._play.create_fails = {CreateUdmabuf} if choices.chance(10) else set()
@@ -125,6 +131,13 @@ class Conversation:
             self._act(self._destroy_all)
             self._act(self._check_quotas)
         self._check_leftovers()
+
+    def _is_apart(self) -> bool:
+        """Whether to take a relay apart before an input."""
+        if self._choices.aside.random() >= APART:
+            return False
+        self._play.relay.compare()
+        return True
 
     def _act(self, action: Callable[[], None]) -> None:
         try:
@@ -271,7 +284,7 @@ class Conversation:
     def _create_dmabuf(self) -> None:
         if len(self._buffers) < 6:
             fmt = XRGB
-            if NV12 in self._play.relay._capabilities.dmabuf_stride_alignment:
+            if NV12 in self._imports:
                 fmt = self._choices.pick([XRGB, NV12])
             self._buffers.append(self._play.immed((16, 16), fmt))
 
@@ -510,6 +523,7 @@ class Conversation:
 
     def _check_leftovers(self) -> None:
         play = self._play
+        play.relay.compare()
         if play.closed is None:
             play.leave()
         if play.closed is None:

@@ -27,7 +27,7 @@ from wlproxy.host.errors import (
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.report.bugs import MISTAKE
 from wlproxy.host.report.progress import State
-from wlproxy.host.report.status_socket import read_status
+from wlproxy.host.report.status_socket import dump_path, read_status
 from wlproxy.host.server import Server
 from wlproxy.memory.guest import ExtentError
 from wlproxy.protocol.channel.frames import (
@@ -718,5 +718,9 @@ async def test_the_status_says_what_is_going_on(tmp_path: Path) -> None:
         assert status["agent"] == "scripted agent"
         assert status["capabilities"]["shm_udmabuf_reason"] == "a test"  # type: ignore[index, call-overload]
         assert [client["label"] for client in status["clients"]] == ["app"]  # type: ignore[index, call-overload, union-attr]
+        dump = await trio.to_thread.run_sync(
+            read_status, dump_path(bench.config.status)
+        )
+        assert "objects" in dump["relay"]  # type: ignore[operator]
         with pytest.raises(HostError, match="running already"):
             await Server(bench.config, desktop=bench.desktop).run()  # type: ignore[arg-type]

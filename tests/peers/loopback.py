@@ -189,6 +189,10 @@ class Loopback:
         """Wait until the host has let go of every client, and the agent of its pins."""
         await self.until(lambda: not self.clients() and not self.pins())
 
+    async def ended(self, name: str) -> None:
+        """Wait until one of the three has ended by itself."""
+        await self._scopes[name][1].wait()
+
     def status(self) -> Any:
         """What the proxy says of itself."""
         return self.host.snapshot()

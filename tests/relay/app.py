@@ -25,7 +25,7 @@ class App:
         self._send = send
         self._splitter = MessageSplitter()
         self._free: list[int] = []
-        self._next = 2
+        self.next_id = 2
         self._server_next = SERVER
         self.attachments: deque[Attachment] = deque()
         self.display = Thing(1, INTERFACES["wl_display"], 1)
@@ -50,7 +50,7 @@ class App:
         if self._free:
             object_id = self._free.pop()
         else:
-            object_id, self._next = self._next, self._next + 1
+            object_id, self.next_id = self.next_id, self.next_id + 1
         thing = Thing(object_id, INTERFACES[interface], version)
         self.things[object_id] = thing
         return thing

@@ -14,6 +14,7 @@ from tests.relay.app import App
 from tests.relay.compositor import Compositor, RefusedError
 from tests.relay.shell import Shell, guest_memory
 from tests.relay.things import Thing, integer
+from tests.relay.twins import Twins
 from wlproxy.protocol.channel.frames import (
     Attachment,
     ClientClosed,
@@ -90,7 +91,7 @@ class Playbook:
         *,
         start: bool = True,
     ) -> None:
-        self.relay = Relay(config or RelayConfig(), guest_memory(), capabilities)
+        self.relay = Twins(config or RelayConfig(), guest_memory(), capabilities)
         self.log: list[str] = []
         self.shell = Shell()
         self.app = App(self.send)
@@ -422,7 +423,7 @@ class Stage(Playbook):
         return self.relay.surfaces()[0].reason
 
 
-def all_turns(relay: Relay, frame: Data) -> list[Command]:
+def all_turns(relay: Relay | Twins, frame: Data) -> list[Command]:
     """Have the relay take a frame, and handle all that is in it."""
     commands = relay.receive(frame)
     while relay.requests_wait(frame.client_id):

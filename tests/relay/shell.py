@@ -41,6 +41,10 @@ class Shell:
         flags = AttachmentFlags.MEMORY_WRITABLE
         return Attachment(AttachmentKind.MEMORY, flags, memory_id, size)
 
+    def grow(self, memory_id: int) -> None:
+        """Have a file be a page longer."""
+        self.files[memory_id].append(next(self._pages))
+
     def write(self, memory_id: int, offset: int, data: bytes) -> None:
         pages = self.files[memory_id]
         for index, byte in enumerate(data, offset):

@@ -17,6 +17,7 @@ from tests.relay.playbook import (
     all_turns,
 )
 from tests.relay.things import SERVER, Thing
+from tests.relay.twins import add_own
 from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentFlags,
@@ -35,7 +36,7 @@ from wlproxy.relay.commands import CloseClient, Command, SendFrame
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import FdKind, FromCompositor, ReceivedFd
 from wlproxy.relay.relay import COMPOSITOR_ERRED
-from wlproxy.relay.wire.context import RelayConfig, ignore_event
+from wlproxy.relay.wire.context import RelayConfig
 
 READ_END = Attachment(AttachmentKind.STREAM, AttachmentFlags.HOLDER_READS, 2, 0)
 
@@ -214,11 +215,10 @@ def test_an_event_names_an_object_of_another_kind(named: str) -> None:
     seat = play.app.bind("wl_seat")
     play.app.request(seat, "get_keyboard")
     keyboard = play.host_thing("wl_keyboard")
-    objects = play.relay._clients[1]._context.objects
-    pool = objects.add_own(INTERFACES["wl_shm_pool"], 1, ignore_event)
+    play.relay.edit(add_own("wl_shm_pool", 77))
     ids = {
         "wl_seat": play.host_thing("wl_seat").id,
-        "own pool": pool.host_id,
+        "own pool": 77,
         "unknown": 4999,
     }
     spec = keyboard.interface.event("enter")
@@ -343,6 +343,7 @@ def test_who_waits_is_not_asked_again(
     play.hold(step)
     (one,) = play.buffers()
     play.show(play.surface, one)
+    play.relay.go_alone()
     judged = Judged(monkeypatch)
 
     for _ in range(100):
@@ -363,6 +364,7 @@ def test_a_roundtrip_after_create_is_not_asked_again(
     play.create()
     play.create()
     play.app.request(play.app.display, "sync")
+    play.relay.go_alone()
     judged = Judged(monkeypatch)
 
     for _ in range(100):
@@ -386,6 +388,7 @@ def test_who_is_woken_for_something_else_goes_on_waiting(
     play.holds_locate = True
     (one,) = play.buffers()
     play.show(play.surface, one)
+    play.relay.go_alone()
     judged = Judged(monkeypatch)
 
     play.host.answer()
@@ -407,6 +410,7 @@ def test_a_bind_of_what_nobody_knows_is_not_asked_again(
     play.host.globals[40] = ("wl_output", 4)
     play.app.globals = {40: ("wl_output", 4)}
     play.app.bind("wl_output")
+    play.relay.go_alone()
     judged = Judged(monkeypatch)
 
     for _ in range(100):
@@ -427,10 +431,9 @@ def test_a_bind_of_what_nobody_knows_is_not_asked_again(
 
 def test_an_event_about_an_own_object_may_carry_anything() -> None:
     play = Stage()
-    own = play.relay._clients[1]._context.objects
-    keyboard = own.add_own(INTERFACES["wl_keyboard"], 1, ignore_event)
-    spec = keyboard.interface.event("keymap")
-    data = encode_message(keyboard.host_id, spec, (1, None, 10))
+    play.relay.edit(add_own("wl_keyboard", 77))
+    spec = INTERFACES["wl_keyboard"].event("keymap")
+    data = encode_message(77, spec, (1, None, 10))
     play.from_compositor(data, ReceivedFd(Handle(1), FdKind.FILE, 10))
 
     assert play.said() == ["shell: CloseHandle(1)"]

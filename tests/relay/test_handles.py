@@ -2,11 +2,11 @@
 
 from itertools import islice
 
-from wlproxy.relay.handles import core_handles, shell_handles
+from wlproxy.relay.handles import CoreHandles, shell_handles
 
 
 def test_core_and_shell_never_meet() -> None:
-    core = list(islice(core_handles(), 100))
+    core = list(islice(CoreHandles(), 100))
     shell = list(islice(shell_handles(), 100))
 
     assert not set(core) & set(shell)

@@ -9,6 +9,7 @@ from tests.relay.dmabufs import XRGB, DmabufStage
 from tests.relay.playbook import NOTHING, ONLY_SHM, ZERO_COPY, Stage
 from tests.relay.shell import PAGE
 from tests.relay.things import Thing
+from tests.relay.twins import values
 from wlproxy.protocol.channel.frames import Located, LocateStatus
 from wlproxy.relay import quotas
 from wlproxy.relay.buffers import surfaces
@@ -419,12 +420,11 @@ def test_a_buffer_destroyed_before_the_commit_is_for_the_compositor_to_judge() -
 def test_the_pools_file_is_made_longer_before_the_commit() -> None:
     play = Stage(ONLY_SHM)
     pool = play.pool(play.shm, PAGE)
-    grown = play.shell.files[1]
     play.app.request(pool, "resize", 2 * PAGE)
     buffer = play.buffer(pool, PAGE, 32, 32, 128)
     play.app.request(play.surface, "attach", buffer.id, 0, 0)
 
-    grown.append(next(play.shell._pages))
+    play.shell.grow(1)
     play.app.request(play.surface, "commit")
 
     assert play.closed is None
@@ -486,21 +486,24 @@ def test_what_the_guest_lacks_is_made_room_for(error: int) -> None:
     assert shows(play, three)
 
 
-def test_a_buffer_that_is_being_made_again_makes_no_room(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_buffer_that_is_being_made_again_makes_no_room() -> None:
     """The one that waits for its import is the one that was idle."""
     play = DmabufStage()
     one, two = play.buffers(2)
     show(play, play.surface, one, 1)
     show(play, play.surface, two, 2)
     play.host.imports = "hold"
+    play.holds_locate = True
+    params = play.params(play.parts((16, 16), XRGB))
+    play.app.request(params, "create", 16, 16, XRGB, 0)
     play.show(play.surface, one)  # from mode A to mode B
-    monkeypatch.setattr(play.relay._clients[1]._context.shares.locations, "_limit", 2)
-    buffers = play.relay._clients[1]._state.buffers
+    pins = len(play.shell.pins)
 
-    assert not buffers._make_room() or buffers._going
+    located, status = play.locates[0].location_id, LocateStatus.LIMIT_EXCEEDED
+    play.answer_locate(Located(1, located, status, 0, False, ()))
 
+    assert "failed()" in "".join(play.said_by("app"))  # nothing could make room
+    assert len(play.shell.pins) == pins
     play.host.answer()
     play.flush()
     assert shows(play, one)
@@ -522,6 +525,6 @@ def test_so_many_wait_for_a_parent_and_no_more(monkeypatch: pytest.MonkeyPatch) 
     for child in children:
         frames(play, child, 1)
 
-    parent = play.relay._clients[1]._context.objects.guest(play.surface.id).role
-    assert isinstance(parent, surfaces.Surface)
-    assert len(parent.beneath) == 5
+    assert (
+        max(len(values(each["beneath"])) for each in play.relay.known("Surface")) == 5
+    )

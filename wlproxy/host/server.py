@@ -7,7 +7,7 @@ its session; an exception that nobody expected ends no more than that (`bugs`).
 
 import math
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -40,7 +40,7 @@ from wlproxy.host.report.metrics import Metrics
 from wlproxy.host.report.progress import Progress, State
 from wlproxy.host.report.status_socket import (
     Json,
-    StatusSocket,
+    StatusSockets,
     listen_status,
     serve_status,
 )
@@ -176,6 +176,10 @@ class Server:
             self._session,
         )
 
+    def dump(self) -> Mapping[str, Json]:
+        """Say all that is known of clients, for debugging; not what waits for them."""
+        return self._session.dump() if self._session else {}
+
     def _relay(
         self, config: RelayConfig, ram: GuestRam, capabilities: CompositorCapabilities
     ) -> Relay:
@@ -187,7 +191,7 @@ class Server:
             fds_for_buffers(),
         )
 
-    async def _start(self, nursery: trio.Nursery, status: StatusSocket | None) -> None:
+    async def _start(self, nursery: trio.Nursery, status: StatusSockets | None) -> None:
         """Look at the compositor; then start everything that goes on beside serving."""
         try:
             await self._unless_stopped(self._desktop.prepare)
@@ -198,7 +202,7 @@ class Server:
             return
         keep = partial(keep_running, metrics=self.metrics, log=self._log)
         if status is not None:
-            answer = partial(serve_status, status, self.snapshot)
+            answer = partial(serve_status, status, self.snapshot, self.dump)
             nursery.start_soon(keep, answer, "an answer to `status`")
         nursery.start_soon(keep, self._watch_compositor, "a watch on the compositor")
         nursery.start_soon(keep, self._watch_devices, "a watch on devices")

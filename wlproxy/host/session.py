@@ -43,6 +43,7 @@ from wlproxy.protocol.channel.lanes.bounds import STREAM_LIMITS
 from wlproxy.protocol.channel.lanes.engine import Lanes
 from wlproxy.protocol.channel.lanes.lane import Windows
 from wlproxy.protocol.errors import ChannelError, RemoteProtocolError, WlproxyError
+from wlproxy.protocol.snapshot import Plain
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import CloseClient
@@ -172,6 +173,10 @@ class Session:
     def holdings(self) -> Holdings:
         """Say what the core keeps, of whom."""
         return self._relay.holdings()
+
+    def dump(self) -> dict[str, Plain]:
+        """Say all that the core knows, but of bytes only how many there are."""
+        return {"relay": self._relay.snapshot(lengths=True)}
 
     def use_desktop(
         self, device: UdmabufDevice | None, capabilities: CompositorCapabilities

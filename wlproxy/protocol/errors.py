@@ -75,5 +75,9 @@ class CompositorError(RemoteProtocolError):
     reason: ClassVar[CloseReason] = CloseReason.FAILED
 
 
+class SnapshotError(WlproxyError):
+    """What a core is to be put together from was not written by this version of it."""
+
+
 class LocalProtocolError(WlproxyError):
     """Our own code used a state machine wrongly: a bug, met by the last line of defence."""

@@ -8,6 +8,7 @@ the next turn.  Errors are raised from here and judged in `relay`.
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
 
@@ -58,7 +59,7 @@ from wlproxy.relay.inputs import (
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Event, Request
-from wlproxy.relay.wire.objects import ProtocolObject
+from wlproxy.relay.wire.objects import IGNORED, OwnEvent, ProtocolObject
 from wlproxy.relay.wire.timestamps import (
     FRAME_CALLBACK,
     TimeField,
@@ -74,38 +75,34 @@ MESSAGES_PER_TURN: Final = 32
 frame of an app is made of, and a millisecond or two of a flood."""
 
 
+@dataclass(slots=True, eq=False)
 class Client:
-    """The core of one client.  Every input is followed by `take`."""
+    """The core of one client.  Every input is followed by `take`.
 
-    def __init__(self, context: Context) -> None:
-        self.label = context.label
-        self._context = context
-        self._state = ClientState(context)
-        self._requests = MessageSplitter()
-        self._events = MessageSplitter()
-        self._attachments: deque[Attachment] = deque()
-        self._fds: deque[ReceivedFd] = deque()
-        self._stalled: RawMessage | None = None
-        self._owed = 0
-        self._waits = False
-        self._requests_wait = False
-        self._events_wait = False
-        self._error_seen = False
+    Attributes:
+        waits: it does nothing yet, for want of a compositor.
+        requests_wait: it has requests for another turn.
+        events_wait: the compositor's events for it are for another turn.
+        failed: the compositor has sent it a protocol error.
+    """
 
-    @property
-    def failed(self) -> bool:
-        """Whether the compositor has sent it a protocol error."""
-        return self._error_seen
-
-    @property
-    def requests_wait(self) -> bool:
-        """Whether it has requests for another turn."""
-        return self._requests_wait
+    _context: Context
+    _state: ClientState
+    _requests: MessageSplitter = field(default_factory=MessageSplitter)
+    _events: MessageSplitter = field(default_factory=MessageSplitter)
+    _attachments: deque[Attachment] = field(default_factory=deque)
+    _fds: deque[ReceivedFd] = field(default_factory=deque)
+    _stalled: RawMessage | None = None
+    _owed: int = 0
+    waits: bool = False
+    requests_wait: bool = False
+    events_wait: bool = False
+    failed: bool = False
 
     @property
-    def events_wait(self) -> bool:
-        """Whether the compositor's events for it are for another turn."""
-        return self._events_wait
+    def label(self) -> str:
+        """Names it in logs."""
+        return self._context.label
 
     def close(self) -> None:
         """It is gone: what it took up is free for others."""
@@ -119,19 +116,14 @@ class Client:
         """Say how each surface is doing."""
         return self._state.surfaces.statuses()
 
-    @property
-    def waits(self) -> bool:
-        """Whether it does nothing yet, for want of a compositor."""
-        return self._waits
-
     def wait(self) -> None:
         """Do nothing about its requests until `go_on`; they are bounded by its credit."""
-        self._waits = True
+        self.waits = True
 
     def go_on(self, found: CompositorFound) -> None:
         """There is a compositor, which can do this; raises as `receive`."""
         self._context.capabilities = found.capabilities
-        self._waits = False
+        self.waits = False
         self._handle_requests()
 
     def receive(self, given: ClientInput) -> None:
@@ -173,7 +165,7 @@ class Client:
             len(state.surfaces),
             state.locations.memories,
             len(state.locations),
-            state.locations.udmabufs + state.buffers.presenter.copies,
+            len(self._context.owners),
             self._context.shares.used(),
             self._stalled is not None,
         )
@@ -183,7 +175,7 @@ class Client:
         self._owed += cost(frame)
         self._requests.feed(frame.data)
         self._attachments.extend(frame.attachments)
-        self._requests_wait = self._stalled is None and not self._waits
+        self.requests_wait = self._stalled is None and not self.waits
 
     def _handle_requests(self) -> None:
         """Handle as many requests as one turn has, and return their credit.
@@ -192,20 +184,20 @@ class Client:
             WaylandError: the app broke the protocol.
             CompositorError: the compositor lacks what it had.
         """
-        if self._waits or (self._stalled is not None and not self._context.woken):
+        if self.waits or (self._stalled is not None and not self._context.woken):
             return
-        self._requests_wait = True
+        self.requests_wait = True
         for _ in range(MESSAGES_PER_TURN):
             raw = self._stalled or self._requests.next_message()
             if raw is None:
-                self._requests_wait = False
+                self.requests_wait = False
                 break
             self._context.woken = False
             self._stalled = None if self._dispatch_request(raw) else raw
             if self._stalled is not None:
-                self._requests_wait = False
+                self.requests_wait = False
                 return
-        if not self._requests_wait and len(self._attachments) > MAX_WAITING_FDS:
+        if not self.requests_wait and len(self._attachments) > MAX_WAITING_FDS:
             raise LimitExceededError(DISPLAY_ID, DisplayError.NO_MEMORY, "too many fds")
         self._return_credit()
 
@@ -219,7 +211,7 @@ class Client:
 
     def count(self, copied: Copied) -> None:
         """Count what the shell copied for mode C."""
-        surface = self._state.buffers.presenter.copied_for(copied.handle)
+        surface = self._state.buffers.copied_for(copied.handle)
         self._state.surfaces.copied(surface, copied.amount)
 
     def _handle_events(self) -> None:
@@ -243,7 +235,7 @@ class Client:
 
     def report(self, error: WaylandError) -> None:
         """Send the app the error that ends it, unless the compositor has sent one."""
-        if self._error_seen:
+        if self.failed:
             return
         args = (error.object_id, error.code, error.message.encode())
         self._context.send_event(self._context.objects.display, "error", args)
@@ -254,14 +246,14 @@ class Client:
             self._handle_requests()
 
     def _take_events(self) -> None:
-        self._events_wait = True
+        self.events_wait = True
         for _ in range(MESSAGES_PER_TURN):
             raw = self._events.next_message()
             if raw is None:
-                self._events_wait = False
+                self.events_wait = False
                 break
             self._dispatch_event(raw)
-        if not self._events_wait and len(self._fds) > MAX_WAITING_FDS:
+        if not self.events_wait and len(self._fds) > MAX_WAITING_FDS:
             raise CompositorError("it sent too many fds")
 
     def _return_credit(self) -> None:
@@ -368,12 +360,21 @@ class Client:
         if entry.listener is not None:
             self._enter_own(entry, spec, message.args)
             self._state.drop_fds(message.fds)
-            entry.listener(message)
+            self._hear(entry, message)
         elif claimed is not None:
-            self._error_seen |= (spec.interface, spec.name) == ("wl_display", "error")
+            self.failed |= (spec.interface, spec.name) == ("wl_display", "error")
             claimed(self._state, Event(entry, spec, raw, message))
         else:
             self._state.forward_event(entry, spec, raw, message.fds)
+
+    def _hear(self, entry: ProtocolObject, event: OwnEvent) -> None:
+        """Tell who waits for an event of an object of our own: for one, no more."""
+        listener, entry.listener = entry.listener, IGNORED
+        if isinstance(listener, registry.Question):
+            listener.answered = True
+            self._context.wake()
+        else:
+            self._state.buffers.hear(listener, entry, event)
 
     def _enter_own(
         self, entry: ProtocolObject, spec: MessageSpec, args: Sequence[object]

@@ -6,6 +6,7 @@ different halves, so neither waits for the other.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import count
 from typing import NewType
 
@@ -13,9 +14,15 @@ Handle = NewType("Handle", int)
 """The core's name for an fd of the shell."""
 
 
-def core_handles() -> Iterator[Handle]:
-    """Count the handles that the core allocates: even numbers from 2."""
-    return (Handle(number) for number in count(2, 2))
+@dataclass(slots=True)
+class CoreHandles(Iterator[Handle]):
+    """Counts the handles that the core allocates: even numbers, after `last`."""
+
+    last: int = 0
+
+    def __next__(self) -> Handle:
+        self.last += 2
+        return Handle(self.last)
 
 
 def shell_handles() -> Iterator[Handle]:

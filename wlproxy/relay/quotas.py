@@ -5,6 +5,7 @@ what still finds none is not shown (`buffers`).  What the guest may hold of its 
 is for its agent to say: this is about ours.
 """
 
+from dataclasses import dataclass, fields
 from typing import Final
 
 MAX_COPY_BYTES: Final = 1 << 30
@@ -36,64 +37,62 @@ MAX_RAM_LOCATED: Final = 2
 kernel keep a list of the pages of each location.  One client may have it once."""
 
 
+@dataclass(slots=True, eq=False)
 class Quota:
-    """Something of which all clients together may take only so much."""
+    """Something of which all clients together may take only so much.
 
-    __slots__ = ("_limit", "_used")
+    Attributes:
+        limit: how much.
+        used: how much is taken.
+    """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._used = 0
-
-    @property
-    def used(self) -> int:
-        """How much is taken."""
-        return self._used
+    limit: int
+    used: int = 0
 
     def take(self, amount: int) -> bool:
         """Take `amount`, or nothing and return False where that is more than is left."""
-        if self._used + amount > self._limit:
+        if self.used + amount > self.limit:
             return False
-        self._used += amount
+        self.used += amount
         return True
 
     def give_back(self, amount: int) -> None:
         """Undo a `take`."""
-        self._used -= amount
+        self.used -= amount
 
 
+@dataclass(slots=True)
 class Share:
-    """What one client takes of a quota: no more than its own limit."""
+    """What one client takes of a quota: no more than its own limit.
 
-    __slots__ = ("_limit", "_quota", "_used")
+    Attributes:
+        quota: of all clients.
+        limit: the client's own.
+        used: how much it has taken.
+    """
 
-    def __init__(self, quota: Quota, limit: int) -> None:
-        self._quota = quota
-        self._limit = limit
-        self._used = 0
-
-    @property
-    def used(self) -> int:
-        """How much the client has taken."""
-        return self._used
+    quota: Quota
+    limit: int
+    used: int = 0
 
     def take(self, amount: int) -> bool:
         """As of `Quota`."""
-        if self._used + amount > self._limit or not self._quota.take(amount):
+        if self.used + amount > self.limit or not self.quota.take(amount):
             return False
-        self._used += amount
+        self.used += amount
         return True
 
     def give_back(self, amount: int) -> None:
         """Undo a `take`."""
-        self._used -= amount
-        self._quota.give_back(amount)
+        self.used -= amount
+        self.quota.give_back(amount)
 
     def close(self) -> None:
         """Give back all of it: the client is gone."""
-        self.give_back(self._used)
+        self.give_back(self.used)
 
 
+@dataclass(slots=True, init=False)
 class Shares:
     """The shares of one client.
 
@@ -104,7 +103,10 @@ class Shares:
         runs: of the pages in them.
     """
 
-    __slots__ = ("copy_bytes", "located_bytes", "locations", "runs")
+    copy_bytes: Share
+    locations: Share
+    located_bytes: Share
+    runs: Share
 
     def __init__(self, quotas: "Quotas") -> None:
         self.copy_bytes = Share(quotas.copy_bytes, MAX_COPY_BYTES)
@@ -114,7 +116,7 @@ class Shares:
 
     def used(self) -> dict[str, int]:
         """How much of each is taken."""
-        return {name: getattr(self, name).used for name in self.__slots__}
+        return {each.name: getattr(self, each.name).used for each in fields(self)}
 
     def close(self) -> None:
         """Give back everything: the client is gone."""
@@ -124,10 +126,15 @@ class Shares:
         self.runs.close()
 
 
+@dataclass(slots=True, init=False)
 class Quotas:
     """The quotas of one VM."""
 
-    __slots__ = ("copy_bytes", "located_bytes", "locations", "ram_bytes", "runs")
+    ram_bytes: int
+    copy_bytes: Quota
+    locations: Quota
+    located_bytes: Quota
+    runs: Quota
 
     def __init__(self, ram_bytes: int, fds: int = MAX_FDS) -> None:
         """Nothing is taken yet.
@@ -144,4 +151,4 @@ class Quotas:
 
     def used(self) -> dict[str, int]:
         """How much of each is taken, by all clients together."""
-        return {name: getattr(self, name).used for name in Shares.__slots__}
+        return {each.name: getattr(self, each.name).used for each in fields(Shares)}

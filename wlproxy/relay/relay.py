@@ -9,6 +9,7 @@ session.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -26,6 +27,7 @@ from wlproxy.protocol.errors import (
     LocalProtocolError,
     WaylandError,
 )
+from wlproxy.protocol.snapshot import Plain
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.capabilities import CompositorCapabilities
@@ -49,7 +51,9 @@ from wlproxy.relay.inputs import (
     Input,
     SessionEnded,
 )
-from wlproxy.relay.quotas import MAX_FDS, Quotas
+from wlproxy.relay.quotas import MAX_FDS, Quotas, Shares
+from wlproxy.relay.snapshot import notation
+from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.clock import GuestClock
 from wlproxy.relay.wire.context import Context, RelayConfig, Shared
 
@@ -65,12 +69,20 @@ COMPOSITOR_ERRED: Final = (
 """All that a client is told of what its compositor did wrong; the log has the rest."""
 
 
+@dataclass(slots=True, eq=False, init=False)
 class Relay:
     """The core of the proxy, for one session with one guest.
 
     Attributes:
         clock: the guest's.
     """
+
+    _capabilities: CompositorCapabilities
+    _compositor_away: bool
+    _max_clients: int
+    _shared: Shared
+    _clients: dict[int, Client]
+    _last_client_id: int
 
     def __init__(
         self,
@@ -93,8 +105,32 @@ class Relay:
         self._compositor_away = False
         self._max_clients = max_clients
         self._shared = Shared(config, memory, Quotas(memory.size, max_fds))
-        self._clients: dict[int, Client] = {}
+        self._clients = {}
         self._last_client_id = 0
+
+    def snapshot(self, *, lengths: bool = False) -> dict[str, Plain]:
+        """Write down all that is known, between two inputs, in values for JSON.
+
+        Not in it: what `restore` is given, and the fds of its handles.
+
+        Args:
+            lengths: of bytes, only say how many: for people, and not to be restored.
+        """
+        return _NOTATION.write(self, lengths=lengths)
+
+    @staticmethod
+    def restore(snapshot: object, config: RelayConfig, memory: GuestMemory) -> "Relay":
+        """Put together what goes on as the one that was written down would have.
+
+        Args:
+            snapshot: of it.
+            config: the user's, as it was given to that one.
+            memory: likewise.
+
+        Raises:
+            SnapshotError: it was not written by this version.
+        """
+        return _NOTATION.read(snapshot, {RelayConfig: config, GuestMemory: memory})
 
     @property
     def clock(self) -> GuestClock:
@@ -223,8 +259,11 @@ class Relay:
                 CloseClient(frame.client_id, CloseReason.LIMIT_EXCEEDED, message),
             ]
         label = f"{_plain(frame.executable) or 'client'}({frame.pid})"
-        context = Context(frame.client_id, label, self._shared, self._capabilities)
-        self._clients[frame.client_id] = Client(context)
+        shares = Shares(self._shared.quotas)
+        context = Context(
+            frame.client_id, label, self._shared, self._capabilities, shares
+        )
+        self._clients[frame.client_id] = Client(context, ClientState(context))
         if self._compositor_away:
             self._clients[frame.client_id].wait()
         return [
@@ -315,6 +354,9 @@ class Relay:
         if client_id > self._last_client_id or not client_id:
             raise ChannelError(f"client {client_id} was never opened")
         return self._clients.get(client_id)
+
+
+_NOTATION: Final = notation(Relay)
 
 
 def _plain(text: str) -> str:

@@ -1,6 +1,7 @@
 """All that one client's filters work on: the way through, its buffers, its surfaces."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from wlproxy.relay.buffers.buffer import Buffer
 from wlproxy.relay.buffers.client_buffers import Buffers
@@ -10,6 +11,7 @@ from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Forwarder
 
 
+@dataclass(eq=False, init=False, kw_only=True)
 class ClientState(Forwarder):
     """One client: its objects, buffers and surfaces, and the way through.
 
@@ -18,6 +20,10 @@ class ClientState(Forwarder):
         buffers: its pools and buffers.
         surfaces: its surfaces.
     """
+
+    locations: Locations
+    buffers: Buffers
+    surfaces: Surfaces
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

@@ -9,6 +9,7 @@ import trio
 from wlproxy.host.errors import HostError
 from wlproxy.host.report.status_socket import (
     check_name,
+    dump_path,
     listen_status,
     read_status,
     running_names,
@@ -34,10 +35,12 @@ async def test_everyone_gets_the_document(tmp_path: Path) -> None:
         return {"asked": asked}
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_status, served, snapshot)
+        nursery.start_soon(serve_status, served, snapshot, lambda: {"all": 1})
         for number in range(1, 4):
             document = await trio.to_thread.run_sync(read_status, path)
             assert document == {"asked": number}
+        dump = await trio.to_thread.run_sync(read_status, dump_path(path))
+        assert dump == {"all": 1}
         nursery.cancel_scope.cancel()
     assert running_names(environ(tmp_path)) == ["vm"]
     served.close()
@@ -52,7 +55,7 @@ async def test_a_reader_that_leaves_or_stalls_is_not_waited_for(
     async with trio.open_nursery() as nursery:
         with socket.socket(socket.AF_UNIX) as early:
             early.connect(str(path))
-        nursery.start_soon(serve_status, served, lambda: "x" * (1 << 20))
+        nursery.start_soon(serve_status, served, lambda: "x" * (1 << 20), dict)
         with pytest.raises(HostError, match="no wlproxy"):
             await trio.to_thread.run_sync(read_status, path)
         nursery.cancel_scope.cancel()
@@ -61,7 +64,9 @@ async def test_a_reader_that_leaves_or_stalls_is_not_waited_for(
 
 async def test_what_a_dead_proxy_left_is_replaced(tmp_path: Path) -> None:
     path = status_path(environ(tmp_path), "vm")
-    listen_status(path).listener.close()
+    dead = listen_status(path)
+    dead.status.listener.close()
+    dead.dump.listener.close()
     assert path.exists()
     assert running_names(environ(tmp_path)) == []
     with pytest.raises(HostError, match="no proxy answers"):
@@ -70,6 +75,17 @@ async def test_what_a_dead_proxy_left_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="running already"):
         listen_status(path)
     served.close()
+    assert not list(path.parent.iterdir())
+
+
+async def test_both_sockets_are_made_or_none(tmp_path: Path) -> None:
+    path = status_path(environ(tmp_path), "vm")
+    other = listen_status(path)
+    other.status.close()
+    with pytest.raises(HostError, match="running already"):
+        listen_status(path)
+    assert not path.exists()
+    other.dump.close()
 
 
 def test_a_socket_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

@@ -172,6 +172,6 @@ async def test_the_proxy_stops_at_once(
     loopback.host.stop()
     gate.open.set()
     with trio.fail_after(10):
-        await loopback._scopes["host"][1].wait()
+        await loopback.ended("host")
 
     assert copied(loopback) - before <= SLICE

@@ -89,7 +89,8 @@ async def test_app_that_stops_reading_stops_nobody_else(
         nursery.start_soon(animate, loopback, 1, 60)
         for first in range(0, FLOOD, BATCH):
             for number in range(first, first + BATCH):
-                pointer.send("motion", number, 1.0, 2.0)
+                if pointer.pointer is not None:  # not given up yet
+                    pointer.send("motion", number, 1.0, 2.0)
             await trio.lowlevel.checkpoint()
 
     # The compositor has given it up, as it would without us; what came before that

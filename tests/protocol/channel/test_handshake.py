@@ -105,4 +105,4 @@ def test_what_is_kept_is_bounded(chunks: list[bytes]) -> None:
     scanner = Scanner(FrameType.HELLO)
     for chunk in chunks:
         assert scan(scanner, chunk) == []
-        assert len(scanner._buffer) <= HEADER_SIZE + MAX_HANDSHAKE
+        assert scanner.pending <= HEADER_SIZE + MAX_HANDSHAKE

@@ -1,7 +1,9 @@
 """Lanes: two engines back to back, what the document promises, and one case of each rule."""
 
+import json
 import random
 import re
+from contextlib import suppress
 
 import pytest
 from hypothesis import example, given, settings
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from tests.fuzz.choices import Choices, fresh
 from tests.fuzz.lanes import BackToBack
 from tests.protocol.channel.vectors import DOCUMENT
+from tests.strategies import damaged, plain_values
 from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentFlags,
@@ -20,6 +23,7 @@ from wlproxy.protocol.channel.frames import (
     CloseReason,
     Credit,
     Data,
+    Extent,
     Frame,
     Located,
     LocateStatus,
@@ -33,7 +37,7 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy.protocol.channel.lanes import bounds
 from wlproxy.protocol.channel.lanes.engine import Lanes
 from wlproxy.protocol.channel.lanes.lane import FilePiece, Lane, Usage, Windows
-from wlproxy.protocol.errors import ChannelError, LocalProtocolError
+from wlproxy.protocol.errors import ChannelError, LocalProtocolError, SnapshotError
 
 SMALL = Windows(100, 100)
 READS, WRITES = AttachmentFlags.HOLDER_READS, AttachmentFlags.HOLDER_WRITES
@@ -91,6 +95,57 @@ def test_whatever_happens(choices: bytes) -> None:
 @given(st.integers())
 def test_whatever_happens_at_length(seed: int) -> None:
     BackToBack(Choices(fresh(random.Random(seed)))).run()
+
+
+@settings(max_examples=60)
+@given(st.integers())
+def test_it_makes_no_difference_to_be_taken_apart(seed: int) -> None:
+    """At random moments: what follows is to the byte what would have followed."""
+    data = fresh(random.Random(seed))
+    whole, apart = BackToBack(Choices(data), often=0), BackToBack(Choices(data), 0.2)
+
+    whole.run()
+    apart.run()
+
+    assert apart.sent == whole.sent
+
+
+def test_bytes_may_be_left_out_of_what_is_written_down() -> None:
+    lanes = Lanes(Side.GUEST, SMALL, SMALL)
+    lanes.put(opened(1))
+    lanes.put(Data(1, b"secret"))
+
+    written = json.dumps(lanes.snapshot(id, lengths=True))
+
+    assert b"secret".hex() not in written
+    assert "6 bytes" in written
+
+
+def crowded() -> Lanes:
+    """Lanes in which something of each kind waits."""
+    lanes = Lanes(Side.HOST, SMALL, SMALL)
+    lanes.receive(opened(1))
+    lanes.receive(Data(1, b"abc", (stream(2, READS),)))
+    lanes.put(OpenStream(1, 3, 1, READS))
+    lanes.put(Data(1, b"x" * 99, (stream(3),)))
+    lanes.put(Located(1, 1, LocateStatus.OK, 0, more=False, extents=(Extent(0, 4096),)))
+    lanes.put(StreamData(1, 2, b"chunk"))
+    lanes.put(ended(2))
+    lanes.put(Ping(5))
+    lanes.put_file(1, 9, "source", 40)
+    return lanes
+
+
+@given(plain_values | damaged(crowded().snapshot(lambda _source: 7)))
+def test_lanes_of_garbage(plain: object) -> None:
+    with suppress(SnapshotError):
+        Lanes.restore(plain, {7: "source"})
+
+
+def test_a_source_that_is_not_there() -> None:
+    snapshot = crowded().snapshot(lambda _source: 7)
+    with pytest.raises(SnapshotError, match="7 means nothing"):
+        Lanes.restore(snapshot, {})
 
 
 def test_the_document_states_the_bounds() -> None:

@@ -436,7 +436,7 @@ def test_without_memory_for_a_copy_a_buffer_is_not_shown() -> None:
 def test_a_host_without_shm() -> None:
     play = Stage(ONLY_SHM)
     (one,) = play.buffers(1)
-    play.relay._clients[1]._context.globals.clear()
+    play.relay.edit(lambda objects: objects["Context"][0].update(globals=[]))
 
     play.show(play.surface, one)
 

@@ -4,11 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.relay.playbook import Stage
-from tests.relay.shell import PAGE, RAM_PAGES, RAM_START
+from tests.relay.playbook import ZERO_COPY, Stage
+from tests.relay.shell import PAGE, RAM_PAGES, RAM_START, guest_memory
 from wlproxy.memory.guest import ExtentError
 from wlproxy.protocol.channel.frames import Extent, Located, LocateStatus
 from wlproxy.protocol.errors import ChannelError, RemoteProtocolError
+from wlproxy.relay.buffers.locations import Locations
+from wlproxy.relay.quotas import Quotas, Shares
+from wlproxy.relay.wire.context import Context, RelayConfig, Shared
 
 END = RAM_START + RAM_PAGES * PAGE
 
@@ -110,11 +113,12 @@ def test_what_the_host_cannot_map_is_made_contiguous_first() -> None:
 
 
 def test_what_failed_is_asked_for_anew() -> None:
-    play = asked()
-    locations = play.relay._clients[1]._state.locations
-    locations.receive(Located(1, 1, LocateStatus.FAILED, 12, False, ()))
-    failed = locations._by_id[1]
+    shared = Shared(RelayConfig(), guest_memory(), Quotas(1 << 30))
+    shares = Shares(shared.quotas)
+    locations = Locations(Context(1, "app(1)", shared, ZERO_COPY, shares))
     memory = locations.use_memory(1)
+    locations.acquire(memory, 256, 16384)
+    failed = locations.receive(Located(1, 1, LocateStatus.FAILED, 12, False, ()))
 
     again = locations.acquire(memory, 256, 16384)
     assert again is not None

@@ -305,7 +305,7 @@ def test_what_no_buffer_comes_of(
 def test_an_id_that_is_in_use() -> None:
     play = DmabufStage()
     params = play.params(play.parts())
-    play.app._next = play.surface.id
+    play.app.next_id = play.surface.id
 
     play.app.request(params, "create_immed", 64, 64, XRGB, 0)
 

@@ -4,13 +4,13 @@ from tests.relay.playbook import ZERO_COPY
 from tests.relay.shell import guest_memory
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import FIRST_SERVER_ID
-from wlproxy.relay.quotas import Quotas
+from wlproxy.relay.quotas import Quotas, Shares
 from wlproxy.relay.wire.context import Context, Global, RelayConfig, Shared
 
 
 def context() -> Context:
     shared = Shared(RelayConfig(), guest_memory(), Quotas(1 << 30))
-    return Context(1, "app(1)", shared, ZERO_COPY)
+    return Context(1, "app(1)", shared, ZERO_COPY, Shares(shared.quotas))
 
 
 def test_a_global_of_its_own_is_bound_once() -> None:
@@ -46,5 +46,5 @@ def test_errors_are_about_what_the_guest_knows() -> None:
     own = ours.objects.add_own(INTERFACES["wl_shm"], 1)
     mine = ours.objects.add_guest(2, INTERFACES["wl_surface"], 1)
 
-    assert ours.error(mine, 3, "no").object_id == 2
-    assert ours.error(own, 3, "no").object_id == 1
+    assert mine.error(3, "no").object_id == 2
+    assert own.error(3, "no").object_id == 1

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.relay.playbook import ZERO_COPY, Playbook, Stage, all_turns
+from tests.relay.playbook import ZERO_COPY, Playbook, Stage
 from tests.relay.shell import guest_memory
 from tests.relay.things import SERVER
+from tests.relay.twins import forget_guest
 from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentFlags,
     AttachmentKind,
-    ClientOpened,
     Data,
 )
 from wlproxy.protocol.errors import WaylandError
@@ -21,6 +21,7 @@ from wlproxy.protocol.wayland.interface import ArgKind, ArgSpec, MessageSpec
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import ArgValue, RawMessage
 from wlproxy.protocol.wayland.wire import decode_message, encode_message
+from wlproxy.relay.client import Client
 from wlproxy.relay.commands import (
     AdoptStream,
     Command,
@@ -33,10 +34,11 @@ from wlproxy.relay.commands import (
 )
 from wlproxy.relay.filters import EVENT_FILTERS, REQUEST_FILTERS
 from wlproxy.relay.handles import Handle
-from wlproxy.relay.inputs import FdKind, FromCompositor, ReceivedFd
+from wlproxy.relay.inputs import FdKind, FromCompositor, ReceivedFd, RequestsTurn
 from wlproxy.relay.policy import effective_policy
-from wlproxy.relay.relay import Relay
-from wlproxy.relay.wire.context import RelayConfig
+from wlproxy.relay.quotas import Quotas, Shares
+from wlproxy.relay.state import ClientState
+from wlproxy.relay.wire.context import Context, RelayConfig, Shared
 from wlproxy.relay.wire.objects import ProtocolObject
 from wlproxy.relay.wire.passed_fds import PURPOSES, Purpose, purpose_of
 
@@ -65,10 +67,11 @@ class World:
     """A client with one object of every interface, ids differing on both sides."""
 
     def __init__(self) -> None:
-        self.relay = Relay(RelayConfig(), guest_memory(), ZERO_COPY)
-        self.relay.receive(ClientOpened(1, 1, 1, 1, "app"))
-        self.table = self.relay._clients[1]._context.objects
-        self.state = self.relay._clients[1]._state
+        shared = Shared(RelayConfig(), guest_memory(), Quotas(1 << 30))
+        context = Context(1, "app(1)", shared, ZERO_COPY, Shares(shared.quotas))
+        self.table = context.objects
+        self.state = ClientState(context)
+        self.client = Client(context, self.state)
         for _ in range(7):
             self.table.add_own(INTERFACES["wl_callback"], 1)
         self.entries: dict[str, ProtocolObject] = {"wl_display": self.table.display}
@@ -80,6 +83,12 @@ class World:
                 self.entries[name] = entry
         self.state.surfaces.create(self.entries["wl_surface"])
         self.new_id = 900
+
+    def receive(self, given: Data | FromCompositor) -> list[Command]:
+        self.client.receive(given)
+        while self.client.requests_wait:
+            self.client.receive(RequestsTurn(1))
+        return self.client.take()
 
     def args(self, spec: MessageSpec, *, from_guest: bool) -> list[ArgValue]:
         return [self._value(arg, from_guest=from_guest) for arg in spec.args]
@@ -129,7 +138,7 @@ def test_a_request_is_forwarded_verbatim(world: World, spec: MessageSpec) -> Non
     args = world.args(spec, from_guest=True)
     data = encode_message(entry.guest_id, spec, args)
 
-    commands = all_turns(world.relay, Data(1, data, (WRITE_END,) * spec.fd_count))
+    commands = world.receive(Data(1, data, (WRITE_END,) * spec.fd_count))
 
     send = only_send(commands)
     raw = RawMessage(entry.host_id, spec.opcode, bytearray(send.data))
@@ -162,7 +171,7 @@ def test_an_event_is_forwarded_verbatim(
     size = 5 if kind is FdKind.FILE else 0
     fds = [ReceivedFd(Handle(11), kind, size, way)] * spec.fd_count
 
-    commands = world.relay.receive(FromCompositor(1, data, fds))
+    commands = world.receive(FromCompositor(1, data, fds))
 
     (frame,) = [c.frame for c in commands if isinstance(c, SendFrame)]
     assert isinstance(frame, Data)
@@ -436,9 +445,7 @@ def test_what_a_zombie_creates_is_known() -> None:
     seat = play.app.bind("wl_seat")
     device = play.app.request(devices, "get_data_device", seat.id)
     host_device = play.host_thing("wl_data_device")
-    table = play.relay._clients[1]._context.objects
-    entry = table.guest(device.id)
-    table.forget_guest(entry)  # as if the app could free it before `delete_id`
+    play.relay.edit(forget_guest(device.id))
     play.said()
 
     offer = play.host.event(host_device, "data_offer")
@@ -454,8 +461,7 @@ def test_an_object_that_must_be_there_is_gone() -> None:
     play = Stage()
     seat = play.app.bind("wl_seat")
     keyboard = play.app.request(seat, "get_keyboard")
-    table = play.relay._clients[1]._context.objects
-    table.forget_guest(table.guest(play.surface.id))
+    play.relay.edit(forget_guest(play.surface.id))
     play.said()
 
     host_surface = play.host_thing("wl_surface")

@@ -1,6 +1,7 @@
-"""The status socket: whoever connects gets one JSON document, and the end of file.
+"""The status sockets: whoever connects gets one JSON document, and the end of file.
 
-The document is for people and scripts on this host.  What is in it is made in `server`;
+The one says how everything is, for people and scripts on this host; the other, beside it,
+says all that the core knows, for who looks for a bug.  What is in them is made in `server`;
 how it looks in a terminal is the command line's business.
 """
 
@@ -9,7 +10,7 @@ import json
 import re
 import socket
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,9 @@ READ_SECONDS = 5.0
 
 MAX_DOCUMENT = 16 << 20
 
-Json: TypeAlias = "Mapping[str, Json] | list[Json] | tuple[Json, ...] | str | int | float | bool | None"
+Json: TypeAlias = (
+    "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
+)
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 """Of a VM.  A dot would end it in app ids, where an app of VM `a` could pass for one of
@@ -37,7 +40,7 @@ VM `a.b`."""
 
 @dataclass(frozen=True, slots=True)
 class StatusSocket:
-    """A listening status socket and where it is."""
+    """A listening socket and where it is."""
 
     listener: trio.socket.SocketType
     path: Path
@@ -46,6 +49,19 @@ class StatusSocket:
         """Stop listening and remove it."""
         self.listener.close()
         self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class StatusSockets:
+    """Both sockets of a proxy: for its status, and for a dump of its state."""
+
+    status: StatusSocket
+    dump: StatusSocket
+
+    def close(self) -> None:
+        """Stop listening and remove them."""
+        self.dump.close()
+        self.status.close()
 
 
 def check_name(name: str) -> str:
@@ -87,6 +103,11 @@ def status_path(environ: Mapping[str, str], name: str) -> Path:
     return status_directory(environ) / f"{check_name(name)}.sock"
 
 
+def dump_path(status: Path) -> Path:
+    """Say where the socket for dumps is, beside a status socket."""
+    return status.with_suffix(".dump")
+
+
 def running_names(environ: Mapping[str, str]) -> list[str]:
     """List the VMs whose proxies run: a killed one leaves its socket.
 
@@ -97,12 +118,21 @@ def running_names(environ: Mapping[str, str]) -> list[str]:
     return sorted(path.stem for path in directory.glob("*.sock") if _is_alive(path))
 
 
-def listen_status(path: Path) -> StatusSocket:
-    """Make the socket; one that a dead proxy left is replaced.
+def listen_status(path: Path) -> StatusSockets:
+    """Make the sockets; those that a dead proxy left are replaced.
 
     Raises:
-        HostError: a proxy of this name runs already, or the socket cannot be made.
+        HostError: a proxy of this name runs already, or they cannot be made.
     """
+    status = _listen(path)
+    try:
+        return StatusSockets(status, _listen(dump_path(path)))
+    except HostError:
+        status.close()
+        raise
+
+
+def _listen(path: Path) -> StatusSocket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -124,8 +154,16 @@ def listen_status(path: Path) -> StatusSocket:
     return StatusSocket(trio.socket.from_stdlib_socket(listener), path)
 
 
-async def serve_status(sock: StatusSocket, snapshot: Callable[[], Json]) -> None:
-    """Give everyone who connects the document of the moment, one after the other."""
+async def serve_status(
+    sockets: StatusSockets, status: Callable[[], Json], dump: Callable[[], Json]
+) -> None:
+    """Give everyone who connects a document of the moment, one after the other."""
+    async with trio.open_nursery() as nursery:  # noqa: TID251 - it ends with both
+        nursery.start_soon(_serve, sockets.status, status)
+        nursery.start_soon(_serve, sockets.dump, dump)
+
+
+async def _serve(sock: StatusSocket, snapshot: Callable[[], Json]) -> None:
     while True:
         try:
             connection, _ = await sock.listener.accept()

@@ -5,6 +5,8 @@ One pair of windows per client and direction (`Data`, `FileData`) and one per st
 in the handshake.  Sending and granting `Credit` frames is the caller's business.
 """
 
+from dataclasses import dataclass
+
 from wlproxy.protocol.channel.frames import (
     ATTACHMENT_SIZE,
     Data,
@@ -30,10 +32,12 @@ def cost(frame: Frame) -> int:
             return 0
 
 
+@dataclass(slots=True, init=False)
 class SendWindow:
     """What we may still send."""
 
-    __slots__ = ("_available", "_initial")
+    _initial: int
+    _available: int
 
     def __init__(self, initial: int) -> None:
         self._initial = initial
@@ -66,10 +70,14 @@ class SendWindow:
         self._available += amount
 
 
+@dataclass(slots=True, init=False)
 class ReceiveWindow:
     """What the peer may still send, and when to let it send more."""
 
-    __slots__ = ("_allowed", "_held", "_initial", "_ungranted")
+    _initial: int
+    _allowed: int
+    _held: int
+    _ungranted: int
 
     def __init__(self, initial: int) -> None:
         self._initial = initial

@@ -42,6 +42,11 @@ class Scanner:
         """Append what was received.  Whoever drains `next_frame` bounds what is kept."""
         self._buffer += data
 
+    @property
+    def pending(self) -> int:
+        """How many bytes are kept."""
+        return len(self._buffer)
+
     def next_frame(self) -> Hello | HelloAck | None:
         """Find the next handshake frame, or None while there is none.
 

@@ -10,6 +10,7 @@ of those that came along belong to a message.
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from wlproxy.protocol.errors import LocalProtocolError, WaylandError
@@ -48,17 +49,15 @@ Translate = Callable[[int, ArgSpec], int]
 """Given an id and the argument that holds it, return the id to put there."""
 
 
+@dataclass(slots=True)
 class MessageSplitter:
     """Cuts a stream into messages: `feed` it bytes, then drain `next_message`.
 
     Holds what it was fed and nothing more: the caller's credit bounds that.
     """
 
-    __slots__ = ("_buffer", "_start")
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._start = 0  # of the next message; earlier bytes are spent
+    _buffer: bytearray = field(default_factory=bytearray)
+    _start: int = 0  # of the next message; earlier bytes are spent
 
     @property
     def pending(self) -> int:

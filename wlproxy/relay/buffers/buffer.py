@@ -59,7 +59,7 @@ class Pool:
     size: int
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class Plane:
     """Rows of pixels in a memory.
 
@@ -126,6 +126,7 @@ class Buffer:
             release does, or the end of what else than a surface it was given to.
         orphan: the host's half, where the guest has destroyed its own.
         copy: mode C: the handle of our memfd.
+        copy_made: mode C: the shell has made it.
         copied_for: mode C: guest id of the surface whose damage the copy follows.
         refused: why mode B was refused, if it was.
         outgrows: mode B may yet turn out to serve it better than mode A.
@@ -148,6 +149,7 @@ class Buffer:
     lasting: bool = False
     orphan: ProtocolObject | None = None
     copy: Handle | None = None
+    copy_made: bool = False
     copied_for: int = 0
     refused: str = ""
     outgrows: bool = True

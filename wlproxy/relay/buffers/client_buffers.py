@@ -13,8 +13,7 @@ libwayland would have it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import count
+from dataclasses import dataclass, field
 from typing import Final
 
 from wlproxy.protocol.channel.frames import Located
@@ -33,11 +32,16 @@ from wlproxy.relay.buffers.buffer import (
 from wlproxy.relay.buffers.life import Action, Input, State
 from wlproxy.relay.buffers.locations import Location, Locations, Progress
 from wlproxy.relay.buffers.pages import Obstacle, Pages, take_locations
-from wlproxy.relay.buffers.present import Memfd, Presenter
+from wlproxy.relay.buffers.present import (
+    ImportAnswer,
+    OrphanRelease,
+    Presenter,
+    Reached,
+)
 from wlproxy.relay.buffers.room import Room
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.wire.context import Context
-from wlproxy.relay.wire.objects import OwnEvent, ProtocolObject
+from wlproxy.relay.wire.objects import Listener, OwnEvent, ProtocolObject
 
 MADE_ROOM_FOR: Final = 8
 """Buffers that go at once where one has no room: each time costs a roundtrip."""
@@ -49,62 +53,34 @@ Waiters = dict[int, Buffer]
 """Buffers that wait for the same answer, by their serials, in order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """Hears that the compositor has seen us let go of a buffer: the pages are free.
-
-    Attributes:
-        buffers: the client's.
-        locations: the pages.
-        copy: the memfd of mode C, if there was one.
-        released: the buffer, if its app does not know yet that it may use it.
-    """
-
-    buffers: "Buffers"
-    locations: Sequence[Location]
-    copy: Memfd | None
-    released: Buffer | None
-
-    def __call__(self, _done: OwnEvent) -> None:
-        """Take the answer to the sync."""
-        self.buffers.free(self)
-
-
-@dataclass(frozen=True, slots=True)
-class OrphanRelease:
-    """Hears that the compositor has finished with a buffer that is destroyed."""
-
-    buffers: "Buffers"
-    buffer: Buffer
-
-    def __call__(self, _release: OwnEvent) -> None:
-        """Take the release, once."""
-        self.buffers.released(self.buffer)
-
-
+@dataclass(slots=True, eq=False)
 class Buffers:
     """The buffers of one client.
 
     Attributes:
-        presenter: makes the host's.
+        creating: how many of linux-dmabuf's `create` are not answered yet.
     """
 
-    def __init__(self, context: Context, locations: Locations) -> None:
-        self._context = context
-        self._locations = locations
-        self._pages = Pages(context, locations)
-        self.presenter = Presenter(context, locations, self._tell)
-        self._serials = count(1)
-        self._room = Room()
-        self._all: dict[int, Buffer] = {}
-        self._locating: dict[int, Waiters] = {}
-        self._mapping: dict[Handle, Waiters] = {}
-        self._crowded: Waiters = {}
-        self._going = 0
-        """Buffers that the compositor has not yet seen us let go of."""
-        self._creating = 0
-        self._reasons: set[str] = set()
-        self._actions: Mapping[Action, Callable[[Buffer], Input | None]] = {
+    _context: Context
+    _locations: Locations
+    _last_serial: int = 0
+    _room: Room = field(default_factory=Room)
+    _all: dict[int, Buffer] = field(default_factory=dict)
+    _locating: dict[int, Waiters] = field(default_factory=dict)
+    _mapping: dict[Handle, Waiters] = field(default_factory=dict)
+    _crowded: Waiters = field(default_factory=dict)
+    _going: int = 0
+    """Buffers that the compositor has not yet seen us let go of."""
+    creating: int = 0
+    _reasons: set[str] = field(default_factory=set)
+    _pages: Pages = field(init=False)
+    _presenter: Presenter = field(init=False)
+    _actions: Mapping[Action, Callable[[Buffer], Input | None]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._pages = Pages(self._context, self._locations)
+        self._presenter = Presenter(self._context, self._locations)
+        self._actions = {
             Action.LOCATE: self._locate,
             Action.MAKE: self._make,
             Action.REMAKE: self._remake,
@@ -119,15 +95,10 @@ class Buffers:
             Action.DESTROY: self._destroy,
             Action.DESTROY_HOST: self._destroy_host,
             Action.ORPHAN: self._orphan,
-            Action.DISOWN: self.presenter.disown,
+            Action.DISOWN: self._presenter.disown,
             Action.DISOWN_LAST: self._disown_last,
             Action.LET_GO: self._let_go,
         }
-
-    @property
-    def creating(self) -> int:
-        """How many of linux-dmabuf's `create` are not answered yet."""
-        return self._creating
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -153,8 +124,9 @@ class Buffers:
             params: what it was made with, if of dma-bufs; told if it cannot be shown.
             not_shm: why it can be in no `wl_shm` pool.
         """
+        self._last_serial += 1
         entry.role = buffer = Buffer(
-            next(self._serials),
+            self._last_serial,
             entry,
             tuple(planes),
             geometry.width,
@@ -176,7 +148,7 @@ class Buffers:
         Raises:
             WaylandError: the client has too many objects.
         """
-        self._creating += 1
+        self.creating += 1
         buffer.wanted = Want(cycled=True, create=True)
         self._tell(buffer, Input.WANTED)
 
@@ -193,7 +165,7 @@ class Buffers:
         """
         if buffer.life.is_destroyed:
             raise _unknown(buffer)
-        return buffer.life.is_usable and not self.presenter.outgrows(
+        return buffer.life.is_usable and not self._presenter.outgrows(
             buffer, cycled=cycled
         )
 
@@ -219,7 +191,7 @@ class Buffers:
             return False
         known = buffer.wanted is not None and (life.is_usable or life.is_failed)
         if not known:
-            outgrown = self.presenter.outgrows(buffer, cycled=cycled)
+            outgrown = self._presenter.outgrows(buffer, cycled=cycled)
             buffer.wanted = Want(cycled, final)
             self._tell(buffer, Input.OUTGROWN if outgrown else Input.WANTED)
         if buffer.life.is_making:
@@ -276,28 +248,64 @@ class Buffers:
 
     def handle_made(self, handle: Handle) -> None:
         """Take the shell's word that what a handle names is made."""
-        if self._locations.buffer_created(handle):
+        owner = self._context.owners[handle]
+        if isinstance(owner, Location):
+            owner.udmabuf_progress = Progress.READY
             self._tell_all(self._mapping.pop(handle, {}))
         else:
-            self._tell(self.presenter.copy_created(handle), Input.ANSWERED)
+            assert isinstance(owner, Buffer)
+            owner.copy_made = True
+            self._tell(owner, Input.ANSWERED)
 
     def handle_failed(self, handle: Handle, message: str) -> None:
         """Take the shell's word that it could not be made."""
-        if self._locations.buffer_failed(handle, message):
+        owner = self._context.owners.pop(handle)
+        if isinstance(owner, Location):
+            owner.udmabuf, owner.udmabuf_failure = None, message
+            owner.udmabuf_progress = Progress.FAILED
             self._tell_all(self._mapping.pop(handle, {}))
-            return
-        buffer = self.presenter.copy_failed(handle)
-        reason = "the host has no memory for a copy of its pixels"
-        self._tell(buffer, self._judge(buffer, Obstacle(reason, limit=True)))
+        else:
+            assert isinstance(owner, Buffer)
+            self._presenter.copy_failed(owner)
+            reason = "the host has no memory for a copy of its pixels"
+            self._tell(owner, self._judge(owner, Obstacle(reason, limit=True)))
+
+    def copied_for(self, handle: Handle) -> int:
+        """Look up the surface that a memfd was copied for; 0 if none."""
+        owner = self._context.owners.get(handle)
+        return owner.copied_for if isinstance(owner, Buffer) else 0
 
     def released(self, buffer: Buffer) -> None:
         """Take the compositor's word that it has finished with a buffer."""
         self._tell(buffer, Input.RELEASED)
 
-    def free(self, reached: Reached) -> None:
-        """The compositor has seen us let go of a buffer: the guest may have its pages."""
+    def hear(
+        self, listener: Listener | None, entry: ProtocolObject, event: OwnEvent
+    ) -> None:
+        """Take an event that a buffer, or what was left of one, has waited for.
+
+        Args:
+            listener: what for; others than ours are none of our business.
+            entry: the proxy's own object that it came from.
+            event: it.
+
+        Raises:
+            CompositorError: it lacks what it had.
+        """
+        match listener:
+            case ImportAnswer(buffer):
+                self._tell(buffer, self._presenter.imported(buffer, entry, event))
+            case OrphanRelease(buffer):
+                self.released(buffer)
+            case Reached():
+                self._free(listener)
+            case _:
+                pass
+
+    def _free(self, reached: Reached) -> None:
+        """Give the guest the pages back of what the compositor has seen us let go of."""
         self._going -= 1
-        self.presenter.drop_copy(reached.copy)
+        self._presenter.drop_copy(reached.copy)
         for location in reached.locations:
             self._locations.release(location)
         if reached.released is not None:
@@ -329,7 +337,7 @@ class Buffers:
         return self._judge(buffer, found) if isinstance(found, Obstacle) else found
 
     def _make(self, buffer: Buffer) -> Input | None:
-        made = self.presenter.make(buffer)
+        made = self._presenter.make(buffer)
         if isinstance(made, Obstacle):
             return self._judge(buffer, made)
         if made is None and buffer.copy is None:
@@ -342,7 +350,7 @@ class Buffers:
 
     def _remake(self, buffer: Buffer) -> Input | None:
         self._room.use(buffer)
-        self.presenter.withdraw(buffer)
+        self._presenter.withdraw(buffer)
         return self._make(buffer)
 
     def _answer(self, buffer: Buffer) -> Input | None:
@@ -368,8 +376,8 @@ class Buffers:
         if buffer.wanted is None or not buffer.wanted.create:
             return False
         buffer.wanted = None
-        self._creating -= 1
-        if not self._creating:
+        self.creating -= 1
+        if not self.creating:
             self._context.wake()
         return True
 
@@ -377,7 +385,7 @@ class Buffers:
         """Forget how a buffer was made that the compositor has never seen."""
         for location in take_locations(buffer):
             self._locations.release(location)
-        self.presenter.drop_copy(self.presenter.take_copy(buffer))
+        self._presenter.drop_copy(self._presenter.take_copy(buffer))
         buffer.choice = None
         if buffer.life.state is State.CROWDED:
             self._crowded[buffer.serial] = buffer
@@ -416,11 +424,11 @@ class Buffers:
             self._tell(surplus, Input.EVICTED)
 
     def _evict(self, buffer: Buffer) -> None:
-        self.presenter.withdraw(buffer)
+        self._presenter.withdraw(buffer)
         self._let_go(buffer)
 
     def _evict_unreleased(self, buffer: Buffer) -> None:
-        self.presenter.withdraw(buffer)
+        self._presenter.withdraw(buffer)
         self._let_go(buffer, released=True)
 
     def _destroy(self, buffer: Buffer) -> None:
@@ -428,17 +436,17 @@ class Buffers:
         self._let_go(buffer)
 
     def _destroy_host(self, buffer: Buffer) -> None:
-        self.presenter.destroy(buffer)
+        self._presenter.destroy(buffer)
         self._pages.drop_memories(buffer)
 
     def _orphan(self, buffer: Buffer) -> None:
-        self.presenter.orphan(buffer, OrphanRelease(self, buffer))
+        self._presenter.orphan(buffer)
         self._pages.drop_memories(buffer)
         if buffer.life.state is State.ORPHAN:
             self._rest(buffer)
 
     def _disown_last(self, buffer: Buffer) -> None:
-        self.presenter.disown(buffer)
+        self._presenter.disown(buffer)
         self._let_go(buffer)
 
     def _let_go(self, buffer: Buffer, *, released: bool = False) -> None:
@@ -455,13 +463,13 @@ class Buffers:
         if buffer.life.state is State.GONE:
             del self._all[buffer.serial]
         locations = take_locations(buffer)
-        copy = self.presenter.take_copy(buffer)
+        copy = self._presenter.take_copy(buffer)
         if not locations:
-            self.presenter.drop_copy(copy)
+            self._presenter.drop_copy(copy)
             return
         self._going += 1
         self._context.when_compositor_reached(
-            Reached(self, locations, copy, buffer if released else None)
+            Reached(tuple(locations), copy, buffer if released else None)
         )
 
     # ------------------------------------------------------------ what stands in the way

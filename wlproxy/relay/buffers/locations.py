@@ -5,12 +5,11 @@ of it.  Buffers over the same pages share one location and one udmabuf; both liv
 nothing reads the pages any more.  Guest addresses are checked here, on arrival.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from wlproxy.memory.extents import check_extents, round_out
-from wlproxy.memory.guest import RamItem
+from wlproxy.memory.guest import RamItems
 from wlproxy.protocol.channel.extents import Extents
 from wlproxy.protocol.channel.frames import (
     CloseMemory,
@@ -20,7 +19,7 @@ from wlproxy.protocol.channel.frames import (
     Release,
 )
 from wlproxy.protocol.errors import ChannelError
-from wlproxy.relay.commands import CloseHandle, CreateUdmabuf, SendFrame
+from wlproxy.relay.commands import CreateUdmabuf
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.wire.context import Context
 
@@ -34,7 +33,7 @@ class Progress(Enum):
     FAILED = auto()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Memory:
     """A guest file that backs buffers.
 
@@ -47,7 +46,7 @@ class Memory:
     users: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Location:
     """A pinned range of a memory.
 
@@ -76,23 +75,21 @@ class Location:
     failure: Located | None = None
     extents: Extents = field(default_factory=Extents)
     runs: int = 0
-    items: Sequence[RamItem] = ()
+    items: RamItems = field(default_factory=RamItems)
     udmabuf: Handle | None = None
     udmabuf_progress: Progress = Progress.NONE
     udmabuf_failure: str = ""
 
 
+@dataclass(slots=True, eq=False)
 class Locations:
     """The memories and locations of one client."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._memories: dict[int, Memory] = {}
-        self._by_id: dict[int, Location] = {}
-        self._by_range: dict[tuple[int, int, int], Location] = {}
-        self._by_udmabuf: dict[Handle, Location] = {}
-        self._next_id = 1
-        self._page_size = context.config.guest_page
+    _context: Context
+    _memories: dict[int, Memory] = field(default_factory=dict)
+    _by_id: dict[int, Location] = field(default_factory=dict)
+    _by_range: dict[tuple[int, int, int], Location] = field(default_factory=dict)
+    _next_id: int = 1
 
     def __len__(self) -> int:
         """Count pinned ranges."""
@@ -102,11 +99,6 @@ class Locations:
     def memories(self) -> int:
         """How many files of the guest are open there."""
         return len(self._memories)
-
-    @property
-    def udmabufs(self) -> int:
-        """How many dma-bufs the shell has made, or is making."""
-        return len(self._by_udmabuf)
 
     def use_memory(self, memory_id: int) -> Memory:
         """Enter a memory, or count one more user of it."""
@@ -119,8 +111,8 @@ class Locations:
         memory.users -= 1
         if not memory.users:
             del self._memories[memory.memory_id]
-            frame = CloseMemory(self._context.client_id, memory.memory_id)
-            self._context.command(SendFrame(frame))
+            client_id = self._context.client_id
+            self._context.send_frame(CloseMemory(client_id, memory.memory_id))
 
     def acquire(self, memory: Memory, offset: int, length: int) -> Location | None:
         """Pin the pages of a range of bytes, or share the pin of the same pages.
@@ -128,7 +120,8 @@ class Locations:
         Returns:
             What may not be located yet; None where there are too many.
         """
-        start, rounded = round_out(offset, length, self._page_size)
+        page_size = self._context.config.guest_page
+        start, rounded = round_out(offset, length, page_size)
         end = start + rounded
         key = (memory.memory_id, start, end)
         location = self._by_range.get(key)
@@ -147,7 +140,7 @@ class Locations:
                 length=length,
                 collapse_above=self._context.capabilities.udmabuf_list_limit,
             )
-            self._context.command(SendFrame(frame))
+            self._context.send_frame(frame)
         location.users += 1
         return location
 
@@ -180,19 +173,20 @@ class Locations:
             self._fail(location, frame)
             return location
         location.extents.words.extend(Extents.of(frame.extents).words)
-        pages = location.length // self._page_size
+        page_size = self._context.config.guest_page
+        pages = location.length // page_size
         if frame.more:
             if len(location.extents) >= pages:
                 raise ChannelError(f"more extents than the {pages} pages asked for")
             return location
-        check_extents(location.extents, 0, location.length, self._page_size, pages)
-        items = self._context.ram.translate(location.extents)
+        check_extents(location.extents, 0, location.length, page_size, pages)
+        items = self._context.shared.ram.translate(location.extents)
         location.extents = Extents()
         if not self._context.shares.runs.take(len(items)):
             release = Release(self._context.client_id, location.location_id)
-            self._context.command(SendFrame(release))
+            self._context.send_frame(release)
             status = LocateStatus.LIMIT_EXCEEDED
-            self._fail(location, replace(frame, status=status, extents=()))
+            self._fail(location, replace(frame, status=status))
             return location
         location.items, location.runs = items, len(items)
         location.progress = Progress.READY
@@ -201,31 +195,12 @@ class Locations:
     def want_udmabuf(self, location: Location) -> Progress:
         """Have the udmabuf of a location made, once; say how far that is."""
         if location.udmabuf_progress is Progress.NONE:
-            location.udmabuf = next(self._context.handles)
-            self._by_udmabuf[location.udmabuf] = location
+            location.udmabuf = self._context.make_handle(location)
             location.udmabuf_progress = Progress.PENDING
             self._context.command(
                 CreateUdmabuf(self._context.client_id, location.udmabuf, location.items)
             )
         return location.udmabuf_progress
-
-    def buffer_created(self, handle: Handle) -> bool:
-        """Take the shell's word that a udmabuf is made; False if it is not ours."""
-        location = self._by_udmabuf.get(handle)
-        if location is None:
-            return False
-        location.udmabuf_progress = Progress.READY
-        return True
-
-    def buffer_failed(self, handle: Handle, message: str) -> bool:
-        """Take the shell's word that it could not be; False if it is not ours."""
-        location = self._by_udmabuf.pop(handle, None)
-        if location is None:
-            return False
-        location.udmabuf = None
-        location.udmabuf_progress = Progress.FAILED
-        location.udmabuf_failure = message
-        return True
 
     def release(self, location: Location) -> None:
         """Count one user less; the last one drops the pin in the guest."""
@@ -242,13 +217,13 @@ class Locations:
         shares.runs.give_back(location.runs)
         client_id = self._context.client_id
         if location.udmabuf is not None:
-            del self._by_udmabuf[location.udmabuf]
-            self._context.command(CloseHandle(client_id, location.udmabuf))
+            self._context.close_handle(location.udmabuf)
         if location.progress is not Progress.FAILED:
-            self._context.command(SendFrame(Release(client_id, location.location_id)))
+            self._context.send_frame(Release(client_id, location.location_id))
 
     def _fail(self, location: Location, failure: Located) -> None:
-        location.progress, location.failure = Progress.FAILED, failure
+        location.progress = Progress.FAILED
+        location.failure = replace(failure, extents=())
         location.extents = Extents()
 
     def _take_share(self, length: int) -> bool:

@@ -86,7 +86,7 @@ class Pages:
             return
         if failure.status is LocateStatus.OUT_OF_RANGE or failure.status in _FOR_GOOD:
             message = _words(buffer, failure)
-            raise self._context.error(buffer.object, SHM_INVALID_FD, message)
+            raise buffer.object.error(SHM_INVALID_FD, message)
 
     def _merge(self, buffer: Buffer) -> None:
         """Have planes of the same pages share one location, and one dma-buf."""

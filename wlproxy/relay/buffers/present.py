@@ -4,7 +4,6 @@ Which mode, `choice` says; where the bytes are, `locations`; when a buffer is ma
 what follows of it, `life`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,13 +13,13 @@ from wlproxy.protocol.wayland.message import FIRST_SERVER_ID
 from wlproxy.relay.buffers.buffer import Buffer
 from wlproxy.relay.buffers.choice import Choice, Mode, choose
 from wlproxy.relay.buffers.life import Input, State
-from wlproxy.relay.buffers.locations import Locations, Progress
+from wlproxy.relay.buffers.locations import Location, Locations, Progress
 from wlproxy.relay.buffers.pages import Obstacle
-from wlproxy.relay.commands import CloseHandle, CreateCopyBuffer
+from wlproxy.relay.commands import CreateCopyBuffer
 from wlproxy.relay.formats import MODIFIER_LINEAR, drm_format
 from wlproxy.relay.handles import Handle
-from wlproxy.relay.wire.context import Context, ignore_event
-from wlproxy.relay.wire.objects import Listener, OwnEvent, ProtocolObject
+from wlproxy.relay.wire.context import Context
+from wlproxy.relay.wire.objects import IGNORED, Listener, OwnEvent, ProtocolObject
 
 DMABUF_VERSION: Final = 4
 """Of linux-dmabuf: from 4 on no event comes unasked, before that a flood of formats."""
@@ -35,62 +34,40 @@ class Memfd:
 
 
 @dataclass(frozen=True, slots=True)
-class ImportAnswer:
-    """Hears what the compositor says to an import, once.
+class ImportAnswer(Listener):
+    """Waits for what the compositor says to the import of a buffer."""
+
+    buffer: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class OrphanRelease(Listener):
+    """Waits until the compositor has finished with a buffer that is destroyed."""
+
+    buffer: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Reached(Listener):
+    """Waits until the compositor has seen us let go of a buffer: its pages are free.
 
     Attributes:
-        context: the client's.
-        params: the proxy's own, by which it asked.
-        buffer: what is imported.
-        tell: takes what that means for the buffer.
+        locations: the pages.
+        copy: the memfd of mode C, if there was one.
+        released: the buffer, if its app does not know yet that it may use it.
     """
 
-    context: Context
-    params: ProtocolObject
-    buffer: Buffer
-    tell: Callable[[Buffer, Input], None]
-
-    def __call__(self, message: OwnEvent) -> None:
-        """Take `created` or `failed`."""
-        self.params.listener = ignore_event
-        created = self.params.interface.event("created").opcode == message.opcode
-        if created:
-            host = self.context.objects.host(message.integer(0))
-            assert host is not None  # entered before listeners are called
-            self.context.objects.adopt_host(self.buffer.object, host)
-        else:
-            self.buffer.refused = "the compositor refused the import"
-            self.buffer.choice = None
-        self.context.send(self.params, "destroy")
-        self.tell(self.buffer, Input.MADE if created else Input.REFUSED)
+    locations: tuple[Location, ...]
+    copy: Memfd | None
+    released: Buffer | None
 
 
 class Presenter:
     """Makes the host's buffers for those of one client."""
 
-    def __init__(
-        self,
-        context: Context,
-        locations: Locations,
-        tell: Callable[[Buffer, Input], None],
-    ) -> None:
-        """Nothing is made yet.
-
-        Args:
-            context: the client's.
-            locations: its pages.
-            tell: takes what the compositor's answers mean for a buffer.
-        """
+    def __init__(self, context: Context, locations: Locations) -> None:
         self._context = context
         self._locations = locations
-        self._tell = tell
-        self._copies: dict[Handle, Buffer] = {}
-        self._made = set[Handle]()
-
-    @property
-    def copies(self) -> int:
-        """How many memfds of mode C there are."""
-        return len(self._copies)
 
     def make(self, buffer: Buffer) -> Input | Obstacle | None:
         """Make the host's buffer of a located one, as far as that goes now.
@@ -123,6 +100,21 @@ class Presenter:
                 assert location.udmabuf is not None  # READY
                 return self._create_in_pool(buffer, location.udmabuf)
 
+    def imported(
+        self, buffer: Buffer, params: ProtocolObject, answer: OwnEvent
+    ) -> Input:
+        """Take `created` or `failed` of our own params; say what that means."""
+        created = params.interface.event("created").opcode == answer.opcode
+        if created:
+            host = self._context.objects.host(answer.integer(0))
+            assert host is not None  # entered before anybody is told
+            self._context.objects.adopt_host(buffer.object, host)
+        else:
+            buffer.refused = "the compositor refused the import"
+            buffer.choice = None
+        self._context.send(params, "destroy")
+        return Input.MADE if created else Input.REFUSED
+
     def outgrows(self, buffer: Buffer, *, cycled: bool) -> bool:
         """Whether a ready mode A buffer would now be better off in mode B."""
         if buffer.choice is None or buffer.choice.mode is not Mode.SHM:
@@ -138,7 +130,7 @@ class Presenter:
     def withdraw(self, buffer: Buffer) -> None:
         """Destroy the host's buffer; the guest's lives on without one."""
         old = self._context.objects.detach_host(buffer.object)
-        old.listener = ignore_event
+        old.listener = IGNORED
         self._context.send(old, "destroy")
         buffer.choice = None
 
@@ -154,47 +146,36 @@ class Presenter:
             # and the compositor did not, needs one all the same.
             self._forget_guest(entry)
 
-    def orphan(self, buffer: Buffer, listener: Listener) -> None:
-        """Part the host's half from the guest's, which ends; `listener`: its release."""
+    def orphan(self, buffer: Buffer) -> None:
+        """Part the host's half from the guest's, which ends, and await its release."""
         buffer.orphan = self._context.objects.detach_host(buffer.object)
         buffer.orphan.role = buffer
-        buffer.orphan.listener = listener
+        buffer.orphan.listener = OrphanRelease(buffer)
         self._forget_guest(buffer.object)
 
     def disown(self, buffer: Buffer) -> None:
         """Destroy the host's half of an orphan."""
         host, buffer.orphan = buffer.orphan, None
         assert host is not None  # taken once
-        host.listener = ignore_event
+        host.listener = IGNORED
         self._context.send(host, "destroy")
 
     def take_copy(self, buffer: Buffer) -> Memfd | None:
         """Take the memfd of mode C from a buffer, if it has one, for `drop_copy`."""
         handle, buffer.copy = buffer.copy, None
-        buffer.copied_for = 0
+        buffer.copied_for, buffer.copy_made = 0, False
         return None if handle is None else Memfd(handle, buffer.pool_size)
 
     def drop_copy(self, copy: Memfd | None) -> None:
         """Close a memfd that nobody reads any more."""
         if copy is not None:
-            self._forget_copy(copy.handle, copy.size)
-            self._context.command(CloseHandle(self._context.client_id, copy.handle))
+            self._context.shares.copy_bytes.give_back(copy.size)
+            self._context.close_handle(copy.handle)
 
-    def copy_created(self, handle: Handle) -> Buffer:
-        """Take the shell's word that a memfd is made; say for which buffer."""
-        self._made.add(handle)
-        return self._copies[handle]
-
-    def copy_failed(self, handle: Handle) -> Buffer:
-        """Take the shell's word that it could not be made; say for which buffer."""
-        buffer = self._copies[handle]
-        self._forget_copy(handle, buffer.pool_size)
+    def copy_failed(self, buffer: Buffer) -> None:
+        """Take the shell's word that the memfd of a buffer could not be made."""
         buffer.copy = None
-        return buffer
-
-    def copied_for(self, handle: Handle) -> int:
-        """Look up the surface that a memfd was copied for; 0 if none."""
-        return self._copies[handle].copied_for if handle in self._copies else 0
+        self._context.shares.copy_bytes.give_back(buffer.pool_size)
 
     def _forget_guest(self, entry: ProtocolObject) -> None:
         if entry.guest_id:
@@ -228,18 +209,12 @@ class Presenter:
             if not self._context.shares.copy_bytes.take(size):
                 reason = "too many bytes in buffers that are copied"
                 return Obstacle(reason, limit=True)
-            buffer.copy = next(self._context.handles)
-            self._copies[buffer.copy] = buffer
+            buffer.copy = self._context.make_handle(buffer)
             client_id = self._context.client_id
             self._context.command(CreateCopyBuffer(client_id, buffer.copy, size))
-        if buffer.copy not in self._made:
+        if not buffer.copy_made:
             return None
         return self._create_in_pool(buffer, buffer.copy)
-
-    def _forget_copy(self, handle: Handle, size: int) -> None:
-        del self._copies[handle]
-        self._made.discard(handle)
-        self._context.shares.copy_bytes.give_back(size)
 
     def _create_in_pool(self, buffer: Buffer, handle: Handle) -> Input | Obstacle:
         """Make a host pool of a handle's bytes, the buffer in it, and drop the pool."""
@@ -249,7 +224,7 @@ class Presenter:
             if buffer.params is not None:
                 return Obstacle("the compositor has no wl_shm")
             raise CompositorError("it has no wl_shm")
-        pool = context.objects.add_own(INTERFACES["wl_shm_pool"], 1, ignore_event)
+        pool = context.objects.add_own(INTERFACES["wl_shm_pool"], 1, IGNORED)
         pool.role = buffer  # what an error about it is about
         context.send(
             shm, "create_pool", (pool.host_id, None, buffer.pool_size), (handle,)
@@ -269,9 +244,10 @@ class Presenter:
             buffer.choice = None
             return self.make(buffer)
         params = context.objects.add_own(
-            INTERFACES["zwp_linux_buffer_params_v1"], dmabuf.version
+            INTERFACES["zwp_linux_buffer_params_v1"],
+            dmabuf.version,
+            ImportAnswer(buffer),
         )
-        params.listener = ImportAnswer(context, params, buffer, self._tell)
         context.send(dmabuf, "create_params", (params.host_id,))
         for index, plane in enumerate(buffer.planes):
             assert plane.location is not None

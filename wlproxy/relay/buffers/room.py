@@ -6,6 +6,7 @@ Only lists: that a buffer rests here, and that it is evicted, is decided elsewhe
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 from wlproxy.relay.buffers.buffer import Buffer
@@ -15,13 +16,13 @@ MAX_UNRELEASED: Final = 3
 """Orphans for whose release we wait: a GPU may still be reading the last ones."""
 
 
+@dataclass(slots=True)
 class Room:
     """The buffers that no surface has, in the order in which that came to be."""
 
-    def __init__(self) -> None:
-        self._idle = OrderedDict[int, Buffer]()
-        self._orphans = OrderedDict[int, Buffer]()
-        self._unreleased = OrderedDict[int, Buffer]()
+    _idle: OrderedDict[int, Buffer] = field(default_factory=OrderedDict)
+    _orphans: OrderedDict[int, Buffer] = field(default_factory=OrderedDict)
+    _unreleased: OrderedDict[int, Buffer] = field(default_factory=OrderedDict)
 
     def rest(self, buffer: Buffer) -> None:
         """Enter a buffer as the newest of its kind."""

@@ -168,15 +168,15 @@ class Subsurface:
     surface: Surface
 
 
+@dataclass(slots=True, eq=False)
 class Surfaces:
     """The surfaces of one client."""
 
-    def __init__(self, context: Context, buffers: Buffers) -> None:
-        self._context = context
-        self._buffers = buffers
-        self._all: dict[int, Surface] = {}
-        self._told: set[tuple[Mode, str]] = set()
-        self._postponed: dict[int, list[Surface]] = {}
+    _context: Context
+    _buffers: Buffers
+    _all: dict[Surface, None] = field(default_factory=dict)
+    _told: set[tuple[Mode, str]] = field(default_factory=set)
+    _postponed: dict[int, list[Surface]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Count them."""
@@ -185,7 +185,7 @@ class Surfaces:
     def create(self, entry: ProtocolObject) -> None:
         """Enter a surface; `entry` is the guest's `wl_surface`."""
         entry.role = surface = Surface(entry)
-        self._all[id(entry)] = surface
+        self._all[surface] = None
 
     def postpone(self, surface: Surface, buffer: Buffer, x: int, y: int) -> None:
         """Keep an attach until the next commit, in place of another that is kept."""
@@ -278,7 +278,7 @@ class Surfaces:
 
     def copied(self, guest_id: int, amount: int) -> None:
         """Count bytes that were copied for a surface, if it is still there."""
-        for surface in self._all.values():
+        for surface in self._all:
             if surface.object.guest_id == guest_id:
                 surface.bytes_copied += amount
 
@@ -288,7 +288,7 @@ class Surfaces:
         Returns:
             Buffers that no longer belong to it.
         """
-        self._all.pop(id(surface.object), None)
+        self._all.pop(surface, None)
         self.take_postponed(surface)
         shown = (surface.current, surface.pending if surface.attached else None)
         left = [*surface.beneath, *(buffer for buffer in shown if buffer is not None)]
@@ -299,7 +299,7 @@ class Surfaces:
 
     def statuses(self) -> list[SurfaceStatus]:
         """Say how each surface is doing."""
-        return [self._status(surface) for surface in self._all.values()]
+        return [self._status(surface) for surface in self._all]
 
     def _count_frame(self, surface: Surface) -> None:
         buffer = surface.current
@@ -325,7 +325,7 @@ class Surfaces:
         mode, reason = surface.choice.mode, surface.choice.reason
         copying = mode is Mode.COPY
         level = TraceLevel.INFO
-        warned, kind = self._context.warned, _kind(reason)
+        warned, kind = self._context.shared.warned, _kind(reason)
         wanted = self._context.config.wants_copies
         if copying and not wanted and kind not in warned and len(warned) < MAX_TOLD:
             warned.add(kind)

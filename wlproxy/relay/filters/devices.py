@@ -14,7 +14,7 @@ from wlproxy.relay.wire.forwarding import Event, Request
 from wlproxy.relay.wire.objects import ProtocolObject
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Monitor:
     """A `wl_output`, for all objects that describe it; `model` with its maker."""
 

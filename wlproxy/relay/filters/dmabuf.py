@@ -101,9 +101,7 @@ def get_feedback(state: ClientState, request: Request) -> None:
     if request.spec.name == "get_surface_feedback":
         surface = context.objects.guest(request.integer("surface"))
         if surface.interface.name != "wl_surface":
-            raise context.error(
-                request.object, DisplayError.INVALID_OBJECT, "this is no wl_surface"
-            )
+            raise request.error(DisplayError.INVALID_OBJECT, "this is no wl_surface")
     feedback = context.objects.add_guest(
         request.new_id,
         INTERFACES["zwp_linux_dmabuf_feedback_v1"],
@@ -136,15 +134,15 @@ def add(state: ClientState, request: Request) -> None:
     index, offset, stride = request.integers("plane_idx", "offset", "stride")
     high, low = request.integers("modifier_hi", "modifier_lo")
     modifier = high << 32 | low
-    _check_unused(state, request, params)
+    _check_unused(request, params)
     if index >= MAX_PLANES:
-        raise _error(state, request, PLANE_IDX, f"plane index {index} is too high")
+        raise request.error(PLANE_IDX, f"plane index {index} is too high")
     if index in params.planes:
-        raise _error(state, request, PLANE_SET, f"plane {index} has an fd already")
+        raise request.error(PLANE_SET, f"plane {index} has an fd already")
     if request.object.version >= ONE_MODIFIER_SINCE and any(
         known.modifier != modifier for known in params.planes.values()
     ):
-        raise _error(state, request, INVALID_FORMAT, "planes of different modifiers")
+        raise request.error(INVALID_FORMAT, "planes of different modifiers")
     attachment = request.message.fds[0]
     memory = _memory(state, attachment)
     linear = modifier in offer.modifiers(state.context)
@@ -189,7 +187,7 @@ def _create_buffer(
         WaylandError: the app broke the protocol.
     """
     params = _params(request)
-    _check_unused(state, request, params)
+    _check_unused(request, params)
     params.used = True
     _check(state, request, params.planes, geometry)
     try:
@@ -217,25 +215,18 @@ def _check(
     """
     width, height, fourcc = geometry.width, geometry.height, geometry.fourcc
     if not added or max(added) != len(added) - 1:
-        raise _error(state, request, INCOMPLETE, "a plane is missing")
+        raise request.error(INCOMPLETE, "a plane is missing")
     layouts = LAYOUTS.get(fourcc, ())
     linear = all(plane.linear for plane in added.values())
     known = linear and fourcc in offer.formats(state.context)
     if not known and request.object.version >= FORMATS_BIND_SINCE:
-        raise _error(
-            state,
-            request,
-            INVALID_FORMAT,
-            f"format {fourcc:#x} with this modifier was not offered",
+        raise request.error(
+            INVALID_FORMAT, f"format {fourcc:#x} with this modifier was not offered"
         )
     if width < 1 or height < 1:
-        raise _error(
-            state, request, INVALID_DIMENSIONS, f"invalid size {width}x{height}"
-        )
+        raise request.error(INVALID_DIMENSIONS, f"invalid size {width}x{height}")
     if len(added) < len(layouts):
-        raise _error(
-            state,
-            request,
+        raise request.error(
             INCOMPLETE,
             f"format {fourcc:#x} has {len(layouts)} planes, not {len(added)}",
         )
@@ -243,9 +234,7 @@ def _check(
         layout = layouts[index] if index < len(layouts) else None
         end = plane.offset + _needed(plane, layout, height, whole=not index)
         if end > UINT_MAX or (plane.memory is not None and end > plane.size):
-            raise _error(
-                state,
-                request,
+            raise request.error(
                 OUT_OF_BOUNDS,
                 f"plane {index} ends at {end}, its dma-buf at {plane.size}",
             )
@@ -328,13 +317,9 @@ def _drop(state: ClientState, params: Params) -> None:
     params.planes.clear()
 
 
-def _check_unused(state: ClientState, request: Request, params: Params) -> None:
+def _check_unused(request: Request, params: Params) -> None:
     if params.used:
-        raise _error(state, request, ALREADY_USED, "params were used already")
-
-
-def _error(state: ClientState, request: Request, code: int, message: str) -> Exception:
-    return state.context.error(request.object, code, message)
+        raise request.error(ALREADY_USED, "params were used already")
 
 
 def _params(request: Request) -> Params:

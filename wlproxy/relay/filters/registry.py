@@ -15,20 +15,17 @@ from wlproxy.relay.policy import NEEDS_CLOCK
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.context import Context, Global
 from wlproxy.relay.wire.forwarding import Event, Request
-from wlproxy.relay.wire.objects import ProtocolObject
+from wlproxy.relay.wire.objects import Listener, ProtocolObject
 
 
-@dataclass(slots=True)
-class Question:
-    """Whether the compositor has a global of a name that it has not announced."""
+@dataclass(slots=True, eq=False)
+class Question(Listener):
+    """Whether the compositor has a global of a name that it has not announced.
 
-    context: Context
+    It is answered by the answer to a sync: whatever there was by then is announced.
+    """
+
     answered: bool = False
-
-    def __call__(self, _done: object) -> None:
-        """Take the answer to a sync: whatever it had by then is announced."""
-        self.answered = True
-        self.context.wake()
 
 
 @dataclass(slots=True)
@@ -104,7 +101,7 @@ def may_judge_bind(state: ClientState, registry: ProtocolObject, name: int) -> b
         role.question = None
         return True
     if role.question is None:
-        role.question = Question(context)
+        role.question = Question()
         context.when_compositor_reached(role.question)
     return False
 
@@ -116,14 +113,11 @@ def bind(state: ClientState, request: Request) -> None:
     interface = wanted.interface.decode("utf-8", "replace")
     version = offered_version(context, name)
     if not version or _interface(context, name) != interface:
-        raise context.error(
-            request.object,
-            DisplayError.INVALID_OBJECT,
-            f"invalid global {interface} ({name})",
+        raise request.error(
+            DisplayError.INVALID_OBJECT, f"invalid global {interface} ({name})"
         )
     if not 0 < wanted.version <= version:
-        raise context.error(
-            request.object,
+        raise request.error(
             DisplayError.INVALID_OBJECT,
             f"invalid version for global {interface} ({name}): "
             f"have {version}, wanted {wanted.version}",

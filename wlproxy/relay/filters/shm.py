@@ -37,14 +37,10 @@ def create_pool(state: ClientState, request: Request) -> None:
     size, context = request.integer("size"), state.context
     attachment = request.message.fds[0]
     if size <= 0:
-        raise context.error(
-            request.object, SHM_INVALID_STRIDE, f"invalid size ({size})"
-        )
+        raise request.error(SHM_INVALID_STRIDE, f"invalid size ({size})")
     if attachment.kind is not AttachmentKind.MEMORY:
-        raise context.error(
-            request.object,
-            SHM_INVALID_FD,
-            "the pool's fd is no memory that can be shared",
+        raise request.error(
+            SHM_INVALID_FD, "the pool's fd is no memory that can be shared"
         )
     pool = context.objects.add_guest(
         request.new_id, INTERFACES["wl_shm_pool"], request.object.version
@@ -74,9 +70,7 @@ def resize_pool(state: ClientState, request: Request) -> None:
     assert isinstance(pool, Pool)
     size = request.integer("size")
     if size < pool.size:
-        raise state.context.error(
-            request.object, SHM_INVALID_FD, "shrinking pool invalid"
-        )
+        raise request.error(SHM_INVALID_FD, "shrinking pool invalid")
     pool.size = size
 
 
@@ -116,13 +110,11 @@ def _check(
     Raises:
         WaylandError: it is not in its pool, or of no format that there is.
     """
-    context, entry = state.context, request.object
+    known = state.context.shm_formats
     shm_format, stride = geometry.shm_format, geometry.stride
     width, height = geometry.width, geometry.height
-    if context.shm_formats and shm_format not in context.shm_formats:
-        raise context.error(
-            entry, SHM_INVALID_FORMAT, f"invalid format {shm_format:#x}"
-        )
+    if known and shm_format not in known:
+        raise request.error(SHM_INVALID_FORMAT, f"invalid format {shm_format:#x}")
     if (
         geometry.offset < 0
         or width <= 0
@@ -131,8 +123,7 @@ def _check(
         or INT_MAX // stride < height
         or geometry.offset > pool.size - stride * height
     ):
-        raise context.error(
-            entry,
+        raise request.error(
             SHM_INVALID_STRIDE,
             f"invalid width, height or stride ({width}x{height}, {stride})",
         )

@@ -11,6 +11,7 @@ only what came last counts.
 Times are integers, nanoseconds.  Nothing here reads a clock: see `host.pings`.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from wlproxy.relay.inputs import ClockSample
@@ -30,6 +31,7 @@ GOOD_ERROR: Final = 10_000_000
 """Known so well, a frame that an app has timed is off by less than a frame."""
 
 
+@dataclass(slots=True)
 class GuestClock:
     """The offset between the two clocks.
 
@@ -41,23 +43,15 @@ class GuestClock:
         microseconds: likewise.
     """
 
-    __slots__ = (
-        "_high",
-        "_low",
-        "_measured",
-        "_samples",
-        "known",
-        "microseconds",
-        "milliseconds",
-        "offset",
-        "trusted",
-    )
-
-    def __init__(self) -> None:
-        self.known = self.trusted = False
-        self.offset = self.milliseconds = self.microseconds = 0
-        self._low = self._high = self._measured = 0
-        self._samples = 0  # since the last jump
+    known: bool = False
+    trusted: bool = False
+    offset: int = 0
+    milliseconds: int = 0
+    microseconds: int = 0
+    _low: int = 0
+    _high: int = 0
+    _measured: int = 0
+    _samples: int = 0  # since the last jump
 
     @property
     def settled(self) -> bool:

@@ -4,27 +4,25 @@ Filters never see the client that calls them, nor each other.  Every method appe
 the outbox, so that what a filter does happens in the order it does it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from wlproxy.memory.guest import GuestMemory
-from wlproxy.protocol.channel.frames import Attachment
-from wlproxy.protocol.errors import WaylandError
+from wlproxy.protocol.channel.frames import Attachment, Frame
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import (
-    DISPLAY_ID,
     FIRST_SERVER_ID,
     ArgValue,
     NewId,
 )
 from wlproxy.protocol.wayland.wire import encode_message
 from wlproxy.relay.capabilities import PAGE_SIZE, CompositorCapabilities, Preference
-from wlproxy.relay.commands import Command, Trace, TraceLevel
-from wlproxy.relay.handles import Handle, core_handles
+from wlproxy.relay.commands import CloseHandle, Command, SendFrame, Trace, TraceLevel
+from wlproxy.relay.handles import CoreHandles, Handle
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.quotas import Quotas, Shares
 from wlproxy.relay.wire.clock import GuestClock
-from wlproxy.relay.wire.objects import Listener, ObjectTable, OwnEvent, ProtocolObject
+from wlproxy.relay.wire.objects import IGNORED, Listener, ObjectTable, ProtocolObject
 from wlproxy.relay.wire.outbox import Outbox
 from wlproxy.relay.wire.timestamps import CLOCK_MONOTONIC
 
@@ -58,7 +56,7 @@ class RelayConfig:
         return self.preference is Preference.COPY
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Shared:
     """What all clients of one guest share.
 
@@ -74,7 +72,7 @@ class Shared:
     config: RelayConfig
     ram: GuestMemory
     quotas: Quotas
-    handles: Iterator[Handle] = field(default_factory=core_handles)
+    handles: CoreHandles = field(default_factory=CoreHandles)
     clock: GuestClock = field(default_factory=GuestClock)
     warned: set[str] = field(default_factory=set)
 
@@ -87,57 +85,76 @@ class Global:
     version: int
 
 
+@dataclass(slots=True, eq=False)
 class Context:
     """One client's state, as far as filters, buffers and surfaces share it.
 
     Attributes:
         client_id: of the channel.
         label: names the client in logs.
-        config: the VM's.
-        ram: where the guest's pages are.
-        handles: names for what the shell is to make.
+        shared: with all other clients of the guest.
         capabilities: the host's.
+        shares: what it may take up of the host.
         objects: both id spaces.
+        owners: whose each udmabuf and memfd is that the shell makes and keeps: a
+            `Location` or a `Buffer` of `buffers`.
         globals: what the compositor has ever advertised, by global name.
         withdrawn: names of those that it has taken back.
         shm_formats: what the compositor's `wl_shm` takes; empty until it has said so.
-        shares: what it may take up of the host.
-        clock: the guest's.
         presentation_clock: the one whose times `wp_presentation` tells.
-        warned: what was warned of, for any client of the guest.
-        outbox: where everything goes.
         woken: what the client's stalled request waits for may have come.
+        outbox: where everything goes; empty between two inputs.
     """
 
-    def __init__(
-        self,
-        client_id: int,
-        label: str,
-        shared: Shared,
-        capabilities: CompositorCapabilities,
-    ) -> None:
-        self.client_id = client_id
-        self.label = label
-        self.config = shared.config
-        self.ram = shared.ram
-        self.handles = shared.handles
-        self.capabilities = capabilities
-        self.objects = ObjectTable(INTERFACES["wl_display"])
-        self.globals: dict[int, Global] = {}
-        self.withdrawn: set[int] = set()
-        self.shm_formats: set[int] = set()
-        self.shares = Shares(shared.quotas)
-        self.clock = shared.clock
-        self.presentation_clock = CLOCK_MONOTONIC
-        self.warned = shared.warned
-        self.outbox = Outbox(client_id)
-        self.woken = False
-        self._own_registry: ProtocolObject | None = None
-        self._own_globals: dict[str, ProtocolObject] = {}
+    client_id: int
+    label: str
+    shared: Shared
+    capabilities: CompositorCapabilities
+    shares: Shares
+    objects: ObjectTable = field(
+        default_factory=lambda: ObjectTable(INTERFACES["wl_display"])
+    )
+    owners: dict[Handle, object] = field(default_factory=dict)
+    globals: dict[int, Global] = field(default_factory=dict)
+    withdrawn: set[int] = field(default_factory=set)
+    shm_formats: set[int] = field(default_factory=set)
+    presentation_clock: int = CLOCK_MONOTONIC
+    woken: bool = False
+    _own_registry: ProtocolObject | None = None
+    _own_globals: dict[str, ProtocolObject] = field(default_factory=dict)
+    outbox: Outbox = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.outbox = Outbox(self.client_id)
+
+    @property
+    def config(self) -> RelayConfig:
+        """The VM's."""
+        return self.shared.config
+
+    @property
+    def clock(self) -> GuestClock:
+        """The guest's."""
+        return self.shared.clock
+
+    def make_handle(self, owner: object) -> Handle:
+        """Name what the shell is to make and keep for a `Location` or a `Buffer`."""
+        handle = next(self.shared.handles)
+        self.owners[handle] = owner
+        return handle
+
+    def close_handle(self, handle: Handle) -> None:
+        """Have the shell close what it made."""
+        del self.owners[handle]
+        self.command(CloseHandle(self.client_id, handle))
 
     def command(self, command: Command) -> None:
         """Have the shell do something, after all that was said before."""
         self.outbox.command(command)
+
+    def send_frame(self, frame: Frame) -> None:
+        """Send the agent a frame, after all that was said before."""
+        self.outbox.command(SendFrame(frame))
 
     def wake(self) -> None:
         """Have the client try its stalled request again, if it has one."""
@@ -184,10 +201,6 @@ class Context:
         if guest_id < FIRST_SERVER_ID:
             self.send_event(self.objects.display, "delete_id", (guest_id,))
 
-    def error(self, entry: ProtocolObject, code: int, message: str) -> WaylandError:
-        """Make the error that ends a client for what it did to an object."""
-        return WaylandError(entry.guest_id or DISPLAY_ID, code, message)
-
     def own_global(self, interface: str, version: int) -> ProtocolObject | None:
         """Bind a global for the proxy's own use, once; None if the host has none.
 
@@ -203,12 +216,12 @@ class Context:
         name = names[-1]
         if self._own_registry is None:
             self._own_registry = self.objects.add_own(
-                INTERFACES["wl_registry"], 1, ignore_event
+                INTERFACES["wl_registry"], 1, IGNORED
             )
             display = self.objects.display
             self.send(display, "get_registry", (self._own_registry.host_id,))
         bound = min(version, self.globals[name].version, INTERFACES[interface].version)
-        entry = self.objects.add_own(INTERFACES[interface], bound, ignore_event)
+        entry = self.objects.add_own(INTERFACES[interface], bound, IGNORED)
         self.send(
             self._own_registry,
             "bind",
@@ -226,24 +239,6 @@ class Context:
         return [n for n, known in self.globals.items() if known.interface == interface]
 
     def when_compositor_reached(self, listener: Listener) -> None:
-        """Call `listener` once the compositor has handled all requests so far."""
-        callback = self.objects.add_own(INTERFACES["wl_callback"], 1)
-        callback.listener = Once(callback, listener)
+        """Tell `listener` once the compositor has handled all requests so far."""
+        callback = self.objects.add_own(INTERFACES["wl_callback"], 1, listener)
         self.send(self.objects.display, "sync", (callback.host_id,))
-
-
-@dataclass(frozen=True, slots=True)
-class Once:
-    """A listener of an object that takes one event; the rest are ignored."""
-
-    entry: ProtocolObject
-    listener: Listener
-
-    def __call__(self, message: OwnEvent) -> None:
-        """Take the one."""
-        self.entry.listener = ignore_event
-        self.listener(message)
-
-
-def ignore_event(message: OwnEvent) -> None:
-    """Take an event that says nothing the proxy does not know."""

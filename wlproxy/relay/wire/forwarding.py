@@ -5,8 +5,7 @@ it; a message that no filter claims is forwarded as it is.  No interface is spec
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import count
+from dataclasses import dataclass, field
 from typing import Generic
 
 from wlproxy.protocol.channel.frames import (
@@ -40,7 +39,6 @@ from wlproxy.relay.commands import (
     Direction,
     SendContents,
     SendFile,
-    SendFrame,
     TraceLevel,
 )
 from wlproxy.relay.handles import Handle
@@ -83,6 +81,10 @@ class Request(_Named[Attachment]):
     raw: RawMessage
     message: Message[Attachment]
 
+    def error(self, code: int, message: str) -> WaylandError:
+        """Make the error that ends a client for it."""
+        return self.object.error(code, message)
+
     @property
     def new_id(self) -> int:
         """The id of what it creates, whose interface the protocol says."""
@@ -99,6 +101,7 @@ class Event(_Named[ReceivedFd]):
     message: Message[ReceivedFd]
 
 
+@dataclass(eq=False)
 class Forwarder:
     """The way through for one client's messages, both ways.
 
@@ -106,12 +109,12 @@ class Forwarder:
         context: ids, configuration, outbox.
     """
 
-    def __init__(self, context: Context) -> None:
-        self.context = context
-        self._file_ids = count(1)
-        self._stream_ids = count(1, 2)  # odd ones are the host's
-        self._version = 0
-        self._created: ProtocolObject | None = None
+    context: Context
+    _last_file: int = 0
+    _last_stream: int = -1  # odd ones are the host's
+    _version: int = field(init=False)
+    _created: ProtocolObject | None = field(init=False)
+    """What the message that is being translated is about, and what it creates."""
 
     def forward(
         self, request: Request, args: Sequence[ArgValue] | None = None
@@ -143,10 +146,8 @@ class Forwarder:
     ) -> ProtocolObject | None:
         """Pass a request on without having decoded it; otherwise as `forward`."""
         if not entry.host_id:
-            raise self.context.error(
-                entry,
-                DisplayError.IMPLEMENTATION,
-                f"wlproxy: {spec} has no host object",
+            raise entry.error(
+                DisplayError.IMPLEMENTATION, f"wlproxy: {spec} has no host object"
             )
         self._version, self._created = entry.version, None
         rewrite_ids(
@@ -194,7 +195,7 @@ class Forwarder:
 
     def attach_contents(self, contents: bytes) -> Attachment:
         """Describe a file of our own to the guest, and send what is in it."""
-        client_id, file_id = self.context.client_id, next(self._file_ids)
+        client_id, file_id = self.context.client_id, self._new_file()
         self.context.command(SendContents(client_id, file_id, contents))
         flags = AttachmentFlags.NONE
         return Attachment(AttachmentKind.FILE, flags, file_id, len(contents))
@@ -220,6 +221,14 @@ class Forwarder:
         if spec.new_id_index is not None:
             rewrite_ids(spec, raw, 0, lambda _id, _arg: 0, self._new_id_unseen)
 
+    def _new_file(self) -> int:
+        self._last_file += 1
+        return self._last_file
+
+    def _new_stream(self) -> int:
+        self._last_stream += 2
+        return self._last_stream
+
     def _object_to_host(self, guest_id: int, arg: ArgSpec) -> int:
         entry = self.context.objects.guest(guest_id)
         if arg.interface is not None and arg.interface != entry.interface.name:
@@ -229,8 +238,8 @@ class Forwarder:
                 f"object {guest_id} is no {arg.interface}",
             )
         if not entry.host_id:
-            raise self.context.error(
-                entry, DisplayError.IMPLEMENTATION, "wlproxy: object has no host side"
+            raise entry.error(
+                DisplayError.IMPLEMENTATION, "wlproxy: object has no host side"
             )
         return entry.host_id
 
@@ -273,12 +282,12 @@ class Forwarder:
             )
         reads = wanted is AttachmentFlags.HOLDER_READS
         direction = Direction.TO_COMPOSITOR if reads else Direction.TO_GUEST
-        handle, client_id = next(self.context.handles), self.context.client_id
+        handle, client_id = next(self.context.shared.handles), self.context.client_id
         stream_id, usable = item.object_id, wanted is item.flags
         if item.kind is not AttachmentKind.STREAM:
-            stream_id, usable = next(self._stream_ids), True
+            stream_id, usable = self._new_stream(), True
             frame = OpenStream(client_id, item.object_id, stream_id, wanted)
-            self.context.command(SendFrame(frame))
+            self.context.send_frame(frame)
         self.context.command(
             CreateStream(client_id, stream_id, handle, direction, usable)
         )
@@ -292,7 +301,7 @@ class Forwarder:
         client_id = self.context.client_id
         purpose = purpose_of(spec.interface, spec.name)
         if fd.kind is FdKind.FILE and purpose is not Purpose.WRITTEN:
-            file_id = next(self._file_ids)
+            file_id = self._new_file()
             self.context.command(SendFile(client_id, file_id, fd.handle, fd.size))
             flags = AttachmentFlags.NONE
             return Attachment(AttachmentKind.FILE, flags, file_id, fd.size)
@@ -305,7 +314,7 @@ class Forwarder:
         direction = fd.direction
         if purpose is Purpose.WRITTEN or direction is None:
             direction = Direction.TO_COMPOSITOR
-        stream_id = next(self._stream_ids)
+        stream_id = self._new_stream()
         self.context.command(AdoptStream(client_id, stream_id, fd.handle, direction))
         writes = direction is Direction.TO_COMPOSITOR
         flags = (

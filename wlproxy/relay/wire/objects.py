@@ -10,7 +10,9 @@ Server-allocated ids (0xff000000 and up) have no `delete_id`; their destructor f
 them.  Not here: what objects mean (`filters`), or bytes (`protocol.wayland`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
 
 from wlproxy.protocol.errors import (
     CompositorError,
@@ -33,53 +35,65 @@ MAX_OBJECTS = 1 << 16
 OwnEvent = Message[ReceivedFd]
 """An event of the compositor to an object of the proxy's own."""
 
-Listener = Callable[[OwnEvent], None]
-"""Takes such events: a value that can be called, no closure."""
+
+class Listener:
+    """What the next event of an object of the proxy's own is waited for with.
+
+    Each kind is a value; who waits knows what follows of it.
+    """
+
+    __slots__ = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Ignored(Listener):
+    """Of events that say nothing the proxy does not know."""
+
+
+IGNORED: Final = Ignored()
+
+
+@dataclass(slots=True, eq=False, repr=False)
 class ProtocolObject:
     """One Wayland object, as both sides know it.
 
     Attributes:
-        guest_id: 0 if the guest does not know it (any more).
-        host_id: 0 if the compositor does not know it.
         interface: its type.
         version: as bound, on both sides.
+        guest_id: 0 if the guest does not know it (any more).
+        host_id: 0 if the compositor does not know it.
         role: what a filter keeps about it (a pool, a buffer, a surface), or None.
-        listener: for the proxy's own objects: takes their events.
+        listener: for the proxy's own objects: who waits for their next event.
     """
 
-    __slots__ = ("guest_id", "host_id", "interface", "listener", "role", "version")
+    interface: Interface
+    version: int
+    guest_id: int = 0
+    host_id: int = 0
+    role: object = None
+    listener: Listener | None = None
 
-    def __init__(self, interface: Interface, version: int) -> None:
-        self.interface = interface
-        self.version = version
-        self.guest_id = 0
-        self.host_id = 0
-        self.role: object = None
-        self.listener: Listener | None = None
+    def error(self, code: int, message: str) -> WaylandError:
+        """Make the error that ends a client for what it did to the object."""
+        return WaylandError(self.guest_id or DISPLAY_ID, code, message)
 
     def __repr__(self) -> str:
         return f"{self.interface.name}@{self.guest_id}/{self.host_id}"
 
 
+@dataclass(slots=True)
 class _IdPool:
     """Hands out the lowest ids of a range: libwayland's maps allow no gaps."""
 
-    __slots__ = ("_end", "_free", "_next")
-
-    def __init__(self, start: int) -> None:
-        self._next = start
-        self._end = start + MAX_OBJECTS
-        self._free: list[int] = []
+    _next: int
+    _end: int
+    _free: list[int] = field(default_factory=list)
 
     def take(self) -> int:
         if self._free:
             return self._free.pop()
         if self._next == self._end:
-            raise LimitExceededError(
-                DISPLAY_ID, DisplayError.NO_MEMORY, f"over {MAX_OBJECTS} objects"
-            )
+            raise _too_many()
         self._next += 1
         return self._next - 1
 
@@ -87,18 +101,24 @@ class _IdPool:
         self._free.append(object_id)
 
 
+@dataclass(slots=True, init=False)
 class ObjectTable:
     """Both id spaces of one client."""
 
+    display: ProtocolObject
+    _guest: dict[int, ProtocolObject]
+    _host: dict[int, ProtocolObject]
+    _host_ids: _IdPool
+    _guest_server_ids: _IdPool
+    _host_server_end: int
+
     def __init__(self, display: Interface) -> None:
-        self._guest: dict[int, ProtocolObject] = {}
-        self._host: dict[int, ProtocolObject] = {}
-        self._host_ids = _IdPool(DISPLAY_ID + 1)
-        self._guest_server_ids = _IdPool(FIRST_SERVER_ID)
+        self.display = ProtocolObject(display, 1, DISPLAY_ID, DISPLAY_ID)
+        self._guest, self._host = {DISPLAY_ID: self.display}, {DISPLAY_ID: self.display}
+        first = DISPLAY_ID + 1
+        self._host_ids = _IdPool(first, first + MAX_OBJECTS)
+        self._guest_server_ids = _IdPool(FIRST_SERVER_ID, FIRST_SERVER_ID + MAX_OBJECTS)
         self._host_server_end = FIRST_SERVER_ID  # after the highest one seen
-        self.display = ProtocolObject(display, 1)
-        self.display.guest_id = self.display.host_id = DISPLAY_ID
-        self._guest[DISPLAY_ID] = self._host[DISPLAY_ID] = self.display
 
     def __len__(self) -> int:
         """Count ids in use on both sides."""
@@ -144,9 +164,7 @@ class ObjectTable:
                 f"new id {guest_id} is in use or invalid",
             )
         if len(self._guest) >= MAX_OBJECTS:
-            raise LimitExceededError(
-                DISPLAY_ID, DisplayError.NO_MEMORY, f"over {MAX_OBJECTS} objects"
-            )
+            raise _too_many()
         entry = ProtocolObject(interface, version)
         entry.guest_id = guest_id
         self._guest[guest_id] = entry
@@ -207,9 +225,7 @@ class ObjectTable:
             raise CompositorError(f"it created an object with id {host_id}")
         if host_id == end:
             if end == FIRST_SERVER_ID + MAX_OBJECTS:
-                raise LimitExceededError(
-                    DISPLAY_ID, DisplayError.NO_MEMORY, f"over {MAX_OBJECTS} objects"
-                )
+                raise _too_many()
             self._host_server_end += 1
         old = self._host.get(host_id)
         if old is not None and old.guest_id:
@@ -260,3 +276,8 @@ class ObjectTable:
         if entry.guest_id >= FIRST_SERVER_ID:
             self._guest_server_ids.give_back(entry.guest_id)
         entry.guest_id = 0
+
+
+def _too_many() -> LimitExceededError:
+    message = f"over {MAX_OBJECTS} objects"
+    return LimitExceededError(DISPLAY_ID, DisplayError.NO_MEMORY, message)

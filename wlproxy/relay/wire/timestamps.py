@@ -20,15 +20,20 @@ from wlproxy.relay.wire.clock import GuestClock
 CLOCK_MONOTONIC: Final = 1
 """Of `wp_presentation.clock_id`, as in clock_gettime(2)."""
 
-FRAME_CALLBACK: Final = object()
-"""The role of a `wl_callback` whose `done` tells a time: others tell something else."""
-
 _SECOND: Final = 1_000_000_000
 _END: Final = 1 << 64
 
 _U32: Final = struct.Struct("=I")
 _U32X2: Final = struct.Struct("=II")
 _U32X3: Final = struct.Struct("=III")
+
+
+@dataclass(frozen=True, slots=True)
+class FrameCallback:
+    """The role of a `wl_callback` whose `done` tells a time: others tell something else."""
+
+
+FRAME_CALLBACK: Final = FrameCallback()
 
 
 class Unit(Enum):
@@ -43,7 +48,7 @@ class Unit(Enum):
     PRESENTATION = "presentation"
     """A TIMESPEC of the clock that `wp_presentation.clock_id` names."""
     FRAME = "frame"
-    """MILLISECONDS, if the object is a FRAME_CALLBACK."""
+    """MILLISECONDS, if the object is a FrameCallback."""
 
 
 MS, US, TS = Unit.MILLISECONDS, Unit.MICROSECONDS, Unit.TIMESPEC
@@ -115,7 +120,7 @@ class TimeField:
             role: of the object that the event is about.
             presentation: the clock that `wp_presentation` names.
         """
-        if self.unit is Unit.FRAME and role is not FRAME_CALLBACK:
+        if self.unit is Unit.FRAME and not isinstance(role, FrameCallback):
             return
         self._shift(data, clock, presentation, 1)
 

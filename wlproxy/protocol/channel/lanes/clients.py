@@ -5,6 +5,7 @@ long as the session, whatever becomes of its client.  What waits in a lane is `l
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from wlproxy.protocol.channel.flow import ReceiveWindow, SendWindow
 from wlproxy.protocol.channel.frames import CloseReason, Side, StreamClosed
@@ -14,35 +15,35 @@ from wlproxy.protocol.channel.session import STREAM_PARITY
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
 
 
+@dataclass(slots=True)
 class _Client:
     """The lanes of a client, and the stream ids that were used."""
 
-    __slots__ = ("attached", "connection", "named", "opened", "streams")
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection: Connection | None = connection
-        self.streams: dict[int, Stream] = {}
-        self.named = 0  # the highest id of ours
-        self.attached = 0  # the highest id of the peer's, by `Data`
-        self.opened = 0  # and by `OpenStream`
+    connection: Connection | None
+    streams: dict[int, Stream] = field(default_factory=dict)
+    named: int = 0  # the highest id of ours
+    attached: int = 0  # the highest id of the peer's, by `Data`
+    opened: int = 0  # and by `OpenStream`
 
 
+@dataclass(slots=True)
 class Clients:
-    """All clients of a session that have a connection or streams."""
+    """All clients of a session that have a connection or streams.
 
-    def __init__(
-        self, side: Side, ours: Windows, theirs: Windows, limits: StreamLimits
-    ) -> None:
-        """There are none yet; the arguments are those of `Lanes`."""
-        self._limits = limits
-        self._parity = STREAM_PARITY[side]
-        self._ours = ours
-        self._theirs = theirs
-        self._all: dict[int, _Client] = {}
-        self.last_opened = 0
-        self.stream_count = 0
-        self.woken: set[Lane] = set()
-        """Lanes at which somebody may go on."""
+    Attributes:
+        last_opened: the highest id of a client.
+        stream_count: how many streams all of them have.
+        woken: lanes at which somebody may go on.
+    """
+
+    _side: Side
+    _ours: Windows
+    _theirs: Windows
+    _limits: StreamLimits
+    _all: dict[int, _Client] = field(default_factory=dict)
+    last_opened: int = 0
+    stream_count: int = 0
+    woken: set[Lane] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self._all)
@@ -59,7 +60,7 @@ class Clients:
         if client_id <= self.last_opened:
             raise LocalProtocolError(f"client id {client_id} is used again")
         self.last_opened = client_id
-        connection = Connection(self._theirs.client, self._ours.client)
+        connection = Connection.begin(self._theirs.client, self._ours.client)
         self._all[client_id] = _Client(connection)
 
     def connection(self, client_id: int) -> Connection | None:
@@ -91,7 +92,7 @@ class Clients:
         client = self._all.get(lane.client_id)
         if client is None or (stream is not None and stream.announced):
             return stream
-        ours = lane.stream_id % 2 == self._parity
+        ours = lane.stream_id % 2 == STREAM_PARITY[self._side]
         newest = client.named if ours else max(client.attached, client.opened)
         if stream is not None or lane.stream_id > newest:
             raise ChannelError(f"there is no stream {lane.stream_id} yet")
@@ -186,7 +187,7 @@ class Clients:
             if sends
             else ReceiveWindow(self._ours.stream)
         )
-        stream = client.streams[stream_id] = Stream(window, announced=announced)
+        stream = client.streams[stream_id] = Stream.begin(window, announced=announced)
         self.stream_count += 1
         return stream
 

@@ -23,6 +23,9 @@ Why nothing can grow: see the bounds, which `docs/channel-protocol.md` (section 
 """
 
 from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, NoReturn, cast
 
 from wlproxy.protocol.channel.flow import ReceiveWindow, SendWindow, cost
 from wlproxy.protocol.channel.frames import (
@@ -60,10 +63,23 @@ from wlproxy.protocol.channel.lanes.lane import (
     streams_in,
 )
 from wlproxy.protocol.errors import ChannelError
+from wlproxy.protocol.snapshot import Notation, Plain, Spelling
+
+FORMAT: Final = "wlproxy lanes 1"
+"""Of snapshots: another number for every change of what is written."""
 
 
+@dataclass(slots=True, eq=False, init=False)
 class Lanes:
     """What waits in one session, at one end."""
+
+    _urgent: deque[Frame]
+    _answers: int  # in all lanes: like what is urgent, they wait for nothing
+    _clients: Clients
+    _round: dict[tuple[int, bool], None]
+    """(client id, for its streams) of who may have something, in order of turns."""
+    _dropped: Dropped
+    _closed: bool
 
     def __init__(
         self,
@@ -80,13 +96,37 @@ class Lanes:
             theirs: what the peer lets us send.
             limits: how many streams there may be; one too many ends at once.
         """
-        self._urgent: deque[Frame] = deque()
-        self._answers = 0  # in all lanes: like what is urgent, they wait for nothing
+        self._urgent = deque()
+        self._answers = 0
         self._clients = Clients(side, ours, theirs, limits)
-        self._round: dict[tuple[int, bool], None] = {}
-        """(client id, for its streams) of who may have something, in order of turns."""
+        self._round = {}
         self._dropped = Dropped()
         self._closed = False
+
+    def snapshot(
+        self, key_of: Callable[[object], int], *, lengths: bool = False
+    ) -> dict[str, Plain]:
+        """Write down all that waits, and all credit, in values for JSON.
+
+        Args:
+            key_of: names the source of a file; called once for each that waits.
+            lengths: of bytes, only say how many: for people, and not to be restored.
+        """
+        return _notation(Spelling(key_of, _no_source)).write(self, lengths=lengths)
+
+    @staticmethod
+    def restore(snapshot: object, sources: Mapping[int, object]) -> "Lanes":
+        """Put together what goes on as the ones that were written down would have.
+
+        Args:
+            snapshot: of them.
+            sources: of files, by their names.
+
+        Raises:
+            SnapshotError: it was not written by this version.
+        """
+        spelling = Spelling(_no_source, lambda plain: sources[cast("int", plain)])
+        return _notation(spelling).read(snapshot)
 
     # ---------------------------------------------------------------- looking
 
@@ -486,3 +526,11 @@ class Lanes:
         self._due(lane.client_id, streams=bool(lane.stream_id))
         self._clients.woken.add(lane)
         return True
+
+
+def _notation(sources: Spelling) -> Notation[Lanes]:
+    return Notation(FORMAT, Lanes, spelled={object: sources})
+
+
+def _no_source(what: object) -> NoReturn:
+    raise KeyError(what)

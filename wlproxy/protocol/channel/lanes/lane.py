@@ -107,35 +107,36 @@ Ordered = Data | ClientClosed | ClientReleased | File
 """What keeps its order in a client's own lane."""
 
 
+@dataclass(slots=True)
 class Connection:
-    """A client's own lane: what waits, and credit both ways."""
+    """A client's own lane: what waits, and credit both ways.
 
-    __slots__ = (
-        "answers",
-        "closed",
-        "leaving",
-        "most",
-        "ordered",
-        "peer_closed",
-        "received",
-        "send",
-        "waiting",
-    )
+    Attributes:
+        send: what we may send.
+        received: what the peer may.
+        most: bytes of a frame that credit can always be had for.
+        answers: that wait.
+        ordered: what else does.
+        closed: by either side: no data is sent or taken any more.
+        peer_closed: by the peer.
+        leaving: our `ClientClosed` waits.
+        waiting: bytes of `Data` that waits, and of files that are nowhere but here.
+    """
 
-    def __init__(self, send: int, receive: int) -> None:
+    send: SendWindow
+    received: ReceiveWindow
+    most: int
+    answers: deque[Located | Released] = field(default_factory=deque)
+    ordered: deque[Ordered] = field(default_factory=deque)
+    closed: bool = False
+    peer_closed: bool = False
+    leaving: bool = False
+    waiting: int = 0
+
+    @classmethod
+    def begin(cls, send: int, receive: int) -> "Connection":
         """Begin with windows of so many bytes."""
-        self.send = SendWindow(send)
-        self.received = ReceiveWindow(receive)
-        self.most = _most_of(send)
-        self.answers: deque[Located | Released] = deque()
-        self.ordered: deque[Ordered] = deque()
-        self.closed = False
-        """By either side: no data is sent or taken any more."""
-        self.peer_closed = False
-        self.leaving = False
-        """Our `ClientClosed` waits."""
-        self.waiting = 0
-        """Bytes of `Data` that waits, and of files that are nowhere but here."""
+        return cls(SendWindow(send), ReceiveWindow(receive), _most_of(send))
 
     @property
     def idle(self) -> bool:
@@ -209,35 +210,37 @@ class Connection:
         return True
 
 
+@dataclass(slots=True)
 class Stream:
-    """A stream's lane: bytes go one way, credit the other, and either side may end it."""
+    """A stream's lane: bytes go one way, credit the other, and either side may end it.
 
-    __slots__ = (
-        "announced",
-        "attached",
-        "chunks",
-        "end",
-        "inbox",
-        "most",
-        "peer_ended",
-        "window",
-    )
+    Attributes:
+        window: it sends if this does.
+        announced: the peer knows of it.
+        attached: something that waits, or has left, tells the peer of it.
+        most: bytes of a frame that credit can always be had for.
+        chunks: that wait.
+        end: ours, while it waits.
+        inbox: what came and was not pulled.
+        peer_ended: the peer has sent all; what is in the inbox is still to be taken.
+    """
 
-    def __init__(self, window: SendWindow | ReceiveWindow, *, announced: bool) -> None:
-        """Begin; it sends if `window` does.  Does the peer know of it: `announced`?"""
-        self.window = window
-        self.announced = announced
-        self.attached = announced
-        """Something that waits, or has left, tells the peer of it."""
-        self.most = 0
+    window: SendWindow | ReceiveWindow
+    announced: bool
+    attached: bool
+    most: int
+    chunks: deque[StreamData] = field(default_factory=deque)
+    end: StreamClosed | None = None
+    inbox: deque[bytes] = field(default_factory=deque)
+    peer_ended: bool = False
+
+    @classmethod
+    def begin(cls, window: SendWindow | ReceiveWindow, *, announced: bool) -> "Stream":
+        """Begin; the arguments are attributes."""
+        most = 0
         if isinstance(window, SendWindow):
-            self.most = min(CHUNK, _most_of(window.available))
-        self.chunks: deque[StreamData] = deque()
-        self.end: StreamClosed | None = None
-        """Ours, while it waits."""
-        self.inbox: deque[bytes] = deque()
-        self.peer_ended = False
-        """The peer has sent all; what is in the inbox is still to be taken."""
+            most = min(CHUNK, _most_of(window.available))
+        return cls(window, announced, announced, most)
 
     @property
     def idle(self) -> bool:

@@ -1,0 +1,75 @@
+"""What a relay knows of its clients, as plain values: what is listed, and what is spelled.
+
+How dataclasses are written is `protocol.snapshot`'s, what there is to write the annotations'
+of each class.  fds are in it as handles: whoever has them keeps them by those.
+"""
+
+from array import array
+from typing import Final, TypeVar, cast
+
+from wlproxy.memory.guest import GuestMemory, RamItems
+from wlproxy.protocol.channel.extents import Extents
+from wlproxy.protocol.snapshot import Notation, Plain, Spelling
+from wlproxy.protocol.wayland.interface import Interface
+from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.relay.buffers.buffer import Buffer, Pool
+from wlproxy.relay.buffers.locations import Location
+from wlproxy.relay.buffers.present import ImportAnswer, OrphanRelease, Reached
+from wlproxy.relay.buffers.surfaces import Subsurface, Surface
+from wlproxy.relay.filters.devices import Monitor
+from wlproxy.relay.filters.dmabuf import Params
+from wlproxy.relay.filters.registry import Question, Registry
+from wlproxy.relay.wire.context import RelayConfig
+from wlproxy.relay.wire.objects import Ignored
+from wlproxy.relay.wire.timestamps import FrameCallback
+
+FORMAT: Final = "wlproxy relay 1"
+"""Another number for every change of what is written."""
+
+ROLES: Final = (
+    *(Buffer, FrameCallback, Monitor, Params, Pool, Registry, Subsurface, Surface),
+)
+"""What filters keep about objects."""
+
+LISTENERS: Final = (Ignored, ImportAnswer, OrphanRelease, Question, Reached)
+"""What events of our own objects are waited for with."""
+
+_WordsT = TypeVar("_WordsT", Extents, RamItems)
+RootT = TypeVar("RootT")
+
+
+def notation(root: type[RootT]) -> Notation[RootT]:
+    """Say how a relay of this class is written."""
+    return Notation(
+        FORMAT,
+        root,
+        (*ROLES, *LISTENERS, Location),
+        {
+            Extents: Spelling(_write_words, lambda plain: _read_words(Extents, plain)),
+            Interface: Spelling(_write_interface, _read_interface),
+            RamItems: Spelling(
+                _write_words, lambda plain: _read_words(RamItems, plain)
+            ),
+        },
+        (RelayConfig, GuestMemory),
+    )
+
+
+def _write_interface(value: object) -> Plain:
+    return cast("Interface", value).name
+
+
+def _read_interface(plain: Plain) -> Interface:
+    return INTERFACES[cast("str", plain)]
+
+
+def _write_words(value: object) -> bytes:
+    return cast("Extents | RamItems", value).words.tobytes()
+
+
+def _read_words(kind: type[_WordsT], plain: Plain) -> _WordsT:
+    made = kind()
+    made.words = array("Q", bytes.fromhex(cast("str", plain)))
+    if len(made.words) % 2:
+        raise ValueError("half a pair")
+    return made
