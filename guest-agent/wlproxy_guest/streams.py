@@ -1,8 +1,8 @@
-"""Pipes of apps, carried as streams: who runs them, and how many there may be.
+"""Carries apps' pipes as streams, and limits how many there are.
 
-A stream outlives its client's Wayland connection: apps ask for a paste and leave, or leave
-a helper behind that writes.  One too many ends at once, and nothing else does.  Which ids
-there are, order and credit are `protocol.channel.lanes`' business.
+A stream outlives its client's Wayland connection: an app asks for a paste and leaves, or
+leaves behind a helper that still writes.  A stream beyond the limit ends at once, and
+nothing else does.  Ids, order and credit are the business of `protocol.channel.lanes`.
 """
 
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ class Streams:
     """The open pipes of a session."""
 
     def __init__(self, lanes: LaneTasks, limit: int, budget: Budget) -> None:
-        """Allow a client `limit` of them, and all clients `budget`."""
+        """Allow each client `limit` streams, and all clients together `budget`."""
         self._lanes = lanes
         self._limit = limit
         self._budget = budget
@@ -83,19 +83,19 @@ class Streams:
         self._lanes.put(StreamClosed(*lane, reason))
 
     def ignore(self, client_id: int, attachments: Iterable[Attachment]) -> None:
-        """The app will not get these: tell the host that nobody has their ends."""
+        """Tell the host that the app will not get these streams, and nobody has their ends."""
         for one in attachments:
             if one.kind is AttachmentKind.STREAM:
                 self.refuse(Lane(client_id, one.object_id), CloseReason.NORMAL)
 
     def receive_end(self, lane: Lane) -> None:
-        """The host has closed a stream: if that reads no more, the app shall know."""
+        """Take the host's closing of a stream; tell the app if nobody reads any more."""
         scope = self._running.get(lane)
         if scope is not None and not self._lanes.is_open(lane):
             scope.cancel()
 
     def close(self) -> None:
-        """The session is over: end all, now and later, without a word."""
+        """End all streams, present and future, without a word: the session is over."""
         self.nursery = None
         for scope in self._running.values():
             scope.cancel()
@@ -136,7 +136,7 @@ class Streams:
             self.refuse(lane, reason)
 
     async def _adopt_elsewhere(self, fd: OwnedFd, *, we_write: bool) -> StreamEnd:
-        """Take over an fd, also if this fails, whose server need not answer.
+        """Take over an fd whose server may not answer; it is taken over even if this fails.
 
         Raises:
             OSError: it is of no use, or the server takes too long.

@@ -1,4 +1,4 @@
-"""What apps and compositors do to each other, in short scenarios, for transcripts.
+"""Short scenarios of what apps and compositors do to each other, for transcripts.
 
 Each takes one road through the whole of wlproxy, and none depends on a clock or on who
 of two is faster: the same is said each time, by all.

@@ -1,4 +1,4 @@
-"""Wayland's bytes as text, one line for each message, and no byte lost.
+"""Writes Wayland's bytes as text, one line for each message, without losing a byte.
 
 For transcripts that people read and tests compare.  A line says all that the bytes say:
 `Conversation` encodes what it has decoded again, by pywayland's tables and with nothing of

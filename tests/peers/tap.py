@@ -1,4 +1,4 @@
-"""A socket between two peers: passes on what they say, fds and all, and writes it down."""
+"""A socket between two peers that passes on what they say, and writes it down."""
 
 import array
 import contextlib

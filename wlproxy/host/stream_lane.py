@@ -58,7 +58,7 @@ class OutgoingStream:
     async def send(self, chunk: bytes) -> None:
         """Send a chunk of at most `chunk_size`; return when the writer has taken it.
 
-        Cancelled, the chunk may still be sent.  Of a stream that is gone it is dropped.
+        If cancelled, the chunk may still be sent.  If the stream is gone, it is dropped.
         """
         if self._gone:
             return

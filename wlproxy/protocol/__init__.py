@@ -1,9 +1,9 @@
-"""Bytes <-> values: no sockets, no clocks, no state beyond a buffer or a handshake.
+"""Turns bytes into values and back: no sockets, no clocks, no state but a buffer or a handshake.
 
 * `errors`: the exceptions that every package raises and the shells catch;
 * `channel`: what host and guest say to each other (`docs/channel-protocol.md`);
 * `wayland`: what clients and compositors say to each other. Host only.
 
 `channel` and `wayland` do not know each other. The guest has `errors` and `channel` too
-(distribution `wlproxy-channel`), which therefore import the standard library alone.
+(distribution `wlproxy-channel`), so these two import nothing but the standard library.
 """

@@ -1,6 +1,7 @@
-"""Pumps: bytes between one end of a pipe and its stream's lane, as fast as both allow.
+"""Pumps: they carry bytes between one end of a pipe and its stream's lane.
 
-Whose the pipe is, and who runs a pump, is not known here.
+Each pump goes as fast as both sides allow.  Whose pipe it is, and who runs the pump, is not
+known here.
 """
 
 from functools import partial
@@ -13,7 +14,7 @@ from wlproxy.transport.stream_end import StreamEnd
 
 
 async def pump_to_peer(end: StreamEnd, lane: Lane, lanes: LaneTasks) -> CloseReason:
-    """Send what is read, until there is no more; return what to say then.
+    """Send what the pipe yields until its end; return what to tell the peer then.
 
     Cancel it when the peer reads no more.
     """
@@ -29,6 +30,6 @@ async def pump_to_peer(end: StreamEnd, lane: Lane, lanes: LaneTasks) -> CloseRea
 
 
 async def pump_from_peer(end: StreamEnd, lane: Lane, lanes: LaneTasks) -> CloseReason:
-    """Write what the peer sends, until there is no more, or nobody reads any more."""
+    """Write what the peer sends until its end, or until nobody reads any more."""
     await end.write_chunks(partial(lanes.pull, lane), partial(lanes.consumed, lane))
     return CloseReason.NORMAL

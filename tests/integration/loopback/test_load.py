@@ -1,4 +1,4 @@
-"""Many objects, many apps, and apps that do not do their part."""
+"""Many objects, many apps, and apps that do not read or answer."""
 
 import pytest
 import trio
@@ -12,7 +12,7 @@ from wlproxy.protocol.channel.lanes.bounds import CLIENT_WINDOW
 
 BATCH = 200
 REQUESTS = 60_000
-"""Of 24 bytes: the same the other way."""
+"""Requests of 24 bytes; as many bytes come back."""
 FLOOD = 100_000
 """Events of 20 bytes: 2 MB, several times all the windows on the way."""
 

@@ -1,4 +1,4 @@
-"""What everybody says, byte for byte, as it was recorded from an earlier wlproxy.
+"""Apps and compositors are told what they were told by an earlier wlproxy, byte for byte.
 
 `transcripts/` holds the Wayland traffic of `tests.peers.scenarios` on both sides: between
 an app and the agent, and between the proxy and a compositor.  Whoever changes how wlproxy

@@ -1,7 +1,7 @@
-"""The status socket: whoever connects gets one JSON document, and the end of file.
+"""The status socket: sends one JSON document to whoever connects, then closes.
 
-The document is for people and scripts on this host.  What is in it is made in `server`;
-how it looks in a terminal is the command line's business.
+The document is for people and scripts on this host.  `status` makes it; the command line
+shows it in a terminal.
 """
 
 import errno
@@ -31,8 +31,8 @@ MAX_DOCUMENT = 16 << 20
 Json: TypeAlias = "Mapping[str, Json] | list[Json] | tuple[Json, ...] | str | int | float | bool | None"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
-"""Of a VM.  A dot would end it in app ids, where an app of VM `a` could pass for one of
-VM `a.b`."""
+"""Names that a VM may have.  A dot would end the name in app ids, where an app of VM `a` could
+pass for one of VM `a.b`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def status_path(environ: Mapping[str, str], name: str) -> Path:
 
 
 def running_names(environ: Mapping[str, str]) -> list[str]:
-    """List the VMs whose proxies run: a killed one leaves its socket.
+    """List the VMs whose proxies run, ignoring the sockets of killed ones.
 
     Raises:
         HostError: XDG_RUNTIME_DIR is not set.
@@ -98,7 +98,7 @@ def running_names(environ: Mapping[str, str]) -> list[str]:
 
 
 def listen_status(path: Path) -> StatusSocket:
-    """Make the socket; one that a dead proxy left is replaced.
+    """Make the socket, and replace one that a dead proxy left.
 
     Raises:
         HostError: a proxy of this name runs already, or the socket cannot be made.
@@ -125,7 +125,7 @@ def listen_status(path: Path) -> StatusSocket:
 
 
 async def serve_status(sock: StatusSocket, snapshot: Callable[[], Json]) -> None:
-    """Give everyone who connects the document of the moment, one after the other."""
+    """Send the current document to everyone who connects, one after the other."""
     while True:
         try:
             connection, _ = await sock.listener.accept()
@@ -169,7 +169,7 @@ def read_status(path: Path) -> dict[str, Json]:
 
 
 def _is_alive(path: Path) -> bool:
-    """Whether somebody listens there, perhaps without an answer for us."""
+    """Tell whether somebody listens there, even without answering."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(0)
         try:

@@ -1,7 +1,7 @@
-"""The clients of a session, and which of their streams there are.
+"""The clients of a session, and which of their streams exist.
 
-A stream is there from the frame that names it until either side's `StreamClosed`, at most as
-long as the session, whatever becomes of its client.  What waits in a lane is `lane`'s.
+A stream exists from the frame that names it until either side's `StreamClosed`.  It may
+outlive its client, but never the session.  What waits in a lane is the business of `lane`.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from wlproxy.protocol.errors import ChannelError, LocalProtocolError
 
 
 class _Client:
-    """The lanes of a client, and the stream ids that were used."""
+    """The lanes of one client, and the stream ids that it has used."""
 
     __slots__ = ("attached", "connection", "named", "opened", "streams")
 
@@ -30,7 +30,7 @@ class Clients:
     """All clients of a session that have a connection or streams."""
 
     def __init__(self, side: Side, ours: Windows, theirs: Windows) -> None:
-        """There are none yet; the arguments are those of `Lanes`."""
+        """Begin without clients; the arguments are those of `Lanes`."""
         self._parity = STREAM_PARITY[side]
         self._ours = ours
         self._theirs = theirs
@@ -78,7 +78,7 @@ class Clients:
         return self.streams(lane.client_id).get(lane.stream_id)
 
     def known_stream(self, lane: Lane) -> Stream | None:
-        """Find a stream that the peer speaks of; None if it has been and gone.
+        """Find a stream that the peer names; None if it has ended.
 
         Raises:
             ChannelError: it has never been, as far as the peer can know.
@@ -108,7 +108,7 @@ class Clients:
         self._begin(client, lane.stream_id, sends=sends, announced=announced)
 
     def learn_stream(self, lane: Lane, *, sends: bool, by_data: bool) -> bool:
-        """Begin a stream of the peer's; False if nobody here will have an end of it.
+        """Begin a stream of the peer's; False if nobody here will use it.
 
         Raises:
             ChannelError: the id is no new one.

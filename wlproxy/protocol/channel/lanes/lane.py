@@ -1,6 +1,6 @@
-"""One lane: a client's connection, or one of its streams.
+"""One lane: the queue and the credit of a client's connection, or of one of its streams.
 
-Which lane has its turn, and what a frame does to another lane, is `engine`'s.
+`engine` decides which lane has its turn, and what a frame does to other lanes.
 """
 
 from collections import deque
@@ -119,11 +119,11 @@ class Connection:
 
     @property
     def room(self) -> int:
-        """Bytes that would leave at once."""
+        """How many bytes would leave at once."""
         return min(self.send.available, self.most) if self.idle else 0
 
     def split(self, frame: Data) -> Iterator[Data]:
-        """Make pieces that credit can always be had for; attachments go with the first."""
+        """Split data into pieces that credit always suffices for; fds go with the first."""
         start, end = 0, self.most - (cost(frame) - len(frame.data))
         attachments = frame.attachments
         while start < len(frame.data):
@@ -146,7 +146,7 @@ class Connection:
         return item
 
     def drop_data(self) -> list[Data | File]:
-        """Take out what no longer matters; what says that the client is gone stays."""
+        """Drop what no longer matters; keep what says that the client is gone."""
         dropped = [item for item in self.ordered if isinstance(item, Data | File)]
         kept = [item for item in self.ordered if not isinstance(item, Data | File)]
         self.ordered = deque(kept)
@@ -176,7 +176,7 @@ class Stream:
     __slots__ = ("announced", "chunks", "end", "inbox", "most", "peer_ended", "window")
 
     def __init__(self, window: SendWindow | ReceiveWindow, *, announced: bool) -> None:
-        """Begin; it sends if `window` does.  Does the peer know of it: `announced`?"""
+        """Begin a lane that sends if `window` does; `announced`: the peer knows of it."""
         self.window = window
         self.announced = announced
         self.most = 0
@@ -196,7 +196,7 @@ class Stream:
 
     @property
     def room(self) -> int:
-        """Bytes that would leave at once."""
+        """How many bytes would leave at once."""
         if not self.idle or isinstance(self.window, ReceiveWindow):
             return 0
         return min(self.window.available, self.most)
@@ -219,7 +219,7 @@ def streams_in(attachments: tuple[Attachment, ...]) -> list[Attachment]:
 
 
 def _most_of(window: int) -> int:
-    """Say how large a frame may be so that this window, when idle, lets it pass.
+    """Return the largest frame that this window lets pass when it is idle.
 
     Half the window: the peer may keep back the credit of the other half.
     """
