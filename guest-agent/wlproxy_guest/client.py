@@ -3,6 +3,17 @@
 `receive` only files the frames that come for the app; the app's own tasks do the work.  So
 an app that does not read holds up nobody but itself.  What kind an fd is, where a page is,
 and when a frame may leave are decided elsewhere.
+
+*From the app.*  Bytes are read only when there is credit to pass them on, and wait until the
+app's dma-bufs have been drawn (`locating.fences`).  After that nothing may wait until their
+`Data` is queued: if the host closed the client in between, the fds would be described to
+somebody who has forgotten it.  Each fd has one owner at every step: this client until it is
+described, then `streams` for a pipe, `_memories` for all else.
+
+*The end* comes from the app, from the host, from a quota or a bug, or with the session, and
+perhaps from several at once: the first reason counts.  Events that came before the end still
+reach the app, for `LAST_EVENTS` seconds at most, and then the error that says why.  Pins
+outlive all this, because the host may still be reading the pages: only `release` drops them.
 """
 
 import logging

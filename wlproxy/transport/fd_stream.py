@@ -2,6 +2,12 @@
 
 It knows nothing of Wayland.  Fds that are received arrive as `OwnedFd`s.  Fds that are sent
 remain their owner's, and are held open until the kernel has taken them.
+
+Cancellation must neither lose nor repeat a byte or an fd.  A receive is cancelled before its
+system call or not at all: what the call has taken is returned.  A send remembers what the
+kernel has not taken, and the next send or `flush` continues there; to start again would
+repeat half a message.  The kernel takes all fds of a call with its first byte, however few
+bytes it takes, so they count as sent from then on.
 """
 
 import errno

@@ -2,6 +2,13 @@
 
 The host says when a pin may be dropped (`Release`, `ClientReleased`); otherwise it is
 dropped when the session ends.  `page_locator` finds out where the pages are.
+
+Questions are answered one by one, each in a thread, because locating blocks and some files'
+servers never answer.  No thread can be interrupted.  So a question that takes too long is
+answered with an error, and whatever its thread has taken (an fd, quota, perhaps a pin) is given
+back when the thread returns, and not before.  The host may release a location while it waits
+for the answer.  The pin is then dropped after the answer, so that the host never hears
+`Released` before `Located`.
 """
 
 import errno
