@@ -58,6 +58,35 @@ def test_module_is_named_for_what_it_does(module: str) -> None:
         assert not EMPTY_WORDS & set(part.split("_"))
 
 
+def opens_with_a_line(docstring: str) -> bool:
+    """Tell whether the first paragraph is one line that ends as a sentence does."""
+    first, *_ = docstring.strip().split("\n\n")
+    return "\n" not in first and first[-1] in ".:?!"
+
+
+def test_every_modules_first_sentence_stands_alone() -> None:
+    found = set()
+    for name in PROSE:
+        if name.endswith(".py"):
+            docstring = ast.get_docstring(ast.parse((ROOT / name).read_text()))
+            if docstring is not None and not opens_with_a_line(docstring):
+                found.add(name)
+    assert found == set()
+
+
+@pytest.mark.parametrize(
+    ("docstring", "alone"),
+    [
+        ("What it is.", True),
+        ("What it is.\n\nAnd more.", True),
+        ("What it is.\nAnd more.", False),
+        ("What it is", False),
+    ],
+)
+def test_a_first_sentence_that_goes_on_is_found(docstring: str, *, alone: bool) -> None:
+    assert opens_with_a_line(docstring) == alone
+
+
 def prose(source: str) -> list[str]:
     """Return a module's docstrings, strings that stand alone, and comments.
 
