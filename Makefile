@@ -57,7 +57,7 @@ check: lint ## lint, and the tests that need no machine but this one (two minute
 	$(BIN)/python -m pytest -m "not (slow or lab or guest)"
 
 .PHONY: test
-test: check ## everything: what is quick first, then all else, in the lab's machines too
+test: lint quick ## everything: what is quick first, then all else, in the lab's machines too
 	@# Beforehand, with progress and without the tests' time limits.
 	$(BIN)/python -m lab setup
 	$(BIN)/python -m lab build
@@ -81,10 +81,18 @@ chaos: env ## break processes at random moments, and have hostile apps, here and
 	    python3 -m tests.chaos --lab --rounds 51 || status=1; \
 	  exit $$status
 
-.PHONY: coverage
-coverage: env ## branch coverage of what `check` runs
+.PHONY: quick
+quick: env ## the tests of `check`, and whether each module's coverage keeps to its floor
 	$(BIN)/coverage run -m pytest -m "not (slow or lab or guest)"
+	$(BIN)/python -m tests.coverage_floors check
+
+.PHONY: coverage
+coverage: quick ## the same, and which lines and branches were not run
 	$(BIN)/coverage report
+
+.PHONY: floors
+floors: env ## raise the floors of coverage to what the last `quick` reached
+	$(BIN)/python -m tests.coverage_floors raise
 
 .PHONY: fuzz
 fuzz: env ## ten minutes of random inputs for all that faces a peer

@@ -1,12 +1,12 @@
-"""Fills in what `wlproxy` and `wlproxy-guest` depend on.
+"""Tells hatchling what `wlproxy` and `wlproxy-guest` depend on.
 
-Both use code of `wlproxy-channel` that has no stable interface, so that only the very
-same version will do.  The version is written down in one place, which static metadata
-cannot refer to: hence `dynamic = ["dependencies"]`, and this hook of hatchling's.  In an
-unpacked sdist its PKG-INFO has the result.
+Both use code of `wlproxy-channel`, which has no stable interface, so they need exactly
+their own version of it.  That version is written down in one place, which static metadata
+cannot refer to: hence `dynamic = ["dependencies"]` and this build hook.  In an unpacked
+sdist, PKG-INFO holds the result.
 
-The repository's own pyproject.toml uses this file too: an sdist has to carry its hook,
-and that of `wlproxy` carries this directory.
+The repository's own pyproject.toml uses this file too.  An sdist has to carry its hook, so
+the sdist of `wlproxy` carries this directory.
 """
 
 import tomllib

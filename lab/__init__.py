@@ -1,4 +1,4 @@
-"""The lab: a computer with both ends, on a computer that may have neither.
+"""The lab: a host with a guest inside, on a machine that may be neither.
 
 It builds two Debian images once, boots the first under QEMU as the *host* (with
 ``/dev/udmabuf``, weston and the proxy's dependencies) and a second one inside it as

@@ -1,4 +1,4 @@
-"""Run the lab's command line."""
+"""`python -m lab`: runs the lab's command line."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A writer for initramfs archives (cpio, "newc" format)."""
+"""Writes initramfs archives (cpio, "newc" format)."""
 
 import stat
 from collections.abc import Mapping

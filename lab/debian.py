@@ -1,8 +1,8 @@
-"""Where this machine gets its Debian packages from, and where the images do.
+"""Finds the Debian mirrors, for this machine's packages and for the images.
 
-No host name is written down here but Debian's own: the mirror is the one that the
-machine is configured with, ``$WLPROXY_DEBIAN_MIRROR`` if that is set, and Debian's
-public one if neither says anything.
+The only host name written down here is Debian's own.  The mirror is the one that the machine
+is configured with, ``$WLPROXY_DEBIAN_MIRROR`` if that is set, and Debian's public one if
+neither says anything.
 """
 
 import os

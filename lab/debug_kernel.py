@@ -1,9 +1,9 @@
-"""A kernel that looks for faults in the modules of ``kernel/udmabuf``: built, not fetched.
+"""Builds a kernel that looks for faults in the modules of ``kernel/udmabuf``.
 
-Linux as Debian's source package has it, with KASAN, kmemleak, lockdep and more of that kind,
-and with little else: ``kernel/udmabuf/debug.config`` names all it has.  It is a `Kernel`
-like the others, for ``kernel/udmabuf/vmtest.py debug``; the lab's machines do not
-run on it, which would be too slow, and ``python3 -m lab build`` does not build it.
+It is Linux as Debian's source package has it, with KASAN, kmemleak, lockdep and the like, and
+with little else: ``kernel/udmabuf/debug.config`` lists its options.  It is a `Kernel` like the
+others, for ``kernel/udmabuf/vmtest.py debug``.  The lab's machines do not run on it, which would
+be too slow, and ``python3 -m lab build`` does not build it.
 """
 
 import os

@@ -1,15 +1,13 @@
-"""Tests that need the lab's machines, run there and reported here.
+"""Runs the tests that need the lab's machines over there, and reports their results here.
 
-`pytest --lab` on a developer's machine hands the tests marked `lab` or `guest`, those of
-a module or a group at once, to a run of pytest in the lab's host VM, and replays the
-reports: one session, one summary, in pytest's own words.  Inside the VM the same module
-writes those reports.
+`pytest --lab` on a developer's machine hands the tests marked `lab` or `guest`, a module or a
+group at a time, to a run of pytest in the lab's host VM.  It replays the reports: one session,
+one summary, in pytest's own words.  Inside the VM this same module writes those reports.
 
-Under TCG the guest's KVM is emulated, and that emulation is not perfect: now and then a
-kernel in there panics or stands still (lab/README.md).  A machine that was lost that way
-says nothing about the test that it was busy with: the rest goes to a fresh one.  A test
-that fails on a machine which goes on living is tried once more on another.  The summary
-tells both.
+Under TCG the guest's KVM is emulated, and not perfectly: now and then a kernel in there panics
+or stands still (lab/README.md).  When a machine is lost that way, nothing is known about the
+test that it was busy with, so the rest goes to a fresh machine.  A test that fails on a machine
+which lives on is tried once more on another.  The summary tells both.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""``make demo``: real apps in a real guest, shown by weston, no pixel copied.
+"""``make demo``: shows real apps of a real guest on weston, without copying a pixel.
 
 Where this machine has /dev/udmabuf and KVM, the guest runs right here, and its windows
 appear on your own compositor if there is one.  Elsewhere the same happens inside the

@@ -1,6 +1,6 @@
-"""What the demo measured: as a table for people, and as a verdict.
+"""Presents what the demo measured: a table for people, and a verdict.
 
-Pure: numbers in, text and a list of failures out.
+Numbers go in; text and a list of failures come out.
 """
 
 from dataclasses import dataclass, field

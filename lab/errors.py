@@ -1,4 +1,4 @@
-"""The lab's one exception for failures that a person has to read about."""
+"""The one exception of the lab, for failures that a person has to read about."""
 
 
 class LabError(Exception):

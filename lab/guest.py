@@ -1,4 +1,4 @@
-"""`Guest`: a test's hands inside the guest.
+"""`Guest`: lets a test run programs and write files inside the guest.
 
     with Guest() as guest:
         guest.put("/opt/agent.py", source)

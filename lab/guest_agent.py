@@ -1,4 +1,4 @@
-"""The guest agent as a user gets it: wheels, built here and installed in a guest."""
+"""Installs the guest agent as a user would: from wheels that are built here."""
 
 import subprocess
 import sys

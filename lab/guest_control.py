@@ -1,4 +1,4 @@
-"""The control agent: what the tests' `lab.guest.Guest` talks to, inside the guest.
+"""The control agent inside the guest, which `lab.guest.Guest` talks to.
 
 It is started by the guest's init with the path of a virtio-serial port, answers each
 request in a thread of its own, and outlives any number of host sides.  It has nothing

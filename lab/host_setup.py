@@ -1,4 +1,4 @@
-"""``lab setup``: install through apt what this machine lacks."""
+"""``lab setup``: installs what this machine lacks, through apt."""
 
 import importlib.util
 import os

@@ -1,4 +1,4 @@
-"""``lab build``: the Debian images and the PyPI packages, each made once.
+"""``lab build``: makes the Debian images and fetches the PyPI packages, each once.
 
 A finished image is a directory ``images/NAME-KEY`` in the cache with the root file
 system (``root.img``), the kernel (``vmlinuz``, ``modules/``) and a static busybox.

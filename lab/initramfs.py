@@ -1,7 +1,7 @@
-"""The initramfs of both machines: find the disk, lay a tmpfs over it, go on.
+"""The initramfs of both machines: finds the disk, lays a tmpfs over it, and goes on.
 
 It also carries the lab's own programs and the modules of ``kernel/udmabuf``, as they are
-in the working tree: changing them needs no new image.
+in the working tree.  So changing them takes no new image.
 """
 
 import lzma

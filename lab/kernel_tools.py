@@ -1,8 +1,8 @@
-"""DKMS and checkpatch in a kernel's tree, to do there what ``kernel/udmabuf``'s README says.
+"""DKMS and checkpatch in a kernel's tree, for trying what ``kernel/udmabuf``'s README says.
 
-The tree is left as it is.  The tools lie over it as a layer of their own, which is kept
-beside the tree; what a run writes goes into another, which the caller has.  It starts no
-machine: nothing is loaded.
+The tree itself is not changed.  The tools lie over it as a layer, which is kept beside the tree.
+What a run writes goes into another layer, which the caller provides.  No machine is started
+here, and nothing is loaded.
 """
 
 import os

@@ -1,10 +1,10 @@
-"""Debian's kernels, and the modules of ``kernel/udmabuf`` built for them.
+"""Fetches Debian's kernels, and builds the modules of ``kernel/udmabuf`` for them.
 
 A kernel is a directory ``images/kernel-SUITE-KEY`` in the cache: a tree of that suite with
-compiler and headers (``tree/``), in which the kernel itself lies unpacked
-(``tree/kernel``).  It is what the lab's machines run and what ``kernel/udmabuf/vmtest.py``
-boots; as headers, compiler and kernel were fetched together, a module built there always
-fits.  It knows nothing of images and machines.
+compiler and headers (``tree/``), in which the kernel itself lies unpacked (``tree/kernel``).
+The lab's machines run it and ``kernel/udmabuf/vmtest.py`` boots it.  Headers, compiler and
+kernel were fetched together, so a module built there always fits.  This module knows nothing
+of images and machines.
 """
 
 import contextlib

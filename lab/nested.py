@@ -1,8 +1,8 @@
-"""The guest's QEMU: its command line, and starting and stopping it.
+"""Starts and stops the guest's QEMU.
 
-Used in two places: inside the outer VM, where the guest runs under KVM, and on the
-developer's own machine, where it usually runs under TCG (there is no udmabuf there
-either, but the channel and the guest's programs are real).
+It is used in two places: inside the outer VM, where the guest runs under KVM, and on the
+developer's own machine, where it usually runs under TCG.  (There is no udmabuf there
+either, but the channel and the guest's programs are real.)
 """
 
 import contextlib

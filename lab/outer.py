@@ -1,4 +1,4 @@
-"""The outer VM, which plays the host: its command line, booting it, talking to it."""
+"""The outer VM, which plays the host: how it is started, booted and talked to."""
 
 import contextlib
 import shutil

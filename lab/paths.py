@@ -1,4 +1,4 @@
-"""Where the lab keeps things: this checkout, and the cache."""
+"""Where the lab keeps things: this checkout and the cache."""
 
 import os
 from pathlib import Path

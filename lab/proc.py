@@ -1,4 +1,4 @@
-"""What /proc says about a process, here or in the guest: text in, numbers out."""
+"""Reads what /proc says about a process, here or in the guest: text in, numbers out."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ _UTIME, _STIME = 11, 12
 def cpu_seconds(stat: str) -> float:
     """Read the CPU time that a process has used from its /proc/PID/stat.
 
-    Of all its threads, those included that have ended: adding up task/*/schedstat would
+    All its threads count, even those that have ended: adding up task/*/schedstat would
     lose these, and run backwards.  The kernel rounds the exact sum down to 10 ms.
     """
     fields = stat.rpartition(")")[2].split()  # the name may hold anything

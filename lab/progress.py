@@ -1,10 +1,10 @@
-"""Waiting for what may be slow: it ends when nothing moves, not when time is up.
+"""Waits for slow things as long as they make progress, instead of until a time is up.
 
-A machine that has a tenth of a processor boots ten times as long, and still boots.  So
-what is limited is how long nothing may move, and time counts only as far as the machine
-could run.  Meanwhile it is said what is waited for, and how long that took last time.
+A machine that has a tenth of a processor takes ten times as long to boot, but it boots.  So
+the limit is on how long nothing may move, and time counts only while the machine could run.
+Meanwhile a person is told what is being waited for, and how long it took last time.
 
-This module runs in the machines, too, and imports only the standard library.
+This module runs in the machines too, and imports only the standard library.
 """
 
 import contextlib

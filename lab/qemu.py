@@ -1,4 +1,4 @@
-"""Running QEMU: which accelerator works here, QMP, and a process that dies with us."""
+"""Runs QEMU: finds the accelerator that works here, speaks QMP, and lets QEMU die with us."""
 
 import json
 import os

@@ -1,9 +1,9 @@
-"""What is in the images, and the keys under which they are cached.
+"""Lists what is in the images, and computes the keys under which they are cached.
 
 A key is a hash over everything that decides the content: change a package list here
-and the image is rebuilt, change nothing and it is not.  What changes often (the lab's
-own programs, the working tree) is not in the images at all: the first travels in the
-initramfs, the second with each job.
+and the image is rebuilt, change nothing and it is not.  What changes often is not in
+the images at all: the lab's own programs travel in the initramfs, and the working tree
+travels with each job.
 """
 
 import hashlib

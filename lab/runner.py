@@ -1,4 +1,4 @@
-"""``lab run`` and ``lab pytest``: the working tree into a VM, a command, its results."""
+"""``lab run`` and ``lab pytest``: run a command in a VM, on the working tree."""
 
 import contextlib
 import fcntl

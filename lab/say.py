@@ -1,4 +1,4 @@
-"""Progress on standard error: what is being done, and how long it took."""
+"""Prints progress on standard error: what is being done, and how long it took."""
 
 import sys
 import time

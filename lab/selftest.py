@@ -1,7 +1,7 @@
-"""``lab selftest``: is this lab a computer with both ends?
+"""``lab selftest``: checks that the lab's machines work.
 
-Runs a script in the host VM and one in the host VM with the guest, both restored from
-their templates, and checks what came back.
+It runs one script in the host VM and one in the host VM with the guest, both restored
+from their templates, and checks what comes back.
 """
 
 import tempfile

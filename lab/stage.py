@@ -1,7 +1,7 @@
-"""What the demo shows and where: a compositor, the proxy, apps in a guest.
+"""Sets up what the demo shows, and where: a compositor, the proxy, apps in a guest.
 
-Everything is started as a user would start it and stopped with the stage.  What is
-shown, and whether that is right, is judged elsewhere (`lab.demo_report`).
+Everything is started as a user would start it, and is stopped with the stage.  What is
+shown, and whether that is right, is judged in `lab.demo_report`.
 """
 
 import contextlib

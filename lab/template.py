@@ -1,11 +1,11 @@
-"""Frozen machines: an outer VM that is up, saved once, restored for each job.
+"""Frozen machines: an outer VM is booted and saved once, and restored for each job.
 
 Its RAM is a file that QEMU maps: shared while the machine is made, privately (copy on
-write) when it is restored, so that a restore reads nothing it does not use and any
+write) when it is restored.  So a restore reads nothing that it does not use, and any
 number of jobs starts from the same state.  The rest of the state is a few megabytes.
 
-A machine frozen at the wrong moment, with a virtual CPU inside the guest, saves without
-a complaint and cannot be loaded.  So it is frozen while the guest is idle, and a new
+A machine that is frozen at the wrong moment, with a virtual CPU inside the guest, saves
+without complaint but cannot be loaded.  So it is frozen while the guest is idle, and a new
 template counts only once it has been restored and has run something.
 """
 

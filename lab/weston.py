@@ -1,4 +1,4 @@
-"""Headless westons, old and new: how each wants to be started."""
+"""Headless westons, old and new, and how to start each."""
 
 import contextlib
 import functools

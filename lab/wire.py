@@ -1,11 +1,9 @@
 """Frames between the lab's programs: a JSON object and a binary blob each.
 
-The byte pipes below it (virtio-serial ports) are dumb: bytes of an earlier session can
-reach the next reader, and a reader that comes back may find itself in the middle of a
-frame.  So a session begins with `SYNC`, which cannot occur in a frame by chance, and a
-nonce that the other end repeats: what comes before it is thrown away.
-
-This module runs at both ends (in the guest, too) and imports only the standard library.
+The byte pipes below (virtio-serial ports) are dumb: bytes of an earlier session can
+reach the next reader, and a reader that comes back may be in the middle of a frame.  So
+a session begins with `SYNC`, which cannot occur in a frame by chance, and a nonce that
+the other end repeats.  What comes before that is thrown away.
 """
 
 import contextlib

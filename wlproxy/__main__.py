@@ -1,4 +1,4 @@
-"""`python -m wlproxy`: the command line."""
+"""`python -m wlproxy`: runs the command line."""
 
 from wlproxy.cli import main
 

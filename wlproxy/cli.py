@@ -1,4 +1,4 @@
-"""The command line: arguments become values, values become text; nothing else."""
+"""The command line: turns arguments into values and values into text, and does nothing else."""
 
 import io
 import json
@@ -151,7 +151,7 @@ def run(  # noqa: PLR0913 - one parameter per option
 
 
 @main.command()
-@click.option("--name", help="Of the VM; may be left out if only one proxy runs.")
+@click.option("--name", help="The VM's name; may be left out if only one proxy runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print the document itself.")
 @click.option(
     "--dump",
@@ -260,7 +260,7 @@ def _show_status(console: Console, path: Path) -> None:
 
 
 def _watch_status(console: Console, path: Path) -> None:
-    """Show it anew, again and again, until the proxy has gone or the user has."""
+    """Redraw the status until the proxy ends or the user stops."""
     if not console.is_terminal:
         while True:
             _show_status(console, path)

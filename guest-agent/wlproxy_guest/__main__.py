@@ -1,4 +1,4 @@
-"""`python -m wlproxy_guest`: the console script, where there is none."""
+"""`python -m wlproxy_guest`: runs the agent where its console script is not installed."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""What is this fd?  An app passed it; nothing of what it says may be believed.
+"""Finds out what kind of fd an app has passed, without believing the app.
 
-The answer is made of what the kernel says about the fd itself, never of its contents.
-What it is for is the host's to know.  Ids are not given here, and nothing is located.
+The kernel's word about the fd decides, never the contents of the file.  What the fd is
+meant for is the host's to know.  This module neither assigns ids nor locates memory.
 """
 
 import fcntl
@@ -34,7 +34,7 @@ class FdDescription:
 
 
 def describe_fd(fd: int) -> FdDescription:
-    """Tell memory, pipes and all else apart.
+    """Tell memory and pipes from everything else.
 
     Raises:
         OSError: `fd` is not an open fd.
@@ -80,7 +80,7 @@ def is_dmabuf(fd: int) -> bool:
 
 
 def dmabuf_size(fd: int) -> int:
-    """How many bytes a dma-buf has; what `lseek` is there for.
+    """Return the size of a dma-buf in bytes, which `lseek` tells.
 
     Raises:
         OSError: it is none.

@@ -1,4 +1,4 @@
-"""The command line: arguments to a running `Server`, and errors to words."""
+"""The command line of the agent: starts a `Server` and explains its errors."""
 
 import argparse
 import logging
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def begin_anew(listener: Listener) -> NoReturn:
-    """Become a new agent, with nothing left of this one but systemd's socket.
+    """Replace this process by a fresh agent that keeps only systemd's socket.
 
     Without memory trio itself may fail, anywhere; and of what was open then, only the
     kernel knows what is to be closed.
@@ -91,7 +91,7 @@ def begin_anew(listener: Listener) -> NoReturn:
 
 @contextmanager
 def early_stop() -> Iterator[None]:
-    """Have signals that stop the agent do so before it runs, too, and as cleanly."""
+    """Make the signals that stop the agent work before it runs, too, and as cleanly."""
 
     def leave(number: int, _frame: object) -> None:
         raise SystemExit(0)
@@ -105,7 +105,7 @@ def early_stop() -> Iterator[None]:
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
-    """Which signals stop the agent: not SIGHUP where `nohup` had that ignored."""
+    """Return the signals that stop the agent: without SIGHUP if `nohup` had it ignored."""
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return signal.SIGTERM, signal.SIGINT
     return signal.SIGTERM, signal.SIGINT, signal.SIGHUP
@@ -159,12 +159,12 @@ def parse(arguments: Sequence[str] | None) -> Options:
 
 
 def default_socket() -> Path:
-    """Where a compositor would listen."""
+    """Return the path at which a compositor would listen."""
     return Path(os.environ.get("XDG_RUNTIME_DIR") or "/run/wlproxy") / "wayland-0"
 
 
 async def serve(listener: Listener, source: WireSource, limits: Limits) -> str:
-    """Serve until it is told to stop, or until there is no host any more: why not."""
+    """Serve until told to stop, or until no host can come any more; return why not."""
     failure = ""
     try:
         locator = ModuleLocator()

@@ -1,8 +1,19 @@
-"""One app: its bytes both ways, and the fds, locations and streams that go with them.
+"""One app: its bytes in both directions, and its fds, locations and streams.
 
-Frames for it come in by `receive`, which only files them; tasks of its own do the work,
-so that an app that does not read stops nobody but itself.  What an fd is, where a page
-is or when a frame's turn comes is decided elsewhere.
+`receive` only files the frames that come for the app; the app's own tasks do the work.  So
+an app that does not read holds up nobody but itself.  What kind an fd is, where a page is,
+and when a frame may leave are decided elsewhere.
+
+*From the app.*  Bytes are read only when there is credit to pass them on, and wait until the
+app's dma-bufs have been drawn (`locating.fences`).  After that nothing may wait until their
+`Data` is queued: if the host closed the client in between, the fds would be described to
+somebody who has forgotten it.  Each fd has one owner at every step: this client until it is
+described, then `streams` for a pipe, `_memories` for all else.
+
+*The end* comes from the app, from the host, from a quota or a bug, or with the session, and
+perhaps from several at once: the first reason counts.  Events that came before the end still
+reach the app, for `LAST_EVENTS` seconds at most, and then the error that says why.  Pins
+outlive all this, because the host may still be reading the pages: only `release` drops them.
 """
 
 import logging
@@ -78,7 +89,7 @@ class ClientContext:
 
 @dataclass(frozen=True, slots=True)
 class _Events:
-    """Bytes for the app, the fds that go with them, and what both count."""
+    """Bytes for the app, the fds that go with them, and their cost in credit and quotas."""
 
     data: bytes
     fds: tuple[OwnedFd, ...]
@@ -181,18 +192,18 @@ class Client:
             self._close_memory(memory_id)
 
     def lose_host(self, why: str) -> None:
-        """Have it end, and the app told why: there is no host for it any more."""
+        """End the client because its host is gone, and have the app told so."""
         self._end_by_host(CloseReason.NORMAL, why)
 
     def _end(self, reason: CloseReason, message: str = "") -> None:
-        """Have it end; the first reason counts."""
+        """End the client; if this is called again, the first reason counts."""
         if not self._ended.is_set():
             self._ending = (reason, message)
             self._ended.set()
             self._events_changed.unpark_all()
 
     def _end_by_host(self, reason: CloseReason, why: str) -> None:
-        """Have it end after the events that came before."""
+        """End the client once the events that came earlier have reached the app."""
         if not self._host_closed:
             self._host_closed = True
             self._last_words = (why, reason)
@@ -201,7 +212,7 @@ class Client:
             self._events_changed.unpark_all()
 
     def _error(self) -> bytes:
-        """What the app is told in the end, if nobody has told it anything."""
+        """Return what the app is told at its end, unless it has been told already."""
         if self._app_left:
             return b""
         message, reason = self._last_words
@@ -221,7 +232,7 @@ class Client:
             await self._written.wait()
 
     def _close(self) -> None:
-        """Let go of everything but pins and the socket; again is harmless."""
+        """Let go of everything but pins and the socket.  Again: nothing happens."""
         self._ended.set()
         if self._let_go:
             return
@@ -273,7 +284,7 @@ class Client:
         return True
 
     def _pass_on(self, data: bytes, fds: deque[OwnedFd]) -> None:
-        """Send bytes of the app's, and what is to be known of the fds with them.
+        """Send bytes from the app, with descriptions of the fds that came along.
 
         Each fd is out of `fds` once somebody else owns it.
         """
@@ -335,7 +346,7 @@ class Client:
     # ---------------------------------------------------------------- from the host
 
     def receive(self, frame: Frame) -> None:
-        """Take a frame of the host's for this client; too late, it is ignored.
+        """Take a frame from the host for this client.  A frame that comes too late is ignored.
 
         Raises:
             ChannelError: the host broke the protocol.
@@ -355,7 +366,7 @@ class Client:
             self._end(CloseReason.FAILED, f"the agent failed: {exc.strerror}")
 
     def _receive_late(self, frame: Frame) -> None:
-        """Take what concerns streams: those go on."""
+        """Take a frame for a client that has ended: only its streams go on."""
         match frame:
             case Data():
                 self._streams.ignore(self.client_id, frame.attachments)

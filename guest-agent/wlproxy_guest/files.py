@@ -1,9 +1,9 @@
-"""Files that the host sends (keymaps, feedback tables), on their way to an app.
+"""Files on their way from the host to an app, such as keymaps and feedback tables.
 
-Each becomes a memfd that only this app gets, as of compositors that make a file for each.
-Its size is sealed, so that a mapping never ends early; its contents are not, because a
-seal against writing forbids the shared writable mappings in which old toolkits read
-keymaps.  Which message a file belongs to is not known here.
+Each file becomes a memfd of its own, as it would if a compositor had made one for each
+client.  Its size is sealed, so that a mapping never ends early.  Its contents are not: a
+seal against writing forbids the shared writable mappings through which old toolkits read
+keymaps.  This module does not know which message a file belongs to.
 """
 
 import errno

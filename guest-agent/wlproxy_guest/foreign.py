@@ -1,10 +1,11 @@
-"""Files of apps that can make who touches them wait: telling them, and letting go of them.
+"""Recognizes files whose server may never answer, and closes them without waiting.
 
-Behind a file of FUSE or NFS is a process or machine that need not answer; a call on it
-then blocks, closing included, and may end in any error.  The event loop serves all apps,
-so it must make none that asks there.  What is known here comes from the kernel alone.
+Behind a file on FUSE or NFS is a process or a machine.  If it does not answer, a system
+call on the file blocks, even `close`, and the call may end in any error.  The event loop
+serves all apps, so it must never make such a call.  The checks here ask the kernel only,
+never the server.
 
-So `own` takes over each fd that an app passes: whoever closes it then holds up nobody.
+`own` takes over each fd that an app passes, so that closing it holds up nobody.
 """
 
 import ctypes
@@ -43,7 +44,7 @@ _libc.statx.argtypes = (
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """What the kernel knows of a file without asking anybody.
+    """What the kernel knows about a file without asking its server.
 
     Attributes:
         mode: its type and permissions.
@@ -57,7 +58,7 @@ class FileStatus:
 
 
 def known_status(fd: int) -> FileStatus:
-    """Do what `fstat` does, but never wait for a server of the file.
+    """Do what `fstat` does, but never wait for the file's server.
 
     Raises:
         OSError: `fd` is not an open fd.
@@ -72,7 +73,7 @@ def known_status(fd: int) -> FileStatus:
 
 
 def may_hang(fd: int) -> bool:
-    """Whether a call on an fd may wait for anybody but the kernel.
+    """Tell whether a call on an fd may wait for anybody but the kernel.
 
     Sure not to are pipes, dma-bufs, and files in memory: where they are unknown (a tmpfs
     of another mount namespace) they are taken for the others, which costs a thread.
@@ -90,13 +91,13 @@ def may_hang(fd: int) -> bool:
 
 @cache
 def _memfd_device() -> int:
-    """Number of the file system that all memfds are in."""
+    """Return the device number of the file system that holds all memfds."""
     with OwnedFd(os.memfd_create("wlproxy", os.MFD_CLOEXEC)) as fd:
         return os.fstat(fd.fileno()).st_dev
 
 
 def _is_tmpfs(device: int) -> bool:
-    """Look a file system up in our mounts: proc(5) describes their list."""
+    """Look up in our mounts (proc(5)) whether a file system is a tmpfs."""
     number = f"{os.major(device)}:{os.minor(device)}"
     for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
         mount, _, source = line.partition(" - ")
@@ -122,7 +123,7 @@ def _close(fd: int) -> None:
 
 
 class _Closer:
-    """Closes what may block for it, elsewhere."""
+    """Closes, in another thread, fds whose closing may block."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,8 +1,8 @@
-"""One wire, and the sessions on it: bytes to frames and back, until the host hangs up.
+"""One wire and the sessions on it: turns bytes into frames and back until the host hangs up.
 
-Who speaks when is `protocol.channel.session`'s; what frames mean is `session`'s.  Whoever has
-something to send does it, as far as the wire takes it at once; the rest is for one task that
-waits, and until it is done nobody else writes.
+`protocol.channel.session` decides who may speak when, and `session` what frames mean.
+Whoever has something to send sends as much as the wire takes at once.  One task waits to
+send the rest, and until it is done nobody else writes: frames must not interleave.
 """
 
 import logging
@@ -92,7 +92,7 @@ class Link:
         raise HostGoneError("the host hung up")
 
     async def say_goodbye(self, message: str) -> None:
-        """End the session politely: whoever listens is told first, and apps are.
+        """End the session politely: first the host is told, then the apps.
 
         No other one begins on this wire.
         """
@@ -114,7 +114,7 @@ class Link:
         self._flush()
 
     def _flush(self) -> None:
-        """Send what may leave, as much of it as the wire takes at once."""
+        """Send as much as may leave now and the wire takes at once."""
         if self._receiving or self._unsent or self._gone:
             return
         while batch := self._next_batch():
@@ -139,7 +139,7 @@ class Link:
         link.cancel()
 
     def _next_batch(self) -> bytes | bytearray:
-        """Encode what is due: at this moment, session and lanes belong together."""
+        """Encode the frames that are due; session and lanes are of one session just now."""
         if self._raw:
             return self._raw.popleft()
         batch = bytearray()

@@ -1,7 +1,7 @@
-"""The agent's log: lines on stderr, few of a kind, with the journal's priorities.
+"""The agent's log: lines on stderr with the journal's priorities, and a limit on each kind.
 
-Apps and the host decide how often most things are worth a line, so that each kind of
-line (one template in the code) has a limit.  What lines say is decided elsewhere.
+Apps and the host decide how often most things happen, so each kind of line (each template
+in the code) has a limit.  What the lines say is decided elsewhere.
 """
 
 import logging
@@ -25,7 +25,7 @@ PRIORITIES: Final = (
 
 
 class _Kind:
-    """Lines of one template, in its present window."""
+    """The lines of one template in the present window of time."""
 
     __slots__ = ("began", "held_back", "last", "written")
 
@@ -66,7 +66,7 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         super().close()
 
     def _end_windows(self, before: float) -> None:
-        """Write what the windows held back that began before a time, and end them."""
+        """End the windows that began before a time, and write what they held back."""
         for template in [k for k, kind in self._kinds.items() if kind.began <= before]:
             kind = self._kinds.pop(template)
             if kind.held_back:
@@ -93,7 +93,7 @@ class JournalFormatter(logging.Formatter):
 
 
 def start_log(level: str) -> None:
-    """Have everything from `level` on written to stderr."""
+    """Write everything from `level` on to stderr."""
     handler = LimitedHandler()
     if is_journal(sys.stderr):
         handler.setFormatter(JournalFormatter("%(message)s"))
@@ -103,7 +103,7 @@ def start_log(level: str) -> None:
 
 
 def is_journal(stream: TextIO | None) -> bool:
-    """Whether what is written to a stream goes to systemd's journal."""
+    """Tell whether a stream goes to systemd's journal."""
     journal = os.environ.get("JOURNAL_STREAM", "")
     if not journal or stream is None:
         return False

@@ -1,6 +1,6 @@
-"""How much a client may hold, and all of them together.
+"""Limits on what each client may hold, and on what all of them may hold together.
 
-Only counting; what happens to a client that asks for more is decided in `client`.
+This module only counts.  `client` decides what happens to a client that asks for more.
 """
 
 import os
@@ -18,12 +18,12 @@ FEW_MEMORIES: Final = 16
 
 
 def half_of_ram() -> int:
-    """Bytes: what the guest can lose to pins and still work."""
+    """Return half of the guest's RAM in bytes: it can lose that to pins and still work."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def part_of_fds(divisor: int) -> int:
-    """Count a part of the fds that we may have open; at least a few."""
+    """Return a share of the fds that we may have open, but at least a few."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max((1 << 20 if soft == resource.RLIM_INFINITY else soft) // divisor, 64)
 
@@ -66,7 +66,7 @@ class Limits:
 
 
 class Budget:
-    """Something of which only so much may be out at a time."""
+    """A limit on how much of something may be in use at a time."""
 
     __slots__ = ("limit", "used")
 

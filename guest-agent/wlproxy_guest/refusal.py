@@ -1,9 +1,9 @@
 """The one Wayland message that the agent knows: `wl_display.error`.
 
-Everything else about Wayland is the host's.  But an app that the agent itself turns away
-or that loses the host should be able to print why, instead of "connection reset"; and the
-host cannot tell it any more, or not yet.  In the middle of an event nobody would
-understand it, so the events' lengths are looked at, too.
+Everything else about Wayland is the host's business.  But an app that the agent itself
+turns away, or that loses the host, should be able to print why instead of "connection
+reset", and at that moment the host cannot tell it.  An app would not understand the message
+in the middle of another event, so this module also follows the lengths of events.
 """
 
 import struct
@@ -22,7 +22,7 @@ _HEADER: Final = struct.Struct("=IIIII")
 
 
 class SentEvents:
-    """The events that an app was sent, as bytes: where it stands, and how it was told.
+    """Follows the events that an app was sent: whether they end in the middle of one.
 
     Attributes:
         told: whether `wl_display.error` was among them.
@@ -37,7 +37,7 @@ class SentEvents:
 
     @property
     def whole(self) -> bool:
-        """Whether the last event is there to its end."""
+        """Whether the last event was sent to its end."""
         return not self._begun and not self._rest
 
     def add(self, data: bytes | memoryview) -> None:
@@ -63,7 +63,7 @@ class SentEvents:
         self._rest = max(at - len(data), 0)
 
     def _look(self, data: bytes | memoryview, at: int) -> int:
-        """Look at the beginning of an event; its size, or 0: it is no Wayland."""
+        """Return the size of the event that begins here, or 0 if it is not Wayland."""
         sender, size_opcode = _EVENT.unpack_from(data, at)
         if sender == _DISPLAY and size_opcode & 0xFFFF == _ERROR_OPCODE:
             self.told = True

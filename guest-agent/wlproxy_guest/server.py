@@ -1,4 +1,4 @@
-"""The agent as a whole: who runs, what ends what, and how it stops."""
+"""The whole agent: what runs, what ends what, and how it stops."""
 
 import logging
 import resource
@@ -62,7 +62,7 @@ class Server:
     async def run(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> str:
-        """Serve until cancelled, or until there will be no host any more: why not."""
+        """Serve until cancelled, or until no host can come any more; return why not."""
         reason = ""
         async with trio.open_nursery() as nursery:  # noqa: TID251
             nursery.start_soon(self._accept, nursery)

@@ -1,8 +1,8 @@
-"""One established session with a host: its clients, and whose frame is whose.
+"""One session with a host: its clients, and which client each frame belongs to.
 
-It begins with the host's `Hello` and ends with the wire, a `Goodbye`, another `Hello` or
-a broken rule; then every app is disconnected.  Bytes of the channel are not seen here:
-that is `link`.
+It begins with the host's `Hello`.  It ends when the wire ends, or with a `Goodbye`, another
+`Hello` or a broken rule; then every app is disconnected.  The bytes of the channel are the
+business of `link`.
 """
 
 import logging
@@ -65,7 +65,7 @@ log = logging.getLogger(__name__)
 
 
 class Session:
-    """What was agreed with a host, and the clients it serves."""
+    """One session with a host: what was agreed, and the clients."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class Session:
 
     @property
     def serving(self) -> bool:
-        """Whether apps can be taken: not before it runs, not after it ended."""
+        """Whether apps can be served: only while the session runs."""
         return self._nursery is not None
 
     async def run(
@@ -147,7 +147,7 @@ class Session:
                 await self._drop_pins(grace)
 
     def end(self, why: str) -> None:
-        """Have it end, and apps told why.  From now on it sends nothing."""
+        """End the session and have apps told why.  It sends nothing from now on."""
         if not self._over.is_set():
             self._over.set()
             self._nursery = None
@@ -158,7 +158,7 @@ class Session:
                 client.lose_host(why)
 
     async def left(self) -> None:
-        """Wait until every app has gone, which takes seconds at most once it ended."""
+        """Wait until every app has gone: seconds at most, once the session has ended."""
         await trio.lowlevel.checkpoint()
         while self._running:
             await self._app_left.park()
@@ -191,7 +191,7 @@ class Session:
         self._nursery.start_soon(self._run_client, client)
 
     def receive(self, frame: Frame) -> None:
-        """Take a frame of the host's.
+        """Take a frame from the host.
 
         Raises:
             ChannelError: the host broke the protocol.

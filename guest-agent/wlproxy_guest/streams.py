@@ -1,4 +1,4 @@
-"""Pipes of apps, carried as streams.
+"""Carries apps' pipes as streams.
 
 A pump may take as long as it likes to begin: what an app passes can be a file of a server
 that does not answer.  How pumps go on is `transport.pumps`'; which ids there are, order,
@@ -66,7 +66,7 @@ class Streams:
         self._pumps.refuse(lane, reason)
 
     def ignore(self, client_id: int, attachments: Iterable[Attachment]) -> None:
-        """The app will not get these: tell the host that nobody has their ends."""
+        """Tell the host that the app will not get these streams, and nobody has their ends."""
         for one in attachments:
             if one.kind is AttachmentKind.STREAM:
                 self.refuse(Lane(client_id, one.object_id), CloseReason.NORMAL)
@@ -76,7 +76,7 @@ class Streams:
         self._pumps.close()
 
     async def _adopt_elsewhere(self, fd: OwnedFd, *, we_write: bool) -> StreamEnd:
-        """Take over an fd, also if this fails, whose server need not answer.
+        """Take over an fd whose server may not answer; it is taken over even if this fails.
 
         Raises:
             OSError: it is of no use, or the server takes too long.

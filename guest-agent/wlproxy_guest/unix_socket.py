@@ -1,7 +1,7 @@
-"""The Wayland socket of the guest: listening, and one app's bytes and fds.
+"""The guest's Wayland socket: accepts apps, and carries their bytes and fds.
 
-Bytes stay bytes here.  How fds travel with them is `transport/fd_stream`'s; what is
-added to that is how an app is told its end.
+The bytes are not interpreted here.  `transport/fd_stream` knows how fds travel with bytes;
+this module adds how an app is told why its connection ends.
 """
 
 import errno
@@ -134,7 +134,7 @@ class AppSocket:
             await self._stream.wait_closed(FAREWELL)
 
     def say(self, error: bytes) -> None:
-        """Send `wl_display.error` if it makes sense and there is room, before a close.
+        """Send a last `wl_display.error`, if it makes sense and there is room.
 
         What is unread is dropped, and no more let in: to close with that unread would
         reset the connection, and libwayland does not read on after a reset.
@@ -221,12 +221,12 @@ class Listener:
 
 
 def lock_path(path: Path) -> Path:
-    """Where libwayland puts the lock of a display socket."""
+    """Return the path of a display socket's lock, which is libwayland's."""
     return path.with_name(path.name + ".lock")
 
 
 def listen(path: Path) -> Listener:
-    """Listen at `path`, in place of whoever died there.
+    """Listen at `path`, and replace the socket of a process that died there.
 
     Raises:
         SocketError: somebody alive listens there, or the directory is not ours.
@@ -257,7 +257,7 @@ def listen(path: Path) -> Listener:
 
 
 def remove_dead(path: Path) -> None:
-    """Remove the socket of who died here; what is none stays.
+    """Remove the socket that a dead process left; anything that is no socket stays.
 
     Raises:
         OSError: EEXIST, it is none.

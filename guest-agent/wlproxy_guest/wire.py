@@ -1,8 +1,8 @@
-"""The wire to the host: finding it, waiting for the host on it, bytes.
+"""The wire to the host: finds it, waits for a host at its other end, and carries bytes.
 
-Usually a virtio-serial port.  It is a dumb wire: it does not end when the host goes away,
-but reads as empty and polls as hung up, for ever, until a host is there again; so waiting
-for that means looking now and then.  Frames are not known here.
+Usually the wire is a virtio-serial port.  A port does not end when the host goes away: it
+reads as empty and polls as hung up until a host is there again.  No event announces that,
+so the agent has to look now and then.  Frames are the business of `link`.
 """
 
 import errno
@@ -87,7 +87,7 @@ class Wire:
         return data
 
     def send_at_once(self, data: bytes | bytearray) -> memoryview:
-        """Send what is taken without waiting; return the rest, which `send` is for.
+        """Send as much as the wire takes without waiting; return the rest, for `send`.
 
         If nobody takes it any more, it is `send` that says so.
         """
@@ -175,7 +175,7 @@ class Port:
 
 
 class UnixSocket:
-    """A socket that somebody, who is the host, listens at."""
+    """A Unix socket at which the host listens."""
 
     __slots__ = ("_path",)
 
@@ -251,7 +251,7 @@ def parse_source(text: str) -> WireSource:
 
 @cache
 def udev() -> pyudev.Context:
-    """Load libudev, once: looking for it takes processes, files and time.
+    """Load libudev once: looking for it costs processes, files and time.
 
     Raises:
         ImportError: it is not here.
@@ -279,7 +279,7 @@ async def _pause_for_memory(exc: OSError | MemoryError) -> None:
 
 
 def hung_up(fd: int) -> bool:
-    """Whether nobody is at the other end of an fd just now."""
+    """Tell whether nobody is at the other end of an fd just now."""
     poll = select.poll()
     poll.register(fd, 0)
     return any(events & select.POLLHUP for _, events in poll.poll(0))

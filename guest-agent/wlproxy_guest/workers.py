@@ -1,8 +1,8 @@
-"""Threads for calls that may take long: so many at once, and nobody waits for ever.
+"""A limited number of threads for calls that may hang, and callers that give up on them.
 
-A call can hang in the kernel (a page of a file whose FUSE daemon or NFS server does not
-answer), and no thread can be ended from outside.  Such a one is left to itself: whoever
-asked is told, and another thread may take its place.  What is called is not known here.
+A call can hang in the kernel, for example on a page of a file whose FUSE daemon or NFS
+server does not answer, and no thread can be ended from outside.  So a thread that hangs is
+abandoned: its caller gets an error, and another thread may take its place.
 """
 
 import errno
@@ -36,11 +36,11 @@ class _Job(Generic[T]):
 
     @property
     def result(self) -> T | None:
-        """What came of it, if anything did."""
+        """The call's result, if it has one."""
         return self.results[0] if self.results else None
 
     def run(self) -> None:
-        """Call; in the thread."""
+        """Make the call; runs in the thread."""
         try:
             self.results.append(self._work())
         except BaseException as exc:  # noqa: BLE001 - raised where it is waited for
@@ -48,12 +48,12 @@ class _Job(Generic[T]):
 
 
 class Workers:
-    """A number of threads, shared."""
+    """A limited number of threads that many tasks share."""
 
     __slots__ = ("_limiter", "_stuck")
 
     def __init__(self, most: int) -> None:
-        """Have at most `most` calls going on, but for those that hang."""
+        """Allow `most` calls at a time, not counting those that hang."""
         self._limiter = trio.CapacityLimiter(most)
         self._stuck = 0
 

@@ -43,7 +43,7 @@ IMAGE_PACKAGES = (
     "python3",
     "zlib1g",
 )
-# Of the kernel's own: what exports dma-bufs, and swap in memory.
+# The kernel's own modules that are needed: exporters of dma-bufs, and swap in memory.
 MODULES = ("bochs", "vgem", "virtio_gpu", "virtio_pci", "zram")
 BULKY = ("doc", "man", "locale", "perl", "perl5", "info", "i18n", "zoneinfo")
 SOURCES = (*kernels.MODULE_SOURCES, "selftests")
@@ -314,7 +314,7 @@ def boot(
 ) -> int:
     """Run the machine; its console goes to standard output.  Returns the status."""
     append = "console=ttyS0 quiet panic=-1 mitigations=off"
-    # Of the debug kernel; the others do not know them.
+    # For the debug kernel only: the others do not know them.
     append += " kasan_multi_shot page_poison=1 movablecore=512M"
     if arguments.swiotlb:
         append += " swiotlb=force"

@@ -1,4 +1,4 @@
-"""What processes hold, and what they still hold when they should hold nothing.
+"""Counts what processes hold, to find what they still hold when it should be nothing.
 
 Everything is compared with what the same process held at rest, before anything was done
 to it: fds by kind (the agent's pipes and gem_locate's are its pins), threads, memory, and

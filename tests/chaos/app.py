@@ -1,4 +1,4 @@
-"""An app that says whether its frames go on, and waiting for whatever has to happen."""
+"""An app that reports whether its frames go on, and waits for whatever has to happen."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""An honest app's frame rate beside each kind of flood, and the proxy's answers meanwhile.
+"""Measures an honest app's frame rate, and the proxy's answers, beside each kind of flood.
 
     python3 -m tests.chaos.hostile [--seconds S] [--on COMPOSITOR] [--direct] [KIND]...
 
@@ -23,7 +23,7 @@ from tests.clients.floods import FLOODS
 from tests.integration.harness import ClientError
 
 KEPT = 0.5
-"""Of its frame rate alone."""
+"""The share of its own frame rate that an honest app keeps."""
 ANSWERED = 1.0
 """Seconds."""
 UNDER_WAY = 0.5

@@ -123,7 +123,7 @@ class Stage(ABC):
         self.compositor = compositor
         self.guest = guest
         self.processes = {
-            # Of what a compositor leaves when it is killed, only what was ours.
+            # A compositor leaves files when it is killed: remove only those that were ours.
             Role.COMPOSITOR: Process(host, f"{root}/c", ours="wlproxy*"),
             Role.PROXY: Process(host, f"{root}/p"),
             Role.AGENT: Process(guest, f"{root}/a"),

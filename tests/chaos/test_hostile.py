@@ -1,4 +1,4 @@
-"""Beside each kind of flood, an honest app's frames go on, and the proxy answers.
+"""An honest app's frames go on beside each kind of flood, and the proxy answers.
 
 A short version of `tests.chaos.hostile`, with bounds that a busy machine keeps, too.
 """

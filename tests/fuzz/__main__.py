@@ -24,7 +24,7 @@ from tests.fuzz.mutants import MUTANTS, install
 SEEDS = Path(__file__).parent / "seeds"
 TARGETS = ("relay", "channel", "lanes", "wire")
 MUTATED = 0.3
-"""Of the inputs, where there are seeds."""
+"""The share of inputs that are made from seeds, where there are any."""
 
 
 class Target(Protocol):

@@ -1,4 +1,4 @@
-"""What a target raises besides the assertions of the peers that it is checked by."""
+"""What a fuzz target raises when it finds something, besides its peers' assertions."""
 
 
 class FindingError(AssertionError):

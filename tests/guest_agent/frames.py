@@ -1,4 +1,4 @@
-"""Whether page frame numbers may be seen here."""
+"""Tells whether page frame numbers may be seen here."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Limits that follow what the process may have, and the guest has."""
+"""Limits that depend on what the process is allowed and what the guest has."""
 
 import resource
 

@@ -50,7 +50,7 @@ from wlproxy.relay.commands import (
 from wlproxy.relay.handles import Handle
 
 NEVER = Handle(998)
-"""Of nothing that was ever made."""
+"""A handle of nothing that was ever made."""
 
 ITEMS = (RamItem(0, 0, 4096),)
 

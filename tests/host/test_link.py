@@ -1,4 +1,4 @@
-"""The handshake and the proof of the RAM, against an agent made of the real session."""
+"""The handshake and the proof of the RAM, against an agent that runs the real session."""
 
 import os
 import resource

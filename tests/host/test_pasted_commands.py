@@ -1,4 +1,4 @@
-"""What is printed for people to paste does what it says when it is pasted."""
+"""Commands that are printed for people to paste do what they say."""
 
 import json
 import os

@@ -903,7 +903,7 @@ async def test_a_flood_of_clients_leaves_room_for_those_who_are_there() -> None:
                 most |= run
                 run.clear()
             run[str(what[0])] += 1
-        # Of one pass of the loop and the next, in any order, and one for who wakes up.
+        # The tasks of one pass and the next, in any order, and one for whoever wakes up.
         assert most["frame"] <= 3 * FRAMES_PER_STEP
         assert most["connect"] <= 2
         for number in range(100):

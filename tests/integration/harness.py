@@ -1,4 +1,4 @@
-"""Hands on both ends of the real path: guest and agent, compositors, the proxy.
+"""Drives both ends of the real path: guest and agent, compositors, the proxy.
 
 Inside the lab's host VM only.  The programs are the shipped ones, started as a user
 would; what is read of them is what they show: the status socket, logs, /proc.

@@ -1,4 +1,4 @@
-"""Hands on the path as it is on a machine without udmabuf: no lab, no nesting.
+"""Drives the real path on a machine without udmabuf: no lab, no nesting.
 
 The guest's QEMU runs right here and boots a real systemd; the agent in it was installed
 as the documentation says; weston and the proxy are this machine's own.

@@ -196,7 +196,7 @@ def test_wayland_info_differs_from_direct_by_policy_alone(
     assert f"main device: {main_device(guest_side):#X}".lower() in told.lower()
     (shm,) = (each for each in proxied if each.interface == "wl_shm")
     assert set(FORMAT.findall(told)) == set(FORMAT.findall("\n".join(shm.details)))
-    # Of wl_output, the most telling one: it has not come out empty.
+    # wl_output tells the most: it has not come out empty.
     assert any("1024 px" in line for each in proxied for line in each.details)
 
 

@@ -1,4 +1,4 @@
-"""The lab's own promises: what every other test in there stands on."""
+"""What the lab itself promises, which every other test in it relies on."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""The other two ways to present, and when each is chosen: real guest, every pixel."""
+"""The other two modes, and when each is chosen: a real guest, every pixel."""
 
 import json
 import subprocess
@@ -21,12 +21,12 @@ from tests.integration.harness import (
 pytestmark = [pytest.mark.guest(group="pixels"), pytest.mark.timeout(240)]
 
 ORIGINS = ((0, 0), (1400, 700), (3840 - 1024, 2160 - 768))
-"""Of the parts of a 4K picture that are looked at, each as large as the output."""
+"""Where the parts of a 4K picture are that are looked at, each as large as the output."""
 
 EVERYWHERE = tuple(
     (x, y) for y in (0, 768, 2160 - 768) for x in (0, 1024, 2048, 3840 - 1024)
 )
-"""Of parts which are all of it together."""
+"""Where the parts are which together are all of it."""
 
 
 def use(slot: ProxySlot, compositor: Compositor, *options: str) -> Proxy:

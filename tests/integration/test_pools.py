@@ -67,7 +67,7 @@ def test_buffers_that_are_never_shown_cost_nothing(
 def test_showing_one_buffer_populates_no_other(
     proxy: Proxy, client: PatternClient
 ) -> None:
-    """Of a 512 MiB pool, half the guest's memory, as foot makes it."""
+    """A pool of 512 MiB, half the guest's memory, as foot makes it."""
     client.call("toplevel", surface="window")
     client.call("pool", pool="huge", size=512 * MIB)
     size = 640 * 480 * 4

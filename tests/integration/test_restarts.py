@@ -83,7 +83,7 @@ def test_the_agent_is_stopped_and_started(
         assert words in old.call("expect_disconnect")
     finally:
         guest_side.start_agent()
-    # Of a killed one nobody told the proxy: it finds out when the new agent speaks up.
+    # Nobody told the proxy of a killed one: it finds out when the new agent speaks up.
     eventually(
         lambda: proxy.status()["metrics"]["sessions"] > sessions, "a new session"
     )

@@ -221,7 +221,7 @@ CAMERA = """\
   location: "CameraLocationExternal"
 """
 NV12_FRAME = 640 * 480 * 3 // 2
-# Of its allocators, libcamera takes the first that there is, and dma-heaps before udmabuf.
+# libcamera takes the first allocator that there is, and dma-heaps before udmabuf.
 CAPTURE = """\
 sh -ec 'mount --bind {empty} /dev/dma_heap
 exec gst-launch-1.0 libcamerasrc ! identity eos-after=6 ! filesink location={frames}'

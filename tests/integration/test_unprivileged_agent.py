@@ -1,4 +1,4 @@
-"""The agent as its units run it where the module is: no right at all, and no copy.
+"""The agent as its units run it where the module is loaded: no privilege, and no copy.
 
 The lab's guest boots anew, with systemd: the agent runs in the hardened unit,
 with the drop-in that takes its last capability.  That the wheel installs, and what else

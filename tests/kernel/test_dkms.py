@@ -1,4 +1,4 @@
-"""What the README of `kernel/udmabuf` tells users of Debian to type, typed there.
+"""Types what the README of `kernel/udmabuf` tells users of Debian to type, on Debian.
 
 In the trees in which the lab compiles, with DKMS over them (`lab/kernel_tools.py`).  Nothing is
 loaded: `test_selftests.py` does that, with the same modules.

@@ -33,7 +33,7 @@ def test_an_image_says_which_kernel_it_has(
 def test_a_kernel_with_other_modules_is_another(
     image: images.Image, kernel: kernels.Kernel, tmp_path: Path
 ) -> None:
-    """Of the same release, but fetched by another recipe: the image is made anew."""
+    """A kernel of the same release from another recipe: the image is made anew."""
     (image.directory / images.KERNEL_IDENTITY).write_text(kernel.identity)
     other = kernels.Kernel("trixie", kernel.directory.rename(tmp_path / "kernel-cccc"))
 

@@ -1,4 +1,4 @@
-"""Waiting ends when nothing moves, however long something takes that does."""
+"""A wait ends when nothing moves any more, however long something takes that does move."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A virtual environment, pip in it, and a look at whether what is installed works."""
+"""A virtual environment with pip, and checks that what is installed in it works."""
 
 import json
 import os

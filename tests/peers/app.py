@@ -109,7 +109,7 @@ class Canvas:
 
 
 class App:
-    """A connection.  Of one task at a time."""
+    """A connection, used by one task at a time."""
 
     def __init__(self, display: Display, ram: Ram) -> None:
         self.display = display

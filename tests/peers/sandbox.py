@@ -1,4 +1,4 @@
-"""A compositor with wp_security_context_v1, which denies clients of one what it is told to.
+"""A compositor with wp_security_context_v1, which denies sandboxed clients what a test says.
 
 What is done about the globals is libwayland's own filter, as in real compositors.
 """

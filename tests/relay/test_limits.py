@@ -1,4 +1,4 @@
-"""Limits end no app: what is not in use makes room, and what has none is not shown."""
+"""Limits end no app: unused buffers make room, and what finds no room is not shown."""
 
 import errno
 from collections.abc import Callable

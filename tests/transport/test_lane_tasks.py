@@ -1,4 +1,4 @@
-"""Tasks at lanes: who waits goes on when there is reason to, and what may leave is sent."""
+"""Tasks at lanes: whoever waits goes on when there is reason to, and what may leave is sent."""
 
 import os
 from collections.abc import Awaitable, Callable

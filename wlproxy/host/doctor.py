@@ -1,7 +1,7 @@
-"""Checks a host for everything that the proxy needs, and says what to do.
+"""Checks whether a host has everything that the proxy needs, and says how to get the rest.
 
-Findings are values; the command line renders them.  Nothing is changed.  The guest and
-its QEMU are not looked at: the session does that, and refuses with a remedy.
+The findings are values, which the command line prints.  Nothing is changed.  The guest and its
+QEMU are not checked here: the session does that, and refuses with a remedy.
 """
 
 import platform
@@ -106,7 +106,7 @@ def check_kernel(release: str) -> Finding:
 
 
 def check_limits(limits: UdmabufLimits) -> Iterator[Finding]:
-    """Judge the driver's limits by the largest frames that are about."""
+    """Judge the driver's limits by the largest frames in use."""
     remedy = limit_remedy(limits, SCATTERED_4K_ITEMS, LARGEST_FRAME)
     subject = "udmabuf list_limit"
     if limits.list_limit < SCATTERED_4K_ITEMS:

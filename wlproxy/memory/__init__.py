@@ -1,1 +1,1 @@
-"""Where the guest's bytes are: pure arithmetic over guest-physical addresses."""
+"""Finds the guest's bytes in the host's files: pure arithmetic over guest-physical addresses."""

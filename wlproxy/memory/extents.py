@@ -1,6 +1,6 @@
-"""Is this list of extents an answer to what was asked.
+"""Checks whether a list of extents answers the question that was asked.
 
-Whether the extents are RAM at all is `GuestMemory.translate`'s question, not one for here.
+Whether the extents are RAM at all is a question for `GuestMemory.translate`.
 """
 
 from collections.abc import Sequence

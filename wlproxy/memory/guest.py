@@ -1,8 +1,8 @@
-"""Where guest-physical addresses are in the files that back the guest's RAM.
+"""Maps guest-physical addresses to bytes of the files that back the guest's RAM.
 
-Pure arithmetic over a map that the host shell found out: no file is opened here.  The
-layouts below are QEMU's, per machine type, as its sources have them; they are only a
-first guess, which the session proves with `ProveRam` before any pixel depends on it.
+This is arithmetic over a map that the host shell found: no file is opened here.  The layouts
+below are QEMU's, one for each machine type, taken from its sources.  They are only a first
+guess, which the session proves with `ProveRam` before any pixel depends on it.
 """
 
 from array import array
@@ -21,7 +21,7 @@ HOST_PAGE_SIZE: Final = 4096
 """Granularity of udmabuf items on x86; a host with larger pages passes its own."""
 MAX_ADDRESS: Final = 1 << 64
 FILE_BITS: Final = 8
-"""Of a packed item's length: 256 files, and 64 PiB of RAM in one."""
+"""Bits of a packed length that name its file: 256 files, and 64 PiB of RAM in one."""
 
 
 class ExtentError(RemoteProtocolError):

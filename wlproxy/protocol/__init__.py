@@ -1,4 +1,4 @@
-"""Bytes <-> values: no sockets, no clocks, no state beyond a buffer or a handshake.
+"""Turns bytes into values and back: no sockets, no clocks, no state but a buffer or a handshake.
 
 * `errors`: the exceptions that every package raises and the shells catch;
 * `fd_limits`: how many fds one send carries;

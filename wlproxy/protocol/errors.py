@@ -1,8 +1,8 @@
-"""The exception tree: who broke the rules decides who is dropped.
+"""The exceptions of wlproxy, arranged by who broke the rules: that decides who is dropped.
 
-Why something ended (`CloseReason`) is a field of frames, too; it is here since errors
-carry it.  Not here: `HostError` (the host could not: a limit, a missing device), which
-carries an errno and so belongs to `wlproxy.host`.
+`CloseReason` says why something ended.  It is a field of frames as well, and is here because
+errors carry it.  Not here: `HostError` (the host cannot do something: a limit, a missing
+device), which carries an errno and so belongs to `wlproxy.host`.
 """
 
 from enum import IntEnum

@@ -1,4 +1,4 @@
-"""What is left of whom: for leak tests, and for people who look for a leak."""
+"""Says what the relay still holds for each client: for leak tests, and for people."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

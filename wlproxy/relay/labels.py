@@ -1,8 +1,8 @@
-"""What the compositor is told of who a window is: the VM's name, then what the app says.
+"""Labels windows for the compositor: the VM's name first, then what the app says.
 
 A person must be able to tell a guest's window from the host's own, and one guest's from
 another's, by what a title bar, a task list or a window rule shows.  So nothing that an
-app says may hide, move or imitate the part that is ours.
+app says may hide, move or imitate our part.
 """
 
 import unicodedata
@@ -12,7 +12,7 @@ MAX_TEXT: Final = 1024
 """Bytes of what an app says that are passed on; always whole UTF-8 characters."""
 
 PREFIX: Final = "wlproxy"
-"""Of every app id: no app of the host's has it, whatever the VM is called."""
+"""Begins every app id.  No app of the host's has it, whatever the VM is called."""
 
 _SPACES: Final = frozenset("\t\n\v\f\r\x85\u2028\u2029")
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})

@@ -1,21 +1,21 @@
-"""How much of the host one client may take up, and all clients of a VM together.
+"""Counts how much of the host each client takes up, and all clients of a VM together.
 
-Only counting; what is not in use makes room for whoever asks for more than is left, and
-what still finds none is not shown (`buffers`).  What the guest may hold of its own memory
-is for its agent to say: this is about ours.
+This module only counts.  When there is no room for a request, what is not in use is given up
+first; a buffer that still finds no room is not shown (`buffers`).  What the guest may hold of
+its own memory is for its agent to say: this is about the host's.
 """
 
 from dataclasses import dataclass, fields
 from typing import Final
 
 MAX_COPY_BYTES: Final = 1 << 30
-"""Of one client, for mode C: host memory, where all else is the guest's own."""
+"""Bytes of host memory that mode C copies of one client may take; all else is the guest's."""
 
 MAX_VM_COPY_BYTES: Final = 2 << 30
 """The same of all clients together."""
 
 MAX_LOCATIONS: Final = 4096
-"""Of one client: each is a mapping of the compositor's, which may have 65530."""
+"""Locations of one client: each is a mapping of the compositor's, which may have 65530."""
 
 MAX_VM_LOCATIONS: Final = 16384
 """The same of all clients together."""
@@ -24,10 +24,10 @@ MAX_FDS: Final = 1 << 20
 """For buffers of all clients, unless the process may have less."""
 
 FDS_PER_LOCATION: Final = 2
-"""Of ours: a udmabuf, and where that is refused, a copy."""
+"""Fds that a location costs us: a udmabuf, and where that is refused, a copy."""
 
 MAX_RUNS: Final = 1 << 20
-"""Of one client: runs of pages in its locations.  We keep 16 bytes of each."""
+"""Runs of pages in one client's locations.  We keep 16 bytes for each."""
 
 MAX_VM_RUNS: Final = 4 << 20
 """The same of all clients together."""

@@ -1,4 +1,4 @@
-"""All that one client's filters work on: the way through, its buffers, its surfaces."""
+"""Everything that the filters of one client work on: its connection, its buffers, its surfaces."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,13 @@
-"""A byte stream that carries fds: a Unix socket under trio.
+"""A Unix stream socket that carries fds along with its bytes, under trio.
 
-Knows nothing of Wayland.  Received fds arrive as `OwnedFd`s; fds to be sent stay their
-owner's, and are held until the kernel has them.
+It knows nothing of Wayland.  Fds that are received arrive as `OwnedFd`s.  Fds that are sent
+remain their owner's, and are held open until the kernel has taken them.
+
+Cancellation must neither lose nor repeat a byte or an fd.  A receive is cancelled before its
+system call or not at all: what the call has taken is returned.  A send remembers what the
+kernel has not taken, and the next send or `flush` continues there; to start again would
+repeat half a message.  The kernel takes all fds of a call with its first byte, however few
+bytes it takes, so they count as sent from then on.
 """
 
 import errno
@@ -59,7 +65,7 @@ class Chunk:
 
 @dataclass(slots=True)
 class _Part:
-    """What is left of a chunk: at most MAX_FDS_OUT fds, with its first byte."""
+    """What is left to send of a chunk: at most MAX_FDS_OUT fds, with its first byte."""
 
     data: memoryview
     fds: tuple[OwnedFd, ...]
@@ -242,7 +248,7 @@ class FdStream:
         return False
 
     async def hang_up(self, seconds: float) -> bool:
-        """Leave as a program does that ends; True once the peer has let go.
+        """Leave as a program that exits would; True once the peer has let go.
 
         libwayland's server drops a client when it has torn down all of its objects, and
         says so to nobody: closed here, the socket cannot tell.  It closes what it has
@@ -357,7 +363,7 @@ class FdStream:
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _sendmsg(self) -> None:
-        """One system call: the fds of the first part, the bytes up to the next fds."""
+        """Make one system call: the fds of the first part, the bytes up to the next fds."""
         first = self._unsent[0]
         joined = [first.data]
         for part in islice(self._unsent, 1, MAX_PARTS):

@@ -1,7 +1,7 @@
-"""Every fd has one owner, which closes it exactly once.
+"""Gives every fd one owner, which closes it exactly once.
 
-No other module calls `os.close` or `os.dup`.  Sockets are owned by their socket objects,
-not here; nor is it known here what an fd is for.
+No other module calls `os.close` or `os.dup`.  A socket is owned by its socket object, not
+here.  What an fd is for is not known here.
 """
 
 import os
@@ -137,7 +137,7 @@ class OwnedFd(Closing):
 
 
 def duplicate(fd: int, close: Callable[[int], None] = os.close) -> OwnedFd:
-    """Make another fd of an open file whose fd was only lent; `close` as for `OwnedFd`.
+    """Duplicate an fd that was only lent; `close` is as for `OwnedFd`.
 
     Raises:
         OSError: there are too many fds, or `fd` is none.

@@ -1,7 +1,8 @@
-"""Lanes for tasks: who has to wait, waits here; what may leave, is sent at once.
+"""Lets tasks wait at lanes, and sends what may leave at once.
 
-What may leave when is `protocol.channel.lanes`' to say.  Whoever puts something sends it,
-too, without a task in between; only what does not fit the wire waits for another.
+`protocol.channel.lanes` decides what may leave when.  The task that puts something into a lane
+also sends it: handing it to a second task would cost a pass of the event loop for every frame.
+Another task sends only what the wire does not take at once.
 """
 
 import os
@@ -60,7 +61,7 @@ class LaneTasks:
         return _read(frame) if isinstance(frame, FilePiece) else frame
 
     def receive(self, frame: Frame) -> bool:
-        """Count a frame of the peer's; False if it is for somebody who is gone.
+        """Count a frame from the peer; False if it is for somebody who is gone.
 
         What it lets leave is not sent: there may be more to receive first.
 
@@ -80,12 +81,12 @@ class LaneTasks:
         self._wake()
 
     def consumed(self, lane: Lane, amount: int) -> None:
-        """Count received bytes as held no more."""
+        """Count received bytes as no longer held."""
         self._lanes.consumed(lane, amount)
         self._flush()
 
     def is_open(self, lane: Lane) -> bool:
-        """Whether anything can still be sent or received by a lane."""
+        """Tell whether a lane can still send or receive anything."""
         return self._lanes.is_open(lane)
 
     def usage(self, client_id: int) -> Usage:
@@ -117,7 +118,7 @@ class LaneTasks:
             await self._parked[lane].park()
 
     async def pull(self, lane: Lane) -> bytes | None:
-        """Wait for a stream's next bytes; None is its end.  Not always a checkpoint."""
+        """Wait for a stream's next bytes, or None at its end.  Not always a checkpoint."""
         while (chunk := self._lanes.pull(lane)) == b"":
             await self._parked[lane].park()
         return chunk

@@ -1,4 +1,4 @@
-"""Telling systemd how we are: the datagrams of sd_notify(3), and nothing else."""
+"""Tells systemd how the service is, by the datagrams of sd_notify(3)."""
 
 import os
 import socket

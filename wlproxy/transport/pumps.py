@@ -1,4 +1,4 @@
-"""Pumps: bytes between one end of a pipe and its stream's lane, as fast as both allow.
+"""Pumps: they carry bytes between one end of a pipe and its stream's lane.
 
 A stream outlives its client's Wayland connection: apps ask for a paste and leave, or leave
 a helper behind that writes.  Whose the pipe is, and who may have one, is not known here.
@@ -124,7 +124,7 @@ class Pumps:
 
 
 async def pump_to_peer(end: StreamEnd, lane: Lane, lanes: LaneTasks) -> CloseReason:
-    """Send what is read, until there is no more; return what to say then.
+    """Send what the pipe yields until its end; return what to tell the peer then.
 
     Cancel it when the peer reads no more.
     """
@@ -140,6 +140,6 @@ async def pump_to_peer(end: StreamEnd, lane: Lane, lanes: LaneTasks) -> CloseRea
 
 
 async def pump_from_peer(end: StreamEnd, lane: Lane, lanes: LaneTasks) -> CloseReason:
-    """Write what the peer sends, until there is no more, or nobody reads any more."""
+    """Write what the peer sends until its end, or until nobody reads any more."""
     await end.write_chunks(partial(lanes.pull, lane), partial(lanes.consumed, lane))
     return CloseReason.NORMAL

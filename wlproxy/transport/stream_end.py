@@ -1,16 +1,16 @@
-"""One end of a stream: whatever somebody passed to be read from or written to.
+"""Reads from or writes to an fd that somebody passed, without changing it for others.
 
-An open file is shared by all who hold it.  O_NONBLOCK is a property of the open file, so
-that setting it on an fd that was passed to us sets it for the program that passed it: an
-app's terminal would be left broken.  So none is changed that can be left alone:
+Everybody who holds an open file shares it, and O_NONBLOCK is a property of the open file.
+So setting it on an fd that was passed to us would also set it for the program that passed
+it, and leave an app's terminal broken.  Nothing is changed that can be left alone:
 
-* a pipe or a terminal is opened anew by way of /proc, which makes an open file of our
-  own; a pipe of another user, where that is not allowed, is used with RWF_NOWAIT;
-* a socket is asked not to wait call by call (MSG_DONTWAIT);
-* files and /dev/null, which know no waiting, are used from a thread;
-* so is what is left: pipes of other users with a name or on a kernel before 6.5, and
-  terminals of other users.  They are asked first whether there is something to do, which
-  somebody who shares them may have done by then: it is the thread that waits.
+* A pipe or a terminal is opened anew through /proc, which gives us an open file of our own.
+  Another user's pipe, where that is not allowed, is used with RWF_NOWAIT.
+* On a socket each call asks not to wait (MSG_DONTWAIT).
+* Files and /dev/null, which never wait, are used from a thread.
+* So is what remains: other users' pipes that have a name, or on a kernel before 6.5, and other
+  users' terminals.  They are asked first whether there is something to do.  Somebody who
+  shares them may have done it by then, but then it is only the thread that waits.
 """
 
 import ctypes
@@ -61,12 +61,12 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class StreamEnd:
-    """An end that we read from or write to, and own."""
+    """One end of a stream, which we own and read from or write to."""
 
     __slots__ = ("_access", "_fd")
 
     def __init__(self, fd: OwnedFd, access: "_Access") -> None:
-        """Use `adopt_end` or `make_pipe`."""
+        """Made by `adopt_end` and `make_pipe`."""
         self._fd = fd
         self._access = access
 
@@ -85,7 +85,7 @@ class StreamEnd:
         next_chunk: Callable[[], Awaitable[bytes | None]],
         written: Callable[[int], None],
     ) -> bool:
-        """Write until there is no more, or nobody reads any more: False then.
+        """Write until there is no more to write; False if nobody reads any more.
 
         The latter is noticed while there is nothing to write, too.
 
@@ -136,7 +136,7 @@ def make_pipe(*, we_write: bool) -> tuple[StreamEnd, OwnedFd]:
 
 
 def adopt_end(fd: OwnedFd, *, we_write: bool) -> StreamEnd:
-    """Take over an fd that somebody passed, also if this fails.
+    """Take over an fd that somebody passed; it is taken over even if this fails.
 
     Raises:
         OSError: it is not open that way, or nothing that can be used as a stream.
@@ -170,7 +170,7 @@ def _adopt(owned: OwnedFd, *, we_write: bool) -> StreamEnd:
 
 
 def _reopen(fd: OwnedFd, *, we_write: bool) -> StreamEnd:
-    """Replace an fd by one of an open file of our own; without, it is as it was."""
+    """Replace an fd by one of our own open file; if that fails, it stays as it was."""
     way = os.O_WRONLY if we_write else os.O_RDONLY
     flags = way | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     ours = OwnedFd(os.open(f"/proc/self/fd/{fd.fileno()}", flags))
@@ -192,7 +192,7 @@ def _is_kernel_file(fd: int) -> bool:
 
 
 def _knows_nowait(fd: int) -> bool:
-    """Tell if RWF_NOWAIT is heeded: what has a name is no pipe to the kernel here."""
+    """Tell whether RWF_NOWAIT works here: the kernel has it only for pipes without a name."""
     return os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:") and _pipes_do()
 
 
@@ -233,7 +233,7 @@ def _send(fd: int, data: memoryview) -> int:
 
 
 class _Access(Protocol):
-    """How an end is used without changing it for others.  Each wait is a checkpoint."""
+    """A way to use an end without changing it for others.  Each wait is a checkpoint."""
 
     async def read(self, fd: OwnedFd, size: int) -> bytes: ...
     async def write(self, fd: OwnedFd, data: memoryview) -> int: ...
@@ -241,7 +241,7 @@ class _Access(Protocol):
 
 
 class _Polled:
-    """What the kernel tells when there is something to do; its calls do not wait."""
+    """An end that the kernel polls for us; calls on it do not wait."""
 
     __slots__ = ("_read", "_write")
 
@@ -302,7 +302,7 @@ async def _wait_broken(fd: int) -> None:
 
 
 class _Threaded:
-    """What can only be waited for in a thread.  There is nothing to watch."""
+    """An end that can only be waited for in a thread: the kernel cannot poll it."""
 
     __slots__ = ("_limiter",)
 
@@ -339,7 +339,7 @@ class _Threaded:
 
 
 class _Shared(_Threaded):
-    """What somebody else may empty or fill between our looking and our doing."""
+    """An end that somebody else may empty or fill between our look and our call."""
 
     __slots__ = ()
 

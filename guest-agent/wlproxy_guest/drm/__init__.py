@@ -1,1 +1,1 @@
-"""What the guest's DRM devices mean to apps: where to allocate, and how it lies there."""
+"""The guest's DRM devices: which one apps should allocate on, and how buffers are laid out."""

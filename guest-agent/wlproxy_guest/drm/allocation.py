@@ -1,8 +1,8 @@
-"""Which DRM device apps shall allocate their buffers on: what the host tells them.
+"""Chooses the DRM device that apps in this guest should allocate their buffers on.
 
-The host offers linux-dmabuf to apps in this guest, and that names a device of theirs.
-What is known here comes from sysfs: no device is opened, which may make a card's opener
-its master, and takes permissions that the agent has not.
+The host offers linux-dmabuf to these apps, and that protocol names a device of the guest's.
+Everything here is read from sysfs.  No device is opened: opening a card can make the
+opener its DRM master, and needs permissions that the agent does not have.
 """
 
 import os
@@ -75,7 +75,7 @@ def choose(entries: Iterable[DrmEntry]) -> int:
 def _numbered(
     entries: Iterable[DrmEntry], pattern: re.Pattern[str]
 ) -> list[tuple[int, int]]:
-    """Find (minor's number in the name, dev_t) of the nodes of a kind, in order."""
+    """List the nodes of a kind as (number in the name, dev_t), in order."""
     return sorted(
         (int(match[1]), each.number)
         for each in entries

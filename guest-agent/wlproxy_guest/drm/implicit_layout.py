@@ -1,9 +1,9 @@
-"""Whether what has no modifier is linear here: then the host can show it.
+"""Tells whether buffers without a modifier are linear in this guest.
 
-A buffer without a modifier lies in memory as its driver likes, and who passes it on does
-not know which driver that was.  So all of them must be known not to like anything but
-rows one after the other.  What is known comes from sysfs, as no device is opened
-(`allocation`).
+A buffer without a modifier has whatever layout its driver prefers, and the fd does not say
+which driver that was.  The host can show such a buffer only if it is linear, so every DRM
+driver of the guest must be known to use nothing else.  Everything here is read from sysfs;
+`allocation` says why no device is opened.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ VGEM: Final = "vgem"
 
 
 def implicit_layout_is_linear(sysfs: Path = SYSFS) -> bool:
-    """Whether the guest has DRM devices, and none of them tiles by itself."""
+    """Tell whether the guest has DRM devices and none of them tiles on its own."""
     # Nodes alone: connectors hang below them, and `version` is no device.
     nodes = [
         node for node in (sysfs / "class/drm").glob("*") if (node / "dev").exists()
@@ -27,8 +27,8 @@ def implicit_layout_is_linear(sysfs: Path = SYSFS) -> bool:
 
 
 def _is_linear(device: Path) -> bool:
-    """Whether a device's driver, or the device itself, is known to know no tiling."""
-    # Of virtio-gpu DRM knows the PCI or platform device, and virtio's is below that.
+    """Tell whether a device, or its driver, is known never to tile."""
+    # For virtio-gpu, DRM names the PCI or platform device; virtio's own is below it.
     for each in (device, *device.glob("virtio*")):
         if _name(each / "driver") == VIRTIO_GPU:
             return _lacks_virgl(each)
@@ -43,7 +43,7 @@ def _name(link: Path) -> str:
 
 
 def _lacks_virgl(virtio: Path) -> bool:
-    """Whether a virtio device's features, one digit for each, are without 3D."""
+    """Tell whether a virtio device lacks 3D; its features are one digit each."""
     try:
         features = (virtio / "features").read_bytes()
     except OSError:

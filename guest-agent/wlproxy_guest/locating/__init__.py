@@ -1,1 +1,1 @@
-"""Where the bytes of apps' files are in guest-physical memory, and keeping them there."""
+"""Finds the guest-physical addresses of apps' files, and keeps the pages in place."""

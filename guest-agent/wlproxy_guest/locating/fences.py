@@ -1,10 +1,11 @@
-"""Waiting until dma-bufs have been drawn: implicit fences, for a Wayland-blind agent.
+"""Waits until dma-bufs have been drawn, by their implicit fences.
 
-An app may commit a buffer that its GPU has not finished; the kernel keeps *fences* with
-the dma-buf for whoever reads it.  No fence crosses to the host.  So bytes of an app go to
-the host only when what was to be written into its dma-bufs, at the moment the bytes were
-received, has been written.  Only that app's bytes wait.  Fences end in finite time: that
-is the kernel's rule for its drivers; where one breaks it, there is an end to the waiting.
+An app may commit a buffer that its GPU has not finished.  The kernel keeps *fences* on the
+dma-buf for whoever reads it, but no fence crosses to the host.  So an app's bytes go to the
+host only when everything that was being written into its dma-bufs at the time the bytes
+came in has been written.  Only that app's bytes wait.  The agent does not know which bytes
+are a commit, so it waits before all of them.  Fences end in finite time: the kernel requires
+that of its drivers.  Where a driver breaks the rule, a time-out ends the wait.
 """
 
 import fcntl
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class WriteFences:
-    """The dma-bufs of one client that the host may read, and whether they are drawn."""
+    """The dma-bufs of one client that the host may read, and whether writing has ended."""
 
     __slots__ = ("_complained", "_fds", "_poll")
 
@@ -45,19 +46,19 @@ class WriteFences:
         self._poll.register(fd, select.POLLIN)
 
     def remove(self, fd: int) -> None:
-        """Watch it no more; one that was given up is not watched any more."""
+        """Stop watching a dma-buf; one that was given up is not watched anyway."""
         if fd in self._fds:
             self._fds.discard(fd)
             self._poll.unregister(fd)
 
     def pending(self) -> set[int]:
-        """Find those that are still written to."""
+        """Return the dma-bufs that are still being written to."""
         if not self._fds:
             return set()
         return self._fds - {fd for fd, _ in self._poll.poll(0)}
 
     async def settle(self) -> set[int]:
-        """Wait for all that is being written now; ask `pending` whether anything is.
+        """Wait for everything that is being written now; `pending` tells if anything is.
 
         What is begun meanwhile is not waited for: an app that draws without a pause does
         not stop its own bytes for ever.  Returns those that were waited for in vain;

@@ -1,9 +1,9 @@
-"""/dev/gem-locate: the kernel module's ioctls, as functions.
+"""/dev/gem-locate: the ioctls of the kernel module, as functions.
 
-It tells where in physical memory a dma-buf or a range of a memfd is, and keeps it there
-until the fd is closed that it returns.  The interface is the module's own
-(`kernel/udmabuf/include/uapi/linux/gem_locate.h`, `docs/kernel.md`).  What its errors
-mean for a client, and what else locates memory, is `module_locator`'s.
+The module tells where in physical memory a dma-buf or a range of a memfd is.  It returns an
+fd, and keeps the pages there until that fd is closed.  The module defines the interface
+(`kernel/udmabuf/include/uapi/linux/gem_locate.h`, `docs/kernel.md`).  What its errors mean
+for a client, and what else can locate memory, is decided in `module_locator`.
 """
 
 import errno

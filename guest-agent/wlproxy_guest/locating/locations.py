@@ -1,7 +1,14 @@
-"""The located ranges of one client: questions, answers, and what is pinned.
+"""The located ranges of one client: the host's questions, the answers, and the pins.
 
-When a pin may be dropped is the host's to say (`Release`, `ClientReleased`), or the end
-of the session; where pages are is `page_locator`'s to find out.
+The host says when a pin may be dropped (`Release`, `ClientReleased`); otherwise it is
+dropped when the session ends.  `page_locator` finds out where the pages are.
+
+Questions are answered one by one, each in a thread, because locating blocks and some files'
+servers never answer.  No thread can be interrupted.  So a question that takes too long is
+answered with an error, and whatever its thread has taken (an fd, quota, perhaps a pin) is given
+back when the thread returns, and not before.  The host may release a location while it waits
+for the answer.  The pin is then dropped after the answer, so that the host never hears
+`Released` before `Located`.
 """
 
 import errno
@@ -47,7 +54,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Locating:
-    """What all clients of an agent share.
+    """What the clients of an agent share for locating.
 
     Attributes:
         locator: does the work, in threads.
@@ -73,7 +80,7 @@ class _Pinned:
 
 @dataclass(slots=True)
 class _Attempt:
-    """A range that a thread is locating: what it took, and whether it still works."""
+    """A range that a thread is locating: what was taken for it, and whether it is over."""
 
     fd: OwnedFd
     amount: int
@@ -82,7 +89,7 @@ class _Attempt:
 
 
 class Locations:
-    """What of one client is pinned, or is about to be."""
+    """The ranges of one client that are pinned or about to be."""
 
     def __init__(
         self, client_id: int, locating: Locating, limits: Limits, lanes: LaneTasks
@@ -119,7 +126,7 @@ class Locations:
         self._asked.unpark_all()
 
     def receive_release(self, request: Release) -> None:
-        """Drop a pin and say so; one that is not made yet, as soon as it is."""
+        """Drop a pin and say so.  If it is still being made, drop it when that is done."""
         if request.location_id in self._unanswered:
             self._released_early.add(request.location_id)
         else:
@@ -133,16 +140,16 @@ class Locations:
             self._release(location_id)
 
     def are_drawn(self) -> bool:
-        """Whether nothing is written into pinned dma-bufs just now."""
+        """Tell whether nothing is being written into pinned dma-bufs just now."""
         return not self._fences.pending()
 
     async def settle(self) -> None:
-        """Wait until what is being written into pinned dma-bufs is there."""
+        """Wait until what is being written into pinned dma-bufs has been written."""
         # At worst one is shown half drawn, after so long.
         await self._fences.settle()
 
     async def run(self, memories: Mapping[int, OwnedFd]) -> None:
-        """Answer questions, one by one, about the fds in `memories`, for ever."""
+        """Answer questions about the fds in `memories`, one by one, for ever."""
         while True:
             while not self._waiting:
                 await self._asked.park()
@@ -188,7 +195,7 @@ class Locations:
     async def _locate(
         self, request: Locate, deadline: float, memories: Mapping[int, OwnedFd]
     ) -> Sequence[Extent]:
-        """Pin a range by `deadline`, or let go of it, if need be when a thread does."""
+        """Pin a range by `deadline`, or give it up, perhaps only when its thread returns."""
         fd = memories.get(request.memory_id)
         if fd is None:
             raise LocateError(LocateStatus.UNKNOWN_MEMORY)
@@ -216,7 +223,7 @@ class Locations:
     async def _locate_in_thread(
         self, attempt: _Attempt, request: Locate, deadline: float
     ) -> PinnedRange:
-        """Locate; if it raises, `attempt` is undone, at the latest when it comes back."""
+        """Locate in a thread.  If this raises, `attempt` is undone when the thread returns."""
 
         def locate() -> PinnedRange:
             return self._locating.locator.locate(
@@ -248,7 +255,7 @@ class Locations:
             raise
 
     def _hold(self, location_id: int, location: PinnedRange, amount: int) -> None:
-        """Keep a pin, for which `amount` was taken; of a dma-buf all is pinned."""
+        """Keep a pin, for which `amount` was taken; a dma-buf is always pinned as a whole."""
         if not self._take(location.pinned - amount):
             location.pin.close()
             self._give_back(amount)
@@ -283,7 +290,7 @@ class Locations:
 
 
 def as_locate_error(exc: Exception) -> LocateError:
-    """Say to the host what went wrong, whatever it was: it costs one answer."""
+    """Turn any error into one for the host, so that it costs no more than one answer."""
     match exc:
         case LocateError():
             return exc

@@ -1,10 +1,10 @@
-"""A read-only, 2 MiB-aligned window onto a file, and what the kernel can do with one.
+"""A read-only, 2 MiB-aligned mapping of a file, and what the kernel can do through it.
 
-Nobody reads through the window: it exists to give the file's pages, to make them
+Nobody reads through the mapping.  It exists to populate the file's pages, to make them
 contiguous, and to have an address to look up in the pagemap.  So a client that truncates
-its file meanwhile cannot hurt us: SIGBUS needs an access from user space, and
-MADV_POPULATE_READ reports EFAULT instead.  Python's `mmap` neither places a mapping at a
-chosen address nor shows where one is, hence ctypes.
+its file meanwhile cannot hurt us: SIGBUS takes an access from user space, and
+MADV_POPULATE_READ reports EFAULT instead.  Python's `mmap` can neither place a mapping at
+a chosen address nor tell where it is, hence ctypes.
 """
 
 import ctypes
@@ -96,7 +96,7 @@ class AlignedMapping(Closing):
             self._reserved = 0
 
     def address_of(self, offset: int) -> int:
-        """Where the byte at `offset` of the file is mapped."""
+        """Return the address at which byte `offset` of the file is mapped."""
         return self.address + offset - self._file_offset
 
     def populate(self, start: int, end: int) -> None:

@@ -1,8 +1,8 @@
-"""Locating with the `gem_locate` module where it is, with the pagemap where it is not.
+"""Locates memory with the `gem_locate` module or, where that cannot help, the pagemap.
 
-The module knows dma-bufs, which no pagemap shows, and needs no capability.  So it is
-asked first; what it cannot locate (files of other file systems) the pagemap may still
-know, if the agent has CAP_SYS_ADMIN.  Its ioctls are in `gem_locate`.
+The module can locate dma-bufs, which no pagemap shows, and needs no capability.  So it is
+asked first.  What it cannot locate (files of other file systems) the pagemap may still
+show, if the agent has CAP_SYS_ADMIN.  The module's ioctls are in `gem_locate`.
 """
 
 import errno
@@ -202,12 +202,12 @@ def _locate_file(
 
 
 def explain_refusal(exc: OSError, length: int, *, dmabuf: bool) -> LocateError:
-    """Say what an error of the module's means for who wanted `length` bytes located."""
+    """Say what the module's error means for a client that wanted `length` bytes located."""
     number = exc.errno or errno.EIO
     if number in NOT_LOCATABLE:
         log.debug("not located by the module: %s", NOT_LOCATABLE[number])
         return LocateError(LocateStatus.UNSUPPORTED)
-    # Of what it checks, only the size of a file can have changed since we did.
+    # The size of a file is all it checks that can have changed since we did.
     if number == errno.EINVAL and not dmabuf:
         return LocateError(LocateStatus.OUT_OF_RANGE)
     if number == errno.EDQUOT:
@@ -220,13 +220,13 @@ def explain_refusal(exc: OSError, length: int, *, dmabuf: bool) -> LocateError:
 
 
 def over_memlock(length: int) -> bool:
-    """Whether `length` bytes more would be over our RLIMIT_MEMLOCK."""
+    """Tell whether `length` more bytes would exceed our RLIMIT_MEMLOCK."""
     limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     return limit != resource.RLIM_INFINITY and locked_bytes() + length > limit
 
 
 def locked_bytes() -> int:
-    """How much is charged to our RLIMIT_MEMLOCK: VmLck of /proc/self/status."""
+    """Return the bytes charged to our RLIMIT_MEMLOCK: VmLck of /proc/self/status."""
     for line in Path("/proc/self/status").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == "VmLck":

@@ -1,13 +1,13 @@
-"""Locating: from a range of a file to extents of guest-physical memory, pinned.
+"""Locates a range of a file: pins its pages and returns their guest-physical extents.
 
-`Locator` is what the rest of the agent needs; `PageLocator` does it for files whose
-pages the kernel shows in the pagemap, `module_locator` with a kernel module.  All of it
-blocks, for milliseconds (populate, splice) to hundreds of them (collapse): call it in a
-worker thread.  Who may pin how much is decided in `quotas`.
+`Locator` is the interface that the rest of the agent uses.  `PageLocator` implements it
+for files whose pages the kernel shows in the pagemap, `module_locator` with a kernel
+module.  Every call blocks, for milliseconds (populate, splice) to hundreds of milliseconds
+(collapse): call it in a worker thread.  `quotas` decides who may pin how much.
 
-The order matters, and each step is there because leaving it out failed: populate (holes
-would be pinned as the zero page), collapse (not possible once pinned), read, pin,
-populate again (the kernel may have unmapped pages meanwhile), read again.
+The steps have an order, and leaving out any one of them has failed in practice: populate
+(a hole would be pinned as the zero page), collapse (impossible once pages are pinned), read,
+pin, populate again (the kernel may have unmapped pages meanwhile), read again.
 """
 
 import errno
@@ -94,7 +94,7 @@ class Locator(Protocol):
     """Finds and pins guest memory."""
 
     def find_features(self) -> Feature:
-        """Find out what can be located by now."""
+        """Find out what can be located at present."""
 
     def locate(
         self, fd: int, offset: int, length: int, collapse_above: int
@@ -208,7 +208,7 @@ class PageLocator:
 
 
 def check_range(offset: int, length: int, size: int) -> None:
-    """Check that a range is one, and within the pages of `size` bytes.
+    """Check that a range is not empty, and lies within the pages of `size` bytes.
 
     The last page is a whole one: what a compositor has mapped of it can be read.
 
@@ -242,7 +242,7 @@ def place_token(
 
 
 def collapse_covered(mapping: AlignedMapping, start: int, end: int) -> None:
-    """Collapse the 2 MiB blocks of which the range covers at least half; or try to.
+    """Try to collapse the 2 MiB blocks that the range covers by at least half.
 
     Collapsing fills a block's holes with memory.  A block that belongs mostly to others
     is left alone, so a file grows by no more than was asked to be located.

@@ -1,8 +1,8 @@
-"""Page frame numbers of our own mappings, and their runs as extents.
+"""Reads the page frame numbers of our own mappings, and joins them into extents.
 
-What the kernel documents in admin-guide/mm/pagemap.rst: 8 bytes per page, bits 0-54 the
-page frame number (shown to CAP_SYS_ADMIN; others get 0), bit 63 present.  Whether the
-pages stay where they are is not decided here, but by `pin`.
+The kernel documents the format in admin-guide/mm/pagemap.rst: 8 bytes for each page.  Bits
+0-54 are the page frame number (shown to CAP_SYS_ADMIN; others get 0), and bit 63 says that
+the page is present.  Keeping pages where they are is the job of `pin`.
 """
 
 import os
@@ -69,7 +69,7 @@ def same_pages(before: Sequence[int], after: Sequence[int]) -> bool:
 
 
 def hides_frames(entries: Sequence[int]) -> bool:
-    """Whether the kernel withheld the numbers: page frame 0 is never a file's page.
+    """Tell whether the kernel hid the numbers: page frame 0 is never a file's page.
 
     It decides that when the pagemap is opened, so for all of them or none.
     """
@@ -77,7 +77,7 @@ def hides_frames(entries: Sequence[int]) -> bool:
 
 
 def count_extents(entries: Sequence[int]) -> int:
-    """How many extents `to_extents` would make."""
+    """Count the extents that `to_extents` would make."""
     count = 0
     expected = -1
     for entry in entries:

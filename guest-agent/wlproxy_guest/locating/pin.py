@@ -1,10 +1,10 @@
-"""Keeping a file's pages where they are: references held by pipes.
+"""Keeps a file's pages in place by holding references to them in pipes.
 
-`splice()` puts references to the pages themselves into a pipe.  As long as the pipe
-lives, the pages are neither migrated (compaction, collapse) nor reclaimed, on any file
-with pages: unsealable memfds, tmpfs, read-only fds.  `mlock` does not do that, and a
-udmabuf would need a seal added to the client's file.  Where the pages are is not known
-here: see `pagemap`.
+`splice()` puts references to the pages themselves into a pipe.  While the pipe lives, the
+pages are neither migrated (by compaction or collapse) nor reclaimed.  This works for every
+file that has pages: memfds that cannot be sealed, tmpfs, read-only fds.  The obvious
+alternatives do not: `mlock` allows migration, and a udmabuf would need a seal on the
+client's own file.  Where the pages are is the business of `pagemap`.
 """
 
 import errno
@@ -56,7 +56,7 @@ class PipePin:
 
 
 def enlarge(pipe: int, length: int) -> None:
-    """Make room for `length` bytes, or as many as we may.
+    """Enlarge a pipe to hold `length` bytes, or as many as we are allowed.
 
     Raises:
         OSError: not even a small pipe can be had.

@@ -1,4 +1,4 @@
-"""Which DRM node apps are told to allocate on."""
+"""Which DRM node apps are told to allocate on, for trees like sysfs."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which machines' drivers are all known not to tile: trees like sysfs, and this one's."""
+"""Machines whose DRM drivers are all known not to tile: trees like sysfs, and this machine's."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Fences, as far as they can be had without dma-bufs; with them: test_agent_lab.
+"""Fences, as far as they can be had without dma-bufs; test_agent_lab has the rest.
 
 An eventfd polls like a dma-buf: readable when it has been "written".
 """

@@ -1,4 +1,4 @@
-"""What is pinned for a client, where more is held than was asked for: dma-bufs."""
+"""What is pinned for a client whose dma-bufs hold more than was asked for."""
 
 import errno
 import os

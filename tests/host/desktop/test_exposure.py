@@ -1,4 +1,4 @@
-"""What is said of what a compositor shows, to a real libwayland one and by itself."""
+"""What the user is told about the globals that a compositor shows to guests."""
 
 import logging
 from collections.abc import AsyncIterator, Collection

@@ -1,4 +1,4 @@
-"""What is logged and counted of a bug."""
+"""What is logged and counted when a bug is met."""
 
 import pytest
 import trio

@@ -1,4 +1,4 @@
-"""An app, the agent, the proxy and a compositor: real ones, in one thread."""
+"""An app, the agent, the proxy and a compositor, all real and in one thread."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A guest whose clock is another than the host's: times are right on both sides.
+"""A guest whose clock differs from the host's: times are right on both sides.
 
 The agent's clock is ahead of the process's, as a guest's is; what the app reads as its
 own is that clock too.

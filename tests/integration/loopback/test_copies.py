@@ -1,4 +1,4 @@
-"""Mode C beside others: an app that has much copied slows down itself."""
+"""Mode C beside other apps: an app that needs much copying slows down only itself."""
 
 import threading
 from collections.abc import AsyncIterator, Iterator

@@ -1,4 +1,4 @@
-"""linux-dmabuf with libwayland on both ends, and everything of ours between."""
+"""linux-dmabuf through agent and proxy, with libwayland on both ends."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""An app whose end comes from outside prints why: every way it can come.
+"""An app that is ended from outside prints why, however it is ended.
 
 libwayland prints the text of `wl_display.error` to stderr; where the connection is reset
 before it could read that, it has nothing to print.

@@ -1,4 +1,4 @@
-"""Guests whose pages are larger than the host's: what is located is whole ones."""
+"""Guests whose pages are larger than the host's: whole guest pages are located."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Apps with very many buffers, or very large ones, live, and are shown as far as that goes."""
+"""Apps with very many or very large buffers live on, and are shown as far as limits allow."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Globals as apps find them that do not wait to be told: raw clients, libwayland's server."""
+"""Apps that bind globals without waiting to hear of them: raw clients, a real server."""
 
 import socket
 import struct

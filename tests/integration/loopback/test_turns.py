@@ -1,4 +1,4 @@
-"""One app that floods, or meets a limit of the host: the others do not notice."""
+"""An app that floods, or that meets a limit of the host: other apps do not notice."""
 
 import os
 import struct

@@ -359,7 +359,7 @@ def test_garbage_meets_the_protocols_errors_or_no_buffer(
         if kind is AttachmentKind.OTHER:
             play.shell.open_memories.discard(real.object_id)
         play.add(params, index, Part(attachment, offset, stride), modifier)
-    # Of a size that its file does not have, the agent says so: not played here.
+    # The agent says if its file is shorter than that: not played here.
     honest = all(length <= 4 * PAGE for _, length, *_ in planes)
     immed = immed and version > 1
     if play.app.error is None:

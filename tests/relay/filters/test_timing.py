@@ -1,4 +1,4 @@
-"""Times on their way through: of the host's clock there, of the guest's here."""
+"""Presentation times: the host's clock on one side, the guest's on the other."""
 
 import struct
 

@@ -1,1 +1,1 @@
-"""The host's desktop: its compositor, what that accepts, and the device for dma-bufs."""
+"""The host's desktop: its compositor, what that accepts, and the device that makes dma-bufs."""

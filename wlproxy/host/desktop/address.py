@@ -1,7 +1,7 @@
-"""Where the host's compositor listens, and connections to it.
+"""Finds the compositor's socket, and connects to it.
 
-The rules are libwayland's (wl_display_connect).  What is said on a connection is not
-known here.
+The rules are libwayland's (wl_display_connect).  What is said on a connection is not known
+here.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _REMEDY: Final = (
 
 
 def compositor_path(environ: Mapping[str, str], display: str | None = None) -> Path:
-    """Name the compositor's socket.
+    """Return the path of the compositor's socket.
 
     WAYLAND_SOCKET, a connection that some parent made for one client, is not used: the
     proxy makes one for each of the guest's clients.

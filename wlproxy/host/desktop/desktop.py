@@ -1,8 +1,9 @@
-"""The host's compositor as the guest's clients meet it: connections, and its abilities.
+"""The host's compositor as the guest's clients meet it: connections, and what it can do.
 
-It may be restarted at any time; a connection that says nothing (`wait_gone`) tells.  The
-clients that it had are gone with it; those that come meanwhile wait until the one that
-follows has been looked at.  What its abilities are used for is decided in the relay.
+The compositor may be restarted at any time.  A connection on which nothing is said
+(`wait_gone`) tells when it ends.  Its clients end with it.  Clients that come meanwhile wait
+until the next compositor has been probed, because it may not accept what the last one did.
+The relay decides what the compositor's abilities are used for.
 """
 
 import errno
@@ -46,14 +47,14 @@ nothing; they get rarer where somebody listens but does not answer."""
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What came of looking at the compositor."""
+    """What a look at the compositor has found."""
 
     capabilities: CompositorCapabilities
     context: SecurityContext | None
     exposure: Exposure
 
     def close(self) -> None:
-        """Nobody wants it."""
+        """Close what was found, since nobody wants it."""
         if self.context:
             self.context.close()
 
@@ -109,13 +110,13 @@ class Desktop:
 
     @property
     def capabilities(self) -> CompositorCapabilities:
-        """What it accepts; after `prepare`."""
+        """What the compositor accepts; known after `prepare`."""
         assert self._capabilities is not None
         return self._capabilities
 
     @property
     def there(self) -> bool:
-        """Whether the compositor is there, as far as we know, and was looked at."""
+        """Whether the compositor has been probed and is still there, as far as we know."""
         return self._prepared.is_set() and not self._gone
 
     @property
@@ -124,7 +125,7 @@ class Desktop:
         return self._context is not None
 
     async def prepare(self) -> None:
-        """Look at the compositor: at start, and when it was restarted.
+        """Probe the compositor: at start, and whenever it was restarted.
 
         Raises:
             NoCompositorError: nobody listens at its socket.
@@ -149,7 +150,7 @@ class Desktop:
             self._prepared.set()
 
     async def find_device(self) -> bool:
-        """Look for /dev/udmabuf again; say whether it was found, and is of use now.
+        """Look for /dev/udmabuf again; tell whether it was found and can be used now.
 
         Raises:
             HostError: the compositor has gone meanwhile; `prepare` when it is back.
@@ -161,7 +162,7 @@ class Desktop:
         return True
 
     async def connect(self) -> FdStream:
-        """Make a connection for a client; wait for a compositor that is restarted.
+        """Make a connection for a client; if the compositor is being restarted, wait for it.
 
         What it connects to has been looked at (`prepare`).
 
@@ -197,7 +198,7 @@ class Desktop:
         self._prepared = trio.Event()
 
     def close(self) -> None:
-        """Close the device and all that is open at the compositor.  Again: nothing."""
+        """Close the device and every connection to the compositor.  Again: nothing happens."""
         self._close_context()
         if self._watch is not None:
             self._watch.close()
@@ -211,7 +212,7 @@ class Desktop:
         return self._watch is None or self._watch.hung_up
 
     async def _connect_now(self) -> FdStream | None:
-        """Connect to the compositor that was looked at; None if it has gone."""
+        """Connect to the compositor that was probed; None if it has gone."""
         context = self._context
         try:
             stream = await connect_compositor(context.path if context else self._path)
@@ -233,7 +234,7 @@ class Desktop:
                 self._log.warning("no zero-copy: %s", exc)
 
     async def _look_in_thread(self) -> _Found:
-        """Look; if cancelled, wait for nothing that may take the compositor seconds."""
+        """Probe in a thread; if cancelled, do not wait for a slow compositor."""
         given_up = threading.Event()
 
         def look() -> _Found:
@@ -290,7 +291,7 @@ class Desktop:
 
 
 async def prepare_when_back(desktop: Desktop, log: VmLog) -> None:
-    """Prepare a desktop that has gone, as soon as it is back; look every so often."""
+    """Look every so often for a desktop that has gone, and prepare it once it is back."""
     pause, said = FIRST_LOOK, ""
     while True:
         await trio.sleep(pause)

@@ -1,8 +1,8 @@
-"""What the compositor offers to the guest's clients, and what that means for the user.
+"""Finds which globals the compositor shows to the guest's clients, and what the user should know.
 
-A compositor may deny a client of a security context some of its globals.  What it
-denies is its own affair; that something asked for is lost by it, and what it does not deny,
-is said here, for the log and `wlproxy status`.
+A compositor may deny some of its globals to the clients of a security context.  What it
+denies is its own decision.  The log and `wlproxy status` tell the user of a denial that takes
+away something they asked for, and of dangerous globals that the compositor does not deny.
 """
 
 import logging
@@ -16,7 +16,7 @@ _CONTEXT = "--no-security-context"
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """Globals by whom the compositor shows them to; interface name to version.
+    """The globals that the compositor shows to everybody, and to the guest's clients.
 
     Attributes:
         everybody: what any client sees.
@@ -45,7 +45,7 @@ class Remark:
 def remarks(
     exposure: Exposure, policy: Collection[str], allowed: Collection[str]
 ) -> Iterator[Remark]:
-    """Say what cannot be had, and what does not hold, on this compositor.
+    """Say which requests and which protections fail on this compositor.
 
     Args:
         exposure: what was found.

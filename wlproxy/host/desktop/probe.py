@@ -1,7 +1,7 @@
-"""What the compositor accepts, tried out before a guest depends on it.
+"""Tries out what the compositor accepts, before a guest depends on it.
 
-Each trial is a connection of its own, because a compositor may end it: that is only a
-"no".  Which mode a buffer then gets is decided in `wlproxy.relay.buffers.choice`.
+Each trial has a connection of its own, because the compositor may end it: that is merely
+a "no".  `wlproxy.relay.buffers.choice` then chooses the mode for each buffer.
 """
 
 import fcntl
@@ -57,7 +57,7 @@ ANSWER_ROUNDTRIPS: Final = 10
 """Round trips to wait for the answer to an import, which may come late."""
 
 _PLANE_ALIGNMENT: Final = 4096
-"""Of the planes in the trial buffers: what is tried is the stride."""
+"""Where planes begin in the trial buffers.  Only the stride is on trial."""
 _MOST_PLANES: Final = max(len(LAYOUTS[each]) for each in TRIED_FORMATS)
 _BIGGEST: Final = ROWS * max(*SHM_STRIDES, *(stride for _, stride in DMABUF_STRIDES))
 _TRIAL_SIZE: Final = -(-_BIGGEST // _PLANE_ALIGNMENT) * _PLANE_ALIGNMENT * _MOST_PLANES
@@ -67,7 +67,7 @@ _F_ADD_SEALS: Final = 1033
 
 @dataclass(frozen=True, slots=True)
 class _Dmabufs:
-    """What came of trying mode B."""
+    """The result of trying mode B."""
 
     alignments: dict[int, int]
     reason: str
@@ -116,7 +116,7 @@ def probe_compositor(
 
 
 def trial_memfd() -> OwnedFd:
-    """Make a memfd as guest RAM is, sealed against shrinking, for trials.
+    """Make a memfd for trials that is like guest RAM: sealed against shrinking.
 
     Raises:
         OSError: no memory or no fd is left.
@@ -237,7 +237,7 @@ def _linear_formats(compositor: Path) -> set[int]:
 
 
 def _smallest_alignment(compositor: Path, udmabuf: OwnedFd, drm_format: int) -> int:
-    """Import with ever smaller alignments of the stride; 0 if none is taken."""
+    """Find the smallest alignment of the stride that is imported; 0 if none is."""
     smallest = 0
     try:
         with WaylandClient(compositor) as client:

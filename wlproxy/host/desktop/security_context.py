@@ -1,7 +1,7 @@
-"""A listener of our own at the compositor, whose clients it knows to be a guest's.
+"""A listening socket whose clients the compositor knows to come from a guest.
 
-wp_security_context_v1 of wayland-protocols (staging).  A pywayland client commits the
-context once; later connections go to `path`.  What the compositor denies such clients is
+It uses wp_security_context_v1 of wayland-protocols (staging).  A pywayland client commits
+the context once; later connections go to `path`.  What the compositor denies such clients is
 its own policy; ours is in `wlproxy.relay.policy`.
 """
 
@@ -150,7 +150,7 @@ def _not_made(tried: str, cause: OSError) -> SecurityContextError:
 
 
 def _locked(directory: Path) -> OwnedFd | None:
-    """Lock a directory; None if somebody else has.
+    """Lock a directory; None if somebody else holds the lock.
 
     Raises:
         OSError: it is gone, or there is no fd left.

@@ -1,7 +1,7 @@
-"""/dev/udmabuf: dma-bufs of pages of a memfd.
+"""/dev/udmabuf: makes dma-bufs from the pages of a memfd.
 
-The driver answers EINVAL whichever of its rules is broken; the errors here say which one
-it was.  Whose pages they are is not known here.
+The driver answers EINVAL whichever of its rules is broken.  The errors raised here say which
+rule it was.  Whose pages they are is not known here.
 """
 
 import errno

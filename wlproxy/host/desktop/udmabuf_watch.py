@@ -1,7 +1,7 @@
-"""When /dev/udmabuf comes, or comes to be ours, as udev tells.
+"""Waits, with udev's help, until /dev/udmabuf appears or becomes accessible.
 
-Someone follows the proxy's advice (loads the module, adds the rule) while it runs: it
-should not have to be started again.  Opening the device is `udmabuf`'s.
+A user may follow the proxy's advice while it runs: load the module, or add the rule.  The
+proxy should then not have to be restarted.  Opening the device is the job of `udmabuf`.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ UDEV_CONTROL: Final = Path("/run/udev/control")
 
 
 class DeviceWatch:
-    """Events about the device, from the moment this is made."""
+    """Watches for events about the device from the moment it is made."""
 
     def __init__(self) -> None:
         """Begin to listen.

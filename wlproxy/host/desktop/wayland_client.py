@@ -1,7 +1,8 @@
-"""A client of the host's compositor, for the proxy's own questions (pywayland).
+"""The proxy's own Wayland client, for its own questions to the compositor.
 
-For the probe, the doctor and the security context: a handful of requests at start.  The
-guest's clients do not come this way.  Everything here blocks, for `TIMEOUT` at most.
+The probe, the doctor and the security context use it for a handful of requests at start.  It
+is pywayland's.  The guest's clients do not come this way.  Every call blocks, for `TIMEOUT` at
+most.
 """
 
 import select
@@ -23,7 +24,7 @@ TIMEOUT: Final = 10.0
 
 
 class WaylandClient(Closing):
-    """A connection, with its registry read.  Of one thread."""
+    """A connection whose registry has been read.  Only one thread may use it."""
 
     def __init__(self, compositor: Path) -> None:
         """Connect and read the registry.
@@ -61,7 +62,7 @@ class WaylandClient(Closing):
 
     @property
     def global_versions(self) -> dict[str, int]:
-        """Interface name to version, of the globals; the highest of several."""
+        """The version of each global, by interface; the highest if there are several."""
         return dict(self._versions)
 
     def bind(self, interface: type[Interface], most: int) -> Any:  # noqa: ANN401
@@ -82,7 +83,7 @@ class WaylandClient(Closing):
         )
 
     def adopt(self, proxy: Proxy[Any]) -> None:
-        """Count an object that came in an event to this connection.
+        """Make an object that came in an event part of this connection.
 
         pywayland counts it to whichever connection it finds first, perhaps one that is
         closed: libwayland would then never learn of the object's end, or too late.

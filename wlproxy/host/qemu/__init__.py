@@ -1,1 +1,1 @@
-"""QEMU: its command line, its process, its monitor, its channel, the guest's RAM."""
+"""QEMU: its command line, its process, its monitor, its channel, and the guest's RAM."""

@@ -1,6 +1,6 @@
 """The options that give a QEMU guest shared RAM and a channel, as text.
 
-Pure: nothing is started or read.
+Nothing is started or read here.
 """
 
 import re
@@ -26,7 +26,7 @@ _MACHINE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
 
 @dataclass(frozen=True, slots=True)
 class QemuSetup:
-    """What a VM gets.
+    """The settings that a VM gets.
 
     Attributes:
         channel: the socket that QEMU makes for the channel.

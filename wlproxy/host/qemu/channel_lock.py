@@ -1,7 +1,8 @@
-"""One proxy per channel: QEMU leaves whoever connects second without an answer, for ever.
+"""Lets only one proxy use a channel.
 
-A lock on a file that is named after the socket's inode.  The kernel drops it with the
-process, however that ends; what it leaves is swept by the next.
+QEMU accepts one connection at a time, and leaves whoever connects second without an answer for
+ever.  So a proxy first locks a file that is named after the socket's inode.  The kernel drops
+the lock when the process ends, however that happens.  The next proxy sweeps up the file.
 """
 
 import fcntl
@@ -22,7 +23,7 @@ class ChannelLock(Closing):
     """Held for as long as the proxy is connected to a channel."""
 
     def __init__(self, directory: Path, channel: Path, name: str) -> None:
-        """Take it.
+        """Take the lock.
 
         Args:
             directory: this user's own, where all proxies have their locks.
@@ -53,7 +54,7 @@ class ChannelLock(Closing):
         os.write(self._file.fileno(), f"{name}, process {os.getpid()}".encode())
 
     def close(self) -> None:
-        """Give it back.  Again: nothing happens."""
+        """Release the lock.  Again: nothing happens."""
         if self._file is not None and self._path is not None:
             self._path.unlink(missing_ok=True)
             self._file.close()
@@ -61,7 +62,7 @@ class ChannelLock(Closing):
 
 
 def _lock(path: Path) -> OwnedFd | None:
-    """Make and lock a file; None if somebody else has."""
+    """Make and lock a file; None if somebody else holds the lock."""
     while True:
         file = OwnedFd(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         try:
@@ -80,7 +81,7 @@ def _lock(path: Path) -> OwnedFd | None:
 
 
 def _sweep(directory: Path) -> None:
-    """Remove what killed proxies left."""
+    """Remove the files that killed proxies left behind."""
     for path in directory.glob(f"{_PREFIX}*{_SUFFIX}"):
         left = _lock(path)
         if left is not None:

@@ -1,6 +1,6 @@
-"""Which process has the RAM of the guest at the other end of a channel, and its RAM.
+"""Finds the QEMU process behind a channel, and the RAM of its guest.
 
-What RAM is, and how it is read: `guest_ram`.
+What RAM is, and how it is read, is the business of `ram`.
 """
 
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class QemuRam:
 
 
 def name_qemu(pid: int) -> Qemu:
-    """Say what a process was started by."""
+    """Name the program that a process was started from."""
     try:
         return Qemu(pid, machine_of(pid).program)
     except HostError:

@@ -1,6 +1,6 @@
 """What /proc tells about a QEMU process: its memfds, its mappings, its machine type.
 
-Values only; nothing is opened for keeps here.
+The results are plain values; nothing stays open.
 """
 
 import os
@@ -73,7 +73,7 @@ class BackendFile:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the command line tells about the machine.
+    """What QEMU's command line tells about the machine.
 
     Attributes:
         program: the name that QEMU was started by, such as `qemu-system-x86_64`.
@@ -155,7 +155,7 @@ def parse_machine(arguments: Sequence[str]) -> Machine:
 
 
 def machine_layout(machine: Machine, ram_bytes: int) -> tuple[RamRegion, ...]:
-    """Lay out RAM that is one file, as this machine does.
+    """Lay out a single RAM file as this machine does.
 
     Raises:
         GuestRamLayoutError: machines of this type are not known here.
@@ -173,7 +173,7 @@ def machine_layout(machine: Machine, ram_bytes: int) -> tuple[RamRegion, ...]:
 
 
 def unreadable(pid: int, cause: OSError) -> GuestRamUnreadableError:
-    """Say why a process cannot be looked into, and what to do."""
+    """Say why a process cannot be examined, and what to do."""
     if isinstance(cause, FileNotFoundError | ProcessLookupError):
         return GuestRamUnreadableError(
             f"there is no process {pid}", errno=cause.errno or 0, tried=_tried(cause)

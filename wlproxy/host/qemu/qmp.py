@@ -1,8 +1,8 @@
-"""QEMU's monitor, for one thing: where each piece of RAM is in the guest.
+"""Asks QEMU's monitor where each piece of RAM is in the guest.
 
-A small synchronous client: the proxy asks once, at start, and an asyncio library has no
-place under trio.  The two maps are only to be had as the text that QEMU writes for
-people; it has been the same from 6.1 to 10.0.
+This is a small synchronous client: the proxy asks once, at start, and an asyncio library has
+no place under trio.  QEMU gives the two maps only as text for people; that text has been the
+same from 6.1 to 10.0.
 """
 
 import json

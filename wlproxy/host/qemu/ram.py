@@ -1,8 +1,8 @@
-"""The guest's RAM: found in QEMU's process, checked, read.
+"""The guest's RAM: found in QEMU's process, checked, and read.
 
-Finds the memfds that QEMU backs the guest's RAM with, and the map from guest-physical
-addresses to them.  That the map is right is not believed here but proved by the session
-(`verify`).  The only place that reads guest memory.
+This finds the memfds that back the guest's RAM, and the map from guest-physical addresses to
+them.  The map is not trusted: the session proves it (`verify`).  No other module reads guest
+memory.
 """
 
 import mmap

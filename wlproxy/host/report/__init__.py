@@ -1,1 +1,1 @@
-"""What the proxy says of itself: its log, its counters, and the status that it gives away."""
+"""What the proxy reports about itself: its log, its counters, and its status."""

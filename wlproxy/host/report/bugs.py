@@ -1,8 +1,8 @@
-"""The last line of defence: what becomes known of an exception that nobody expected.
+"""The last line of defence: reports an exception that nobody expected.
 
-No input whatever ends the process.  What a bug does end, one client or a session, is
-decided where it is caught (`conductor`, `server`); of tasks that belong to neither it
-ends what they were at (`keep_running`).
+No input of any kind ends the process.  A bug may end one client or one session, which is
+decided where it is caught (`conductor`, `server`).  In a task that belongs to neither, it ends
+only what the task was doing (`keep_running`).
 """
 
 import logging

@@ -1,7 +1,7 @@
-"""What the proxy counts, for `wlproxy status` and the tests.
+"""The proxy's counters, for `wlproxy status` and the tests.
 
-Counted where it happens: pixel bytes by the code that copies them, so that a zero here
-means that nothing was copied and not that nobody looked.
+Each event is counted where it happens: pixel bytes by the code that copies them.  So a zero
+means that nothing was copied, not that nobody looked.
 """
 
 from collections import Counter
@@ -46,7 +46,7 @@ class Metrics:
         self.client_pixel_bytes[client_id] += amount
 
     def totals(self) -> dict[str, int]:
-        """Return the counters that are not of single clients, by name."""
+        """Return, by name, the counters that are not kept per client."""
         # Not dataclasses.asdict: it takes a Counter apart into one of pairs.
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: value for name, value in values.items() if type(value) is int}

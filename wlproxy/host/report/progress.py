@@ -1,4 +1,4 @@
-"""What the proxy is doing, for `status`, for systemd, and for who wonders what it waits for.
+"""What the proxy is doing now, for `wlproxy status`, for systemd, and for whoever waits for it.
 
 Not here: why a session ended (the log), and what the windows do (`snapshot`).
 """
@@ -32,7 +32,7 @@ class Progress:
     """The state of one proxy."""
 
     def __init__(self, channel: Path, compositor: Path) -> None:
-        """It is starting.
+        """Begin in the state of starting.
 
         Args:
             channel: QEMU's socket, for the hints.
@@ -53,7 +53,7 @@ class Progress:
 
     @property
     def state(self) -> State:
-        """What it is doing; without a compositor, nobody is served."""
+        """What the proxy is doing; without a compositor it serves nobody."""
         if self._state is State.SERVING and self._compositor_away:
             return State.WAITING_FOR_COMPOSITOR
         return self._state
@@ -64,17 +64,17 @@ class Progress:
         return self._hints.get(self.state, "")
 
     def enter(self, state: State) -> None:
-        """Something else is done from now on."""
+        """Note that the proxy does something else from now on."""
         before, self._state = self.state, state
         self._tell_unless(before)
 
     def set_compositor(self, *, there: bool) -> None:
-        """The compositor has come, or gone."""
+        """Note whether the compositor is there."""
         before, self._compositor_away = self.state, not there
         self._tell_unless(before)
 
     async def watch(self, log: VmLog) -> None:
-        """Say what to look at, once for each time that something is waited for long."""
+        """Log what to look at, once for each long wait."""
         while True:
             state, changed = self.state, self._changed
             with trio.move_on_after(HINT_SECONDS):
@@ -84,7 +84,7 @@ class Progress:
             await changed.wait()
 
     def _tell_unless(self, before: State) -> None:
-        """Tell of a state, unless it is the one that it was before."""
+        """Report the state, unless it has not changed."""
         if self.state is before:
             return
         self._changed.set()

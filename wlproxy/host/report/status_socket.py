@@ -1,7 +1,7 @@
-"""The status sockets: whoever connects gets one JSON document, and the end of file.
+"""The status sockets: each sends one JSON document to whoever connects, then closes.
 
-The one says how everything is, for people and scripts on this host; the other, beside it,
-says all that the core knows, for who looks for a bug.  What is in them is made in `server`;
+The first says how everything is, for people and scripts on this host; the other, beside it,
+says all that the core knows, for those who look for a bug.  What is in them is made in `server`;
 how it looks in a terminal is the command line's business.
 """
 
@@ -34,8 +34,8 @@ Json: TypeAlias = (
 )
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
-"""Of a VM.  A dot would end it in app ids, where an app of VM `a` could pass for one of
-VM `a.b`."""
+"""Names that a VM may have.  A dot would end the name in app ids, where an app of VM `a` could
+pass for one of VM `a.b`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def dump_path(status: Path) -> Path:
 
 
 def running_names(environ: Mapping[str, str]) -> list[str]:
-    """List the VMs whose proxies run: a killed one leaves its socket.
+    """List the VMs whose proxies run, ignoring the sockets of killed ones.
 
     Raises:
         HostError: XDG_RUNTIME_DIR is not set.
@@ -157,7 +157,7 @@ def _listen(path: Path) -> StatusSocket:
 async def serve_status(
     sockets: StatusSockets, status: Callable[[], Json], dump: Callable[[], Json]
 ) -> None:
-    """Give everyone who connects a document of the moment, one after the other."""
+    """Send the current document to everyone who connects, one after the other."""
     async with trio.open_nursery() as nursery:  # noqa: TID251 - it ends with both
         nursery.start_soon(_serve, sockets.status, status)
         nursery.start_soon(_serve, sockets.dump, dump)
@@ -207,7 +207,7 @@ def read_status(path: Path) -> dict[str, Json]:
 
 
 def _is_alive(path: Path) -> bool:
-    """Whether somebody listens there, perhaps without an answer for us."""
+    """Tell whether somebody listens there, even without answering."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(0)
         try:

@@ -1,6 +1,6 @@
-"""The status document as a person reads it: a few lines, and one for each window.
+"""Formats the status document for people: a few lines, and one line for each window.
 
-Fits into 80 columns.  What peers say in it is made harmless here (`plain`).
+The result fits into 80 columns.  Text that peers wrote is made harmless here (`plain`).
 """
 
 import re

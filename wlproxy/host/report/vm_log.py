@@ -1,7 +1,7 @@
-"""Log lines about one VM, none of which its guest can forge, nor have too many of.
+"""Logs lines about one VM, which its guest can neither forge nor flood.
 
-What peers say is quoted in messages all over the proxy; here is the one place where that
-is made harmless.  What is worth logging, and how much it matters, is not decided here.
+Messages all over the proxy quote what peers say; this is the one place where such text is made
+harmless.  What is worth logging, and at which level, is decided elsewhere.
 """
 
 import logging
@@ -40,7 +40,7 @@ class JournalFormatter(logging.Formatter):
 
 
 def set_up_logging(level: str) -> None:
-    """Log to stderr, from a level of this name on: a terminal's, or the journal's way."""
+    """Log to stderr from this level on, formatted for a terminal or for the journal."""
     handler = logging.StreamHandler()
     handler.setFormatter(
         JournalFormatter() if _is_journal() else logging.Formatter(FORMAT)
@@ -74,7 +74,7 @@ class VmLog(logging.LoggerAdapter[logging.Logger]):
             self.logger.log(level, "%s", text, **kwargs)
 
     def of_client(self, level: int, msg: str, *args: object) -> None:
-        """Log what a client of the guest can bring about as often as it likes."""
+        """Log something that a guest's client can cause as often as it likes."""
         if not self.isEnabledFor(level):
             return
         now = time.monotonic()
@@ -94,7 +94,7 @@ class VmLog(logging.LoggerAdapter[logging.Logger]):
         self.log(level, msg, *args)
 
     def _warned_of(self, msg: str, args: tuple[object, ...], now: float) -> bool:
-        """Whether this was warned of just now; what differs are numbers."""
+        """Tell whether the same warning, apart from numbers, was logged just now."""
         kind = re.sub(r"\d+", "#", msg % args if args else msg)
         if now - self._warned.get(kind, -math.inf) < WARN_AGAIN:
             return True
@@ -118,7 +118,7 @@ def _priority(level: int) -> int:
 
 
 def _is_journal() -> bool:
-    """Whether stderr is the journal's: systemd says which file that is."""
+    """Tell whether stderr is the journal: systemd says which file that is."""
     device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
     try:
         status = os.fstat(sys.stderr.fileno())

@@ -1,7 +1,7 @@
-"""Frames to bytes and back.
+"""Encodes frames to bytes and decodes bytes to frames.
 
-Knows the header and every frame's layout, and nothing of sessions: no order, no
-direction, no credit.  Normative: `docs/channel-protocol.md`.
+This module knows the header and the layout of every frame.  It does not know sessions: no
+order, no direction, no credit.  Normative: `docs/channel-protocol.md`.
 """
 
 import struct

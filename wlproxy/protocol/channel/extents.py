@@ -1,8 +1,8 @@
-"""Extents by the thousand, packed: 16 bytes each, where an object takes eight times that.
+"""Long lists of extents, packed into 16 bytes each instead of a Python object each.
 
-A fully scattered window of 4K has 8100 of them, and whoever lies may send as many as the
-guest has pages.  They are read and written as the sequence that they are; whoever goes
-through many takes their numbers (`words`) instead.
+A fully scattered 4K window has 8100 extents, and an agent that lies may send as many as the
+guest has pages.  As an object, each would take eight times the memory.  `Extents` is a
+sequence of `Extent`s; code that goes through many of them uses the plain numbers (`words`).
 """
 
 import sys
@@ -14,7 +14,7 @@ from wlproxy.protocol.channel.frames import Extent
 
 
 def pairs(extents: Iterable[Extent]) -> Iterator[tuple[int, int]]:
-    """Go through the addresses and lengths of extents, packed or not."""
+    """Iterate over the addresses and lengths of extents, packed or not."""
     if isinstance(extents, Extents):
         numbers = iter(extents.words)
         return zip(numbers, numbers, strict=True)
@@ -46,7 +46,7 @@ class Extents(Sequence[Extent]):
 
     @classmethod
     def from_bytes(cls, data: bytes | memoryview) -> Self:
-        """Read them as the channel has them: little-endian."""
+        """Read extents as they are on the channel: little-endian."""
         words = array("Q")
         words.frombytes(data)
         if sys.byteorder == "big":
@@ -54,7 +54,7 @@ class Extents(Sequence[Extent]):
         return cls(words)
 
     def to_bytes(self) -> bytes:
-        """Write them like that."""
+        """Write the extents as they are on the channel: little-endian."""
         words = self.words
         if sys.byteorder == "big":
             words = words[:]

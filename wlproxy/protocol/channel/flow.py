@@ -1,8 +1,8 @@
-"""Credit: how many payload bytes may be on their way.
+"""Counts credit: how many payload bytes each side may still send.
 
-One pair of windows per client and direction (`Data`, `FileData`) and one per stream
-(`StreamData`).  A window never grows: what a peer can make us hold is what we offered
-in the handshake.  Sending and granting `Credit` frames is the caller's business.
+There is a pair of windows for each client and direction (`Data`, `FileData`), and one for
+each stream (`StreamData`).  A window never grows, so a peer can make us hold no more than
+we offered in the handshake.  Sending `Credit` frames is the caller's business.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from wlproxy.protocol.errors import ChannelError, LocalProtocolError
 
 
 def cost(frame: Frame) -> int:
-    """Count the credit a frame takes: from its stream's window if it is `StreamData`.
+    """Return the credit a frame takes, from its stream's window if it is `StreamData`.
 
     `Data` costs its bytes and ATTACHMENT_SIZE for each attachment, `FileData` and
     `StreamData` their bytes, every other frame nothing.
@@ -102,7 +102,7 @@ class ReceiveWindow:
         self._held += amount
 
     def consumed(self, amount: int) -> int:
-        """Count `amount` received bytes as done with; return what to grant now.
+        """Count `amount` received bytes as consumed; return what to grant now.
 
         That is 0 until half the window is due: a `Credit` frame for every frame would
         double their number.
@@ -119,7 +119,7 @@ class ReceiveWindow:
         return self._grant()
 
     def emptied(self) -> int:
-        """Count all that is held as done with; return what to grant now: all there is."""
+        """Count all held bytes as consumed; return what to grant now, which is everything."""
         self._ungranted += self._held
         self._held = 0
         return self._grant()

@@ -1,7 +1,7 @@
 """The frames of the channel protocol, as values.
 
-Nothing here packs bytes (`codec`) or knows which frame is legal when (`session`).
-Directions are named from the frame's sender: H = host to guest, G = guest to host,
+`codec` turns them into bytes, and `session` knows which frame is legal when.  A letter says
+who sends a frame: H = host to guest, G = guest to host,
 B = both.  Every number is unsigned and little-endian on the wire unless it says
 otherwise.  Normative: `docs/channel-protocol.md`.
 """

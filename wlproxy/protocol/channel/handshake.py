@@ -1,8 +1,8 @@
-"""Finding `Hello` or `HelloAck` in a stream that may be in the middle of anything.
+"""Finds `Hello` or `HelloAck` in a stream that may begin in the middle of anything.
 
-A virtio-serial port hands whoever opens it the rest of what was meant for the last one,
-and tells nobody that it was opened.  So a session is not begun by position: its first
-frame is looked for, byte by byte, by its marks.
+Whoever opens a virtio-serial port may first read what was left over from an earlier
+session, and nothing tells either end that a port was opened.  So a session cannot begin at
+a known position.  Instead the reader looks for its first frame byte by byte.
 """
 
 from typing import Final
@@ -39,7 +39,7 @@ class Scanner:
         self._buffer = bytearray()
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
-        """Append what was received.  Whoever drains `next_frame` bounds what is kept."""
+        """Append what was received.  Draining `next_frame` bounds what is kept."""
         self._buffer += data
 
     @property
@@ -50,7 +50,7 @@ class Scanner:
     def next_frame(self) -> Hello | HelloAck | None:
         """Find the next handshake frame, or None while there is none.
 
-        Of a frame of another major version only nonce and version are known.
+        A frame of another major version is read only as far as its nonce and version.
         """
         while (at := self._buffer.find(self._mark)) >= 0:
             start = at - HEADER_SIZE

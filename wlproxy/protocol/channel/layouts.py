@@ -1,7 +1,7 @@
-"""How each frame is packed and who sends it: the tables of `docs/channel-protocol.md`.
+"""The tables of `docs/channel-protocol.md`: how each frame is packed, and who may send it.
 
-One `Layout` per frame type, about the payload only.  The header is `codec`'s, the judgement
-whether a frame's values are right is `rules`', and when it may be sent is `session`'s.
+There is one `Layout` for each frame type, and it describes the payload only.  `codec` packs the
+header, `rules` judges a frame's values, and `session` knows when a frame may be sent.
 """
 
 import struct
@@ -322,7 +322,7 @@ def _decode_located(client_id: int, payload: memoryview) -> Located:
 
 
 def _number(kind: type[Frame], field: str, senders: frozenset[Side]) -> Layout:
-    """Lay out a frame of a client and one number."""
+    """Make the layout of a frame that has a client id and one number."""
     build: Callable[..., Frame] = kind
     return Layout(
         kind,
@@ -354,7 +354,7 @@ _PONG_LAYOUT: Final = Layout(
 
 
 def _numbered_bytes(kind: type[Frame], field: str, senders: frozenset[Side]) -> Layout:
-    """Lay out a frame of a client, one number, and bytes to the end."""
+    """Make the layout of a frame that has a client id, one number, and bytes."""
     build: Callable[..., Frame] = kind
     return Layout(
         kind,

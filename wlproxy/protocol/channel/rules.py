@@ -1,7 +1,8 @@
-"""What a frame's values must be, beyond fitting their fields.
+"""The rules for a frame's values that the widths of its fields do not enforce.
 
-The same rules hold for what we send (breaking one is our bug) and for what we receive
-(breaking one is the peer's).  Which frame is legal when is `session`'s business.
+They hold in both directions: what we send must keep them (breaking one is our bug), and so
+must what we receive (breaking one is the peer's fault).  Which frame is legal when is the
+business of `session`.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,9 @@
-"""Sessions: how one begins in a dumb stream, which frame is legal when, how one ends.
+"""One end of a session: how it begins in a dumb stream, which frame is legal when, how it ends.
 
-Sans-IO, one class for both ends.  Bytes go in by `feed`, which neither parses nor raises;
-frames come out of `next_frame`; `encode` checks that what we send is legal now.  Which side
-sends which frame is said in `layouts`.  Not here: credit and order (`lanes`), what ids mean
-(the relay, the agent), time-outs (the shells).
+Sans-IO, and one class for both ends.  Bytes go in through `feed`, which neither parses nor
+raises; frames come out of `next_frame`; `encode` checks that a frame may be sent now.
+`layouts` says which side sends which frame.  Not here: credit and order (`lanes`), what ids
+mean (the relay, the agent), time-outs (the shells).
 """
 
 from enum import Enum
@@ -32,7 +32,7 @@ class SessionLost(ChannelError):  # noqa: N818 - an event more than an error
 
 
 class SessionState(Enum):
-    """Where an end is."""
+    """The states of one end of the channel."""
 
     CLOSED = "closed"
     """Host: before `start`, after `Goodbye` of either side, and after any error."""
@@ -81,7 +81,7 @@ class Session:
     __slots__ = ("_decoder", "_hello", "_scanner", "_side", "_state")
 
     def __init__(self, side: Side) -> None:
-        """Be the host's end, which begins sessions, or the guest's, which answers."""
+        """Begin as the host's end, which starts sessions, or the guest's, which answers."""
         self._side = side
         self._state = _IDLE[side]
         self._hello: Hello | None = None
@@ -251,7 +251,7 @@ class Session:
         return ack
 
     def _offered(self, hello: Hello) -> bool:
-        """Take a `Hello`; False if it is a repetition, after which all goes on."""
+        """Take a `Hello`; False if it repeats the last one and the session goes on."""
         if self._state is not SessionState.ESTABLISHED:
             self._decoder.feed(self._scanner.take_rest())
         if self._hello is not None and hello.nonce == self._hello.nonce:

@@ -1,7 +1,7 @@
-"""What a Wayland message looks like: the types of the interface tables.
+"""The types that describe what Wayland messages look like.
 
-The tables themselves are in `interfaces`. A `MessageSpec` works out, once, all that
-`wire` would otherwise find anew for every message.
+The tables themselves are in `interfaces`. A `MessageSpec` works out once what `wire` would
+otherwise have to work out for every message.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from enum import Enum, unique
 from typing import Final
 
 HEADER_SIZE: Final = 8
-"""Of a message, bytes: the sender's object id, then `size << 16 | opcode`."""
+"""Bytes before a message's arguments: the sender's id, then `size << 16 | opcode`."""
 
 WORD_SIZE: Final = 4
 """Every argument is a whole number of these."""
@@ -179,7 +179,7 @@ def is_destructor_request(spec: MessageSpec) -> bool:
 
 
 def _layout(args: tuple[ArgSpec, ...]) -> dict[str, object]:
-    """Work out where the arguments are, as far as that is the same in every message."""
+    """Work out where arguments are, as far as every message has them at the same place."""
     offset: int | None = HEADER_SIZE
     offsets: list[int] = []
     id_offsets: list[tuple[int, ArgSpec]] | None = []

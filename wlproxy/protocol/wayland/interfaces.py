@@ -1,7 +1,7 @@
 """The table of every interface that pywayland knows.
 
-Built from pywayland's protocol modules on the first lookup (about 0.15 s). Only their
-data is used: none of its objects, and no connection. An interface that is not here
+It is built from pywayland's protocol modules on the first lookup (about 0.15 s). Only their
+data is used: none of its objects, and no connection. An interface that is missing here
 cannot be decoded, so it must be hidden from the client.
 """
 
@@ -89,7 +89,7 @@ def _interface(source: type[Any]) -> Interface:
 def _names(source: Any) -> Iterator[str]:  # noqa: ANN401
     """Name the arguments of a message, as the parameters of pywayland's method are.
 
-    Of a request, that has none for a typed NEW_ID, and two for an untyped one.
+    A request's method has no parameter for a typed NEW_ID, and two for an untyped one.
     """
     code = source.py_func.__code__
     named = iter(code.co_varnames[1 : code.co_argcount])

@@ -1,6 +1,6 @@
-"""Wayland messages as values: split but not decoded, and decoded.
+"""Wayland messages as values: split but not yet decoded, and decoded.
 
-Nothing here reads or writes bytes: that is `wire`.
+Reading and writing their bytes is the business of `wire`.
 """
 
 from dataclasses import dataclass

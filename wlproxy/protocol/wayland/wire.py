@@ -1,10 +1,10 @@
-"""Bytes <-> Wayland messages, and the translation of ids within the bytes.
+"""Turns bytes into Wayland messages and back, and translates ids within the bytes.
 
 Numbers are in the machine's own byte order, as the protocol has it: guest and host are
-the same machine. What a peer got wrong is a `WaylandError` about `wl_display`, as with
-libwayland; the stream is of no use after that. What we got wrong ourselves is a
-`LocalProtocolError`. fds never pass through here: `MessageSpec.fd_count` says how many
-of those that came along belong to a message.
+the same machine. A peer's mistake is a `WaylandError` about `wl_display`, as in libwayland,
+and the stream is of no use after it. Our own mistake is a `LocalProtocolError`. No fd
+passes through here: `MessageSpec.fd_count` says how many of the fds that came along
+belong to a message.
 """
 
 import struct
@@ -213,7 +213,7 @@ def _find(
 
 
 def _malformed(message: str) -> WaylandError:
-    """Make the error that libwayland, too, has for whatever it cannot demarshal."""
+    """Make the error that libwayland also uses for whatever it cannot demarshal."""
     return WaylandError(DISPLAY_ID, DisplayError.INVALID_METHOD, message)
 
 

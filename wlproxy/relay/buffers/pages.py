@@ -43,7 +43,7 @@ class Pages:
     def find(self, buffer: Buffer) -> Input | Obstacle | None:
         """Find the pages of a wanted buffer, as far as that goes now.
 
-        Of several planes, all are waited for before one that failed is judged.
+        If there are several planes, all are waited for before one that failed is judged.
 
         Returns:
             LOCATED, or what is in the way; None if the agent is to answer first.

@@ -22,7 +22,7 @@ from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.objects import IGNORED, Listener, OwnEvent, ProtocolObject
 
 DMABUF_VERSION: Final = 4
-"""Of linux-dmabuf: from 4 on no event comes unasked, before that a flood of formats."""
+"""The version of linux-dmabuf to bind: from 4 on no flood of formats comes unasked."""
 
 
 @dataclass(frozen=True, slots=True)

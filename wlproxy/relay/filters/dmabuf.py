@@ -37,7 +37,7 @@ from wlproxy.relay.wire.objects import ProtocolObject
 """`zwp_linux_buffer_params_v1.error`."""
 
 MAX_PLANES: Final = 4
-"""Of any format that DRM knows."""
+"""The most planes of any format that DRM knows."""
 
 KNOWN_FLAGS: Final = 0b111
 """y_invert, interlaced, bottom_first."""
@@ -245,7 +245,7 @@ def _needed(
 ) -> int:
     """Count the bytes that a plane must have: whole rows of the first, as protocol has it.
 
-    Of the others, which a compositor does not check, the last row may be cut short.
+    The last row of the others, which a compositor does not check, may be cut short.
     """
     if whole:
         return plane.stride * height

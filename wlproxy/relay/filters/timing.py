@@ -1,7 +1,7 @@
-"""Presentation times: which clock they are of.
+"""Presentation times: remembers which clock they are from.
 
-Their translation is in `relay.wire.timestamps`; here is what that must know, and what becomes
-of a time that cannot be translated.
+`relay.wire.timestamps` translates the times.  This module tells it the clock, and decides what
+becomes of a time that cannot be translated.
 """
 
 from wlproxy.relay.state import ClientState
@@ -18,7 +18,7 @@ def note_clock(state: ClientState, event: Event) -> None:
 def set_timestamp(state: ClientState, request: Request) -> None:
     """`wp_commit_timer_v1.set_timestamp`: a frame is not held back by a wrong clock.
 
-    Of a clock that we do not know in the guest the time means nothing to the compositor:
+    A time of a clock that we do not know in the guest means nothing to the compositor:
     the frame is shown when it comes.
     """
     context = state.context

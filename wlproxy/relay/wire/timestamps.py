@@ -18,7 +18,7 @@ from wlproxy.protocol.wayland.interface import HEADER_SIZE, MessageSpec
 from wlproxy.relay.wire.clock import GuestClock
 
 CLOCK_MONOTONIC: Final = 1
-"""Of `wp_presentation.clock_id`, as in clock_gettime(2)."""
+"""The number of the clock in `wp_presentation.clock_id`, as in clock_gettime(2)."""
 
 _SECOND: Final = 1_000_000_000
 _END: Final = 1 << 64

@@ -1,5 +1,5 @@
-"""Lanes: what waits to cross the channel, in which order, and how much of it.
+"""Lanes: queues that decide which frame crosses the channel next, and how much may wait.
 
-`bounds` says how much there may be of everything, `lane` is one queue, `clients` knows whose
-they are, and `engine` joins them: frames in, frames out.
+`bounds` holds the limits, `lane` is one queue, `clients` knows which client each lane belongs
+to, and `engine` joins them: frames in, frames out.
 """

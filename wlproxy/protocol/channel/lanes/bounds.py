@@ -1,6 +1,6 @@
-"""How much may wait, and how much may be on its way: one policy for both ends.
+"""How much may wait and how much may be on its way: one policy for both ends of the channel.
 
-`docs/channel-protocol.md` states it (section 10); a test compares the two.
+Section 10 of `docs/channel-protocol.md` states the policy, and a test compares the two.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""The clients of a session, and which of their streams there are.
+"""The clients of a session, and which of their streams exist.
 
-A stream is there from the frame that names it until either side's `StreamClosed`, at most as
-long as the session, whatever becomes of its client.  What waits in a lane is `lane`'s.
+A stream exists from the frame that names it until either side's `StreamClosed`.  It may
+outlive its client, but never the session.  What waits in a lane is the business of `lane`.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from wlproxy.protocol.errors import ChannelError, LocalProtocolError
 
 @dataclass(slots=True)
 class _Client:
-    """The lanes of a client, and the stream ids that were used."""
+    """The lanes of one client, and the stream ids that it has used."""
 
     connection: Connection | None
     streams: dict[int, Stream] = field(default_factory=dict)
@@ -83,7 +83,7 @@ class Clients:
         return self.streams(lane.client_id).get(lane.stream_id)
 
     def known_stream(self, lane: Lane) -> Stream | None:
-        """Find a stream that the peer speaks of; None if it has been and gone.
+        """Find a stream that the peer names; None if it has ended.
 
         Raises:
             ChannelError: it has never been, as far as the peer can know.

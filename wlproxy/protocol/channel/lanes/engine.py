@@ -1,25 +1,28 @@
-"""Lanes: what waits to cross the channel, in which order, and how much of it.
+"""The lane engine: decides which frame leaves next, and keeps every queue within its bound.
 
-Sans-IO, the same for both ends.  A frame to send goes in by `put` and comes out of `take`
-when it may leave; what came in goes to `receive`, and to `consumed` when it is held no more.
-Nothing waits here: `woken` names the lanes at which somebody may go on.
+Sans-IO, and the same at both ends.  A frame to send goes in through `put`, and comes out of
+`take` when it may leave.  A frame that came in goes to `receive`, and its bytes to `consumed`
+once nobody holds them any more.  No call here waits: `woken` names the lanes where somebody
+who waits may go on.
 
-There is a lane for each client's Wayland connection and one for each of its streams, which
-may outlive that.  What waits for what:
+Each client's Wayland connection has a lane, and so has each of its streams, which may
+outlive the connection.  What waits for what:
 
 * A client's `Data`, `FileData`, `ClientClosed` and `ClientReleased` keep their order.  `Data`
-  and `FileData` wait for the client's credit, and so does what is behind them.
-* A client's `Located` and `Released` keep their order, and wait for nothing: the peer may need
-  them before it can consume the `Data` that other `Data` waits for.
-* `StreamData` waits for its stream's credit, `StreamClosed` for the `StreamData` before it, and
-  both for the `Data` that tells the peer of the stream, if it is that which does.
-* Every other frame is urgent: it leaves before all that is in lanes, in the order of `put`.
+  and `FileData` wait for the client's credit, and everything behind them waits with them.
+* A client's `Located` and `Released` keep their order but wait for nothing.  If they waited
+  behind `Data`, both ends could stop: the peer may need a `Located` to consume the very `Data`
+  whose credit the other `Data` is waiting for.
+* `StreamData` waits for its stream's credit, and `StreamClosed` for the `StreamData` before it.
+  If a `Data` announces the stream to the peer, both wait until that has left.
+* Every other frame is urgent: it leaves before everything in lanes, in the order of `put`.
 
-Clients take turns, a frame each, and so do the streams of one client among themselves.
+Clients take turns, one frame at a time, and so do the streams of one client.
 
-Why nothing can be stuck: no lane waits for another, but for a stream that waits for its own
+Why nothing can get stuck: no lane waits for another, except a stream for its own
 announcement; credit, which ends the waiting, is urgent; and neither end ever stops reading.
-Why nothing can grow: see the bounds, which `docs/channel-protocol.md` (section 10) states.
+Why nothing can grow without limit: `bounds`, which section 10 of `docs/channel-protocol.md`
+states.
 """
 
 from collections import deque
@@ -71,7 +74,7 @@ FORMAT: Final = "wlproxy lanes 1"
 
 @dataclass(slots=True, eq=False, init=False)
 class Lanes:
-    """What waits in one session, at one end."""
+    """Everything that waits in one session, at one end."""
 
     _urgent: deque[Frame]
     _answers: int  # in all lanes: like what is urgent, they wait for nothing
@@ -88,7 +91,7 @@ class Lanes:
         theirs: Windows,
         limits: StreamLimits = STREAM_LIMITS,
     ) -> None:
-        """Nothing waits yet.
+        """Begin with empty lanes.
 
         Args:
             side: which end this is.
@@ -132,21 +135,21 @@ class Lanes:
 
     @property
     def stream_count(self) -> int:
-        """How many streams there are, those included whose end has not left."""
+        """How many streams there are, counting those whose end has not been sent."""
         return self._clients.stream_count
 
     @property
     def client_count(self) -> int:
-        """How many clients are not released, or have left streams behind."""
+        """How many clients are not released or have streams left."""
         return len(self._clients)
 
     @property
     def urgent_count(self) -> int:
-        """How many frames wait that need no credit and are of no stream."""
+        """How many frames wait that need no credit and belong to no stream."""
         return len(self._urgent) + self._answers
 
     def streams_of(self, client_id: int) -> int:
-        """How many of them a client has, or has left behind."""
+        """Return how many streams a client has, or has left behind."""
         return len(self._clients.streams(client_id))
 
     def usage(self, client_id: int) -> Usage:
@@ -155,19 +158,19 @@ class Lanes:
         return connection.usage if connection is not None else NOTHING
 
     def is_open(self, lane: Lane) -> bool:
-        """Whether anything can still be sent or received by a lane."""
+        """Tell whether a lane can still send or receive anything."""
         at = self._lane(lane)
         if isinstance(at, Stream):
             return at.end is None
         return at is not None and not at.closed
 
     def is_idle(self, lane: Lane) -> bool:
-        """Whether nothing waits in a lane.  Nobody makes more for it until then."""
+        """Tell whether nothing waits in a lane.  Until then nobody should make more for it."""
         at = self._lane(lane)
         return at is None or at.idle
 
     def room(self, lane: Lane) -> int:
-        """Say how many bytes would leave at once: none while something waits.
+        """Return how many bytes would leave at once: none while something waits.
 
         A lane that is closed takes and drops any number: nobody has to wait for it.
         """
@@ -175,12 +178,12 @@ class Lanes:
         return at.room if at is not None and self.is_open(lane) else CHUNK
 
     def woken(self) -> set[Lane]:
-        """Name the lanes where there may be room, idleness, bytes or an end; once."""
+        """Name the lanes whose waiters may go on, each once: room, idleness, bytes, an end."""
         woken, self._clients.woken = self._clients.woken, set()
         return woken
 
     def dropped(self) -> Dropped:
-        """Hand over what will never be sent; once."""
+        """Hand over, once, what will never be sent."""
         dropped, self._dropped = self._dropped, Dropped()
         return dropped
 
@@ -192,7 +195,7 @@ class Lanes:
     # ---------------------------------------------------------------- sending
 
     def put(self, frame: Frame) -> None:
-        """Queue a frame.  What is for somebody who is gone is dropped.
+        """Queue a frame, or drop it if it is for somebody who is gone.
 
         What an attachment or `OpenStream` names is a stream from now on.
 
@@ -259,7 +262,7 @@ class Lanes:
         return None
 
     def drop_data(self, client_id: int) -> None:
-        """Forget a client's data.  What says that it is gone stays."""
+        """Forget a client's data, but keep the frames that say that it is gone."""
         connection = self._clients.connection(client_id)
         if connection is None:
             return
@@ -334,7 +337,7 @@ class Lanes:
         self._due(frame.client_id, streams=True)
 
     def _due(self, client_id: int, *, streams: bool) -> None:
-        """Have a client take part in the round, unless it does."""
+        """Give a client a place in the round, unless it has one."""
         self._round.setdefault((client_id, streams))
 
     def _take_of_connection(self, client_id: int) -> Frame | FilePiece | None:
@@ -384,7 +387,7 @@ class Lanes:
     # ---------------------------------------------------------------- receiving
 
     def receive(self, frame: Frame) -> bool:
-        """Count a frame of the peer's; False if it is for somebody who is gone.
+        """Count a frame from the peer; False if it is for somebody who is gone.
 
         What an attachment or `OpenStream` names is a stream from now on: `pull` from it, put
         `StreamData` to it, or put its `StreamClosed` if it is of no use.  If the frame is
@@ -417,7 +420,7 @@ class Lanes:
                 return not client_id or self._receive_of_client(frame, client_id)
 
     def pull(self, lane: Lane) -> bytes | None:
-        """Take the next bytes of a stream: none if there are none yet, None at its end."""
+        """Take a stream's next bytes: b"" if there are none yet, None at its end."""
         stream = self._clients.stream(lane)
         if stream is None:
             return None
@@ -429,7 +432,7 @@ class Lanes:
         return None
 
     def consumed(self, lane: Lane, amount: int) -> None:
-        """Count received bytes as held no more, and grant new ones if that is due."""
+        """Count received bytes as no longer held, and grant credit if that is due."""
         at = self._lane(lane)
         if isinstance(at, Connection) and not at.closed:
             grant = at.received.consumed(amount)
@@ -471,7 +474,7 @@ class Lanes:
     def _receive_bytes(
         self, frame: Frame, client_id: int, connection: Connection
     ) -> bool:
-        """Count what costs credit; False if nobody wants it any more."""
+        """Count the bytes of a frame that costs credit; False if nobody wants them any more."""
         if not connection.closed or connection.leaving:
             connection.received.received(cost(frame))
             self._due(client_id, streams=False)

@@ -1,6 +1,6 @@
-"""One lane: a client's connection, or one of its streams.
+"""One lane: the queue and the credit of a client's connection, or of one of its streams.
 
-Which lane has its turn, and what a frame does to another lane, is `engine`'s.
+`engine` decides which lane has its turn, and what a frame does to other lanes.
 """
 
 from collections import deque
@@ -145,7 +145,7 @@ class Connection:
 
     @property
     def room(self) -> int:
-        """Bytes that would leave at once."""
+        """How many bytes would leave at once."""
         return min(self.send.available, self.most) if self.idle else 0
 
     @property
@@ -159,7 +159,7 @@ class Connection:
         self.waiting += sum(map(_kept, items))
 
     def split(self, frame: Data) -> Iterator[Data]:
-        """Make pieces that credit can always be had for; attachments go with the first."""
+        """Split data into pieces that credit always suffices for; fds go with the first."""
         start, end = 0, self.most - (cost(frame) - len(frame.data))
         attachments = frame.attachments
         while start < len(frame.data):
@@ -183,7 +183,7 @@ class Connection:
         return item
 
     def drop_data(self) -> list[Data | File]:
-        """Take out what no longer matters; what says that the client is gone stays."""
+        """Drop what no longer matters; keep what says that the client is gone."""
         dropped = [item for item in self.ordered if isinstance(item, Data | File)]
         kept = [item for item in self.ordered if not isinstance(item, Data | File)]
         self.ordered = deque(kept)
@@ -249,7 +249,7 @@ class Stream:
 
     @property
     def room(self) -> int:
-        """Bytes that would leave at once."""
+        """How many bytes would leave at once."""
         if not self.idle or isinstance(self.window, ReceiveWindow):
             return 0
         return min(self.window.available, self.most)
@@ -277,7 +277,7 @@ def _kept(item: Ordered) -> int:
 
 
 def _most_of(window: int) -> int:
-    """Say how large a frame may be so that this window, when idle, lets it pass.
+    """Return the largest frame that this window lets pass when it is idle.
 
     Half the window: the peer may keep back the credit of the other half.
     """

@@ -1,0 +1,112 @@
+"""Apps and compositors are told what they were told by an earlier wlproxy, byte for byte.
+
+`transcripts/` holds the Wayland traffic of `tests.peers.scenarios` on both sides: between
+an app and the agent, and between the proxy and a compositor.  Whoever changes how wlproxy
+works inside changes no line there; whoever changes what it says sees which lines.
+
+Two things are left out, since nobody promises them: the numbers of fds, and what a pool
+holds while it is handed over.  Within a step each direction is in its order; which of two
+sides spoke first is not noted, for that is the scheduler's choice.
+
+A transcript that is missing is written, and its test fails, so that somebody reads it.
+"""
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.peers.dmabuf import DEVICE, CopyingDevice
+from tests.peers.loopback import Loopback
+from tests.peers.scenarios import SCENARIOS, Stage
+from tests.peers.spoken import Conversation, describe
+from tests.peers.tap import Tap
+from wlproxy.protocol.channel.frames import Feature
+from wlproxy_guest import session
+
+TRANSCRIPTS = Path(__file__).parent / "transcripts"
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_everything_said_is_what_was_said_before(
+    bare: Loopback,
+    nursery: trio.Nursery,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    scenario = SCENARIOS[name]
+    if scenario.dmabuf:
+        monkeypatch.setattr(session, "find_main_device", lambda: DEVICE)
+        monkeypatch.setattr(session, "implicit_layout_is_linear", lambda: False)
+        bare.locator.features |= Feature.LOCATE_DMABUF
+    apps = Tap(tmp_path / "guest", bare.display, "app", "agent")
+    proxy = Tap(tmp_path / "host", bare.compositor_path, "proxy", "compositor")
+    await nursery.start(apps.run)
+    await nursery.start(proxy.run)
+    await bare.start_compositor(
+        native_shm=scenario.native_shm, dmabuf=scenario.dmabuf and scenario.device
+    )
+    await bare.start_agent()
+    await bare.start_host(proxy.path, CopyingDevice() if scenario.device else None)
+    stage = Stage(bare, apps, proxy)
+    proxy.begin()  # it has looked at the compositor
+    app = await stage.connect()
+    if name != "globals_and_what_is_hidden":  # where it is written down, once
+        await stage.step("", app)
+        stage.lines.clear()
+
+    await scenario.play(stage, app)
+
+    assert scenario.play.__doc__
+    said = "\n".join([scenario.play.__doc__.strip(), *stage.lines, ""])
+    recorded = TRANSCRIPTS / f"{name}.txt"
+    if not recorded.exists():
+        recorded.write_text(said)
+        pytest.fail(f"there was no {recorded.name}: it is recorded now")
+    assert said == recorded.read_text()
+    if bare.clients():
+        app.close()
+        await bare.quiet()
+
+
+def test_every_transcript_is_of_a_scenario() -> None:
+    assert {path.stem for path in TRANSCRIPTS.iterdir()} == SCENARIOS.keys()
+
+
+def get_registry(more: bytes = b"") -> bytes:
+    body = struct.pack("=I", 2) + more
+    return struct.pack("=II", 1, (8 + len(body)) << 16 | 1) + body
+
+
+def test_a_message_in_pieces_is_one_line() -> None:
+    conversation = Conversation()
+    first, second = get_registry()[:5], get_registry()[5:]
+
+    assert conversation.hear("requests", first, []) == []
+    with pytest.raises(AssertionError):
+        conversation.nothing_in_half()
+    said = conversation.hear("requests", second, [])
+    assert said == ["wl_display#1.get_registry(new wl_registry#2)"]
+    conversation.nothing_in_half()
+
+
+def test_bytes_that_a_line_would_not_tell_are_noticed() -> None:
+    conversation = Conversation()
+
+    with pytest.raises(AssertionError, match=r"wl_display\.get_registry"):
+        conversation.hear("requests", get_registry(b"more"), [])
+
+
+def test_fds_are_told_by_their_kind() -> None:
+    ours, theirs = os.pipe2(os.O_CLOEXEC)
+    described = [describe(fd, contents=True) for fd in (ours, theirs)]
+    os.close(ours)
+    os.close(theirs)
+
+    assert described == ["<pipe to read>", "<pipe to write>"]
+    conversation = Conversation()
+    conversation.hear("requests", b"\0", described[1:])
+    assert conversation.end("requests") == "(hangs up, leaving 00 <pipe to write>)"
