@@ -841,6 +841,40 @@ async def test_an_honest_client_waits_for_one_turn_of_a_flood_at_most() -> None:
         assert bench.relay.turns[1] > 0
 
 
+class Passes(trio.abc.Instrument):
+    """Counts the passes of the loop."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+
+async def test_what_comes_is_passed_on_by_the_task_that_woke_up() -> None:
+    """One pass wakes it, and the next one wakes who is to get what it has sent."""
+    async with running() as bench:
+        await bench.open(1)
+        compositor = await bench.open(2)
+        flooding(bench, 0)
+        agent = bench.agent.stream.socket
+        request = bench.agent.session.encode(Data(2, b"anything"))
+        for _ in range(3):
+            passes = Passes()
+            trio.lowlevel.add_instrument(passes)
+            agent.send(request)
+            await trio.lowlevel.wait_readable(compositor.socket)
+            assert passes.count <= 2
+            assert (await compositor.receive())[0] == b"request"
+
+            passes.count = 0
+            compositor.socket.send(b"event")
+            await trio.lowlevel.wait_readable(agent)
+            assert passes.count <= 2
+            assert await bench.agent.receive() == Data(2, b"event")
+            trio.lowlevel.remove_instrument(passes)
+
+
 async def test_events_wait_for_those_before_them_and_nobody_else_does() -> None:
     async with running() as bench:
         flooder, honest = await bench.open(1), await bench.open(2)

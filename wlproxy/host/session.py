@@ -339,14 +339,18 @@ class Session:
     def _step(self) -> Iterator[None]:
         """Do what follows from something that happened, and send all of it at the end.
 
-        If somebody's requests wait for a turn, one is taken: mostly those are of what has
-        just come, and need not wait for another task.
+        If nobody waited for a turn before, one is taken: requests that have just come need
+        not wait for another task then.  Else that would hold up what is to be sent.
         """
+        turns = self._conductor.turns
+        nobody_waited = not turns.waiting
         self._steps += 1
         try:
             yield
             if self._steps == 1:
-                self._take_turn()
+                if nobody_waited:
+                    self._take_turn()
+                turns.call()
         finally:
             self._steps -= 1
             self._flush()
@@ -362,15 +366,13 @@ class Session:
 
     def _take_turn(self) -> None:
         """Handle requests of the client whose turn it is, if it is anybody's."""
-        turns = self._conductor.turns
-        client_id = turns.take()
+        client_id = self._conductor.turns.take()
         if client_id is None:
             return
         try:
             self._conductor.feed(RequestsTurn(client_id))
         except RemoteProtocolError as exc:
             self.lost(exc)
-        turns.call()
 
     async def _run_turns(self) -> None:
         """Handle the requests of clients, a few of each in turn."""
@@ -378,7 +380,7 @@ class Session:
             while True:
                 await self._conductor.turns.wait()
                 with self._step():
-                    pass  # each begins with a turn
+                    self._take_turn()
 
     # ---------------------------------------------------------------- tasks
 

@@ -22,7 +22,10 @@ def test_everybody_has_one_turn_after_the_other() -> None:
 def test_there_may_be_nobody() -> None:
     turns = Turns()
     turns.call()
+    assert not turns.waiting
     assert turns.take() is None
+    turns.add(1)
+    assert turns.waiting
 
 
 async def test_a_turn_is_waited_for_and_always_a_checkpoint() -> None:

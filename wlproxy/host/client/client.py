@@ -54,6 +54,7 @@ from wlproxy.relay.commands import (
     SendFile,
     SendFrame,
     SendToCompositor,
+    Trace,
 )
 from wlproxy.relay.handles import Handle, shell_handles
 from wlproxy.relay.inputs import (
@@ -225,8 +226,8 @@ class Client:
                 self._start()
             case CloseClient():
                 self.close(command)
-            case _:
-                pass
+            case Trace():
+                pass  # which is for the conductor
         return None
 
     def flush(self) -> None:

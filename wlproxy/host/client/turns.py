@@ -16,6 +16,11 @@ class Turns:
         self._round: deque[int] = deque()
         self._called = trio.lowlevel.ParkingLot()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether anybody is in the round."""
+        return bool(self._round)
+
     def add(self, client_id: int) -> None:
         """Give a client a turn after all others, unless it waits for one already."""
         if client_id not in self._round:
