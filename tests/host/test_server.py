@@ -722,5 +722,6 @@ async def test_the_status_says_what_is_going_on(tmp_path: Path) -> None:
             read_status, dump_path(bench.config.status)
         )
         assert "objects" in dump["relay"]  # type: ignore[operator]
+        assert "objects" in dump["lanes"]  # type: ignore[operator]
         with pytest.raises(HostError, match="running already"):
             await Server(bench.config, desktop=bench.desktop).run()  # type: ignore[arg-type]

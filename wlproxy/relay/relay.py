@@ -15,12 +15,12 @@ from typing import Final
 
 from wlproxy.memory.guest import GuestMemory
 from wlproxy.protocol.channel.frames import (
-    MAX_TEXT,
     ClientClosed,
     ClientOpened,
     CloseReason,
     Released,
 )
+from wlproxy.protocol.channel.rules import fit_text
 from wlproxy.protocol.errors import (
     ChannelError,
     CompositorError,
@@ -210,7 +210,7 @@ class Relay:
             return self._end_with_sentence(client_id, client, gone, message)
         self._forget(client_id)
         reason = CloseReason.PROTOCOL_ERROR
-        return [*client.take(), CloseClient(client_id, reason, _short(message))]
+        return [*client.take(), CloseClient(client_id, reason, fit_text(message))]
 
     def _count_copied(self, given: Copied) -> list[Command]:
         client = self._clients.get(given.client_id)
@@ -242,7 +242,7 @@ class Relay:
 
     def _end(self, ended: SessionEnded) -> list[Command]:
         commands: list[Command] = [
-            CloseClient(client_id, ended.reason, _short(ended.message))
+            CloseClient(client_id, ended.reason, fit_text(ended.message))
             for client_id in self._clients
         ]
         for client_id in tuple(self._clients):
@@ -334,11 +334,11 @@ class Relay:
         detail: str,
     ) -> list[Command]:
         self._forget(client_id)  # first: it is gone, whatever comes of the rest
-        message = _short(error.message)
+        message = fit_text(error.message)
         client.report(WaylandError(error.object_id, error.code, message))
         return [
             *client.take(),
-            Trace(client_id, TraceLevel.WARNING, _short(f"{client.label}: {detail}")),
+            Trace(client_id, TraceLevel.WARNING, fit_text(f"{client.label}: {detail}")),
             CloseClient(client_id, reason, message),
         ]
 
@@ -362,9 +362,3 @@ _NOTATION: Final = notation(Relay)
 def _plain(text: str) -> str:
     """Make a label of what a guest calls itself: short, nothing that moves a cursor."""
     return "".join(char for char in text if char.isprintable())[:MAX_LABEL]
-
-
-def _short(text: str) -> str:
-    """Cut a message, which may quote a peer, to what frames and errors can carry."""
-    clean = text.replace("\0", "").encode(errors="replace")[:MAX_TEXT]
-    return clean.decode(errors="ignore")

@@ -15,6 +15,7 @@ import trio
 from wlproxy.protocol.channel.frames import FileData, Frame
 from wlproxy.protocol.channel.lanes.engine import Lanes
 from wlproxy.protocol.channel.lanes.lane import FilePiece, Lane, Usage
+from wlproxy.protocol.snapshot import Plain
 from wlproxy.transport.fds import OwnedFd
 
 
@@ -84,6 +85,10 @@ class LaneTasks:
         """Count received bytes as no longer held."""
         self._lanes.consumed(lane, amount)
         self._flush()
+
+    def dump(self) -> dict[str, Plain]:
+        """Say all that waits, for people: of bytes, only how many there are."""
+        return self._lanes.snapshot(_size, lengths=True)
 
     def is_open(self, lane: Lane) -> bool:
         """Tell whether a lane can still send or receive anything."""
@@ -160,3 +165,8 @@ def _close(source: object) -> None:
 
 def _ignore(_: Lane) -> None:
     """Nobody runs any stream."""
+
+
+def _size(source: object) -> int:
+    """Stand for a file in a dump, where its number would tell nobody anything."""
+    return len(source) if isinstance(source, bytes) else 0
