@@ -168,6 +168,7 @@ class _Delegation:
         limit = TIMEOUT * (len(modules) if machine == "guest" else 1)
         command = [sys.executable, "-m", "lab", "pytest", "--timeout", str(limit)]
         command += ["--guest"] if machine == "guest" else []
+        command += ["--out", str(log.with_suffix(""))]  # logs of agent and proxy
         command += ["--", "-v", "-p", "no:cacheprovider", "-p", "no:randomly"]
         with log.open("wb") as file:
             done = subprocess.run(

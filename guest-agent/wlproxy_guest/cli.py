@@ -14,12 +14,13 @@ from typing import Final, NoReturn
 import trio
 
 from wlproxy import __version__
+from wlproxy.protocol.channel.frames import PORT_NAME
 from wlproxy_guest.locating.module_locator import ModuleLocator
 from wlproxy_guest.logs import is_journal, start_log
 from wlproxy_guest.quotas import MIB, Limits
 from wlproxy_guest.server import Server, raise_fd_limit
 from wlproxy_guest.unix_socket import Listener, SocketError, adopt_activated, listen
-from wlproxy_guest.wire import PORT_NAME, WireSource, parse_source
+from wlproxy_guest.wire import WireSource, parse_source
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 ANEW_PAUSE: Final = 1.0

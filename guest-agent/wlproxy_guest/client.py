@@ -45,7 +45,8 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy.protocol.channel.lanes.bounds import CHUNK
 from wlproxy.protocol.channel.lanes.lane import Lane
 from wlproxy.protocol.errors import ChannelError
-from wlproxy.transport.fd_stream import MAX_FDS_OUT, FdsLostError
+from wlproxy.protocol.fd_limits import MAX_FDS_OUT
+from wlproxy.transport.fd_stream import FdsLostError
 from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy_guest.attachments import FdDescription, describe_fd
@@ -180,7 +181,11 @@ class Client:
             nursery.cancel_scope.cancel()
 
     def release(self) -> None:
-        """Drop every pin and file: nothing reads the pages any more."""
+        """Drop every pin and file: nothing reads the pages any more.
+
+        An app that the host had not ended, as it ought to, ends.
+        """
+        self._end_by_host(CloseReason.NORMAL, WORDS[CloseReason.NORMAL])
         self._released = True
         self._locations.release_all()
         for memory_id in tuple(self._memories):
@@ -435,13 +440,27 @@ class Client:
                     file_bytes += each.size
             undo.pop_all()
         self._events.append(_Events(frame.data, tuple(fds), cost(frame), file_bytes))
-        self._events_changed.unpark_all()
+        if len(self._events) == 1 and not self._written.is_set():
+            self._send_events()
+
+    def _send_events(self) -> None:
+        """Send events at once; what the app does not take of them is for a task."""
+        while self._events:
+            first = self._events[0]
+            if not self._socket.send_at_once(first.data, first.fds):
+                self._events_changed.unpark_all()
+                return
+            self._delivered()
 
     async def _write_app(self) -> None:
+        """Send events that the app did not take at once."""
         try:
             with self._writing:
                 while await self._events_are_here():
-                    await self._write_first()
+                    # Until the app has all of it, it stays in the queue.
+                    await self._socket.send_rest()
+                    self._delivered()
+                    self._send_events()
         except MemoryError:
             self._end(CloseReason.FAILED, NO_MEMORY)
         except (OSError, trio.BrokenResourceError) as exc:
@@ -458,11 +477,9 @@ class Client:
             await self._events_changed.park()
         return True
 
-    async def _write_first(self) -> None:
-        # Until the app has all of it, it stays in the queue, which owns the fds.
-        events = self._events[0]
-        await self._socket.send(events.data, events.fds)
-        self._events.popleft()
+    def _delivered(self) -> None:
+        """The app has all of the first events: let go of what was kept for them."""
+        events = self._events.popleft()
         _close_all(events.fds)
         self._files.delivered(events.file_bytes)
         self._lanes.consumed(self._lane, events.cost)

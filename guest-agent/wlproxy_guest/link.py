@@ -19,7 +19,6 @@ from wlproxy.protocol.channel.frames import (
     Hello,
     Side,
 )
-from wlproxy.protocol.channel.lanes.lane import FilePiece
 from wlproxy.protocol.channel.session import Session as ChannelSession
 from wlproxy.protocol.channel.session import SessionState
 from wlproxy.protocol.errors import ChannelError
@@ -146,7 +145,6 @@ class Link:
         batch = bytearray()
         lanes = self.session.lanes if self.session else None
         while lanes and len(batch) < BATCH and (frame := lanes.take()) is not None:
-            assert not isinstance(frame, FilePiece), "an agent sends no files"
             batch += self._channel.encode(frame)
         return batch
 

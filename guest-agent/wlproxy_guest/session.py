@@ -7,14 +7,13 @@ business of `link`.
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import monotonic_ns
 from typing import Final, TypeVar
 
 import trio
 
 from wlproxy.protocol.channel.frames import (
-    MAX_TEXT,
     VERSION_MAJOR,
     VERSION_MINOR,
     ClientReleased,
@@ -32,9 +31,14 @@ from wlproxy.protocol.channel.frames import (
     StreamClosed,
     StreamData,
 )
-from wlproxy.protocol.channel.lanes.bounds import CLIENT_WINDOW, STREAM_WINDOW
+from wlproxy.protocol.channel.lanes.bounds import (
+    CLIENT_WINDOW,
+    STREAM_WINDOW,
+    StreamLimits,
+)
 from wlproxy.protocol.channel.lanes.engine import Lanes
-from wlproxy.protocol.channel.lanes.lane import Lane, Windows
+from wlproxy.protocol.channel.lanes.lane import Windows
+from wlproxy.protocol.channel.rules import fit_text
 from wlproxy.protocol.errors import ChannelError
 from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy_guest.client import Client, ClientContext
@@ -42,7 +46,7 @@ from wlproxy_guest.drm.allocation import find_main_device
 from wlproxy_guest.drm.implicit_layout import implicit_layout_is_linear
 from wlproxy_guest.locating.locations import LOCATE_SECONDS, Locating, as_locate_error
 from wlproxy_guest.locating.mapping import PAGE_SIZE
-from wlproxy_guest.locating.page_locator import LocateError, Location, Pin
+from wlproxy_guest.locating.page_locator import LocateError, Pin, PinnedRange
 from wlproxy_guest.quotas import Budget, Limits, QuotaError
 from wlproxy_guest.streams import Streams
 from wlproxy_guest.unix_socket import AppSocket
@@ -72,12 +76,11 @@ class Session:
     ) -> None:
         """Begin; `flush` sends what is to be taken from `lanes`."""
         theirs = Windows(hello.client_window, hello.stream_window)
-        self.lanes = LaneTasks(Lanes(Side.GUEST, Windows(), theirs), flush)
+        most = StreamLimits(limits.streams, limits.streams_total)
+        self.lanes = LaneTasks(Lanes(Side.GUEST, Windows(), theirs, most), flush)
         self._hello = hello
         self._locating = locating
-        self._streams = Streams(
-            self.lanes, limits.streams, Budget(limits.streams_total)
-        )
+        self._streams = Streams(self.lanes, self._start_pump)
         self._context = ClientContext(
             self.lanes,
             self._streams,
@@ -114,7 +117,7 @@ class Session:
             client_window=CLIENT_WINDOW,
             stream_window=STREAM_WINDOW,
             main_device=found(find_main_device, unknown=0),
-            agent=agent[:MAX_TEXT],
+            agent=fit_text(agent),
         )
 
     @property
@@ -133,7 +136,7 @@ class Session:
         try:
             async with trio.open_nursery() as nursery:  # noqa: TID251
                 if not self._over.is_set():
-                    self._nursery = self._streams.nursery = nursery
+                    self._nursery = nursery
                     established.unpark_all()
                 nursery.start_soon(self._prove_ram)
                 await self._over.wait()
@@ -193,10 +196,7 @@ class Session:
         Raises:
             ChannelError: the host broke the protocol.
         """
-        known = self.lanes.receive(frame)
-        for lane in self.lanes.dropped().streams:
-            self._streams.receive_end(lane)
-        if known:
+        if self.lanes.receive(frame):
             self._take(frame)
 
     def _take(self, frame: Frame) -> None:
@@ -212,14 +212,17 @@ class Session:
                 client = self._clients.pop(frame.client_id, None)
                 if client is not None:
                     client.release()
-            case StreamClosed():
-                self._streams.receive_end(Lane(frame.client_id, frame.stream_id))
-            case StreamData() | Credit():
+            case StreamData() | StreamClosed() | Credit():
                 pass  # whoever waits for it has been woken
             case _:
                 client = self._clients.get(getattr(frame, "client_id", 0))
                 if client is not None:
                     client.receive(frame)
+
+    def _start_pump(self, _client_id: int, run: Callable[[], Awaitable[None]]) -> None:
+        # Once the session is over no stream is open, and none starts.
+        assert self._nursery is not None
+        self._nursery.start_soon(run)
 
     async def _run_client(self, client: Client) -> None:
         try:
@@ -244,7 +247,7 @@ class Session:
                 await self._asking.park()
 
     async def _proof(self, token: bytes) -> RamProof:
-        def place() -> Location:
+        def place() -> PinnedRange:
             return self._locating.locator.place_token(token)
 
         try:
@@ -271,7 +274,7 @@ def found(find: Callable[[], T], *, unknown: T) -> T:
         return unknown
 
 
-def _discard(location: Location | None) -> None:
+def _discard(location: PinnedRange | None) -> None:
     if location is not None:
         location.pin.close()
 

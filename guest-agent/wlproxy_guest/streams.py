@@ -1,11 +1,12 @@
-"""Carries apps' pipes as streams, and limits how many there are.
+"""Carries the pipes of apps as streams.
 
-A stream outlives its client's Wayland connection: an app asks for a paste and leaves, or
-leaves behind a helper that still writes.  A stream beyond the limit ends at once, and
-nothing else does.  Ids, order and credit are the business of `protocol.channel.lanes`.
+A pump may take any time to begin: an app may pass a file whose server does not answer.
+`transport.pumps` knows how pumps go on.  Ids, order, credit and the number of streams are
+the business of `protocol.channel.lanes`.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -16,15 +17,13 @@ from wlproxy.protocol.channel.frames import (
     AttachmentFlags,
     AttachmentKind,
     CloseReason,
-    StreamClosed,
 )
 from wlproxy.protocol.channel.lanes.lane import Lane
 from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.lane_tasks import LaneTasks
-from wlproxy.transport.pumps import pump_from_peer, pump_to_peer
-from wlproxy.transport.stream_end import StreamEnd, adopt_end, make_pipe
+from wlproxy.transport.pumps import Pumps, Start
+from wlproxy.transport.stream_end import StreamEnd, adopt_end
 from wlproxy_guest.foreign import may_hang
-from wlproxy_guest.quotas import Budget
 from wlproxy_guest.workers import Workers
 
 ADOPT_SECONDS: Final = 10.0
@@ -36,32 +35,22 @@ MAX_ADOPTING: Final = 4
 class Streams:
     """The open pipes of a session."""
 
-    def __init__(self, lanes: LaneTasks, limit: int, budget: Budget) -> None:
-        """Allow each client `limit` streams, and all clients together `budget`."""
+    def __init__(self, lanes: LaneTasks, start: Start) -> None:
+        """Begin without streams; `start` starts their tasks."""
         self._lanes = lanes
-        self._limit = limit
-        self._budget = budget
+        self._pumps = Pumps(lanes, start)
         self._workers = Workers(MAX_ADOPTING)
-        self._running: dict[Lane, trio.CancelScope] = {}
-        self.nursery: trio.Nursery | None = None
-        """Where they run; None before the session begins and after it ended."""
 
     def adopt(self, lane: Lane, fd: OwnedFd, flags: AttachmentFlags) -> None:
         """Take over a pipe's end that the app passed, once its stream has a name."""
-        if not self._lanes.is_open(lane):  # the host closed the client, or the stream
-            fd.close()
-            return
         # "Holder" is who will be given the fd: the app's peer, on the host.
         to_host = flags is AttachmentFlags.HOLDER_READS
-        if may_hang(fd.fileno()):
-            self._start(lane, fd, to_host=to_host)  # which asks in a thread
+        if self._lanes.is_open(lane) and may_hang(fd.fileno()):
+            ask = partial(self._adopt_elsewhere, fd, we_write=not to_host)
+            self._pumps.start(lane, ask, to_peer=to_host)
             return
-        try:
-            end = adopt_end(fd, we_write=not to_host)
-        except OSError:
-            self.refuse(lane, CloseReason.FAILED)
-        else:
-            self._start(lane, end, to_host=to_host)
+        with suppress(OSError):  # the host has been told
+            self._pumps.adopt(lane, fd, to_peer=to_host)
 
     def create(self, lane: Lane, flags: AttachmentFlags) -> OwnedFd:
         """Make a pipe for a stream of the host's; return the app's end.
@@ -69,18 +58,12 @@ class Streams:
         Raises:
             OSError: no pipe can be had.
         """
-        app_reads = flags is AttachmentFlags.HOLDER_READS
-        try:
-            end, apps = make_pipe(we_write=app_reads)
-        except OSError:
-            self.refuse(lane, CloseReason.FAILED)
-            raise
-        self._start(lane, end, to_host=not app_reads)
-        return apps
+        to_host = flags is not AttachmentFlags.HOLDER_READS
+        return self._pumps.create(lane, to_peer=to_host)
 
     def refuse(self, lane: Lane, reason: CloseReason) -> None:
         """Tell the host that nothing is done with a stream, or nothing more."""
-        self._lanes.put(StreamClosed(*lane, reason))
+        self._pumps.refuse(lane, reason)
 
     def ignore(self, client_id: int, attachments: Iterable[Attachment]) -> None:
         """Tell the host that the app will not get these streams, and nobody has their ends."""
@@ -88,52 +71,9 @@ class Streams:
             if one.kind is AttachmentKind.STREAM:
                 self.refuse(Lane(client_id, one.object_id), CloseReason.NORMAL)
 
-    def receive_end(self, lane: Lane) -> None:
-        """Take the host's closing of a stream; tell the app if nobody reads any more."""
-        scope = self._running.get(lane)
-        if scope is not None and not self._lanes.is_open(lane):
-            scope.cancel()
-
     def close(self) -> None:
-        """End all streams, present and future, without a word: the session is over."""
-        self.nursery = None
-        for scope in self._running.values():
-            scope.cancel()
-
-    def _start(self, lane: Lane, end: StreamEnd | OwnedFd, *, to_host: bool) -> None:
-        of_client = sum(one.client_id == lane.client_id for one in self._running)
-        if self.nursery is None:
-            end.close()
-        elif of_client >= self._limit or not self._budget.take(1):
-            end.close()
-            self.refuse(lane, CloseReason.LIMIT_EXCEEDED)
-        else:
-            self._running[lane] = trio.CancelScope()
-            self.nursery.start_soon(self._run, lane, end, to_host)
-
-    async def _run(
-        self,
-        lane: Lane,
-        end: StreamEnd | OwnedFd,
-        to_host: bool,  # noqa: FBT001 - of start_soon
-    ) -> None:
-        pump = pump_to_peer if to_host else pump_from_peer
-        reason = None
-        try:
-            with self._running[lane]:
-                if isinstance(end, OwnedFd):
-                    end = await self._adopt_elsewhere(end, we_write=not to_host)
-                try:
-                    reason = await pump(end, lane, self._lanes)
-                finally:
-                    end.close()
-        except OSError:
-            reason = CloseReason.FAILED
-        finally:
-            del self._running[lane]
-            self._budget.give_back(1)
-        if reason is not None:
-            self.refuse(lane, reason)
+        """End all streams without a word: the session is over."""
+        self._pumps.close()
 
     async def _adopt_elsewhere(self, fd: OwnedFd, *, we_write: bool) -> StreamEnd:
         """Take over an fd whose server may not answer; it is taken over even if this fails.

@@ -18,7 +18,7 @@ from typing import Final
 
 import trio
 
-from wlproxy.transport.fd_stream import FdStream
+from wlproxy.transport.fd_stream import Chunk, FdStream
 from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.foreign import own
 from wlproxy_guest.refusal import SentEvents
@@ -55,7 +55,7 @@ class Peer:
 class AppSocket:
     """One connected app."""
 
-    __slots__ = ("_sent", "_stream", "peer")
+    __slots__ = ("_rest", "_sent", "_stream", "peer")
 
     def __init__(self, connected: socket.socket) -> None:
         """Take over `connected`, unless this fails.
@@ -66,6 +66,8 @@ class AppSocket:
         self.peer = identify_peer(connected)
         self._stream = FdStream(connected, own)
         self._sent = SentEvents()
+        self._rest = b""
+        """What was to be sent, and has not been."""
 
     async def receive(self, size: int) -> tuple[bytes, list[OwnedFd]]:
         """Receive at most `size` bytes, and the fds that came with them.
@@ -79,8 +81,22 @@ class AppSocket:
         """
         return await self._stream.receive(size)
 
-    async def send(self, data: bytes, fds: Sequence[OwnedFd] = ()) -> None:
-        """Send all of `data`; the fds go with its first bytes, and stay the caller's.
+    def send_at_once(self, data: bytes, fds: Sequence[OwnedFd] = ()) -> bool:
+        """Send what the app takes of `data` without waiting; False: `send_rest` is to.
+
+        The fds go with its first bytes, and stay the caller's.
+
+        Raises:
+            LocalProtocolError: there are more batches of fds than bytes to carry them.
+        """
+        before = self._stream.sent
+        self._rest += data
+        self._stream.send_at_once((Chunk(data, tuple(fds)),))
+        self._note_sent(before)
+        return not self._stream.backlog
+
+    async def send_rest(self) -> None:
+        """Send what `send_at_once` did not.
 
         What a cancelled call has not sent is never sent: an app that got half of
         an event can only be dropped, and one that did not can still be told why.
@@ -88,14 +104,19 @@ class AppSocket:
         Raises:
             OSError: no memory is left to wait with.
             trio.BrokenResourceError: the connection broke.
-            LocalProtocolError: there are more batches of fds than bytes to carry them.
         """
         before = self._stream.sent
         try:
-            await self._stream.send(data, fds)
+            await self._stream.flush()
         finally:
-            self._sent.add(data[: self._stream.sent - before])
+            self._note_sent(before)
             self._stream.drop_unsent()
+            self._rest = b""
+
+    def _note_sent(self, before: int) -> None:
+        sent = self._stream.sent - before
+        self._sent.add(self._rest[:sent])
+        self._rest = self._rest[sent:]
 
     async def bid_farewell(self, error: bytes) -> None:
         """Send `wl_display.error`, if that makes sense, and wait until the app closes.
@@ -107,8 +128,8 @@ class AppSocket:
             trio.move_on_after(FAREWELL),
             suppress(OSError, trio.BrokenResourceError),
         ):
-            if self._can_tell:
-                await self.send(error)
+            if self._can_tell and not self.send_at_once(error):
+                await self.send_rest()
             self._stream.shutdown_write()
             await self._stream.wait_closed(FAREWELL)
 

@@ -21,14 +21,16 @@ from typing import Final, Protocol
 import pyudev
 import trio
 
+from wlproxy.protocol.channel.frames import PORT_NAME
 from wlproxy.transport.fds import FdState, OwnedFd
 
-PORT_NAME: Final = "org.wlproxy.0"
 SUBSYSTEM: Final = "virtio-ports"
 LOOK_AGAIN: Final = 0.25
 """Seconds between looks at a port without a host."""
 TRY_AGAIN: Final = 1.0
 """Seconds until a port that could not be opened is tried again."""
+PORT_BUFFER: Final = 4096
+"""Bytes that a virtio port gives at once: after as many there may be more."""
 OUT_OF_MEMORY_PAUSE: Final = 0.1
 """Seconds until what there was no memory for is tried again."""
 UDEV_CONTROL: Final = Path("/run/udev/control")
@@ -47,12 +49,14 @@ class NoWireError(Exception):
 class Wire:
     """An open wire with a host at the other end."""
 
-    __slots__ = ("_fd",)
+    __slots__ = ("_drained", "_fd")
 
     def __init__(self, fd: OwnedFd) -> None:
         """Take over `fd`."""
         os.set_blocking(fd.fileno(), False)
         self._fd = fd
+        self._drained = False
+        """Whether there was nothing left to receive, the last time."""
 
     async def receive(self, size: int) -> bytes:
         """Receive at least one byte.  A cancelled call has taken nothing.
@@ -62,7 +66,9 @@ class Wire:
         """
         fd = self._fd.fileno()
         await trio.lowlevel.checkpoint_if_cancelled()
-        at_once = True
+        waited = self._drained
+        if waited:
+            await wait_until(trio.lowlevel.wait_readable, fd)
         while True:
             try:
                 data = os.read(fd, size)
@@ -72,10 +78,11 @@ class Wire:
                 await _pause_for_memory(exc)
             else:
                 break
-            at_once = False
+            waited = True
         if not data:
             raise HostGoneError("the host hung up")
-        if at_once:
+        self._drained = len(data) < min(size, PORT_BUFFER)
+        if not waited:
             await trio.lowlevel.cancel_shielded_checkpoint()
         return data
 

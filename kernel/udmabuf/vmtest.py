@@ -165,7 +165,7 @@ if [ -e $leaks ]; then
   fault 1 "BUG: sleeping function called from invalid context"
   fault 2 "WARNING: possible circular locking dependency"
   fault 3 "UBSAN: array-index-out-of-bounds"
-  fault 4 "KASAN: slab-use-after-free in exporter_ioctl"
+  fault 4 "KASAN: slab-use-after-free in exporter_"
 fi
 rmmod gem_locate_exporter || bad=1
 exit $bad

@@ -24,7 +24,7 @@ from wlproxy_guest.locating.mapping import (
 )
 from wlproxy_guest.locating.page_locator import (
     LocateError,
-    Location,
+    PinnedRange,
     check_range,
     place_token,
 )
@@ -94,13 +94,13 @@ class CopyingLocator:
         """As where there is no module."""
         return Feature.LOCATE_MEMFD
 
-    def place_token(self, token: bytes) -> Location:
+    def place_token(self, token: bytes) -> PinnedRange:
         """As the real ones do."""
         return place_token(self.locate, token)
 
     def locate(
         self, fd: int, offset: int, length: int, collapse_above: int
-    ) -> Location:
+    ) -> PinnedRange:
         """Pin, copy, and say where the copy is."""
         try:
             size = os.fstat(fd).st_size
@@ -122,7 +122,7 @@ class CopyingLocator:
             raise LocateError(LocateStatus.OUT_OF_RANGE) from None
         except OSError as exc:
             raise LocateError(LocateStatus.FAILED, exc.errno or errno.EIO) from exc
-        return Location((Extent(place, end - start),), pin, held=end - start)
+        return PinnedRange((Extent(place, end - start),), pin, pinned=end - start)
 
     def _copy(self, fd: int, start: int, end: int, place: int) -> None:
         # In pieces: an agent that is short of memory is not to fail here.

@@ -14,7 +14,7 @@ from pathlib import Path
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy_guest import cli
 from wlproxy_guest.locating.module_locator import ModuleLocator
-from wlproxy_guest.locating.page_locator import Location, place_token
+from wlproxy_guest.locating.page_locator import PinnedRange, place_token
 
 LIE = Path("/run/lie")
 PAGE = 4096
@@ -60,7 +60,7 @@ class LyingLocator(ModuleLocator):
 
     def locate(
         self, fd: int, offset: int, length: int, collapse_above: int
-    ) -> Location:
+    ) -> PinnedRange:
         """As `ModuleLocator`, and then the lie of the moment."""
         location = super().locate(fd, offset, length, collapse_above)
         lie = LIE.read_text().strip() if LIE.exists() else ""
@@ -69,7 +69,7 @@ class LyingLocator(ModuleLocator):
         print(f"hostile agent: {lie}", file=sys.stderr, flush=True)
         return replace(location, extents=LIES[lie](location.extents))
 
-    def place_token(self, token: bytes) -> Location:
+    def place_token(self, token: bytes) -> PinnedRange:
         """The truth."""
         return place_token(super().locate, token)
 

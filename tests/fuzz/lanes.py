@@ -39,10 +39,12 @@ from wlproxy.protocol.channel.frames import (
     StreamClosed,
     StreamData,
 )
+from wlproxy.protocol.channel.lanes.bounds import StreamLimits
 from wlproxy.protocol.channel.lanes.engine import Lanes
 from wlproxy.protocol.channel.lanes.lane import FilePiece, Lane, Windows
 
 WINDOWS = (64, 100, 1000, 16384)
+LIMITS = (StreamLimits(), StreamLimits(2, 3))
 FLAGS = (AttachmentFlags.HOLDER_READS, AttachmentFlags.HOLDER_WRITES)
 STEPS = 10_000
 """Rounds after which what still moves is moving in circles."""
@@ -100,6 +102,8 @@ class End:
     answered: list[int] = field(default_factory=list)
     located: dict[int, list[int]] = field(default_factory=dict)
     """Those that are to come, by client."""
+    named: dict[int, list[Attachment]] = field(default_factory=dict)
+    """Streams that were named here and not attached yet, by client."""
     next_stream: int = 0
     next_id: int = 0
 
@@ -117,9 +121,12 @@ class BackToBack:
         host, guest = (
             Windows(choices.pick(WINDOWS), choices.pick(WINDOWS)) for _ in Side
         )
-        self._host = End(Side.HOST, host, Lanes(Side.HOST, host, guest), next_stream=1)
+        self._limits = limits = choices.pick(LIMITS)
+        self._host = End(
+            Side.HOST, host, Lanes(Side.HOST, host, guest, limits), next_stream=1
+        )
         self._guest = End(
-            Side.GUEST, guest, Lanes(Side.GUEST, guest, host), next_stream=2
+            Side.GUEST, guest, Lanes(Side.GUEST, guest, host, limits), next_stream=2
         )
         self._ends = (self._host, self._guest)
         self._clients = 0
@@ -135,7 +142,8 @@ class BackToBack:
             ChannelError: one engine broke the rules, by the other's judgement.
         """
         steps = (
-            *(self._open, self._write, self._write, self._attach, self._file),
+            *(self._open, self._write, self._write, self._name, self._attach),
+            self._file,
             *(self._end_stream, self._ask, self._locate, self._open_stream),
             *(self._produce, self._send, self._send, self._deliver, self._deliver),
             *(self._read, self._read, self._close, self._release),
@@ -143,6 +151,7 @@ class BackToBack:
         while self._choices.more:
             self._choices.pick(steps)()
             self._wake()
+        self._attach_all()
         self._settle()
         self._check_delivered()
         self._end_all()
@@ -156,6 +165,7 @@ class BackToBack:
             for end in self._ends:
                 end.out[Lane(self._clients)] = Way()
                 end.attached[self._clients] = []
+                end.named[self._clients] = []
 
     def _client(self, end: End) -> int:
         """Choose a client that this end has heard of; 0 if there is none."""
@@ -179,16 +189,47 @@ class BackToBack:
         client_id = self._client(end)
         if not client_id or not end.lanes.is_idle(Lane(client_id)):
             return
-        made = []
-        peer = self._peer(end)
-        most = (peer.windows.client // 2 - 1) // 16
-        for _ in range(min(1 + self._choices.number(3), most)):
-            flags = self._choices.pick(FLAGS)
-            stream_id, end.next_stream = end.next_stream, end.next_stream + 2
-            made.append(Attachment(AttachmentKind.STREAM, flags, stream_id, 0))
-            sender = end if flags is FLAGS[0] else peer
-            sender.out[Lane(client_id, stream_id)] = Way()
-        self._put_data(end, client_id, b"@" + self._choices.data(100), tuple(made))
+        count = 1 + self._choices.number(3)
+        if not end.named[client_id]:
+            most = self._most(end)
+            made = [self._make(end, client_id) for _ in range(min(count, most))]
+            self._put_data(end, client_id, b"@" + self._choices.data(100), tuple(made))
+        else:
+            self._attach_named(end, client_id, count)
+
+    def _most(self, end: End) -> int:
+        """Count the attachments that there is always credit for."""
+        return (self._peer(end).windows.client // 2 - 1) // 16
+
+    def _make(self, end: End, client_id: int) -> Attachment:
+        flags = self._choices.pick(FLAGS)
+        stream_id, end.next_stream = end.next_stream, end.next_stream + 2
+        sender = end if flags is FLAGS[0] else self._peer(end)
+        sender.out[Lane(client_id, stream_id)] = Way()
+        return Attachment(AttachmentKind.STREAM, flags, stream_id, 0)
+
+    def _name(self) -> None:
+        """Begin a stream that is attached later."""
+        end = self._choices.pick(self._ends)
+        client_id = self._client(end)
+        if client_id:
+            one = self._make(end, client_id)
+            sends = one.flags is FLAGS[0]
+            end.lanes.name_stream(Lane(client_id, one.object_id), sends=sends)
+            end.named[client_id].append(one)
+            self._note_end(end, Lane(client_id, one.object_id))
+
+    def _attach_named(self, end: End, client_id: int, count: int) -> None:
+        named, count = end.named[client_id], min(count, self._most(end))
+        made, end.named[client_id] = named[:count], named[count:]
+        self._put_data(end, client_id, b"@", tuple(made))
+
+    def _attach_all(self) -> None:
+        """Attach what was named; what was of clients that have gone is dropped."""
+        for end in self._ends:
+            for client_id in end.named:
+                while end.named[client_id] and self._knows(end, client_id):
+                    self._attach_named(end, client_id, 99)
 
     def _put_data(
         self,
@@ -200,6 +241,14 @@ class BackToBack:
         end.out[Lane(client_id)].put += data
         end.attached[client_id] += attachments
         end.lanes.put(Data(client_id, data, attachments))
+        for one in attachments:
+            if one.kind is AttachmentKind.STREAM:
+                self._note_end(end, Lane(client_id, one.object_id))
+
+    def _note_end(self, end: End, lane: Lane) -> None:
+        """A stream that was one too many has ended here."""
+        if lane not in end.out and not end.lanes.is_open(lane):
+            self._peer(end).out[lane].over = True
 
     def _file(self) -> None:
         """Send a file and what attaches it: only the host does."""
@@ -225,6 +274,7 @@ class BackToBack:
         sender = self._guest if flags is FLAGS[0] else self._host
         sender.out[Lane(client_id, stream_id)] = Way()
         self._host.lanes.put(OpenStream(client_id, 1, stream_id, flags))
+        self._note_end(self._host, Lane(client_id, stream_id))
 
     def _end_stream(self) -> None:
         end = self._choices.pick(self._ends)
@@ -437,8 +487,20 @@ class BackToBack:
                 contents = end.files.pop((frame.client_id, one.object_id), b"")
                 check(len(contents) == one.size, "a file is not there whole")
             else:
-                lane = Lane(frame.client_id, one.object_id)
-                check(end.lanes.is_open(lane), "what was attached is no stream")
+                self._learn(end, peer, Lane(frame.client_id, one.object_id))
+
+    def _learn(self, end: End, peer: End, lane: Lane) -> None:
+        """Hear of a stream: it is there, unless there are too many."""
+        if end.lanes.is_open(lane):
+            return
+        most, lanes = self._limits, end.lanes
+        many = lanes.streams_of(lane.client_id) >= most.client
+        check(
+            many or lanes.stream_count >= most.total, "what was attached is no stream"
+        )
+        for out in (end.out, peer.out):
+            if lane in out:
+                out[lane].over = True
 
     def _pull_all(self, end: End, lane: Lane, way: Way) -> None:
         while chunk := end.lanes.pull(lane):
@@ -498,6 +560,8 @@ class BackToBack:
                     check(way.got == way.put, f"not all of {lane} has come")
             check(end.answered == end.asked, "an answer is missing")
             check(end.lanes.urgent_count == 0, "something urgent waits")
+            usages = map(end.lanes.usage, range(1, self._clients + 1))
+            check(not any(one.waiting for one in usages), "bytes that wait are left")
         for client_id, located in self._guest.located.items():
             closed = (Side.GUEST, client_id) in self._closed
             check(closed or not located, "a location's answer is missing")

@@ -134,6 +134,31 @@ MUTANTS = {
         "if client.connection is None and not client.streams:",
         "if client.connection is None and not client.streams and client_id != 2:",
     ),
+    "named-stream-leaks": Mutant(
+        "lanes",
+        "wlproxy.protocol.channel.lanes.clients",
+        "if not one.attached]",
+        "if False]",
+    ),
+    "named-stream-is-another-when-attached": Mutant(
+        "lanes",
+        "wlproxy.protocol.channel.lanes.clients",
+        "        if stream is None or stream.attached:",
+        "        self.streams(lane.client_id).pop(lane.stream_id, None)\n"
+        "        if stream is None or stream is not None:",
+    ),
+    "one-stream-too-many": Mutant(
+        "lanes",
+        "wlproxy.protocol.channel.lanes.clients",
+        "if not self._fits(client):\n            return",
+        "if not self._fits(client):\n            self.stream_count += 1\n            return",
+    ),
+    "waiting-bytes-are-counted-twice": Mutant(
+        "lanes",
+        "wlproxy.protocol.channel.lanes.lane",
+        "self.waiting += file.kept",
+        "self.waiting += 2 * file.kept",
+    ),
     "stream-leaks": Mutant(
         "lanes",
         "wlproxy.protocol.channel.lanes.engine",

@@ -27,7 +27,7 @@ from wlproxy.protocol.channel.frames import (
     Side,
 )
 from wlproxy.protocol.channel.session import Session
-from wlproxy_guest.locating.page_locator import Location, check_range
+from wlproxy_guest.locating.page_locator import PinnedRange, check_range
 
 F = TypeVar("F", bound=Frame)
 WINDOW = 64 * 1024
@@ -163,20 +163,20 @@ class FileOffsetLocator:
 
     def locate(
         self, fd: int, offset: int, length: int, collapse_above: int
-    ) -> Location:
+    ) -> PinnedRange:
         check_range(offset, length, os.fstat(fd).st_size)
         first = offset // PAGE * PAGE
         end = -(-(offset + length) // PAGE) * PAGE
         step = 1 if self.scattered and not collapse_above else (end - first) // PAGE
-        return Location(
+        return PinnedRange(
             tuple(Extent(gpa, step * PAGE) for gpa in range(first, end, step * PAGE)),
             FilePin(self),
-            held=end - first,
+            pinned=end - first,
         )
 
-    def place_token(self, token: bytes) -> Location:
+    def place_token(self, token: bytes) -> PinnedRange:
         self.tokens.append(token)
-        return Location((Extent(self.token_gpa, PAGE),), FilePin(self), held=PAGE)
+        return PinnedRange((Extent(self.token_gpa, PAGE),), FilePin(self), pinned=PAGE)
 
 
 async def opened(host: FakeHost) -> int:

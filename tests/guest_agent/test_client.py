@@ -400,6 +400,16 @@ async def test_pins_of_an_app_that_has_gone_stay_until_the_host_says_so(
     assert agent.locator.pinned == 0
 
 
+async def test_an_app_ends_that_the_host_lets_go_of_without_a_word(
+    host: FakeHost, app: App
+) -> None:
+    client_id = await opened(host)
+
+    await host.send(ClientReleased(client_id))
+
+    assert await told(app) == "wlproxy: the host ended the connection"
+
+
 async def test_what_comes_while_the_host_closes_an_app_is_closed_as_well(
     run_agent: RunAgent, closing: ExitStack
 ) -> None:

@@ -9,9 +9,10 @@ import pytest
 
 import wlproxy_guest
 from tests.integration.native import documented_exposure
+from wlproxy.protocol.channel.frames import PORT_NAME
 from wlproxy_guest.locating.gem_locate import DEVICE
 from wlproxy_guest.session import GRACE
-from wlproxy_guest.wire import PORT_NAME, SUBSYSTEM
+from wlproxy_guest.wire import SUBSYSTEM
 
 UNITS = Path(wlproxy_guest.__file__).parent.parent / "systemd"
 MODULE_RULES = (

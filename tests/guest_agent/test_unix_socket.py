@@ -7,7 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,12 @@ from wlproxy_guest.unix_socket import (
     listen,
     lock_path,
 )
+
+
+async def send(ours: AppSocket, data: bytes, fds: Sequence[OwnedFd] = ()) -> None:
+    """As a client does: at once, and the rest later."""
+    if not ours.send_at_once(data, fds):
+        await ours.send_rest()
 
 
 @pytest.fixture
@@ -83,7 +89,7 @@ async def test_sending_everything_to_a_slow_app(
 
     passed = [OwnedFd(os.memfd_create("x")) for _ in range(3)]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(ours.send, sent, passed)
+        nursery.start_soon(send, ours, sent, passed)
         while len(received) < len(sent):
             await trio.lowlevel.wait_readable(app)
             data, ancillary, _, _ = app.recvmsg(65536, 1000)
@@ -108,7 +114,7 @@ async def test_more_batches_of_fds_than_bytes(
         OwnedFd(os.memfd_create("x")) as fd,
         pytest.raises(LocalProtocolError, match="too few bytes to carry 29 fds"),
     ):
-        await pair[0].send(b"x", [fd] * 29)
+        await send(pair[0], b"x", [fd] * 29)
 
 
 async def test_after_half_an_event_nothing_is_told(
@@ -117,7 +123,7 @@ async def test_after_half_an_event_nothing_is_told(
     ours, app = pair
     event = struct.pack("=II", 3, (1 << 16) - 4 << 16) + bytes((1 << 16) - 12)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(ours.send, event * 100)
+        nursery.start_soon(send, ours, event * 100)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
 
@@ -134,13 +140,23 @@ async def test_what_a_cancelled_send_left_is_never_sent(
     pair: tuple[AppSocket, socket.socket], autojump_clock: trio.testing.MockClock
 ) -> None:
     ours, app = pair
-    with trio.CancelScope() as scope, OwnedFd(os.memfd_create("x")) as fd:
-        scope.cancel()
-        await ours.send(b"an event", [fd])
+    event = struct.pack("=III", 3, 12 << 16, 7)
+    sent = 0
+    with OwnedFd(os.memfd_create("x")) as fd:
+        while ours.send_at_once(event, [fd]):
+            sent += 1
+        assert fd.state.name == "OPEN"
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await ours.send_rest()
     assert fd.state is FdState.CLOSED
+    received = b""
+    while len(received) < sent * len(event):
+        received += app.recv(1 << 20)  # and close the fds that came
 
     await ours.bid_farewell(b"goodbye")
 
+    assert received == event * sent
     assert app.recv(100) == b"goodbye"
     assert app.recv(100) == b""
 

@@ -1,7 +1,7 @@
 """A running session between scripted peers, for tests."""
 
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -11,8 +11,8 @@ from tests.host.scripted import (
     RAM_SIZE,
     Agent,
     ScriptedRelay,
-    channel_pair,
     guest_ram,
+    link_pair,
 )
 from wlproxy.host.errors import NoCompositorError
 from wlproxy.host.report.metrics import Metrics
@@ -22,6 +22,9 @@ from wlproxy.host.session import (
 )
 from wlproxy.memory.guest import ExtentError
 from wlproxy.protocol.channel.frames import (
+    Attachment,
+    AttachmentFlags,
+    AttachmentKind,
     ClientClosed,
     ClientOpened,
     CloseReason,
@@ -31,12 +34,17 @@ from wlproxy.protocol.channel.frames import (
 )
 from wlproxy.relay.commands import (
     CloseClient,
+    CloseHandle,
     Command,
+    CreateStream,
+    Direction,
     OpenCompositor,
     SendFrame,
     SendToCompositor,
 )
+from wlproxy.relay.handles import Handle
 from wlproxy.transport.fd_stream import FdStream
+from wlproxy.transport.fds import OwnedFd
 
 
 class Bench:
@@ -45,7 +53,7 @@ class Bench:
     def __init__(self, ram_size: int = RAM_SIZE) -> None:
         self.commands: dict[bytes, list[Command]] = {}
         self.relay = ScriptedRelay(self.respond)
-        self.channel, theirs = channel_pair()
+        self.link, theirs = link_pair()
         self.agent = Agent(theirs)
         self.metrics = Metrics()
         self.ram = guest_ram(ram_size)
@@ -53,6 +61,8 @@ class Bench:
         self.refuse = False
         self.slow = trio.Event()
         self.when_over: Callable[[], None] = lambda: None
+        self.connect: Callable[[], Awaitable[FdStream]] = self._connect
+        """How the session reaches the compositor."""
         self.session: Session
 
     def respond(self, what: tuple[object, ...]) -> list[Command]:
@@ -82,13 +92,13 @@ class Bench:
 
     def start(self, nursery: trio.Nursery) -> None:
         self.session = Session(
-            channel=self.channel,
+            link=self.link,
             relay=self.relay,
             ram=self.ram,
             device=None,
             metrics=self.metrics,
             log=VmLog("test"),
-            connect=self.connect,
+            connect=lambda: self.connect(),  # noqa: PLW0108 - a test may change it
             nursery=nursery,
         )
         nursery.start_soon(self.run)
@@ -104,7 +114,7 @@ class Bench:
         finally:
             self.session.close()
 
-    async def connect(self) -> FdStream:
+    async def _connect(self) -> FdStream:
         await trio.lowlevel.checkpoint()
         if self.refuse:
             raise NoCompositorError("no compositor there")
@@ -125,11 +135,32 @@ class Bench:
             while self.metrics.pixel_bytes_copied < amount:  # noqa: ASYNC110 - nobody tells
                 await trio.sleep(0.001)
 
-    async def data(self, data: bytes, *commands: Command, client_id: int = 1) -> None:
+    async def data(
+        self,
+        data: bytes,
+        *commands: Command,
+        client_id: int = 1,
+        attachments: tuple[Attachment, ...] = (),
+    ) -> None:
         """Have the client send something that makes the core say these commands."""
         self.commands[data] = list(commands)
-        await self.agent.send(Data(client_id, data))
+        await self.agent.send(Data(client_id, data, attachments))
         await trio.testing.wait_all_tasks_blocked()
+
+    async def pipe(self, stream_id: int, direction: Direction) -> OwnedFd:
+        """Have the client pass an end of a pipe; return what the compositor gets."""
+        reads = direction is Direction.TO_COMPOSITOR
+        flags = AttachmentFlags.HOLDER_READS if reads else AttachmentFlags.HOLDER_WRITES
+        handle = Handle(2 * stream_id)
+        await self.data(
+            b"receive",
+            CreateStream(1, stream_id, handle, direction),
+            SendToCompositor(1, b"receive", (handle,)),
+            CloseHandle(1, handle),
+            attachments=(Attachment(AttachmentKind.STREAM, flags, stream_id, 0),),
+        )
+        _, (end,) = await self.compositors[0].receive()
+        return end
 
 
 @asynccontextmanager
@@ -140,7 +171,7 @@ async def running(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bench.agent.greet, window)
-            await bench.channel.establish(9)
+            await bench.link.establish(9)
         async with trio.open_nursery() as nursery:
             bench.start(nursery)
             yield bench
@@ -151,6 +182,6 @@ async def running(
         with trio.CancelScope(shield=True):
             for stream in bench.compositors:
                 await stream.aclose()
-            await bench.channel.aclose()
+            await bench.link.aclose()
             await bench.agent.stream.aclose()
             bench.ram.close()

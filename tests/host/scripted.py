@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import trio
 
-from wlproxy.host.link import Channel
+from wlproxy.host.link import Link
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.report.metrics import Metrics
 from wlproxy.memory.guest import GuestMemory, RamRegion
@@ -80,7 +80,6 @@ class ScriptedRelay(Relay):
         clients: those it knows.
         turns: how many more turns the requests of a client take.
         event_turns: the same of the events for a client.
-        waiting_fds: clients that attached fds whose requests were not handled.
     """
 
     def __init__(self, respond: Callable[[tuple[object, ...]], list[Command]]) -> None:
@@ -92,7 +91,6 @@ class ScriptedRelay(Relay):
         self.clients: set[int] = set()
         self.turns: Counter[int] = Counter()
         self.event_turns: Counter[int] = Counter()
-        self.waiting_fds: set[int] = set()
         self._respond = respond
 
     def _note(self, *what: object) -> list[Command]:
@@ -145,9 +143,6 @@ class ScriptedRelay(Relay):
 
     def requests_wait(self, client_id: int) -> bool:
         return self.turns[client_id] > 0
-
-    def fds_wait(self, client_id: int) -> bool:
-        return client_id in self.waiting_fds
 
     def events_wait(self, client_id: int) -> bool:
         return self.event_turns[client_id] > 0
@@ -222,7 +217,7 @@ class Agent:
         return frames
 
 
-def channel_pair() -> tuple[Channel, FdStream]:
-    """A channel, and the stream that its agent is to have."""
+def link_pair() -> tuple[Link, FdStream]:
+    """A link, and the stream that its agent is to have."""
     ours, theirs = socket.socketpair()
-    return Channel(FdStream(ours), Metrics()), FdStream(theirs)
+    return Link(FdStream(ours), Metrics()), FdStream(theirs)

@@ -9,12 +9,13 @@ import trio.testing
 
 from tests.host.bench import Bench, running
 from tests.host.scripted import see_hang_up
-from wlproxy.host.compositor_queue import CompositorQueue
+from wlproxy.host.client.client import CANNOT, Client
+from wlproxy.host.client.compositor_queue import CompositorQueue
+from wlproxy.host.conductor import client_of
 from wlproxy.host.errors import HostError
-from wlproxy.host.executor import CANNOT, Executor, client_of
-from wlproxy.host.outgoing import Outgoing
 from wlproxy.host.report.bugs import MISTAKE
-from wlproxy.host.streams import Streams
+from wlproxy.host.report.vm_log import VmLog
+from wlproxy.host.udmabufs import Udmabufs
 from wlproxy.memory.guest import RamItem
 from wlproxy.protocol.channel.frames import (
     ClientClosed,
@@ -89,15 +90,24 @@ def failing(
     monkeypatch: pytest.MonkeyPatch, kind: type[Command], error: Exception
 ) -> None:
     """Have all commands of a kind fail, as long as they are for client 1."""
-    where = "_trace" if kind is Trace else "_execute"
-    carry_out: Callable[..., object] = getattr(Executor, where)
+    if kind is Trace:
+        say = VmLog.of_client
 
-    def fail(self: Executor, command: Command, client: object) -> object:
+        def fail_to_say(self: VmLog, level: int, text: str, *args: object) -> None:
+            if "all is well" in args:
+                raise error
+            say(self, level, text, *args)
+
+        monkeypatch.setattr(VmLog, "of_client", fail_to_say)
+        return
+    carry_out = Client.carry_out
+
+    def fail(self: Client, command: Command) -> object:
         if type(command) is kind and client_of(command) == 1:
             raise error
-        return carry_out(self, command, client)
+        return carry_out(self, command)
 
-    monkeypatch.setattr(Executor, where, fail)
+    monkeypatch.setattr(Client, "carry_out", fail)
 
 
 async def closed(bench: Bench) -> list[Frame]:
@@ -211,23 +221,23 @@ async def in_the_writer_to_the_compositor(
 ) -> None:
     run = CompositorQueue.run
 
-    async def run_badly(self: CompositorQueue, *args: Any) -> None:
+    async def run_badly(self: CompositorQueue) -> None:
         if not bench.compositors[1:]:  # that of the first client
             await afault()
-        await run(self, *args)
+        await run(self)
 
     monkeypatch.setattr(CompositorQueue, "run", run_badly)
     await bench.open()
 
 
 async def in_a_pipe(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Streams, "_read", afault)
+    monkeypatch.setattr("wlproxy.transport.pumps.pump_to_peer", afault)
     await bench.open()
-    await bench.data(b"receive", CreateStream(1, 2, Handle(2), Direction.TO_GUEST))
+    (await bench.pipe(2, Direction.TO_GUEST)).close()
 
 
 async def in_the_thread(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Executor, "create_slowly", fault)
+    monkeypatch.setattr(Udmabufs, "make", fault)
     await bench.open()
     await bench.data(b"make", CreateUdmabuf(1, Handle(2), ITEMS * 300))
 
@@ -241,7 +251,7 @@ async def in_its_credit(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 async def as_its_fds_are_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     compositor = await bench.open()
     with monkeypatch.context() as patched:
-        patched.setattr(Executor, "receive_fds", fault)
+        patched.setattr(Client, "receive_fds", fault)
         await compositor.send(b"event")
         await trio.testing.wait_all_tasks_blocked()
 
@@ -269,7 +279,6 @@ async def test_a_bug_in_a_task_of_a_client_ends_that_client(
         assert heard[-1] == ClientClosed(1, CloseReason.FAILED, MISTAKE)
         await closed(bench)
         assert bench.metrics.bugs == 1
-        assert not bench.session._executor._creating
         await others_go_on(bench)
 
 
@@ -277,16 +286,13 @@ async def test_a_bug_as_a_client_is_connected_ends_that_client(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running() as bench:
-        connect, bench.session._connections.connect = (
-            bench.session._connections.connect,
-            afault,
-        )
+        connect, bench.connect = bench.connect, afault
         await bench.agent.send(ClientOpened(1, 7, 0, 0, "app"))
         assert await bench.agent.receive_until(ClientReleased) == [
             ClientClosed(1, CloseReason.FAILED, MISTAKE),
             ClientReleased(1),
         ]
-        bench.session._connections.connect = connect
+        bench.connect = connect
         await bench.open(2)
         assert bench.session.cause is None
 
@@ -297,7 +303,7 @@ async def test_a_bug_that_is_no_clients_ends_the_session_in_order(
     async with running() as bench:
         compositor = await bench.open()
         with monkeypatch.context() as patched:
-            patched.setattr(Outgoing, "put", fault)
+            patched.setattr("wlproxy.host.session.Pong", fault)
             await bench.agent.send(Ping(1))
             await trio.testing.wait_all_tasks_blocked()
         assert bench.metrics.bugs == 1

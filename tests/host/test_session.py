@@ -15,17 +15,17 @@ from tests.host.bench import Bench, running
 from tests.host.scripted import (
     see_hang_up,
 )
-from wlproxy.host.conductor import MAX_UNREAD
-from wlproxy.host.connections import (
+from wlproxy.host.client.client import (
+    CANNOT,
     COMPOSITOR_CLOSED,
     COMPOSITOR_UNREACHABLE,
     LET_GO_SECONDS,
 )
-from wlproxy.host.executor import CANNOT
+from wlproxy.host.client.locates import MAX_TURNS
+from wlproxy.host.conductor import MAX_UNREAD
 from wlproxy.host.link import ChannelGoneError, Goodbyed
-from wlproxy.host.locates import MAX_TURNS
 from wlproxy.host.session import (
-    FRAMES_PER_TURN,
+    FRAMES_PER_STEP,
     MAX_EARLY,
     PING_INTERVAL,
 )
@@ -55,7 +55,7 @@ from wlproxy.protocol.channel.frames import (
     StreamClosed,
     StreamData,
 )
-from wlproxy.protocol.channel.lanes.bounds import CLIENT_WINDOW
+from wlproxy.protocol.channel.lanes.bounds import CLIENT_WINDOW, STREAM_WINDOW
 from wlproxy.protocol.errors import ChannelError
 from wlproxy.relay.commands import (
     AdoptStream,
@@ -123,6 +123,11 @@ async def test_a_file_to_be_written_is_no_file_to_be_read(tmp_path: Path) -> Non
         assert received.kind is FdKind.STREAM
         assert received.direction is Direction.TO_COMPOSITOR
         await bench.data(b"x", AdoptStream(1, 3, received.handle, received.direction))
+        writes = AttachmentFlags.HOLDER_WRITES
+        event = Data(1, b"event", (Attachment(AttachmentKind.STREAM, writes, 3, 0),))
+        await bench.data(b"y", SendFrame(event))
+        assert (await bench.agent.receive_until(Data))[-1] == Data(1, b"paste")
+        assert await bench.agent.receive() == event
         await bench.agent.send(
             StreamData(1, 3, b"text"), StreamClosed(1, 3, CloseReason.NORMAL)
         )
@@ -141,13 +146,7 @@ def pipes(*stream_ids: int) -> tuple[Attachment, ...]:
 async def test_a_pipe_outlives_its_client() -> None:
     async with running() as bench:
         compositor = await bench.open()
-        await bench.data(
-            b"receive",
-            CreateStream(1, 2, Handle(2), Direction.TO_GUEST),
-            SendToCompositor(1, b"receive", (Handle(2),)),
-            CloseHandle(1, Handle(2)),
-        )
-        _, (end,) = await compositor.receive()
+        end = await bench.pipe(2, Direction.TO_GUEST)
         await bench.agent.send(ClientClosed(1, CloseReason.NORMAL, ""))
         await see_hang_up(compositor)
         assert await bench.agent.receive() == ClientReleased(1)
@@ -160,13 +159,7 @@ async def test_a_pipe_outlives_its_client() -> None:
 async def test_pipes_end_with_the_session() -> None:
     async with running() as bench:
         compositor = await bench.open()
-        await bench.data(
-            b"receive",
-            CreateStream(1, 2, Handle(2), Direction.TO_GUEST),
-            SendToCompositor(1, b"receive", (Handle(2),)),
-            CloseHandle(1, Handle(2)),
-        )
-        _, (end,) = await compositor.receive()
+        end = await bench.pipe(2, Direction.TO_GUEST)
         bench.session.lost(None)
         await see_hang_up(compositor)
         await bench.agent.receive_until(Goodbye)
@@ -187,7 +180,7 @@ async def test_pipes_of_messages_that_never_came_are_refused() -> None:
             frame.stream_id for frame in frames if isinstance(frame, StreamClosed)
         ) == [2, 4, 6]
         await bench.agent.send(Data(1, b"still", pipes(8)), Ping(1))
-        refused = StreamClosed(1, 8, CloseReason.FAILED)
+        refused = StreamClosed(1, 8, CloseReason.NORMAL)
         assert await bench.agent.receive() == refused
         assert bench.session.cause is None
 
@@ -200,6 +193,7 @@ async def test_a_pipe_that_goes_the_wrong_way_is_of_no_use() -> None:
             CreateStream(1, 2, Handle(2), Direction.TO_GUEST, usable=False),
             SendToCompositor(1, b"receive", (Handle(2),)),
             CloseHandle(1, Handle(2)),
+            attachments=pipes(2),
         )
         _, (end,) = await compositor.receive()
         with end, pytest.raises(BrokenPipeError):
@@ -479,14 +473,8 @@ async def test_files_and_streams_of_the_compositor_reach_the_guest() -> None:
 
 async def test_a_pipe_of_the_guest_reaches_the_compositor() -> None:
     async with running() as bench:
-        compositor = await bench.open()
-        await bench.data(
-            b"receive",
-            CreateStream(1, 2, Handle(2), Direction.TO_GUEST),
-            SendToCompositor(1, b"receive", (Handle(2),)),
-            CloseHandle(1, Handle(2)),
-        )
-        _, (end,) = await compositor.receive()
+        await bench.open()
+        end = await bench.pipe(2, Direction.TO_GUEST)
         with end:
             os.write(end.fileno(), b"text")
         assert await bench.agent.receive() == StreamData(1, 2, b"text")
@@ -499,7 +487,7 @@ async def test_a_client_that_cannot_have_its_pipe_is_closed(
     async with running() as bench:
         await bench.open()
         twice = CreateStream(1, 2, Handle(2), Direction.TO_GUEST)
-        await bench.data(b"twice", twice, twice)
+        await bench.data(b"twice", twice, twice, attachments=pipes(2))
         frames = await bench.agent.receive_until(ClientClosed)
         # What it was is for the host's log.
         assert frames[-1] == ClientClosed(1, CloseReason.FAILED, CANNOT)
@@ -750,6 +738,20 @@ async def test_cancelled_at_any_moment_it_leaves_nothing_open(moment: int) -> No
             scope.cancel()
 
 
+async def test_cancelled_it_says_nothing_more() -> None:
+    """A guest that heard of a release, and of no end, would think that all is well."""
+    with trio.CancelScope() as scope:
+        async with running() as bench:
+            compositor = await bench.open()
+            with await bench.pipe(2, Direction.TO_GUEST):
+                scope.cancel()
+                with trio.CancelScope(shield=True):
+                    assert (await compositor.receive())[0] == b""
+                    await trio.testing.wait_all_tasks_blocked()
+                    with pytest.raises(BlockingIOError):
+                        bench.agent.stream.socket.recv(1, socket.MSG_DONTWAIT)
+
+
 async def test_a_client_goes_on_whose_buffer_is_never_located(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -879,13 +881,13 @@ async def test_a_flood_of_clients_leaves_room_for_those_who_are_there() -> None:
         await bench.open(1)
         honest = await bench.open(2)
         flooding(bench, 10_000)
-        connect = bench.session._connections.connect
+        connect = bench.connect
 
         async def count_and_connect() -> FdStream:
             bench.relay.inputs.append(("connect",))
             return await connect()
 
-        bench.session._connections.connect = count_and_connect
+        bench.connect = count_and_connect
         await bench.agent.send(Data(1, b"flood"))
         await bench.agent.send(
             *(ClientOpened(3 + number, 7, 0, 0, "app") for number in range(100))
@@ -902,7 +904,7 @@ async def test_a_flood_of_clients_leaves_room_for_those_who_are_there() -> None:
                 run.clear()
             run[str(what[0])] += 1
         # The tasks of one pass and the next, in any order, and one for whoever wakes up.
-        assert most["frame"] <= 3 * FRAMES_PER_TURN
+        assert most["frame"] <= 3 * FRAMES_PER_STEP
         assert most["connect"] <= 2
         for number in range(100):
             await bench.agent.send(ClientClosed(3 + number, CloseReason.NORMAL, ""))
@@ -920,13 +922,11 @@ async def test_a_pipe_is_closed_before_its_request_had_its_turn() -> None:
         def late(what: tuple[object, ...]) -> list[Command]:
             if what != ("turn", 1):
                 return respond(what)
-            bench.relay.waiting_fds.clear()
             return [receive, asked, CloseHandle(1, Handle(2))]
 
         bench.relay._respond = late
-        bench.relay.waiting_fds.add(1)
         await bench.agent.send(
-            Data(1, b"flood"), StreamClosed(1, 2, CloseReason.NORMAL)
+            Data(1, b"flood", pipes(2)), StreamClosed(1, 2, CloseReason.NORMAL)
         )
 
         _, (end,) = await compositor.receive()
@@ -940,15 +940,27 @@ async def test_what_comes_too_early_for_a_pipe_is_not_kept_without_end() -> None
     async with running() as bench:
         await bench.open()
         await bench.open(2)
-        bench.relay.waiting_fds.add(1)
-        chunk = StreamData(1, 2, bytes(32768))
+        bench.commands[b"half a message"] = []
+        reads = AttachmentFlags.HOLDER_READS
+        ends = tuple(
+            Attachment(AttachmentKind.STREAM, reads, number, 0)
+            for number in range(2, 20, 2)
+        )
+        await bench.agent.send(Data(1, b"half a message", ends))
 
-        for _ in range(MAX_EARLY // 32768):
-            await bench.agent.send(chunk)
+        sent = 0
+        for end in ends:
+            for _ in range(STREAM_WINDOW // 32768):
+                if sent < MAX_EARLY:
+                    sent += 32768
+                    await bench.agent.send(StreamData(1, end.object_id, bytes(32768)))
 
-        closed = await bench.agent.receive()
+        *refused, closed = await bench.agent.receive_until(ClientClosed)
         assert isinstance(closed, ClientClosed)
         assert closed.reason is CloseReason.LIMIT_EXCEEDED
+        assert refused == [
+            StreamClosed(1, end.object_id, CloseReason.FAILED) for end in ends
+        ]
         assert not bench.session.clients[0].early_bytes
         assert bench.session.cause is None
 

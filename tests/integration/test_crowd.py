@@ -50,12 +50,20 @@ def test_fifty_clients_and_one_that_stalls(
     grown = harness.rss(proxy.pid) - memory
     agent_grown = guest_side.rss(agent) - agent_memory
 
-    print(f"frames of each in 6 s: {sorted(calm)} then {sorted(busy)}")
+    stalled.kill()
+    eventually(
+        lambda: len(proxy.status()["clients"]) == CLIENTS, "the stalled one is gone"
+    )
+    again = crowd.call("crowd_watch", seconds=6)
+
+    for frames in (calm, busy, again):
+        print(f"frames of each in 6 s: {sorted(frames)}")
     print(f"bytes grown: proxy {grown}, agent {agent_grown} above {agent_memory}")
     assert min(calm) > 0
     assert min(busy) > 0, "one of the crowd stood still"
-    assert statistics.median(busy) > statistics.median(calm) * 0.7
-    assert slowest(busy) > slowest(calm) * 0.7
+    # Measured before and after, as the machine may have more to do than this.
+    assert sum(busy) > min(sum(calm), sum(again)) * 0.7
+    assert slowest(busy) > min(slowest(calm), slowest(again)) * 0.7
     # Nobody goes short for the sake of the others.
     assert slowest(busy) > statistics.median(busy) * 0.5
     assert grown < 32 * MIB
@@ -63,7 +71,6 @@ def test_fifty_clients_and_one_that_stalls(
     assert proxy.copied() == 0
 
     crowd.kill()
-    stalled.kill()
     proxy.wait_no_clients()
     eventually(lambda: harness.fd_count(proxy.pid) <= fds, "every fd is closed")
     assert guest_side.guest.alive(agent)

@@ -12,7 +12,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> kernels.Kernel:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(kernels, "SOURCE", tmp_path / "source")
     (tmp_path / "source/include").mkdir(parents=True)
-    (tmp_path / "source/gem_locate.c").write_text("int x;")
+    (tmp_path / "source/gem_locate_main.c").write_text("int x;")
     (tmp_path / "source/include/gem_locate.h").write_text("#define X")
     found = kernels.Kernel("trixie", kernels.path("trixie"))
     found.tree.mkdir(parents=True)
@@ -34,7 +34,7 @@ def pretend_to_build(kernel: kernels.Kernel) -> None:
     assert kernels.is_built(kernel)
 
 
-@pytest.mark.parametrize("changed", ["gem_locate.c", "include/gem_locate.h"])
+@pytest.mark.parametrize("changed", ["gem_locate_main.c", "include/gem_locate.h"])
 def test_modules_are_built_anew_when_a_source_changes(
     kernel: kernels.Kernel, changed: str
 ) -> None:
@@ -75,6 +75,6 @@ def test_what_a_build_leaves_behind_is_no_source(kernel: kernels.Kernel) -> None
 def test_sources_are_copied_into_the_kernels_tree(kernel: kernels.Kernel) -> None:
     with kernels.sources(kernel, ["*.c", "include"]) as source:
         assert sorted(each.name for each in source.iterdir()) == [
-            "gem_locate.c",
+            "gem_locate_main.c",
             "include",
         ]

@@ -31,7 +31,7 @@ from wlproxy.relay.capabilities import Preference
 from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
-from wlproxy_guest.locating.page_locator import Location
+from wlproxy_guest.locating.page_locator import PinnedRange
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.server import Server as AgentServer
 from wlproxy_guest.unix_socket import listen
@@ -55,15 +55,15 @@ class RamLocator(FileOffsetLocator):
 
     def locate(
         self, fd: int, offset: int, length: int, collapse_above: int
-    ) -> Location:
+    ) -> PinnedRange:
         self.asked += 1
         assert self.going.wait(10)
         return super().locate(fd, offset, length, collapse_above)
 
-    def place_token(self, token: bytes) -> Location:
+    def place_token(self, token: bytes) -> PinnedRange:
         gpa = self._ram.size - PAGE
         self._ram.write(gpa, token)
-        return Location((Extent(gpa, PAGE),), FilePin(self), held=PAGE)
+        return PinnedRange((Extent(gpa, PAGE),), FilePin(self), pinned=PAGE)
 
 
 class Port:

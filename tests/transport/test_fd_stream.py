@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wlproxy.protocol.errors import LocalProtocolError
+from wlproxy.protocol.fd_limits import MAX_FDS_IN, MAX_FDS_OUT
 from wlproxy.transport.fd_stream import (
-    MAX_FDS_IN,
-    MAX_FDS_OUT,
     Chunk,
     FdsLostError,
     FdStream,
@@ -294,6 +293,70 @@ async def test_cancelled_before_it_began_is_still_queued(pair: Pair) -> None:
     assert pair.stream.unsent == 6
     await pair.stream.flush()
     assert pair.peer.recv(10) == b"queued"
+
+
+async def test_what_is_taken_at_once_waits_for_nobody(pair: Pair) -> None:
+    with new_fd(b"x") as fd:
+        pair.stream.send_at_once((Chunk(b"with ", (fd,)), Chunk(b"without")))
+    assert not pair.stream.backlog
+    data, numbers, _, _ = socket.recv_fds(pair.peer, 100, 9)
+    assert data == b"with without"
+    assert contents([OwnedFd(number) for number in numbers]) == [b"x"]
+
+
+async def test_what_is_not_taken_at_once_goes_on_in_order(pair: Pair) -> None:
+    big = bytes(range(256)) * 8192
+    with new_fd(b"x") as fd:
+        pair.stream.send_at_once((Chunk(big),))
+        assert pair.stream.backlog
+        pair.stream.send_at_once((Chunk(b"after", (fd,)),))
+    assert is_waiting(fd)
+    received = bytearray()
+    fds: list[OwnedFd] = []
+
+    async def read() -> None:
+        while len(received) < len(big) + 10:
+            await trio.lowlevel.wait_readable(pair.peer)
+            data, numbers, _, _ = socket.recv_fds(pair.peer, 1 << 20, 9)
+            received.extend(data)
+            fds.extend(map(OwnedFd, numbers))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pair.stream.flush)
+        await trio.testing.wait_all_tasks_blocked()
+        pair.stream.send_at_once((Chunk(b" that"),))  # it goes on with that, too
+        nursery.start_soon(read)
+    assert received == big + b"after that"
+    assert contents(fds) == [b"x"]
+    assert not pair.stream.backlog
+
+
+async def test_at_once_a_peer_that_is_gone_is_not_noticed(pair: Pair) -> None:
+    pair.peer.close()
+    with new_fd() as fd:
+        pair.stream.send_at_once((Chunk(b"x", (fd,)),))
+    assert pair.stream.backlog
+    with pytest.raises(trio.BrokenResourceError):
+        await pair.stream.flush()
+    assert fd.state is FdState.CLOSED
+    await pair.stream.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        pair.stream.send_at_once((Chunk(b"x"),))
+
+
+async def test_all_that_is_there_is_received_without_a_wait(pair: Pair) -> None:
+    """After fds there may be more, and after a full buffer; else a wait comes first."""
+    with new_fd(b"x") as fd:
+        socket.send_fds(pair.peer, [b"one"], [fd.fileno()])
+        socket.send_fds(pair.peer, [b"two"], [fd.fileno()])
+        pair.peer.send(b"three")
+    got = [await pair.stream.receive(5) for _ in range(3)]
+    assert [data for data, _ in got] == [b"one", b"two", b"three"]
+    assert contents([fd for _, fds in got for fd in fds]) == [b"x", b"x"]
+    pair.peer.send(b"four")
+    assert (await pair.stream.receive(5))[0] == b"four"
+    pair.peer.send(b"later")
+    assert (await pair.stream.receive(5))[0] == b"later"
 
 
 async def test_peer_gone_releases_what_waits(pair: Pair) -> None:

@@ -11,10 +11,12 @@ from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentFlags,
     AttachmentKind,
+    ClientClosed,
     ClientOpened,
     CloseReason,
     Credit,
     Data,
+    FileData,
     Frame,
     Ping,
     Side,
@@ -22,7 +24,8 @@ from wlproxy.protocol.channel.frames import (
     StreamData,
 )
 from wlproxy.protocol.channel.lanes.engine import Lanes
-from wlproxy.protocol.channel.lanes.lane import FilePiece, Lane, Windows
+from wlproxy.protocol.channel.lanes.lane import Lane, Windows
+from wlproxy.transport.fds import FdState, OwnedFd
 from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy.transport.pumps import pump_from_peer, pump_to_peer
 from wlproxy.transport.stream_end import make_pipe
@@ -38,7 +41,7 @@ class Sender:
         windows = Windows(100, 100)
         self.lanes = LaneTasks(Lanes(Side.GUEST, windows, windows), self.flush)
         self.blocked = False
-        self.sent: list[Frame | FilePiece] = []
+        self.sent: list[Frame] = []
         self.lanes.put(ClientOpened(1, 1, 2, 3, "app"))
         self.sent.clear()
 
@@ -137,6 +140,66 @@ async def test_closed_it_keeps_nobody_waiting(
     for each in waits:
         await each()
     assert not sender.lanes.is_open(CLIENT)
+
+
+def memfd(contents: bytes) -> OwnedFd:
+    fd = OwnedFd(os.memfd_create("test", os.MFD_CLOEXEC))
+    os.write(fd.fileno(), contents)
+    return fd
+
+
+async def test_a_file_is_read_as_credit_comes(sender: Sender) -> None:
+    contents = bytes(range(120))
+    fd = memfd(contents)
+    sender.lanes.put_file(1, 5, fd, len(contents))
+    sender.lanes.put(Data(1, b"keymap"))
+    assert sender.sent == [
+        FileData(1, 5, contents[:50]),
+        FileData(1, 5, contents[50:100]),
+    ]
+    assert fd.state.name == "OPEN"
+    sender.lanes.receive(Credit(1, 0, 100))
+    sender.flush()
+    assert sender.sent[2:] == [FileData(1, 5, contents[100:]), Data(1, b"keymap")]
+    assert fd.state is FdState.CLOSED
+
+
+async def test_a_file_that_is_nowhere_else(sender: Sender) -> None:
+    sender.lanes.put_file(1, 5, b"table", 5)
+    sender.lanes.put_file(1, 6, b"", 0)
+    assert sender.sent == [FileData(1, 5, b"table")]
+
+
+async def test_a_file_that_shrank_is_filled_up(sender: Sender) -> None:
+    sender.lanes.put_file(1, 5, memfd(b"abc"), 5)
+    assert sender.sent == [FileData(1, 5, b"abc\0\0")]
+
+
+async def test_an_unreadable_file_is_zeros(sender: Sender) -> None:
+    read_end, write_end = map(OwnedFd, os.pipe())
+    read_end.close()
+    sender.lanes.put_file(1, 5, write_end, 2)
+    assert sender.sent == [FileData(1, 5, b"\0\0")]
+
+
+@pytest.mark.parametrize("how", ["empty", "dropped", "closed", "the peer's end"])
+async def test_a_file_that_is_never_sent_is_closed(sender: Sender, how: str) -> None:
+    sender.blocked = True
+    fd = memfd(b"abc")
+    sender.lanes.put_file(1, 5, fd, 0 if how == "empty" else 3)
+    match how:
+        case "dropped":
+            sender.lanes.drop_data(1)
+        case "closed":
+            sender.lanes.close()
+        case "the peer's end":
+            sender.lanes.receive(ClientClosed(1, CloseReason.NORMAL, ""))
+        case _:
+            pass
+    assert fd.state is FdState.CLOSED
+    sender.blocked = False
+    sender.flush()
+    assert sender.sent == []
 
 
 async def test_a_pump_reads_no_faster_than_the_peer_allows(

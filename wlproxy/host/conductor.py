@@ -1,26 +1,29 @@
-"""Joins core and executor: inputs go in, commands are carried out, answers go back in.
+"""Joins the core and the clients: inputs go in, commands are carried out, answers go back in.
 
 Whatever fails on the way ends the client that it was for, at once, and nothing else: a
 command that cannot be carried out, and a bug.  No tasks here: `session` has them.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from wlproxy.host.executor import Executor, Slow, client_of
+from wlproxy.host.client.buffers import Answer
+from wlproxy.host.client.client import CANNOT, Client
+from wlproxy.host.client.turns import Turns
+from wlproxy.host.errors import HostError
 from wlproxy.host.report.bugs import MISTAKE, report_bug
 from wlproxy.host.report.metrics import Metrics
 from wlproxy.host.report.vm_log import VmLog
-from wlproxy.host.turns import Turns
-from wlproxy.protocol.channel.frames import CloseReason, Frame
+from wlproxy.protocol.channel.frames import CloseReason
 from wlproxy.protocol.errors import (
     LocalProtocolError,
     RemoteProtocolError,
     WlproxyError,
 )
 from wlproxy.relay import inputs
-from wlproxy.relay.commands import CloseClient, Command, CreateUdmabuf, SendFrame
+from wlproxy.relay.commands import CloseClient, Command, SendFrame, Trace
 from wlproxy.relay.inputs import ClientFailed, Input
 from wlproxy.relay.relay import Relay
 
@@ -32,39 +35,35 @@ UNREAD = "it does not read its events"
 
 
 class Conductor:
-    """The loop of one session, from an input to the last of what follows from it."""
+    """The loop of one session, from an input to the last of what follows from it.
+
+    Attributes:
+        clients: by their id, those included that the compositor still holds.
+        turns: clients that have requests to be handled.
+    """
 
     def __init__(
         self,
         relay: Relay,
-        executor: Executor,
         metrics: Metrics,
         log: VmLog,
         *,
-        sent: Callable[[Frame], None],
-        make_slowly: Callable[[CreateUdmabuf], None],
         lost: Callable[[WlproxyError], None],
     ) -> None:
         """Nothing is done yet.
 
         Args:
             relay: the core.
-            executor: carries out its commands.
             metrics: counted into.
             log: written to.
-            sent: told each frame that the core sends to the guest.
-            make_slowly: starts to make what takes long; the answer is to be fed.
             lost: called if a bug must end the session, for it is no client's.
         """
+        self.clients: dict[int, Client] = {}
+        self.turns = Turns()
         self._relay = relay
-        self._executor = executor
         self._metrics = metrics
         self._log = log
-        self._sent = sent
-        self._make_slowly = make_slowly
         self._lost = lost
-        self.turns = Turns()
-        """Clients that have requests to be handled."""
 
     def feed(self, given: Input) -> None:
         """Give the core an input, and do all that follows from it.
@@ -74,14 +73,19 @@ class Conductor:
         """
         client_id = inputs.client_of(given)
         pending = deque(self._defended(client_id, partial(self._relay.receive, given)))
+        changed = {}
         while pending:
             command = pending.popleft()
             carry_out = partial(self._carry_out, command)
+            changed[client_of(command)] = True
             pending.extend(self._defended(client_of(command), carry_out))
+        for each in changed:
+            if each in self.clients:
+                self._defended(each, self.clients[each].flush)
         # What is the session's may have been for any of them.
-        for each in (client_id,) if client_id else tuple(self._executor.clients):
-            client = self._executor.clients.get(each)
-            if client is not None and client.queue.unread_bytes > MAX_UNREAD:
+        for each in (client_id,) if client_id else tuple(self.clients):
+            client = self.clients.get(each)
+            if client is not None and client.usage.waiting > MAX_UNREAD:
                 self.end_client(each, CloseReason.LIMIT_EXCEEDED, UNREAD)
             if self._relay.requests_wait(each):
                 self.turns.add(each)
@@ -97,10 +101,11 @@ class Conductor:
         failed = ClientFailed(client_id, reason, message)
         try:
             for command in self._relay.receive(failed):
-                self._executor.execute(command)
+                self._execute(command)
         except Exception as exc:  # noqa: BLE001 - the client ends all the same
             self._report(client_id, exc)
-        self._executor.close_client(CloseClient(client_id, reason, message))
+        if client_id in self.clients:
+            self.clients[client_id].close(CloseClient(client_id, reason, message))
 
     def meet_bug(self, client_id: int, exc: Exception) -> None:
         """End the client that a bug was met for; the session, if it is nobody's."""
@@ -116,13 +121,8 @@ class Conductor:
 
     def _carry_out(self, command: Command) -> Sequence[Command]:
         """Have a command carried out; return what the core says to the answer."""
-        if isinstance(command, SendFrame):
-            self._sent(command.frame)
-        match self._executor.execute(command):
+        match self._execute(command):
             case None:
-                return ()
-            case Slow(command=slow):
-                self._make_slowly(slow)
                 return ()
             case ClientFailed() as failed:
                 # At once: what comes after relies on what could not be done.
@@ -131,11 +131,33 @@ class Conductor:
             case answer:
                 return self._relay.receive(answer)
 
+    def _execute(self, command: Command) -> Answer | ClientFailed | None:
+        """Carry out one command.  A client that has been closed takes no more."""
+        client_id = client_of(command)
+        client = self.clients.get(client_id)
+        if isinstance(command, Trace):
+            self._trace(command, client)
+            return None
+        if client is None or client.closed:
+            return None
+        try:
+            return client.carry_out(command)
+        except HostError as exc:
+            self._log.of_client(logging.WARNING, "%s: %s", client.label, exc)
+            return ClientFailed(client_id, CloseReason.FAILED, CANNOT)
+
+    def _trace(self, command: Trace, client: Client | None) -> None:
+        level = int(command.level)
+        if client is None or command.message.startswith(client.label):
+            self._log.of_client(level, "%s", command.message)
+        else:
+            self._log.of_client(level, "%s: %s", client.label, command.message)
+
     def _defended(
-        self, client_id: int, work: Callable[[], Sequence[Command]]
+        self, client_id: int, work: Callable[[], Sequence[Command] | None]
     ) -> Sequence[Command]:
         try:
-            return work()
+            return work() or ()
         except RemoteProtocolError:
             raise
         except Exception as exc:  # noqa: BLE001 - the last line of defence
@@ -143,7 +165,14 @@ class Conductor:
             return ()
 
     def _report(self, client_id: int, exc: Exception) -> None:
-        client = self._executor.clients.get(client_id)
+        client = self.clients.get(client_id)
         whose = client.label if client is not None else f"client {client_id}"
         whose = whose if client_id else "the session"
         report_bug(exc, whose, self._metrics, self._log)
+
+
+def client_of(command: Command) -> int:
+    """Say whose a command is; 0: nobody's."""
+    if isinstance(command, SendFrame):
+        return getattr(command.frame, "client_id", 0)
+    return command.client_id

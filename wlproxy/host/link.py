@@ -1,10 +1,13 @@
-"""The channel to the guest agent: a socket, and the session that is spoken over it.
+"""The link to the guest agent: a socket, and the frames that are sent over it.
 
 Bytes become frames here (`protocol.channel.session`); what frames mean is decided in
-`session`, and when to start over in `server`.
+`session`, and when to start over in `server`.  Once a session has lanes, whoever has put
+something there sends it, as far as the socket takes it at once; the rest is for one task
+that waits (`write_rest`), and until it is done nothing more is taken out of the lanes.
 """
 
 import errno
+import logging
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,7 +16,6 @@ from pathlib import Path
 import trio
 
 from wlproxy.host.errors import GuestRamError, HostError
-from wlproxy.host.outgoing import fit_text
 from wlproxy.host.pings import Pings
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.report.metrics import Metrics
@@ -37,9 +39,16 @@ from wlproxy.protocol.channel.frames import (
     Side,
 )
 from wlproxy.protocol.channel.lanes.bounds import CLIENT_WINDOW, STREAM_WINDOW
-from wlproxy.protocol.channel.session import Session, SessionState
-from wlproxy.protocol.errors import ChannelError, LocalProtocolError
-from wlproxy.transport.fd_stream import FdsLostError, FdStream, connect_unix
+from wlproxy.protocol.channel.rules import fit_text
+from wlproxy.protocol.channel.session import Session, SessionLost, SessionState
+from wlproxy.protocol.errors import (
+    ChannelError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    WlproxyError,
+)
+from wlproxy.transport.fd_stream import Chunk, FdsLostError, FdStream, connect_unix
+from wlproxy.transport.lane_tasks import LaneTasks
 
 HELLO_INTERVAL = 1.0
 """Seconds after which an unanswered Hello is repeated: the agent may start any time."""
@@ -49,6 +58,9 @@ PROOF_SECONDS = 20.0
 
 MAX_EARLY_FRAMES = 1024
 """Frames kept while the RAM is being proved; an agent has few to send by then."""
+
+BATCH = 64 * 1024
+"""Bytes after which a batch of frames is written."""
 
 GOODBYE_SECONDS = 1.0
 """For the guest to take the last frames."""
@@ -94,7 +106,7 @@ async def connect_channel(path: Path, log: VmLog) -> FdStream:
         delay = min(2 * delay, LAST_RETRY)
 
 
-class Channel:
+class Link:
     """Frames over a connected socket; one session at a time."""
 
     def __init__(self, stream: FdStream, metrics: Metrics) -> None:
@@ -104,6 +116,9 @@ class Channel:
         self._session = Session(Side.HOST)
         self._agent: HelloAck | None = None
         self._pings = Pings()
+        self._lanes: LaneTasks | None = None
+        self._changed = trio.lowlevel.ParkingLot()
+        """Who waits for a backlog, or for its end, parks here."""
 
     @property
     def stream(self) -> FdStream:
@@ -151,8 +166,8 @@ class Channel:
         while True:
             # What does not fit now is sent on the next round; a greeting is never cut.
             with trio.move_on_after(HELLO_INTERVAL):
-                if self._stream.unsent:
-                    await self._flush()
+                if self._stream.backlog:
+                    await self._flush_stream()
                 else:
                     await self._send(greeting)
             with trio.move_on_after(HELLO_INTERVAL):
@@ -211,6 +226,56 @@ class Channel:
         self._metrics.frames_received += len(frames)
         return frames
 
+    def carry(self, lanes: LaneTasks | None) -> None:
+        """Have `flush` send what may leave these lanes from now on."""
+        self._lanes = lanes
+
+    def flush(self) -> None:
+        """Send what may leave the lanes, as much of it as the socket takes at once."""
+        if not self.established:
+            return
+        while not self._stream.backlog and (batch := self._next_batch()):
+            self._metrics.bytes_sent += len(batch)
+            self._stream.send_at_once((Chunk(batch),))
+        if self._stream.backlog:
+            self._changed.unpark_all()
+
+    def _next_batch(self) -> bytes:
+        batch: list[bytes] = []
+        size = 0
+        while (
+            self._lanes is not None
+            and size < BATCH
+            and (frame := self._lanes.take()) is not None
+        ):
+            batch.append(self._session.encode(frame))
+            size += len(batch[-1])
+        self._metrics.frames_sent += len(batch)
+        return b"".join(batch)
+
+    async def write_rest(self) -> None:
+        """Send what `flush` could not, for ever.
+
+        Raises:
+            ChannelGoneError: the other end closed the socket.
+        """
+        try:
+            while True:
+                if self._stream.backlog:
+                    await self._flush_stream()
+                    self.flush()
+                    self._changed.unpark_all()
+                else:
+                    await self._changed.park()
+        finally:
+            self._changed.unpark_all()
+
+    async def sent(self) -> None:
+        """Wait until nothing waits for the socket; `write_rest` must run."""
+        await trio.lowlevel.checkpoint()
+        while self._stream.backlog:
+            await self._changed.park()
+
     async def send(self, frames: Sequence[Frame]) -> None:
         """Send frames in one go.
 
@@ -253,7 +318,7 @@ class Channel:
         except trio.BrokenResourceError as exc:
             raise _gone(str(exc)) from exc
 
-    async def _flush(self) -> None:
+    async def _flush_stream(self) -> None:
         try:
             await self._stream.flush()
         except trio.BrokenResourceError as exc:
@@ -273,6 +338,28 @@ class Channel:
             raise _gone("end of file")
         self._metrics.bytes_received += len(data)
         return data
+
+
+def farewell(cause: WlproxyError | None) -> tuple[CloseReason, str]:
+    """Say to the guest and its clients what ended a session; None: we did.
+
+    That holds nothing of the host: see `HostError.for_guest`.
+    """
+    match cause:
+        case None:
+            return CloseReason.NORMAL, "the host's proxy was stopped"
+        case RemoteProtocolError():
+            return CloseReason.PROTOCOL_ERROR, str(cause)
+        case HostError():
+            return CloseReason.FAILED, cause.for_guest
+        case _:
+            return CloseReason.FAILED, "the session ended"
+
+
+def severity(cause: WlproxyError) -> int:
+    """Say how much an end matters: an agent that is restarted is nothing to worry about."""
+    harmless = isinstance(cause, SessionLost | Goodbyed)
+    return logging.INFO if harmless else logging.ERROR
 
 
 def _gone(why: str) -> ChannelGoneError:

@@ -18,18 +18,19 @@ import trio
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop.desktop import Desktop, prepare_when_back
 from wlproxy.host.desktop.udmabuf_watch import DeviceWatch
-from wlproxy.host.endings import farewell, severity
 from wlproxy.host.errors import (
     GuestRamError,
     GuestRamNotSharedError,
     HostError,
     NotQemuError,
 )
-from wlproxy.host.handle_table import fds_for_buffers, raise_fd_limit
+from wlproxy.host.fd_limit import fds_for_buffers, raise_fd_limit
 from wlproxy.host.link import (
-    Channel,
     ChannelGoneError,
+    Link,
     connect_channel,
+    farewell,
+    severity,
 )
 from wlproxy.host.qemu.channel_lock import ChannelLock
 from wlproxy.host.qemu.discovery import Qemu, QemuRam, RamProvider, name_qemu
@@ -235,9 +236,7 @@ class Server:
                     break
                 async with stream:
                     with self._lock_channel():
-                        served = await self._serve_channel(
-                            Channel(stream, self.metrics)
-                        )
+                        served = await self._serve_channel(Link(stream, self.metrics))
                 if served and self.config.once:
                     break
                 if not self._stopping:
@@ -258,7 +257,7 @@ class Server:
             self.config.status.parent, self.config.channel, self.config.name
         )
 
-    async def _serve_channel(self, channel: Channel) -> bool:
+    async def _serve_channel(self, link: Link) -> bool:
         """Serve one session after the other, until QEMU closes the channel.
 
         Returns:
@@ -270,11 +269,11 @@ class Server:
         if self._qemu_deadline == math.inf:
             self._log.info("connected to %s", self.config.channel)
         try:
-            ram = await self._unless_stopped(partial(self._find_ram, channel.stream))
+            ram = await self._unless_stopped(partial(self._find_ram, link.stream))
         except HostError as exc:
             if isinstance(exc, NotQemuError) and self._may_become_qemu(exc):
                 return False
-            await self._refuse(channel, exc)
+            await self._refuse(link, exc)
             raise
         if ram is None:
             return False
@@ -282,7 +281,7 @@ class Server:
         self._log.info("guest RAM: %d MiB, map %s", ram.memory.size >> 20, ram.layout)
         try:
             self._qemu = name_qemu(ram.pid)
-            while not self._stopping and await self._serve_defended(channel, ram):
+            while not self._stopping and await self._serve_defended(link, ram):
                 pass
         finally:
             self._qemu = None
@@ -313,33 +312,33 @@ class Server:
                     raise
             await trio.sleep(RAM_RETRY)
 
-    async def _serve_defended(self, channel: Channel, ram: GuestRam) -> bool:
+    async def _serve_defended(self, link: Link, ram: GuestRam) -> bool:
         """Serve one session as `_serve_session`; a bug ends nothing but this one."""
         try:
-            return await self._serve_session(channel, ram)
+            return await self._serve_session(link, ram)
         except HostError:
             raise
         except Exception as exc:  # noqa: BLE001 - the last line of defence
             report_bug(exc, "the session", self.metrics, self._log)
-        await channel.say_goodbye(CloseReason.FAILED, MISTAKE)
+        await link.say_goodbye(CloseReason.FAILED, MISTAKE)
         await self._wait_a_little()
         return True
 
-    async def _serve_session(self, channel: Channel, ram: GuestRam) -> bool:
+    async def _serve_session(self, link: Link, ram: GuestRam) -> bool:
         """Serve one session; tell if another may follow on this channel."""
         began = trio.current_time()
         try:
-            early = await self._unless_stopped(partial(self._begin, channel, ram))
+            early = await self._unless_stopped(partial(self._begin, link, ram))
             if early is None:
-                await channel.say_goodbye(*farewell(None))
+                await link.say_goodbye(*farewell(None))
                 return False
-            cause = await self._run_session(channel, ram, early)
+            cause = await self._run_session(link, ram, early)
         except (RemoteProtocolError, GuestRamError) as exc:
             if self.config.once and isinstance(exc, GuestRamError):
-                await self._say_no(channel, exc)
+                await self._say_no(link, exc)
                 raise
             cause = exc
-            await self._say_no(channel, exc)
+            await self._say_no(link, exc)
         except ChannelGoneError as exc:
             cause = exc
         if cause is None or isinstance(cause, ChannelGoneError):
@@ -352,28 +351,28 @@ class Server:
         await self._wait_a_little()
         return True
 
-    async def _begin(self, channel: Channel, ram: GuestRam) -> list[Frame]:
+    async def _begin(self, link: Link, ram: GuestRam) -> list[Frame]:
         """Establish a session and prove the RAM; return early frames."""
         self._progress.enter(State.WAITING_FOR_AGENT)
         self._log.info("waiting for the guest agent")
-        ack = await channel.establish(self.config.max_clients)
+        ack = await link.establish(self.config.max_clients)
         self._agent = ack.agent
         self._progress.enter(State.PROVING_RAM)
-        early = await channel.prove_ram(ram)
+        early = await link.prove_ram(ram)
         self._log.info("guest agent %s: its RAM is proved, serving", ack.agent)
         return early
 
     async def _run_session(
-        self, channel: Channel, ram: GuestRam, early: Sequence[Frame]
+        self, link: Link, ram: GuestRam, early: Sequence[Frame]
     ) -> WlproxyError | None:
         """Run a session to its end; return what ended it, None if we did."""
         self.metrics.sessions += 1
         self.metrics.client_pixel_bytes.clear()
         async with trio.open_nursery() as nursery:  # noqa: TID251
             session = Session(
-                channel=channel,
+                link=link,
                 relay=self._make_relay(
-                    _told(self.config.relay, channel.agent),
+                    _told(self.config.relay, link.agent),
                     ram,
                     self._desktop.capabilities,
                 ),
@@ -402,23 +401,23 @@ class Server:
                 session.close()
         return session.cause
 
-    async def _refuse(self, channel: Channel, why: HostError) -> None:
+    async def _refuse(self, link: Link, why: HostError) -> None:
         """Tell an agent why there will be no session, if one is there."""
         self._progress.enter(State.WAITING_FOR_AGENT)
-        establish = partial(channel.establish, self.config.max_clients)
+        establish = partial(link.establish, self.config.max_clients)
         with (
             suppress(HostError, RemoteProtocolError),
             trio.move_on_after(REFUSE_SECONDS),
         ):
             await self._unless_stopped(establish)
-        await self._say_no(channel, why)
+        await self._say_no(link, why)
 
-    async def _say_no(self, channel: Channel, why: WlproxyError) -> None:
+    async def _say_no(self, link: Link, why: WlproxyError) -> None:
         """End a session that has not begun properly, or is none any more."""
         if isinstance(why, HostError):
-            await channel.say_goodbye(CloseReason.REFUSED, why.for_guest)
+            await link.say_goodbye(CloseReason.REFUSED, why.for_guest)
         else:
-            await channel.say_goodbye(CloseReason.PROTOCOL_ERROR, str(why))
+            await link.say_goodbye(CloseReason.PROTOCOL_ERROR, str(why))
 
     async def _wait_a_little(self) -> None:
         self._progress.enter(State.PAUSING)

@@ -1,38 +1,29 @@
-"""One session with a guest: the relay, the tasks of its clients, and what joins them.
+"""One session with a guest: whose frame is whose, and how its tasks are woken.
 
 What comes in, from the channel and the compositor, goes to the core (`conductor`) in
-turns that are short, so that nobody waits for somebody who has much to do.  No nursery
-here: `server` starts the tasks and decides what follows when the session is over.
+steps that are short, so that nobody waits for somebody who has much to do; what a step
+has us send leaves at its end, in one go.  What is about one client is in `client`.  No
+nursery here: `server` starts the tasks and decides what follows when the session is over.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
 
 import trio
 
-from wlproxy.host.client import HostClient
+from wlproxy.host.client.client import Client, ClientContext
+from wlproxy.host.client.pixels import PixelCopier
+from wlproxy.host.client.streams import Streams
 from wlproxy.host.conductor import Conductor
-from wlproxy.host.connections import Connections
 from wlproxy.host.desktop.udmabuf import UdmabufDevice
-from wlproxy.host.errors import HostError
-from wlproxy.host.executor import Executor
-from wlproxy.host.link import (
-    GOODBYE_SECONDS,
-    Channel,
-    ChannelGoneError,
-    Goodbyed,
-)
-from wlproxy.host.locates import Locates
-from wlproxy.host.outgoing import Outgoing
+from wlproxy.host.link import GOODBYE_SECONDS, ChannelGoneError, Goodbyed, Link
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.report.metrics import Metrics
 from wlproxy.host.report.vm_log import VmLog
-from wlproxy.host.streams import Streams
-from wlproxy.protocol.channel.flow import cost
+from wlproxy.host.udmabufs import Udmabufs
 from wlproxy.protocol.channel.frames import (
-    AttachmentKind,
     ClientClosed,
     ClientOpened,
     CloseReason,
@@ -44,13 +35,17 @@ from wlproxy.protocol.channel.frames import (
     Ping,
     Pong,
     Released,
+    Side,
     StreamClosed,
     StreamData,
 )
+from wlproxy.protocol.channel.lanes.bounds import STREAM_LIMITS
+from wlproxy.protocol.channel.lanes.engine import Lanes
+from wlproxy.protocol.channel.lanes.lane import Windows
 from wlproxy.protocol.errors import ChannelError, RemoteProtocolError, WlproxyError
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.capabilities import CompositorCapabilities
-from wlproxy.relay.commands import CloseClient, CreateUdmabuf
+from wlproxy.relay.commands import CloseClient
 from wlproxy.relay.holdings import Holdings
 from wlproxy.relay.inputs import (
     CompositorAway,
@@ -58,13 +53,10 @@ from wlproxy.relay.inputs import (
     Input,
     RequestsTurn,
     SessionEnded,
-    client_of,
 )
 from wlproxy.relay.relay import Relay
 from wlproxy.transport.fd_stream import FdStream
-
-if TYPE_CHECKING:
-    from wlproxy.transport.fds import OwnedFd
+from wlproxy.transport.lane_tasks import LaneTasks
 
 PING_INTERVAL = 5.0
 """Seconds between pings; an agent that leaves one unanswered that long is reported."""
@@ -74,12 +66,9 @@ MAX_HELD_CLIENTS = 1024
 closes faster than the compositor lets go breaks the session, not the host."""
 
 MAX_EARLY = 1 << 20
-"""Bytes of frames about a client's streams that wait for the requests which make them.
-Those tell that a pipe is closed: there is no request to have the compositor read one."""
+"""Bytes for a client's streams that wait for the requests which make their pipes."""
 
-FRAMES_PER_WRITE = 64
-
-FRAMES_PER_TURN = 16
+FRAMES_PER_STEP = 16
 """Frames that are taken from the channel before others have their turn."""
 
 
@@ -89,7 +78,7 @@ class Session:
     def __init__(
         self,
         *,
-        channel: Channel,
+        link: Link,
         relay: Relay,
         ram: GuestRam,
         device: UdmabufDevice | None,
@@ -101,7 +90,7 @@ class Session:
         """Nothing runs yet.
 
         Args:
-            channel: established, its RAM proved.
+            link: established, its RAM proved.
             relay: the core, fresh.
             ram: the guest's; stays open for longer than the session.
             device: /dev/udmabuf, or None.
@@ -111,73 +100,62 @@ class Session:
             nursery: where the tasks of the clients run.
         """
         self.scope = trio.CancelScope()
-        """Around `run_reader`; cancelled when the session is over."""
+        """Around the reader; cancelled when the session is over."""
         self.cause: WlproxyError | None = None
         """What ended it; None if it was ended from outside."""
-        self._channel = channel
+        self._link = link
         self._relay = relay
         self._metrics = metrics
         self._log = log
         self._nursery = nursery
-        ack = channel.agent
-        self._outgoing = Outgoing(ack.client_window, ack.stream_window)
-        self._streams = Streams(self._outgoing, self._start, log)
-        self._executor = Executor(
-            self._outgoing,
-            self._streams,
-            ram,
-            device,
-            metrics,
-            log,
-            self._start_client,
-        )
-        self._locates = Locates()
-        self._conductor = Conductor(
-            relay,
-            self._executor,
-            metrics,
-            log,
-            sent=self._locates.sent,
-            make_slowly=self._start_slowly,
-            lost=self.lost,
-        )
-        self._connections = Connections(
-            connect=connect,
+        theirs = Windows(link.agent.client_window, link.agent.stream_window)
+        lanes = Lanes(Side.HOST, Windows(), theirs, STREAM_LIMITS)
+        self._lanes = LaneTasks(lanes, self._flush)
+        link.carry(self._lanes)
+        self._streams = Streams(self._lanes, self._start, log)
+        self._udmabufs = Udmabufs(ram, device)
+        self._copier = PixelCopier(ram.map)
+        self._conductor = Conductor(relay, metrics, log, lost=self.lost)
+        self._context = ClientContext(
             relay=relay,
-            conductor=self._conductor,
-            executor=self._executor,
-            outgoing=self._outgoing,
+            lanes=self._lanes,
+            streams=self._streams,
+            udmabufs=self._udmabufs,
+            copier=self._copier,
+            metrics=metrics,
             log=log,
+            connect=connect,
             feed=self._feed,
+            end=self._conductor.end_client,
             start=self._start,
             watch=self._watch,
             gone=self._client_is_gone,
         )
+        self._steps = 0
         self._writer_scope = trio.CancelScope()
         self._writer_ended = trio.Event()
         self._pinger_scope = trio.CancelScope()
         self._turns_scope = trio.CancelScope()
         self._client_gone = trio.lowlevel.ParkingLot()
-        self._pings = channel.pings
-        self._last_opened = 0
+        self._pings = link.pings
         self._silent = False
         self._measure_clock()
 
     @property
-    def clients(self) -> list[HostClient]:
+    def clients(self) -> list[Client]:
         """The clients, closed ones included that the compositor still holds."""
-        return list(self._executor.clients.values())
+        return list(self._conductor.clients.values())
 
     @property
     def open_handles(self) -> int:
         """How many fds the core has names for."""
-        return len(self._executor.handles)
+        return sum(len(client.handles) for client in self.clients)
 
     @property
     def _listening(self) -> bool:
         """Whether the agent takes frames, as far as we know."""
         gone = isinstance(self.cause, ChannelGoneError)
-        return self._channel.established and not gone
+        return self._link.established and not gone
 
     def clock(self) -> dict[str, int] | None:
         """Say how far the guest's clock is ahead of ours; None if that is not known."""
@@ -186,10 +164,6 @@ class Session:
             return None
         error = clock.error(time.monotonic_ns())
         return {"offset_ns": clock.offset, "error_ns": error}
-
-    def stream_count(self, client_id: int) -> int:
-        """How many streams a client has."""
-        return self._streams.count(client_id)
 
     def surfaces(self) -> list[SurfaceStatus]:
         """Say how each surface is doing."""
@@ -203,7 +177,7 @@ class Session:
         self, device: UdmabufDevice | None, capabilities: CompositorCapabilities
     ) -> None:
         """The host can do this from now on: for clients that wait, and those to come."""
-        self._executor.use_device(device)
+        self._udmabufs.device = device
         try:
             self._feed(CompositorFound(capabilities))
         except RemoteProtocolError as exc:
@@ -221,6 +195,8 @@ class Session:
             if not self._listening:
                 self._writer_scope.cancel()
 
+    # ---------------------------------------------------------------- its life
+
     async def run(self, early: Sequence[Frame]) -> None:
         """Serve the guest until something ends the session; then `end` it.
 
@@ -230,7 +206,7 @@ class Session:
         for run in (self._run_writer, self._run_pinger, self._run_turns):
             self._start(0, run)
         with self.scope:
-            await self._watch(0, partial(self._read_channel, early))
+            await self._watch(0, partial(self._read_link, early))
 
     def end(self, reason: CloseReason, message: str) -> None:
         """Close every client.  Their tasks end by themselves, within seconds."""
@@ -239,16 +215,16 @@ class Session:
         self._feed(SessionEnded(reason, message))
         self._streams.close()
         for client in self.clients:
-            close = CloseClient(client.client_id, reason, message)
-            self._executor.close_client(close)  # if the core knew it no more
-            client.queue.drop_data()  # nothing is worth waiting for any more
+            # If the core knew it no more; and nothing is worth waiting for any more.
+            client.close(CloseClient(client.client_id, reason, message))
+            self._lanes.drop_data(client.client_id)
         if not self._listening:  # wait for nothing but the compositor
             self._writer_scope.cancel()
-            self._outgoing.close()
+            self._lanes.close()
 
     async def wait_let_go(self) -> None:
         """Wait until the compositor has let go of every client, or long enough."""
-        while self._executor.clients:
+        while self._conductor.clients:
             await self._client_gone.park()
 
     async def say_goodbye(self, reason: CloseReason, message: str) -> None:
@@ -256,25 +232,39 @@ class Session:
 
         Once `end` was called and the tasks of the clients have ended.
         """
+        if self._listening:
+            with trio.move_on_after(GOODBYE_SECONDS):
+                await self._link.sent()
         self._writer_scope.cancel()
         if not self._listening:
             return
         await self._writer_ended.wait()
-        with trio.move_on_after(GOODBYE_SECONDS):
-            try:
-                await self._channel.send(self._outgoing.take(FRAMES_PER_WRITE))
-            except (ChannelGoneError, ChannelError) as exc:
-                self._log.debug("no last frames: %s", exc)
-                return
-        await self._channel.say_goodbye(reason, message)
+        await self._link.say_goodbye(reason, message)
 
     def close(self) -> None:
         """Close and unmap everything."""
         self._writer_scope.cancel()
         self._pinger_scope.cancel()
         self._turns_scope.cancel()
-        self._outgoing.close()
-        self._executor.close()
+        self._link.carry(None)
+        self._lanes.close()
+        for client in self.clients:
+            client.forget()
+        self._copier.close()
+
+    # ---------------------------------------------------------------- from the guest
+
+    async def _read_link(self, early: Sequence[Frame]) -> None:
+        """Take what the guest sends; others have their turns in between."""
+        frames = early
+        while True:
+            for start in range(0, len(frames), FRAMES_PER_STEP):
+                if start:
+                    await trio.lowlevel.checkpoint()
+                with self._step():
+                    for frame in frames[start : start + FRAMES_PER_STEP]:
+                        self.receive(frame)
+            frames = await self._link.receive()
 
     def receive(self, frame: Frame) -> None:
         """Take a frame from the guest.
@@ -282,39 +272,28 @@ class Session:
         Raises:
             RemoteProtocolError: the agent broke the protocol, or said goodbye.
         """
-        self._outgoing.check_read()
-        client_id = getattr(frame, "client_id", 0)
-        if client_id > self._last_opened and not isinstance(frame, ClientOpened):
-            raise ChannelError(f"client {client_id} was never opened")
         try:
-            self._take(frame)
+            if self._lanes.receive(frame):
+                self._take(frame)
         except RemoteProtocolError:
             raise
         except Exception as exc:  # noqa: BLE001 - the last line of defence
-            self._conductor.meet_bug(client_id, exc)
-
-    async def _read_channel(self, early: Sequence[Frame]) -> None:
-        """Take what the guest sends; others have their turns in between."""
-        frames = early
-        while True:
-            for number, frame in enumerate(frames, 1):
-                self.receive(frame)
-                if not number % FRAMES_PER_TURN:
-                    await trio.lowlevel.checkpoint()
-            frames = await self._channel.receive()
+            self._conductor.meet_bug(getattr(frame, "client_id", 0), exc)
 
     def _take(self, frame: Frame) -> None:
         match frame:
             case ClientOpened():
                 self._open(frame)
-            case Data() | ClientClosed() | Located() | Released():
-                self._receive_for_relay(frame)
-            case StreamData() | StreamClosed():
-                self._receive_stream(frame)
+            case Data() | Located() | StreamData() | StreamClosed():
+                client = self._conductor.clients.get(frame.client_id)
+                if client is not None:
+                    self._take_of_client(frame, client)
+            case ClientClosed() | Released():
+                self._feed(frame)
             case Credit():
-                self._outgoing.receive_credit(frame)
+                pass  # whoever waits for it has been woken
             case Ping(timestamp=timestamp):
-                self._outgoing.put(Pong(timestamp))
+                self._lanes.put(Pong(timestamp))
             case Pong():
                 self._receive_pong(frame)
             case Goodbye(message=message):
@@ -322,84 +301,81 @@ class Session:
             case _:
                 raise ChannelError(f"{type(frame).__name__} out of place")
 
-    def _receive_for_relay(
-        self, frame: Data | ClientClosed | Located | Released
+    def _take_of_client(
+        self, frame: Data | Located | StreamData | StreamClosed, client: Client
     ) -> None:
-        if isinstance(frame, Located) and not self._locates.answered(frame):
-            if release := self._locates.let_go(frame):
-                self._outgoing.put(release)
-            return
-        client = self._executor.clients.get(frame.client_id)
-        if isinstance(frame, Data):
-            self._receive_data(frame, client)
-        self._feed(frame)
-        if isinstance(frame, ClientClosed) and client is not None:
-            client.queue.drop_data()  # the agent ignores data from now on
-
-    def _receive_data(self, frame: Data, client: HostClient | None) -> None:
-        """Count what a client sent, and note its streams: each has a sender who waits."""
-        if client is not None:
-            client.window.received(cost(frame))
-        for attachment in frame.attachments:
-            if attachment.kind is not AttachmentKind.STREAM:
-                continue
-            if client is None or client.closed:
-                self._streams.refuse(frame.client_id, attachment.object_id)
-            else:
-                client.unclaimed.add(attachment.object_id)
+        match frame:
+            case Data():
+                client.attached(frame.attachments)
+                self._feed(frame)
+            case Located():
+                if client.answered(frame):
+                    self._feed(frame)
+            case _ if client.closed:
+                pass
+            case _:
+                client.receive_early(frame)
+                if client.early_bytes > MAX_EARLY:
+                    limit, what = CloseReason.LIMIT_EXCEEDED, "too much in its pipes"
+                    self._conductor.end_client(client.client_id, limit, what)
 
     def _open(self, frame: ClientOpened) -> None:
-        client_id = frame.client_id
-        if client_id <= self._last_opened:
-            raise ChannelError(f"client id {client_id} is used again")
-        if len(self._executor.clients) >= MAX_HELD_CLIENTS:
+        clients = self._conductor.clients
+        if len(clients) >= MAX_HELD_CLIENTS:
             raise ChannelError(f"over {MAX_HELD_CLIENTS} clients opened")
-        self._last_opened = client_id
-        queue = self._outgoing.open_client(client_id)
-        self._executor.clients[client_id] = HostClient(
-            client_id, frame.executable, queue
-        )
+        client_id = frame.client_id
+        clients[client_id] = Client(client_id, frame.executable, self._context)
         self._metrics.clients += 1
         self._feed(frame)
 
-    def _receive_stream(self, frame: StreamData | StreamClosed) -> None:
-        client = self._executor.clients.get(frame.client_id)
-        if client is None or client.closed:
-            self._streams.receive(frame)
-            return
-        client.receive_stream(frame)
-        wait = self._relay.fds_wait(client.client_id)
-        client.pass_on(self._streams, wait=wait)
-        if client.early_bytes > MAX_EARLY:
-            limit = CloseReason.LIMIT_EXCEEDED
-            self._conductor.end_client(client.client_id, limit, "too much in its pipes")
+    # ---------------------------------------------------------------- steps
+
+    @contextmanager
+    def _step(self) -> Iterator[None]:
+        """Do what follows from something that happened, and send all of it at the end.
+
+        If somebody's requests wait for a turn, one is taken: mostly those are of what has
+        just come, and need not wait for another task.
+        """
+        self._steps += 1
+        try:
+            yield
+            if self._steps == 1:
+                self._take_turn()
+        finally:
+            self._steps -= 1
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._steps:
+            self._link.flush()
 
     def _feed(self, given: Input) -> None:
-        """Give the core an input, as `Conductor.feed`, and streams what waited for it."""
-        self._conductor.feed(given)
-        client_id = client_of(given)
-        client = self._executor.clients.get(client_id)
-        if client is not None and client.early_bytes:
-            client.pass_on(self._streams, wait=self._relay.fds_wait(client_id))
+        """Give the core an input, as `Conductor.feed`, in a step."""
+        with self._step():
+            self._conductor.feed(given)
+
+    def _take_turn(self) -> None:
+        """Handle requests of the client whose turn it is, if it is anybody's."""
+        turns = self._conductor.turns
+        client_id = turns.take()
+        if client_id is None:
+            return
+        try:
+            self._conductor.feed(RequestsTurn(client_id))
+        except RemoteProtocolError as exc:
+            self.lost(exc)
+        turns.call()
 
     async def _run_turns(self) -> None:
         """Handle the requests of clients, a few of each in turn."""
         with self._turns_scope:
             while True:
-                client_id = await self._conductor.turns.next()
-                self._feed(RequestsTurn(client_id))
+                await self._conductor.turns.wait()
+                with self._step():
+                    pass  # each begins with a turn
 
-    def _start_slowly(self, command: CreateUdmabuf) -> None:
-        self._start(command.client_id, partial(self._create_slowly, command))
-
-    async def _create_slowly(self, command: CreateUdmabuf) -> None:
-        made: OwnedFd | HostError = HostError("there is no dma-buf")
-        try:
-            made = await trio.to_thread.run_sync(self._executor.create_slowly, command)
-        finally:
-            answer = self._executor.finish_udmabuf(command, made)
-        if answer is not None:
-            self._feed(answer)
+    # ---------------------------------------------------------------- tasks
 
     def _start(self, client_id: int, run: Callable[[], Awaitable[None]]) -> None:
         """Start a task of a client, or of the session (0)."""
@@ -414,29 +390,16 @@ class Session:
         except Exception as exc:  # noqa: BLE001 - the last line of defence
             self._conductor.meet_bug(client_id, exc)
 
-    def _start_client(self, client: HostClient) -> None:
-        self._connections.start(client)
-
     def _client_is_gone(self, client_id: int) -> None:
-        self._locates.forget_client(client_id)
+        self._conductor.clients.pop(client_id, None)
         self._client_gone.unpark_all()
 
     async def _run_writer(self) -> None:
         try:
             with self._writer_scope:
-                await self._write()
+                await self._link.write_rest()
         finally:
             self._writer_ended.set()
-
-    async def _write(self) -> None:
-        """Write what waits for the guest, as long as it listens."""
-        while True:
-            await self._outgoing.wait_work()
-            frames = self._outgoing.take(FRAMES_PER_WRITE)
-            if not self._listening:
-                return
-            if frames:
-                await self._channel.send(frames)
 
     async def _run_pinger(self) -> None:
         with self._pinger_scope:
@@ -445,20 +408,16 @@ class Session:
                 self._pings.begin_row()
                 if not self._pings.unanswered:
                     self._give_up_locates()
-                    self._outgoing.put(self._pings.ask())
+                    self._lanes.put(self._pings.ask())
                 elif not self._silent:
                     self._silent = True
                     self._log.warning("the guest agent does not answer")
 
     def _give_up_locates(self) -> None:
         """Let clients go on that wait for an answer which does not come."""
-        for failed in self._locates.turn():
-            self._log.warning(
-                "client %d: the guest agent does not say where a buffer is",
-                failed.client_id,
-            )
+        for client in self.clients:
             try:
-                self._feed(failed)
+                client.give_up_locates()
             except RemoteProtocolError as exc:
                 self.lost(exc)
 
@@ -466,7 +425,7 @@ class Session:
         self._pings.take(pong)
         self._measure_clock()
         if pong.clock and not (self._relay.clock.settled or self._pings.settled):
-            self._outgoing.put(self._pings.ask())
+            self._lanes.put(self._pings.ask())
         if self._silent:
             self._silent = False
             self._log.info("the guest agent answers again")

@@ -1,9 +1,9 @@
-"""Says how everything is, in plain values: the document that the status socket gives away."""
+"""Describes the whole proxy in plain values: the document that the status socket sends."""
 
 from dataclasses import asdict
 
 from wlproxy import __version__
-from wlproxy.host.client import HostClient
+from wlproxy.host.client.client import Client
 from wlproxy.host.desktop.desktop import Desktop
 from wlproxy.host.qemu.discovery import Qemu
 from wlproxy.host.report.metrics import Metrics
@@ -62,19 +62,19 @@ def take_snapshot(
     }
 
 
-def _client(client: HostClient, session: Session, metrics: Metrics) -> Json:
+def _client(client: Client, session: Session, metrics: Metrics) -> Json:
     left = session.holdings().clients.get(client.client_id)
     return {
         "client_id": client.client_id,
         "label": client.label,
         "closing": client.closed is not None,
-        "streams": session.stream_count(client.client_id),
+        "streams": client.stream_count,
         "buffers": len(left.buffers) if left else 0,
         "locations": left.locations if left else 0,
         "waits": left.stalled if left else False,
         "bytes_to_compositor": client.to_compositor.unsent_bytes,
-        "bytes_held": client.window.held,
-        "credit_from_guest": client.queue.window.available,
+        "bytes_held": client.usage.held,
+        "credit_from_guest": client.usage.credit,
         "pixel_bytes_copied": metrics.client_pixel_bytes[client.client_id],
     }
 

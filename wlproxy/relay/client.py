@@ -103,11 +103,6 @@ class Client:
         return self._requests_wait
 
     @property
-    def fds_wait(self) -> bool:
-        """Whether it attached what no request has taken yet."""
-        return bool(self._attachments)
-
-    @property
     def events_wait(self) -> bool:
         """Whether the compositor's events for it are for another turn."""
         return self._events_wait

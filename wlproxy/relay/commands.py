@@ -1,6 +1,6 @@
 """What the core tells the shell to do, as values.
 
-The shell (`host/executor`) carries commands out in the order they were returned.
+The shell (`host/client`) carries commands out in the order they were returned.
 Handles name fds that exist only in the shell.  A handle stays open until
 `CloseHandle`, or until its client's `CloseClient`, which closes all that are left.
 `CreateUdmabuf` and `CreateCopyBuffer` are answered by `BufferCreated` or `BufferFailed`

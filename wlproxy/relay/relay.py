@@ -143,11 +143,6 @@ class Relay:
         client = self._clients.get(client_id)
         return client is not None and client.requests_wait
 
-    def fds_wait(self, client_id: int) -> bool:
-        """Whether an app attached what no request that was handled has taken."""
-        client = self._clients.get(client_id)
-        return client is not None and client.fds_wait
-
     def events_wait(self, client_id: int) -> bool:
         """Whether there are events for an `EventsTurn`, before more are received."""
         client = self._clients.get(client_id)

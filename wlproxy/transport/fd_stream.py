@@ -29,12 +29,9 @@ from typing import Final, Self
 import trio
 
 from wlproxy.protocol.errors import LocalProtocolError, WlproxyError
+from wlproxy.protocol.fd_limits import MAX_FDS_IN, MAX_FDS_OUT
 from wlproxy.transport.fds import OwnedFd
 
-MAX_FDS_OUT: Final = 28
-"""Fds per sendmsg: what libwayland sends, and expects, at most."""
-MAX_FDS_IN: Final = 253
-"""Fds per recvmsg: the kernel's SCM_MAX_FD, so that none is ever cut off."""
 RECEIVE_SIZE: Final = 65536
 MAX_PARTS: Final = 64
 """Chunks per sendmsg, far below the kernel's IOV_MAX of 1024: a batch this long
@@ -115,6 +112,8 @@ class FdStream:
         self._sending = False
         self._receiving = False
         self._write_shut = False
+        self._drained = False
+        """Whether there was nothing left to receive, the last time."""
 
     @property
     def socket(self) -> socket.socket:
@@ -129,6 +128,11 @@ class FdStream:
         poll = select.poll()
         poll.register(self._socket, select.POLLRDHUP)
         return bool(poll.poll(0))
+
+    @property
+    def backlog(self) -> bool:
+        """Whether anything waits for the peer."""
+        return bool(self._unsent)
 
     @property
     def unsent(self) -> int:
@@ -150,10 +154,13 @@ class FdStream:
             trio.BusyResourceError: another task is receiving.
         """
         with self._exclusive("_receiving"):
-            await trio.lowlevel.checkpoint_if_cancelled()
-            received = self._try_receive(max_bytes)
-            if received is not None:
-                await trio.lowlevel.cancel_shielded_checkpoint()
+            self._check_open()
+            received = None
+            if not self._drained:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                received = self._try_receive(max_bytes)
+                if received is not None:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
             while received is None:
                 await trio.lowlevel.wait_readable(self._socket)
                 received = self._try_receive(max_bytes)
@@ -178,15 +185,24 @@ class FdStream:
             trio.BusyResourceError: another task is sending.
         """
         with self._exclusive("_sending"):
-            self._check_open()
-            if self._write_shut:
-                raise trio.ClosedResourceError("the stream is shut down for writing")
-            parts = [part for chunk in chunks for part in _parts(chunk)]
-            for part in parts:
-                for fd in part.fds:
-                    fd.hold()
-            self._unsent += parts
+            self._add(chunks)
             await self._flush()
+
+    def send_at_once(self, chunks: Sequence[Chunk]) -> None:
+        """Send chunks as far as the peer takes them without waiting.
+
+        The rest is a `backlog`, which `flush` is for; if nobody takes it, it is that which
+        says so.  Fds are held as by `send_batch`.
+
+        Raises:
+            LocalProtocolError: as `send_batch`.
+            trio.ClosedResourceError: the stream was closed or shut down here.
+        """
+        self._add(chunks)
+        if not self._sending:  # else whoever sends goes on with it
+            with suppress(OSError):
+                while self._unsent:
+                    self._sendmsg()
 
     async def flush(self) -> None:
         """Send what an earlier, cancelled send left.  Raises as `send_batch`."""
@@ -319,6 +335,16 @@ class FdStream:
     ) -> None:
         await self.aclose()
 
+    def _add(self, chunks: Sequence[Chunk]) -> None:
+        self._check_open()
+        if self._write_shut:
+            raise trio.ClosedResourceError("the stream is shut down for writing")
+        parts = [part for chunk in chunks for part in _parts(chunk)]
+        for part in parts:
+            for fd in part.fds:
+                fd.hold()
+        self._unsent += parts
+
     async def _flush(self) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         at_once = True
@@ -367,6 +393,7 @@ class FdStream:
         try:
             return self._recvmsg(max_bytes)
         except BlockingIOError:
+            self._drained = True
             return None
         except OSError as exc:
             raise trio.BrokenResourceError(f"cannot receive: {exc}") from exc
@@ -385,6 +412,8 @@ class FdStream:
             for fd in fds:
                 fd.close()
             raise FdsLostError
+        # What ended with fds may have been cut there; else there was no more to take.
+        self._drained = len(received) < max_bytes and not fds
         return received, fds
 
     def _check_open(self) -> None:

@@ -8,10 +8,10 @@ import os
 import warnings
 from collections.abc import Callable
 from enum import Enum
-from types import TracebackType
 from typing import Self
 
 from wlproxy.protocol.errors import LocalProtocolError
+from wlproxy.transport.closing import Closing
 
 
 class FdState(Enum):
@@ -25,7 +25,7 @@ class FdState(Enum):
     """Somebody else owns it."""
 
 
-class OwnedFd:
+class OwnedFd(Closing):
     """An fd and the duty to close it.
 
     `hold()` keeps it open over a `close()`, for as long as it waits to be sent.
@@ -123,17 +123,6 @@ class OwnedFd:
     def _close(self) -> None:
         self._state = FdState.CLOSED
         self._close_number(self._fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         # Not `_state` alone: __init__ may have raised before it was set.

@@ -5,23 +5,31 @@ also sends it: handing it to a second task would cost a pass of the event loop f
 Another task sends only what the wire does not take at once.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
-from wlproxy.protocol.channel.frames import Frame
+from wlproxy.protocol.channel.frames import FileData, Frame
 from wlproxy.protocol.channel.lanes.engine import Lanes
-from wlproxy.protocol.channel.lanes.lane import Dropped, FilePiece, Lane
+from wlproxy.protocol.channel.lanes.lane import FilePiece, Lane, Usage
+from wlproxy.transport.fds import OwnedFd
 
 
 class LaneTasks:
-    """The lanes of a session, at which its tasks wait."""
+    """The lanes of a session, at which its tasks wait.
 
-    __slots__ = ("_flush", "_lanes", "_parked")
+    Attributes:
+        stream_ended: told each stream that has ended, by whomever: who runs it is to stop.
+    """
+
+    __slots__ = ("_flush", "_lanes", "_parked", "stream_ended")
 
     def __init__(self, lanes: Lanes, flush: Callable[[], None]) -> None:
         """Use `lanes`; `flush` takes what may leave, and sends what the wire takes."""
+        self.stream_ended: Callable[[Lane], None] = _ignore
         self._lanes = lanes
         self._flush = flush
         self._parked: defaultdict[Lane, trio.lowlevel.ParkingLot] = defaultdict(
@@ -34,11 +42,23 @@ class LaneTasks:
         self._flush()
         self._wake()
 
-    def take(self) -> Frame | FilePiece | None:
+    def name_stream(self, lane: Lane, *, sends: bool) -> None:
+        """Begin a stream before what attaches it is put; see `Lanes.name_stream`."""
+        self._lanes.name_stream(lane, sends=sends)
+
+    def put_file(
+        self, client_id: int, file_id: int, source: OwnedFd | bytes, size: int
+    ) -> None:
+        """Queue the contents of a file, whose fd this takes over."""
+        self._lanes.put_file(client_id, file_id, source, size)
+        self._discard()
+        self._flush()
+
+    def take(self) -> Frame | None:
         """Hand out the next frame that may leave now."""
         frame = self._lanes.take()
         self._wake()
-        return frame
+        return _read(frame) if isinstance(frame, FilePiece) else frame
 
     def receive(self, frame: Frame) -> bool:
         """Count a frame from the peer; False if it is for somebody who is gone.
@@ -49,12 +69,16 @@ class LaneTasks:
             ChannelError: the peer broke the protocol.
         """
         known = self._lanes.receive(frame)
+        self._discard()
         self._wake()
         return known
 
-    def dropped(self) -> Dropped:
-        """Hand over, once, what will never be sent."""
-        return self._lanes.dropped()
+    def drop_data(self, client_id: int) -> None:
+        """Forget a client's data, but keep the frames that say that it is gone."""
+        self._lanes.drop_data(client_id)
+        self._discard()
+        self._flush()
+        self._wake()
 
     def consumed(self, lane: Lane, amount: int) -> None:
         """Count received bytes as no longer held."""
@@ -65,9 +89,18 @@ class LaneTasks:
         """Tell whether a lane can still send or receive anything."""
         return self._lanes.is_open(lane)
 
+    def usage(self, client_id: int) -> Usage:
+        """Say how much of a client's own lane is taken up."""
+        return self._lanes.usage(client_id)
+
+    def streams_of(self, client_id: int) -> int:
+        """Return how many streams a client has, or has left behind."""
+        return self._lanes.streams_of(client_id)
+
     def close(self) -> None:
         """Forget everything, now and later, and keep nobody waiting."""
         self._lanes.close()
+        self._discard()
         self._wake()
 
     async def room(self, lane: Lane, least: int = 1) -> int:
@@ -94,3 +127,36 @@ class LaneTasks:
         for lane in self._lanes.woken():
             if lane in self._parked:
                 self._parked.pop(lane).unpark_all()
+            if lane.stream_id and not self._lanes.is_open(lane):
+                self.stream_ended(lane)
+
+    def _discard(self) -> None:
+        for source in self._lanes.dropped().sources:
+            _close(source)
+
+
+def _read(piece: FilePiece) -> FileData:
+    """Read a part of a file, as late as can be.
+
+    A file that has become shorter meanwhile is filled up with zeros: the peer was promised
+    this size.
+    """
+    source, contents = piece.source, b""
+    if isinstance(source, bytes):
+        contents = source[piece.start : piece.start + piece.length]
+    elif isinstance(source, OwnedFd):
+        with suppress(OSError):  # not open for reading, for one: as good as empty
+            contents = os.pread(source.fileno(), piece.length, piece.start)
+    if piece.last:
+        _close(source)
+    padded = contents.ljust(piece.length, b"\0")
+    return FileData(piece.client_id, piece.file_id, padded)
+
+
+def _close(source: object) -> None:
+    if isinstance(source, OwnedFd):
+        source.close()
+
+
+def _ignore(_: Lane) -> None:
+    """Do nothing: nobody runs any stream."""

@@ -36,7 +36,7 @@ from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy_guest.foreign import may_hang
 from wlproxy_guest.locating.fences import WriteFences
 from wlproxy_guest.locating.mapping import PAGE_SIZE, round_down, round_up
-from wlproxy_guest.locating.page_locator import LocateError, Location, Locator, Pin
+from wlproxy_guest.locating.page_locator import LocateError, Locator, Pin, PinnedRange
 from wlproxy_guest.quotas import Budget, Limits
 from wlproxy_guest.workers import Workers
 
@@ -222,10 +222,10 @@ class Locations:
 
     async def _locate_in_thread(
         self, attempt: _Attempt, request: Locate, deadline: float
-    ) -> Location:
+    ) -> PinnedRange:
         """Locate in a thread.  If this raises, `attempt` is undone when the thread returns."""
 
-        def locate() -> Location:
+        def locate() -> PinnedRange:
             return self._locating.locator.locate(
                 attempt.fd.fileno(),
                 request.offset,
@@ -233,7 +233,7 @@ class Locations:
                 request.collapse_above,
             )
 
-        def undo(found: Location | None) -> None:
+        def undo(found: PinnedRange | None) -> None:
             attempt.ended = True
             self._hanging -= attempt.hanging
             attempt.fd.close()
@@ -254,13 +254,15 @@ class Locations:
             self._hanging += attempt.hanging
             raise
 
-    def _hold(self, location_id: int, location: Location, amount: int) -> None:
+    def _hold(self, location_id: int, location: PinnedRange, amount: int) -> None:
         """Keep a pin, for which `amount` was taken; a dma-buf is always pinned as a whole."""
-        if not self._take(location.held - amount):
+        if not self._take(location.pinned - amount):
             location.pin.close()
             self._give_back(amount)
             raise LocateError(LocateStatus.LIMIT_EXCEEDED)
-        self._pins[location_id] = _Pinned(location.pin, location.held, location.dmabuf)
+        self._pins[location_id] = _Pinned(
+            location.pin, location.pinned, location.dmabuf
+        )
         if location.dmabuf >= 0:
             self._fences.add(location.dmabuf)
         if self._over:

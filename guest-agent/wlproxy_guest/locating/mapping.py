@@ -11,8 +11,9 @@ import ctypes
 import errno
 import mmap
 import os
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
+
+from wlproxy.transport.closing import Closing
 
 PAGE_SIZE: Final = mmap.PAGESIZE
 HUGE_SIZE: Final = 2 * 1024 * 1024
@@ -49,7 +50,7 @@ def round_up(number: int, unit: int) -> int:
     return -(-number // unit) * unit
 
 
-class AlignedMapping:
+class AlignedMapping(Closing):
     """Maps the 2 MiB blocks of a file that hold `start` to `end`; a context manager.
 
     Blocks may reach beyond the end of the file: that is how its tail is collapsed too.
@@ -87,17 +88,6 @@ class AlignedMapping:
         except OSError:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Unmap; again is harmless."""

@@ -32,8 +32,8 @@ from wlproxy_guest.locating.mapping import (
 from wlproxy_guest.locating.page_locator import (
     LARGEST_RANGE,
     LocateError,
-    Location,
     PageLocator,
+    PinnedRange,
     check_range,
     collapse_covered,
     place_token,
@@ -110,7 +110,7 @@ class ModuleLocator:
 
     def locate(
         self, fd: int, offset: int, length: int, collapse_above: int
-    ) -> Location:
+    ) -> PinnedRange:
         """See `Locator`.
 
         Raises:
@@ -134,7 +134,7 @@ class ModuleLocator:
             return self._pages.locate(fd, offset, length, collapse_above)
         raise refused
 
-    def place_token(self, token: bytes) -> Location:
+    def place_token(self, token: bytes) -> PinnedRange:
         """See `Locator`.
 
         Raises:
@@ -156,7 +156,7 @@ def explain_open(exc: OSError) -> str:
 
 def _locate_dmabuf(
     device: GemLocate, fd: int, size: int, offset: int, length: int
-) -> Location:
+) -> PinnedRange:
     # The module pins all of it, whatever the range.
     check_range(offset, length, size)
     if size > LARGEST_RANGE:
@@ -172,7 +172,7 @@ def _locate_dmabuf(
             raise LocateError(LocateStatus.UNSUPPORTED)
         of_it = undo.enter_context(duplicate(fd))
         pin = KeptFds(kept, of_it)
-        found = Location(extents, pin, held=size, dmabuf=of_it.fileno())
+        found = PinnedRange(extents, pin, pinned=size, dmabuf=of_it.fileno())
         undo.pop_all()
     return found
 
@@ -183,7 +183,7 @@ def _in_pages(pairs: Sequence[int]) -> bool:
 
 def _locate_file(
     device: GemLocate, fd: int, offset: int, length: int, collapse_above: int
-) -> Location:
+) -> PinnedRange:
     start = round_down(offset, PAGE_SIZE)
     end = round_up(offset + length, PAGE_SIZE)
     kept, count = device.locate_memfd(fd, start, end - start)
@@ -196,7 +196,7 @@ def _locate_file(
     with ExitStack() as undo:
         undo.enter_context(kept)
         extents = cut_extents(read_extents(kept, count), 0, end - start)
-        found = Location(extents, KeptFds(kept), held=end - start)
+        found = PinnedRange(extents, KeptFds(kept), pinned=end - start)
         undo.pop_all()
     return found
 

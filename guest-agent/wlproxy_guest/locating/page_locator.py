@@ -74,19 +74,19 @@ class Pin(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
-    """Where a range is, and what keeps it there.
+class PinnedRange:
+    """Where a range of a file is in memory, and what keeps it there.
 
     Attributes:
         extents: of the range, rounded outward to pages, in its order.
         pin: keeps them.
-        held: bytes that the pin keeps, which may be more.
+        pinned: bytes that the pin keeps in place, which may be more.
         dmabuf: an fd of the dma-buf, the pin's and open as long as that; -1: it is none.
     """
 
     extents: Sequence[Extent]
     pin: Pin
-    held: int
+    pinned: int
     dmabuf: int = -1
 
 
@@ -98,14 +98,14 @@ class Locator(Protocol):
 
     def locate(
         self, fd: int, offset: int, length: int, collapse_above: int
-    ) -> Location:
+    ) -> PinnedRange:
         """Pin a range of a file, rounded outward to pages, and say where it is.
 
         Raises:
             LocateError: why not.
         """
 
-    def place_token(self, token: bytes) -> Location:
+    def place_token(self, token: bytes) -> PinnedRange:
         """Put `token` at the start of a page that is pinned; one extent.
 
         Raises:
@@ -136,7 +136,7 @@ class PageLocator:
 
     def locate(
         self, fd: int, offset: int, length: int, collapse_above: int
-    ) -> Location:
+    ) -> PinnedRange:
         """See `Locator`.
 
         Raises:
@@ -158,7 +158,7 @@ class PageLocator:
                 raise LocateError(LocateStatus.OUT_OF_RANGE) from exc
             raise LocateError(LocateStatus.FAILED, exc.errno or errno.EIO) from exc
 
-    def place_token(self, token: bytes) -> Location:
+    def place_token(self, token: bytes) -> PinnedRange:
         """See `Locator`.
 
         Raises:
@@ -173,7 +173,7 @@ class PageLocator:
         start: int,
         end: int,
         collapse_above: int,
-    ) -> Location:
+    ) -> PinnedRange:
         size = os.fstat(fd).st_size
         before = self._read(mapping, start, end)
         if collapse_above and count_extents(before) > collapse_above:
@@ -188,7 +188,7 @@ class PageLocator:
                 # What the pagemap shows must be what the pipes hold.  A page that was
                 # there both before and after pinning is the one that was pinned.
                 if same_pages(before, after):
-                    found = Location(to_extents(after), pin, held=end - start)
+                    found = PinnedRange(to_extents(after), pin, pinned=end - start)
                     undo.pop_all()
                     return found
             before = after
@@ -223,8 +223,8 @@ def check_range(offset: int, length: int, size: int) -> None:
 
 
 def place_token(
-    locate: Callable[[int, int, int, int], Location], token: bytes
-) -> Location:
+    locate: Callable[[int, int, int, int], PinnedRange], token: bytes
+) -> PinnedRange:
     """Put `token` into a memfd's page, and locate that as any client's memory is.
 
     Raises:

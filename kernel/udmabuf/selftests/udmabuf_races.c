@@ -11,8 +11,7 @@ static int device, target;
 static pthread_barrier_t start, end;
 static atomic_bool stop;
 
-/* ------------------------------------------------ F_SEAL_WRITE between check and use */
-
+/* F_SEAL_WRITE between check and use. */
 static unsigned int sealer_delay;
 
 static void delay(unsigned int turns)
@@ -71,8 +70,7 @@ static void seal_while_creating(unsigned int rounds)
 	check(created && sealed, "each of the two came first now and then");
 }
 
-/* ---------------------------------------------------------------- holes while creating */
-
+/* Holes while creating. */
 static void *punch(void *unused UNUSED)
 {
 	while (!stop)
@@ -109,8 +107,7 @@ static void punch_while_creating(unsigned int rounds)
 	close(target);
 }
 
-/* ------------------------------------------- another thread closes what is not yet known */
-
+/* Another thread closes what is not yet known. */
 static void *close_next(void *next)
 {
 	const int fd = *(int *)next;
@@ -147,8 +144,7 @@ static void close_while_creating(unsigned int rounds)
 	close(fd);
 }
 
-/* ------------------------------------------------------------ many at once, of one memfd */
-
+/* Many at once, of one memfd. */
 static void *create_many(void *argument)
 {
 	long failed = 0;

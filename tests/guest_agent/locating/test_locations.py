@@ -26,28 +26,28 @@ from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy_guest.locating import fences
 from wlproxy_guest.locating.locations import Locating, Locations
 from wlproxy_guest.locating.module_locator import KeptFds
-from wlproxy_guest.locating.page_locator import Location
+from wlproxy_guest.locating.page_locator import PinnedRange
 from wlproxy_guest.quotas import Budget, Limits
 from wlproxy_guest.workers import Workers
 
 PAGE = 4096
-HELD = 10 * PAGE
+PINNED = 10 * PAGE
 
 
 class WholeLocator:
-    """Locates pages of a dma-buf of HELD bytes, for which an eventfd stands."""
+    """Locates pages of a dma-buf of PINNED bytes, for which an eventfd stands."""
 
     def find_features(self) -> Feature:
         return Feature.LOCATE_DMABUF
 
     def locate(
         self, fd: int, offset: int, length: int, collapse_above: int
-    ) -> Location:
+    ) -> PinnedRange:
         own = duplicate(fd)
         pin = KeptFds(own)
-        return Location((Extent(0, PAGE),), pin, held=HELD, dmabuf=own.fileno())
+        return PinnedRange((Extent(0, PAGE),), pin, pinned=PINNED, dmabuf=own.fileno())
 
-    def place_token(self, token: bytes) -> Location:
+    def place_token(self, token: bytes) -> PinnedRange:
         raise NotImplementedError
 
 
@@ -81,26 +81,26 @@ class Bench:
 
 
 async def test_all_that_is_held_counts(dmabuf: OwnedFd) -> None:
-    bench = Bench(client=2 * HELD, total=100 * HELD)
+    bench = Bench(client=2 * PINNED, total=100 * PINNED)
     for location_id in (1, 2):
         answer = await bench.ask(location_id, dmabuf)
         assert isinstance(answer, Located)
         assert answer.status is LocateStatus.OK
-    assert bench.budget.used == 2 * HELD
+    assert bench.budget.used == 2 * PINNED
     answer = await bench.ask(3, dmabuf)
     assert isinstance(answer, Located)
     assert answer.status is LocateStatus.LIMIT_EXCEEDED
-    assert bench.budget.used == 2 * HELD
+    assert bench.budget.used == 2 * PINNED
 
     bench.locations.receive_release(Release(1, 1))
     assert bench.lanes.take() == Released(1, 1)
-    assert bench.budget.used == HELD
+    assert bench.budget.used == PINNED
     bench.locations.release_all()
     assert bench.budget.used == 0
 
 
 async def test_more_than_all_clients_may_hold_is_let_go_again(dmabuf: OwnedFd) -> None:
-    bench = Bench(client=2 * HELD, total=HELD - 1)
+    bench = Bench(client=2 * PINNED, total=PINNED - 1)
     answer = await bench.ask(1, dmabuf)
     assert isinstance(answer, Located)
     assert answer.status is LocateStatus.LIMIT_EXCEEDED
@@ -108,7 +108,7 @@ async def test_more_than_all_clients_may_hold_is_let_go_again(dmabuf: OwnedFd) -
 
 
 async def test_what_is_released_is_waited_for_no_more(dmabuf: OwnedFd) -> None:
-    bench = Bench(client=HELD, total=HELD)
+    bench = Bench(client=PINNED, total=PINNED)
     await bench.ask(1, dmabuf)
     os.eventfd_read(dmabuf.fileno())
     assert not bench.locations.are_drawn()
@@ -123,7 +123,7 @@ async def test_what_is_never_drawn_is_answered_all_the_same(
     monkeypatch.setattr(fences, "UNDRAWN", 0.01)
     undrawn = OwnedFd(os.eventfd(0))
     monkeypatch.setattr(fences, "export_fences", duplicate)
-    bench = Bench(client=HELD, total=HELD)
+    bench = Bench(client=PINNED, total=PINNED)
 
     answer = await bench.ask(1, undrawn)
 
@@ -145,10 +145,10 @@ async def test_what_is_never_drawn_is_answered_all_the_same(
 async def test_what_goes_wrong_costs_one_answer(
     dmabuf: OwnedFd, error: Exception, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> Location:
+    def fail(*_: object) -> PinnedRange:
         raise error
 
-    bench = Bench(client=HELD, total=HELD)
+    bench = Bench(client=PINNED, total=PINNED)
     with monkeypatch.context() as patch:
         patch.setattr(WholeLocator, "locate", fail)
         answer = await bench.ask(1, dmabuf)
@@ -168,7 +168,7 @@ async def test_no_fd_is_left_to_locate_with(
     def fail(fd: int) -> int:
         raise OSError(errno.EMFILE, "dup")
 
-    bench = Bench(client=HELD, total=HELD)
+    bench = Bench(client=PINNED, total=PINNED)
     with monkeypatch.context() as patch:
         patch.setattr(os, "dup", fail)
         answer = await bench.ask(1, dmabuf)

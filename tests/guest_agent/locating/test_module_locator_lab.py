@@ -117,7 +117,7 @@ def test_memfd_is_where_the_pagemap_says(
     by_pagemap = pagemap.locate(fd, offset, length, 0)
 
     assert location.extents == by_pagemap.extents
-    assert location.held == by_pagemap.held
+    assert location.pinned == by_pagemap.pinned
     assert location.dmabuf == -1
     by_pagemap.pin.close()
     location.pin.close()
@@ -232,7 +232,7 @@ def test_dmabuf_is_described_and_located(locator: ModuleLocator, kind: str) -> N
     for extent, following in zip(whole.extents, whole.extents[1:], strict=False):
         assert extent.gpa + extent.length != following.gpa
     assert pages_of(part.extents) == pages[5:16]
-    assert whole.held == part.held == PAGES * PAGE
+    assert whole.pinned == part.pinned == PAGES * PAGE
     # It is still there, although the app has closed it.
     assert describe_fd(whole.dmabuf).size == PAGES * PAGE
     whole.pin.close()

@@ -10,7 +10,7 @@ import trio
 from tests.peers.app import App, Canvas
 from tests.peers.compositor import Compositor
 from tests.peers.loopback import Loopback
-from wlproxy.host.pixels import AT_ONCE, SLICE, Copy
+from wlproxy.host.client.pixels import AT_ONCE, SLICE, Copy
 
 SIZE = (2048, 4096)
 BYTES = SIZE[0] * SIZE[1] * 4

@@ -20,6 +20,7 @@ from tests.peers.app import App
 from tests.peers.compositor import Compositor, offer_selection
 from tests.peers.libwayland import Resource
 from tests.peers.loopback import Loopback
+from wlproxy.protocol.channel.lanes.bounds import StreamLimits
 
 TEXT = "text/plain;charset=utf-8"
 LARGE = bytes(range(256)) * 4096
@@ -464,11 +465,16 @@ async def test_host_asks_for_every_type_at_once(
     await app.roundtrip()
 
 
+@pytest.fixture
+def few_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wlproxy.host.session.STREAM_LIMITS", StreamLimits(100))
+
+
+@pytest.mark.usefixtures("few_streams")
 async def test_app_asks_for_more_than_there_may_be(
-    app: App, compositor: Compositor, monkeypatch: pytest.MonkeyPatch
+    app: App, compositor: Compositor
 ) -> None:
     """What is too much ends at once; the app, and what it asked for before, do not."""
-    monkeypatch.setattr("wlproxy.host.streams.MAX_STREAMS", 100)
     offers = Offers(app, device_of(app, WlDataDeviceManager))
     await app.roundtrip()
     offer = offer_selection(device_resource(compositor), TEXT)

@@ -16,8 +16,8 @@ from tests.integration.loopback.test_selections import (
 from tests.peers.app import App, Disconnected, object_id
 from tests.peers.compositor import Compositor, offer_selection
 from tests.peers.loopback import Loopback
+from wlproxy.host.client.streams import Streams
 from wlproxy.host.errors import HostError
-from wlproxy.host.streams import Streams
 from wlproxy.protocol.channel.frames import Data
 from wlproxy.relay.commands import Command
 from wlproxy.relay.inputs import Input, RequestsTurn

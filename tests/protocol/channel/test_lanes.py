@@ -32,7 +32,7 @@ from wlproxy.protocol.channel.frames import (
 )
 from wlproxy.protocol.channel.lanes import bounds
 from wlproxy.protocol.channel.lanes.engine import Lanes
-from wlproxy.protocol.channel.lanes.lane import FilePiece, Lane, Windows
+from wlproxy.protocol.channel.lanes.lane import FilePiece, Lane, Usage, Windows
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
 
 SMALL = Windows(100, 100)
@@ -177,6 +177,22 @@ def test_a_file_goes_in_pieces_before_its_data(host: Lanes) -> None:
     assert host.dropped().sources == []
 
 
+def test_what_is_taken_up_is_told(host: Lanes) -> None:
+    assert host.usage(1) == Usage(0, 100, 0)
+    host.put_file(1, 7, bytes(70), 70)
+    host.put_file(1, 8, "somewhere else", 10)
+    host.put(Data(1, bytes(20), (stream(1),)))
+    assert host.usage(1) == Usage(106, 100, 0)
+    drain(host)
+    assert host.usage(1) == Usage(36, 20, 0)
+    host.receive(Data(1, bytes(30)))
+    host.drop_data(1)
+    assert host.usage(1) == Usage(0, 20, 30)
+    host.consumed(Lane(1), 10)
+    assert host.usage(1).held == 20
+    assert host.usage(9) == Usage(0, 0, 0)
+
+
 # ---------------------------------------------------------------- streams
 
 
@@ -194,6 +210,63 @@ def test_a_stream_waits_for_what_attaches_it(guest: Lanes) -> None:
         Data(1, b"x", (stream(2), stream(4))),
         *(StreamData(1, 2, b"early"), ended(4)),
     ]
+
+
+def test_a_stream_has_a_name_before_it_is_attached(host: Lanes) -> None:
+    host.name_stream(Lane(1, 1), sends=True)
+    host.name_stream(Lane(1, 3), sends=False)
+    assert host.is_open(Lane(1, 1))
+    host.put(StreamData(1, 1, b"early"))
+    host.put(ended(3))
+    assert drain(host) == []
+    attached = Data(1, b"x", (stream(1), stream(3, WRITES)))
+    host.put(attached)
+    assert drain(host) == [attached, StreamData(1, 1, b"early"), ended(3)]
+    assert host.stream_count == 1
+
+
+def test_a_name_is_given_once(host: Lanes) -> None:
+    host.name_stream(Lane(1, 1), sends=True)
+    with pytest.raises(LocalProtocolError, match="stream 1 is open"):
+        host.name_stream(Lane(1, 1), sends=True)
+    host.put(Data(1, b"x", (stream(1),)))
+    with pytest.raises(LocalProtocolError, match="stream 1 is open"):
+        host.put(Data(1, b"x", (stream(1),)))
+
+
+@pytest.mark.parametrize("who", ["we", "the peer"])
+def test_what_is_never_attached_ends_with_its_client(host: Lanes, who: str) -> None:
+    host.name_stream(Lane(1, 1), sends=True)
+    host.put(StreamData(1, 1, b"x"))
+    if who == "we":
+        host.put(CLOSED)
+    else:
+        host.receive(CLOSED)
+    assert host.dropped().streams == [Lane(1, 1)]
+    host.name_stream(Lane(1, 3), sends=True)
+    assert host.stream_count == 0
+    assert not host.is_open(Lane(1, 3))
+
+
+def test_one_stream_too_many_has_ended() -> None:
+    host = Lanes(Side.HOST, SMALL, SMALL, bounds.StreamLimits(2, 3))
+    for client_id in (1, 2, 3):
+        host.receive(opened(client_id))
+    limit = CloseReason.LIMIT_EXCEEDED
+    host.receive(Data(1, b"x", (stream(2), stream(4), stream(6))))
+    assert drain(host) == [StreamClosed(1, 6, limit)]
+    host.put(Data(1, b"x", (stream(1),)))
+    assert not host.is_open(Lane(1, 1))
+    assert drain(host) == [Data(1, b"x", (stream(1),)), StreamClosed(1, 1, limit)]
+    host.put(OpenStream(2, 1, 1, READS))
+    host.put(OpenStream(3, 1, 1, READS))
+    assert drain(host) == [
+        *(OpenStream(2, 1, 1, READS), OpenStream(3, 1, 1, READS)),
+        StreamClosed(3, 1, limit),
+    ]
+    host.put(ended(2))  # there is room again
+    host.name_stream(Lane(1, 3), sends=True)
+    assert host.is_open(Lane(1, 3))
 
 
 def test_a_streams_bytes_wait_until_they_are_pulled(host: Lanes) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given
+from hypothesis.strategies import text
 
 from tests.strategies import frames
 from wlproxy.protocol.channel.frames import (
@@ -33,7 +34,7 @@ from wlproxy.protocol.channel.frames import (
     StreamClosed,
     StreamData,
 )
-from wlproxy.protocol.channel.rules import MAX_WINDOW, MIN_WINDOW, fault
+from wlproxy.protocol.channel.rules import MAX_WINDOW, MIN_WINDOW, fault, fit_text
 
 HELLO = Hello(bytes(16), (1, 0), Feature.NONE, MIN_WINDOW, MAX_WINDOW, 1)
 ACK = HelloAck(bytes(16), (1, 0), Feature.NONE, 4096, MIN_WINDOW, MAX_WINDOW, 0, "")
@@ -141,3 +142,15 @@ def test_legal_frames_break_none(frame: Frame) -> None:
 )
 def test_limits_are_inside(frame: Frame) -> None:
     assert not fault(frame)
+
+
+def test_a_text_is_cut_between_characters() -> None:
+    assert fit_text("a\0b") == "a b"
+    assert fit_text("\ud800") == "?"
+    assert fit_text("é" * MAX_TEXT) == "é" * (MAX_TEXT // 2)
+    assert len(fit_text("a" + "é" * MAX_TEXT).encode()) == MAX_TEXT - 1
+
+
+@given(text())
+def test_what_was_fitted_keeps_the_rules(words: str) -> None:
+    assert not fault(Goodbye(CloseReason.NORMAL, fit_text(words)))

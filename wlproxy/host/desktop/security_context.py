@@ -12,13 +12,13 @@ import socket
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from pywayland.protocol.security_context_v1 import WpSecurityContextManagerV1
 
 from wlproxy.host.desktop.wayland_client import WaylandClient
 from wlproxy.host.errors import CompositorRefusedError, SecurityContextError
+from wlproxy.transport.closing import Closing
 from wlproxy.transport.fds import OwnedFd
 
 ENGINE: Final = "org.wlproxy"
@@ -61,7 +61,7 @@ class _Directory:
             self._lock = None
 
 
-class SecurityContext:
+class SecurityContext(Closing):
     """A committed context.  Closing it makes the compositor stop listening."""
 
     def __init__(self, compositor: Path, app_id: str, instance_id: str) -> None:
@@ -109,17 +109,6 @@ class SecurityContext:
         # The other end, which the compositor watches, hangs up.
         self._open_while_wanted.close()
         self._directory.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _commit(
         self, compositor: Path, app_id: str, instance_id: str, close_fd: OwnedFd

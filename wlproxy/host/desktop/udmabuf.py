@@ -11,8 +11,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 from wlproxy.host.errors import (
     UdmabufError,
@@ -23,6 +22,7 @@ from wlproxy.host.errors import (
     UdmabufSealError,
     UdmabufSizeLimitError,
 )
+from wlproxy.transport.closing import Closing
 from wlproxy.transport.fds import OwnedFd
 
 DEFAULT_DEVICE: Final = Path("/dev/udmabuf")
@@ -114,7 +114,7 @@ def read_limits(parameters: Path | None = None) -> UdmabufLimits:
     )
 
 
-class UdmabufDevice:
+class UdmabufDevice(Closing):
     """The device, opened once."""
 
     def __init__(
@@ -167,17 +167,6 @@ class UdmabufDevice:
     def close(self) -> None:
         """Close the device.  The dma-bufs live on."""
         self._fd.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _ioctl(self, items: Sequence[UdmabufItem | tuple[int, int, int]]) -> int:
         if len(items) == 1:

@@ -9,8 +9,7 @@ import select
 import socket
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from pywayland.client.display import Display
 from pywayland.protocol_core.interface import Interface
@@ -18,12 +17,13 @@ from pywayland.protocol_core.proxy import Proxy
 
 from wlproxy.host.desktop.address import no_compositor
 from wlproxy.host.errors import CompositorRefusedError
+from wlproxy.transport.closing import Closing
 
 TIMEOUT: Final = 10.0
 """Seconds a compositor may take over a round trip; llvmpipe's first one is slow."""
 
 
-class WaylandClient:
+class WaylandClient(Closing):
     """A connection whose registry has been read.  Only one thread may use it."""
 
     def __init__(self, compositor: Path) -> None:
@@ -122,17 +122,6 @@ class WaylandClient:
         """End the connection.  Again: nothing happens."""
         self._display.disconnect()
         self._objects.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _wait_readable(self, deadline: float) -> None:
         poll = select.poll()

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Final
 from xml.sax.saxutils import quoteattr
 
-PORT_NAME: Final = "org.wlproxy.0"
-"""Name of the virtio-serial port, which the agent looks for."""
+from wlproxy.protocol.channel.frames import PORT_NAME
 
 MAX_SOCKET_PATH: Final = 107
 """Bytes of a Unix socket's path: sun_path less its final NUL."""

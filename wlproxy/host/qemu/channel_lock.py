@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from wlproxy.host.errors import HostError
+from wlproxy.transport.closing import Closing
 from wlproxy.transport.fds import OwnedFd
 
 _PREFIX: Final = "channel-"
@@ -18,7 +19,7 @@ _SUFFIX: Final = ".lock"
 _MAX_NOTE: Final = 200
 
 
-class ChannelLock:
+class ChannelLock(Closing):
     """Held for as long as the proxy is connected to a channel."""
 
     def __init__(self, directory: Path, channel: Path, name: str) -> None:
@@ -58,12 +59,6 @@ class ChannelLock:
             self._path.unlink(missing_ok=True)
             self._file.close()
         self._path = self._file = None
-
-    def __enter__(self) -> "ChannelLock":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _lock(path: Path) -> OwnedFd | None:

@@ -10,10 +10,10 @@ import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from wlproxy.host.errors import QmpError
+from wlproxy.transport.closing import Closing
 
 TIMEOUT: Final = 10.0
 """Seconds that QEMU may take over an answer."""
@@ -60,7 +60,7 @@ class RamBlock:
     length: int
 
 
-class QmpClient:
+class QmpClient(Closing):
     """A connection to a monitor.  Blocks."""
 
     def __init__(self, path: Path) -> None:
@@ -127,17 +127,6 @@ class QmpClient:
         if hasattr(self, "_lines"):
             self._lines.close()
         self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _negotiate(self) -> None:
         if "QMP" not in self._receive():

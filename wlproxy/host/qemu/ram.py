@@ -11,8 +11,7 @@ import socket
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from wlproxy.host.desktop.udmabuf import seal_error
 from wlproxy.host.errors import (
@@ -37,6 +36,7 @@ from wlproxy.host.qemu.qmp import QmpClient, parse_memory_map, parse_ram_blocks
 from wlproxy.memory.guest import HOST_PAGE_SIZE, GuestMemory, RamRegion
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy.protocol.errors import LocalProtocolError
+from wlproxy.transport.closing import Closing
 from wlproxy.transport.fds import OwnedFd
 
 _PEER_CREDENTIALS: Final = struct.Struct("iII")
@@ -95,7 +95,7 @@ def open_guest_ram(pid: int, qmp: Path | None = None) -> "GuestRam":
 
 
 @dataclass(frozen=True, slots=True)
-class GuestRam:
+class GuestRam(Closing):
     """RAM files of a guest and the map of them.
 
     Attributes:
@@ -165,17 +165,6 @@ class GuestRam:
         """Close the files.  Again: nothing happens."""
         for file in self.files:
             file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _shared_backends(pid: int) -> list[BackendFile]:

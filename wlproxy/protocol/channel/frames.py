@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum, IntFlag
 
 from wlproxy.protocol.errors import CloseReason as CloseReason  # noqa: PLC0414
+from wlproxy.protocol.fd_limits import MAX_FDS_IN
 
 MAGIC = b"wlproxy-channel\x01"
 """First bytes of `Hello` and `HelloAck`: what a resynchronising peer looks for."""
 
 VERSION_MAJOR = 1
 VERSION_MINOR = 1
+
+PORT_NAME = "org.wlproxy.0"
+"""Name of the virtio-serial port that is the channel: QEMU gives it, the agent looks for it."""
 
 HEADER_SIZE = 12
 """`u32 payload length, u16 type, u16 flags, u32 client id` (0: the session)."""
@@ -35,8 +39,8 @@ NONCE_SIZE = 16
 RAM_TOKEN_SIZE = 32
 ATTACHMENT_SIZE = 16
 EXTENT_SIZE = 16
-MAX_ATTACHMENTS = 253
-"""Per `Data` frame: the kernel's SCM_MAX_FD, so that one recvmsg always fits."""
+MAX_ATTACHMENTS = MAX_FDS_IN
+"""Per `Data` frame, so that what one recvmsg brings always fits."""
 MAX_EXTENTS_PER_FRAME = 4000
 MAX_FILE_SIZE = 16 * 1024 * 1024
 """Largest host file (keymap, feedback table) that is carried to the guest, bytes."""
@@ -438,7 +442,10 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """G: the pin is dropped."""
+    """G: the pin is dropped, just now.
+
+    For who counts what the guest has pinned; the host waits for none.
+    """
 
     client_id: int
     location_id: int

@@ -64,6 +64,12 @@ def fault(frame: Frame) -> str:
     return rule(frame) if rule else ""
 
 
+def fit_text(text: str) -> str:
+    """Make a text fit into a frame: no NUL, `MAX_TEXT` bytes of UTF-8 at most."""
+    encoded = text.replace("\0", " ").encode(errors="replace")
+    return encoded[:MAX_TEXT].decode(errors="ignore")
+
+
 def _text_fault(text: str) -> str:
     # Cheap before exact: a character is at least one byte of UTF-8.
     if len(text) > MAX_TEXT or len(text.encode(errors="replace")) > MAX_TEXT:

@@ -14,13 +14,11 @@ from wlproxy.protocol.channel.frames import (
     Attachment,
     Data,
 )
+from wlproxy.protocol.fd_limits import MAX_FDS_OUT
 from wlproxy.relay.commands import Command, SendFrame, SendToCompositor
 from wlproxy.relay.handles import Handle
 
-MAX_FDS: Final = 28
-"""Most fds of one send: libwayland's MAX_FDS_OUT."""
-
-_DATA_BYTES: Final = MAX_PAYLOAD - ATTACHMENT_SIZE * (MAX_FDS + 1)
+_DATA_BYTES: Final = MAX_PAYLOAD - ATTACHMENT_SIZE * (MAX_FDS_OUT + 1)
 """Bytes of one `Data` frame that always leave room for its attachments."""
 
 

@@ -31,27 +31,25 @@ static atomic_t counts[EXPORTER_COUNTS];
 /* Of the PCI device, once there is one: where the halves of its BAR are; else 0. */
 static phys_addr_t bar_plain, bar_pages;
 
-struct buffer {
+struct exporter_buffer {
 	enum exporter_kind kind;
 	struct page *page[EXPORTER_PAGES];
 };
 
-/* --------------------------------------------------------------------------- segments */
-
-static bool maps_resource(const struct buffer *it, unsigned int i)
+static bool exporter_maps_resource(const struct exporter_buffer *it, unsigned int i)
 {
 	return it->kind == EXPORTER_DEVICE ||
 	       (it->kind == EXPORTER_MIXED && i == EXPORTER_PAGES - 1);
 }
 
 /* The n-th page as a segment, as if the DMA API had mapped it; real mappings for a BAR. */
-static int fill_segment(const struct buffer *it, struct scatterlist *sg, unsigned int i,
-			struct device *device)
+static int exporter_fill_segment(const struct exporter_buffer *it, struct scatterlist *sg,
+				 unsigned int i, struct device *device)
 {
 	phys_addr_t at = page_to_phys(it->page[i]);
 
 	sg_set_page(sg, it->page[i], PAGE_SIZE, 0);
-	if (maps_resource(it, i)) {
+	if (exporter_maps_resource(it, i)) {
 		/* As drivers of GPUs do it: there is no page. */
 		sg_set_page(sg, NULL, PAGE_SIZE, 0);
 		at = dma_map_resource(device, bar_plain + i * PAGE_SIZE, PAGE_SIZE,
@@ -69,21 +67,23 @@ static int fill_segment(const struct buffer *it, struct scatterlist *sg, unsigne
 	return 0;
 }
 
-static void free_table(const struct buffer *it, struct sg_table *table, struct device *device)
+/* Also of a table that was filled in part. */
+static void exporter_free_table(const struct exporter_buffer *it, struct sg_table *table,
+				struct device *device)
 {
 	struct scatterlist *sg;
 	unsigned int i;
 
 	for_each_sgtable_sg(table, sg, i)
-		if (maps_resource(it, i) && sg_dma_len(sg))
+		if (exporter_maps_resource(it, i) && sg_dma_len(sg))
 			dma_unmap_resource(device, sg_dma_address(sg), PAGE_SIZE,
 					   DMA_BIDIRECTIONAL, DMA_ATTR_SKIP_CPU_SYNC);
 	sg_free_table(table);
-	kfree(table);
 }
 
 /* Segments that are wrong in one way or another. */
-static int fill_table(const struct buffer *it, struct sg_table *table, struct device *device)
+static int exporter_fill_table(const struct exporter_buffer *it, struct sg_table *table,
+			       struct device *device)
 {
 	unsigned int i, n = EXPORTER_PAGES;
 	struct scatterlist *sg;
@@ -107,37 +107,41 @@ static int fill_table(const struct buffer *it, struct sg_table *table, struct de
 			continue;
 		}
 		if (it->kind == EXPORTER_EMPTY)
-			error = fill_segment(it, sg, i / 2, device);
+			error = exporter_fill_segment(it, sg, i / 2, device);
 		else
-			error = fill_segment(it, sg, i % EXPORTER_PAGES, device);
+			error = exporter_fill_segment(it, sg, i % EXPORTER_PAGES, device);
 		if (error)
-			return error;
+			goto free_table;
 	}
 	if (it->kind == EXPORTER_JOINED)
 		table->nents--;
 	return 0;
+
+free_table:
+	exporter_free_table(it, table, device);
+	return error;
 }
 
-static struct sg_table *map_honestly(struct buffer *it, struct sg_table *table,
-				     struct device *device, enum dma_data_direction direction)
+static int exporter_map_honestly(struct exporter_buffer *it, struct sg_table *table,
+				 struct device *device, enum dma_data_direction direction)
 {
 	int error;
 
 	error = sg_alloc_table_from_pages(table, it->page, EXPORTER_PAGES, 0,
 					  EXPORTER_PAGES * PAGE_SIZE, GFP_KERNEL);
-	if (!error) {
-		error = dma_map_sgtable(device, table, direction, 0);
-		if (error)
-			sg_free_table(table);
-	}
-	if (error) {
-		kfree(table);
-		return ERR_PTR(error);
-	}
-	return table;
+	if (error)
+		return error;
+	error = dma_map_sgtable(device, table, direction, 0);
+	if (error)
+		goto free_table;
+	return 0;
+
+free_table:
+	sg_free_table(table);
+	return error;
 }
 
-static bool is_honest(const struct buffer *it)
+static bool exporter_is_honest(const struct exporter_buffer *it)
 {
 	return it->kind == EXPORTER_RAM || it->kind == EXPORTER_CUT;
 }
@@ -145,7 +149,7 @@ static bool is_honest(const struct buffer *it)
 static struct sg_table *exporter_map(struct dma_buf_attachment *attachment,
 				     enum dma_data_direction direction)
 {
-	struct buffer *it = attachment->dmabuf->priv;
+	struct exporter_buffer *it = attachment->dmabuf->priv;
 	struct sg_table *table;
 	int error;
 
@@ -156,36 +160,35 @@ static struct sg_table *exporter_map(struct dma_buf_attachment *attachment,
 	table = kzalloc(sizeof(*table), GFP_KERNEL);
 	if (!table)
 		return ERR_PTR(-ENOMEM);
-	if (is_honest(it)) {
-		table = map_honestly(it, table, attachment->dev, direction);
-	} else {
-		error = fill_table(it, table, attachment->dev);
-		if (error) {
-			free_table(it, table, attachment->dev);
-			return ERR_PTR(error);
-		}
-	}
-	if (!IS_ERR(table))
-		atomic_inc(&counts[EXPORTER_MAPPINGS]);
+	if (exporter_is_honest(it))
+		error = exporter_map_honestly(it, table, attachment->dev, direction);
+	else
+		error = exporter_fill_table(it, table, attachment->dev);
+	if (error)
+		goto free_table;
+	atomic_inc(&counts[EXPORTER_MAPPINGS]);
 	return table;
+
+free_table:
+	kfree(table);
+	return ERR_PTR(error);
 }
 
 static void exporter_unmap(struct dma_buf_attachment *attachment, struct sg_table *table,
 			   enum dma_data_direction direction)
 {
-	struct buffer *it = attachment->dmabuf->priv;
+	struct exporter_buffer *it = attachment->dmabuf->priv;
 
-	if (is_honest(it))
+	if (exporter_is_honest(it))
 		dma_unmap_sgtable(attachment->dev, table, direction, 0);
-	free_table(it, table, attachment->dev);
+	exporter_free_table(it, table, attachment->dev);
+	kfree(table);
 	atomic_dec(&counts[EXPORTER_MAPPINGS]);
 }
 
-/* --------------------------------------------------------------------------- a dma-buf */
-
 static int exporter_attach(struct dma_buf *buf, struct dma_buf_attachment *attachment)
 {
-	struct buffer *it = buf->priv;
+	struct exporter_buffer *it = buf->priv;
 
 	if (it->kind == EXPORTER_NO_ATTACH)
 		return -ENODEV;
@@ -208,7 +211,7 @@ static void exporter_unpin(struct dma_buf_attachment *attachment)
 {
 }
 
-static void buffer_free(struct buffer *it)
+static void exporter_buffer_free(struct exporter_buffer *it)
 {
 	unsigned int i;
 
@@ -220,7 +223,7 @@ static void buffer_free(struct buffer *it)
 
 static void exporter_release(struct dma_buf *buf)
 {
-	buffer_free(buf->priv);
+	exporter_buffer_free(buf->priv);
 	atomic_dec(&counts[EXPORTER_BUFFERS]);
 }
 
@@ -242,7 +245,7 @@ static const struct dma_buf_ops exporter_dynamic_ops = {
 	.release = exporter_release,
 };
 
-static int buffer_export(struct buffer *it)
+static int exporter_buffer_export(struct exporter_buffer *it)
 {
 	DEFINE_DMA_BUF_EXPORT_INFO(info);
 	struct dma_buf *buf;
@@ -254,7 +257,7 @@ static int buffer_export(struct buffer *it)
 	info.priv = it;
 	buf = dma_buf_export(&info);
 	if (IS_ERR(buf)) {
-		buffer_free(it);
+		exporter_buffer_free(it);
 		return PTR_ERR(buf);
 	}
 	atomic_inc(&counts[EXPORTER_BUFFERS]);
@@ -264,9 +267,9 @@ static int buffer_export(struct buffer *it)
 	return fd;
 }
 
-static int buffer_create(enum exporter_kind kind)
+static int exporter_buffer_create(enum exporter_kind kind)
 {
-	struct buffer *it;
+	struct exporter_buffer *it;
 	unsigned int i;
 
 	if ((kind == EXPORTER_DEVICE || kind == EXPORTER_MIXED) && !bar_plain)
@@ -280,18 +283,16 @@ static int buffer_create(enum exporter_kind kind)
 	for (i = 0; i < EXPORTER_PAGES; i++) {
 		it->page[i] = alloc_page(GFP_KERNEL | __GFP_ZERO);
 		if (!it->page[i]) {
-			buffer_free(it);
+			exporter_buffer_free(it);
 			return -ENOMEM;
 		}
 	}
-	return buffer_export(it);
+	return exporter_buffer_export(it);
 }
-
-/* ----------------------------------------------------------------------- the PCI device */
 
 #if IS_ENABLED(CONFIG_ZONE_DEVICE)
 /* Gives the upper half of the BAR struct pages; without them in the worst case. */
-static void make_pages(struct pci_dev *pci, phys_addr_t at)
+static void exporter_make_pages(struct pci_dev *pci, phys_addr_t at)
 {
 	struct dev_pagemap *map = devm_kzalloc(&pci->dev, sizeof(*map), GFP_KERNEL);
 
@@ -305,7 +306,7 @@ static void make_pages(struct pci_dev *pci, phys_addr_t at)
 		bar_pages = at;
 }
 #else
-static void make_pages(struct pci_dev *pci, phys_addr_t at)
+static void exporter_make_pages(struct pci_dev *pci, phys_addr_t at)
 {
 }
 #endif
@@ -320,7 +321,7 @@ static int exporter_probe(struct pci_dev *pci, const struct pci_device_id *id)
 	error = pcim_enable_device(pci);
 	if (error)
 		return error;
-	make_pages(pci, at + BAR_HALF);
+	exporter_make_pages(pci, at + BAR_HALF);
 	bar_plain = at;
 	return 0;
 }
@@ -338,14 +339,13 @@ static struct pci_driver exporter_driver = {
 	.driver.suppress_bind_attrs = true,
 };
 
-/* ---------------------------------------------------------------------- faults, at will */
-
+/* For faults that are committed on purpose. */
 static DEFINE_SPINLOCK(first);
 static DEFINE_SPINLOCK(second);
 static int few[4];
 
 /* What for: a check that has never failed may be none. */
-static long commit_fault(enum exporter_fault fault)
+static long exporter_commit_fault(enum exporter_fault fault)
 {
 	int *freed;
 	int value = 0;
@@ -389,10 +389,8 @@ static long commit_fault(enum exporter_fault fault)
 	}
 }
 
-/* -------------------------------------------------------- mapped by the kernel itself */
-
 /* Of anybody's dma-buf: what drivers without DMA do with those that they import. */
-static long add_by_vmap(int fd)
+static long exporter_add_by_vmap(int fd)
 {
 	struct dma_buf *buf = dma_buf_get(fd);
 	struct iosys_map map;
@@ -414,8 +412,6 @@ put:
 	return error;
 }
 
-/* ------------------------------------------------------------------------- the device */
-
 static long exporter_ioctl(struct file *file, unsigned int command, unsigned long argument)
 {
 	const unsigned int number = _IOC_NR(command);
@@ -423,15 +419,15 @@ static long exporter_ioctl(struct file *file, unsigned int command, unsigned lon
 	if (command != _IO('x', number))
 		return -ENOTTY;
 	if (number < EXPORTER_KINDS)
-		return buffer_create(number);
+		return exporter_buffer_create(number);
 	if (number >= 0x40 && number < 0x40 + EXPORTER_COUNTS)
 		return atomic_read(&counts[number - 0x40]);
 	if (command == EXPORTER_PAGES_HIDDEN)
 		return IS_ENABLED(CONFIG_DMABUF_DEBUG);
 	if (command == EXPORTER_VMAP)
-		return add_by_vmap(argument);
+		return exporter_add_by_vmap(argument);
 	if (number >= 0x90 && IS_ENABLED(CONFIG_KASAN))
-		return commit_fault(number - 0x90);
+		return exporter_commit_fault(number - 0x90);
 	return -ENOTTY;
 }
 

@@ -3,6 +3,7 @@
 Section 10 of `docs/channel-protocol.md` states the policy, and a test compares the two.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 MAX_URGENT: Final = 65536
@@ -22,3 +23,14 @@ MAX_ALL_STREAMS: Final = 1024
 costs an fd or two."""
 CHUNK: Final = 32 * 1024
 """Bytes of a file or stream in a frame: those of two clients fit one virtqueue pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """How many streams there may be: of one client, and of all."""
+
+    client: int = MAX_STREAMS
+    total: int = MAX_ALL_STREAMS
+
+
+STREAM_LIMITS: Final = StreamLimits()

@@ -7,7 +7,8 @@ outlive its client, but never the session.  What waits in a lane is the business
 from collections.abc import Iterator
 
 from wlproxy.protocol.channel.flow import ReceiveWindow, SendWindow
-from wlproxy.protocol.channel.frames import Side
+from wlproxy.protocol.channel.frames import CloseReason, Side, StreamClosed
+from wlproxy.protocol.channel.lanes.bounds import StreamLimits
 from wlproxy.protocol.channel.lanes.lane import Connection, Lane, Stream, Windows
 from wlproxy.protocol.channel.session import STREAM_PARITY
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
@@ -29,8 +30,11 @@ class _Client:
 class Clients:
     """All clients of a session that have a connection or streams."""
 
-    def __init__(self, side: Side, ours: Windows, theirs: Windows) -> None:
+    def __init__(
+        self, side: Side, ours: Windows, theirs: Windows, limits: StreamLimits
+    ) -> None:
         """Begin without clients; the arguments are those of `Lanes`."""
+        self._limits = limits
         self._parity = STREAM_PARITY[side]
         self._ours = ours
         self._theirs = theirs
@@ -94,7 +98,7 @@ class Clients:
         return None
 
     def name_stream(self, lane: Lane, *, sends: bool, announced: bool) -> None:
-        """Begin a stream of ours.
+        """Begin a stream of ours; one too many has ended.
 
         Raises:
             LocalProtocolError: there is one of that id.
@@ -105,17 +109,39 @@ class Clients:
         if lane.stream_id in client.streams:
             raise LocalProtocolError(f"stream {lane.stream_id} is open")
         client.named = max(client.named, lane.stream_id)
-        self._begin(client, lane.stream_id, sends=sends, announced=announced)
+        fits = self._fits(client)
+        stream = self._begin(client, lane.stream_id, sends=sends, announced=announced)
+        if not fits:
+            stream.end = StreamClosed(*lane, CloseReason.LIMIT_EXCEEDED)
 
-    def learn_stream(self, lane: Lane, *, sends: bool, by_data: bool) -> bool:
-        """Begin a stream of the peer's; False if nobody here will use it.
+    def attach_stream(self, lane: Lane, *, sends: bool) -> None:
+        """Note that `Data` which waits will tell of a stream of ours; raises likewise."""
+        stream = self.stream(lane)
+        if stream is None or stream.attached:
+            self.name_stream(lane, sends=sends, announced=False)
+            stream = self.stream(lane)
+        if stream is not None:
+            stream.attached = True
+
+    def forget_unattached(self, client_id: int) -> list[Lane]:
+        """Forget streams that nothing will ever tell the peer of."""
+        streams = self.streams(client_id).items()
+        lanes = [Lane(client_id, name) for name, one in streams if not one.attached]
+        for lane in lanes:
+            self.forget_stream(lane)
+        return lanes
+
+    def learn_stream(
+        self, lane: Lane, *, sends: bool, by_data: bool
+    ) -> CloseReason | None:
+        """Begin a stream of the peer's, or say why nobody here will have an end of it.
 
         Raises:
             ChannelError: the id is no new one.
         """
         client = self._all.get(lane.client_id)
         if client is None:
-            return False
+            return CloseReason.NORMAL
         newest = client.attached if by_data else client.opened
         if lane.stream_id <= newest or lane.stream_id in client.streams:
             raise ChannelError(f"stream {lane.stream_id} is not new")
@@ -125,11 +151,13 @@ class Clients:
             client.opened = lane.stream_id
         connection = client.connection
         if connection is None or connection.peer_closed:
-            return False
+            return CloseReason.NORMAL
         if by_data and connection.closed:
-            return False
+            return CloseReason.NORMAL
+        if not self._fits(client):
+            return CloseReason.LIMIT_EXCEEDED
         self._begin(client, lane.stream_id, sends=sends, announced=True)
-        return True
+        return None
 
     def forget_stream(self, lane: Lane) -> None:
         """End a stream, if it has not ended."""
@@ -145,16 +173,22 @@ class Clients:
         self._all.clear()
         self.stream_count = 0
 
+    def _fits(self, client: _Client) -> bool:
+        """Tell whether there may be one more stream."""
+        most = self._limits
+        return len(client.streams) < most.client and self.stream_count < most.total
+
     def _begin(
         self, client: _Client, stream_id: int, *, sends: bool, announced: bool
-    ) -> None:
+    ) -> Stream:
         window: SendWindow | ReceiveWindow = (
             SendWindow(self._theirs.stream)
             if sends
             else ReceiveWindow(self._ours.stream)
         )
-        client.streams[stream_id] = Stream(window, announced=announced)
+        stream = client.streams[stream_id] = Stream(window, announced=announced)
         self.stream_count += 1
+        return stream
 
     def _forget(self, client_id: int) -> None:
         client = self._all[client_id]

@@ -33,7 +33,6 @@ from wlproxy.protocol.channel.frames import (
     ClientClosed,
     ClientOpened,
     ClientReleased,
-    CloseReason,
     Credit,
     Data,
     Frame,
@@ -44,15 +43,22 @@ from wlproxy.protocol.channel.frames import (
     StreamClosed,
     StreamData,
 )
-from wlproxy.protocol.channel.lanes.bounds import CHUNK, MAX_URGENT
+from wlproxy.protocol.channel.lanes.bounds import (
+    CHUNK,
+    MAX_URGENT,
+    STREAM_LIMITS,
+    StreamLimits,
+)
 from wlproxy.protocol.channel.lanes.clients import Clients
 from wlproxy.protocol.channel.lanes.lane import (
+    NOTHING,
     Connection,
     Dropped,
     File,
     FilePiece,
     Lane,
     Stream,
+    Usage,
     Windows,
     streams_in,
 )
@@ -62,17 +68,24 @@ from wlproxy.protocol.errors import ChannelError
 class Lanes:
     """Everything that waits in one session, at one end."""
 
-    def __init__(self, side: Side, ours: Windows, theirs: Windows) -> None:
+    def __init__(
+        self,
+        side: Side,
+        ours: Windows,
+        theirs: Windows,
+        limits: StreamLimits = STREAM_LIMITS,
+    ) -> None:
         """Begin with empty lanes.
 
         Args:
             side: which end this is.
             ours: what we let the peer send.
             theirs: what the peer lets us send.
+            limits: how many streams there may be; one too many ends at once.
         """
         self._urgent: deque[Frame] = deque()
         self._answers = 0  # in all lanes: like what is urgent, they wait for nothing
-        self._clients = Clients(side, ours, theirs)
+        self._clients = Clients(side, ours, theirs, limits)
         self._round: dict[tuple[int, bool], None] = {}
         """(client id, for its streams) of who may have something, in order of turns."""
         self._dropped = Dropped()
@@ -98,6 +111,11 @@ class Lanes:
     def streams_of(self, client_id: int) -> int:
         """Return how many streams a client has, or has left behind."""
         return len(self._clients.streams(client_id))
+
+    def usage(self, client_id: int) -> Usage:
+        """Say how much of a client's own lane is taken up."""
+        connection = self._clients.connection(client_id)
+        return connection.usage if connection is not None else NOTHING
 
     def is_open(self, lane: Lane) -> bool:
         """Tell whether a lane can still send or receive anything."""
@@ -161,16 +179,32 @@ class Lanes:
                 sends = frame.flags is AttachmentFlags.HOLDER_WRITES
                 self._clients.name_stream(lane, sends=sends, announced=True)
                 self._urgent.append(frame)
+                self._due(frame.client_id, streams=True)
             case _:
                 self._urgent.append(frame)
 
+    def name_stream(self, lane: Lane, *, sends: bool) -> None:
+        """Begin a stream of ours before the `Data` that attaches it is put.
+
+        What is put to it waits for that.  If the client ends first, it is dropped.
+
+        Raises:
+            LocalProtocolError: the id is used twice.
+        """
+        connection = self._clients.connection(lane.client_id)
+        if connection is not None and not connection.closed:
+            self._clients.name_stream(lane, sends=sends, announced=False)
+
     def put_file(self, client_id: int, file_id: int, source: object, size: int) -> None:
-        """Queue the contents of a file, and keep its source until they have been sent."""
+        """Queue the contents of a file, whose source this keeps until it is done with.
+
+        A source of `bytes` is what it is; any other is for the caller to read.
+        """
         connection = self._clients.connection(client_id)
         if not size or self._closed or connection is None or connection.closed:
             self._dropped.sources.append(source)
             return
-        connection.ordered.append(File(file_id, source, size))
+        connection.add(File(file_id, source, size))
         self._due(client_id, streams=False)
 
     def take(self) -> Frame | FilePiece | None:
@@ -198,6 +232,7 @@ class Lanes:
                 self._dropped.sources.append(item.source)
             else:
                 self._drop_streams(item)
+        self._dropped.streams += self._clients.forget_unattached(client_id)
         self._clients.woken.add(Lane(client_id))
         self._due(client_id, streams=False)
 
@@ -217,11 +252,11 @@ class Lanes:
         for one in streams_in(frame.attachments):
             lane = Lane(frame.client_id, one.object_id)
             sends = one.flags is AttachmentFlags.HOLDER_READS
-            self._clients.name_stream(lane, sends=sends, announced=False)
+            self._clients.attach_stream(lane, sends=sends)
         if connection.closed:
             self._drop_streams(frame)
             return
-        connection.ordered.extend(connection.split(frame))
+        connection.add(*connection.split(frame))
         self._due(frame.client_id, streams=False)
 
     def _put_of_client(
@@ -235,8 +270,9 @@ class Lanes:
             connection.answers.append(frame)
             self._answers += 1
         else:
-            connection.ordered.append(frame)
+            connection.add(frame)
         if isinstance(frame, ClientClosed):
+            self._dropped.streams += self._clients.forget_unattached(client_id)
             connection.leaving = not connection.closed
             connection.closed = True
             self._clients.woken.add(Lane(client_id))
@@ -414,10 +450,10 @@ class Lanes:
             self._urgent.append(Credit(client_id, 0, grant))
 
     def _learn_stream(self, lane: Lane, *, sends: bool, by_data: bool) -> bool:
-        known = self._clients.learn_stream(lane, sends=sends, by_data=by_data)
-        if not known:  # nobody here will ever have an end of it
-            self._urgent.append(StreamClosed(*lane, CloseReason.NORMAL))
-        return known
+        refused = self._clients.learn_stream(lane, sends=sends, by_data=by_data)
+        if refused is not None:
+            self._urgent.append(StreamClosed(*lane, refused))
+        return refused is None
 
     def _receive_of_stream(self, frame: StreamData | StreamClosed) -> bool:
         lane = Lane(frame.client_id, frame.stream_id)

@@ -43,6 +43,23 @@ class Windows:
     stream: int = STREAM_WINDOW
 
 
+class Usage(NamedTuple):
+    """How much of a client's own lane is taken up, bytes.
+
+    Attributes:
+        waiting: of data that waits, and of files that are nowhere but here.
+        credit: that may still be sent.
+        held: received, and not consumed.
+    """
+
+    waiting: int
+    credit: int
+    held: int
+
+
+NOTHING: Final = Usage(0, 0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class FilePiece:
     """A `FileData` whose bytes are to be read: `length` bytes from `start` of `source`.
@@ -80,6 +97,11 @@ class File:
     size: int
     sent: int = 0
 
+    @property
+    def kept(self) -> int:
+        """Bytes that are nowhere but here, and are still to be sent."""
+        return self.size - self.sent if isinstance(self.source, bytes) else 0
+
 
 Ordered = Data | ClientClosed | ClientReleased | File
 """What keeps its order in a client's own lane."""
@@ -97,6 +119,7 @@ class Connection:
         "peer_closed",
         "received",
         "send",
+        "waiting",
     )
 
     def __init__(self, send: int, receive: int) -> None:
@@ -111,6 +134,8 @@ class Connection:
         self.peer_closed = False
         self.leaving = False
         """Our `ClientClosed` waits."""
+        self.waiting = 0
+        """Bytes of `Data` that waits, and of files that are nowhere but here."""
 
     @property
     def idle(self) -> bool:
@@ -121,6 +146,16 @@ class Connection:
     def room(self) -> int:
         """How many bytes would leave at once."""
         return min(self.send.available, self.most) if self.idle else 0
+
+    @property
+    def usage(self) -> Usage:
+        """How much of it is taken up."""
+        return Usage(self.waiting, self.send.available, self.received.held)
+
+    def add(self, *items: Ordered) -> None:
+        """Have items wait, in this order."""
+        self.ordered.extend(items)
+        self.waiting += sum(map(_kept, items))
 
     def split(self, frame: Data) -> Iterator[Data]:
         """Split data into pieces that credit always suffices for; fds go with the first."""
@@ -142,6 +177,7 @@ class Connection:
         if isinstance(item, Data) and not self._afford(cost(item)):
             return None
         self.ordered.popleft()
+        self.waiting -= _kept(item)
         self.leaving &= not isinstance(item, ClientClosed)
         return item
 
@@ -150,6 +186,7 @@ class Connection:
         dropped = [item for item in self.ordered if isinstance(item, Data | File)]
         kept = [item for item in self.ordered if not isinstance(item, Data | File)]
         self.ordered = deque(kept)
+        self.waiting = 0
         self.answers.clear()
         return dropped
 
@@ -157,7 +194,9 @@ class Connection:
         length = min(CHUNK, self.most, file.size - file.sent)
         if not self._afford(length):  # what `cost` says of FileData
             return None
+        self.waiting -= file.kept
         start, file.sent = file.sent, file.sent + length
+        self.waiting += file.kept
         last = file.sent == file.size
         if last:
             self.ordered.popleft()
@@ -173,12 +212,23 @@ class Connection:
 class Stream:
     """A stream's lane: bytes go one way, credit the other, and either side may end it."""
 
-    __slots__ = ("announced", "chunks", "end", "inbox", "most", "peer_ended", "window")
+    __slots__ = (
+        "announced",
+        "attached",
+        "chunks",
+        "end",
+        "inbox",
+        "most",
+        "peer_ended",
+        "window",
+    )
 
     def __init__(self, window: SendWindow | ReceiveWindow, *, announced: bool) -> None:
         """Begin a lane that sends if `window` does; `announced`: the peer knows of it."""
         self.window = window
         self.announced = announced
+        self.attached = announced
+        """Something that waits, or has left, tells the peer of it."""
         self.most = 0
         if isinstance(window, SendWindow):
             self.most = min(CHUNK, _most_of(window.available))
@@ -216,6 +266,11 @@ class Stream:
 def streams_in(attachments: tuple[Attachment, ...]) -> list[Attachment]:
     """Pick the streams."""
     return [one for one in attachments if one.kind is AttachmentKind.STREAM]
+
+
+def _kept(item: Ordered) -> int:
+    """Say how many bytes an item makes us keep."""
+    return item.kept if isinstance(item, File) else cost(item)
 
 
 def _most_of(window: int) -> int:

@@ -2,15 +2,15 @@
 
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 import trio
 import trio.testing
 
-from wlproxy.host.compositor_queue import CompositorQueue
-from wlproxy.host.pixels import Copy, CopyBuffer, Pages
+from wlproxy.host.client.compositor_queue import CompositorQueue
+from wlproxy.host.client.pixels import Copy, CopyBuffer, Pages
 from wlproxy.memory.guest import RamItem
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.commands import CopyRows
@@ -39,6 +39,22 @@ async def receive_all(stream: FdStream, amount: int) -> tuple[bytes, list[OwnedF
 
 async def no_copies(copy: Copy) -> None:
     raise AssertionError(copy)
+
+
+def never(_: Copy) -> bool:
+    return False
+
+
+def ignore(_: int) -> None:
+    """Nobody counts credit."""
+
+
+def make_queue(
+    copy: Callable[[Copy], Awaitable[None]] = no_copies,
+    grant: Callable[[int], None] = ignore,
+    copy_at_once: Callable[[Copy], bool] = never,
+) -> CompositorQueue:
+    return CompositorQueue(copy_at_once=copy_at_once, copy=copy, grant=grant)
 
 
 def rows(start: int, length: int = 100) -> CopyRows:
@@ -75,8 +91,9 @@ class Copying:
 async def test_bytes_wait_for_the_copies_before_them(
     pair: tuple[FdStream, FdStream],
 ) -> None:
-    queue, copying = CompositorQueue(), Copying()
+    copying = Copying()
     granted: list[int] = []
+    queue = make_queue(copying, granted.append)
     copying.going = trio.Event()
     with buffers(2) as (one, two):
         queue.put(b"before ")
@@ -86,7 +103,8 @@ async def test_bytes_wait_for_the_copies_before_them(
         queue.put_copy(rows(0), two)
         queue.put(b"shows two")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(queue.run, pair[0], copying, granted.append)
+            queue.connect(pair[0])
+            nursery.start_soon(queue.run)
             assert (await pair[1].receive())[0] == b"before "
             await trio.testing.wait_all_tasks_blocked()
             assert (copying.begun, granted) == ([one], [])
@@ -101,14 +119,16 @@ async def test_bytes_wait_for_the_copies_before_them(
 async def test_a_buffer_waits_to_be_copied_once(
     pair: tuple[FdStream, FdStream],
 ) -> None:
-    queue, copying = CompositorQueue(), Copying()
+    copying = Copying()
+    queue = make_queue(copying)
     with buffers(2) as (one, two):
         for start in (0, 200, 200):
             queue.put_copy(rows(start), one)
             queue.put_copy(rows(start), two)
             queue.put(b"shows them")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(queue.run, pair[0], copying, print)
+            queue.connect(pair[0])
+            nursery.start_soon(queue.run)
             await receive_all(pair[1], 30)
             assert copying.done == [(one, 200), (two, 200)]
             nursery.cancel_scope.cancel()
@@ -118,17 +138,20 @@ async def test_what_comes_when_a_copy_has_begun_is_copied_after_it(
     pair: tuple[FdStream, FdStream],
 ) -> None:
     """The app may have drawn again where it has been read already."""
-    queue, copying = CompositorQueue(), Copying()
+    copying = Copying()
+    queue = make_queue(copying)
     copying.going = trio.Event()
     with buffers(1) as (one,):
         queue.put_copy(rows(0), one)
         queue.put(b"first")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(queue.run, pair[0], copying, print)
+            queue.connect(pair[0])
+            nursery.start_soon(queue.run)
             await trio.testing.wait_all_tasks_blocked()
             assert copying.begun == [one]
             queue.put_copy(rows(0), one)
             queue.put(b"second")
+            queue.flush()  # which is for `run`, as it copies
             copying.going.set()
             await receive_all(pair[1], 11)
             assert copying.done == [(one, 100), (one, 100)]
@@ -139,13 +162,15 @@ async def test_a_buffer_closed_while_it_waits_is_copied_all_the_same(
     pair: tuple[FdStream, FdStream],
 ) -> None:
     """As `CloseHandle` says: it takes place when all before it has."""
-    queue, copying = CompositorQueue(), Copying()
+    copying = Copying()
+    queue = make_queue(copying)
     with buffers(1) as (one,):
         queue.put_copy(rows(0), one)
         queue.put(b"shows", [one.fd])
         one.fd.close()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(queue.run, pair[0], copying, print)
+            queue.connect(pair[0])
+            nursery.start_soon(queue.run)
             _, (fd,) = await receive_all(pair[1], 5)
             with fd:
                 assert os.pread(fd.fileno(), 100, 0) == bytes(range(100))
@@ -153,13 +178,15 @@ async def test_a_buffer_closed_while_it_waits_is_copied_all_the_same(
 
 
 async def test_copies_that_wait_are_dropped(pair: tuple[FdStream, FdStream]) -> None:
-    queue, copying = CompositorQueue(), Copying()
+    copying = Copying()
+    queue = make_queue(copying)
     copying.going = trio.Event()
     with buffers(2) as (one, two):
         queue.put_copy(rows(0), one)
         queue.put_copy(rows(0), two)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(queue.run, pair[0], copying, print)
+            queue.connect(pair[0])
+            nursery.start_soon(queue.run)
             await trio.testing.wait_all_tasks_blocked()
             assert copying.begun == [one]
             queue.drop()
@@ -178,7 +205,7 @@ async def test_copies_that_wait_are_dropped(pair: tuple[FdStream, FdStream]) -> 
 
 
 async def test_rows_outside_are_our_own_mistake() -> None:
-    queue = CompositorQueue()
+    queue = make_queue()
     with buffers(1) as (one,):
         with pytest.raises(LocalProtocolError):
             queue.put_copy(rows(8000, 193), one)
@@ -186,8 +213,8 @@ async def test_rows_outside_are_our_own_mistake() -> None:
 
 
 async def test_bytes_and_fds_arrive_in_order(pair: tuple[FdStream, FdStream]) -> None:
-    queue = CompositorQueue()
     granted: list[int] = []
+    queue = make_queue(grant=granted.append)
     mine = []
     for number in range(5):
         fd = OwnedFd(os.memfd_create("test"))
@@ -199,7 +226,8 @@ async def test_bytes_and_fds_arrive_in_order(pair: tuple[FdStream, FdStream]) ->
         mine.append(fd)
     assert {fd.state for fd in mine} == {FdState.CLOSING}
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(queue.run, pair[0], no_copies, granted.append)
+        queue.connect(pair[0])
+        nursery.start_soon(queue.run)
         data, fds = await receive_all(pair[1], 5 * 16)
         assert data == b"with fd without " * 5
         for number, fd in enumerate(fds):
@@ -214,8 +242,8 @@ async def test_bytes_and_fds_arrive_in_order(pair: tuple[FdStream, FdStream]) ->
 async def test_credit_waits_for_a_stalled_compositor(
     pair: tuple[FdStream, FdStream],
 ) -> None:
-    queue = CompositorQueue()
     granted: list[int] = []
+    queue = make_queue(grant=granted.append)
     big = bytes(4 << 20)
     queue.put(big)
     queue.put_grant(len(big))
@@ -226,11 +254,12 @@ async def test_credit_waits_for_a_stalled_compositor(
         below.set()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(queue.run, pair[0], no_copies, granted.append)
+        queue.connect(pair[0])
+        nursery.start_soon(queue.run)
         nursery.start_soon(wait_below)
         await trio.testing.wait_all_tasks_blocked()
         assert granted == []
-        assert queue.unsent_bytes == len(big)
+        assert queue.unsent_bytes == len(big) - pair[0].sent > 0
         assert not below.is_set()
         await receive_all(pair[1], len(big))
         await below.wait()
@@ -240,7 +269,7 @@ async def test_credit_waits_for_a_stalled_compositor(
 
 
 async def test_dropped_it_holds_nothing(pair: tuple[FdStream, FdStream]) -> None:
-    queue = CompositorQueue()
+    queue = make_queue()
     with OwnedFd(os.memfd_create("test")) as fd:
         queue.put(b"x", [fd])
         queue.put_grant(1)
@@ -254,12 +283,13 @@ async def test_dropped_it_holds_nothing(pair: tuple[FdStream, FdStream]) -> None
 async def test_cancelled_in_the_middle_it_holds_nothing(
     pair: tuple[FdStream, FdStream],
 ) -> None:
-    queue = CompositorQueue()
+    queue = make_queue()
     with OwnedFd(os.memfd_create("test")) as fd:
         queue.put(bytes(4 << 20))
         queue.put(b"x", [fd])
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(queue.run, pair[0], no_copies, print)
+            queue.connect(pair[0])
+            nursery.start_soon(queue.run)
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
         queue.drop()
@@ -268,9 +298,58 @@ async def test_cancelled_in_the_middle_it_holds_nothing(
 
 
 async def test_a_compositor_that_is_gone(pair: tuple[FdStream, FdStream]) -> None:
-    queue = CompositorQueue()
+    queue = make_queue()
     await pair[1].aclose()
     queue.put(b"x")
+    queue.connect(pair[0])
     with pytest.raises(trio.BrokenResourceError):
-        await queue.run(pair[0], no_copies, print)
+        await queue.run()
     queue.drop()
+
+
+async def test_what_need_not_wait_is_sent_at_once(
+    pair: tuple[FdStream, FdStream],
+) -> None:
+    granted: list[int] = []
+    copied: list[CopyBuffer] = []
+
+    def copy_at_once(copy: Copy) -> bool:
+        copied.append(copy.target)
+        return copy.copy_rows() > 0
+
+    queue = make_queue(grant=granted.append, copy_at_once=copy_at_once)
+    with buffers(1) as (one,):
+        queue.put(b"before it is connected ")
+        queue.connect(pair[0])
+        queue.put_copy(rows(0), one)
+        queue.put(b"shows")
+        queue.put_grant(7)
+        assert not copied
+        queue.flush()
+        assert (copied, granted) == ([one], [7])
+        assert queue.unsent_bytes == 0
+    assert (await pair[1].receive())[0] == b"before it is connected shows"
+
+
+async def test_what_a_compositor_takes_later_is_in_order(
+    pair: tuple[FdStream, FdStream],
+) -> None:
+    granted: list[int] = []
+    queue = make_queue(grant=granted.append)
+    queue.connect(pair[0])
+    big = bytes(range(256)) * 4096
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(queue.run)
+        for number in range(4):
+            queue.put(big)
+            queue.put_grant(number)
+            queue.flush()
+        assert granted == []
+        data, _ = await receive_all(pair[1], 4 * len(big))
+        await trio.testing.wait_all_tasks_blocked()
+        assert granted == [0, 1, 2, 3]
+        queue.put(b"last")
+        queue.flush()
+        nursery.cancel_scope.cancel()
+    assert data == 4 * big
+    assert (await pair[1].receive())[0] == b"last"

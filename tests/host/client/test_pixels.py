@@ -18,9 +18,9 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wlproxy.host import pixels
+from wlproxy.host.client import pixels
+from wlproxy.host.client.pixels import SEALS, Copy, CopyBuffer, Pages, PixelCopier
 from wlproxy.host.errors import HostError
-from wlproxy.host.pixels import SEALS, Copy, CopyBuffer, Pages, PixelCopier
 from wlproxy.memory.guest import RamItem
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.commands import CopyRows
@@ -353,3 +353,23 @@ async def test_half_of_the_time_is_for_others(
         for _ in range(200):
             await copier.copy_some(bench.copy)
         assert trio.current_time() - began == pytest.approx(4.05, abs=0.1)
+
+
+async def test_what_is_small_is_copied_at_once_if_nobody_waits(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    copier = PixelCopier(lambda _: mmap.mmap(-1, 1))
+
+    def copy_slowly(_: Copy) -> int:
+        autojump_clock.jump(0.04)
+        return 4096
+
+    monkeypatch.setattr(Copy, "copy_rows", copy_slowly)
+    with Bench(big(8192, 8192)) as small, Bench(big(4 * MIB, 8192)) as large:
+        small.add((0, 0, 8192, 1))
+        large.add((0, 0, 4 * MIB, 1))
+        assert copier.copy_at_once(large.copy) is None
+        assert copier.copy_at_once(small.copy) == 4096
+        assert copier.copy_at_once(small.copy) == 4096
+        assert copier.copy_at_once(small.copy) is None  # it is the turn of others
+        await copier.copy_some(small.copy)

@@ -11,14 +11,15 @@
 #include <linux/dma-buf.h>
 #include <linux/dma-mapping.h>
 #include <linux/fs.h>
+#include <linux/hugetlb.h>
 #include <linux/iosys-map.h>
 #include <linux/memfd.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/mutex.h>
-#include <linux/namei.h>
 #include <linux/scatterlist.h>
+#include <linux/shmem_fs.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/udmabuf.h>
@@ -45,29 +46,29 @@
 static unsigned int list_limit = 1024;
 static unsigned int size_limit_mb = 64;
 
-static int set_list_limit(const char *text, const struct kernel_param *param)
+static int udmabuf_set_list_limit(const char *text, const struct kernel_param *param)
 {
 	return param_set_uint_minmax(text, param, 0, LIST_LIMIT_MAX);
 }
 
-static int set_size_limit(const char *text, const struct kernel_param *param)
+static int udmabuf_set_size_limit(const char *text, const struct kernel_param *param)
 {
 	return param_set_uint_minmax(text, param, 0, SIZE_LIMIT_MB_MAX);
 }
 
-static const struct kernel_param_ops list_limit_ops = {
-	.set = set_list_limit,
+static const struct kernel_param_ops udmabuf_list_limit_ops = {
+	.set = udmabuf_set_list_limit,
 	.get = param_get_uint,
 };
 
-static const struct kernel_param_ops size_limit_ops = {
-	.set = set_size_limit,
+static const struct kernel_param_ops udmabuf_size_limit_ops = {
+	.set = udmabuf_set_size_limit,
 	.get = param_get_uint,
 };
 
-module_param_cb(list_limit, &list_limit_ops, &list_limit, 0644);
+module_param_cb(list_limit, &udmabuf_list_limit_ops, &list_limit, 0644);
 MODULE_PARM_DESC(list_limit, "most items of UDMABUF_CREATE_LIST (default 1024)");
-module_param_cb(size_limit_mb, &size_limit_ops, &size_limit_mb, 0644);
+module_param_cb(size_limit_mb, &udmabuf_size_limit_ops, &size_limit_mb, 0644);
 MODULE_PARM_DESC(size_limit_mb, "largest dma-buf, in MiB (default 64)");
 
 /**
@@ -95,8 +96,6 @@ struct udmabuf_mapping {
 	struct device *device;
 	struct list_head link;
 };
-
-/* ------------------------------------------------------------- mapped by a process */
 
 static vm_fault_t udmabuf_fault(struct vm_fault *vmf)
 {
@@ -146,8 +145,6 @@ static int udmabuf_mmap(struct dma_buf *buf, struct vm_area_struct *vma)
 	return 0;
 }
 
-/* -------------------------------------------------------------- mapped by the kernel */
-
 static int udmabuf_vmap(struct dma_buf *buf, struct iosys_map *map)
 {
 	struct udmabuf *ubuf = buf->priv;
@@ -163,8 +160,6 @@ static void udmabuf_vunmap(struct dma_buf *buf, struct iosys_map *map)
 {
 	vunmap(map->vaddr);
 }
-
-/* --------------------------------------------------------------- mapped by a device */
 
 static struct sg_table *udmabuf_map(struct dma_buf_attachment *attachment,
 				    enum dma_data_direction direction)
@@ -251,18 +246,13 @@ static int udmabuf_end_cpu_access(struct dma_buf *buf, enum dma_data_direction d
 	return 0;
 }
 
-/* ------------------------------------------------------------------------- life time */
-
-static void udmabuf_free(struct udmabuf *ubuf)
+static void udmabuf_release(struct dma_buf *buf)
 {
+	struct udmabuf *ubuf = buf->priv;
+
 	memfd_pages_release(&ubuf->pages);
 	mutex_destroy(&ubuf->lock);
 	kfree(ubuf);
-}
-
-static void udmabuf_release(struct dma_buf *buf)
-{
-	udmabuf_free(buf->priv);
 }
 
 static const struct dma_buf_ops udmabuf_ops = {
@@ -276,12 +266,12 @@ static const struct dma_buf_ops udmabuf_ops = {
 	.release = udmabuf_release,
 };
 
-static int check_seals(struct file *file, enum memfd_kind kind)
+static int udmabuf_check_seals(struct file *file, enum memfd_pages_kind kind)
 {
 	struct inode *inode = file_inode(file);
 	unsigned int seals = F_SEAL_SEAL;
 
-	if (kind == MEMFD_SHMEM)
+	if (kind == MEMFD_PAGES_SHMEM)
 		seals = READ_ONCE(SHMEM_I(inode)->seals);
 #if IS_ENABLED(CONFIG_HUGETLBFS)
 	else
@@ -296,21 +286,24 @@ static int check_seals(struct file *file, enum memfd_kind kind)
 	return 0;
 }
 
-static int add_item(struct udmabuf *ubuf, const struct udmabuf_create_item *item)
+static int udmabuf_add_item(struct udmabuf *ubuf, const struct udmabuf_create_item *item)
 {
 	struct file *file = fget(item->memfd);
-	enum memfd_kind kind;
-	int error = -EBADFD;
+	enum memfd_pages_kind kind;
+	int error;
 
 	if (!file)
-		return error;
-	kind = memfd_kind(file);
-	if (kind == MEMFD_NONE)
+		return -EBADFD;
+	kind = memfd_pages_kind(file);
+	if (kind == MEMFD_PAGES_NONE) {
+		error = -EBADFD;
 		goto put_file;
+	}
 	/* Whoever maps the dma-buf may write: more than a read-only descriptor allows. */
-	error = -EACCES;
-	if (!(file->f_mode & FMODE_WRITE))
+	if (!(file->f_mode & FMODE_WRITE)) {
+		error = -EACCES;
 		goto put_file;
+	}
 	memfd_pages_populate(file, kind, item->offset, item->size >> PAGE_SHIFT);
 
 	/*
@@ -321,7 +314,7 @@ static int add_item(struct udmabuf *ubuf, const struct udmabuf_create_item *item
 	 * any number of dma-bufs of one memfd can be made at once.
 	 */
 	inode_lock_shared(file_inode(file));
-	error = check_seals(file, kind);
+	error = udmabuf_check_seals(file, kind);
 	if (!error)
 		error = memfd_pages_add(&ubuf->pages, file, kind, item->offset,
 					item->size >> PAGE_SHIFT);
@@ -333,7 +326,7 @@ put_file:
 }
 
 /* The number of pages of all items, or a negative errno. */
-static s64 count_pages(const struct udmabuf_create_item *items, u32 count)
+static s64 udmabuf_count_pages(const struct udmabuf_create_item *items, u32 count)
 {
 	const u64 limit = (u64)READ_ONCE(size_limit_mb) << (20 - PAGE_SHIFT);
 	u64 pages = 0;
@@ -351,10 +344,10 @@ static s64 count_pages(const struct udmabuf_create_item *items, u32 count)
 	return pages ? pages : -EINVAL;
 }
 
-static struct dma_buf *export_items(const struct udmabuf_create_item *items, u32 count)
+static struct dma_buf *udmabuf_export(const struct udmabuf_create_item *items, u32 count)
 {
 	DEFINE_DMA_BUF_EXPORT_INFO(info);
-	s64 pages = count_pages(items, count);
+	s64 pages = udmabuf_count_pages(items, count);
 	struct udmabuf *ubuf;
 	struct dma_buf *buf;
 	int error;
@@ -371,9 +364,9 @@ static struct dma_buf *export_items(const struct udmabuf_create_item *items, u32
 	if (error)
 		goto free_ubuf;
 	for (i = 0; i < count; i++) {
-		error = add_item(ubuf, &items[i]);
+		error = udmabuf_add_item(ubuf, &items[i]);
 		if (error)
-			goto free_ubuf;
+			goto release_pages;
 	}
 
 	info.ops = &udmabuf_ops;
@@ -381,20 +374,23 @@ static struct dma_buf *export_items(const struct udmabuf_create_item *items, u32
 	info.flags = O_RDWR;
 	info.priv = ubuf;
 	buf = dma_buf_export(&info);
-	if (!IS_ERR(buf))
-		return buf;	/* and ubuf is the dma-buf's now */
-	error = PTR_ERR(buf);
+	if (IS_ERR(buf)) {
+		error = PTR_ERR(buf);
+		goto release_pages;
+	}
+	return buf;	/* and ubuf is the dma-buf's now */
 
+release_pages:
+	memfd_pages_release(&ubuf->pages);
 free_ubuf:
-	udmabuf_free(ubuf);
+	mutex_destroy(&ubuf->lock);
+	kfree(ubuf);
 	return ERR_PTR(error);
 }
 
-/* -------------------------------------------------------------------------- the device */
-
-static long create(const struct udmabuf_create_item *items, u32 count, u32 flags)
+static long udmabuf_create(const struct udmabuf_create_item *items, u32 count, u32 flags)
 {
-	struct dma_buf *buf = export_items(items, count);
+	struct dma_buf *buf = udmabuf_export(items, count);
 	int fd;
 
 	if (IS_ERR(buf))
@@ -410,7 +406,7 @@ static long create(const struct udmabuf_create_item *items, u32 count, u32 flags
 	return fd;
 }
 
-static long create_one(void __user *argument)
+static long udmabuf_create_one(void __user *argument)
 {
 	struct udmabuf_create_item item = {};
 	struct udmabuf_create head;
@@ -420,10 +416,10 @@ static long create_one(void __user *argument)
 	item.memfd = head.memfd;
 	item.offset = head.offset;
 	item.size = head.size;
-	return create(&item, 1, head.flags);
+	return udmabuf_create(&item, 1, head.flags);
 }
 
-static long create_list(void __user *argument)
+static long udmabuf_create_list(void __user *argument)
 {
 	struct udmabuf_create_item *items;
 	struct udmabuf_create_list head;
@@ -437,7 +433,7 @@ static long create_list(void __user *argument)
 	items = vmemdup_user(argument + sizeof(head), array_size(head.count, sizeof(*items)));
 	if (IS_ERR(items))
 		return PTR_ERR(items);
-	result = create(items, head.count, head.flags);
+	result = udmabuf_create(items, head.count, head.flags);
 	kvfree(items);
 	return result;
 }
@@ -446,9 +442,9 @@ static long udmabuf_ioctl(struct file *file, unsigned int command, unsigned long
 {
 	switch (command) {
 	case UDMABUF_CREATE:
-		return create_one((void __user *)argument);
+		return udmabuf_create_one((void __user *)argument);
 	case UDMABUF_CREATE_LIST:
-		return create_list((void __user *)argument);
+		return udmabuf_create_list((void __user *)argument);
 	default:
 		return -ENOTTY;
 	}
@@ -466,25 +462,12 @@ static struct miscdevice udmabuf_misc = {
 	.fops = &udmabuf_fops,
 };
 
-/* Whether the kernel has the driver itself, whatever it said when this was compiled. */
-static bool have_builtin(void)
-{
-	struct path path;
-
-	if (IS_ENABLED(CONFIG_UDMABUF))
-		return true;
-	/* Asked for first: registering a name twice is answered with a backtrace. */
-	if (kern_path("/sys/class/misc/" UDMABUF_COMPAT_NAME, 0, &path))
-		return false;
-	path_put(&path);
-	return true;
-}
-
 static int __init udmabuf_init(void)
 {
 	int error;
 
-	if (UDMABUF_COMPAT_EXCLUSIVE && have_builtin()) {
+	/* It cannot be a module: who was compiled for this kernel knows whether it is there. */
+	if (UDMABUF_COMPAT_EXCLUSIVE && IS_ENABLED(CONFIG_UDMABUF)) {
 		pr_err("this kernel has its own udmabuf driver: use that, and do not load this one\n");
 		return -EEXIST;
 	}

@@ -13,7 +13,7 @@ import mmap
 import os
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import accumulate, islice
 from typing import Final
 
@@ -259,16 +259,28 @@ class _Turns:
         self._lock = trio.Lock()
         self._paused_until = -math.inf
 
+    @property
+    def free(self) -> bool:
+        """Whether somebody who comes now would have a turn at once."""
+        paused = self._paused_until > trio.current_time()
+        return not (self._lock.locked() or paused)
+
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Wait for a turn, and have it."""
         async with self._lock:
             if self._paused_until > trio.current_time():
                 await trio.sleep_until(self._paused_until)
-            began = trio.current_time()
-            yield
-            taken = trio.current_time() - began
-            self._paused_until = max(self._paused_until, began - BURST) + 2 * taken
+            with self.taken():
+                yield
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Have a turn that is free."""
+        began = trio.current_time()
+        yield
+        taken = trio.current_time() - began
+        self._paused_until = max(self._paused_until, began - BURST) + 2 * taken
 
 
 class PixelCopier:
@@ -293,6 +305,13 @@ class PixelCopier:
         """
         if target.pages is None or target.pages.items is not command.items:
             target.pages = Pages(command.items, self._file)
+
+    def copy_at_once(self, copy: Copy) -> int | None:
+        """Copy all of it if that is small and nobody waits; tell how many bytes it was."""
+        if not copy.small or not self._at_once.free:
+            return None
+        with self._at_once.taken():
+            return copy.copy_rows()
 
     async def copy_some(self, copy: Copy) -> int:
         """Copy a slice when it is its turn; tell how many bytes that were.

@@ -5,11 +5,14 @@ and the credit that the guest gets back once the compositor has taken the bytes 
 it: a compositor that does not read, or a client that has much copied, makes that client
 run out of credit, and nothing else.
 
+What need not wait leaves with `flush`, in the task that had it put: bytes, small copies
+before them, credit.  The rest is for `run`, which is woken for that alone.
+
 A buffer waits to be copied once at most: what else is to be copied into it joins that.
 What the compositor sees of it is then newer than what it is told, never older, which is
-what it may see of any buffer that an app draws into again before it is released.  Of
-several buffers that one surface shows in turn each is copied: between any two commits
-the compositor may look at the surface.
+what it may see of any buffer that an app draws into again before it is released.  If
+one surface shows several buffers in turn, each is copied: between any two commits the
+compositor may look at the surface.
 """
 
 from collections import deque
@@ -18,7 +21,7 @@ from dataclasses import dataclass
 
 import trio
 
-from wlproxy.host.pixels import Copy, CopyBuffer
+from wlproxy.host.client.pixels import Copy, CopyBuffer
 from wlproxy.relay.commands import CopyRows
 from wlproxy.transport.fd_stream import Chunk, FdStream
 from wlproxy.transport.fds import OwnedFd
@@ -33,28 +36,53 @@ class _Grant:
 
 
 class CompositorQueue:
-    """The queue, and the loop that empties it into a connection."""
+    """The queue, and what empties it into a connection."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        copy_at_once: Callable[[Copy], bool],
+        copy: Callable[[Copy], Awaitable[None]],
+        grant: Callable[[int], None],
+    ) -> None:
+        """Nothing is queued, and there is no connection yet.
+
+        Args:
+            copy_at_once: carries a copy out if that needs no waiting; else False.
+            copy: carries a copy out.
+            grant: returns that much credit to the guest.
+        """
+        self._copy_at_once = copy_at_once
+        self._copy = copy
+        self._grant = grant
+        self._stream: FdStream | None = None
         self._items: deque[Chunk | Copy | _Grant] = deque()
         self._copies: dict[CopyBuffer, Copy] = {}  # those that have not begun
         self._copying = False
-        self._unsent_bytes = 0
+        self._queued_bytes = 0
+        self._work = trio.lowlevel.ParkingLot()
+        """Where `run` waits for something that is for it."""
         self._changed = trio.lowlevel.ParkingLot()
+        """Where others wait for less to be queued."""
         self._dropped = False
 
     @property
     def unsent_bytes(self) -> int:
         """Bytes that wait."""
-        return self._unsent_bytes
+        unsent = self._stream.unsent if self._stream is not None else 0
+        return self._queued_bytes + unsent
+
+    def connect(self, stream: FdStream) -> None:
+        """Send to this connection from now on."""
+        self._stream = stream
+        self.flush()
 
     def put(self, data: bytes, fds: Sequence[OwnedFd] = ()) -> None:
         """Queue bytes; the fds stay their owner's and are held until they have left."""
         if self._dropped:
             return
         self._items.append(Chunk(data, tuple(fd.hold() for fd in fds)))
-        self._unsent_bytes += len(data)
-        self._changed.unpark_all()
+        self._queued_bytes += len(data)
 
     def put_copy(self, rows: CopyRows, target: CopyBuffer) -> None:
         """Queue a copy, to be done before what is put from now on leaves.
@@ -70,7 +98,6 @@ class CompositorQueue:
         if copy is None:
             copy = self._copies[target] = Copy(rows.handle, target)
             self._items.append(copy)
-            self._changed.unpark_all()
         copy.add(rows)
 
     def put_grant(self, amount: int) -> None:
@@ -78,12 +105,20 @@ class CompositorQueue:
         if self._dropped:
             return
         self._items.append(_Grant(amount))
-        self._changed.unpark_all()
+
+    def flush(self) -> None:
+        """Do what is queued, as far as nothing has to be waited for."""
+        stream = self._stream
+        if stream is None or self._copying:
+            return
+        while self._items and not stream.backlog and self._do_first(stream):
+            pass
+        if self._items or stream.backlog:
+            self._work.unpark_all()
 
     async def wait_below(self, limit: int) -> None:
-        """Wait until fewer than `limit` bytes wait.  Always a checkpoint."""
-        await trio.lowlevel.checkpoint()
-        while self._unsent_bytes >= limit:
+        """Wait until fewer than `limit` bytes wait.  Not a checkpoint if they do."""
+        while self.unsent_bytes >= limit:
             await self._changed.park()
 
     async def wait_copied(self) -> None:
@@ -91,35 +126,26 @@ class CompositorQueue:
         while self._copying:
             await self._changed.park()
 
-    async def run(
-        self,
-        stream: FdStream,
-        copy: Callable[[Copy], Awaitable[None]],
-        grant: Callable[[int], None],
-    ) -> None:
-        """Send what is queued, for ever.
-
-        Args:
-            stream: the connection.
-            copy: carries a copy out.
-            grant: returns that much credit to the guest.
+    async def run(self) -> None:
+        """Do what `flush` could not, for ever; once there is a connection.
 
         Raises:
             trio.BrokenResourceError: the compositor is gone.
             trio.ClosedResourceError: the connection was closed or shut down here.
             HostError: as `copy`.
         """
+        stream = self._stream
+        assert stream is not None, "connected before"
         while True:
-            while not self._items:
-                await self._changed.park()
-            match self._items[0]:
-                case Chunk():
-                    await self._send(stream)
-                case Copy() as waiting:
-                    await self._carry_out(waiting, copy)
-                case _Grant(amount=amount):
-                    self._items.popleft()
-                    grant(amount)
+            if stream.backlog:
+                await stream.flush()
+                self._changed.unpark_all()
+            elif self._items and isinstance(self._items[0], Copy):
+                await self._carry_out(self._items[0])
+            elif self._items:
+                self._do_first(stream)
+            else:
+                await self._work.park()
 
     def drop(self) -> None:
         """Forget what waits, and whatever is queued from now on."""
@@ -131,26 +157,33 @@ class CompositorQueue:
             elif isinstance(item, Copy):
                 item.release()
         self._copies.clear()
-        self._unsent_bytes = 0
+        self._queued_bytes = 0
         self._changed.unpark_all()
 
-    async def _send(self, stream: FdStream) -> None:
+    def _do_first(self, stream: FdStream) -> bool:
+        """Do what is first, if that needs no waiting; else False.
+
+        Copies are carried out with the bytes before and after them, which leave together.
+        """
+        first = self._items[0]
+        if isinstance(first, _Grant):
+            self._items.popleft()
+            self._grant(first.amount)
+            return True
         batch = self._take_batch()
         try:
-            await stream.send_batch(batch)
+            stream.send_at_once(batch)
         finally:
             _release(batch)
-        self._unsent_bytes -= sum(len(chunk.data) for chunk in batch)
-        self._changed.unpark_all()
+        self._queued_bytes -= sum(len(chunk.data) for chunk in batch)
+        return not (self._items and self._items[0] is first)
 
-    async def _carry_out(
-        self, copy: Copy, carry_out: Callable[[Copy], Awaitable[None]]
-    ) -> None:
+    async def _carry_out(self, copy: Copy) -> None:
         self._items.popleft()
         del self._copies[copy.target]
         self._copying = True
         try:
-            await carry_out(copy)
+            await self._copy(copy)
         finally:
             copy.release()
             self._copying = False
@@ -159,10 +192,14 @@ class CompositorQueue:
     def _take_batch(self) -> list[Chunk]:
         batch: list[Chunk] = []
         while self._items and len(batch) < MAX_BATCH:
-            item = self._items[0]
-            if not isinstance(item, Chunk):
-                break
-            batch.append(item)
+            match self._items[0]:
+                case Chunk() as chunk:
+                    batch.append(chunk)
+                case Copy() as copy if self._copy_at_once(copy):
+                    del self._copies[copy.target]
+                    copy.release()
+                case _:
+                    break
             self._items.popleft()
         return batch
 

@@ -1,0 +1,614 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * gem_locate: /dev/gem-locate tells where in physical memory dma-bufs and memfds are.
+ *
+ * For agents in virtual machines, which tell their host. The interface is described in
+ * include/uapi/linux/gem_locate.h, the reasons for it in docs/kernel.md.
+ *
+ * It only ever locates what the caller has a file descriptor of, and keeps it in place
+ * as long as the descriptor is open that it returns. It gives no access to contents.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/anon_inodes.h>
+#include <linux/dma-buf.h>
+#include <linux/dma-mapping.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/ioport.h>
+#include <linux/kref.h>
+#include <linux/miscdevice.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/moduleparam.h>
+#include <linux/platform_device.h>
+#include <linux/scatterlist.h>
+#include <linux/sched/mm.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/swiotlb.h>
+#include <linux/uaccess.h>
+
+#include <linux/gem_locate.h>
+
+#include "compat.h"
+#include "memfd_pages.h"
+
+static unsigned int max_objects = 4096;
+module_param(max_objects, uint, 0644);
+MODULE_PARM_DESC(max_objects, "most objects located at once through one open file (default 4096)");
+
+static unsigned int max_mb = 4096;
+module_param(max_mb, uint, 0644);
+MODULE_PARM_DESC(max_mb, "most MiB located at once through one open file (default 4096)");
+
+/* The device that dma-bufs are mapped for: it reaches all memory, and has no IOMMU. */
+static struct platform_device *gem_locate_device;
+
+/* It writes nothing, so that it may have one dma-buf mapped any number of times. */
+#define GEM_LOCATE_READS DMA_TO_DEVICE
+
+/**
+ * struct gem_locate_client - one open /dev/gem-locate, and what was located through it
+ * @refs: one of the open file, one of each object
+ * @lock: protects the counts
+ * @objects: how many are located
+ * @pages: how large they are together
+ */
+struct gem_locate_client {
+	struct kref refs;
+	spinlock_t lock;	/* protects what follows */
+	u64 objects;
+	u64 pages;
+};
+
+/**
+ * struct gem_locate_object - something located: what a returned descriptor stands for
+ * @client: through which
+ * @mm: whose RLIMIT_MEMLOCK is charged
+ * @charged: how many pages are
+ * @buf: the dma-buf, or NULL
+ * @attachment: to @buf
+ * @table: the mapping of @attachment
+ * @memfd: the pages of the memfd, if @buf is NULL
+ * @extents: where it is
+ * @count: how many those are
+ *
+ * Nothing in it changes once the descriptor exists: it needs no lock.
+ */
+struct gem_locate_object {
+	struct gem_locate_client *client;
+	struct mm_struct *mm;
+	unsigned long charged;
+	struct dma_buf *buf;
+	struct dma_buf_attachment *attachment;
+	struct sg_table *table;
+	struct memfd_pages memfd;
+	struct gem_locate_extent *extents;
+	u32 count;
+};
+
+static void gem_locate_client_free(struct kref *refs)
+{
+	kfree(container_of(refs, struct gem_locate_client, refs));
+}
+
+/* Counts @pages more against the client and the process; nothing is held yet. */
+static int gem_locate_object_charge(struct gem_locate_object *object, u64 pages)
+{
+	struct gem_locate_client *client = object->client;
+	const u64 limit = (u64)READ_ONCE(max_mb) << (20 - PAGE_SHIFT);
+	int error = -EDQUOT;
+
+	spin_lock(&client->lock);
+	if (client->objects < READ_ONCE(max_objects) && client->pages <= limit &&
+	    pages <= limit - client->pages) {
+		client->objects++;
+		client->pages += pages;
+		error = 0;
+	}
+	spin_unlock(&client->lock);
+	if (error)
+		return error;
+
+	/* Below 2^32 MiB, thanks to the limit: it fits on 64-bit machines. */
+	error = account_locked_vm(current->mm, pages, true);
+	if (error) {
+		spin_lock(&client->lock);
+		client->objects--;
+		client->pages -= pages;
+		spin_unlock(&client->lock);
+		return error;
+	}
+	mmgrab(current->mm);
+	object->mm = current->mm;
+	object->charged = pages;
+	return 0;
+}
+
+static void gem_locate_object_uncharge(struct gem_locate_object *object)
+{
+	struct gem_locate_client *client = object->client;
+
+	/* The process that was charged, even if another one closed the last copy. */
+	account_locked_vm(object->mm, object->charged, false);
+	mmdrop(object->mm);
+	spin_lock(&client->lock);
+	client->objects--;
+	client->pages -= object->charged;
+	spin_unlock(&client->lock);
+}
+
+/* All of it, and with struct pages. */
+static bool gem_locate_is_ram(u64 gpa, u64 length)
+{
+	return pfn_valid(PHYS_PFN(gpa)) &&
+	       region_intersects(gpa, length, IORESOURCE_SYSTEM_RAM, IORES_DESC_NONE) ==
+	       REGION_INTERSECTS;
+}
+
+/* Appends bytes to the extents, if there are any yet: else only counts. */
+static void gem_locate_extents_append(struct gem_locate_object *object, u64 *next, u64 gpa,
+				      u64 length)
+{
+	const bool merge = object->count && *next == gpa;
+
+	if (!merge)
+		object->count++;
+	*next = gpa + length;
+	if (!object->extents)
+		return;
+	if (merge) {
+		object->extents[object->count - 1].length += length;
+	} else {
+		object->extents[object->count - 1].gpa = gpa;
+		object->extents[object->count - 1].length = length;
+	}
+}
+
+/* Makes room for as many as have been counted, for the second pass. */
+static int gem_locate_extents_alloc(struct gem_locate_object *object)
+{
+	object->extents = kvmalloc_array(object->count, sizeof(*object->extents),
+					 GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	object->count = 0;
+	return object->extents ? 0 : -ENOMEM;
+}
+
+/* Goes through the segments once; they must be all of the dma-buf, in ordinary memory. */
+static int gem_locate_dmabuf_walk(struct gem_locate_object *object)
+{
+	u64 left = object->buf->size;
+	struct scatterlist *sg;
+	u64 next = 0;
+	int i;
+
+	object->count = 0;
+	for_each_sgtable_dma_sg(object->table, sg, i) {
+		const u64 gpa = sg_dma_address(sg);
+		const u64 length = min_t(u64, sg_dma_len(sg), left);
+
+		if (!length)
+			continue;
+		if (!gem_locate_is_ram(gpa, length))
+			return -EREMOTE;
+		/*
+		 * The address must be that of the page itself, not of a copy (swiotlb)
+		 * nor one that only an IOMMU understands. With CONFIG_DMABUF_DEBUG the
+		 * pages are hidden from importers, and it is for the check of
+		 * gem_locate_dmabuf_attach() alone.
+		 */
+		if (!IS_ENABLED(CONFIG_DMABUF_DEBUG) && sg_page(sg) && gpa != sg_phys(sg))
+			return -EXDEV;
+		gem_locate_extents_append(object, &next, gpa, length);
+		left -= length;
+	}
+	return left ? -EIO : 0;
+}
+
+static int gem_locate_dmabuf_attach(struct gem_locate_object *object)
+{
+	struct device *device = &gem_locate_device->dev;
+	struct dma_buf_attachment *attachment;
+	struct sg_table *table;
+	int error;
+
+	/*
+	 * An exporter that can move its buffers would have to be told to stop, which
+	 * may mean to take them away from a GPU: not for an address.
+	 */
+	if (dma_buf_is_dynamic(object->buf))
+		return -EOPNOTSUPP;
+	if (is_swiotlb_force_bounce(device))
+		return -EXDEV;
+	attachment = dma_buf_attach(object->buf, device);
+	if (IS_ERR(attachment))
+		return PTR_ERR(attachment);
+	table = dma_buf_map_attachment_unlocked(attachment, GEM_LOCATE_READS);
+	if (IS_ERR_OR_NULL(table)) {
+		error = table ? PTR_ERR(table) : -ENOMEM;
+		goto detach;
+	}
+	/* More segments at first than for the device: an IOMMU has joined some. */
+	if (table->nents != table->orig_nents) {
+		error = -EXDEV;
+		goto unmap;
+	}
+	object->attachment = attachment;
+	object->table = table;
+	return 0;
+
+unmap:
+	dma_buf_unmap_attachment_unlocked(attachment, table, GEM_LOCATE_READS);
+detach:
+	dma_buf_detach(object->buf, attachment);
+	return error;
+}
+
+static int gem_locate_dmabuf_hold(struct gem_locate_object *object, int fd)
+{
+	int error;
+
+	object->buf = dma_buf_get(fd);
+	if (IS_ERR(object->buf))
+		return PTR_ERR(object->buf);
+	error = gem_locate_object_charge(object, DIV_ROUND_UP_ULL(object->buf->size, PAGE_SIZE));
+	if (error)
+		goto put;
+	error = gem_locate_dmabuf_attach(object);
+	if (error)
+		goto uncharge;
+	return 0;
+
+uncharge:
+	gem_locate_object_uncharge(object);
+put:
+	dma_buf_put(object->buf);
+	return error;
+}
+
+static void gem_locate_dmabuf_drop(struct gem_locate_object *object)
+{
+	dma_buf_unmap_attachment_unlocked(object->attachment, object->table, GEM_LOCATE_READS);
+	dma_buf_detach(object->buf, object->attachment);
+	gem_locate_object_uncharge(object);
+	dma_buf_put(object->buf);
+}
+
+static int gem_locate_dmabuf_locate(struct gem_locate_object *object,
+				    struct gem_locate_dmabuf *request)
+{
+	int error;
+
+	if (request->flags || request->size || request->count || request->reserved)
+		return -EINVAL;
+	error = gem_locate_dmabuf_hold(object, request->fd);
+	if (error)
+		return error;
+	error = gem_locate_dmabuf_walk(object);
+	if (error)
+		goto drop;
+	error = gem_locate_extents_alloc(object);
+	if (error)
+		goto drop;
+	error = gem_locate_dmabuf_walk(object);
+	if (error)
+		goto free_extents;
+	request->size = object->buf->size;
+	request->count = object->count;
+	return 0;
+
+free_extents:
+	kvfree(object->extents);
+drop:
+	gem_locate_dmabuf_drop(object);
+	return error;
+}
+
+/* Goes through the pages once. */
+static void gem_locate_memfd_walk(struct gem_locate_object *object)
+{
+	u64 next = 0;
+	pgoff_t i;
+
+	object->count = 0;
+	for (i = 0; i < object->memfd.count; i++)
+		gem_locate_extents_append(object, &next, page_to_phys(object->memfd.page[i]),
+					  PAGE_SIZE);
+}
+
+static int gem_locate_memfd_hold(struct gem_locate_object *object, struct file *file, u64 offset,
+				 u64 length)
+{
+	const enum memfd_pages_kind kind = memfd_pages_kind(file);
+	struct inode *inode = file_inode(file);
+	int error;
+
+	if (!(file->f_mode & FMODE_READ))
+		return -EACCES;
+	if (kind == MEMFD_PAGES_NONE)
+		return -EBADFD;
+	/* Before the charge, so that nonsense is not answered with "too much". */
+	if (offset > i_size_read(inode) ||
+	    length > round_up(i_size_read(inode), PAGE_SIZE) - offset)
+		return -EINVAL;
+	error = gem_locate_object_charge(object, length >> PAGE_SHIFT);
+	if (error)
+		return error;
+	error = memfd_pages_init(&object->memfd, length >> PAGE_SHIFT);
+	if (error)
+		goto uncharge;
+	memfd_pages_populate(file, kind, offset, length >> PAGE_SHIFT);
+	/* No seal is asked for: whoever truncates the file loses pages, not we. */
+	inode_lock_shared(inode);
+	error = memfd_pages_add(&object->memfd, file, kind, offset, length >> PAGE_SHIFT);
+	inode_unlock_shared(inode);
+	if (error)
+		goto release_pages;
+	return 0;
+
+release_pages:
+	memfd_pages_release(&object->memfd);
+uncharge:
+	gem_locate_object_uncharge(object);
+	return error;
+}
+
+static void gem_locate_memfd_drop(struct gem_locate_object *object)
+{
+	memfd_pages_release(&object->memfd);
+	gem_locate_object_uncharge(object);
+}
+
+static int gem_locate_memfd_locate(struct gem_locate_object *object,
+				   struct gem_locate_memfd *request)
+{
+	struct file *file;
+	int error;
+
+	if (request->flags || request->count || request->reserved)
+		return -EINVAL;
+	if (!IS_ALIGNED(request->offset, PAGE_SIZE) ||
+	    !IS_ALIGNED(request->length, PAGE_SIZE) || !request->length)
+		return -EINVAL;
+	file = fget(request->fd);
+	if (!file)
+		return -EBADF;
+	error = gem_locate_memfd_hold(object, file, request->offset, request->length);
+	fput(file);
+	if (error)
+		return error;
+	gem_locate_memfd_walk(object);
+	error = gem_locate_extents_alloc(object);
+	if (error)
+		goto drop;
+	gem_locate_memfd_walk(object);
+	request->count = object->count;
+	return 0;
+
+drop:
+	gem_locate_memfd_drop(object);
+	return error;
+}
+
+static struct gem_locate_object *gem_locate_object_new(struct gem_locate_client *client)
+{
+	struct gem_locate_object *object = kzalloc(sizeof(*object), GFP_KERNEL_ACCOUNT);
+
+	if (object) {
+		kref_get(&client->refs);
+		object->client = client;
+	}
+	return object;
+}
+
+static void gem_locate_object_free(struct gem_locate_object *object)
+{
+	kref_put(&object->client->refs, gem_locate_client_free);
+	kfree(object);
+}
+
+/* Undoes what one of the two functions that locate has done. */
+static void gem_locate_object_drop(struct gem_locate_object *object)
+{
+	kvfree(object->extents);
+	if (object->buf)
+		gem_locate_dmabuf_drop(object);
+	else
+		gem_locate_memfd_drop(object);
+}
+
+static int gem_locate_object_release(struct inode *inode, struct file *file)
+{
+	gem_locate_object_drop(file->private_data);
+	gem_locate_object_free(file->private_data);
+	return 0;
+}
+
+static long gem_locate_object_extents(struct gem_locate_object *object, void __user *argument)
+{
+	struct gem_locate_extents list;
+	u32 n;
+
+	if (copy_from_user(&list, argument, sizeof(list)))
+		return -EFAULT;
+	if (list.reserved)
+		return -EINVAL;
+	n = min(list.count, object->count);
+	if (copy_to_user(u64_to_user_ptr(list.extents), object->extents,
+			 array_size(n, sizeof(*object->extents))))
+		return -EFAULT;
+	list.count = object->count;
+	if (copy_to_user(argument, &list, sizeof(list)))
+		return -EFAULT;
+	return 0;
+}
+
+static long gem_locate_object_ioctl(struct file *file, unsigned int command, unsigned long argument)
+{
+	if (command != GEM_LOCATE_EXTENTS)
+		return -ENOTTY;
+	return gem_locate_object_extents(file->private_data, (void __user *)argument);
+}
+
+/* Without the addresses: other processes of the user may read it. */
+static void gem_locate_object_show_fdinfo(struct seq_file *out, struct file *file)
+{
+	struct gem_locate_object *object = file->private_data;
+
+	seq_printf(out, "kind:\t%s\n", object->buf ? "dma-buf" : "memfd");
+	seq_printf(out, "bytes:\t%llu\n", (u64)object->charged << PAGE_SHIFT);
+	seq_printf(out, "extents:\t%u\n", object->count);
+}
+
+static const struct file_operations gem_locate_object_fops = {
+	.owner = THIS_MODULE,
+	.release = gem_locate_object_release,
+	.unlocked_ioctl = gem_locate_object_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.show_fdinfo = gem_locate_object_show_fdinfo,
+};
+
+union gem_locate_request {
+	struct gem_locate_dmabuf dmabuf;
+	struct gem_locate_memfd memfd;
+};
+
+static long gem_locate_object_create(struct gem_locate_client *client, unsigned int command,
+				     void __user *argument)
+{
+	struct gem_locate_object *object;
+	union gem_locate_request request;
+	struct file *file;
+	int fd, error;
+
+	if (copy_from_user(&request, argument, _IOC_SIZE(command)))
+		return -EFAULT;
+	object = gem_locate_object_new(client);
+	if (!object)
+		return -ENOMEM;
+	error = command == GEM_LOCATE_DMABUF ?
+		gem_locate_dmabuf_locate(object, &request.dmabuf) :
+		gem_locate_memfd_locate(object, &request.memfd);
+	if (error)
+		goto free_object;
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0) {
+		error = fd;
+		goto drop_object;
+	}
+	file = anon_inode_getfile("[gem-locate]", &gem_locate_object_fops, object, O_RDWR);
+	if (IS_ERR(file)) {
+		error = PTR_ERR(file);
+		goto put_fd;
+	}
+	if (copy_to_user(argument, &request, _IOC_SIZE(command))) {
+		error = -EFAULT;
+		goto put_file;
+	}
+	fd_install(fd, file);
+	return fd;
+
+put_file:
+	/* The object is the file's, and goes with it. */
+	fput(file);
+	put_unused_fd(fd);
+	return error;
+put_fd:
+	put_unused_fd(fd);
+drop_object:
+	gem_locate_object_drop(object);
+free_object:
+	gem_locate_object_free(object);
+	return error;
+}
+
+static long gem_locate_ioctl(struct file *file, unsigned int command, unsigned long argument)
+{
+	const struct gem_locate_version version = { .version = GEM_LOCATE_ABI_VERSION };
+
+	switch (command) {
+	case GEM_LOCATE_VERSION:
+		if (copy_to_user((void __user *)argument, &version, sizeof(version)))
+			return -EFAULT;
+		return 0;
+	case GEM_LOCATE_DMABUF:
+	case GEM_LOCATE_MEMFD:
+		return gem_locate_object_create(file->private_data, command,
+				     (void __user *)argument);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static int gem_locate_open(struct inode *inode, struct file *file)
+{
+	struct gem_locate_client *client = kzalloc(sizeof(*client), GFP_KERNEL_ACCOUNT);
+
+	if (!client)
+		return -ENOMEM;
+	kref_init(&client->refs);
+	spin_lock_init(&client->lock);
+	file->private_data = client;
+	return 0;
+}
+
+static int gem_locate_release(struct inode *inode, struct file *file)
+{
+	struct gem_locate_client *client = file->private_data;
+
+	kref_put(&client->refs, gem_locate_client_free);
+	return 0;
+}
+
+static const struct file_operations gem_locate_fops = {
+	.owner = THIS_MODULE,
+	.open = gem_locate_open,
+	.release = gem_locate_release,
+	.unlocked_ioctl = gem_locate_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+};
+
+static struct miscdevice gem_locate_misc = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "gem-locate",
+	.fops = &gem_locate_fops,
+};
+
+static int __init gem_locate_init(void)
+{
+	int error = memfd_pages_setup();
+
+	if (error)
+		return error;
+	gem_locate_device = platform_device_register_simple("gem-locate", PLATFORM_DEVID_NONE,
+							    NULL, 0);
+	if (IS_ERR(gem_locate_device))
+		return PTR_ERR(gem_locate_device);
+	error = dma_coerce_mask_and_coherent(&gem_locate_device->dev, DMA_BIT_MASK(64));
+	if (error)
+		goto unregister;
+	dma_set_max_seg_size(&gem_locate_device->dev, UINT_MAX);
+	error = misc_register(&gem_locate_misc);
+	if (error)
+		goto unregister;
+	return 0;
+
+unregister:
+	platform_device_unregister(gem_locate_device);
+	return error;
+}
+
+static void __exit gem_locate_exit(void)
+{
+	misc_deregister(&gem_locate_misc);
+	platform_device_unregister(gem_locate_device);
+}
+
+module_init(gem_locate_init);
+module_exit(gem_locate_exit);
+MODULE_DESCRIPTION("Physical addresses of dma-bufs and memfds, for agents in virtual machines");
+MODULE_AUTHOR("The wlproxy developers");
+MODULE_LICENSE("GPL");
+MODULE_VERSION(WLPROXY_MODULE_VERSION);
+COMPAT_IMPORT_DMA_BUF();

@@ -1,0 +1,128 @@
+"""Pipes between the guest and the compositor: clipboard, drag and drop.
+
+They belong to the session: an app that has asked for a paste, or was asked for one, may
+close its Wayland connection before it is done.  One too many ends at once, for both who
+hold its ends, and ends nothing else.  How bytes move is `transport.pumps`'.
+"""
+
+import logging
+from collections.abc import Iterable
+
+from wlproxy.host.errors import HostError
+from wlproxy.host.report.vm_log import VmLog
+from wlproxy.protocol.channel.frames import CloseReason
+from wlproxy.protocol.channel.lanes.lane import Lane
+from wlproxy.protocol.errors import LocalProtocolError
+from wlproxy.relay.commands import Direction
+from wlproxy.transport.fds import OwnedFd
+from wlproxy.transport.lane_tasks import LaneTasks
+from wlproxy.transport.pumps import Pumps, Start
+
+MAX_LEFT_STREAMS = 256
+"""Streams of clients that have gone.  If there are more, those whose clients went first end:
+apps that come and go must not take up what the others may have."""
+
+
+class Streams:
+    """The streams of one session."""
+
+    def __init__(self, lanes: LaneTasks, start: Start, log: VmLog) -> None:
+        """There are none yet.
+
+        Args:
+            lanes: where their bytes go.
+            start: starts the pumps.
+            log: written to.
+        """
+        self._lanes = lanes
+        self._pumps = Pumps(lanes, start)
+        self._log = log
+        self._left: dict[int, None] = {}
+        """Clients that have gone and have streams, in the order in which they went."""
+        self._warned: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._pumps)
+
+    def learn(self, lanes: Iterable[Lane]) -> None:
+        """Take note of streams that the guest attached: of too many the log tells."""
+        for lane in lanes:
+            if not self._lanes.is_open(lane):
+                self._warn_too_many(lane.client_id)
+
+    def create(
+        self, lane: Lane, direction: Direction, *, usable: bool = True
+    ) -> OwnedFd:
+        """Make a pipe for a stream that the guest knows; return the compositor's end.
+
+        Is the stream not usable, it is told so, and the pipe has no other end; so it is if
+        the stream has ended already.
+
+        Raises:
+            HostError: there is a pipe for this stream, or no fd is left.
+        """
+        if lane in self._pumps:
+            raise HostError(f"stream {lane.stream_id} is open already")
+        if not usable:
+            self.refuse(lane)
+        try:
+            return self._pumps.create(lane, to_peer=direction is Direction.TO_GUEST)
+        except OSError as exc:
+            raise HostError(
+                "cannot make a pipe", tried="pipe2", errno=exc.errno or 0
+            ) from exc
+
+    def adopt(self, lane: Lane, fd: OwnedFd, direction: Direction) -> None:
+        """Pump an fd that the compositor sent, and which this takes over.
+
+        It is to be attached to an event yet.  One that cannot be used, or is one too many,
+        has ended for the guest.
+
+        Raises:
+            LocalProtocolError: there is a stream with this id.
+        """
+        to_guest = direction is Direction.TO_GUEST
+        try:
+            self._lanes.name_stream(lane, sends=to_guest)
+        except LocalProtocolError:
+            fd.close()
+            raise
+        self.learn([lane])
+        try:
+            self._pumps.adopt(lane, fd, to_peer=to_guest)
+        except OSError as exc:
+            problem = f"it has to go into something else than a file: {exc}"
+            self._warn(lane.client_id, problem)
+
+    def refuse(self, lane: Lane) -> None:
+        """Tell the guest that nothing is done with a stream that it attached."""
+        self._pumps.refuse(lane, CloseReason.FAILED)
+
+    def client_left(self, client_id: int) -> None:
+        """A client has gone: its streams stay, but are the first to end if need be."""
+        self._warned.discard(client_id)
+        self._left[client_id] = None
+        lanes = {each: self._lanes_of(each) for each in self._left}
+        self._left = {each: None for each in lanes if lanes[each]}
+        of_left = [lane for each in self._left for lane in lanes[each]]
+        for lane in of_left[: max(len(of_left) - MAX_LEFT_STREAMS, 0)]:
+            self._pumps.end(lane, CloseReason.LIMIT_EXCEEDED)
+
+    def close(self) -> None:
+        """Close all pipes, whatever is still in them."""
+        self._pumps.close()
+
+    def _lanes_of(self, client_id: int) -> list[Lane]:
+        return [lane for lane in self._pumps if lane.client_id == client_id]
+
+    def _warn_too_many(self, client_id: int) -> None:
+        count = self._lanes.streams_of(client_id)
+        self._warn(client_id, f"it has {count} open pipes, or all apps have too many")
+
+    def _warn(self, client_id: int, problem: str) -> None:
+        """Say once why a client's transfers end at their beginning."""
+        if client_id not in self._warned:
+            self._warned.add(client_id)
+            self._log.of_client(
+                logging.WARNING, "client %d: a paste has ended: %s", client_id, problem
+            )

@@ -1,0 +1,48 @@
+"""Makes dma-bufs of the guest's pages, for the clients of one session.
+
+The core decides which pages, and what for.  `client.buffers` knows whose a dma-buf is, and how
+long it is kept.  Long lists are for a thread, because the driver takes its time with each page.
+"""
+
+import errno
+from typing import Final
+
+from wlproxy.host.desktop.udmabuf import UdmabufDevice, UdmabufItem
+from wlproxy.host.errors import HostError
+from wlproxy.host.qemu.ram import GuestRam
+from wlproxy.relay.commands import CreateUdmabuf
+from wlproxy.transport.fds import OwnedFd
+
+SLOW_ITEMS: Final = 256
+"""Longer lists are made in a thread: over 5 ms for thousands of items."""
+
+
+class Udmabufs:
+    """Makes dma-bufs.
+
+    Attributes:
+        device: /dev/udmabuf, or None.
+    """
+
+    def __init__(self, ram: GuestRam, device: UdmabufDevice | None) -> None:
+        """Make them of pages of `ram`, if there is a `device`."""
+        self.device = device
+        self._files = ram.files
+
+    def make(self, command: CreateUdmabuf) -> OwnedFd | HostError:
+        """Make a dma-buf.  Blocks: if it is slow, for a thread."""
+        if self.device is None:
+            return HostError("no /dev/udmabuf", errno=errno.ENODEV)
+        items = [
+            UdmabufItem(self._files[item.file].fileno(), item.offset, item.length)
+            for item in command.items
+        ]
+        try:
+            return self.device.create(items)
+        except HostError as exc:
+            return exc
+
+
+def is_slow(command: CreateUdmabuf) -> bool:
+    """Whether `make` takes longer than others are to wait."""
+    return len(command.items) > SLOW_ITEMS
