@@ -1,8 +1,8 @@
-"""Carries apps' pipes as streams.
+"""Carries the pipes of apps as streams.
 
-A pump may take as long as it likes to begin: what an app passes can be a file of a server
-that does not answer.  How pumps go on is `transport.pumps`'; which ids there are, order,
-credit and how many streams there may be are `protocol.channel.lanes`' business.
+A pump may take any time to begin: an app may pass a file whose server does not answer.
+`transport.pumps` knows how pumps go on.  Ids, order, credit and the number of streams are
+the business of `protocol.channel.lanes`.
 """
 
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ class Streams:
     """The open pipes of a session."""
 
     def __init__(self, lanes: LaneTasks, start: Start) -> None:
-        """There are none yet; `start` starts their tasks."""
+        """Begin without streams; `start` starts their tasks."""
         self._lanes = lanes
         self._pumps = Pumps(lanes, start)
         self._workers = Workers(MAX_ADOPTING)
@@ -72,7 +72,7 @@ class Streams:
                 self.refuse(Lane(client_id, one.object_id), CloseReason.NORMAL)
 
     def close(self) -> None:
-        """The session is over: end all, without a word."""
+        """End all streams without a word: the session is over."""
         self._pumps.close()
 
     async def _adopt_elsewhere(self, fd: OwnedFd, *, we_write: bool) -> StreamEnd:

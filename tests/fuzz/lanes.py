@@ -44,6 +44,7 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy.protocol.channel.lanes.bounds import StreamLimits
 from wlproxy.protocol.channel.lanes.engine import Lanes
 from wlproxy.protocol.channel.lanes.lane import FilePiece, Lane, Windows
+from wlproxy.protocol.channel.lanes.snapshot import restore, write_down
 
 WINDOWS = (64, 100, 1000, 16384)
 LIMITS = (StreamLimits(), StreamLimits(2, 3))
@@ -174,12 +175,12 @@ class BackToBack:
             sources[len(sources)] = source
             return len(sources) - 1
 
-        snapshot = end.lanes.snapshot(key_of)
+        snapshot = write_down(end.lanes, key_of)
         carried = json.loads(json.dumps(snapshot))
-        end.lanes = Lanes.restore(carried, sources)
+        end.lanes = restore(carried, sources)
         keys = iter(sources)
         check(
-            end.lanes.snapshot(lambda _source: next(keys)) == snapshot,
+            write_down(end.lanes, lambda _source: next(keys)) == snapshot,
             "what was put together is not what was taken apart",
         )
 

@@ -49,7 +49,7 @@ from wlproxy.relay.policy import effective_policy
 NUMBERS = (0, 1, 2, 16, 64, 255, 256, 4096, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 STRINGS = (b"", b"a", b"text/plain", "schön \u202e".encode(), b"\xff\xfe", b"x" * 300)
 APART = 0.04
-"""Of inputs, those before which a relay is taken apart."""
+"""The part of inputs before which a relay is taken apart."""
 JUDGED = {
     *("wl_display", "wl_registry", "wl_shm", "wl_shm_pool"),
     *("zwp_linux_dmabuf_v1", "zwp_linux_buffer_params_v1"),

@@ -1,4 +1,4 @@
-"""Says how everything is, in plain values: the document that the status socket gives away."""
+"""Describes the whole proxy in plain values: the document that the status socket sends."""
 
 from dataclasses import asdict
 

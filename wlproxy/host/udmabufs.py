@@ -1,7 +1,7 @@
-"""Dma-bufs of the guest's pages, for the clients of one session.
+"""Makes dma-bufs of the guest's pages, for the clients of one session.
 
-Which pages, and what for, is the core's to say; whose a dma-buf is, and how long it is kept,
-is for `client.buffers`.  Long lists are for a thread: the driver takes its time with each page.
+The core decides which pages, and what for.  `client.buffers` knows whose a dma-buf is, and how
+long it is kept.  Long lists are for a thread, because the driver takes its time with each page.
 """
 
 import errno

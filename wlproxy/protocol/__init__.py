@@ -6,6 +6,6 @@
 * `wayland`: what clients and compositors say to each other. Host only.
 
 `channel` and `wayland` do not know each other. The guest has `errors`, `fd_limits` and
-`channel` too (distribution `wlproxy-channel`), which therefore import the standard library
-alone.
+`channel` too (distribution `wlproxy-channel`), so these import nothing but the standard
+library.
 """

@@ -15,12 +15,13 @@ import trio
 from wlproxy.protocol.channel.frames import FileData, Frame
 from wlproxy.protocol.channel.lanes.engine import Lanes
 from wlproxy.protocol.channel.lanes.lane import FilePiece, Lane, Usage
+from wlproxy.protocol.channel.lanes.snapshot import write_down
 from wlproxy.protocol.snapshot import Plain
 from wlproxy.transport.fds import OwnedFd
 
 
 class LaneTasks:
-    """The lanes of a session, with its tasks.
+    """The lanes of a session, at which its tasks wait.
 
     Attributes:
         stream_ended: told each stream that has ended, by whomever: who runs it is to stop.
@@ -75,7 +76,7 @@ class LaneTasks:
         return known
 
     def drop_data(self, client_id: int) -> None:
-        """Forget a client's data.  What says that it is gone stays."""
+        """Forget a client's data, but keep the frames that say that it is gone."""
         self._lanes.drop_data(client_id)
         self._discard()
         self._flush()
@@ -88,7 +89,7 @@ class LaneTasks:
 
     def dump(self) -> dict[str, Plain]:
         """Say all that waits, for people: of bytes, only how many there are."""
-        return self._lanes.snapshot(_size, lengths=True)
+        return write_down(self._lanes, _size, lengths=True)
 
     def is_open(self, lane: Lane) -> bool:
         """Tell whether a lane can still send or receive anything."""
@@ -99,7 +100,7 @@ class LaneTasks:
         return self._lanes.usage(client_id)
 
     def streams_of(self, client_id: int) -> int:
-        """How many streams a client has, or has left behind."""
+        """Return how many streams a client has, or has left behind."""
         return self._lanes.streams_of(client_id)
 
     def close(self) -> None:
@@ -164,7 +165,7 @@ def _close(source: object) -> None:
 
 
 def _ignore(_: Lane) -> None:
-    """Nobody runs any stream."""
+    """Do nothing: nobody runs any stream."""
 
 
 def _size(source: object) -> int:

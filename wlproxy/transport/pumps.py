@@ -27,7 +27,7 @@ class Pumps:
     """The open pipes of a session."""
 
     def __init__(self, lanes: LaneTasks, start: Start) -> None:
-        """There are none yet; `start` starts their tasks."""
+        """Begin without pipes; `start` starts their tasks."""
         self._lanes = lanes
         self._start = start
         self._running: dict[Lane, trio.CancelScope] = {}
@@ -93,7 +93,7 @@ class Pumps:
         self._cancel(lane)
 
     def close(self) -> None:
-        """The session is over: end all, without a word."""
+        """End all streams without a word: the session is over."""
         for scope in self._running.values():
             scope.cancel()
 

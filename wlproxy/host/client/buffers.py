@@ -1,7 +1,7 @@
-"""What a client shows: dma-bufs of its pages, and memory that pixels are copied into.
+"""The buffers that a client shows: dma-bufs of its pages, and memory that pixels are copied into.
 
-Each is an fd that the core has a name for (`handles`).  What is copied when, is
-`compositor_queue`'s; how, `pixels`'.
+Each is an fd that the core has a name for (`handles`).  `compositor_queue` decides what is
+copied when, and `pixels` knows how.
 """
 
 import errno

@@ -10,9 +10,9 @@ before them, credit.  The rest is for `run`, which is woken for that alone.
 
 A buffer waits to be copied once at most: what else is to be copied into it joins that.
 What the compositor sees of it is then newer than what it is told, never older, which is
-what it may see of any buffer that an app draws into again before it is released.  Of
-several buffers that one surface shows in turn each is copied: between any two commits
-the compositor may look at the surface.
+what it may see of any buffer that an app draws into again before it is released.  If
+one surface shows several buffers in turn, each is copied: between any two commits the
+compositor may look at the surface.
 """
 
 from collections import deque

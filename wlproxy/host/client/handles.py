@@ -1,4 +1,4 @@
-"""The fds behind the core's handles, of one client.
+"""Keeps the fds behind the handles by which the core names them, for one client.
 
 The core names fds by handles that it makes itself; those of fds that come from the
 compositor are made here.  Who closes an fd, and when, is `transport.fds`'s.

@@ -1,4 +1,4 @@
-"""Questions of a client to the agent that have no answer yet, and those that were given up.
+"""Notices when the agent leaves a client's questions unanswered.
 
 An agent that goes on but never answers a `Locate` would stall a client for ever.  Time
 is counted in turns in which the agent did answer something else, so that a guest which

@@ -19,8 +19,8 @@ from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy.transport.pumps import Pumps, Start
 
 MAX_LEFT_STREAMS = 256
-"""Streams of clients that have gone.  Of more, those end whose clients went first: apps
-that come and go must not take up what the others may have."""
+"""Streams of clients that have gone.  If there are more, those whose clients went first end:
+apps that come and go must not take up what the others may have."""
 
 
 class Streams:

@@ -1,4 +1,4 @@
-"""Whose turn it is: clients that have something to do, one after the other.
+"""Decides whose turn it is among the clients that have something to do.
 
 What a turn is, and how long it may be, is not known here.
 """

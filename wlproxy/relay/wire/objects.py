@@ -47,7 +47,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Ignored(Listener):
-    """Of events that say nothing the proxy does not know."""
+    """Hears events that say nothing the proxy does not know."""
 
 
 IGNORED: Final = Ignored()

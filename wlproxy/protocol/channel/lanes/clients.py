@@ -175,7 +175,7 @@ class Clients:
         self.stream_count = 0
 
     def _fits(self, client: _Client) -> bool:
-        """Whether there may be one more stream."""
+        """Tell whether there may be one more stream."""
         most = self._limits
         return len(client.streams) < most.client and self.stream_count < most.total
 

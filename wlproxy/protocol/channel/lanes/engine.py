@@ -26,9 +26,7 @@ states.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, NoReturn, cast
 
 from wlproxy.protocol.channel.flow import ReceiveWindow, SendWindow, cost
 from wlproxy.protocol.channel.frames import (
@@ -66,10 +64,6 @@ from wlproxy.protocol.channel.lanes.lane import (
     streams_in,
 )
 from wlproxy.protocol.errors import ChannelError
-from wlproxy.protocol.snapshot import Notation, Plain, Spelling
-
-FORMAT: Final = "wlproxy lanes 1"
-"""Of snapshots: another number for every change of what is written."""
 
 
 @dataclass(slots=True, eq=False, init=False)
@@ -105,31 +99,6 @@ class Lanes:
         self._round = {}
         self._dropped = Dropped()
         self._closed = False
-
-    def snapshot(
-        self, key_of: Callable[[object], int], *, lengths: bool = False
-    ) -> dict[str, Plain]:
-        """Write down all that waits, and all credit, in values for JSON.
-
-        Args:
-            key_of: names the source of a file; called once for each that waits.
-            lengths: of bytes, only say how many: for people, and not to be restored.
-        """
-        return _notation(Spelling(key_of, _no_source)).write(self, lengths=lengths)
-
-    @staticmethod
-    def restore(snapshot: object, sources: Mapping[int, object]) -> "Lanes":
-        """Put together what goes on as the ones that were written down would have.
-
-        Args:
-            snapshot: of them.
-            sources: of files, by their names.
-
-        Raises:
-            SnapshotError: it was not written by this version.
-        """
-        spelling = Spelling(_no_source, lambda plain: sources[cast("int", plain)])
-        return _notation(spelling).read(snapshot)
 
     # ---------------------------------------------------------------- looking
 
@@ -529,11 +498,3 @@ class Lanes:
         self._due(lane.client_id, streams=bool(lane.stream_id))
         self._clients.woken.add(lane)
         return True
-
-
-def _notation(sources: Spelling) -> Notation[Lanes]:
-    return Notation(FORMAT, Lanes, spelled={object: sources})
-
-
-def _no_source(what: object) -> NoReturn:
-    raise KeyError(what)
