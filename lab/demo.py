@@ -43,7 +43,7 @@ from lab.stage import (
 )
 from lab.weston import Weston
 from tests.integration.harness import ClientError, GuestSide
-from wlproxy.host.desktop.udmabuf import UdmabufDevice
+from wlproxy.host.desktop.udmabuf_device import UdmabufDevice
 from wlproxy.host.errors import HostError
 
 BUILD = paths.REPOSITORY / "build"

@@ -35,7 +35,7 @@ def _restored(target: str, read: str) -> Mutant:
     """Have what was written down be read otherwise: `read` instead of `values[key]`."""
     return Mutant(
         target,
-        "wlproxy.protocol.snapshot",
+        "wlproxy.protocol.notation",
         "form.read(values[key], reader)",
         f"form.read({read}, reader)",
     )
@@ -113,7 +113,7 @@ MUTANTS = {
     ),
     "restored-with-two-of-one-quota": Mutant(
         "relay",
-        "wlproxy.protocol.snapshot",
+        "wlproxy.protocol.notation",
         "if key not in self._made:",
         'if key not in self._made or record.name == "Quota":',
     ),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lab.weston import Weston as WestonProgram
-from wlproxy.host.desktop.udmabuf import UdmabufDevice
+from wlproxy.host.desktop.udmabuf_device import UdmabufDevice
 from wlproxy.transport.fds import OwnedFd
 
 READY_TIMEOUT = 30

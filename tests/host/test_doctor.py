@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.conftest import Weston
-from wlproxy.host.desktop.udmabuf import UdmabufDevice, UdmabufLimits
+from wlproxy.host.desktop.udmabuf_device import UdmabufDevice, UdmabufLimits
 from wlproxy.host.doctor import (
     Finding,
     Verdict,

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from tests.host.conftest import nobody
 from wlproxy import cli
-from wlproxy.host.desktop.udmabuf import (
+from wlproxy.host.desktop.udmabuf_device import (
     UdmabufDevice,
     UdmabufItem,
     UdmabufLimits,

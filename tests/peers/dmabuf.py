@@ -12,7 +12,11 @@ from typing import Any
 from pywayland.protocol.linux_dmabuf_v1 import ZwpLinuxDmabufV1
 
 from tests.peers.app import App
-from wlproxy.host.desktop.udmabuf import UdmabufDevice, UdmabufItem, UdmabufLimits
+from wlproxy.host.desktop.udmabuf_device import (
+    UdmabufDevice,
+    UdmabufItem,
+    UdmabufLimits,
+)
 from wlproxy.transport.fds import OwnedFd
 
 DEVICE = 0xE280

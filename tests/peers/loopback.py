@@ -20,7 +20,7 @@ from tests.peers.app import PAGE, App, Ram
 from tests.peers.compositor import Compositor
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop.desktop import Desktop
-from wlproxy.host.desktop.udmabuf import UdmabufDevice
+from wlproxy.host.desktop.udmabuf_device import UdmabufDevice
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.report.progress import State
 from wlproxy.host.report.vm_log import VmLog

@@ -20,7 +20,7 @@ from wlproxy.protocol.channel.frames import (
     Released,
 )
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
-from wlproxy.protocol.snapshot import Plain
+from wlproxy.protocol.notation import Plain
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.protocol.wayland.message import NewId
 from wlproxy.protocol.wayland.wire import encode_message

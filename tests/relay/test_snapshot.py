@@ -27,7 +27,7 @@ from wlproxy.protocol.channel.frames import (
     Data,
 )
 from wlproxy.protocol.errors import SnapshotError
-from wlproxy.protocol.snapshot import Plain
+from wlproxy.protocol.notation import Plain
 from wlproxy.relay.inputs import (
     ClockSample,
     CompositorAway,

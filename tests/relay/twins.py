@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from wlproxy.memory.guest import GuestMemory
 from wlproxy.protocol.errors import WlproxyError
-from wlproxy.protocol.snapshot import Plain
+from wlproxy.protocol.notation import Plain
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import Command

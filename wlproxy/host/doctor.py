@@ -13,7 +13,7 @@ from typing import Final
 
 from wlproxy.host.desktop.address import compositor_path
 from wlproxy.host.desktop.probe import TRIED_FORMATS, probe_compositor
-from wlproxy.host.desktop.udmabuf import (
+from wlproxy.host.desktop.udmabuf_device import (
     DEFAULT_DEVICE,
     UdmabufDevice,
     UdmabufLimits,

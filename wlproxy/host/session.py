@@ -17,7 +17,7 @@ from wlproxy.host.client.client import Client, ClientContext
 from wlproxy.host.client.pixels import PixelCopier
 from wlproxy.host.client.streams import Streams
 from wlproxy.host.conductor import Conductor
-from wlproxy.host.desktop.udmabuf import UdmabufDevice
+from wlproxy.host.desktop.udmabuf_device import UdmabufDevice
 from wlproxy.host.link import GOODBYE_SECONDS, ChannelGoneError, Goodbyed, Link
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.report.metrics import Metrics
@@ -43,7 +43,7 @@ from wlproxy.protocol.channel.lanes.bounds import STREAM_LIMITS
 from wlproxy.protocol.channel.lanes.engine import Lanes
 from wlproxy.protocol.channel.lanes.lane import Windows
 from wlproxy.protocol.errors import ChannelError, RemoteProtocolError, WlproxyError
-from wlproxy.protocol.snapshot import Plain
+from wlproxy.protocol.notation import Plain
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import CloseClient

@@ -1,13 +1,14 @@
 """Makes dma-bufs of the guest's pages, for the clients of one session.
 
 The core decides which pages, and what for.  `client.buffers` knows whose a dma-buf is, and how
-long it is kept.  Long lists are for a thread, because the driver takes its time with each page.
+long it is kept; `desktop.udmabuf_device` asks the driver, and says what a refusal means.  Long
+lists are for a thread, because the driver takes its time with each page.
 """
 
 import errno
 from typing import Final
 
-from wlproxy.host.desktop.udmabuf import UdmabufDevice, UdmabufItem
+from wlproxy.host.desktop.udmabuf_device import UdmabufDevice, UdmabufItem
 from wlproxy.host.errors import HostError
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.relay.commands import CreateUdmabuf

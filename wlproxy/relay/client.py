@@ -1,9 +1,10 @@
-"""One guest client and its compositor connection: messages to filters, both ways.
+"""One guest client: handles its messages in turns, and has its requests wait if they must.
 
-A commit that shows a buffer which is not ready yet stalls the client's own requests
-until it is, and so does a bind of what nobody knows yet; events go on flowing.
+Messages go to filters, both ways.  A commit that shows a buffer which is not ready yet stalls
+the client's own requests until `buffers.client_buffers` wakes it, and so does a bind of what
+nobody knows yet; events go on flowing.
 Neither side has more than a few of its messages handled at a time: what is left waits for
-the next turn.  Errors are raised from here and judged in `relay`.
+the next turn.  Errors are raised from here; `relay.relay` says who ends.
 """
 
 from collections import deque

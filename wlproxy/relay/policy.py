@@ -2,7 +2,7 @@
 
 Everything else is hidden at the registry: an interface that is not in this list, and
 one that our tables do not know, since its messages could not be decoded.  A protocol
-that needs no filter needs a line here and nothing else.
+that needs no filter needs a line here, and one in `wire.passed_fds` if its messages pass fds.
 """
 
 from collections.abc import Iterable, Mapping

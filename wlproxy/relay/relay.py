@@ -1,9 +1,9 @@
-"""All clients of one guest: inputs in, commands out.
+"""All clients of one guest: inputs in, commands out, and who ends for whose error.
 
 `Relay.receive` takes one input (`inputs`); what is to be done about it comes back as a
-list of commands (`commands`), in order.  What an app or its compositor sends is handled in turns of a few messages, so
-that nobody waits long for anybody else: `requests_wait` and `events_wait` say who has
-more to do.  A client that breaks the rules ends alone, and so does one whose compositor
+list of commands (`commands`), in order.  What an app or its compositor sends is handled in
+turns of a few messages, so that nobody waits long for anybody else: `requests_wait` and
+`events_wait` say who has more to do.  A client that breaks the rules ends alone, and so does one whose compositor
 does; what the agent itself breaks is raised (`ChannelError`, `ExtentError`) and ends the
 session.
 """
@@ -27,7 +27,7 @@ from wlproxy.protocol.errors import (
     LocalProtocolError,
     WaylandError,
 )
-from wlproxy.protocol.snapshot import Plain
+from wlproxy.protocol.notation import Plain
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.capabilities import CompositorCapabilities

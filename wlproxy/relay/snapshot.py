@@ -1,7 +1,7 @@
-"""What a relay knows of its clients, as plain values: what is listed, and what is spelled.
+"""Which classes a relay's snapshot may hold, and how values that are no dataclasses are written.
 
-How dataclasses are written is `protocol.snapshot`'s, what there is to write the annotations'
-of each class.  fds are in it as handles: whoever has them keeps them by those.
+`Relay.snapshot` and `Relay.restore` use it.  `protocol.notation` writes dataclasses, field by
+field, as they are annotated.  Fds are in a snapshot as handles.
 """
 
 from array import array
@@ -9,7 +9,7 @@ from typing import Final, TypeVar, cast
 
 from wlproxy.memory.guest import GuestMemory, RamItems
 from wlproxy.protocol.channel.extents import Extents
-from wlproxy.protocol.snapshot import Notation, Plain, Spelling
+from wlproxy.protocol.notation import Notation, Plain, Spelling
 from wlproxy.protocol.wayland.interface import Interface
 from wlproxy.protocol.wayland.interfaces import INTERFACES
 from wlproxy.relay.buffers.buffer import Buffer, Pool

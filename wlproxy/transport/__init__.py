@@ -1,7 +1,7 @@
 """What both ends of the channel do with fds and sockets.
 
 Only trio and the standard library are used here, since the guest has this package too.
-`closing` is for what a with block closes; `fds` owns an fd and closes it once; `fd_stream` is
+`closable` lets a with block close things; `fds` owns an fd and closes it once; `fd_stream` is
 a Unix socket that carries fds; `stream_end` reads and writes one end of a stream that somebody
 passed; `lane_tasks` lets tasks wait at the lanes of the channel; `pumps` carries bytes between
 such an end and its lane; `notify` talks to systemd.  What the bytes mean is the business of

@@ -6,7 +6,8 @@ remain their owner's, and are held open until the kernel has taken them.
 Cancellation must neither lose nor repeat a byte or an fd.  A receive is cancelled before its
 system call or not at all: what the call has taken is returned.  A send remembers what the
 kernel has not taken, and the next send or `flush` continues there; to start again would
-repeat half a message.  The kernel takes all fds of a call with its first byte, however few
+repeat half a message.  What is dropped instead is released, and its owner (`fds`) closes it.  The
+kernel takes all fds of a call with its first byte, however few
 bytes it takes, so they count as sent from then on.
 """
 

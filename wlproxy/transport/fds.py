@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Self
 
 from wlproxy.protocol.errors import LocalProtocolError
-from wlproxy.transport.closing import Closing
+from wlproxy.transport.closable import Closing
 
 
 class FdState(Enum):

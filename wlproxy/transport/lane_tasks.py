@@ -16,7 +16,7 @@ from wlproxy.protocol.channel.frames import FileData, Frame
 from wlproxy.protocol.channel.lanes.engine import Lanes
 from wlproxy.protocol.channel.lanes.lane import FilePiece, Lane, Usage
 from wlproxy.protocol.channel.lanes.snapshot import write_down
-from wlproxy.protocol.snapshot import Plain
+from wlproxy.protocol.notation import Plain
 from wlproxy.transport.fds import OwnedFd
 
 

@@ -13,7 +13,7 @@ import mmap
 import os
 from typing import Final
 
-from wlproxy.transport.closing import Closing
+from wlproxy.transport.closable import Closing
 
 PAGE_SIZE: Final = mmap.PAGESIZE
 HUGE_SIZE: Final = 2 * 1024 * 1024

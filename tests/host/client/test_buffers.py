@@ -8,7 +8,7 @@ import pytest
 from tests.host.scripted import guest_ram
 from wlproxy.host.client.buffers import Buffers
 from wlproxy.host.client.handles import Handles
-from wlproxy.host.desktop.udmabuf import UdmabufDevice, UdmabufItem
+from wlproxy.host.desktop.udmabuf_device import UdmabufDevice, UdmabufItem
 from wlproxy.host.errors import UdmabufError
 from wlproxy.host.report.metrics import Metrics
 from wlproxy.host.udmabufs import SLOW_ITEMS, Udmabufs

@@ -11,7 +11,7 @@ from wlproxy.host.desktop.probe import (
     trial_memfd,
     try_shm_pool,
 )
-from wlproxy.host.desktop.udmabuf import UdmabufDevice, seal_error
+from wlproxy.host.desktop.udmabuf_device import UdmabufDevice, seal_error
 from wlproxy.host.errors import CompositorRefusedError, NoCompositorError
 from wlproxy.relay.buffers.choice import BufferShape, Mode, PlaneShape, choose
 from wlproxy.relay.capabilities import Preference

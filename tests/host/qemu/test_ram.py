@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.conftest import nobody
-from wlproxy.host.desktop.udmabuf import seal_error
+from wlproxy.host.desktop.udmabuf_device import seal_error
 from wlproxy.host.errors import (
     GuestRamError,
     GuestRamLayoutError,

@@ -2,7 +2,8 @@
 
 They belong to the session: an app that has asked for a paste, or was asked for one, may
 close its Wayland connection before it is done.  One too many ends at once, for both who
-hold its ends, and ends nothing else.  How bytes move is `transport.pumps`'.
+hold its ends, and ends nothing else.  How bytes move, and what else
+ends a stream, is `transport.pumps`'.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """Decides whose turn it is among the clients that have something to do.
 
-What a turn is, and how long it may be, is not known here.
+`session` has the turns taken; what one is, and how long, is `relay.client`'s.
 """
 
 from collections import deque

@@ -20,7 +20,7 @@ from wlproxy.host.desktop.address import compositor_path, connect_compositor
 from wlproxy.host.desktop.exposure import Exposure, Remark, remarks
 from wlproxy.host.desktop.probe import probe_compositor
 from wlproxy.host.desktop.security_context import SecurityContext
-from wlproxy.host.desktop.udmabuf import UdmabufDevice
+from wlproxy.host.desktop.udmabuf_device import UdmabufDevice
 from wlproxy.host.errors import (
     HostError,
     NoCompositorError,

@@ -15,7 +15,11 @@ from typing import Final
 from pywayland.protocol.linux_dmabuf_v1 import ZwpLinuxDmabufV1, ZwpLinuxDmabufV1Proxy
 from pywayland.protocol.wayland import WlBufferProxy, WlCompositor, WlShm
 
-from wlproxy.host.desktop.udmabuf import F_SEAL_SHRINK, UdmabufDevice, UdmabufItem
+from wlproxy.host.desktop.udmabuf_device import (
+    F_SEAL_SHRINK,
+    UdmabufDevice,
+    UdmabufItem,
+)
 from wlproxy.host.desktop.wayland_client import WaylandClient
 from wlproxy.host.errors import CompositorRefusedError, UdmabufError
 from wlproxy.relay.capabilities import CompositorCapabilities

@@ -18,7 +18,7 @@ from pywayland.protocol.security_context_v1 import WpSecurityContextManagerV1
 
 from wlproxy.host.desktop.wayland_client import WaylandClient
 from wlproxy.host.errors import CompositorRefusedError, SecurityContextError
-from wlproxy.transport.closing import Closing
+from wlproxy.transport.closable import Closing
 from wlproxy.transport.fds import OwnedFd
 
 ENGINE: Final = "org.wlproxy"

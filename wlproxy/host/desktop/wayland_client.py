@@ -17,7 +17,7 @@ from pywayland.protocol_core.proxy import Proxy
 
 from wlproxy.host.desktop.address import no_compositor
 from wlproxy.host.errors import CompositorRefusedError
-from wlproxy.transport.closing import Closing
+from wlproxy.transport.closable import Closing
 
 TIMEOUT: Final = 10.0
 """Seconds a compositor may take over a round trip; llvmpipe's first one is slow."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from wlproxy.host.errors import HostError
-from wlproxy.transport.closing import Closing
+from wlproxy.transport.closable import Closing
 from wlproxy.transport.fds import OwnedFd
 
 _PREFIX: Final = "channel-"

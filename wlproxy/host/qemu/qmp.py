@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from wlproxy.host.errors import QmpError
-from wlproxy.transport.closing import Closing
+from wlproxy.transport.closable import Closing
 
 TIMEOUT: Final = 10.0
 """Seconds that QEMU may take over an answer."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from wlproxy.host.desktop.udmabuf import seal_error
+from wlproxy.host.desktop.udmabuf_device import seal_error
 from wlproxy.host.errors import (
     GuestRamError,
     GuestRamLayoutError,
@@ -36,7 +36,7 @@ from wlproxy.host.qemu.qmp import QmpClient, parse_memory_map, parse_ram_blocks
 from wlproxy.memory.guest import HOST_PAGE_SIZE, GuestMemory, RamRegion
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy.protocol.errors import LocalProtocolError
-from wlproxy.transport.closing import Closing
+from wlproxy.transport.closable import Closing
 from wlproxy.transport.fds import OwnedFd
 
 _PEER_CREDENTIALS: Final = struct.Struct("iII")

@@ -1,7 +1,8 @@
 """The proxy's counters, for `wlproxy status` and the tests.
 
 Each event is counted where it happens: pixel bytes by the code that copies them.  So a zero
-means that nothing was copied, not that nobody looked.
+means that nothing was copied, not that nobody looked.  A field added here is in
+`wlproxy status --json`; what people see of it is `status_view`'s.
 """
 
 from collections import Counter

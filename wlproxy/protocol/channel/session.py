@@ -1,4 +1,4 @@
-"""One end of a session: how it begins in a dumb stream, which frame is legal when, how it ends.
+"""One end of a session: how it begins, which frame is legal when, how it ends.
 
 Sans-IO, and one class for both ends.  Bytes go in through `feed`, which neither parses nor
 raises; frames come out of `next_frame`; `encode` checks that a frame may be sent now.
@@ -22,7 +22,7 @@ from wlproxy.protocol.channel.frames import (
     HelloAck,
     Side,
 )
-from wlproxy.protocol.channel.handshake import Scanner
+from wlproxy.protocol.channel.hello_scanner import Scanner
 from wlproxy.protocol.channel.layouts import LAYOUTS
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
 

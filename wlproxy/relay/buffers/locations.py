@@ -2,7 +2,8 @@
 
 A *memory* is a file that the guest attached, a *location* a pinned range of whole pages
 of it.  Buffers over the same pages share one location and one udmabuf; both live until
-nothing reads the pages any more.  Guest addresses are checked here, on arrival.
+nothing reads the pages any more.  Guest addresses are checked here, on arrival.  Who waits for a
+location is told by `client_buffers`.
 """
 
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""The pages of a buffer: asked for plane by plane, and what stands in the way.
+"""Asks where the pages of a buffer are, plane by plane, or says why it cannot be shown.
 
 Pages and pins as such are `locations`'; what an obstacle leads to is `life`'s.
 """

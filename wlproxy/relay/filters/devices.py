@@ -1,4 +1,4 @@
-"""Outputs and tablets: what tells one host, or its hardware, from every other stays here.
+"""Outputs and tablets: hides from the guest what tells one host, or its hardware, from another.
 
 Serial numbers of monitors and pens, and paths of device files, are of no use in a guest
 but to recognize the host.  What may be left out is dropped; a monitor's description, in

@@ -3,7 +3,7 @@
 The message says so, whatever is passed: a paste goes into the app's standard output, be
 it a pipe, a file, a terminal or /dev/null.  Only for a message that is not listed here does
 the fd itself have to tell.  How an fd is carried then is `forwarding`'s; fds that filters take
-(pools, dma-bufs) never get there.
+(pools, dma-bufs) never get there.  Whether a guest sees the interface at all is `policy`'s.
 """
 
 from collections.abc import Mapping

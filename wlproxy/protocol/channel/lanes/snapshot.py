@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NoReturn, cast
 
 from wlproxy.protocol.channel.lanes.engine import Lanes
-from wlproxy.protocol.snapshot import Notation, Plain, Spelling
+from wlproxy.protocol.notation import Notation, Plain, Spelling
 
 FORMAT: Final = "wlproxy lanes 1"
 """What snapshots begin with: another number for every change of what is written."""

@@ -22,7 +22,7 @@ from wlproxy.host.errors import (
     UdmabufSealError,
     UdmabufSizeLimitError,
 )
-from wlproxy.transport.closing import Closing
+from wlproxy.transport.closable import Closing
 from wlproxy.transport.fds import OwnedFd
 
 DEFAULT_DEVICE: Final = Path("/dev/udmabuf")

@@ -3,6 +3,9 @@
 Whoever opens a virtio-serial port may first read what was left over from an earlier
 session, and nothing tells either end that a port was opened.  So a session cannot begin at
 a known position.  Instead the reader looks for its first frame byte by byte.
+
+Who greets whom, and what a restart means, is `session`'s; when the host says hello again, its
+`link`'s.
 """
 
 from typing import Final

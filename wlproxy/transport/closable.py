@@ -1,4 +1,7 @@
-"""What has a `close` can be closed by `with`."""
+"""Lets a `with` block close an object that has a `close`.
+
+What closing means is each class' own; fds are closed in `fds`.
+"""
 
 from types import TracebackType
 from typing import Self

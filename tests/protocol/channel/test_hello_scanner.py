@@ -17,7 +17,7 @@ from wlproxy.protocol.channel.frames import (
     Hello,
     HelloAck,
 )
-from wlproxy.protocol.channel.handshake import MAX_HANDSHAKE, Scanner
+from wlproxy.protocol.channel.hello_scanner import MAX_HANDSHAKE, Scanner
 
 NONCE = bytes(range(16))
 ACK = HelloAck(NONCE, (1, 0), Feature.NONE, 4096, 65536, 65536, 0xE280, "agent 1")

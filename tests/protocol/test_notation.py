@@ -12,7 +12,7 @@ from hypothesis import given
 
 from tests.strategies import damaged, plain_values
 from wlproxy.protocol.errors import LocalProtocolError, SnapshotError
-from wlproxy.protocol.snapshot import Notation, Plain, Spelling
+from wlproxy.protocol.notation import Notation, Plain, Spelling
 
 Number = NewType("Number", int)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.host.conftest import nobody
-from wlproxy.host.desktop import udmabuf as udmabuf_module
-from wlproxy.host.desktop.udmabuf import (
+from wlproxy.host.desktop import udmabuf_device as udmabuf_module
+from wlproxy.host.desktop.udmabuf_device import (
     F_SEAL_FUTURE_WRITE,
     F_SEAL_SHRINK,
     F_SEAL_WRITE,

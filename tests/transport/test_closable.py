@@ -2,7 +2,7 @@
 
 import pytest
 
-from wlproxy.transport.closing import Closing
+from wlproxy.transport.closable import Closing
 
 
 class Door(Closing):
