@@ -274,7 +274,7 @@ class Client:
         fds = deque(received)
         try:
             if not self._locations.are_drawn():
-                await self._locations.settle()
+                await self._locations.wait_drawn()
             if self._host_closed or self._released:
                 return False  # the host has closed it while these came
             # From here on nothing waits.

@@ -32,7 +32,7 @@ from wlproxy.protocol.channel.frames import (
 )
 from wlproxy.protocol.errors import RemoteProtocolError
 from wlproxy.protocol.wayland.interface import ArgKind, ArgSpec, MessageSpec
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import ArgValue, NewId
 from wlproxy.protocol.wayland.wire import encode_message
 from wlproxy.relay.commands import CloseClient, CreateUdmabuf, Direction

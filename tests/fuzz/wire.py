@@ -11,7 +11,7 @@ from tests.fuzz.choices import Choices
 from tests.fuzz.finding import FindingError
 from wlproxy.protocol.errors import WaylandError
 from wlproxy.protocol.wayland.interface import ArgKind, ArgSpec, MessageSpec
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import ArgValue, NewId, RawMessage
 from wlproxy.protocol.wayland.wire import (
     MessageSplitter,

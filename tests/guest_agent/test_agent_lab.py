@@ -89,7 +89,7 @@ async def test_only_what_was_begun_before_is_waited_for(vgem: DrmCard) -> None:
     settled = trio.Event()
 
     async def settle() -> None:
-        await fences.settle()
+        await fences.wait_drawn()
         settled.set()
 
     async with trio.open_nursery() as nursery:

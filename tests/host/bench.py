@@ -20,7 +20,7 @@ from wlproxy.host.report.vm_log import VmLog
 from wlproxy.host.session import (
     Session,
 )
-from wlproxy.memory.guest import ExtentError
+from wlproxy.memory.guest_memory import ExtentError
 from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentFlags,

@@ -13,7 +13,7 @@ import trio
 from wlproxy.host.link import Link
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.report.metrics import Metrics
-from wlproxy.memory.guest import GuestMemory, RamRegion
+from wlproxy.memory.guest_memory import GuestMemory, RamRegion
 from wlproxy.protocol.channel.frames import (
     CloseReason,
     Feature,

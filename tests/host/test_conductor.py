@@ -16,7 +16,7 @@ from wlproxy.host.errors import HostError
 from wlproxy.host.report.bugs import MISTAKE
 from wlproxy.host.report.vm_log import VmLog
 from wlproxy.host.udmabufs import Udmabufs
-from wlproxy.memory.guest import RamItem
+from wlproxy.memory.guest_memory import RamItem
 from wlproxy.protocol.channel.frames import (
     ClientClosed,
     ClientOpened,

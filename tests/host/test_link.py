@@ -21,7 +21,7 @@ from wlproxy.host.link import (
     connect_channel,
 )
 from wlproxy.host.report.vm_log import VmLog
-from wlproxy.memory.guest import ExtentError
+from wlproxy.memory.guest_memory import ExtentError
 from wlproxy.protocol.channel.frames import (
     ClientOpened,
     CloseReason,

@@ -29,7 +29,7 @@ from wlproxy.host.report.bugs import MISTAKE
 from wlproxy.host.report.progress import State
 from wlproxy.host.report.status_socket import dump_path, read_status
 from wlproxy.host.server import Server
-from wlproxy.memory.guest import ExtentError
+from wlproxy.memory.guest_memory import ExtentError
 from wlproxy.protocol.channel.frames import (
     ClientClosed,
     ClientOpened,

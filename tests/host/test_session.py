@@ -29,7 +29,7 @@ from wlproxy.host.session import (
     MAX_EARLY,
     PING_INTERVAL,
 )
-from wlproxy.memory.guest import ExtentError, RamItem
+from wlproxy.memory.guest_memory import ExtentError, RamItem
 from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentFlags,

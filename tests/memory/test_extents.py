@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wlproxy.memory.extents import check_extents, round_out
-from wlproxy.memory.guest import ExtentError
+from wlproxy.memory.guest_memory import ExtentError
 from wlproxy.protocol.channel.frames import Extent
 
 PAGE = 4096

@@ -25,7 +25,7 @@ from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.report.progress import State
 from wlproxy.host.report.vm_log import VmLog
 from wlproxy.host.server import Server as HostServer
-from wlproxy.memory.guest import GuestMemory, RamRegion
+from wlproxy.memory.guest_memory import GuestMemory, RamRegion
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy.relay.capabilities import Preference
 from wlproxy.relay.wire.context import RelayConfig

@@ -9,7 +9,7 @@ from wlproxy.protocol.channel.frames import (
     Data,
 )
 from wlproxy.protocol.wayland.interface import ArgKind, MessageSpec
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import ArgValue, NewId, RawMessage
 from wlproxy.protocol.wayland.wire import (
     MessageSplitter,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from tests.relay.things import DESTRUCTORS, SERVER, Thing, fill, integer, words
 from wlproxy.protocol.wayland.interface import ArgKind, MessageSpec
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import ArgValue, NewId, RawMessage
 from wlproxy.protocol.wayland.wire import (
     MessageSplitter,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from wlproxy.memory.guest import GuestMemory, RamItem, RamRegion
+from wlproxy.memory.guest_memory import GuestMemory, RamItem, RamRegion
 from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentFlags,

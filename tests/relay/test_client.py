@@ -27,7 +27,7 @@ from wlproxy.protocol.channel.frames import (
     Data,
 )
 from wlproxy.protocol.wayland.interface import ArgKind, Interface, MessageSpec
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import RawMessage
 from wlproxy.protocol.wayland.wire import encode_message, request_spec
 from wlproxy.relay import client as client_module

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.relay.policy import ALLOWED_BY_DEFAULT, PRIVILEGED, effective_policy
 
 DANGEROUS = [

@@ -21,7 +21,7 @@ from wlproxy.protocol.channel.frames import (
 )
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
 from wlproxy.protocol.notation import Plain
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import NewId
 from wlproxy.protocol.wayland.wire import encode_message
 from wlproxy.relay.buffers import offer

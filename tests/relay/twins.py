@@ -7,7 +7,7 @@ know.
 import json
 from collections.abc import Callable
 
-from wlproxy.memory.guest import GuestMemory
+from wlproxy.memory.guest_memory import GuestMemory
 from wlproxy.protocol.errors import WlproxyError
 from wlproxy.protocol.notation import Plain
 from wlproxy.relay.buffers.surfaces import SurfaceStatus

@@ -26,7 +26,7 @@ from wlproxy.protocol.errors import (
     WaylandError,
 )
 from wlproxy.protocol.wayland.interface import ArgKind, MessageSpec
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError, RawMessage
 from wlproxy.protocol.wayland.wire import (
     MessageSplitter,

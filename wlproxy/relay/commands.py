@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
-from wlproxy.memory.guest import RamItem
+from wlproxy.memory.guest_memory import RamItem
 from wlproxy.protocol.channel.frames import CloseReason, Frame
 from wlproxy.relay.handles import Handle
 

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Final
 
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 
 NEWEST: Final = 1 << 31
 """No cap but what our tables know."""

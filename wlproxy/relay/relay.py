@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from wlproxy.memory.guest import GuestMemory
+from wlproxy.memory.guest_memory import GuestMemory
 from wlproxy.protocol.channel.frames import (
     ClientClosed,
     ClientOpened,

@@ -7,11 +7,11 @@ field, as they are annotated.  Fds are in a snapshot as handles.
 from array import array
 from typing import Final, TypeVar, cast
 
-from wlproxy.memory.guest import GuestMemory, RamItems
+from wlproxy.memory.guest_memory import GuestMemory, RamItems
 from wlproxy.protocol.channel.extents import Extents
 from wlproxy.protocol.notation import Notation, Plain, Spelling
 from wlproxy.protocol.wayland.interface import Interface
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.relay.buffers.buffer import Buffer, Pool
 from wlproxy.relay.buffers.locations import Location
 from wlproxy.relay.buffers.present import ImportAnswer, OrphanRelease, Reached

@@ -57,7 +57,7 @@ class WriteFences:
             return set()
         return self._fds - {fd for fd, _ in self._poll.poll(0)}
 
-    async def settle(self) -> set[int]:
+    async def wait_drawn(self) -> set[int]:
         """Wait for everything that is being written now; `pending` tells if anything is.
 
         What is begun meanwhile is not waited for: an app that draws without a pause does

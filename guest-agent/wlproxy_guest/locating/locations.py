@@ -143,10 +143,10 @@ class Locations:
         """Tell whether nothing is being written into pinned dma-bufs just now."""
         return not self._fences.pending()
 
-    async def settle(self) -> None:
+    async def wait_drawn(self) -> None:
         """Wait until what is being written into pinned dma-bufs has been written."""
         # At worst one is shown half drawn, after so long.
-        await self._fences.settle()
+        await self._fences.wait_drawn()
 
     async def run(self, memories: Mapping[int, OwnedFd]) -> None:
         """Answer questions about the fds in `memories`, one by one, for ever."""
@@ -215,7 +215,7 @@ class Locations:
         self._hold(request.location_id, location, amount)
         # A commit may have been forwarded before this was pinned: until the answer the
         # host shows nothing of it.
-        if not self.are_drawn() and location.dmabuf in await self._fences.settle():
+        if not self.are_drawn() and location.dmabuf in await self._fences.wait_drawn():
             self._release(request.location_id)
             raise LocateError(LocateStatus.FAILED, errno.ETIMEDOUT)
         return location.extents

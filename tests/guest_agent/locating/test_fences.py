@@ -55,10 +55,10 @@ def test_what_is_removed_is_not_looked_at(undrawn: int) -> None:
 async def test_waiting_is_a_checkpoint_though_it_is_drawn(drawn: int) -> None:
     fences = WriteFences()
     with trio.testing.assert_checkpoints():
-        assert await fences.settle() == set()
+        assert await fences.wait_drawn() == set()
     fences.add(drawn)
     with trio.testing.assert_checkpoints():
-        assert await fences.settle() == set()
+        assert await fences.wait_drawn() == set()
 
 
 async def test_a_kernel_without_sync_files_does_not_stop_the_app(
@@ -67,7 +67,7 @@ async def test_a_kernel_without_sync_files_does_not_stop_the_app(
     fences = WriteFences()
     fences.add(undrawn)
     for _ in range(3):
-        await fences.settle()
+        await fences.wait_drawn()
     assert caplog.text.count("cannot wait") == 1
 
 
@@ -85,10 +85,10 @@ async def test_a_fence_that_never_ends_is_waited_for_once(
     watched = WriteFences()
     watched.add(undrawn)
 
-    assert await watched.settle() == {undrawn}
+    assert await watched.wait_drawn() == {undrawn}
     assert trio.current_time() == fences.UNDRAWN
 
-    assert await watched.settle() == set()
+    assert await watched.wait_drawn() == set()
     assert trio.current_time() == fences.UNDRAWN
     watched.remove(undrawn)
 
@@ -104,7 +104,7 @@ async def test_what_is_drawn_in_time_is_not_given_up(
         os.eventfd_write(undrawn, 1)
 
     nursery.start_soon(draw)
-    assert await watched.settle() == set()
+    assert await watched.wait_drawn() == set()
     assert watched.pending() == set()
 
 
@@ -118,5 +118,5 @@ async def test_no_memory_to_wait_with(
     monkeypatch.setattr(trio.lowlevel, "wait_readable", fail)
     watched = WriteFences()
     watched.add(undrawn)
-    assert await watched.settle() == set()
+    assert await watched.wait_drawn() == set()
     assert "cannot wait" in caplog.text

@@ -114,7 +114,7 @@ async def test_what_is_released_is_waited_for_no_more(dmabuf: OwnedFd) -> None:
     assert not bench.locations.are_drawn()
     bench.locations.release_all()
     assert bench.locations.are_drawn()
-    await bench.locations.settle()
+    await bench.locations.wait_drawn()
 
 
 async def test_what_is_never_drawn_is_answered_all_the_same(

@@ -12,7 +12,7 @@ from wlproxy.host.desktop.udmabuf_device import UdmabufDevice, UdmabufItem
 from wlproxy.host.errors import UdmabufError
 from wlproxy.host.report.metrics import Metrics
 from wlproxy.host.udmabufs import SLOW_ITEMS, Udmabufs
-from wlproxy.memory.guest import RamItem
+from wlproxy.memory.guest_memory import RamItem
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.commands import CreateCopyBuffer, CreateUdmabuf
 from wlproxy.relay.handles import Handle

@@ -11,7 +11,7 @@ import trio.testing
 
 from wlproxy.host.client.compositor_queue import CompositorQueue
 from wlproxy.host.client.pixels import Copy, CopyBuffer, Pages
-from wlproxy.memory.guest import RamItem
+from wlproxy.memory.guest_memory import RamItem
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.commands import CopyRows
 from wlproxy.relay.handles import Handle

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from wlproxy.host.client import pixels
 from wlproxy.host.client.pixels import SEALS, Copy, CopyBuffer, Pages, PixelCopier
 from wlproxy.host.errors import HostError
-from wlproxy.memory.guest import RamItem
+from wlproxy.memory.guest_memory import RamItem
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.commands import CopyRows
 from wlproxy.relay.handles import Handle

@@ -16,7 +16,7 @@ from wlproxy.host.qemu.process import (
     parse_machine,
     unreadable,
 )
-from wlproxy.memory.guest import (
+from wlproxy.memory.guest_memory import (
     GIB,
     arm_virt_layout,
     i440fx_layout,

@@ -24,7 +24,13 @@ from wlproxy.host.errors import (
 )
 from wlproxy.host.qemu.args import QemuSetup, qemu_arguments
 from wlproxy.host.qemu.ram import GuestRam, open_guest_ram, peer_pid
-from wlproxy.memory.guest import GIB, ExtentError, GuestMemory, RamRegion, q35_layout
+from wlproxy.memory.guest_memory import (
+    GIB,
+    ExtentError,
+    GuestMemory,
+    RamRegion,
+    q35_layout,
+)
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.transport.fds import OwnedFd

@@ -31,7 +31,7 @@ from pywayland.server.display import Display
 
 from wlproxy.protocol.errors import WaylandError
 from wlproxy.protocol.wayland.interface import ArgKind, ArgSpec, Interface, MessageSpec
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import (
     DISPLAY_ID,
     ArgValue,

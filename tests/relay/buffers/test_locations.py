@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tests.relay.playbook import ZERO_COPY, Stage
 from tests.relay.shell import PAGE, RAM_PAGES, RAM_START, guest_memory
-from wlproxy.memory.guest import ExtentError
+from wlproxy.memory.guest_memory import ExtentError
 from wlproxy.protocol.channel.frames import Extent, Located, LocateStatus
 from wlproxy.protocol.errors import ChannelError, RemoteProtocolError
 from wlproxy.relay.buffers.locations import Locations

@@ -5,7 +5,7 @@ import pytest
 from tests.relay.compositor import GLOBALS
 from tests.relay.playbook import ONLY_SHM, Playbook, Stage
 from tests.relay.things import Thing
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import NewId
 from wlproxy.protocol.wayland.wire import encode_message
 from wlproxy.relay.policy import effective_policy

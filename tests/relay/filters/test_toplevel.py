@@ -5,7 +5,7 @@ import pytest
 from tests.relay.playbook import Stage
 from tests.relay.things import Thing
 from wlproxy.protocol.wayland.interface import ArgKind
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.relay.filters import REQUEST_FILTERS
 from wlproxy.relay.labels import MAX_TEXT
 from wlproxy.relay.policy import effective_policy

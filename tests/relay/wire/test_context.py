@@ -2,7 +2,7 @@
 
 from tests.relay.playbook import ZERO_COPY
 from tests.relay.shell import guest_memory
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import FIRST_SERVER_ID
 from wlproxy.relay.quotas import Quotas, Shares
 from wlproxy.relay.wire.context import Context, Global, RelayConfig, Shared

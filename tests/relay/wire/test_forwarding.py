@@ -18,7 +18,7 @@ from wlproxy.protocol.channel.frames import (
 )
 from wlproxy.protocol.errors import WaylandError
 from wlproxy.protocol.wayland.interface import ArgKind, ArgSpec, MessageSpec
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import ArgValue, RawMessage
 from wlproxy.protocol.wayland.wire import decode_message, encode_message
 from wlproxy.relay.client import Client

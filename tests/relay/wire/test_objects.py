@@ -16,7 +16,7 @@ from wlproxy.protocol.errors import (
     LocalProtocolError,
     WaylandError,
 )
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import FIRST_SERVER_ID, DisplayError
 from wlproxy.relay.wire import objects
 from wlproxy.relay.wire.objects import ObjectTable, ProtocolObject

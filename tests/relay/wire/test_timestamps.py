@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pywayland.protocol_core.interface import Interface
 
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.relay.inputs import ClockSample
 from wlproxy.relay.wire.clock import GuestClock
 from wlproxy.relay.wire.timestamps import (

@@ -20,7 +20,7 @@ from typing import Final
 import trio
 
 from wlproxy.host.errors import HostError
-from wlproxy.memory.guest import RamItem
+from wlproxy.memory.guest_memory import RamItem
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.commands import CopyRows
 from wlproxy.relay.handles import Handle

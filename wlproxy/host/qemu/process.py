@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from wlproxy.host.errors import GuestRamLayoutError, GuestRamUnreadableError
-from wlproxy.memory.guest import (
+from wlproxy.memory.guest_memory import (
     RamRegion,
     arm_virt_layout,
     i440fx_layout,

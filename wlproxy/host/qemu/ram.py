@@ -33,7 +33,7 @@ from wlproxy.host.qemu.process import (
     unreadable,
 )
 from wlproxy.host.qemu.qmp import QmpClient, parse_memory_map, parse_ram_blocks
-from wlproxy.memory.guest import HOST_PAGE_SIZE, GuestMemory, RamRegion
+from wlproxy.memory.guest_memory import HOST_PAGE_SIZE, GuestMemory, RamRegion
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.transport.closable import Closing

@@ -1,6 +1,6 @@
 """The types that describe what Wayland messages look like.
 
-The tables themselves are in `interfaces`. A `MessageSpec` works out once what `wire` would
+The tables themselves are in `interface_table`. A `MessageSpec` works out once what `wire` would
 otherwise have to work out for every message.
 """
 

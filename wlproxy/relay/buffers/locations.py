@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from wlproxy.memory.extents import check_extents, round_out
-from wlproxy.memory.guest import RamItems
+from wlproxy.memory.guest_memory import RamItems
 from wlproxy.protocol.channel.extents import Extents
 from wlproxy.protocol.channel.frames import (
     CloseMemory,

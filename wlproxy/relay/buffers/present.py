@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wlproxy.protocol.errors import CompositorError
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import FIRST_SERVER_ID
 from wlproxy.relay.buffers.buffer import Buffer
 from wlproxy.relay.buffers.choice import Choice, Mode, choose

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from wlproxy.protocol.channel.frames import Attachment, AttachmentKind
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import DisplayError
 from wlproxy.relay.buffers import offer
 from wlproxy.relay.buffers.buffer import Buffer, DmabufGeometry, Plane, span_of

@@ -7,7 +7,7 @@ the compositor may have or not; its own is never passed on.
 
 from dataclasses import dataclass, field
 
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError, NewId
 from wlproxy.relay.buffers import offer
 from wlproxy.relay.buffers.buffer import Buffer

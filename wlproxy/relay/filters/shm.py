@@ -9,7 +9,7 @@ to the width in bytes, not pixels, lest a compositor read beyond the pool.
 from typing import Final
 
 from wlproxy.protocol.channel.frames import AttachmentKind
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.relay.buffers.buffer import (
     SHM_INVALID_FD,
     SHM_INVALID_FORMAT,

@@ -7,9 +7,9 @@ the outbox, so that what a filter does happens in the order it does it.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from wlproxy.memory.guest import GuestMemory
+from wlproxy.memory.guest_memory import GuestMemory
 from wlproxy.protocol.channel.frames import Attachment, Frame
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import (
     FIRST_SERVER_ID,
     ArgValue,

@@ -21,7 +21,7 @@ from wlproxy.protocol.wayland.interface import (
     MessageSpec,
     is_destructor_request,
 )
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import (
     DISPLAY_ID,
     FIRST_SERVER_ID,

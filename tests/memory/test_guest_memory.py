@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wlproxy.memory.guest import (
+from wlproxy.memory.guest_memory import (
     GIB,
     ExtentError,
     GuestMemory,

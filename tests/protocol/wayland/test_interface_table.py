@@ -11,7 +11,7 @@ import pywayland.protocol
 from pywayland.protocol_core.interface import Interface as PywaylandInterface
 
 from wlproxy.protocol.wayland.interface import ArgKind, ArgSpec, MessageSpec
-from wlproxy.protocol.wayland.interfaces import INTERFACES
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 
 
 def described_in() -> dict[str, dict[str, type[Any]]]:
@@ -124,7 +124,7 @@ def test_is_a_mapping() -> None:
 
 def test_importing_reads_no_protocol_module() -> None:
     program = (
-        "import sys, wlproxy.protocol.wayland.interfaces\n"
+        "import sys, wlproxy.protocol.wayland.interface_table\n"
         "sys.exit('pywayland.protocol.xdg_shell' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
