@@ -222,7 +222,14 @@ class Session:
     def _start_pump(self, _client_id: int, run: Callable[[], Awaitable[None]]) -> None:
         # Once the session is over no stream is open, and none starts.
         assert self._nursery is not None
-        self._nursery.start_soon(run)
+        self._nursery.start_soon(self._run_pump, run)
+
+    async def _run_pump(self, run: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await run()
+        except* Exception:
+            # The last line of defence: it costs this pipe, and nobody's app.
+            log.exception("a pipe has ended: a bug, or no memory")
 
     async def _run_client(self, client: Client) -> None:
         try:

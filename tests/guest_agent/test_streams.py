@@ -30,6 +30,7 @@ from wlproxy.protocol.channel.frames import (
     StreamData,
 )
 from wlproxy.protocol.channel.lanes.bounds import STREAM_WINDOW
+from wlproxy.transport.stream_end import StreamEnd
 from wlproxy_guest.quotas import Limits
 
 READS = AttachmentFlags.HOLDER_READS
@@ -114,6 +115,23 @@ async def test_app_receives_a_paste(
     while data := await reader.read():
         received += data
     assert received == b"pasted text"
+
+
+async def test_a_bug_or_no_memory_in_a_pipe_costs_no_app(
+    host: FakeHost, app: App, closing: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(StreamEnd, "read", fail)
+    reader, writer = pipe(closing)
+    client_id, stream_id = await pass_pipe(host, app, reader)
+    expected = StreamClosed(client_id, stream_id, CloseReason.FAILED)
+    assert await host.expect(StreamClosed) == expected
+
+    await app.send(b"goes on")
+    assert (await host.expect(Data)).data == b"goes on"
+    writer.close()
 
 
 async def test_app_passes_a_pipe_to_be_read(

@@ -547,6 +547,30 @@ async def test_a_compositor_that_hangs_up_ends_the_client() -> None:
         assert frames == [Data(1, b"wl_display.error"), closed, ClientReleased(1)]
 
 
+async def test_what_a_compositor_cannot_be_sent_ends_the_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No memory, or too many fds under way: the compositor has not hung up, and says nothing."""
+    send = FdStream._sendmsg
+
+    def refused(self: FdStream) -> None:
+        if bytes(self._unsent[0].data).startswith(b"much"):
+            raise OSError(errno.ETOOMANYREFS, "too many references")
+        send(self)
+
+    async with running() as bench:
+        await bench.open()
+        await bench.open(2)
+        monkeypatch.setattr(FdStream, "_sendmsg", refused)
+        await bench.agent.send(Data(1, b"much"))
+        frames = await bench.agent.receive_until(ClientReleased)
+        assert frames[-2:] == [
+            ClientClosed(1, CloseReason.FAILED, CANNOT),
+            ClientReleased(1),
+        ]
+        assert [each.client_id for each in bench.session.clients] == [2]
+
+
 async def test_a_client_without_a_compositor_is_closed() -> None:
     async with running() as bench:
         bench.refuse = True

@@ -5,6 +5,7 @@ import os
 import pty
 import socket
 import termios
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -350,9 +351,42 @@ async def test_without_a_thread_nothing_stays_open(
 
     end = adopt_end(OwnedFd(os.memfd_create("file")), we_write=True)
     monkeypatch.setattr("trio._threads.start_thread_soon", no_thread)
-    with pytest.RaisesGroup(RuntimeError):
-        await end.write_chunks(chunks(b"x"), nothing)
+    assert not await end.write_chunks(chunks(b"x"), nothing)
     end.close()  # and no_fd_leaks sees to the other
+
+
+async def test_threads_that_hang_are_no_more_than_so_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What hangs in a file whose server does not answer stays, whoever gives it up."""
+    others = stream_end._UNLIMITED.borrowed_tokens  # noqa: SLF001 - of tests before
+    monkeypatch.setattr(stream_end, "MAX_HANGING", others + 3)
+    answer, hanging = threading.Event(), 0
+
+    def hang(_number: int, _data: object) -> int:
+        nonlocal hanging
+        hanging += 1
+        answer.wait()
+        return 0
+
+    end = adopt_end(OwnedFd(os.memfd_create("file")), we_write=True)
+    monkeypatch.setattr("wlproxy.transport.stream_end.os.write", hang)
+    refused = 0
+    try:
+        for _ in range(5):
+            async with trio.open_nursery() as nursery:
+
+                async def write() -> None:
+                    nonlocal refused
+                    refused += not await end.write_chunks(chunks(b"x"), nothing)
+
+                nursery.start_soon(write)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                nursery.cancel_scope.cancel()
+    finally:
+        answer.set()
+        end.close()
+    assert (hanging, refused) == (3, 2)
 
 
 @given(st.lists(st.binary(min_size=1, max_size=100_000), max_size=5), st.integers(1, 9))

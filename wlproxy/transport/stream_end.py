@@ -35,6 +35,10 @@ MAX_THREADS: Final = 16
 """Threads at once that read or write files, and as many again for what is shared: who
 shares it can have them wait, and shall not hold up the files."""
 
+MAX_HANGING: Final = 96
+"""Threads in all, those included that nobody waits for any more: one of a server that does not
+answer hangs for as long as that does, and nothing can end it."""
+
 _UNLIMITED: Final = trio.CapacityLimiter(1 << 30)
 _NULL_DEVICES: Final = frozenset(os.makedev(1, minor) for minor in (3, 5, 7))
 """null, zero, full: devices of which reading and writing does nothing."""
@@ -324,6 +328,8 @@ class _Threaded:
         await limiter.acquire_on_behalf_of(self)
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
+            if _UNLIMITED.borrowed_tokens >= MAX_HANGING:
+                raise OSError(errno.EAGAIN, "too many threads hang in files")
             # The thread has an fd of its own, since it may outlast us, and the number
             # would be somebody else's by then.
             own = fd.duplicate()
@@ -331,9 +337,9 @@ class _Threaded:
                 return await trio.to_thread.run_sync(
                     _use, operation, own, abandon_on_cancel=True, limiter=_UNLIMITED
                 )
-            except (RuntimeError, MemoryError):  # there is no thread that closes it
+            except (RuntimeError, MemoryError) as exc:  # there is no thread to close it
                 own.close()
-                raise
+                raise OSError(errno.EAGAIN, "no thread can be started") from exc
         finally:
             limiter.release_on_behalf_of(self)
 

@@ -116,6 +116,26 @@ async def test_bytes_wait_for_the_copies_before_them(
             nursery.cancel_scope.cancel()
 
 
+async def test_whoever_waits_for_room_hears_of_it_whoever_makes_it(
+    pair: tuple[FdStream, FdStream],
+) -> None:
+    free = False
+    queue = make_queue(copy_at_once=lambda _copy: free)
+    queue.connect(pair[0])
+    with buffers(1) as (one,):
+        queue.put_copy(rows(0), one)
+        queue.put(b"x" * 200)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(queue.wait_below, 100)
+            queue.flush()
+            await trio.testing.wait_all_tasks_blocked()
+            assert nursery.child_tasks
+            free = True
+            queue.flush()
+            await trio.testing.wait_all_tasks_blocked()
+            assert not nursery.child_tasks
+
+
 async def test_a_buffer_waits_to_be_copied_once(
     pair: tuple[FdStream, FdStream],
 ) -> None:

@@ -1,7 +1,7 @@
 """Pipes both ways: end of file, credit, limits, nothing left open."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import trio
@@ -36,6 +36,7 @@ from wlproxy.protocol.errors import ChannelError, LocalProtocolError
 from wlproxy.relay.commands import Direction
 from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.lane_tasks import LaneTasks
+from wlproxy.transport.pumps import Pumps
 
 WINDOW = 64 * 1024
 ENDED = StreamClosed(1, 2, CloseReason.NORMAL)
@@ -101,6 +102,30 @@ async def bench() -> AsyncIterator[Bench]:
         bench.streams.close()
         await trio.testing.wait_all_tasks_blocked()
         assert not len(bench.streams)
+
+
+async def test_who_leaves_has_the_pipes_looked_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many have left before: a session may end with hundreds."""
+    ends = [
+        bench.create(2, Direction.TO_GUEST, client_id=client_id)
+        for client_id in range(1, 21)
+    ]
+    looked, look = 0, Pumps.__iter__
+
+    def counting(pumps: Pumps) -> Iterator[Lane]:
+        nonlocal looked
+        looked += 1
+        return look(pumps)
+
+    monkeypatch.setattr(Pumps, "__iter__", counting)
+    for client_id in range(1, 21):
+        bench.streams.client_left(client_id)
+    for end in ends:
+        end.close()
+
+    assert looked == 20
 
 
 async def test_compositor_to_guest_until_end_of_file(bench: Bench) -> None:

@@ -122,6 +122,21 @@ def test_bytes_may_be_left_out_of_what_is_written_down() -> None:
     assert "6 bytes" in written
 
 
+def test_tiny_chunks_are_kept_together() -> None:
+    """A hostile peer's window is not taken up by what each chunk costs to keep."""
+    lanes = Lanes(Side.HOST, Windows(100, 4096), SMALL)
+    lanes.receive(opened(1))
+    lanes.receive(Data(1, b"abc", (stream(2, READS),)))
+    sent = [bytes((number & 0xFF, number >> 8)) for number in range(2048)]
+    for data in sent:
+        lanes.receive(StreamData(1, 2, data))
+
+    pulled = list(iter(lambda: lanes.pull(Lane(1, 2)), b""))
+
+    assert b"".join(filter(None, pulled)) == b"".join(sent)
+    assert len(pulled) <= 4096 // 256
+
+
 def crowded() -> Lanes:
     """Lanes in which something of each kind waits."""
     lanes = Lanes(Side.HOST, SMALL, SMALL)

@@ -419,9 +419,13 @@ class Client:
         try:
             with self._writer_scope:
                 await self.to_compositor.run()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             # What the compositor said before it hung up is for the reader to find.
             self.to_compositor.drop()
+            if self._connection is not None and not self._connection.hung_up:
+                self._fail(
+                    exc
+                )  # no memory, or too many fds under way: nobody reads that
         except HostError as exc:
             self._fail(exc)
         finally:

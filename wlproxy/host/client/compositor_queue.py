@@ -170,12 +170,14 @@ class CompositorQueue:
             self._items.popleft()
             self._grant(first.amount)
             return True
-        batch = self._take_batch()
+        batch: list[Chunk] = []
         try:
+            self._take_into(batch)
             stream.send_at_once(batch)
         finally:
             _release(batch)
-        self._queued_bytes -= sum(len(chunk.data) for chunk in batch)
+            self._queued_bytes -= sum(len(chunk.data) for chunk in batch)
+            self._changed.unpark_all()
         return not (self._items and self._items[0] is first)
 
     async def _carry_out(self, copy: Copy) -> None:
@@ -189,8 +191,7 @@ class CompositorQueue:
             self._copying = False
             self._changed.unpark_all()
 
-    def _take_batch(self) -> list[Chunk]:
-        batch: list[Chunk] = []
+    def _take_into(self, batch: list[Chunk]) -> None:
         while self._items and len(batch) < MAX_BATCH:
             match self._items[0]:
                 case Chunk() as chunk:
@@ -201,7 +202,6 @@ class CompositorQueue:
                 case _:
                     break
             self._items.popleft()
-        return batch
 
 
 def _release(chunks: Sequence[Chunk]) -> None:

@@ -103,8 +103,11 @@ class Streams:
         """A client has gone: its streams stay, but are the first to end if need be."""
         self._warned.discard(client_id)
         self._left[client_id] = None
-        lanes = {each: self._lanes_of(each) for each in self._left}
-        self._left = {each: None for each in lanes if lanes[each]}
+        lanes: dict[int, list[Lane]] = {}
+        for lane in self._pumps:  # once, however many clients have left
+            if lane.client_id in self._left:
+                lanes.setdefault(lane.client_id, []).append(lane)
+        self._left = {each: None for each in self._left if each in lanes}
         of_left = [lane for each in self._left for lane in lanes[each]]
         for lane in of_left[: max(len(of_left) - MAX_LEFT_STREAMS, 0)]:
             self._pumps.end(lane, CloseReason.LIMIT_EXCEEDED)
@@ -112,9 +115,6 @@ class Streams:
     def close(self) -> None:
         """Close all pipes, whatever is still in them."""
         self._pumps.close()
-
-    def _lanes_of(self, client_id: int) -> list[Lane]:
-        return [lane for lane in self._pumps if lane.client_id == client_id]
 
     def _warn_too_many(self, client_id: int) -> None:
         count = self._lanes.streams_of(client_id)

@@ -474,7 +474,7 @@ class Lanes:
                 raise ChannelError(f"no bytes may come for stream {lane.stream_id}")
             stream.window.received(cost(frame))
             if stream.end is None:
-                stream.inbox.append(frame.data)
+                stream.keep(frame.data)
         elif isinstance(stream.window, ReceiveWindow) and stream.end is None:
             stream.peer_ended = True
         else:

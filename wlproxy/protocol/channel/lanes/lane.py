@@ -27,6 +27,9 @@ from wlproxy.protocol.channel.lanes.bounds import CHUNK, CLIENT_WINDOW, STREAM_W
 _OVERHEAD: Final = 4
 """Bytes of a payload that are neither data nor attachments."""
 
+TINY: Final = 512
+"""Bytes up to which chunks that come are kept as one."""
+
 
 class Lane(NamedTuple):
     """The name of a lane, as `Credit` has it: `stream_id` 0 is the client's connection."""
@@ -253,6 +256,13 @@ class Stream:
         if not self.idle or isinstance(self.window, ReceiveWindow):
             return 0
         return min(self.window.available, self.most)
+
+    def keep(self, data: bytes) -> None:
+        """Keep bytes that came; tiny ones together, which else take up many times their size."""
+        if self.inbox and len(self.inbox[-1]) + len(data) <= TINY:
+            self.inbox[-1] += data
+        else:
+            self.inbox.append(data)
 
     def take(self) -> StreamData | StreamClosed | None:
         """Hand out the next frame that may leave now."""
