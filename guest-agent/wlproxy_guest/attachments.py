@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from wlproxy.protocol.channel.frames import AttachmentFlags, AttachmentKind
-from wlproxy_guest.foreign import FileStatus, known_status
+from wlproxy_guest.hanging_files import FileStatus, known_status
 
 _DMABUF_NAME: Final = re.compile(r"^exp_name:\t", re.MULTILINE)
 _WAYS: Final = {

@@ -23,7 +23,7 @@ from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy.transport.pumps import Pumps, Start
 from wlproxy.transport.stream_end import StreamEnd, adopt_end
-from wlproxy_guest.foreign import may_hang
+from wlproxy_guest.hanging_files import may_hang
 from wlproxy_guest.workers import Workers
 
 ADOPT_SECONDS: Final = 10.0

@@ -20,7 +20,7 @@ import trio
 
 from wlproxy.transport.fd_stream import Chunk, FdStream
 from wlproxy.transport.fds import OwnedFd
-from wlproxy_guest.foreign import own
+from wlproxy_guest.hanging_files import own
 from wlproxy_guest.refusal import SentEvents
 
 BACKLOG: Final = 128

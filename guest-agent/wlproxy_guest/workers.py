@@ -3,6 +3,7 @@
 A call can hang in the kernel, for example on a page of a file whose FUSE daemon or NFS
 server does not answer, and no thread can be ended from outside.  So a thread that hangs is
 abandoned: its caller gets an error, and another thread may take its place.
+Which files may hang is known to `hanging_files`.
 """
 
 import errno

@@ -1,7 +1,8 @@
 """The link to the guest agent: a socket, and the frames that are sent over it.
 
 Bytes become frames here (`protocol.channel.session`); what frames mean is decided in
-`session`, and when to start over in `server`.  Once a session has lanes, whoever has put
+`session`, and when to start over in `server`.  Here the ends greet each other, and the agent
+proves that the RAM which we found is its own (`prove_ram`).  Once a session has lanes, whoever has put
 something there sends it, as far as the socket takes it at once; the rest is for one task
 that waits (`write_rest`), and until it is done nothing more is taken out of the lanes.
 """

@@ -1,4 +1,4 @@
-"""One session with a guest: whose frame is whose, and how its tasks are woken.
+"""One session with a guest: which client each frame is for, and when what follows is sent.
 
 What comes in, from the channel and the compositor, goes to the core (`conductor`) in
 steps that are short, so that nobody waits for somebody who has much to do; what a step

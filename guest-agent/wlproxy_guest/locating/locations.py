@@ -33,7 +33,7 @@ from wlproxy.protocol.channel.lanes.lane import Lane
 from wlproxy.protocol.errors import ChannelError
 from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.lane_tasks import LaneTasks
-from wlproxy_guest.foreign import may_hang
+from wlproxy_guest.hanging_files import may_hang
 from wlproxy_guest.locating.fences import WriteFences
 from wlproxy_guest.locating.mapping import PAGE_SIZE, round_down, round_up
 from wlproxy_guest.locating.page_locator import LocateError, Locator, Pin, PinnedRange
@@ -45,7 +45,7 @@ MAX_WAITING: Final = 4096
 LOCATE_SECONDS: Final = 30.0
 """After which a question is answered, whatever hangs."""
 MAX_HANGING: Final = 2
-"""Answers that hang per client; with as many, its other foreign files are not located."""
+"""Answers that hang per client; with as many, its other files that may hang are not located."""
 MAX_FOREIGN: Final = 2
 """Threads that locate files which may make them wait: other apps' buffers do not."""
 

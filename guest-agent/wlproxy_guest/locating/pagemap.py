@@ -2,7 +2,8 @@
 
 The kernel documents the format in admin-guide/mm/pagemap.rst: 8 bytes for each page.  Bits
 0-54 are the page frame number (shown to CAP_SYS_ADMIN; others get 0), and bit 63 says that
-the page is present.  Keeping pages where they are is the job of `pin`.
+the page is present.  Keeping pages where they are is the job of `pin`;
+`page_locator` does the one after the other.
 """
 
 import os

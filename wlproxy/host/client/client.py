@@ -2,7 +2,8 @@
 
 It is connected to the compositor, read, written to and let go of here, by tasks of its own;
 and here is carried out what the core decides about it, at once.  What a message means, and
-when a client ends, is the core's affair: what happens is told it as an input (`conductor`).
+when a client ends and what it is told then, is the core's affair (`relay.relay`): what happens is
+told it as an input (`conductor`).
 
 What costs one client costs no other: the compositor's events wait while those before them
 wait for the app, credit returns when the compositor has taken what it was for, and nothing

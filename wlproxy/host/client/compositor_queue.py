@@ -1,4 +1,4 @@
-"""What waits for one client's compositor connection, in the order it was decided.
+"""Queues what is to be sent to one client's compositor: bytes, copies before them, credit after.
 
 Bytes with their fds, pixels that must be copied before the bytes behind them may leave,
 and the credit that the guest gets back once the compositor has taken the bytes before

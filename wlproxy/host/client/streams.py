@@ -1,4 +1,4 @@
-"""Pipes between the guest and the compositor: clipboard, drag and drop.
+"""Pipes between the guest and the compositor, which may outlive their apps: clipboard, drag and drop.
 
 They belong to the session: an app that has asked for a paste, or was asked for one, may
 close its Wayland connection before it is done.  One too many ends at once, for both who

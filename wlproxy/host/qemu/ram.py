@@ -1,7 +1,7 @@
 """The guest's RAM: found in QEMU's process, checked, and read.
 
 This finds the memfds that back the guest's RAM, and the map from guest-physical addresses to
-them.  The map is not trusted: the session proves it (`verify`).  No other module reads guest
+them.  The map is not trusted: `host.link` has it proved (`verify`).  No other module reads guest
 memory.
 """
 

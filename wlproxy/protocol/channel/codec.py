@@ -1,6 +1,6 @@
 """Encodes frames to bytes and decodes bytes to frames.
 
-This module knows the header and the layout of every frame.  It does not know sessions: no
+This module knows the header; `layouts` has the layout of every frame.  It does not know sessions: no
 order, no direction, no credit.  Normative: `docs/channel-protocol.md`.
 """
 

@@ -2,6 +2,9 @@
 
 There is one `Layout` for each frame type, and it describes the payload only.  `codec` packs the
 header, `rules` judges a frame's values, and `session` knows when a frame may be sent.
+
+A new frame is a class and a type in `frames`, a layout here, with who sends it, and a section in
+the document; a rule and a place in `lanes` if its values or its order need one.
 """
 
 import struct

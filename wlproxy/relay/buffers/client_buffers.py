@@ -1,4 +1,4 @@
-"""The buffers of a client: tells each what happens to it, and does what follows by `life`.
+"""The buffers of one client: carries out what the table of `life` says of each.
 
 Each input of the table comes from a method here, each of its actions is one.  An action
 may lead to the next input at once, where nothing has to be waited for.  Whoever waits

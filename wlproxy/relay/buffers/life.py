@@ -1,4 +1,6 @@
-"""The life of a buffer: a table of what may happen to it, and what follows.
+"""The life of a buffer: when the host's is made, and when the app may have its pages back.
+
+That is a table: what may happen to a buffer in which state, and what follows.
 
 Theory of operation.  A buffer of the guest is pages that the app writes and, once it is
 shown, a `wl_buffer` of the host over the same pages.  Two questions are answered here:

@@ -1,4 +1,4 @@
-"""Outputs and tablets: hides from the guest what tells one host, or its hardware, from another.
+"""Outputs and tablets: hides from the guest by what one host could be recognized.
 
 Serial numbers of monitors and pens, and paths of device files, are of no use in a guest
 but to recognize the host.  What may be left out is dropped; a monitor's description, in

@@ -1,4 +1,4 @@
-"""What one client's processing has produced so far, in order.
+"""Gathers the commands that one client's messages have led to, in order.
 
 Bytes for the compositor and for the guest are gathered into few large sends; a command
 that is neither flushes both first, so that the order of the result is the order of the

@@ -25,9 +25,10 @@ from wlproxy.protocol.channel.frames import (
     Pong,
     StreamClosed,
 )
-from wlproxy_guest import foreign, streams, workers
+from wlproxy_guest import hanging_files as foreign
+from wlproxy_guest import streams, workers
 from wlproxy_guest.attachments import describe_fd
-from wlproxy_guest.foreign import known_status, may_hang, own
+from wlproxy_guest.hanging_files import known_status, may_hang, own
 from wlproxy_guest.locating import locations
 
 
