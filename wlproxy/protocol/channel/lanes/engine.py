@@ -311,9 +311,9 @@ class Lanes:
 
     def _take_of_connection(self, client_id: int) -> Frame | FilePiece | None:
         connection = self._clients.connection(client_id)
-        item = connection.take(client_id) if connection is not None else None
         if connection is None:
             return None
+        item = connection.take(client_id)
         if item is None:
             self._return_credit(client_id, connection)
             return None
@@ -422,7 +422,6 @@ class Lanes:
             return True
         if isinstance(frame, ClientClosed):
             self.drop_data(client_id)  # the peer ignores it, and returns no credit
-        if isinstance(frame, ClientClosed):
             known = not connection.closed
             connection.closed = connection.peer_closed = True
             connection.leaving = False
