@@ -30,7 +30,6 @@ from wlproxy.protocol.channel.frames import (
     StreamData,
 )
 from wlproxy.protocol.channel.lanes.bounds import STREAM_WINDOW
-from wlproxy.transport.stream_end import StreamEnd
 from wlproxy_guest.quotas import Limits
 
 READS = AttachmentFlags.HOLDER_READS
@@ -123,7 +122,7 @@ async def test_a_bug_or_no_memory_in_a_pipe_costs_no_app(
     async def fail(*_: object) -> bytes:
         raise MemoryError
 
-    monkeypatch.setattr(StreamEnd, "read", fail)
+    monkeypatch.setattr("wlproxy.transport.pumps.pump_to_peer", fail)
     reader, writer = pipe(closing)
     client_id, stream_id = await pass_pipe(host, app, reader)
     expected = StreamClosed(client_id, stream_id, CloseReason.FAILED)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wlproxy.transport.closable import Closing
+from wlproxy.transport.closable import Closing, closed_on_error
 
 
 class Door(Closing):
@@ -24,6 +24,20 @@ def test_it_is_closed_though_the_block_fails_and_hides_no_error() -> None:
     with pytest.raises(KeyError), door:
         raise KeyError
     assert door.times == ["closed"]
+
+
+def test_what_succeeds_stays_open() -> None:
+    door = Door()
+    with closed_on_error(door):
+        pass
+    assert door.times == []
+
+
+def test_what_fails_closes_all_it_had_made() -> None:
+    doors = Door(), Door()
+    with pytest.raises(KeyError), closed_on_error(*doors):
+        raise KeyError
+    assert [door.times for door in doors] == [["closed"]] * 2
 
 
 def test_close_is_not_forgotten() -> None:

@@ -176,8 +176,8 @@ async def test_full_it_holds_up_nobody(
 async def test_a_terminal_that_is_stopped_can_be_left(closing: ExitStack) -> None:
     """Another user's, whose thread cannot be: but nobody waits for that."""
     peer = some_terminal(closing)
-    shared = stream_end._Shared(stream_end._shared)  # noqa: SLF001 - needs another user
-    end = StreamEnd(OwnedFd(os.dup(peer.passed)), shared)
+    fd = OwnedFd(os.dup(peer.passed))
+    end = stream_end._Shared(fd)  # noqa: SLF001 - needs another user
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(end.write_chunks, chunks(bytes(1 << 20)), nothing)

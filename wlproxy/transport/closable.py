@@ -1,10 +1,12 @@
-"""Lets a `with` block close an object that has a `close`.
+"""Lets a `with` block close an object that has a `close`, always or only if it fails.
 
 What closing means is each class' own; fds are closed in `fds`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 
 class Closing:
@@ -29,3 +31,21 @@ class Closing:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class Closable(Protocol):
+    """Whatever has a `close`: sockets, too."""
+
+    def close(self) -> object:
+        """Let go of what it has."""
+
+
+@contextmanager
+def closed_on_error(*things: Closable) -> Iterator[None]:
+    """Close things if the block fails or is cancelled; else they stay open."""
+    try:
+        yield
+    except BaseException:
+        for thing in things:
+            thing.close()
+        raise

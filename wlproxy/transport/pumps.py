@@ -108,10 +108,9 @@ class Pumps:
             with self._running[lane]:
                 if not isinstance(end, StreamEnd):
                     end = await end()
-                try:
-                    reason = await pump(end, lane, self._lanes)
-                finally:
-                    end.close()
+                with end:
+                    await pump(end, lane, self._lanes)
+                reason = CloseReason.NORMAL
         except OSError:
             reason = CloseReason.FAILED
         except Exception:
@@ -123,23 +122,20 @@ class Pumps:
                 self.refuse(lane, reason)
 
 
-async def pump_to_peer(end: StreamEnd, lane: Lane, lanes: LaneTasks) -> CloseReason:
-    """Send what the pipe yields until its end; return what to tell the peer then.
+async def pump_to_peer(end: StreamEnd, lane: Lane, lanes: LaneTasks) -> None:
+    """Send what the pipe yields until its end.  Cancel it when the peer reads no more.
 
-    Cancel it when the peer reads no more.
+    Raises:
+        OSError: it cannot be read.
     """
-    try:
-        while True:
-            room = await lanes.room(lane)
-            data = await end.read(min(CHUNK, room))
-            if not data:
-                return CloseReason.NORMAL
-            lanes.put(StreamData(*lane, data))
-    except OSError:
-        return CloseReason.FAILED
+    while True:
+        room = await lanes.room(lane)
+        data = await end.read(min(CHUNK, room))
+        if not data:
+            return
+        lanes.put(StreamData(*lane, data))
 
 
-async def pump_from_peer(end: StreamEnd, lane: Lane, lanes: LaneTasks) -> CloseReason:
+async def pump_from_peer(end: StreamEnd, lane: Lane, lanes: LaneTasks) -> None:
     """Write what the peer sends until its end, or until nobody reads any more."""
     await end.write_chunks(partial(lanes.pull, lane), partial(lanes.consumed, lane))
-    return CloseReason.NORMAL

@@ -20,16 +20,19 @@ import os
 import select
 import socket
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import cache
-from typing import Final, Protocol, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 import trio
 
+from wlproxy.transport.closable import Closing, closed_on_error
 from wlproxy.transport.fds import OwnedFd
 
-T = TypeVar("T")
+ArgumentT = TypeVar("ArgumentT")
+ResultT = TypeVar("ResultT")
 
 MAX_THREADS: Final = 16
 """Threads at once that read or write files, and as many again for what is shared: who
@@ -64,16 +67,19 @@ be judged by who writes: that must not be us."""
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
-class StreamEnd:
-    """One end of a stream, which we own and read from or write to."""
+class StreamEnd(Closing, ABC):
+    """One end of a stream, which we own and read from or write to.
 
-    __slots__ = ("_access", "_fd")
+    What an end is decides how it is used without changing it for others: see its kinds below.
+    """
 
-    def __init__(self, fd: OwnedFd, access: "_Access") -> None:
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: OwnedFd) -> None:
         """Made by `adopt_end` and `make_pipe`."""
         self._fd = fd
-        self._access = access
 
+    @abstractmethod
     async def read(self, size: int) -> bytes:
         """Read at least one byte; none at the end.  A cancelled call has taken nothing.
 
@@ -82,7 +88,14 @@ class StreamEnd:
         Raises:
             OSError: it cannot be read.
         """
-        return await self._access.read(self._fd, size)
+
+    @abstractmethod
+    async def _write(self, data: memoryview) -> int:
+        """Write at least one byte; return how many.  Always a checkpoint."""
+
+    @abstractmethod
+    async def _wait_broken(self) -> None:
+        """Wait until nothing reads any more."""
 
     async def write_chunks(
         self,
@@ -102,7 +115,7 @@ class StreamEnd:
         async def watch(scope: trio.CancelScope) -> None:
             nonlocal reader_gone
             try:
-                await self._access.wait_broken(self._fd)
+                await self._wait_broken()
             except OSError:  # nothing left to watch with: the next byte will tell
                 return
             reader_gone = True
@@ -115,7 +128,7 @@ class StreamEnd:
                 while (chunk := await next_chunk()) is not None:
                     rest = memoryview(chunk)
                     while rest:
-                        rest = rest[await self._access.write(self._fd, rest) :]
+                        rest = rest[await self._write(rest) :]
                     written(len(chunk))
             except OSError:  # EPIPE, or a full disk: for the sender it is the same
                 reader_gone = True
@@ -136,7 +149,7 @@ def make_pipe(*, we_write: bool) -> tuple[StreamEnd, OwnedFd]:
     reader, writer = map(OwnedFd, os.pipe2(os.O_CLOEXEC))
     ours, theirs = (writer, reader) if we_write else (reader, writer)
     os.set_blocking(ours.fileno(), False)  # the two ends are two open files
-    return StreamEnd(ours, _Polled(os.read, os.write)), theirs
+    return _Polled(ours, os.read, os.write), theirs
 
 
 def adopt_end(fd: OwnedFd, *, we_write: bool) -> StreamEnd:
@@ -145,11 +158,8 @@ def adopt_end(fd: OwnedFd, *, we_write: bool) -> StreamEnd:
     Raises:
         OSError: it is not open that way, or nothing that can be used as a stream.
     """
-    with ExitStack() as unused:
-        unused.enter_context(fd)
-        end = _adopt(fd, we_write=we_write)
-        unused.pop_all()
-    return end
+    with closed_on_error(fd):
+        return _adopt(fd, we_write=we_write)
 
 
 def _adopt(owned: OwnedFd, *, we_write: bool) -> StreamEnd:
@@ -160,17 +170,17 @@ def _adopt(owned: OwnedFd, *, we_write: bool) -> StreamEnd:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     status = os.fstat(fd)
     if stat.S_ISSOCK(status.st_mode):
-        return StreamEnd(owned, _Polled(_receive, _send))
+        return _Polled(owned, _receive, _send)
     if _knows_no_waiting(fd, status):
-        return StreamEnd(owned, _Threaded(_files))
+        return _Threaded(owned)
     terminal = os.isatty(fd) and status.st_rdev != _PTMX
     if not terminal and not stat.S_ISFIFO(status.st_mode):
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
     with suppress(OSError):
         return _reopen(owned, we_write=we_write)
     if _knows_nowait(fd):
-        return StreamEnd(owned, _Polled(_read_nowait, _write_nowait))
-    return StreamEnd(owned, _Shared(_shared))
+        return _Polled(owned, _read_nowait, _write_nowait)
+    return _Shared(owned)
 
 
 def _reopen(fd: OwnedFd, *, we_write: bool) -> StreamEnd:
@@ -179,7 +189,7 @@ def _reopen(fd: OwnedFd, *, we_write: bool) -> StreamEnd:
     flags = way | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     ours = OwnedFd(os.open(f"/proc/self/fd/{fd.fileno()}", flags))
     fd.close()
-    return StreamEnd(ours, _Polled(os.read, os.write))
+    return _Polled(ours, os.read, os.write)
 
 
 def _knows_no_waiting(fd: int, status: os.stat_result) -> bool:
@@ -236,61 +246,48 @@ def _send(fd: int, data: memoryview) -> int:
         borrowed.detach()
 
 
-class _Access(Protocol):
-    """A way to use an end without changing it for others.  Each wait is a checkpoint."""
-
-    async def read(self, fd: OwnedFd, size: int) -> bytes: ...
-    async def write(self, fd: OwnedFd, data: memoryview) -> int: ...
-    async def wait_broken(self, fd: OwnedFd) -> None: ...
-
-
-class _Polled:
+class _Polled(StreamEnd):
     """An end that the kernel polls for us; calls on it do not wait."""
 
-    __slots__ = ("_read", "_write")
+    __slots__ = ("_read_some", "_write_some")
 
     def __init__(
         self,
+        fd: OwnedFd,
         read: Callable[[int, int], bytes],
         write: Callable[[int, memoryview], int],
     ) -> None:
-        self._read = read
-        self._write = write
+        super().__init__(fd)
+        self._read_some = read
+        self._write_some = write
 
-    async def read(self, fd: OwnedFd, size: int) -> bytes:
-        number = fd.fileno()
+    async def read(self, size: int) -> bytes:
+        return await self._call(self._read_some, size, trio.lowlevel.wait_readable)
+
+    async def _write(self, data: memoryview) -> int:
+        return await self._call(self._write_some, data, trio.lowlevel.wait_writable)
+
+    async def _wait_broken(self) -> None:
+        await _wait_broken(self._fd.fileno())
+
+    async def _call(
+        self,
+        operation: Callable[[int, ArgumentT], ResultT],
+        argument: ArgumentT,
+        wait: Callable[[int], Awaitable[None]],
+    ) -> ResultT:
+        number = self._fd.fileno()
         await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            data = self._read(number, size)
-        except BlockingIOError:
-            return await self._read_later(number, size)
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        return data
-
-    async def _read_later(self, number: int, size: int) -> bytes:
+        waited = False
         while True:
-            await trio.lowlevel.wait_readable(number)
             with suppress(BlockingIOError):
-                return self._read(number, size)
-
-    async def write(self, fd: OwnedFd, data: memoryview) -> int:
-        number = fd.fileno()
-        await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            written = self._write(number, data)
-        except BlockingIOError:
-            return await self._write_later(number, data)
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        return written
-
-    async def _write_later(self, number: int, data: memoryview) -> int:
-        while True:
-            await trio.lowlevel.wait_writable(number)
-            with suppress(BlockingIOError):
-                return self._write(number, data)
-
-    async def wait_broken(self, fd: OwnedFd) -> None:
-        await _wait_broken(fd.fileno())
+                result = operation(number, argument)
+                break
+            await wait(number)
+            waited = True
+        if not waited:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        return result
 
 
 async def _wait_broken(fd: int) -> None:
@@ -305,25 +302,26 @@ async def _wait_broken(fd: int) -> None:
         await trio.lowlevel.wait_readable(errors.fileno())
 
 
-class _Threaded:
+_Limiters = trio.lowlevel.RunVar[trio.CapacityLimiter]
+"""One limiter for each run of trio: ends may be adopted in a thread, which has none."""
+
+
+class _Threaded(StreamEnd):
     """An end that can only be waited for in a thread: the kernel cannot poll it."""
 
-    __slots__ = ("_limiter",)
+    __slots__ = ()
+    _limiters: ClassVar = _Limiters("wlproxy files")
 
-    def __init__(self, limiter: Callable[[], trio.CapacityLimiter]) -> None:
-        # Not called yet: an end may be adopted in a thread, which has no limiters.
-        self._limiter = limiter
+    async def read(self, size: int) -> bytes:
+        return await self._call(lambda own: os.read(own, size))
 
-    async def read(self, fd: OwnedFd, size: int) -> bytes:
-        return await self._call(lambda own: os.read(own, size), fd)
+    async def _write(self, data: memoryview) -> int:
+        return await self._call(lambda own: os.write(own, data))
 
-    async def write(self, fd: OwnedFd, data: memoryview) -> int:
-        return await self._call(lambda own: os.write(own, data), fd)
-
-    async def wait_broken(self, fd: OwnedFd) -> None:
+    async def _wait_broken(self) -> None:
         await trio.sleep_forever()
 
-    async def _call(self, operation: Callable[[int], T], fd: OwnedFd) -> T:
+    async def _call(self, operation: Callable[[int], ResultT]) -> ResultT:
         limiter = self._limiter()
         await limiter.acquire_on_behalf_of(self)
         try:
@@ -332,7 +330,7 @@ class _Threaded:
                 raise OSError(errno.EAGAIN, "too many threads hang in files")
             # The thread has an fd of its own, since it may outlast us, and the number
             # would be somebody else's by then.
-            own = fd.duplicate()
+            own = self._fd.duplicate()
             try:
                 return await trio.to_thread.run_sync(
                     _use, operation, own, abandon_on_cancel=True, limiter=_UNLIMITED
@@ -343,50 +341,32 @@ class _Threaded:
         finally:
             limiter.release_on_behalf_of(self)
 
+    def _limiter(self) -> trio.CapacityLimiter:
+        try:
+            return self._limiters.get()
+        except LookupError:
+            self._limiters.set(trio.CapacityLimiter(MAX_THREADS))
+            return self._limiters.get()
+
 
 class _Shared(_Threaded):
     """An end that somebody else may empty or fill between our look and our call."""
 
     __slots__ = ()
+    _limiters: ClassVar = _Limiters("wlproxy shared ends")
 
-    async def read(self, fd: OwnedFd, size: int) -> bytes:
-        await trio.lowlevel.wait_readable(fd.fileno())
-        return await super().read(fd, size)
+    async def read(self, size: int) -> bytes:
+        await trio.lowlevel.wait_readable(self._fd.fileno())
+        return await super().read(size)
 
-    async def write(self, fd: OwnedFd, data: memoryview) -> int:
-        await trio.lowlevel.wait_writable(fd.fileno())
-        return await super().write(fd, data[: select.PIPE_BUF])
+    async def _write(self, data: memoryview) -> int:
+        await trio.lowlevel.wait_writable(self._fd.fileno())
+        return await super()._write(data[: select.PIPE_BUF])
 
-    async def wait_broken(self, fd: OwnedFd) -> None:
-        await _wait_broken(fd.fileno())
+    async def _wait_broken(self) -> None:
+        await _wait_broken(self._fd.fileno())
 
 
-def _use(operation: Callable[[int], T], own: OwnedFd) -> T:
+def _use(operation: Callable[[int], ResultT], own: OwnedFd) -> ResultT:
     with own:
         return operation(own.fileno())
-
-
-_FILES: Final[trio.lowlevel.RunVar[trio.CapacityLimiter]] = trio.lowlevel.RunVar(
-    "wlproxy files"
-)
-_SHARED: Final[trio.lowlevel.RunVar[trio.CapacityLimiter]] = trio.lowlevel.RunVar(
-    "wlproxy shared ends"
-)
-
-
-def _limiter(
-    variable: trio.lowlevel.RunVar[trio.CapacityLimiter],
-) -> trio.CapacityLimiter:
-    try:
-        return variable.get()
-    except LookupError:
-        variable.set(trio.CapacityLimiter(MAX_THREADS))
-        return variable.get()
-
-
-def _files() -> trio.CapacityLimiter:
-    return _limiter(_FILES)
-
-
-def _shared() -> trio.CapacityLimiter:
-    return _limiter(_SHARED)
