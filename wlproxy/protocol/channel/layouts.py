@@ -8,9 +8,10 @@ the document; a rule and a place in `lanes` if its values or its order need one.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, cast
 
 from wlproxy.protocol.channel.extents import Extents
 from wlproxy.protocol.channel.frames import (
@@ -74,18 +75,11 @@ HOST: Final = frozenset((Side.HOST,))
 GUEST: Final = frozenset((Side.GUEST,))
 BOTH: Final = HOST | GUEST
 
-_U32: Final = struct.Struct("<I")
-_U32_PAIR: Final = struct.Struct("<II")
-_U64: Final = struct.Struct("<Q")
-_PONG: Final = struct.Struct("<QQ")
-_RAM_PROOF: Final = struct.Struct("<HHIQ")
-_REASON: Final = struct.Struct("<HH")
-_LABELS: Final = struct.Struct("<III")
+ZERO: Final = "0"
+"""Stands for a number that is no field of a frame, and is 0."""
+
 _COUNT: Final = struct.Struct("<HH")
 _ATTACHMENT: Final = struct.Struct("<BBHIQ")
-_STREAM_CLOSED: Final = struct.Struct("<IHH")
-_OPEN_STREAM: Final = struct.Struct("<IIBBH")
-_LOCATE: Final = struct.Struct("<IIQQII")
 _LOCATED: Final = struct.Struct("<IHBBII")
 
 # By value: twice as quick as calling the enum, and a miss is a KeyError.
@@ -124,7 +118,7 @@ class Layout:
     of_client: bool = True
 
 
-def _known(table: dict[int, Any], number: int, what: str) -> Any:  # noqa: ANN401
+def _known(table: dict[int, Any], what: str, number: int) -> Any:  # noqa: ANN401
     try:
         return table[number]
     except KeyError:
@@ -188,45 +182,8 @@ def _decode_hello_ack(_: int, payload: memoryview) -> HelloAck:
     nonce, version, features, numbers = _decode_handshake(HELLO_ACK, payload)
     agent = _text(payload, HELLO_ACK.size)
     page_size, client_window, stream_window, main_device = numbers
-    return HelloAck(
-        nonce,
-        version,
-        features,
-        page_size,
-        client_window,
-        stream_window,
-        main_device,
-        agent,
-    )
-
-
-def _encode_ram_proof(frame: RamProof) -> bytes:
-    return _RAM_PROOF.pack(frame.status, 0, frame.errno, frame.gpa)
-
-
-def _decode_ram_proof(_: int, payload: memoryview) -> RamProof:
-    status, zero, errno, gpa = _RAM_PROOF.unpack(payload)
-    _zero(zero)
-    return RamProof(_known(_STATUSES, status, "status"), errno, gpa)
-
-
-def _encode_reason(frame: Goodbye | ClientClosed) -> bytes:
-    return _REASON.pack(frame.reason, 0) + frame.message.encode()
-
-
-def _decode_reason(payload: memoryview) -> tuple[CloseReason, str]:
-    reason, zero = _REASON.unpack_from(payload)
-    _zero(zero)
-    return _known(_REASONS, reason, "reason"), _text(payload, _REASON.size)
-
-
-def _encode_client_opened(frame: ClientOpened) -> bytes:
-    return _LABELS.pack(frame.pid, frame.uid, frame.gid) + frame.executable.encode()
-
-
-def _decode_client_opened(client_id: int, payload: memoryview) -> ClientOpened:
-    pid, uid, gid = _LABELS.unpack_from(payload)
-    return ClientOpened(client_id, pid, uid, gid, _text(payload, _LABELS.size))
+    windows = client_window, stream_window
+    return HelloAck(nonce, version, features, page_size, *windows, main_device, agent)
 
 
 def _encode_data(frame: Data) -> bytes:
@@ -259,7 +216,7 @@ def _decode_attachment(
     kind: int, flags: int, zero: int, object_id: int, size: int
 ) -> Attachment:
     _zero(zero)
-    known: AttachmentKind = _known(_KINDS, kind, "attachment kind")
+    known: AttachmentKind = _known(_KINDS, "attachment kind", kind)
     return Attachment(known, _decode_flags(flags), object_id, size)
 
 
@@ -267,43 +224,6 @@ def _decode_flags(flags: int) -> AttachmentFlags:
     if flags & ~_KNOWN_ATTACHMENT_FLAGS:
         raise ChannelError(f"attachment with unknown flags {flags:#x}")
     return AttachmentFlags(flags)
-
-
-def _encode_stream_closed(frame: StreamClosed) -> bytes:
-    return _STREAM_CLOSED.pack(frame.stream_id, frame.reason, 0)
-
-
-def _decode_stream_closed(client_id: int, payload: memoryview) -> StreamClosed:
-    stream_id, reason, zero = _STREAM_CLOSED.unpack(payload)
-    _zero(zero)
-    return StreamClosed(client_id, stream_id, _known(_REASONS, reason, "reason"))
-
-
-def _encode_open_stream(frame: OpenStream) -> bytes:
-    return _OPEN_STREAM.pack(frame.memory_id, frame.stream_id, frame.flags, 0, 0)
-
-
-def _decode_open_stream(client_id: int, payload: memoryview) -> OpenStream:
-    memory_id, stream_id, flags, *zeros = _OPEN_STREAM.unpack(payload)
-    _zero(*zeros)
-    return OpenStream(client_id, memory_id, stream_id, _decode_flags(flags))
-
-
-def _encode_locate(frame: Locate) -> bytes:
-    return _LOCATE.pack(
-        frame.location_id,
-        frame.memory_id,
-        frame.offset,
-        frame.length,
-        frame.collapse_above,
-        0,
-    )
-
-
-def _decode_locate(client_id: int, payload: memoryview) -> Locate:
-    *fields, zero = _LOCATE.unpack(payload)
-    _zero(zero)
-    return Locate(client_id, *fields)
 
 
 def _encode_located(frame: Located) -> bytes:
@@ -320,55 +240,70 @@ def _decode_located(client_id: int, payload: memoryview) -> Located:
     if more > 1 or len(payload) % EXTENT_SIZE:
         raise ChannelError(f"LOCATED of {len(payload)} bytes, more is {more}")
     extents = Extents.from_bytes(payload[_LOCATED.size :])
-    known: LocateStatus = _known(_STATUSES, status, "status")
+    known: LocateStatus = _known(_STATUSES, "status", status)
     return Located(client_id, location_id, known, errno, bool(more), extents)
 
 
-def _number(kind: type[Frame], field: str, senders: frozenset[Side]) -> Layout:
-    """Make the layout of a frame that has a client id and one number."""
-    build: Callable[..., Frame] = kind
-    return Layout(
-        kind,
-        lambda frame: _U32.pack(getattr(frame, field)),
-        lambda client_id, payload: build(client_id, *_U32.unpack(payload)),
-        least=_U32.size,
-        most=_U32.size,
-        senders=senders,
-    )
+_READ: Final[Mapping[str, Callable[[int], Any]]] = {
+    "flags": _decode_flags,
+    "reason": partial(_known, _REASONS, "reason"),
+    "status": partial(_known, _STATUSES, "status"),
+}
+"""What is made of a number, by the name of its field; of others, nothing."""
 
 
-_PING_LAYOUT: Final = Layout(
-    Ping,
-    lambda frame: _U64.pack(frame.timestamp),
-    lambda _, payload: Ping(*_U64.unpack(payload)),
-    least=_U64.size,
-    most=_U64.size,
-    of_client=False,
-)
+def _packed(
+    kind: type[Frame],
+    form: str,
+    fields: str,
+    *,
+    text: str = "",
+    data: str = "",
+    senders: frozenset[Side] = BOTH,
+    of_client: bool = True,
+) -> Layout:
+    """Make the layout of a frame whose fields are packed in their order.
 
-_PONG_LAYOUT: Final = Layout(
-    Pong,
-    lambda frame: _PONG.pack(frame.timestamp, frame.clock),
-    lambda _, payload: Pong(*_PONG.unpack(payload)),
-    least=_PONG.size,
-    most=_PONG.size,
-    of_client=False,
-)
+    Args:
+        kind: the class of its frames.
+        form: of what has a fixed size, as `struct` has it.
+        fields: the names of that, in order; ZERO for a number that is no field.
+        text: the field of a string that follows, if one does.
+        data: the field of bytes that follow, if they do; they may fill the frame.
+        senders: as of `Layout`.
+        of_client: likewise; the client's id is the first field then.
+    """
+    fixed, names = struct.Struct(f"<{form}"), fields.split()
+    build = cast("Callable[..., Frame]", kind)
 
+    def encode(frame: Frame) -> bytes:
+        packed = fixed.pack(
+            *(0 if name == ZERO else getattr(frame, name) for name in names)
+        )
+        if text:
+            said: str = getattr(frame, text)
+            return packed + said.encode()
+        return packed + getattr(frame, data) if data else packed
 
-def _numbered_bytes(kind: type[Frame], field: str, senders: frozenset[Side]) -> Layout:
-    """Make the layout of a frame that has a client id, one number, and bytes."""
-    build: Callable[..., Frame] = kind
-    return Layout(
-        kind,
-        lambda frame: _U32.pack(getattr(frame, field)) + frame.data,
-        lambda client_id, payload: build(
-            client_id, *_U32.unpack_from(payload), payload[_U32.size :].tobytes()
-        ),
-        least=_U32.size,
-        most=MAX_PAYLOAD,
-        senders=senders,
-    )
+    def decode(client_id: int, payload: memoryview) -> Frame:
+        values: list[Any] = [client_id] if of_client else []
+        for name, value in zip(names, fixed.unpack_from(payload), strict=True):
+            if name == ZERO:
+                _zero(value)
+            else:
+                values.append(_READ[name](value) if name in _READ else value)
+        if text:
+            values.append(_text(payload, fixed.size))
+        elif data:
+            values.append(payload[fixed.size :].tobytes())
+        return build(*values)
+
+    least = most = fixed.size
+    if text:
+        most += MAX_TEXT
+    elif data:
+        most = MAX_PAYLOAD
+    return Layout(kind, encode, decode, least, most, senders, of_client)
 
 
 LAYOUTS: Final[dict[int, Layout]] = {
@@ -390,90 +325,36 @@ LAYOUTS: Final[dict[int, Layout]] = {
         senders=GUEST,
         of_client=False,
     ),
-    FrameType.PROVE_RAM: Layout(
-        ProveRam,
-        lambda frame: frame.token,
-        lambda _, payload: ProveRam(payload.tobytes()),
-        least=RAM_TOKEN_SIZE,
-        most=RAM_TOKEN_SIZE,
-        senders=HOST,
-        of_client=False,
+    FrameType.PROVE_RAM: _packed(
+        ProveRam, f"{RAM_TOKEN_SIZE}s", "token", senders=HOST, of_client=False
     ),
-    FrameType.RAM_PROOF: Layout(
-        RamProof,
-        _encode_ram_proof,
-        _decode_ram_proof,
-        least=_RAM_PROOF.size,
-        most=_RAM_PROOF.size,
-        senders=GUEST,
-        of_client=False,
+    FrameType.RAM_PROOF: _packed(
+        RamProof, "HHIQ", "status 0 errno gpa", senders=GUEST, of_client=False
     ),
-    FrameType.GOODBYE: Layout(
-        Goodbye,
-        _encode_reason,
-        lambda _, payload: Goodbye(*_decode_reason(payload)),
-        least=_REASON.size,
-        most=_REASON.size + MAX_TEXT,
-        of_client=False,
+    FrameType.GOODBYE: _packed(
+        Goodbye, "HH", "reason 0", text="message", of_client=False
     ),
-    FrameType.PING: _PING_LAYOUT,
-    FrameType.PONG: _PONG_LAYOUT,
-    FrameType.CLIENT_OPENED: Layout(
-        ClientOpened,
-        _encode_client_opened,
-        _decode_client_opened,
-        least=_LABELS.size,
-        most=_LABELS.size + MAX_TEXT,
-        senders=GUEST,
+    FrameType.PING: _packed(Ping, "Q", "timestamp", of_client=False),
+    FrameType.PONG: _packed(Pong, "QQ", "timestamp clock", of_client=False),
+    FrameType.CLIENT_OPENED: _packed(
+        ClientOpened, "III", "pid uid gid", text="executable", senders=GUEST
     ),
-    FrameType.CLIENT_CLOSED: Layout(
-        ClientClosed,
-        _encode_reason,
-        lambda client_id, payload: ClientClosed(client_id, *_decode_reason(payload)),
-        least=_REASON.size,
-        most=_REASON.size + MAX_TEXT,
-    ),
-    FrameType.CLIENT_RELEASED: Layout(
-        ClientReleased,
-        lambda _: b"",
-        lambda client_id, _: ClientReleased(client_id),
-        least=0,
-        most=0,
-        senders=HOST,
-    ),
+    FrameType.CLIENT_CLOSED: _packed(ClientClosed, "HH", "reason 0", text="message"),
+    FrameType.CLIENT_RELEASED: _packed(ClientReleased, "", "", senders=HOST),
     FrameType.DATA: Layout(
         Data, _encode_data, _decode_data, least=_COUNT.size, most=MAX_PAYLOAD
     ),
-    FrameType.FILE_DATA: _numbered_bytes(FileData, "file_id", HOST),
-    FrameType.STREAM_DATA: _numbered_bytes(StreamData, "stream_id", BOTH),
-    FrameType.STREAM_CLOSED: Layout(
-        StreamClosed,
-        _encode_stream_closed,
-        _decode_stream_closed,
-        least=_STREAM_CLOSED.size,
-        most=_STREAM_CLOSED.size,
+    FrameType.FILE_DATA: _packed(FileData, "I", "file_id", data="data", senders=HOST),
+    FrameType.STREAM_DATA: _packed(StreamData, "I", "stream_id", data="data"),
+    FrameType.STREAM_CLOSED: _packed(StreamClosed, "IHH", "stream_id reason 0"),
+    FrameType.CREDIT: _packed(Credit, "II", "stream_id amount"),
+    FrameType.OPEN_STREAM: _packed(
+        OpenStream, "IIBBH", "memory_id stream_id flags 0 0", senders=HOST
     ),
-    FrameType.CREDIT: Layout(
-        Credit,
-        lambda frame: _U32_PAIR.pack(frame.stream_id, frame.amount),
-        lambda client_id, payload: Credit(client_id, *_U32_PAIR.unpack(payload)),
-        least=_U32_PAIR.size,
-        most=_U32_PAIR.size,
-    ),
-    FrameType.OPEN_STREAM: Layout(
-        OpenStream,
-        _encode_open_stream,
-        _decode_open_stream,
-        least=_OPEN_STREAM.size,
-        most=_OPEN_STREAM.size,
-        senders=HOST,
-    ),
-    FrameType.LOCATE: Layout(
+    FrameType.LOCATE: _packed(
         Locate,
-        _encode_locate,
-        _decode_locate,
-        least=_LOCATE.size,
-        most=_LOCATE.size,
+        "IIQQII",
+        "location_id memory_id offset length collapse_above 0",
         senders=HOST,
     ),
     FrameType.LOCATED: Layout(
@@ -484,8 +365,8 @@ LAYOUTS: Final[dict[int, Layout]] = {
         most=_LOCATED.size + MAX_EXTENTS_PER_FRAME * EXTENT_SIZE,
         senders=GUEST,
     ),
-    FrameType.RELEASE: _number(Release, "location_id", HOST),
-    FrameType.RELEASED: _number(Released, "location_id", GUEST),
-    FrameType.CLOSE_MEMORY: _number(CloseMemory, "memory_id", HOST),
+    FrameType.RELEASE: _packed(Release, "I", "location_id", senders=HOST),
+    FrameType.RELEASED: _packed(Released, "I", "location_id", senders=GUEST),
+    FrameType.CLOSE_MEMORY: _packed(CloseMemory, "I", "memory_id", senders=HOST),
 }
 """Every frame there is, by the `type` field of its header."""

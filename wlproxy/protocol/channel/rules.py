@@ -49,8 +49,20 @@ MIN_PAGE_SIZE: Final = 4096
 MAX_PAGE_SIZE: Final = 65536
 
 _STREAM_WAYS: Final = (AttachmentFlags.HOLDER_READS, AttachmentFlags.HOLDER_WRITES)
-_OTHER_FLAGS: Final = AttachmentFlags.HOLDER_READS | AttachmentFlags.HOLDER_WRITES
-_MEMORY_FLAGS: Final = AttachmentFlags.MEMORY_WRITABLE | AttachmentFlags.MEMORY_DMABUF
+_FLAGS: Final = {
+    AttachmentKind.OTHER: _STREAM_WAYS[0] | _STREAM_WAYS[1],
+    AttachmentKind.MEMORY: (
+        AttachmentFlags.MEMORY_WRITABLE | AttachmentFlags.MEMORY_DMABUF
+    ),
+    AttachmentKind.STREAM: _STREAM_WAYS[0] | _STREAM_WAYS[1],
+    AttachmentKind.FILE: AttachmentFlags.NONE,
+}
+_MAX_SIZES: Final = {
+    AttachmentKind.OTHER: 0,
+    AttachmentKind.STREAM: 0,
+    AttachmentKind.FILE: MAX_FILE_SIZE,
+}
+"""Bytes of an attachment; those of a memory are the guest's affair."""
 _PROOF_STATUSES: Final = (
     LocateStatus.OK,
     LocateStatus.NOT_PERMITTED,
@@ -77,34 +89,28 @@ def _text_fault(text: str) -> str:
     return "text contains NUL" if "\0" in text else ""
 
 
-def _windows_fault(*windows: int) -> str:
+def _size_fault(what: str, data: bytes, size: int) -> str:
+    return "" if len(data) == size else f"{what} is not {size} bytes"
+
+
+def _handshake_fault(frame: Hello | HelloAck) -> str:
+    windows = frame.client_window, frame.stream_window
     if all(MIN_WINDOW <= window <= MAX_WINDOW for window in windows):
-        return ""
+        return _size_fault("nonce", frame.nonce, NONCE_SIZE)
     return f"a window of {windows} is not within {MIN_WINDOW}..{MAX_WINDOW}"
 
 
 def _hello(frame: Hello) -> str:
-    if len(frame.nonce) != NONCE_SIZE:
-        return f"nonce is not {NONCE_SIZE} bytes"
     if not frame.max_clients:
         return "no client is allowed"
-    return _windows_fault(frame.client_window, frame.stream_window)
+    return _handshake_fault(frame)
 
 
 def _hello_ack(frame: HelloAck) -> str:
-    if len(frame.nonce) != NONCE_SIZE:
-        return f"nonce is not {NONCE_SIZE} bytes"
     size = frame.page_size
     if size & (size - 1) or not MIN_PAGE_SIZE <= size <= MAX_PAGE_SIZE:
         return f"no page size: {size}"
-    windows = _windows_fault(frame.client_window, frame.stream_window)
-    return windows or _text_fault(frame.agent)
-
-
-def _prove_ram(frame: ProveRam) -> str:
-    if len(frame.token) != RAM_TOKEN_SIZE:
-        return f"token is not {RAM_TOKEN_SIZE} bytes"
-    return ""
+    return _handshake_fault(frame) or _text_fault(frame.agent)
 
 
 def _status_fault(status: LocateStatus, errno: int) -> str:
@@ -123,32 +129,15 @@ def _ram_proof(frame: RamProof) -> str:
     return _status_fault(frame.status, frame.errno)
 
 
-def _goodbye(frame: Goodbye | ClientClosed) -> str:
-    return _text_fault(frame.message)
-
-
-def _client_opened(frame: ClientOpened) -> str:
-    return _text_fault(frame.executable)
-
-
 def _attachment_fault(attachment: Attachment) -> str:
     kind, flags = attachment.kind, attachment.flags
-    match kind:
-        case AttachmentKind.STREAM:
-            legal = flags in _STREAM_WAYS and attachment.object_id
-            max_size = 0
-        case AttachmentKind.MEMORY:
-            legal = not flags & ~_MEMORY_FLAGS
-            max_size = -1
-        case AttachmentKind.FILE:
-            legal = not flags
-            max_size = MAX_FILE_SIZE
-        case _:
-            legal = not flags & ~_OTHER_FLAGS
-            max_size = 0
+    legal = not flags & ~_FLAGS[kind]
+    if kind is AttachmentKind.STREAM:
+        legal = flags in _STREAM_WAYS and attachment.object_id != 0
     if not legal:
         return f"attachment {kind.name} {attachment.object_id} with {flags!r}"
-    if 0 <= max_size < attachment.size:
+    max_size = _MAX_SIZES.get(kind)
+    if max_size is not None and attachment.size > max_size:
         return f"attachment {kind.name} of {attachment.size} bytes, limit {max_size}"
     return ""
 
@@ -163,22 +152,10 @@ def _data(frame: Data) -> str:
     return next(filter(None, map(_attachment_fault, frame.attachments)), "")
 
 
-def _file_data(frame: FileData) -> str:
-    return "" if frame.data else "no bytes"
-
-
 def _stream_data(frame: StreamData) -> str:
     if not frame.stream_id:
         return "stream 0"
     return "" if frame.data else "no bytes"
-
-
-def _stream_closed(frame: StreamClosed) -> str:
-    return "" if frame.stream_id else "stream 0"
-
-
-def _credit(frame: Credit) -> str:
-    return "" if frame.amount else "no amount"
 
 
 def _open_stream(frame: OpenStream) -> str:
@@ -210,16 +187,16 @@ def _located(frame: Located) -> str:
 _RULES: Final[dict[type, Callable[[Any], str]]] = {
     Hello: _hello,
     HelloAck: _hello_ack,
-    ProveRam: _prove_ram,
+    ProveRam: lambda frame: _size_fault("token", frame.token, RAM_TOKEN_SIZE),
     RamProof: _ram_proof,
-    Goodbye: _goodbye,
-    ClientOpened: _client_opened,
-    ClientClosed: _goodbye,
+    Goodbye: lambda frame: _text_fault(frame.message),
+    ClientOpened: lambda frame: _text_fault(frame.executable),
+    ClientClosed: lambda frame: _text_fault(frame.message),
     Data: _data,
-    FileData: _file_data,
+    FileData: lambda frame: "" if frame.data else "no bytes",
     StreamData: _stream_data,
-    StreamClosed: _stream_closed,
-    Credit: _credit,
+    StreamClosed: lambda frame: "" if frame.stream_id else "stream 0",
+    Credit: lambda frame: "" if frame.amount else "no amount",
     OpenStream: _open_stream,
     Locate: _locate,
     Located: _located,
