@@ -63,17 +63,17 @@ def pages(items: Sequence[RamItem]) -> list[tuple[int, int]]:
     start=st.integers(-8, 8),
 )
 def test_packed_items_are_like_a_tuple(items: tuple[RamItem, ...], start: int) -> None:
-    packed = RamItems(items)
+    packed = RamItems.of(items)
 
     assert packed == items
-    assert packed == RamItems(items)
+    assert packed == RamItems.of(items)
     assert tuple(packed) == items
     assert packed[start:] == items[start:]
     for index in range(-len(items), len(items)):
         assert packed[index] == items[index]
     assert packed != (*items, RamItem(0, 0, 0))
     assert packed != 0
-    assert repr(packed) == f"RamItems({list(items)!r})"
+    assert repr(packed) == f"RamItems.of({list(items)!r})"
     assert sys.getsizeof(packed.words) <= 200 + 18 * len(items)
 
 

@@ -5,14 +5,13 @@ below are QEMU's, one for each machine type, taken from its sources.  They are o
 guess, which the session proves with `ProveRam` before any pixel depends on it.
 """
 
-from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Final, overload
+from typing import Final
 
-from wlproxy.protocol.channel.extents import pairs
+from wlproxy.protocol.channel.extents import PackedPairs, pairs
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy.protocol.errors import LocalProtocolError, RemoteProtocolError
 
@@ -43,55 +42,22 @@ class RamItem:
     length: int
 
 
-class RamItems(Sequence[RamItem]):
-    """Runs of bytes in RAM files, in order and packed: 16 bytes each.
+class RamItems(PackedPairs[RamItem]):
+    """Runs of bytes in RAM files: `words` has the offset of each, then length and file."""
 
-    Attributes:
-        words: of each its offset, then its length and file in one.
-    """
-
-    __slots__ = ("words",)
-
-    def __init__(self, items: Iterable[RamItem] = ()) -> None:
-        """Pack items."""
-        self.words = array("Q")
-        for item in items:
-            self.add(item.file, item.offset, item.length)
+    __slots__ = ()
 
     def add(self, file: int, offset: int, length: int) -> None:
         """Append a run: see `RamItem`."""
         self.words.extend((offset, length << FILE_BITS | file))
 
-    def __len__(self) -> int:
-        return len(self.words) // 2
+    @staticmethod
+    def _item(first: int, second: int, /) -> RamItem:
+        return RamItem(second & (1 << FILE_BITS) - 1, first, second >> FILE_BITS)
 
-    def __iter__(self) -> Iterator[RamItem]:
-        numbers = iter(self.words)
-        return map(_item, numbers, numbers)
-
-    @overload
-    def __getitem__(self, index: int) -> RamItem: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> "RamItems": ...
-
-    def __getitem__(self, index: int | slice) -> "RamItem | RamItems":
-        if isinstance(index, slice):
-            return RamItems(self[each] for each in range(*index.indices(len(self))))
-        place = range(len(self))[index]
-        return _item(self.words[2 * place], self.words[2 * place + 1])
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, RamItems):
-            return self.words == other.words
-        if isinstance(other, tuple):
-            return tuple(self) == other
-        return NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]  # the words may change
-
-    def __repr__(self) -> str:
-        return f"RamItems({list(self)!r})"
+    @staticmethod
+    def _numbers(item: RamItem) -> tuple[int, int]:
+        return item.offset, item.length << FILE_BITS | item.file
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +78,13 @@ class RamRegion:
 
 
 class GuestMemory:
-    """The map from guest-physical addresses to bytes of RAM files."""
+    """The map from guest-physical addresses to bytes of RAM files.
 
-    __slots__ = ("_page_size", "_regions", "_starts")
+    Attributes:
+        regions: by ascending guest-physical address.
+    """
+
+    __slots__ = ("_page_size", "_starts", "regions")
 
     def __init__(
         self, regions: Iterable[RamRegion], page_size: int = HOST_PAGE_SIZE
@@ -129,23 +99,18 @@ class GuestMemory:
             LocalProtocolError: regions overlap, are empty, unaligned, or end beyond
                 the last address.
         """
-        self._regions = tuple(sorted(regions, key=attrgetter("gpa")))
-        self._starts = [region.gpa for region in self._regions]
+        self.regions = tuple(sorted(regions, key=attrgetter("gpa")))
+        self._starts = [region.gpa for region in self.regions]
         self._page_size = page_size
         end = 0
-        for region in self._regions:
+        for region in self.regions:
             _check_region(region, end, page_size)
             end = region.gpa + region.length
 
     @property
-    def regions(self) -> tuple[RamRegion, ...]:
-        """The regions, by ascending guest-physical address."""
-        return self._regions
-
-    @property
     def size(self) -> int:
         """Bytes of RAM in all regions."""
-        return sum(region.length for region in self._regions)
+        return sum(region.length for region in self.regions)
 
     def translate(self, extents: Iterable[Extent]) -> RamItems:
         """Find the file bytes behind extents, in their order.
@@ -189,7 +154,7 @@ class GuestMemory:
     def _region_at(self, gpa: int) -> RamRegion | None:
         index = bisect_right(self._starts, gpa) - 1
         if index >= 0:
-            region = self._regions[index]
+            region = self.regions[index]
             if gpa - region.gpa < region.length:
                 return region
         return None
@@ -247,11 +212,6 @@ def _check_region(region: RamRegion, end: int, page_size: int) -> None:
         raise LocalProtocolError(f"{region} is in too many files, or too long")
     if region.gpa + region.length > MAX_ADDRESS:
         raise LocalProtocolError(f"{region} ends beyond 64 bits")
-
-
-def _item(offset: int, length_and_file: int) -> RamItem:
-    file = length_and_file & (1 << FILE_BITS) - 1
-    return RamItem(file, offset, length_and_file >> FILE_BITS)
 
 
 def _words(gpa: int, length: int) -> str:

@@ -166,18 +166,21 @@ class Notation(Generic[RootT]):
         self, kind: type
     ) -> "_Form":
         if kind in (bytes, bytearray):
-            return _spelled(partial(_meant, kind), partial(_from_hex, kind))
+            return _Spelled(Spelling(partial(_meant, kind), partial(_from_hex, kind)))
         if kind is int:
-            return _spelled(_number, partial(_checked, int))
+            return _Spelled(Spelling(_number, partial(_checked, int)))
         if kind in (bool, str):
-            return _spelled(partial(_meant, kind), partial(_checked, kind))
+            return _Spelled(Spelling(partial(_meant, kind), partial(_checked, kind)))
         if issubclass(kind, IntFlag):
-            return _spelled(_number, lambda plain: kind(_checked(int, plain)))
+            return _Spelled(Spelling(_number, lambda plain: kind(_checked(int, plain))))
         if issubclass(kind, Enum):
-            return _spelled(_name_of, lambda plain: kind[_checked(str, plain)])
+            return _Spelled(
+                Spelling(_name_of, lambda plain: kind[_checked(str, plain)])
+            )
         if issubclass(kind, tuple):
             hints = get_type_hints(kind).values()
-            return _Row(kind._make, map(self.form, hints))  # type: ignore[attr-defined]
+            items = tuple(map(self.form, hints))
+            return _Row(kind._make, items)  # type: ignore[attr-defined]
         one = self._tagged(each for each in self._listed if issubclass(each, kind))
         return _Optional(one) if kind is object else one
 
@@ -190,7 +193,7 @@ class Notation(Generic[RootT]):
             pair = (self.form(args[0]), self.form(args[1]))
             return _Pairs(_MAPPINGS[kind], *pair, changes=kind is not Mapping)
         if kind is tuple and args[-1] is not Ellipsis:
-            return _Row(tuple, map(self.form, args))
+            return _Row(tuple, tuple(map(self.form, args)))
         make = tuple if kind is tuple else _SERIES[kind]
         return _Series(make, self.form(args[0]))
 
@@ -318,23 +321,23 @@ class _Series:
         return self.make(self.item.read(item, reader) for item in _checked(list, plain))
 
 
+@dataclass(frozen=True, slots=True)
 class _Row:
     """A tuple, or one with names, of fixed length."""
 
-    def __init__(self, make: _Make, items: Iterable[_Form]) -> None:
-        self._make = make
-        self._items = tuple(items)
+    make: _Make
+    items: Sequence[_Form]
 
     def write(self, value: object, pen: _Pen) -> Plain:
-        row = zip(self._items, _meant(tuple, value), strict=True)
+        row = zip(self.items, _meant(tuple, value), strict=True)
         return [form.write(item, pen) for form, item in row]
 
     def read(self, plain: object, reader: _Reader) -> object:
         row: list[object] = _checked(list, plain)
-        if len(row) != len(self._items):
-            raise SnapshotError(f"{len(row)} values where {len(self._items)} belong")
-        pairs = zip(self._items, row, strict=True)
-        return self._make([form.read(item, reader) for form, item in pairs])
+        if len(row) != len(self.items):
+            raise SnapshotError(f"{len(row)} values where {len(self.items)} belong")
+        pairs = zip(self.items, row, strict=True)
+        return self.make([form.read(item, reader) for form, item in pairs])
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,13 +389,11 @@ class _Record:
         self._fields: dict[str, tuple[str, _Form]] = {}
 
     def write(self, value: object, pen: _Pen) -> Plain:
-        """Write it."""
         if not self._kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
             pen.own(value)
         return self.write_fields(value, pen)
 
     def read(self, plain: object, reader: _Reader) -> object:
-        """Read it."""
         entry = self.blank()
         self.fill(entry, plain, reader)
         return entry
@@ -437,19 +438,10 @@ class _Reference(_Record):
     """The same, written once, wherever it is referred to."""
 
     def write(self, value: object, pen: _Pen) -> Plain:
-        """Refer to it."""
         return pen.place(_meant(self._kind, value), self)
 
     def read(self, plain: object, reader: _Reader) -> object:
-        """Find it."""
         return reader.object(_checked(int, plain), self)
-
-
-def _spelled(
-    write: Callable[[object], "Plain | bytes | bytearray"],
-    read: Callable[[Plain], object],
-) -> _Form:
-    return _Spelled(Spelling(write, read))
 
 
 def _from_hex(kind: type[bytes | bytearray], plain: Plain) -> object:

@@ -68,8 +68,7 @@ def _write_words(value: object) -> bytes:
 
 
 def _read_words(kind: type[_WordsT], plain: Plain) -> _WordsT:
-    made = kind()
-    made.words = array("Q", bytes.fromhex(cast("str", plain)))
-    if len(made.words) % 2:
+    words = array("Q", bytes.fromhex(cast("str", plain)))
+    if len(words) % 2:
         raise ValueError("half a pair")
-    return made
+    return kind(words)

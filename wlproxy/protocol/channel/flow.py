@@ -34,19 +34,17 @@ def cost(frame: Frame) -> int:
 
 @dataclass(slots=True, init=False)
 class SendWindow:
-    """What we may still send."""
+    """What we may still send.
+
+    Attributes:
+        available: bytes that may be sent now.
+    """
 
     _initial: int
-    _available: int
+    available: int
 
     def __init__(self, initial: int) -> None:
-        self._initial = initial
-        self._available = initial
-
-    @property
-    def available(self) -> int:
-        """Bytes that may be sent now."""
-        return self._available
+        self._initial = self.available = initial
 
     def take(self, amount: int) -> None:
         """Count `amount` bytes as sent.
@@ -54,9 +52,9 @@ class SendWindow:
         Raises:
             LocalProtocolError: more than is available.
         """
-        if not 0 <= amount <= self._available:
-            raise LocalProtocolError(f"{amount} bytes sent, {self._available} allowed")
-        self._available -= amount
+        if not 0 <= amount <= self.available:
+            raise LocalProtocolError(f"{amount} bytes sent, {self.available} allowed")
+        self.available -= amount
 
     def grant(self, amount: int) -> None:
         """Take the peer's `Credit`.
@@ -64,31 +62,28 @@ class SendWindow:
         Raises:
             ChannelError: the peer returns more than it was sent.
         """
-        outstanding = self._initial - self._available
+        outstanding = self._initial - self.available
         if not 0 <= amount <= outstanding:
             raise ChannelError(f"credit of {amount} bytes, {outstanding} outstanding")
-        self._available += amount
+        self.available += amount
 
 
 @dataclass(slots=True, init=False)
 class ReceiveWindow:
-    """What the peer may still send, and when to let it send more."""
+    """What the peer may still send, and when to let it send more.
+
+    Attributes:
+        held: bytes received and not yet consumed.
+    """
 
     _initial: int
-    _allowed: int
-    _held: int
-    _ungranted: int
+    _allowed: int  # the peer may send
+    held: int
+    _ungranted: int  # consumed, not granted again
 
     def __init__(self, initial: int) -> None:
-        self._initial = initial
-        self._allowed = initial  # the peer may send
-        self._held = 0  # received, not consumed
-        self._ungranted = 0  # consumed, not granted again
-
-    @property
-    def held(self) -> int:
-        """Bytes received and not yet consumed."""
-        return self._held
+        self._initial = self._allowed = initial
+        self.held = self._ungranted = 0
 
     def received(self, amount: int) -> None:
         """Count `amount` bytes as received.
@@ -99,7 +94,7 @@ class ReceiveWindow:
         if amount > self._allowed:
             raise ChannelError(f"{amount} bytes received, {self._allowed} allowed")
         self._allowed -= amount
-        self._held += amount
+        self.held += amount
 
     def consumed(self, amount: int) -> int:
         """Count `amount` received bytes as consumed; return what to grant now.
@@ -110,9 +105,9 @@ class ReceiveWindow:
         Raises:
             LocalProtocolError: more than is held.
         """
-        if not 0 <= amount <= self._held:
-            raise LocalProtocolError(f"{amount} bytes consumed, {self._held} held")
-        self._held -= amount
+        if not 0 <= amount <= self.held:
+            raise LocalProtocolError(f"{amount} bytes consumed, {self.held} held")
+        self.held -= amount
         self._ungranted += amount
         if self._ungranted * 2 < self._initial:
             return 0
@@ -120,8 +115,8 @@ class ReceiveWindow:
 
     def emptied(self) -> int:
         """Count all held bytes as consumed; return what to grant now, which is everything."""
-        self._ungranted += self._held
-        self._held = 0
+        self._ungranted += self.held
+        self.held = 0
         return self._grant()
 
     def _grant(self) -> int:
