@@ -15,10 +15,12 @@ import trio
 
 from wlproxy import __version__
 from wlproxy.protocol.channel.frames import PORT_NAME
+from wlproxy.transport.fds import raise_fd_limit
+from wlproxy.transport.journal import is_journal
 from wlproxy_guest.locating.module_locator import ModuleLocator
-from wlproxy_guest.logs import is_journal, start_log
+from wlproxy_guest.logs import log_to_stderr
 from wlproxy_guest.quotas import MIB, Limits
-from wlproxy_guest.server import Server, raise_fd_limit
+from wlproxy_guest.server import Server
 from wlproxy_guest.unix_socket import Listener, SocketError, adopt_activated, listen
 from wlproxy_guest.wire import WireSource, parse_source
 
@@ -54,7 +56,7 @@ class Options(argparse.Namespace):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the agent until it is told to stop; return the exit status."""
     options = parse(arguments)
-    start_log(options.log_level)
+    log_to_stderr(options.log_level)
     raise_fd_limit()
     failure = ""
     with early_stop():

@@ -46,13 +46,14 @@ from wlproxy.protocol.channel.lanes.bounds import CHUNK
 from wlproxy.protocol.channel.lanes.lane import Lane
 from wlproxy.protocol.errors import ChannelError
 from wlproxy.protocol.fd_limits import MAX_FDS_OUT
+from wlproxy.protocol.quota import Quota
 from wlproxy.transport.fd_stream import FdsLostError
 from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy_guest.attachments import FdDescription, describe_fd
 from wlproxy_guest.files import PendingFiles
 from wlproxy_guest.locating.locations import Locating, Locations
-from wlproxy_guest.quotas import FEW_MEMORIES, Budget, Limits, QuotaError
+from wlproxy_guest.quotas import FEW_MEMORIES, Limits, QuotaError
 from wlproxy_guest.refusal import limit_event, unavailable_event
 from wlproxy_guest.streams import Streams
 from wlproxy_guest.unix_socket import AppSocket
@@ -84,7 +85,7 @@ class ClientContext:
     streams: Streams
     limits: Limits
     locating: Locating
-    memories: Budget
+    memories: Quota
 
 
 @dataclass(frozen=True, slots=True)

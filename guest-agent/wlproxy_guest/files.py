@@ -14,8 +14,9 @@ from typing import Final
 
 from wlproxy.protocol.channel.frames import MAX_FILE_SIZE
 from wlproxy.protocol.errors import ChannelError
+from wlproxy.protocol.quota import Quota
 from wlproxy.transport.fds import OwnedFd
-from wlproxy_guest.quotas import Budget, QuotaError
+from wlproxy_guest.quotas import QuotaError
 
 MAX_FILES: Final = 64
 """Files of one client that are begun and not attached to a message yet."""
@@ -25,11 +26,11 @@ SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 class PendingFiles:
     """The files of one client that have not reached it yet."""
 
-    __slots__ = ("_budget", "_files")
+    __slots__ = ("_files", "_quota")
 
     def __init__(self, limit: int) -> None:
         """Allow `limit` bytes in all."""
-        self._budget = Budget(limit)
+        self._quota = Quota(limit)
         self._files: dict[int, tuple[OwnedFd, int]] = {}
         """File id -> (memfd, bytes)."""
 
@@ -44,8 +45,8 @@ class PendingFiles:
         fd, size = self._files.get(file_id, (None, 0))
         if size + len(data) > MAX_FILE_SIZE:
             raise ChannelError(f"file {file_id} is over {MAX_FILE_SIZE} bytes")
-        if not self._budget.take(len(data)):
-            raise QuotaError(f"over {self._budget.limit} bytes of files that wait")
+        if not self._quota.take(len(data)):
+            raise QuotaError(f"over {self._quota.limit} bytes of files that wait")
         if fd is None:
             fd = self._begin()
         self._files[file_id] = (fd, size + len(data))
@@ -75,7 +76,7 @@ class PendingFiles:
 
     def delivered(self, size: int) -> None:
         """Stop counting a file of `size` bytes: the app has it."""
-        self._budget.give_back(size)
+        self._quota.give_back(size)
 
     def close(self) -> None:
         """Drop them all; again is harmless."""

@@ -1,27 +1,19 @@
-"""The agent's log: lines on stderr with the journal's priorities, and a limit on each kind.
+"""The agent's log: lines on stderr, and a limit on each kind of them.
 
 Apps and the host decide how often most things happen, so each kind of line (each template
 in the code) has a limit.  What the lines say is decided elsewhere.
 """
 
 import logging
-import os
-import sys
 import time
-from contextlib import suppress
 from typing import Final, TextIO
+
+from wlproxy.transport.journal import start_log
 
 FIRST: Final = 10
 """Lines of a kind that are written each `WINDOW`; the others are counted."""
 WINDOW: Final = 60.0
 """Seconds."""
-PRIORITIES: Final = (
-    (logging.ERROR, 3),
-    (logging.WARNING, 4),
-    (logging.INFO, 6),
-    (logging.DEBUG, 7),
-)
-"""Least level -> sd-daemon(3) priority."""
 
 
 class _Kind:
@@ -82,32 +74,6 @@ def _summary(kind: _Kind) -> logging.LogRecord:
     return logging.makeLogRecord(values)
 
 
-class JournalFormatter(logging.Formatter):
-    """Begins each line with its priority, which the journal takes off again."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """See `logging.Formatter`."""
-        number = next((p for level, p in PRIORITIES if record.levelno >= level), 7)
-        lines = super().format(record).splitlines()
-        return "\n".join(f"<{number}>{line}" for line in lines)
-
-
-def start_log(level: str) -> None:
+def log_to_stderr(level: str) -> None:
     """Write everything from `level` on to stderr."""
-    handler = LimitedHandler()
-    if is_journal(sys.stderr):
-        handler.setFormatter(JournalFormatter("%(message)s"))
-    else:
-        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler])
-
-
-def is_journal(stream: TextIO | None) -> bool:
-    """Tell whether a stream goes to systemd's journal."""
-    journal = os.environ.get("JOURNAL_STREAM", "")
-    if not journal or stream is None:
-        return False
-    with suppress(OSError, ValueError):
-        status = os.fstat(stream.fileno())
-        return journal == f"{status.st_dev}:{status.st_ino}"
-    return False
+    start_log(level, LimitedHandler(), "%(levelname)s: %(message)s")

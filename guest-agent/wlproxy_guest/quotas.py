@@ -1,6 +1,6 @@
 """Limits on what each client may hold, and on what all of them may hold together.
 
-This module only counts.  `client` decides what happens to a client that asks for more.
+`protocol.quota` counts, and `client` decides what happens to a client that asks for more.
 """
 
 import os
@@ -63,25 +63,3 @@ class Limits:
     def pinned_of_one(self) -> int:
         """Bytes that one client may have pinned."""
         return min(self.pinned or self.pinned_total // 4 * 3, self.pinned_total)
-
-
-class Budget:
-    """A limit on how much of something may be in use at a time."""
-
-    __slots__ = ("limit", "used")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.used = 0
-
-    def take(self, amount: int) -> bool:
-        """Take `amount`, or nothing and return False where that is more than is left."""
-        if self.used + amount > self.limit:
-            return False
-        self.used += amount
-        return True
-
-    def give_back(self, amount: int) -> None:
-        """Undo a `take`."""
-        assert 0 <= amount <= self.used
-        self.used -= amount

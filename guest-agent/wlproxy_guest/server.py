@@ -1,18 +1,18 @@
 """The whole agent: what runs, what ends what, and how it stops."""
 
 import logging
-import resource
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Final
 
 import trio
 
 from wlproxy import __version__
+from wlproxy.protocol.quota import Quota
 from wlproxy.transport.notify import notify
 from wlproxy_guest.link import Link
 from wlproxy_guest.locating.locations import Locating
 from wlproxy_guest.locating.page_locator import Locator
-from wlproxy_guest.quotas import Budget, Limits, QuotaError
+from wlproxy_guest.quotas import Limits, QuotaError
 from wlproxy_guest.refusal import limit_event, unavailable_event
 from wlproxy_guest.session import GRACE, Session
 from wlproxy_guest.unix_socket import AppSocket, Listener
@@ -52,7 +52,7 @@ class Server:
         self._host_wait = host_wait
         self._grace = grace
         self._locating = Locating(
-            locator, Workers(MAX_LOCATING), Budget(limits.pinned_total)
+            locator, Workers(MAX_LOCATING), Quota(limits.pinned_total)
         )
         self._link: Link | None = None
         self._established = trio.lowlevel.ParkingLot()
@@ -172,10 +172,3 @@ class Server:
                     await self._established.park()
         finally:
             self._waiting -= 1
-
-
-def raise_fd_limit() -> None:
-    """Allow ourselves as many fds as the system lets us: apps pass many."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # a service manager may have its own ideas
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

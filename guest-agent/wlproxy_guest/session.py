@@ -40,6 +40,7 @@ from wlproxy.protocol.channel.lanes.engine import Lanes
 from wlproxy.protocol.channel.lanes.lane import Windows
 from wlproxy.protocol.channel.rules import fit_text
 from wlproxy.protocol.errors import ChannelError
+from wlproxy.protocol.quota import Quota
 from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy_guest.client import Client, ClientContext
 from wlproxy_guest.drm.allocation import find_main_device
@@ -47,7 +48,7 @@ from wlproxy_guest.drm.implicit_layout import implicit_layout_is_linear
 from wlproxy_guest.locating.locations import LOCATE_SECONDS, Locating, as_locate_error
 from wlproxy_guest.locating.mapping import PAGE_SIZE
 from wlproxy_guest.locating.page_locator import LocateError, Pin, PinnedRange
-from wlproxy_guest.quotas import Budget, Limits, QuotaError
+from wlproxy_guest.quotas import Limits, QuotaError
 from wlproxy_guest.streams import Streams
 from wlproxy_guest.unix_socket import AppSocket
 
@@ -86,7 +87,7 @@ class Session:
             self._streams,
             limits,
             locating,
-            Budget(limits.memories_total),
+            Quota(limits.memories_total),
         )
         self._clients: dict[int, Client] = {}
         """Those that run, and those whose pages the host may still be reading."""

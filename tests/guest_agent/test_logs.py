@@ -1,16 +1,13 @@
-"""How many lines of a kind are written, and with what priority."""
+"""How many lines of a kind are written."""
 
 import io
 import logging
-import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from wlproxy_guest import logs
-from wlproxy_guest.logs import FIRST, WINDOW, JournalFormatter, LimitedHandler
+from wlproxy_guest.logs import FIRST, WINDOW, LimitedHandler
 
 
 class Log:
@@ -73,29 +70,3 @@ def test_debugging_has_no_limit(log: Log) -> None:
     for _ in range(5 * FIRST):
         log.logger.debug("detail")
     assert len(log.lines()) == 5 * FIRST
-
-
-def test_each_line_has_its_priority(log: Log) -> None:
-    log.handler.setFormatter(JournalFormatter("%(message)s"))
-    log.logger.critical("very bad\nindeed")
-    log.logger.error("bad")
-    log.logger.warning("odd")
-    log.logger.info("news")
-    log.logger.debug("detail")
-    log.logger.log(1, "less")
-    expected = ["<3>very bad", "<3>indeed", "<3>bad", "<4>odd", "<6>news", "<7>detail"]
-    assert log.lines() == expected
-
-
-def test_the_journal_is_known_by_its_socket(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    with (tmp_path / "stderr").open("w") as stream:
-        status = os.fstat(stream.fileno())
-        assert not logs.is_journal(stream)
-        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
-        assert logs.is_journal(stream)
-        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino + 1}")
-        assert not logs.is_journal(stream)
-    assert not logs.is_journal(stream)  # closed
-    assert not logs.is_journal(None)

@@ -7,25 +7,7 @@ from tests.relay.shell import PAGE
 from wlproxy.protocol.channel.frames import CloseReason
 from wlproxy.relay import quotas
 from wlproxy.relay.inputs import CompositorClosed, SessionEnded
-from wlproxy.relay.quotas import Quota, Quotas, Share, Shares
-
-
-def test_a_share_has_a_limit_of_its_own() -> None:
-    whole = Quota(10)
-    one, two = Share(whole, 6), Share(whole, 6)
-    assert one.take(6)
-    assert not one.take(1)
-    assert not two.take(5)
-    assert two.take(4)
-
-    one.give_back(2)
-    assert two.take(2)
-    assert not two.take(1)
-
-    one.close()
-    one.close()
-    assert Share(whole, 10).take(4)
-    assert not Share(whole, 10).take(1)
+from wlproxy.relay.quotas import Quotas, Shares
 
 
 def test_a_client_that_is_gone_has_nothing() -> None:

@@ -1,4 +1,5 @@
 import os
+import resource
 import warnings
 
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wlproxy.protocol.errors import LocalProtocolError
-from wlproxy.transport.fds import FdState, OwnedFd
+from wlproxy.transport.fds import FdState, OwnedFd, raise_fd_limit
 
 
 def new_fd() -> OwnedFd:
@@ -143,3 +144,13 @@ def test_whoever_made_it_says_how_it_is_closed() -> None:
     assert all(map(is_open, numbers))
     for each in numbers:
         OwnedFd(each).close()
+
+
+def test_the_limit_is_the_highest_that_we_may_have() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, before[0]), before[1]))
+    try:
+        raise_fd_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -24,7 +24,7 @@ from wlproxy.host.errors import (
     HostError,
     NotQemuError,
 )
-from wlproxy.host.fd_limit import fds_for_buffers, raise_fd_limit
+from wlproxy.host.fd_limit import fds_for_buffers
 from wlproxy.host.link import (
     ChannelGoneError,
     Link,
@@ -53,6 +53,7 @@ from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.relay import Relay
 from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.transport.fd_stream import FdStream
+from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.notify import notify
 
 FIRST_PAUSE, LAST_PAUSE = 0.1, 10.0

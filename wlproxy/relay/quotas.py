@@ -1,12 +1,14 @@
-"""Counts how much of the host each client takes up, and all clients of a VM together.
+"""How much of the host each client may take up, and all clients of a VM together.
 
-This module only counts.  When there is no room for a request, what is not in use is given up
+`protocol.quota` counts.  When there is no room for a request, what is not in use is given up
 first; a buffer that still finds no room is not shown (`buffers`).  What the guest may hold of
 its own memory is for its agent to say: this is about the host's.
 """
 
 from dataclasses import dataclass, fields
 from typing import Final
+
+from wlproxy.protocol.quota import Quota, Share
 
 MAX_COPY_BYTES: Final = 1 << 30
 """Bytes of host memory that mode C copies of one client may take; all else is the guest's."""
@@ -35,61 +37,6 @@ MAX_VM_RUNS: Final = 4 << 20
 MAX_RAM_LOCATED: Final = 2
 """How many times over all clients together may have the guest's RAM located: we and the
 kernel keep a list of the pages of each location.  One client may have it once."""
-
-
-@dataclass(slots=True, eq=False)
-class Quota:
-    """Something of which all clients together may take only so much.
-
-    Attributes:
-        limit: how much.
-        used: how much is taken.
-    """
-
-    limit: int
-    used: int = 0
-
-    def take(self, amount: int) -> bool:
-        """Take `amount`, or nothing and return False where that is more than is left."""
-        if self.used + amount > self.limit:
-            return False
-        self.used += amount
-        return True
-
-    def give_back(self, amount: int) -> None:
-        """Undo a `take`."""
-        self.used -= amount
-
-
-@dataclass(slots=True)
-class Share:
-    """What one client takes of a quota: no more than its own limit.
-
-    Attributes:
-        quota: of all clients.
-        limit: the client's own.
-        used: how much it has taken.
-    """
-
-    quota: Quota
-    limit: int
-    used: int = 0
-
-    def take(self, amount: int) -> bool:
-        """As of `Quota`."""
-        if self.used + amount > self.limit or not self.quota.take(amount):
-            return False
-        self.used += amount
-        return True
-
-    def give_back(self, amount: int) -> None:
-        """Undo a `take`."""
-        self.used -= amount
-        self.quota.give_back(amount)
-
-    def close(self) -> None:
-        """Give back all of it: the client is gone."""
-        self.give_back(self.used)
 
 
 @dataclass(slots=True, init=False)

@@ -4,6 +4,6 @@ Only trio and the standard library are used here, since the guest has this packa
 `closable` lets a with block close things; `fds` owns an fd and closes it once; `fd_stream` is
 a Unix socket that carries fds; `stream_end` reads and writes one end of a stream that somebody
 passed; `lane_tasks` lets tasks wait at the lanes of the channel; `pumps` carries bytes between
-such an end and its lane, and says what ends a stream; `notify` talks to systemd.  What the bytes mean is the business of
-the two shells.
+such an end and its lane, and says what ends a stream; `notify` and `journal` talk to systemd.
+What the bytes mean is the business of the two shells.
 """

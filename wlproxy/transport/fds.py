@@ -5,8 +5,10 @@ here.  What an fd is for is not known here.
 """
 
 import os
+import resource
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from typing import Self
 
@@ -143,3 +145,13 @@ def duplicate(fd: int, close: Callable[[int], None] = os.close) -> OwnedFd:
         OSError: there are too many fds, or `fd` is none.
     """
     return OwnedFd(os.dup(fd), close)
+
+
+def raise_fd_limit() -> None:
+    """Allow ourselves as many fds as we may have: apps pass many.
+
+    The usual 1024 are for programs that use `select`, which trio does not.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # a sandbox may have its own ideas
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -31,13 +31,14 @@ from wlproxy.protocol.channel.frames import (
 )
 from wlproxy.protocol.channel.lanes.lane import Lane
 from wlproxy.protocol.errors import ChannelError
+from wlproxy.protocol.quota import Quota, Share
 from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy_guest.hanging_files import may_hang
 from wlproxy_guest.locating.fences import WriteFences
 from wlproxy_guest.locating.mapping import PAGE_SIZE, round_down, round_up
 from wlproxy_guest.locating.page_locator import LocateError, Locator, Pin, PinnedRange
-from wlproxy_guest.quotas import Budget, Limits
+from wlproxy_guest.quotas import Limits
 from wlproxy_guest.workers import Workers
 
 MAX_WAITING: Final = 4096
@@ -65,7 +66,7 @@ class Locating:
 
     locator: Locator
     threads: Workers
-    pinned: Budget
+    pinned: Quota
     foreign: Workers = field(default_factory=lambda: Workers(MAX_FOREIGN))
 
 
@@ -97,7 +98,7 @@ class Locations:
         self._client_id = client_id
         self._locating = locating
         self._limit = limits.locations
-        self._pinned = Budget(limits.pinned_of_one)
+        self._pinned = Share(locating.pinned, limits.pinned_of_one)
         self._lanes = lanes
         self._pins: dict[int, _Pinned] = {}
         """By location id."""
@@ -201,14 +202,14 @@ class Locations:
             raise LocateError(LocateStatus.UNKNOWN_MEMORY)
         start = round_down(request.offset, PAGE_SIZE)
         amount = round_up(request.offset + request.length, PAGE_SIZE) - start
-        if len(self._pins) >= self._limit or not self._take(amount):
+        if len(self._pins) >= self._limit or not self._pinned.take(amount):
             raise LocateError(LocateStatus.LIMIT_EXCEEDED)
         try:
             # The host may close the memory while the thread is at work; the number
             # could then be another file's.
             attempt = _Attempt(fd.duplicate(), amount)
         except OSError:
-            self._give_back(amount)
+            self._pinned.give_back(amount)
             raise
         location = await self._locate_in_thread(attempt, request, deadline)
         attempt.fd.close()
@@ -239,7 +240,7 @@ class Locations:
             attempt.fd.close()
             if found is not None:
                 found.pin.close()
-            self._give_back(attempt.amount)
+            self._pinned.give_back(attempt.amount)
 
         threads = self._locating.threads
         if may_hang(attempt.fd.fileno()):
@@ -256,9 +257,9 @@ class Locations:
 
     def _hold(self, location_id: int, location: PinnedRange, amount: int) -> None:
         """Keep a pin, for which `amount` was taken; a dma-buf is always pinned as a whole."""
-        if not self._take(location.pinned - amount):
+        if not self._pinned.take(location.pinned - amount):
             location.pin.close()
-            self._give_back(amount)
+            self._pinned.give_back(amount)
             raise LocateError(LocateStatus.LIMIT_EXCEEDED)
         self._pins[location_id] = _Pinned(
             location.pin, location.pinned, location.dmabuf
@@ -274,19 +275,7 @@ class Locations:
             if pinned.dmabuf >= 0:
                 self._fences.remove(pinned.dmabuf)
             pinned.pin.close()
-            self._give_back(pinned.amount)
-
-    def _take(self, amount: int) -> bool:
-        if not self._pinned.take(amount):
-            return False
-        if self._locating.pinned.take(amount):
-            return True
-        self._pinned.give_back(amount)
-        return False
-
-    def _give_back(self, amount: int) -> None:
-        self._pinned.give_back(amount)
-        self._locating.pinned.give_back(amount)
+            self._pinned.give_back(pinned.amount)
 
 
 def as_locate_error(exc: Exception) -> LocateError:

@@ -21,13 +21,14 @@ from wlproxy.protocol.channel.frames import (
 )
 from wlproxy.protocol.channel.lanes.engine import Lanes
 from wlproxy.protocol.channel.lanes.lane import Windows
+from wlproxy.protocol.quota import Quota
 from wlproxy.transport.fds import OwnedFd, duplicate
 from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy_guest.locating import fences
 from wlproxy_guest.locating.locations import Locating, Locations
 from wlproxy_guest.locating.module_locator import KeptFds
 from wlproxy_guest.locating.page_locator import PinnedRange
-from wlproxy_guest.quotas import Budget, Limits
+from wlproxy_guest.quotas import Limits
 from wlproxy_guest.workers import Workers
 
 PAGE = 4096
@@ -61,7 +62,7 @@ class Bench:
     """A client's locations and the agent's budget."""
 
     def __init__(self, *, client: int, total: int) -> None:
-        self.budget = Budget(total)
+        self.budget = Quota(total)
         lanes = Lanes(Side.GUEST, Windows(), Windows())
         self.lanes = LaneTasks(lanes, lambda: None)
         self.lanes.put(ClientOpened(1, 1, 2, 3, "app"))

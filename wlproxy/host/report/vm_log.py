@@ -6,11 +6,11 @@ harmless.  What is worth logging, and at which level, is decided elsewhere.
 
 import logging
 import math
-import os
 import re
-import sys
 import time
 from typing import Any, Final
+
+from wlproxy.transport.journal import start_log
 
 LINES_AT_ONCE: Final = 200
 """Lines about clients that may be written in a burst: dozens of apps that start."""
@@ -29,23 +29,9 @@ FORMAT: Final = "%(asctime)s %(levelname)-7s %(message)s"
 logger = logging.getLogger("wlproxy")
 
 
-class JournalFormatter(logging.Formatter):
-    """Lines as systemd's journal takes them: each with its priority, none with a date."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Format a record: `<4>...`, see sd-daemon(3)."""
-        priority = _priority(record.levelno)
-        lines = super().format(record).splitlines()
-        return "\n".join(f"<{priority}>{line}" for line in lines)
-
-
 def set_up_logging(level: str) -> None:
     """Log to stderr from this level on, formatted for a terminal or for the journal."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        JournalFormatter() if _is_journal() else logging.Formatter(FORMAT)
-    )
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+    start_log(level, logging.StreamHandler(), FORMAT)
 
 
 class VmLog(logging.LoggerAdapter[logging.Logger]):
@@ -103,28 +89,6 @@ class VmLog(logging.LoggerAdapter[logging.Logger]):
         if len(self._warned) > MAX_WARNED:
             del self._warned[next(iter(self._warned))]
         return False
-
-
-def _priority(level: int) -> int:
-    """Translate a level to one of syslog's."""
-    for least, priority in (
-        (logging.ERROR, 3),
-        (logging.WARNING, 4),
-        (logging.INFO, 6),
-    ):
-        if level >= least:
-            return priority
-    return 7
-
-
-def _is_journal() -> bool:
-    """Tell whether stderr is the journal: systemd says which file that is."""
-    device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
-    try:
-        status = os.fstat(sys.stderr.fileno())
-    except (OSError, ValueError):
-        return False
-    return (device, inode) == (str(status.st_dev), str(status.st_ino))
 
 
 def plain(text: str) -> str:
