@@ -9,12 +9,12 @@ keymaps.  This module does not know which message a file belongs to.
 import errno
 import fcntl
 import os
-from contextlib import ExitStack
 from typing import Final
 
 from wlproxy.protocol.channel.frames import MAX_FILE_SIZE
 from wlproxy.protocol.errors import ChannelError
 from wlproxy.protocol.quota import Quota
+from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.quotas import QuotaError
 
@@ -68,10 +68,8 @@ class PendingFiles:
         if fd is None:  # an empty one
             fd = begin_file()
         self._files.pop(file_id, None)
-        with ExitStack() as undo:
-            undo.enter_context(fd)
+        with closed_on_error(fd):
             fcntl.fcntl(fd.fileno(), fcntl.F_ADD_SEALS, SEALS)
-            undo.pop_all()
         return fd
 
     def delivered(self, size: int) -> None:

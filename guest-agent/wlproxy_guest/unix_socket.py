@@ -11,13 +11,14 @@ import socket
 import stat
 import struct
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import trio
 
+from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fd_stream import Chunk, FdStream
 from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.hanging_files import own
@@ -195,11 +196,8 @@ class Listener:
                 break
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(self._listening)
-        with ExitStack() as undo:
-            undo.enter_context(connected)
-            accepted = AppSocket(connected)
-            undo.pop_all()
-        return accepted
+        with closed_on_error(connected):
+            return AppSocket(connected)
 
     def hand_over(self) -> None:
         """Leave systemd's socket to the program that this process becomes, as it was."""
@@ -236,10 +234,9 @@ def listen(path: Path) -> Listener:
         lock = OwnedFd(os.open(lock_path(path), flags, 0o660))
     except OSError as exc:
         raise SocketError(f"cannot lock {path}: {exc.strerror}") from exc
-    with ExitStack() as undo:
-        undo.enter_context(lock)
+    with closed_on_error(lock):
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        undo.enter_context(listening)
+    with closed_on_error(listening, lock):
         try:
             fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             remove_dead(path)
@@ -252,7 +249,6 @@ def listen(path: Path) -> Listener:
             ) from exc
         except OSError as exc:
             raise SocketError(f"cannot listen at {path}: {exc.strerror}") from exc
-        undo.pop_all()
     return Listener(listening, path, lock)
 
 

@@ -12,10 +12,10 @@ import os
 import struct
 from array import array
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import Final
 
 from wlproxy.protocol.channel.extents import Extents
+from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fds import OwnedFd
 
 DEVICE: Final = "/dev/gem-locate"
@@ -49,12 +49,9 @@ class GemLocate:
             OSError: ENOENT without the module, EACCES without permission; ENOTTY or
                 EPROTONOSUPPORT if the device is another, or too old.
         """
-        with ExitStack() as undo:
-            self._fd = undo.enter_context(
-                OwnedFd(os.open(path, os.O_RDWR | os.O_CLOEXEC))
-            )
+        self._fd = OwnedFd(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        with closed_on_error(self._fd):
             _check_version(self._fd.fileno())
-            undo.pop_all()
 
     def close(self) -> None:
         """Close it; what was located stays so.  Again is harmless."""

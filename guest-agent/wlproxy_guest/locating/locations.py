@@ -36,7 +36,7 @@ from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy_guest.hanging_files import may_hang
 from wlproxy_guest.locating.fences import WriteFences
-from wlproxy_guest.locating.mapping import PAGE_SIZE, round_down, round_up
+from wlproxy_guest.locating.mapping import pages_of
 from wlproxy_guest.locating.page_locator import LocateError, Locator, Pin, PinnedRange
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.workers import Workers
@@ -160,38 +160,33 @@ class Locations:
             except Exception as caught:  # noqa: BLE001 - it costs this answer only
                 exc = as_locate_error(caught)
                 log.info("client %d: not located: %s", self._client_id, exc)
-                self._lanes.put(
-                    Located(
-                        self._client_id,
-                        request.location_id,
-                        exc.status,
-                        exc.errno,
-                        more=False,
-                        extents=(),
-                    )
-                )
+                self._answer(request.location_id, exc.status, exc.errno)
             else:
-                await self._answer(request.location_id, extents)
+                await self._tell(request.location_id, extents)
             self._unanswered.discard(request.location_id)
             if request.location_id in self._released_early:
                 self._released_early.discard(request.location_id)
-                self._release(request.location_id)
-                self._lanes.put(Released(self._client_id, request.location_id))
+                self.receive_release(Release(self._client_id, request.location_id))
 
-    async def _answer(self, location_id: int, extents: Sequence[Extent]) -> None:
+    async def _tell(self, location_id: int, extents: Sequence[Extent]) -> None:
         for first in range(0, len(extents), MAX_EXTENTS_PER_FRAME):
             last = first + MAX_EXTENTS_PER_FRAME
             await self._lanes.idle(Lane(self._client_id))
-            self._lanes.put(
-                Located(
-                    self._client_id,
-                    location_id,
-                    LocateStatus.OK,
-                    errno=0,
-                    more=last < len(extents),
-                    extents=extents[first:last],
-                )
-            )
+            part, more = extents[first:last], last < len(extents)
+            self._answer(location_id, LocateStatus.OK, extents=part, more=more)
+
+    def _answer(
+        self,
+        location_id: int,
+        status: LocateStatus,
+        number: int = 0,
+        *,
+        extents: Sequence[Extent] = (),
+        more: bool = False,
+    ) -> None:
+        self._lanes.put(
+            Located(self._client_id, location_id, status, number, more, extents)
+        )
 
     async def _locate(
         self, request: Locate, deadline: float, memories: Mapping[int, OwnedFd]
@@ -200,8 +195,8 @@ class Locations:
         fd = memories.get(request.memory_id)
         if fd is None:
             raise LocateError(LocateStatus.UNKNOWN_MEMORY)
-        start = round_down(request.offset, PAGE_SIZE)
-        amount = round_up(request.offset + request.length, PAGE_SIZE) - start
+        start, end = pages_of(request.offset, request.length)
+        amount = end - start
         if len(self._pins) >= self._limit or not self._pinned.take(amount):
             raise LocateError(LocateStatus.LIMIT_EXCEEDED)
         try:

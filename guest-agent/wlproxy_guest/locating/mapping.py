@@ -13,7 +13,7 @@ import mmap
 import os
 from typing import Final
 
-from wlproxy.transport.closable import Closing
+from wlproxy.transport.closable import Closing, closed_on_error
 
 PAGE_SIZE: Final = mmap.PAGESIZE
 HUGE_SIZE: Final = 2 * 1024 * 1024
@@ -50,6 +50,11 @@ def round_up(number: int, unit: int) -> int:
     return -(-number // unit) * unit
 
 
+def pages_of(offset: int, length: int) -> tuple[int, int]:
+    """Widen a range to whole pages; return its start and its end."""
+    return round_down(offset, PAGE_SIZE), round_up(offset + length, PAGE_SIZE)
+
+
 class AlignedMapping(Closing):
     """Maps the 2 MiB blocks of a file that hold `start` to `end`; a context manager.
 
@@ -76,7 +81,7 @@ class AlignedMapping(Closing):
             offset=0,
         )
         self.address = round_up(self._reserved, HUGE_SIZE)
-        try:
+        with closed_on_error(self):
             _mmap(
                 self.address,
                 self._length,
@@ -85,9 +90,6 @@ class AlignedMapping(Closing):
                 fd=fd,
                 offset=self._file_offset,
             )
-        except OSError:
-            self.close()
-            raise
 
     def close(self) -> None:
         """Unmap; again is harmless."""

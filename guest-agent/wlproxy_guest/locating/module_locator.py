@@ -10,12 +10,13 @@ import logging
 import os
 import resource
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from wlproxy.protocol.channel.frames import Feature, LocateStatus
-from wlproxy.transport.fds import OwnedFd, duplicate
+from wlproxy.transport.closable import closed_on_error
+from wlproxy.transport.fds import duplicate
 from wlproxy_guest.attachments import dmabuf_size, is_dmabuf
 from wlproxy_guest.locating.gem_locate import (
     DEVICE,
@@ -23,12 +24,7 @@ from wlproxy_guest.locating.gem_locate import (
     cut_extents,
     read_extents,
 )
-from wlproxy_guest.locating.mapping import (
-    PAGE_SIZE,
-    AlignedMapping,
-    round_down,
-    round_up,
-)
+from wlproxy_guest.locating.mapping import PAGE_SIZE, AlignedMapping, pages_of
 from wlproxy_guest.locating.page_locator import (
     LARGEST_RANGE,
     LocateError,
@@ -38,6 +34,7 @@ from wlproxy_guest.locating.page_locator import (
     collapse_covered,
     place_token,
 )
+from wlproxy_guest.locating.pin import KeptFds
 
 NOT_LOCATABLE: Final = {
     errno.EBADFD: "a file, but not of shared memory",
@@ -48,21 +45,6 @@ NOT_LOCATABLE: Final = {
 """What the module says of memory that it will never locate -> in words."""
 
 log = logging.getLogger(__name__)
-
-
-class KeptFds:
-    """A pin: the module's fd, and an fd of the dma-buf, if it is one."""
-
-    __slots__ = ("_fds",)
-
-    def __init__(self, *fds: OwnedFd) -> None:
-        """Take over `fds`."""
-        self._fds = list(fds)
-
-    def close(self) -> None:
-        """Let it go; again is harmless."""
-        while self._fds:
-            self._fds.pop().close()
 
 
 class ModuleLocator:
@@ -161,20 +143,15 @@ def _locate_dmabuf(
     check_range(offset, length, size)
     if size > LARGEST_RANGE:
         raise LocateError(LocateStatus.LIMIT_EXCEEDED)
-    with ExitStack() as undo:
-        kept, size, count = device.locate_dmabuf(fd)
-        undo.enter_context(kept)
+    kept, size, count = device.locate_dmabuf(fd)
+    with closed_on_error(kept):
         pairs = read_extents(kept, count)
-        start = round_down(offset, PAGE_SIZE)
-        end = round_up(offset + length, PAGE_SIZE)
+        start, end = pages_of(offset, length)
         extents = cut_extents(pairs, start, end)
         if not _in_pages(pairs) or sum(extents.words[1::2]) != end - start:
             raise LocateError(LocateStatus.UNSUPPORTED)
-        of_it = undo.enter_context(duplicate(fd))
-        pin = KeptFds(kept, of_it)
-        found = PinnedRange(extents, pin, pinned=size, dmabuf=of_it.fileno())
-        undo.pop_all()
-    return found
+        of_it = duplicate(fd)
+    return PinnedRange(extents, KeptFds(kept, of_it), size, of_it.fileno())
 
 
 def _in_pages(pairs: Sequence[int]) -> bool:
@@ -184,8 +161,7 @@ def _in_pages(pairs: Sequence[int]) -> bool:
 def _locate_file(
     device: GemLocate, fd: int, offset: int, length: int, collapse_above: int
 ) -> PinnedRange:
-    start = round_down(offset, PAGE_SIZE)
-    end = round_up(offset + length, PAGE_SIZE)
+    start, end = pages_of(offset, length)
     kept, count = device.locate_memfd(fd, start, end - start)
     if collapse_above and count > collapse_above:
         # What is pinned cannot be moved.
@@ -193,12 +169,9 @@ def _locate_file(
         with suppress(OSError), AlignedMapping(fd, start, end) as mapping:
             collapse_covered(mapping, start, end)
         kept, count = device.locate_memfd(fd, start, end - start)
-    with ExitStack() as undo:
-        undo.enter_context(kept)
+    with closed_on_error(kept):
         extents = cut_extents(read_extents(kept, count), 0, end - start)
-        found = PinnedRange(extents, KeptFds(kept), pinned=end - start)
-        undo.pop_all()
-    return found
+    return PinnedRange(extents, KeptFds(kept), pinned=end - start)
 
 
 def explain_refusal(exc: OSError, length: int, *, dmabuf: bool) -> LocateError:

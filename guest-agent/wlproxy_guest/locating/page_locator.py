@@ -13,7 +13,7 @@ pin, populate again (the kernel may have unmapped pages meanwhile), read again.
 import errno
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -23,12 +23,14 @@ from wlproxy.protocol.channel.frames import (
     Feature,
     LocateStatus,
 )
+from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.attachments import is_dmabuf
 from wlproxy_guest.locating.mapping import (
     HUGE_SIZE,
     PAGE_SIZE,
     AlignedMapping,
+    pages_of,
     round_down,
     round_up,
 )
@@ -146,8 +148,7 @@ class PageLocator:
             if is_dmabuf(fd):
                 raise LocateError(LocateStatus.UNSUPPORTED)
             check_range(offset, length, os.fstat(fd).st_size)
-            start = round_down(offset, PAGE_SIZE)
-            end = round_up(offset + length, PAGE_SIZE)
+            start, end = pages_of(offset, length)
             with AlignedMapping(fd, start, end) as mapping:
                 return self._pin(fd, mapping, start, end, collapse_above)
         except EOFError:
@@ -180,17 +181,15 @@ class PageLocator:
             collapse_covered(mapping, start, end)
             before = self._read(mapping, start, end)
         for _ in range(ATTEMPTS):
-            with ExitStack() as undo:
-                pin = PipePin()
-                undo.callback(pin.close)
+            pin = PipePin()
+            with closed_on_error(pin):
                 pin.hold(fd, start, min(end, size))
                 after = self._read(mapping, start, end)
                 # What the pagemap shows must be what the pipes hold.  A page that was
                 # there both before and after pinning is the one that was pinned.
                 if same_pages(before, after):
-                    found = PinnedRange(to_extents(after), pin, pinned=end - start)
-                    undo.pop_all()
-                    return found
+                    return PinnedRange(to_extents(after), pin, pinned=end - start)
+            pin.close()
             before = after
         raise LocateError(LocateStatus.FAILED, errno.EAGAIN)
 

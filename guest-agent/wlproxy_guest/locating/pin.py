@@ -23,13 +23,25 @@ LARGEST_PIPE: Final = 128 * 1024 * 1024
 """Far above a 4K frame, far below what a pipe's ring may be (2 GiB)."""
 
 
-class PipePin:
-    """References to pages, in pipes whose write ends are closed: one fd per pipe."""
+class KeptFds:
+    """A pin that is fds: what they keep is let go when they are closed."""
 
     __slots__ = ("_fds",)
 
-    def __init__(self) -> None:
-        self._fds: list[OwnedFd] = []
+    def __init__(self, *fds: OwnedFd) -> None:
+        """Take over `fds`."""
+        self._fds = list(fds)
+
+    def close(self) -> None:
+        """Let the pages go; again is harmless."""
+        while self._fds:
+            self._fds.pop().close()
+
+
+class PipePin(KeptFds):
+    """References to pages, in pipes whose write ends are closed: one fd per pipe."""
+
+    __slots__ = ()
 
     def hold(self, fd: int, start: int, end: int) -> None:
         """Reference the pages of a range that has been populated.
@@ -48,11 +60,6 @@ class PipePin:
             with writer:
                 enlarge(writer.fileno(), end - start)
                 start = fill(fd, writer.fileno(), start, end)
-
-    def close(self) -> None:
-        """Let the pages go; again is harmless."""
-        while self._fds:
-            self._fds.pop().close()
 
 
 def enlarge(pipe: int, length: int) -> None:

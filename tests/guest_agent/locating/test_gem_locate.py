@@ -128,3 +128,12 @@ def test_garbage_is_cut_to_no_more_than_was_asked_for(
 
     assert sum(extent.length for extent in extents) <= end - start
     assert all(extent.length > 0 for extent in extents)
+
+
+def test_what_ends_beyond_all_addresses_is_cut_there() -> None:
+    beyond = (1 << 64) - PAGE, 2 * PAGE
+    assert cut_extents([PAGE, PAGE, *beyond], 0, 2 * PAGE) == (
+        Extent(PAGE, PAGE),
+        Extent(beyond[0], PAGE),
+    )
+    assert cut_extents(beyond, PAGE, 2 * PAGE) == ()

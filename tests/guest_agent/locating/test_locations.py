@@ -26,8 +26,8 @@ from wlproxy.transport.fds import OwnedFd, duplicate
 from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy_guest.locating import fences
 from wlproxy_guest.locating.locations import Locating, Locations
-from wlproxy_guest.locating.module_locator import KeptFds
 from wlproxy_guest.locating.page_locator import PinnedRange
+from wlproxy_guest.locating.pin import KeptFds
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.workers import Workers
 

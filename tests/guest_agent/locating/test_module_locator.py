@@ -17,13 +17,13 @@ from wlproxy.protocol.channel.frames import RAM_TOKEN_SIZE, Feature, LocateStatu
 from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.locating.mapping import PAGE_SIZE
 from wlproxy_guest.locating.module_locator import (
-    KeptFds,
     ModuleLocator,
     explain_refusal,
     locked_bytes,
     over_memlock,
 )
 from wlproxy_guest.locating.page_locator import LocateError
+from wlproxy_guest.locating.pin import KeptFds
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from tests.guest_agent import fakes
 from tests.peers.dmabuf import CopyingDevice
 from tests.peers.loopback import Loopback
 from wlproxy_guest import session
-from wlproxy_guest.locating import locations
+from wlproxy_guest.locating import mapping
 
 
 @pytest.mark.parametrize("page", [16384, 65536])
@@ -16,7 +16,7 @@ async def test_windows_of_a_guest_with_large_pages(
 ) -> None:
     for module, name in (
         (session, "PAGE_SIZE"),
-        (locations, "PAGE_SIZE"),
+        (mapping, "PAGE_SIZE"),
         (fakes, "PAGE"),
     ):
         monkeypatch.setattr(module, name, page)
