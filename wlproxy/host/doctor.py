@@ -72,20 +72,16 @@ def examine(
         parameters: the directory with the driver's limits; by default found.
     """
     findings = [check_kernel(platform.release())]
-    device = None
     try:
         device = UdmabufDevice(device_path, parameters)
     except HostError as exc:
-        findings.append(_device_problem(exc))
-    else:
+        kind = "missing" if isinstance(exc, UdmabufMissingError) else "not usable"
+        findings.append(_problem(f"udmabuf ({kind})", exc))
+        return findings + _check_compositor(environ, display, None)
+    with device:
         findings.append(Finding("udmabuf", Verdict.OK, f"{device_path} can be used"))
         findings += check_limits(device.limits())
-    try:
-        findings += _check_compositor(environ, display, device)
-    finally:
-        if device:
-            device.close()
-    return findings
+        return findings + _check_compositor(environ, display, device)
 
 
 def check_kernel(release: str) -> Finding:
@@ -108,29 +104,28 @@ def check_kernel(release: str) -> Finding:
 def check_limits(limits: UdmabufLimits) -> Iterator[Finding]:
     """Judge the driver's limits by the largest frames in use."""
     remedy = limit_remedy(limits, SCATTERED_4K_ITEMS, LARGEST_FRAME)
-    subject = "udmabuf list_limit"
-    if limits.list_limit < SCATTERED_4K_ITEMS:
-        yield Finding(
-            subject,
-            Verdict.WARNING,
-            f"{limits.list_limit} items per buffer; a 4K frame in scattered pages has "
-            f"{SCATTERED_4K_ITEMS}, and would be copied",
-            remedy,
-        )
-    else:
-        yield Finding(subject, Verdict.OK, f"{limits.list_limit} items per buffer")
-    subject = "udmabuf size_limit_mb"
-    megabytes = limits.size_limit >> 20
-    if limits.size_limit < LARGEST_FRAME:
-        yield Finding(
-            subject,
-            Verdict.WARNING,
-            f"{megabytes} MiB per buffer; an 8K frame has {LARGEST_FRAME >> 20}, and "
-            "would be copied",
-            remedy,
-        )
-    else:
-        yield Finding(subject, Verdict.OK, f"{megabytes} MiB per buffer")
+    frame_4k = f"a 4K frame in scattered pages has {SCATTERED_4K_ITEMS}"
+    frame_8k = f"an 8K frame has {LARGEST_FRAME >> 20}"
+    for name, found, frame, enough in (
+        (
+            "list_limit",
+            f"{limits.list_limit} items per buffer",
+            frame_4k,
+            limits.list_limit >= SCATTERED_4K_ITEMS,
+        ),
+        (
+            "size_limit_mb",
+            f"{limits.size_limit >> 20} MiB per buffer",
+            frame_8k,
+            limits.size_limit >= LARGEST_FRAME,
+        ),
+    ):
+        subject = f"udmabuf {name}"
+        if enough:
+            yield Finding(subject, Verdict.OK, found)
+        else:
+            explanation = f"{found}; {frame}, and would be copied"
+            yield Finding(subject, Verdict.WARNING, explanation, remedy)
 
 
 def check_capabilities(found: CompositorCapabilities) -> Iterator[Finding]:
@@ -167,16 +162,12 @@ def check_capabilities(found: CompositorCapabilities) -> Iterator[Finding]:
             "See the findings above.",
         )
     subject = "security context"
-    if "wp_security_context_manager_v1" in found.global_versions:
-        yield Finding(
-            subject, Verdict.OK, "the compositor can tell the guest's clients apart"
+    isolates = "the compositor can tell the guest's clients apart"
+    if "wp_security_context_manager_v1" not in found.global_versions:
+        isolates = (
+            "the compositor has no wp_security_context_v1; wlproxy's own policy applies"
         )
-    else:
-        yield Finding(
-            subject,
-            Verdict.OK,
-            "the compositor has no wp_security_context_v1; wlproxy's own policy applies",
-        )
+    yield Finding(subject, Verdict.OK, isolates)
 
 
 def _check_compositor(
@@ -192,11 +183,6 @@ def _check_compositor(
         subject, Verdict.OK, f"{path}, {len(found.global_versions)} interfaces"
     )
     return [reached, *check_capabilities(found)]
-
-
-def _device_problem(error: HostError) -> Finding:
-    kind = "missing" if isinstance(error, UdmabufMissingError) else "not usable"
-    return _problem(f"udmabuf ({kind})", error)
 
 
 def _problem(subject: str, error: HostError) -> Finding:

@@ -7,6 +7,8 @@ name processes, files and users of the host.  A guest is told `for_guest` and no
 
 import errno as errno_names
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from wlproxy.protocol.errors import WlproxyError
 
@@ -41,6 +43,18 @@ class HostError(WlproxyError):
         self.remedy = remedy
         self.tried = tried
         self.errno = errno
+
+    @classmethod
+    @contextmanager
+    def explaining(
+        cls, problem: str, *, tried: str, remedy: str = ""
+    ) -> Iterator[None]:
+        """Raise this in place of an OSError, and with its errno."""
+        try:
+            yield
+        except OSError as exc:
+            number = exc.errno or 0
+            raise cls(problem, tried=tried, remedy=remedy, errno=number) from exc
 
     @property
     def explanation(self) -> str:

@@ -33,7 +33,7 @@ from wlproxy.host.link import (
     severity,
 )
 from wlproxy.host.qemu.channel_lock import ChannelLock
-from wlproxy.host.qemu.discovery import Qemu, QemuRam, RamProvider, name_qemu
+from wlproxy.host.qemu.discovery import Qemu, RamProvider, name_qemu, qemu_ram
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.report.bugs import MISTAKE, keep_running, report_bug
 from wlproxy.host.report.metrics import Metrics
@@ -113,7 +113,7 @@ class Server:
             isolate=config.security_context,
         )
         self._progress = Progress(config.channel, self._desktop.path)
-        self._provide_ram = provide_ram or QemuRam(config)
+        self._provide_ram = provide_ram or partial(qemu_ram, config)
         self._make_relay = make_relay or self._relay
         self._session: Session | None = None
         self._agent = ""

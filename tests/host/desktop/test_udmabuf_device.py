@@ -11,8 +11,6 @@ from tests.host.conftest import nobody
 from wlproxy.host.desktop import udmabuf_device as udmabuf_module
 from wlproxy.host.desktop.udmabuf_device import (
     F_SEAL_FUTURE_WRITE,
-    F_SEAL_SHRINK,
-    F_SEAL_WRITE,
     UdmabufDevice,
     UdmabufItem,
     UdmabufLimits,
@@ -37,7 +35,7 @@ F_ADD_SEALS = 1033
 LIMITS = UdmabufLimits(list_limit=8, size_limit=PAGES * PAGE)
 
 
-def memfd(seals: int = F_SEAL_SHRINK, pages: int = PAGES) -> OwnedFd:
+def memfd(seals: int = fcntl.F_SEAL_SHRINK, pages: int = PAGES) -> OwnedFd:
     fd = OwnedFd(
         os.memfd_create("test", os.MFD_CLOEXEC | (os.MFD_ALLOW_SEALING if seals else 0))
     )
@@ -169,8 +167,8 @@ def test_too_many_bytes(memory: int) -> None:
     ("seals", "complaint"),
     [
         (0, "not sealed with F_SEAL_SHRINK"),  # sealed against seals
-        (F_SEAL_SHRINK | F_SEAL_WRITE, "sealed with F_SEAL_WRITE"),
-        (F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE, "sealed with F_SEAL_WRITE"),
+        (fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE, "sealed with F_SEAL_WRITE"),
+        (fcntl.F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE, "sealed with F_SEAL_WRITE"),
     ],
 )
 def test_wrong_seals(seals: int, complaint: str) -> None:
@@ -268,6 +266,10 @@ def test_driver_and_explanations_agree(
         udmabuf.create([(memory, 1, PAGE)])
     with pytest.raises(UdmabufRangeError):
         udmabuf.create([(memory, 0, PAGE), (memory, PAGES * PAGE, PAGE)])
-    for seals in (0, F_SEAL_SHRINK | F_SEAL_WRITE, F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE):
+    for seals in (
+        0,
+        fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE,
+        fcntl.F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE,
+    ):
         with memfd(seals) as fd, pytest.raises(UdmabufSealError):
             udmabuf.create([(fd.fileno(), 0, PAGE)])

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from wlproxy.host.qemu.args import (
     QemuSetup,
     libvirt_xml,
-    qemu_arguments,
     qemu_command_line,
 )
 
@@ -24,8 +23,12 @@ def split_option(value: str) -> dict[str, str]:
     return dict(part.replace("\0", ",").partition("=")[::2] for part in parts)
 
 
+def read_by_shell(setup: QemuSetup) -> list[str]:
+    return shlex.split(qemu_command_line(setup).replace("\\\n", " "))
+
+
 def test_what_a_vm_needs() -> None:
-    arguments = qemu_arguments(QemuSetup(Path("/run/vm.sock"), "6G", "pc"))
+    arguments = read_by_shell(QemuSetup(Path("/run/vm.sock"), "6G", "pc"))
     assert arguments == [
         "-object",
         "memory-backend-memfd,id=wlproxy-ram,size=6G,share=on",
@@ -44,9 +47,7 @@ def test_what_a_vm_needs() -> None:
 
 @given(PATHS)
 def test_any_path_survives_shell_and_qemu(path: Path) -> None:
-    setup = QemuSetup(path)
-    arguments = qemu_arguments(setup)
-    assert shlex.split(qemu_command_line(setup).replace("\\\n", " ")) == arguments
+    arguments = read_by_shell(QemuSetup(path))
     chardev = arguments[arguments.index("-chardev") + 1]
     assert split_option(chardev)["path"] == str(path)
 

@@ -6,13 +6,15 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from wlproxy.host.config import HostConfig
-from wlproxy.host.errors import NotQemuError
-from wlproxy.host.qemu.discovery import QemuRam, name_qemu
+from wlproxy.host.errors import GuestRamUnreadableError, NotQemuError
+from wlproxy.host.qemu.discovery import name_qemu, qemu_ram
 from wlproxy.transport.fd_stream import FdStream
 
 
@@ -50,7 +52,7 @@ def qemu_with(fd: int) -> Iterator[subprocess.Popen[bytes]]:
 async def test_a_socket_becomes_qemus_when_qemu_listens(tmp_path: Path) -> None:
     """As libvirt does it: it listens, and QEMU inherits the socket."""
     path = tmp_path / "channel"
-    provide = QemuRam(HostConfig(path))
+    provide = partial(qemu_ram, HostConfig(path))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
@@ -73,3 +75,14 @@ def test_who_has_gone_has_no_name() -> None:
     with subprocess.Popen(["true"]) as gone:
         gone.wait()
     assert name_qemu(gone.pid).program == ""
+
+
+async def test_a_socket_of_another_program_is_not_qemus(tmp_path: Path) -> None:
+    config = HostConfig(tmp_path)
+    ours, theirs = map(FdStream, socket.socketpair())
+    async with ours, theirs:
+        with pytest.raises(NotQemuError, match=f"process {os.getpid()}"):
+            qemu_ram(config, ours)
+        beyond_all = 1 << 22  # the kernel's PID_MAX_LIMIT
+        with pytest.raises(GuestRamUnreadableError, match=f"no process {beyond_all}"):
+            qemu_ram(replace(config, qemu_pid=beyond_all), ours)

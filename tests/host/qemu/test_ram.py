@@ -1,5 +1,6 @@
 import os
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -22,7 +23,7 @@ from wlproxy.host.errors import (
     GuestRamWrongMapError,
     QmpError,
 )
-from wlproxy.host.qemu.args import QemuSetup, qemu_arguments
+from wlproxy.host.qemu.args import QemuSetup, qemu_command_line
 from wlproxy.host.qemu.ram import GuestRam, open_guest_ram, peer_pid
 from wlproxy.memory.guest_memory import (
     GIB,
@@ -225,7 +226,9 @@ def test_our_options_start_qemu_and_its_ram_is_found(
 ) -> None:
     setup = QemuSetup(tmp_path / "channel", "3G", machine)
     with (
-        real_qemu(tmp_path, *qemu_arguments(setup)) as qemu,
+        real_qemu(
+            tmp_path, *shlex.split(qemu_command_line(setup).replace("\\\n", " "))
+        ) as qemu,
         connect(qemu.channel) as channel,
     ):
         pid = peer_pid(channel)

@@ -13,8 +13,8 @@ from wlproxy.host.errors import HostError
 from wlproxy.host.report.vm_log import VmLog
 from wlproxy.protocol.channel.frames import CloseReason
 from wlproxy.protocol.channel.lanes.lane import Lane
-from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.commands import Direction
+from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy.transport.pumps import Pumps, Start
@@ -66,12 +66,8 @@ class Streams:
             raise HostError(f"stream {lane.stream_id} is open already")
         if not usable:
             self.refuse(lane)
-        try:
+        with HostError.explaining("cannot make a pipe", tried="pipe2"):
             return self._pumps.create(lane, to_peer=direction is Direction.TO_GUEST)
-        except OSError as exc:
-            raise HostError(
-                "cannot make a pipe", tried="pipe2", errno=exc.errno or 0
-            ) from exc
 
     def adopt(self, lane: Lane, fd: OwnedFd, direction: Direction) -> None:
         """Pump an fd that the compositor sent, and which this takes over.
@@ -83,11 +79,8 @@ class Streams:
             LocalProtocolError: there is a stream with this id.
         """
         to_guest = direction is Direction.TO_GUEST
-        try:
+        with closed_on_error(fd):
             self._lanes.name_stream(lane, sends=to_guest)
-        except LocalProtocolError:
-            fd.close()
-            raise
         self.learn([lane])
         try:
             self._pumps.adopt(lane, fd, to_peer=to_guest)

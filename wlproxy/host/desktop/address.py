@@ -5,6 +5,7 @@ here.
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
@@ -52,17 +53,12 @@ async def connect_compositor(path: Path) -> FdStream:
     Raises:
         NoCompositorError: nobody listens there.
     """
-    try:
+    with connecting(path):
         return await connect_unix(path)
-    except OSError as exc:
-        raise no_compositor(path, exc) from exc
 
 
-def no_compositor(path: Path, cause: OSError) -> NoCompositorError:
-    """Say why there is no connection to a compositor."""
-    return NoCompositorError(
-        f"no compositor at {path}",
-        tried=f"connect {path}",
-        errno=cause.errno or 0,
-        remedy=_REMEDY,
+def connecting(path: Path) -> AbstractContextManager[None]:
+    """Say why there is no connection to a compositor, if the block fails to make one."""
+    return NoCompositorError.explaining(
+        f"no compositor at {path}", tried=f"connect {path}", remedy=_REMEDY
     )

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import trio
 
@@ -94,7 +93,8 @@ class Desktop:
         self._isolate = isolate
         self.remarks: tuple[Remark, ...] = ()
         """What cannot be had on this compositor, and what does not hold."""
-        self._path = compositor_path(os.environ, display)
+        self.path = compositor_path(os.environ, display)
+        """The compositor's socket."""
         self._context: SecurityContext | None = None
         self._capabilities: CompositorCapabilities | None = None
         self._watch: FdStream | None = None
@@ -102,11 +102,6 @@ class Desktop:
         self._preparing = trio.Lock()
         self.device: UdmabufDevice | None = None
         self._no_device = ""
-
-    @property
-    def path(self) -> Path:
-        """The compositor's socket."""
-        return self._path
 
     @property
     def capabilities(self) -> CompositorCapabilities:
@@ -135,7 +130,7 @@ class Desktop:
             if self.device is None:
                 self._open_device()
             # First of all, so that its end is noticed whenever it comes.
-            watch = self._watch or await connect_compositor(self._path)
+            watch = self._watch or await connect_compositor(self.path)
             try:
                 found = await self._look_in_thread()
             except BaseException:
@@ -177,13 +172,13 @@ class Desktop:
                     return stream
                 await trio.sleep(CONNECT_RETRY)
         raise NoCompositorError(
-            f"no compositor at {self._path} within {CONNECT_PATIENCE:.0f} s"
+            f"no compositor at {self.path} within {CONNECT_PATIENCE:.0f} s"
         )
 
     async def wait_gone(self) -> None:
         """Wait until the compositor ends; at once if it is not there."""
         try:
-            watch = self._watch or await connect_compositor(self._path)
+            watch = self._watch or await connect_compositor(self.path)
         except NoCompositorError:
             return
         async with watch:
@@ -215,7 +210,7 @@ class Desktop:
         """Connect to the compositor that was probed; None if it has gone."""
         context = self._context
         try:
-            stream = await connect_compositor(context.path if context else self._path)
+            stream = await connect_compositor(context.path if context else self.path)
         except NoCompositorError as exc:
             if exc.errno not in (errno.ENOENT, errno.ECONNREFUSED):
                 raise
@@ -253,10 +248,10 @@ class Desktop:
         context, not_isolated = None, "" if self._isolate else "--no-security-context"
         try:
             if self._isolate:
-                context = SecurityContext(self._path, APP_ID, self._vm)
+                context = SecurityContext(self.path, APP_ID, self._vm)
         except SecurityContextError as exc:
             not_isolated = exc.explanation
-        path = context.path if context else self._path
+        path = context.path if context else self.path
         try:
             capabilities = self._probe(path, self.device, self._no_device)
         except BaseException:
@@ -274,7 +269,7 @@ class Desktop:
         dmabuf = f"{count} formats" if count else f"no, {abilities.dmabuf_reason}"
         self._log.info(
             "compositor %s: udmabuf as wl_shm (A): %s; as linux-dmabuf (B): %s",
-            self._path,
+            self.path,
             shm,
             dmabuf,
         )

@@ -8,18 +8,13 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pywayland.protocol.linux_dmabuf_v1 import ZwpLinuxDmabufV1, ZwpLinuxDmabufV1Proxy
 from pywayland.protocol.wayland import WlBufferProxy, WlCompositor, WlShm
 
-from wlproxy.host.desktop.udmabuf_device import (
-    F_SEAL_SHRINK,
-    UdmabufDevice,
-    UdmabufItem,
-)
+from wlproxy.host.desktop.udmabuf_device import UdmabufDevice, UdmabufItem
 from wlproxy.host.desktop.wayland_client import WaylandClient
 from wlproxy.host.errors import CompositorRefusedError, UdmabufError
 from wlproxy.relay.capabilities import CompositorCapabilities
@@ -32,6 +27,7 @@ from wlproxy.relay.formats import (
     SHM_XRGB8888,
     fourcc,
 )
+from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fds import OwnedFd
 
 MODIFIERS_SINCE: Final = 3
@@ -65,16 +61,6 @@ _PLANE_ALIGNMENT: Final = 4096
 _MOST_PLANES: Final = max(len(LAYOUTS[each]) for each in TRIED_FORMATS)
 _BIGGEST: Final = ROWS * max(*SHM_STRIDES, *(stride for _, stride in DMABUF_STRIDES))
 _TRIAL_SIZE: Final = -(-_BIGGEST // _PLANE_ALIGNMENT) * _PLANE_ALIGNMENT * _MOST_PLANES
-_MEMFD_SEALS: Final = F_SEAL_SHRINK
-_F_ADD_SEALS: Final = 1033
-
-
-@dataclass(frozen=True, slots=True)
-class _Dmabufs:
-    """The result of trying mode B."""
-
-    alignments: dict[int, int]
-    reason: str
 
 
 def probe_compositor(
@@ -106,12 +92,12 @@ def probe_compositor(
         return _copy_only(reason, versions, shm_formats)
     with udmabuf:
         shm_reason = _try_shm(compositor, udmabuf)
-        dmabufs = _try_dmabufs(compositor, udmabuf, versions)
+        alignments, dmabuf_reason = _try_dmabufs(compositor, udmabuf, versions)
     return CompositorCapabilities(
         shm_udmabuf=not shm_reason,
         shm_udmabuf_reason=shm_reason,
-        dmabuf_stride_alignment=dmabufs.alignments,
-        dmabuf_reason=dmabufs.reason,
+        dmabuf_stride_alignment=alignments,
+        dmabuf_reason=dmabuf_reason,
         shm_formats=shm_formats,
         udmabuf_list_limit=limits.list_limit,
         udmabuf_size_limit=limits.size_limit,
@@ -127,12 +113,9 @@ def trial_memfd() -> OwnedFd:
     """
     number = os.memfd_create("wlproxy-probe", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     memory = OwnedFd(number)
-    try:
+    with closed_on_error(memory):
         os.ftruncate(number, _TRIAL_SIZE)
-        fcntl.fcntl(number, _F_ADD_SEALS, _MEMFD_SEALS)
-    except OSError:
-        memory.close()
-        raise
+        fcntl.fcntl(number, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
     return memory
 
 
@@ -203,12 +186,13 @@ def _try_shm(compositor: Path, udmabuf: OwnedFd) -> str:
 
 def _try_dmabufs(
     compositor: Path, udmabuf: OwnedFd, versions: dict[str, int]
-) -> _Dmabufs:
+) -> tuple[dict[int, int], str]:
+    """Find the alignments that mode B takes, by format; if there are none, why not."""
     version = versions.get(ZwpLinuxDmabufV1.name, 0)
     if not version:
-        return _Dmabufs({}, "the compositor has no linux-dmabuf")
+        return {}, "the compositor has no linux-dmabuf"
     if version < MODIFIERS_SINCE:
-        return _Dmabufs({}, f"the compositor's linux-dmabuf is of version {version}")
+        return {}, f"the compositor's linux-dmabuf is of version {version}"
     advertised = _linear_formats(compositor)
     alignments = {}
     for drm_format in advertised & TRIED_FORMATS:
@@ -216,10 +200,10 @@ def _try_dmabufs(
         if alignment:
             alignments[drm_format] = alignment
     if alignments:
-        return _Dmabufs(alignments, "")
+        return alignments, ""
     if advertised:
-        return _Dmabufs({}, "the compositor refuses to import a udmabuf")
-    return _Dmabufs({}, "the compositor imports no LINEAR dma-bufs")
+        return {}, "the compositor refuses to import a udmabuf"
+    return {}, "the compositor imports no LINEAR dma-bufs"
 
 
 def _linear_formats(compositor: Path) -> set[int]:

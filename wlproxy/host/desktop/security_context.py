@@ -5,12 +5,11 @@ the context once; later connections go to `path`.  What the compositor denies su
 its own policy; ours is in `wlproxy.relay.policy`.
 """
 
-import errno
 import fcntl
 import os
 import socket
 import tempfile
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +17,7 @@ from pywayland.protocol.security_context_v1 import WpSecurityContextManagerV1
 
 from wlproxy.host.desktop.wayland_client import WaylandClient
 from wlproxy.host.errors import CompositorRefusedError, SecurityContextError
-from wlproxy.transport.closable import Closing
+from wlproxy.transport.closable import Closing, closed_on_error
 from wlproxy.transport.fds import OwnedFd
 
 ENGINE: Final = "org.wlproxy"
@@ -45,13 +44,8 @@ class _Directory:
         self._lock: OwnedFd | None = None
         while self._lock is None:  # somebody may sweep it before it is locked
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-            try:
+            with suppress(FileNotFoundError), closed_on_error(self):
                 self._lock = _locked(self.path)
-            except FileNotFoundError:
-                continue
-            except OSError:
-                self.close()
-                raise
 
     def close(self) -> None:
         """Remove it.  Again: nothing happens."""
@@ -82,22 +76,14 @@ class SecurityContext(Closing):
         """The globals that the compositor shows to everybody: name to version."""
         # Beside the compositor's own socket, where only its user can get at it.
         _sweep(compositor.parent)
-        try:
-            compositors_end, ours = (OwnedFd(number) for number in os.pipe())
-        except OSError as exc:
-            raise _not_made("pipe", exc) from exc
+        with _making("pipe"):
+            compositors_end, ours = map(OwnedFd, os.pipe())
         self._open_while_wanted = ours
         with compositors_end:
-            try:
+            with closed_on_error(ours), _making(f"mkdir in {compositor.parent}"):
                 self._directory = _Directory(compositor.parent)
-            except OSError as exc:
-                ours.close()
-                raise _not_made(f"mkdir in {compositor.parent}", exc) from exc
-            try:
+            with closed_on_error(self):
                 self._commit(compositor, app_id, instance_id, compositors_end)
-            except BaseException:
-                self.close()
-                raise
 
     @property
     def path(self) -> Path:
@@ -123,29 +109,27 @@ class SecurityContext(Closing):
                     f"the compositor has no {WpSecurityContextManagerV1.name}"
                 )
             try:
-                listener.bind(str(self.path))
-                listener.listen(BACKLOG)
-                manager = client.bind(WpSecurityContextManagerV1, 1)
-                context = manager.create_listener(listener.fileno(), close_fd.fileno())
-                context.set_sandbox_engine(ENGINE)
-                context.set_app_id(app_id)
-                context.set_instance_id(instance_id)
-                context.commit()
-                context.destroy()
-                client.roundtrip()
-            except OSError as exc:
-                raise _not_made(f"bind {self.path}", exc) from exc
+                with _making(f"bind {self.path}"):
+                    listener.bind(str(self.path))
+                    listener.listen(BACKLOG)
+                    manager = client.bind(WpSecurityContextManagerV1, 1)
+                    ends = listener.fileno(), close_fd.fileno()
+                    context = manager.create_listener(*ends)
+                    context.set_sandbox_engine(ENGINE)
+                    context.set_app_id(app_id)
+                    context.set_instance_id(instance_id)
+                    context.commit()
+                    context.destroy()
+                    client.roundtrip()
             except CompositorRefusedError as exc:
                 raise SecurityContextError(
                     f"the compositor refused a security context: {exc.problem}"
                 ) from exc
 
 
-def _not_made(tried: str, cause: OSError) -> SecurityContextError:
-    return SecurityContextError(
-        "the listener of a security context cannot be made",
-        tried=tried,
-        errno=cause.errno or 0,
+def _making(tried: str) -> AbstractContextManager[None]:
+    return SecurityContextError.explaining(
+        "the listener of a security context cannot be made", tried=tried
     )
 
 
@@ -156,14 +140,11 @@ def _locked(directory: Path) -> OwnedFd | None:
         OSError: it is gone, or there is no fd left.
     """
     fd = OwnedFd(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-    try:
+    with closed_on_error(fd), suppress(BlockingIOError):
         fcntl.flock(fd.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        fd.close()
-        if exc.errno != errno.EWOULDBLOCK:
-            raise
-        return None
-    return fd
+        return fd
+    fd.close()
+    return None
 
 
 def _remove(directory: Path) -> None:

@@ -45,16 +45,13 @@ _CREATE: Final = 0x40187542
 """_IOW('u', 0x42, struct udmabuf_create)"""
 _CREATE_LIST: Final = 0x40087543
 """_IOW('u', 0x43, struct udmabuf_create_list)"""
-_FLAGS_CLOEXEC: Final = 1
+_CLOEXEC: Final = 1
 _CREATE_FIELDS: Final = struct.Struct("=IIQQ")
 """struct udmabuf_create: memfd, flags, offset, size."""
 _LIST_FIELDS: Final = struct.Struct("=II")
 """struct udmabuf_create_list: flags, count; the items follow."""
 _ITEM_FIELDS: Final = struct.Struct("=IIQQ")
 """struct udmabuf_create_item: memfd, padding, offset, size."""
-F_GET_SEALS: Final = 1034
-F_SEAL_SHRINK: Final = 0x2
-F_SEAL_WRITE: Final = 0x8
 F_SEAL_FUTURE_WRITE: Final = 0x10
 
 _REMEDY_MISSING: Final = (
@@ -169,17 +166,16 @@ class UdmabufDevice(Closing):
         self._fd.close()
 
     def _ioctl(self, items: Sequence[UdmabufItem | tuple[int, int, int]]) -> int:
+        # A mutable buffer: of any other kind, ioctl() takes 1024 bytes at most.
         if len(items) == 1:
             fd, offset, length = items[0]
-            packed = _CREATE_FIELDS.pack(fd, _FLAGS_CLOEXEC, offset, length)
-            return self._call(_CREATE, bytearray(packed))
-        # A mutable buffer: of any other kind, ioctl() takes 1024 bytes at most.
-        argument = bytearray(_LIST_FIELDS.pack(_FLAGS_CLOEXEC, len(items)))
-        for fd, offset, length in items:
-            argument += _ITEM_FIELDS.pack(fd, 0, offset, length)
-        return self._call(_CREATE_LIST, argument)
-
-    def _call(self, request: int, argument: bytearray) -> int:
+            request = _CREATE
+            argument = bytearray(_CREATE_FIELDS.pack(fd, _CLOEXEC, offset, length))
+        else:
+            request = _CREATE_LIST
+            argument = bytearray(_LIST_FIELDS.pack(_CLOEXEC, len(items)))
+            for fd, offset, length in items:
+                argument += _ITEM_FIELDS.pack(fd, 0, offset, length)
         number: int = fcntl.ioctl(self._fd.fileno(), request, argument)
         return number
 
@@ -209,16 +205,16 @@ def explain_refusal(
 def seal_error(fd: int) -> UdmabufSealError | None:
     """Say what is wrong with the seals of a memfd, or None if udmabuf takes it."""
     try:
-        seals: int = fcntl.fcntl(fd, F_GET_SEALS)
+        seals: int = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError as exc:
         return UdmabufSealError(
             "the memory is not a memfd, and udmabuf takes nothing else",
             tried="F_GET_SEALS",
             errno=exc.errno or 0,
         )
-    if not seals & F_SEAL_SHRINK:
+    if not seals & fcntl.F_SEAL_SHRINK:
         return UdmabufSealError("the memfd is not sealed with F_SEAL_SHRINK")
-    if seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE):
+    if seals & (fcntl.F_SEAL_WRITE | F_SEAL_FUTURE_WRITE):
         return UdmabufSealError("the memfd is sealed with F_SEAL_WRITE")
     return None
 

@@ -15,9 +15,9 @@ from pywayland.client.display import Display
 from pywayland.protocol_core.interface import Interface
 from pywayland.protocol_core.proxy import Proxy
 
-from wlproxy.host.desktop.address import no_compositor
+from wlproxy.host.desktop.address import connecting
 from wlproxy.host.errors import CompositorRefusedError
-from wlproxy.transport.closable import Closing
+from wlproxy.transport.closable import Closing, closed_on_error
 
 TIMEOUT: Final = 10.0
 """Seconds a compositor may take over a round trip; llvmpipe's first one is slow."""
@@ -35,12 +35,9 @@ class WaylandClient(Closing):
         """
         self._compositor = compositor
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
+        with closed_on_error(sock), connecting(compositor):
             sock.settimeout(TIMEOUT)
             sock.connect(str(compositor))
-        except OSError as exc:
-            sock.close()
-            raise no_compositor(compositor, exc) from exc
         sock.settimeout(None)
         # The display owns the number from here on, also if it fails.
         self._display = Display(sock.detach())
@@ -52,13 +49,10 @@ class WaylandClient(Closing):
         self._display.connect()
         self._global_names: dict[str, int] = {}
         self._versions: dict[str, int] = {}
-        try:
+        with closed_on_error(self):
             self._registry = self._display.get_registry()
             self._registry.dispatcher["global"] = self._add_global
             self.roundtrip()
-        except BaseException:
-            self.close()
-            raise
 
     @property
     def global_versions(self) -> dict[str, int]:

@@ -39,15 +39,6 @@ class QemuSetup:
     machine: str = "q35"
 
 
-def qemu_arguments(setup: QemuSetup) -> list[str]:
-    """List the arguments to add to a QEMU command line.
-
-    Raises:
-        ValueError: a field cannot be written into an option.
-    """
-    return [argument for option in _options(setup) for argument in option]
-
-
 def qemu_command_line(setup: QemuSetup) -> str:
     """Write the arguments for a shell, one option a line.
 

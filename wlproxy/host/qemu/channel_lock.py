@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from wlproxy.host.errors import HostError
-from wlproxy.transport.closable import Closing
+from wlproxy.transport.closable import Closing, closed_on_error
 from wlproxy.transport.fds import OwnedFd
 
 _PREFIX: Final = "channel-"
@@ -65,18 +65,16 @@ def _lock(path: Path) -> OwnedFd | None:
     """Make and lock a file; None if somebody else holds the lock."""
     while True:
         file = OwnedFd(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with closed_on_error(file):
+            try:
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                return None
             ours = os.fstat(file.fileno())
             os.ftruncate(file.fileno(), 0)
             if path.exists() and os.path.samestat(ours, path.stat()):
                 return file
-        except BlockingIOError:
-            file.close()
-            return None
-        except OSError:
-            file.close()
-            raise
         file.close()  # its owner removed it meanwhile: once more
 
 

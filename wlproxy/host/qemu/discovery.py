@@ -3,8 +3,8 @@
 What RAM is, and how it is read, is the business of `ram`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from wlproxy.host.config import HostConfig
 from wlproxy.host.errors import GuestRamError, HostError, NotQemuError
@@ -26,37 +26,27 @@ class Qemu:
     program: str
 
 
-class RamProvider(Protocol):
-    """Finds the RAM of the guest at the other end of a channel."""
-
-    def __call__(self, stream: FdStream) -> GuestRam:
-        """Find it.  Blocks.
-
-        Raises:
-            HostError: it cannot be had; with the remedy.
-        """
+RamProvider = Callable[[FdStream], GuestRam]
+"""Finds the RAM of the guest at the other end of a channel.  Blocks; HostError says why not."""
 
 
-@dataclass(frozen=True, slots=True)
-class QemuRam:
-    """The usual provider: RAM of the QEMU process that made the socket."""
+def qemu_ram(config: HostConfig, stream: FdStream) -> GuestRam:
+    """Find the RAM of the QEMU process that made the socket.  Blocks.
 
-    config: HostConfig
-
-    def __call__(self, stream: FdStream) -> GuestRam:
-        """As `RamProvider`."""
-        pid = self.config.qemu_pid
-        if pid is not None:
-            return open_guest_ram(pid, self.config.qmp)
-        pid = peer_pid(stream.socket)
-        try:
-            return open_guest_ram(pid, self.config.qmp)
-        except GuestRamError as exc:
-            if is_vmm(pid):
-                raise
-            raise NotQemuError(
-                exc.problem, remedy=exc.remedy, tried=exc.tried, errno=exc.errno
-            ) from exc
+    Raises:
+        HostError: it cannot be had; with the remedy.
+    """
+    if config.qemu_pid is not None:
+        return open_guest_ram(config.qemu_pid, config.qmp)
+    pid = peer_pid(stream.socket)
+    try:
+        return open_guest_ram(pid, config.qmp)
+    except GuestRamError as exc:
+        if is_vmm(pid):
+            raise
+        raise NotQemuError(
+            exc.problem, remedy=exc.remedy, tried=exc.tried, errno=exc.errno
+        ) from exc
 
 
 def name_qemu(pid: int) -> Qemu:

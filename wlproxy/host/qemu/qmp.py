@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from wlproxy.host.errors import QmpError
-from wlproxy.transport.closable import Closing
+from wlproxy.transport.closable import Closing, closed_on_error
 
 TIMEOUT: Final = 10.0
 """Seconds that QEMU may take over an answer."""
@@ -71,23 +71,17 @@ class QmpClient(Closing):
         """
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
+        self._lines = self._socket.makefile("rb")
+        no_answer = QmpError.explaining(
+            f"no answer from QEMU's monitor at {path}",
+            tried=f"connect {path}",
+            remedy="Start QEMU with -qmp unix:PATH,server=on,wait=off. A monitor "
+            "serves one connection at a time; libvirt keeps its own busy.",
+        )
+        with closed_on_error(self), no_answer:
             self._socket.settimeout(TIMEOUT)
             self._socket.connect(str(path))
-            self._lines = self._socket.makefile("rb")
             self._negotiate()
-        except OSError as exc:
-            self._socket.close()
-            raise QmpError(
-                f"no answer from QEMU's monitor at {path}",
-                tried=f"connect {path}",
-                errno=exc.errno or 0,
-                remedy="Start QEMU with -qmp unix:PATH,server=on,wait=off. A monitor "
-                "serves one connection at a time; libvirt keeps its own busy.",
-            ) from exc
-        except QmpError:
-            self.close()
-            raise
 
     def execute(self, command: str, **arguments: str) -> object:
         """Run a command and return its answer.
@@ -96,17 +90,12 @@ class QmpClient(Closing):
             QmpError: QEMU refuses it, or does not answer.
         """
         request = {"execute": command, "arguments": arguments}
-        try:
+        problem = f"QEMU's monitor at {self._path} broke off"
+        with QmpError.explaining(problem, tried=command):
             self._socket.sendall(json.dumps(request).encode() + b"\n")
             answer = self._receive()
             while "event" in answer:
                 answer = self._receive()
-        except OSError as exc:
-            raise QmpError(
-                f"QEMU's monitor at {self._path} broke off",
-                tried=command,
-                errno=exc.errno or 0,
-            ) from exc
         if "return" not in answer:
             raise QmpError(f"QEMU refuses {command}: {answer.get('error')}")
         return answer["return"]
@@ -124,8 +113,7 @@ class QmpClient(Closing):
 
     def close(self) -> None:
         """Close the connection."""
-        if hasattr(self, "_lines"):
-            self._lines.close()
+        self._lines.close()
         self._socket.close()
 
     def _negotiate(self) -> None:

@@ -9,6 +9,7 @@ import mmap
 import os
 import socket
 import struct
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -123,12 +124,8 @@ class GuestRam(Closing):
         pieces = []
         for item in self.memory.translate((Extent(start, end - start),)):
             fd = self.files[item.file].fileno()
-            try:
+            with GuestRamError.explaining("guest RAM cannot be read", tried="pread"):
                 pieces.append(os.pread(fd, item.length, item.offset))
-            except OSError as exc:
-                raise GuestRamError(
-                    "guest RAM cannot be read", tried="pread", errno=exc.errno or 0
-                ) from exc
         return b"".join(pieces)[gpa - start :][:length]
 
     def verify(self, gpa: int, token: bytes) -> None:
@@ -152,14 +149,9 @@ class GuestRam(Closing):
         Raises:
             GuestRamError: it cannot be mapped.
         """
-        try:
-            return mmap.mmap(
-                self.files[file].fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ
-            )
-        except OSError as exc:
-            raise GuestRamError(
-                "guest RAM cannot be mapped", tried="mmap", errno=exc.errno or 0
-            ) from exc
+        fd = self.files[file].fileno()
+        with GuestRamError.explaining("guest RAM cannot be mapped", tried="mmap"):
+            return mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ)
 
     def close(self) -> None:
         """Close the files.  Again: nothing happens."""
@@ -194,17 +186,16 @@ def _share_remedy() -> str:
 
 
 def _open_all(pid: int, backends: list[BackendFile]) -> tuple[OwnedFd, ...]:
-    files: list[OwnedFd] = []
-    try:
-        for backend in backends:
-            files.append(OwnedFd(os.open(backend.link, os.O_RDWR | os.O_CLOEXEC)))
-            _check_file(files[-1].fileno(), backend)
-    except OSError as exc:
-        _close_all(files)
-        raise unreadable(pid, exc) from exc
-    except GuestRamError:
-        _close_all(files)
-        raise
+    with ExitStack() as opened:
+        files: list[OwnedFd] = []
+        try:
+            for backend in backends:
+                fd = OwnedFd(os.open(backend.link, os.O_RDWR | os.O_CLOEXEC))
+                files.append(opened.enter_context(fd))
+                _check_file(fd.fileno(), backend)
+        except OSError as exc:
+            raise unreadable(pid, exc) from exc
+        opened.pop_all()
     return tuple(files)
 
 
@@ -217,11 +208,6 @@ def _check_file(fd: int, backend: BackendFile) -> None:
             remedy="Leave seal=on, the default of -object memory-backend-memfd, as it "
             "is.",
         )
-
-
-def _close_all(files: list[OwnedFd]) -> None:
-    for file in files:
-        file.close()
 
 
 def _monitor_layout(qmp: Path, backends: list[BackendFile]) -> tuple[RamRegion, ...]:

@@ -19,6 +19,7 @@ from typing import TypeAlias
 import trio
 
 from wlproxy.host.errors import HostError
+from wlproxy.transport.closable import closed_on_error
 
 BACKLOG = 8
 SEND_SECONDS = 2.0
@@ -125,32 +126,20 @@ def listen_status(path: Path) -> StatusSockets:
         HostError: a proxy of this name runs already, or they cannot be made.
     """
     status = _listen(path)
-    try:
+    with closed_on_error(status):
         return StatusSockets(status, _listen(dump_path(path)))
-    except HostError:
-        status.close()
-        raise
 
 
 def _listen(path: Path) -> StatusSocket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
+    making = HostError.explaining("cannot make the status socket", tried=f"bind {path}")
+    with closed_on_error(listener), making:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         _check_dead(path)
         path.unlink(missing_ok=True)
         listener.bind(str(path))
         path.chmod(stat.S_IRUSR | stat.S_IWUSR)
         listener.listen(BACKLOG)
-    except OSError as exc:
-        listener.close()
-        raise HostError(
-            "cannot make the status socket",
-            tried=f"bind {path}",
-            errno=exc.errno or 0,
-        ) from exc
-    except BaseException:
-        listener.close()
-        raise
     return StatusSocket(trio.socket.from_stdlib_socket(listener), path)
 
 
