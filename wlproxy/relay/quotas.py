@@ -67,10 +67,8 @@ class Shares:
 
     def close(self) -> None:
         """Give back everything: the client is gone."""
-        self.copy_bytes.close()
-        self.locations.close()
-        self.located_bytes.close()
-        self.runs.close()
+        for each in fields(self):
+            getattr(self, each.name).close()
 
 
 @dataclass(slots=True, init=False)

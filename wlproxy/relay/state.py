@@ -8,7 +8,8 @@ from wlproxy.relay.buffers.client_buffers import Buffers
 from wlproxy.relay.buffers.locations import Locations
 from wlproxy.relay.buffers.surfaces import Surface, Surfaces
 from wlproxy.relay.wire.context import Context
-from wlproxy.relay.wire.forwarding import Forwarder
+from wlproxy.relay.wire.forwarding import Forwarder, Request
+from wlproxy.relay.wire.objects import ProtocolObject
 
 
 @dataclass(eq=False, init=False, kw_only=True)
@@ -30,6 +31,12 @@ class ClientState(Forwarder):
         self.locations = Locations(context)
         self.buffers = Buffers(context, self.locations)
         self.surfaces = Surfaces(context, self.buffers)
+
+    def forward_new(self, request: Request) -> ProtocolObject:
+        """Forward a request that creates an object, and return that."""
+        created = self.forward(request)
+        assert created is not None  # its new_id
+        return created
 
     def attach_postponed(self, surface: Surface) -> None:
         """Attach what was not ready when the guest did; it is by now, or has failed."""

@@ -55,14 +55,14 @@ Part = tuple[int, int, int, int]
 
 
 class CopyBuffer:
-    """A sealed memfd, and our mapping of it, which goes with the last reference.
+    """A sealed memfd, and our mapping of it (`pixels`), which goes with the last reference.
 
     The mapping keeps the memfd, and so its pages.  Close the fd before letting go of
     this: the kernel takes a second for the pages of the largest, which is not for the
     event loop to wait for.
     """
 
-    __slots__ = ("_map", "fd", "pages", "size")
+    __slots__ = ("fd", "pages", "pixels", "size")
 
     def __init__(self, size: int) -> None:
         """Make it, all zeros.
@@ -79,7 +79,7 @@ class CopyBuffer:
         try:
             os.ftruncate(self.fd.fileno(), size)
             fcntl.fcntl(self.fd.fileno(), fcntl.F_ADD_SEALS, SEALS)
-            self._map = mmap.mmap(self.fd.fileno(), size)
+            self.pixels = mmap.mmap(self.fd.fileno(), size)
         except (OSError, ValueError, OverflowError) as exc:
             self.fd.close()
             number = getattr(exc, "errno", None) or errno.EINVAL
@@ -89,15 +89,10 @@ class CopyBuffer:
         """What is copied into it, once that is known."""
 
     def __del__(self) -> None:
-        mapped = getattr(self, "_map", None)  # __init__ may have raised before
+        mapped = getattr(self, "pixels", None)  # __init__ may have raised before
         if mapped is not None and self.size > SLICE:
             with suppress(RuntimeError):  # no thread is to be had: here, then
                 trio.lowlevel.start_thread_soon(mapped.close, _ignore)
-
-    @property
-    def pixels(self) -> mmap.mmap:
-        """What the compositor sees."""
-        return self._map
 
 
 class Pages:

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from wlproxy.relay.capabilities import CompositorCapabilities, Preference
-from wlproxy.relay.formats import (
-    LAYOUTS,
-    drm_format,
-)
+from wlproxy.relay.formats import LAYOUTS, drm_format
 
 DMABUF_OFFSET_ALIGNMENT = 256
 """Plane offsets that every GPU takes; the same bound as its strides."""

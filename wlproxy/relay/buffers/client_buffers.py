@@ -18,10 +18,7 @@ from typing import Final
 
 from wlproxy.protocol.channel.frames import Located
 from wlproxy.protocol.errors import WaylandError
-from wlproxy.protocol.wayland.message import (
-    DISPLAY_ID,
-    DisplayError,
-)
+from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError
 from wlproxy.relay.buffers.buffer import (
     Buffer,
     DmabufGeometry,

@@ -51,22 +51,30 @@ def offered_version(context: Context) -> int:
 
 def is_advertised(context: Context) -> bool:
     """Whether the guest shall see the global, as things are."""
-    return bool(
-        offered_version(context)
-        and _formats(
-            context,
-            dmabuf=not context.is_withdrawn(INTERFACE),
-            shm=not context.is_withdrawn("wl_shm"),
-        )
-    )
+    dmabuf = not context.is_withdrawn(INTERFACE)
+    shm = not context.is_withdrawn("wl_shm")
+    return bool(offered_version(context) and formats(context, dmabuf=dmabuf, shm=shm))
 
 
-def formats(context: Context) -> tuple[int, ...]:
-    """List the DRM formats that the guest is told of.
+def formats(
+    context: Context, *, dmabuf: bool = True, shm: bool = True
+) -> tuple[int, ...]:
+    """List the DRM formats that can be shown, one way or the other.
 
-    They stay the same for a client; what can no longer be had is not imported.
+    Those of both ways are what the guest is told of.  They stay the same for a client;
+    what can no longer be had is not imported.  Copies do not count where anything better
+    can be had, so that no app takes to a format which is always copied.
     """
-    return _formats(context, dmabuf=True, shm=True)
+    capabilities = context.capabilities
+    imported = set(capabilities.dmabuf_stride_alignment) if dmabuf else set()
+    found = imported & LAYOUTS.keys()
+    if shm and (capabilities.shm_udmabuf or not found):
+        found |= {
+            drm_format(known)
+            for known in capabilities.shm_formats
+            if known in PIXEL_SIZE
+        }
+    return tuple(sorted(found))
 
 
 def modifiers(context: Context) -> tuple[int, ...]:
@@ -114,21 +122,3 @@ def _pairs(context: Context) -> list[tuple[int, int]]:
     """List the pairs of format and modifier that the guest is told of."""
     offered = modifiers(context)
     return [(fourcc, each) for fourcc in formats(context) for each in offered]
-
-
-def _formats(context: Context, *, dmabuf: bool, shm: bool) -> tuple[int, ...]:
-    """List the formats that can be shown one way or the other.
-
-    Copies do not count where anything better can be had, so that no app takes to a
-    format which is always copied.
-    """
-    capabilities = context.capabilities
-    imported = set(capabilities.dmabuf_stride_alignment) if dmabuf else set()
-    found = imported & LAYOUTS.keys()
-    if shm and (capabilities.shm_udmabuf or not found):
-        found |= {
-            drm_format(known)
-            for known in capabilities.shm_formats
-            if known in PIXEL_SIZE
-        }
-    return tuple(sorted(found))

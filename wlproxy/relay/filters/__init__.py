@@ -37,7 +37,7 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ("wl_surface", "attach"): surface.attach,
     ("wl_surface", "commit"): surface.commit,
     ("wl_surface", "damage"): surface.damage,
-    ("wl_surface", "damage_buffer"): surface.damage_buffer,
+    ("wl_surface", "damage_buffer"): surface.damage,
     ("wl_surface", "destroy"): surface.destroy,
     ("wl_surface", "set_buffer_scale"): surface.transform,
     ("wl_surface", "set_buffer_transform"): surface.transform,

@@ -31,9 +31,7 @@ def note_model(state: ClientState, event: Event) -> None:
 def get_xdg_output(state: ClientState, request: Request) -> None:
     """`zxdg_output_manager_v1.get_xdg_output`: remember of which monitor."""
     output = state.context.objects.guest(request.integer("output"))
-    created = state.forward(request)
-    assert created is not None
-    created.role = _monitor(output)
+    state.forward_new(request).role = _monitor(output)
 
 
 def describe(state: ClientState, event: Event) -> None:

@@ -15,12 +15,7 @@ from wlproxy.protocol.wayland.message import DisplayError
 from wlproxy.relay.buffers import offer
 from wlproxy.relay.buffers.buffer import Buffer, DmabufGeometry, Plane, span_of
 from wlproxy.relay.buffers.locations import Memory
-from wlproxy.relay.formats import (
-    LAYOUTS,
-    PIXEL_SIZE,
-    PlaneLayout,
-    shm_format,
-)
+from wlproxy.relay.formats import LAYOUTS, PIXEL_SIZE, PlaneLayout, shm_format
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.forwarding import Request
 from wlproxy.relay.wire.objects import ProtocolObject
@@ -130,11 +125,10 @@ def destroy_params(state: ClientState, request: Request) -> None:
 
 def add(state: ClientState, request: Request) -> None:
     """`add`: remember a plane; nothing is located."""
-    params = _params(request)
+    params = _unused_params(request)
     index, offset, stride = request.integers("plane_idx", "offset", "stride")
     high, low = request.integers("modifier_hi", "modifier_lo")
     modifier = high << 32 | low
-    _check_unused(request, params)
     if index >= MAX_PLANES:
         raise request.error(PLANE_IDX, f"plane index {index} is too high")
     if index in params.planes:
@@ -186,8 +180,7 @@ def _create_buffer(
     Raises:
         WaylandError: the app broke the protocol.
     """
-    params = _params(request)
-    _check_unused(request, params)
+    params = _unused_params(request)
     params.used = True
     _check(state, request, params.planes, geometry)
     try:
@@ -317,12 +310,14 @@ def _drop(state: ClientState, params: Params) -> None:
     params.planes.clear()
 
 
-def _check_unused(request: Request, params: Params) -> None:
-    if params.used:
-        raise request.error(ALREADY_USED, "params were used already")
-
-
 def _params(request: Request) -> Params:
     role = request.object.role
     assert isinstance(role, Params)  # entered with every one of them
     return role
+
+
+def _unused_params(request: Request) -> Params:
+    params = _params(request)
+    if params.used:
+        raise request.error(ALREADY_USED, "params were used already")
+    return params

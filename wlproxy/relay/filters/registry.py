@@ -45,8 +45,7 @@ class Registry:
 
 def get_registry(state: ClientState, request: Request) -> None:
     """`wl_display.get_registry`: ours is there from the start."""
-    created = state.forward(request)
-    assert created is not None
+    created = state.forward_new(request)
     created.role = Registry()
     _advertise_own(state.context, created)
 

@@ -11,9 +11,7 @@ from wlproxy.relay.wire.forwarding import Request
 
 def create(state: ClientState, request: Request) -> None:
     """`wl_compositor.create_surface`."""
-    created = state.forward(request)
-    assert created is not None  # its new_id
-    state.surfaces.create(created)
+    state.surfaces.create(state.forward_new(request))
 
 
 def attach(state: ClientState, request: Request) -> None:
@@ -36,30 +34,29 @@ def attach(state: ClientState, request: Request) -> None:
 
 
 def damage(state: ClientState, request: Request) -> None:
-    """`damage`: surface coordinates, which are buffer pixels if nothing transforms."""
-    _note_damage(state, request, in_buffer=False)
+    """`damage`, `damage_buffer`: surface coordinates, and buffer pixels.
 
-
-def damage_buffer(state: ClientState, request: Request) -> None:
-    """`damage_buffer`: buffer pixels."""
-    _note_damage(state, request, in_buffer=True)
+    The former are the same if nothing transforms.
+    """
+    x, y, width, height = request.integers("x", "y", "width", "height")
+    rectangle, in_buffer = (x, y, width, height), request.spec.name == "damage_buffer"
+    state.surfaces.add_damage(_surface(request), rectangle, in_buffer=in_buffer)
+    state.forward(request)
 
 
 def transform(state: ClientState, request: Request) -> None:
     """`set_buffer_scale`, `set_buffer_transform`: `damage` is in other units then."""
     is_scale = request.spec.name == "set_buffer_scale"
-    if (is_scale and request.integer("scale") != 1) or (
-        not is_scale and request.integer("transform") != 0
-    ):
+    name, plain = ("scale", 1) if is_scale else ("transform", 0)
+    if request.integer(name) != plain:
         state.surfaces.transform(_surface(request))
     state.forward(request)
 
 
 def view(state: ClientState, request: Request) -> None:
     """`wp_viewporter.get_viewport`: the same."""
-    role = state.context.objects.guest(request.integer("surface")).role
-    if isinstance(role, Surface):
-        state.surfaces.transform(role)
+    if surface := _named(state, request):
+        state.surfaces.transform(surface)
     state.forward(request)
 
 
@@ -83,14 +80,11 @@ def destroy(state: ClientState, request: Request) -> None:
 
 def get_subsurface(state: ClientState, request: Request) -> None:
     """`wl_subcompositor.get_subsurface`: whose commits wait for whose."""
-    objects = state.context.objects
-    child = objects.guest(request.integer("surface")).role
-    parent = objects.guest(request.integer("parent")).role
-    created = state.forward(request)
-    if isinstance(child, Surface) and isinstance(parent, Surface):
+    child, parent = _named(state, request), _named(state, request, "parent")
+    created = state.forward_new(request)
+    if child and parent:
         child.parent, child.sync = parent, True
-        if created is not None:
-            created.role = Subsurface(child)
+        created.role = Subsurface(child)
 
 
 def set_sync(state: ClientState, request: Request) -> None:
@@ -105,26 +99,25 @@ def set_sync(state: ClientState, request: Request) -> None:
 
 def queue_commits(state: ClientState, request: Request) -> None:
     """`get_fifo`, `get_timer`: the surface shows what is committed later."""
-    role = state.context.objects.guest(request.integer("surface")).role
-    if isinstance(role, Surface):
-        role.queued = True
+    if surface := _named(state, request):
+        surface.queued = True
     state.forward(request)
 
 
 def set_cursor(state: ClientState, request: Request) -> None:
     """`set_cursor` of pointer or pen: a cursor plane takes shared memory, so no mode B."""
-    surface_id = request.integer("surface")
+    if surface := _named(state, request):
+        surface.is_cursor = True
+    state.forward(request)
+
+
+def _named(
+    state: ClientState, request: Request, argument: str = "surface"
+) -> Surface | None:
+    """Find the surface that an argument names, if it is one."""
+    surface_id = request.integer(argument)
     role = state.context.objects.guest(surface_id).role if surface_id else None
-    if isinstance(role, Surface):
-        role.is_cursor = True
-    state.forward(request)
-
-
-def _note_damage(state: ClientState, request: Request, *, in_buffer: bool) -> None:
-    x, y, width, height = request.integers("x", "y", "width", "height")
-    rectangle = (x, y, width, height)
-    state.surfaces.add_damage(_surface(request), rectangle, in_buffer=in_buffer)
-    state.forward(request)
+    return role if isinstance(role, Surface) else None
 
 
 def _surface(request: Request) -> Surface:

@@ -13,9 +13,7 @@ from wlproxy.relay.wire.forwarding import Request
 def get_xdg_surface(state: ClientState, request: Request) -> None:
     """`get_xdg_surface`: remember whose surface it is."""
     surface = state.context.objects.guest(request.integer("surface")).role
-    created = state.forward(request)
-    assert created is not None
-    created.role = surface
+    state.forward_new(request).role = surface
 
 
 def get_toplevel(state: ClientState, request: Request) -> None:
@@ -73,8 +71,7 @@ def set_description(state: ClientState, request: Request) -> None:
 def _label(
     state: ClientState, request: Request, surface: object, set_app_id: str
 ) -> None:
-    created = state.forward(request)
-    assert created is not None
+    created = state.forward_new(request)
     assert isinstance(surface, Surface)
     created.role = surface
     surface.is_window = True
