@@ -44,10 +44,8 @@ from wlproxy.protocol.channel.lanes.engine import Lanes
 from wlproxy.protocol.channel.lanes.lane import Windows
 from wlproxy.protocol.errors import ChannelError, RemoteProtocolError, WlproxyError
 from wlproxy.protocol.notation import Plain
-from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import CloseClient
-from wlproxy.relay.holdings import Holdings
 from wlproxy.relay.inputs import (
     CompositorAway,
     CompositorFound,
@@ -104,8 +102,8 @@ class Session:
         """Around the reader; cancelled when the session is over."""
         self.cause: WlproxyError | None = None
         """What ended it; None if it was ended from outside."""
+        self.relay = relay
         self._link = link
-        self._relay = relay
         self._metrics = metrics
         self._log = log
         self._nursery = nursery
@@ -160,24 +158,16 @@ class Session:
 
     def clock(self) -> dict[str, int] | None:
         """Say how far the guest's clock is ahead of ours; None if that is not known."""
-        clock = self._relay.clock
+        clock = self.relay.clock
         if not clock.known:
             return None
         error = clock.error(time.monotonic_ns())
         return {"offset_ns": clock.offset, "error_ns": error}
 
-    def surfaces(self) -> list[SurfaceStatus]:
-        """Say how each surface is doing."""
-        return self._relay.surfaces()
-
-    def holdings(self) -> Holdings:
-        """Say what the core keeps, of whom."""
-        return self._relay.holdings()
-
     def dump(self) -> dict[str, Plain]:
         """Say all that the core knows, but of bytes only how many there are."""
         return {
-            "relay": self._relay.snapshot(lengths=True),
+            "relay": self.relay.snapshot(lengths=True),
             "lanes": self._lanes.dump(),
         }
 
@@ -434,7 +424,7 @@ class Session:
     def _receive_pong(self, pong: Pong) -> None:
         self._pings.take(pong)
         self._measure_clock()
-        if pong.clock and not (self._relay.clock.settled or self._pings.settled):
+        if pong.clock and not (self.relay.clock.settled or self._pings.settled):
             self._lanes.put(self._pings.ask())
         if self._silent:
             self._silent = False

@@ -12,6 +12,7 @@ from wlproxy.host.report.status_socket import Json
 from wlproxy.host.session import Session
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.formats import drm_format
+from wlproxy.relay.holdings import ClientHoldings
 
 
 def take_snapshot(
@@ -38,6 +39,14 @@ def take_snapshot(
     """
     totals = metrics.totals()
     totals["open_fds"] = session.open_handles if session else 0
+    clients: list[Json] = []
+    surfaces: list[Json] = []
+    if session is not None:
+        left = session.relay.holdings().clients
+        clients = [
+            _client(each, left.get(each.client_id), metrics) for each in session.clients
+        ]
+        surfaces = [asdict(surface) for surface in session.relay.surfaces()]
     return {
         "version": __version__,
         "name": name,
@@ -52,18 +61,13 @@ def take_snapshot(
         "clock": session.clock() if session else None,
         "remarks": [remark.text for remark in desktop.remarks],
         "capabilities": _capabilities(desktop.capabilities),
-        "clients": [_client(client, session, metrics) for client in session.clients]
-        if session
-        else [],
-        "surfaces": [asdict(surface) for surface in session.surfaces()]
-        if session
-        else [],
+        "clients": clients,
+        "surfaces": surfaces,
         "metrics": totals,
     }
 
 
-def _client(client: Client, session: Session, metrics: Metrics) -> Json:
-    left = session.holdings().clients.get(client.client_id)
+def _client(client: Client, left: ClientHoldings | None, metrics: Metrics) -> Json:
     return {
         "client_id": client.client_id,
         "label": client.label,

@@ -34,6 +34,7 @@ from wlproxy.host.qemu.process import (
     unreadable,
 )
 from wlproxy.host.qemu.qmp import QmpClient, parse_memory_map, parse_ram_blocks
+from wlproxy.memory.extents import round_out
 from wlproxy.memory.guest_memory import HOST_PAGE_SIZE, GuestMemory, RamRegion
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy.protocol.errors import LocalProtocolError
@@ -119,10 +120,9 @@ class GuestRam(Closing):
             ExtentError: the range is not in RAM.
             GuestRamError: the file could not be read.
         """
-        start = gpa - gpa % HOST_PAGE_SIZE
-        end = -(-(gpa + length) // HOST_PAGE_SIZE) * HOST_PAGE_SIZE
+        start, size = round_out(gpa, length, HOST_PAGE_SIZE)
         pieces = []
-        for item in self.memory.translate((Extent(start, end - start),)):
+        for item in self.memory.translate((Extent(start, size),)):
             fd = self.files[item.file].fileno()
             with GuestRamError.explaining("guest RAM cannot be read", tried="pread"):
                 pieces.append(os.pread(fd, item.length, item.offset))
