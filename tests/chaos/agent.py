@@ -24,9 +24,9 @@ from wlproxy_guest.locating.mapping import (
 )
 from wlproxy_guest.locating.page_locator import (
     LocateError,
+    Locator,
     PinnedRange,
     check_range,
-    place_token,
 )
 from wlproxy_guest.locating.pin import PipePin
 
@@ -79,7 +79,7 @@ class CopiedPin:
             self.place = None
 
 
-class CopyingLocator:
+class CopyingLocator(Locator):
     """Stands in for `ModuleLocator`."""
 
     def __init__(self) -> None:
@@ -93,10 +93,6 @@ class CopyingLocator:
     def find_features(self) -> Feature:
         """As where there is no module."""
         return Feature.LOCATE_MEMFD
-
-    def place_token(self, token: bytes) -> PinnedRange:
-        """As the real ones do."""
-        return place_token(self.locate, token)
 
     def locate(
         self, fd: int, offset: int, length: int, collapse_above: int

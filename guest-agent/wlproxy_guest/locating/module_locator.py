@@ -28,11 +28,11 @@ from wlproxy_guest.locating.mapping import PAGE_SIZE, AlignedMapping, pages_of
 from wlproxy_guest.locating.page_locator import (
     LARGEST_RANGE,
     LocateError,
+    Locator,
     PageLocator,
     PinnedRange,
     check_range,
     collapse_covered,
-    place_token,
 )
 from wlproxy_guest.locating.pin import KeptFds
 
@@ -47,7 +47,7 @@ NOT_LOCATABLE: Final = {
 log = logging.getLogger(__name__)
 
 
-class ModuleLocator:
+class ModuleLocator(Locator):
     """Locates all kinds of memory, by the best means that there are."""
 
     __slots__ = ("_complaint", "_device", "_pages", "_path")
@@ -115,14 +115,6 @@ class ModuleLocator:
         with suppress(LocateError):
             return self._pages.locate(fd, offset, length, collapse_above)
         raise refused
-
-    def place_token(self, token: bytes) -> PinnedRange:
-        """See `Locator`.
-
-        Raises:
-            LocateError: why not.
-        """
-        return place_token(self.locate, token)
 
 
 def explain_open(exc: OSError) -> str:

@@ -12,7 +12,7 @@ pin, populate again (the kernel may have unmapped pages meanwhile), read again.
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -95,6 +95,8 @@ class PinnedRange:
 class Locator(Protocol):
     """Finds and pins guest memory."""
 
+    __slots__ = ()
+
     def find_features(self) -> Feature:
         """Find out what can be located at present."""
 
@@ -108,14 +110,23 @@ class Locator(Protocol):
         """
 
     def place_token(self, token: bytes) -> PinnedRange:
-        """Put `token` at the start of a page that is pinned; one extent.
+        """Put `token` into a memfd's page, and locate that as any client's memory is.
 
         Raises:
             LocateError: why not.
         """
+        if len(token) != RAM_TOKEN_SIZE:
+            raise LocateError(LocateStatus.FAILED, errno.EINVAL)
+        try:
+            with OwnedFd(os.memfd_create("wlproxy-ram-token", os.MFD_CLOEXEC)) as fd:
+                os.write(fd.fileno(), token.ljust(PAGE_SIZE, b"\0"))
+                # The page outlives the file: the pin refers to it.
+                return self.locate(fd.fileno(), 0, PAGE_SIZE, 0)
+        except OSError as exc:
+            raise LocateError(LocateStatus.FAILED, exc.errno or errno.EIO) from exc
 
 
-class PageLocator:
+class PageLocator(Locator):
     """Locates what the pagemap shows: memfds, tmpfs, files; not dma-bufs."""
 
     __slots__ = ("_pagemap",)
@@ -158,14 +169,6 @@ class PageLocator:
             if exc.errno == errno.EFAULT:
                 raise LocateError(LocateStatus.OUT_OF_RANGE) from exc
             raise LocateError(LocateStatus.FAILED, exc.errno or errno.EIO) from exc
-
-    def place_token(self, token: bytes) -> PinnedRange:
-        """See `Locator`.
-
-        Raises:
-            LocateError: why not.
-        """
-        return place_token(self.locate, token)
 
     def _pin(
         self,
@@ -219,25 +222,6 @@ def check_range(offset: int, length: int, size: int) -> None:
         raise LocateError(LocateStatus.OUT_OF_RANGE)
     if length > LARGEST_RANGE:
         raise LocateError(LocateStatus.LIMIT_EXCEEDED)
-
-
-def place_token(
-    locate: Callable[[int, int, int, int], PinnedRange], token: bytes
-) -> PinnedRange:
-    """Put `token` into a memfd's page, and locate that as any client's memory is.
-
-    Raises:
-        LocateError: why not.
-    """
-    if len(token) != RAM_TOKEN_SIZE:
-        raise LocateError(LocateStatus.FAILED, errno.EINVAL)
-    try:
-        with OwnedFd(os.memfd_create("wlproxy-ram-token", os.MFD_CLOEXEC)) as fd:
-            os.write(fd.fileno(), token.ljust(PAGE_SIZE, b"\0"))
-            # The page outlives the file: the pin refers to it.
-            return locate(fd.fileno(), 0, PAGE_SIZE, 0)
-    except OSError as exc:
-        raise LocateError(LocateStatus.FAILED, exc.errno or errno.EIO) from exc
 
 
 def collapse_covered(mapping: AlignedMapping, start: int, end: int) -> None:

@@ -7,7 +7,8 @@ a "no".  `wlproxy.relay.buffers.choice` then chooses the mode for each buffer.
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -82,26 +83,31 @@ def probe_compositor(
     with WaylandClient(compositor) as client:
         versions = client.global_versions
         shm_formats = _shm_formats(client)
+    found = CompositorCapabilities(
+        shm_udmabuf=False,
+        shm_formats=shm_formats,
+        udmabuf_list_limit=0,
+        udmabuf_size_limit=0,
+        global_versions=versions,
+    )
     if device is None:
-        return _copy_only(no_device or "no /dev/udmabuf", versions, shm_formats)
-    limits = device.limits()
+        return _without_udmabufs(found, no_device or "no /dev/udmabuf")
     try:
         udmabuf = _trial_udmabuf(device)
     except UdmabufError as exc:
-        reason = f"no udmabuf could be made: {exc.problem}"
-        return _copy_only(reason, versions, shm_formats)
+        return _without_udmabufs(found, f"no udmabuf could be made: {exc.problem}")
+    limits = device.limits()
     with udmabuf:
         shm_reason = _try_shm(compositor, udmabuf)
         alignments, dmabuf_reason = _try_dmabufs(compositor, udmabuf, versions)
-    return CompositorCapabilities(
+    return replace(
+        found,
         shm_udmabuf=not shm_reason,
         shm_udmabuf_reason=shm_reason,
         dmabuf_stride_alignment=alignments,
         dmabuf_reason=dmabuf_reason,
-        shm_formats=shm_formats,
         udmabuf_list_limit=limits.list_limit,
         udmabuf_size_limit=limits.size_limit,
-        global_versions=versions,
     )
 
 
@@ -155,18 +161,10 @@ def _shm_formats(client: WaylandClient) -> frozenset[int]:
     return frozenset(formats)
 
 
-def _copy_only(
-    reason: str, versions: dict[str, int], shm_formats: frozenset[int]
+def _without_udmabufs(
+    found: CompositorCapabilities, why: str
 ) -> CompositorCapabilities:
-    return CompositorCapabilities(
-        shm_udmabuf=False,
-        shm_udmabuf_reason=reason,
-        dmabuf_reason=reason,
-        shm_formats=shm_formats,
-        udmabuf_list_limit=0,
-        udmabuf_size_limit=0,
-        global_versions=versions,
-    )
+    return replace(found, shm_udmabuf_reason=why, dmabuf_reason=why)
 
 
 def _trial_udmabuf(device: UdmabufDevice) -> OwnedFd:
@@ -194,11 +192,11 @@ def _try_dmabufs(
     if version < MODIFIERS_SINCE:
         return {}, f"the compositor's linux-dmabuf is of version {version}"
     advertised = _linear_formats(compositor)
-    alignments = {}
-    for drm_format in advertised & TRIED_FORMATS:
-        alignment = _smallest_alignment(compositor, udmabuf, drm_format)
-        if alignment:
-            alignments[drm_format] = alignment
+    alignments = {
+        drm_format: alignment
+        for drm_format in advertised & TRIED_FORMATS
+        if (alignment := _smallest_alignment(compositor, udmabuf, drm_format))
+    }
     if alignments:
         return alignments, ""
     if advertised:
@@ -227,20 +225,17 @@ def _linear_formats(compositor: Path) -> set[int]:
 def _smallest_alignment(compositor: Path, udmabuf: OwnedFd, drm_format: int) -> int:
     """Find the smallest alignment of the stride that is imported; 0 if none is."""
     smallest = 0
-    try:
-        with WaylandClient(compositor) as client:
-            dmabuf = client.bind(ZwpLinuxDmabufV1, 3)
-            surface = client.bind(WlCompositor, 4).create_surface()
-            for alignment, stride in DMABUF_STRIDES:
-                with _imported(client, dmabuf, udmabuf, drm_format, stride) as buffer:
-                    if buffer is None:
-                        break
-                    surface.attach(buffer, 0, 0)
-                    surface.commit()
-                    client.roundtrip()
-                smallest = alignment
-    except CompositorRefusedError:
-        return smallest
+    with suppress(CompositorRefusedError), WaylandClient(compositor) as client:
+        dmabuf = client.bind(ZwpLinuxDmabufV1, 3)
+        surface = client.bind(WlCompositor, 4).create_surface()
+        for alignment, stride in DMABUF_STRIDES:
+            with _imported(client, dmabuf, udmabuf, drm_format, stride) as buffer:
+                if buffer is None:
+                    break
+                surface.attach(buffer, 0, 0)
+                surface.commit()
+                client.roundtrip()
+            smallest = alignment
     return smallest
 
 
