@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 import trio
@@ -112,19 +112,14 @@ def main() -> None:
     show_default=True,
 )
 @click.option("--once", is_flag=True, help="End when QEMU closes the channel.")
-def run(  # noqa: PLR0913 - one parameter per option
+def run(
     *,
-    channel: Path,
     name: str,
-    display: str | None,
     present: str,
-    qemu_pid: int | None,
-    qmp: Path | None,
     allow: tuple[str, ...],
     deny: tuple[str, ...],
-    security_context: bool,
     log_level: str,
-    once: bool,
+    **settings: Any,  # noqa: ANN401 - those that `HostConfig` has under the same names
 ) -> None:
     """Serve the guest at the other end of a channel."""
     set_up_logging(log_level)
@@ -134,16 +129,11 @@ def run(  # noqa: PLR0913 - one parameter per option
         raise click.BadParameter(str(exc), param_hint="--allow") from exc
     try:
         config = HostConfig(
-            channel=channel,
             name=check_name(name),
             relay=RelayConfig(name, Preference(present), policy),
-            display=display,
-            qemu_pid=qemu_pid,
-            qmp=qmp,
             allow=allow,
-            security_context=security_context,
-            once=once,
             status=status_path(os.environ, name),
+            **settings,
         )
         trio.run(run_server, config)
     except HostError as exc:

@@ -125,10 +125,7 @@ class AppSocket:
         What it still sends is taken and dropped: to close with that unread would reset
         the connection, and the app would not get to read why.
         """
-        with (
-            trio.move_on_after(FAREWELL),
-            suppress(OSError, trio.BrokenResourceError),
-        ):
+        with trio.move_on_after(FAREWELL), suppress(OSError, trio.BrokenResourceError):
             if self._can_tell and not self.send_at_once(error):
                 await self.send_rest()
             self._stream.shutdown_write()

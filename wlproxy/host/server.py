@@ -185,11 +185,7 @@ class Server:
         self, config: RelayConfig, ram: GuestRam, capabilities: CompositorCapabilities
     ) -> Relay:
         return Relay(
-            config,
-            ram.memory,
-            capabilities,
-            self.config.max_clients,
-            fds_for_buffers(),
+            config, ram.memory, capabilities, self.config.max_clients, fds_for_buffers()
         )
 
     async def _start(self, nursery: trio.Nursery, status: StatusSockets | None) -> None:

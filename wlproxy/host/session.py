@@ -166,10 +166,7 @@ class Session:
 
     def dump(self) -> dict[str, Plain]:
         """Say all that the core knows, but of bytes only how many there are."""
-        return {
-            "relay": self.relay.snapshot(lengths=True),
-            "lanes": self._lanes.dump(),
-        }
+        return {"relay": self.relay.snapshot(lengths=True), "lanes": self._lanes.dump()}
 
     def use_desktop(
         self, device: UdmabufDevice | None, capabilities: CompositorCapabilities

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.relay.buffers.buffer import Buffer
 from wlproxy.relay.buffers.client_buffers import Buffers
 from wlproxy.relay.buffers.locations import Locations
@@ -38,6 +39,24 @@ class ClientState(Forwarder):
         assert created is not None  # its new_id
         return created
 
+    def add_guest(self, request: Request, interface: str) -> ProtocolObject:
+        """Enter the object that a request creates, of which the compositor knows nothing.
+
+        Raises:
+            WaylandError: its id cannot be used.
+        """
+        return self.context.objects.add_guest(
+            request.new_id, INTERFACES[interface], request.object.version
+        )
+
+    def named_surface(
+        self, request: Request, argument: str = "surface"
+    ) -> Surface | None:
+        """Find the surface that an argument names, if it is one."""
+        surface_id = request.integer(argument)
+        role = self.context.objects.guest(surface_id).role if surface_id else None
+        return role if isinstance(role, Surface) else None
+
     def attach_postponed(self, surface: Surface) -> None:
         """Attach what was not ready when the guest did; it is by now, or has failed."""
         postponed = self.surfaces.take_postponed(surface)
@@ -56,3 +75,10 @@ class ClientState(Forwarder):
         """Let go of buffers that surfaces have no more; one for each such surface."""
         for buffer in buffers:
             self.buffers.left(buffer)
+
+
+def surface_of(request: Request) -> Surface:
+    """Return the surface that a request's object is, or has been made of."""
+    role = request.object.role
+    assert isinstance(role, Surface)  # as every such object was given it
+    return role

@@ -14,8 +14,5 @@ def notify(*assignments: str) -> None:
         address = "\0" + address[1:]  # an abstract name
     # A manager that does not listen, or not now, misses it, as it does when no fd is
     # left to tell it with: nothing depends on it.
-    with (
-        suppress(OSError),
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
-    ):
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.sendto("\n".join(assignments).encode(), socket.MSG_DONTWAIT, address)

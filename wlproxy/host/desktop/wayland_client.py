@@ -126,11 +126,7 @@ class WaylandClient(Closing):
             )
 
     def _add_global(
-        self,
-        registry: object,
-        global_name: int,
-        interface: str,
-        version: int,
+        self, registry: object, global_name: int, interface: str, version: int
     ) -> None:
         if version > self._versions.get(interface, 0):
             self._global_names[interface] = global_name

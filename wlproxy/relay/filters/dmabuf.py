@@ -97,11 +97,7 @@ def get_feedback(state: ClientState, request: Request) -> None:
         surface = context.objects.guest(request.integer("surface"))
         if surface.interface.name != "wl_surface":
             raise request.error(DisplayError.INVALID_OBJECT, "this is no wl_surface")
-    feedback = context.objects.add_guest(
-        request.new_id,
-        INTERFACES["zwp_linux_dmabuf_feedback_v1"],
-        request.object.version,
-    )
+    feedback = state.add_guest(request, "zwp_linux_dmabuf_feedback_v1")
     table = offer.format_table(context)
     attachment = state.attach_contents(table)
     offer.send_feedback(context, feedback, attachment, len(table))
@@ -109,12 +105,7 @@ def get_feedback(state: ClientState, request: Request) -> None:
 
 def create_params(state: ClientState, request: Request) -> None:
     """`create_params`: planes to come."""
-    params = state.context.objects.add_guest(
-        request.new_id,
-        INTERFACES["zwp_linux_buffer_params_v1"],
-        request.object.version,
-    )
-    params.role = Params()
+    state.add_guest(request, "zwp_linux_buffer_params_v1").role = Params()
 
 
 def destroy_params(state: ClientState, request: Request) -> None:
@@ -159,9 +150,7 @@ def create(state: ClientState, request: Request) -> None:
 def create_immed(state: ClientState, request: Request) -> None:
     """`create_immed`: the buffer is there at once, and located when it is shown."""
     # Its id is entered first: a wrong one is an error whatever the rest is.
-    entry = state.context.objects.add_guest(
-        request.new_id, INTERFACES["wl_buffer"], request.object.version
-    )
+    entry = state.add_guest(request, "wl_buffer")
     _create_buffer(state, request, entry, _geometry(request))
 
 

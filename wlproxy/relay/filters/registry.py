@@ -143,7 +143,7 @@ def report_error(state: ClientState, event: Event) -> None:
         # Perhaps the pool behind it, which refused the buffer's format.
         guest_id = culprit.role.object.guest_id
     context.warn(
-        f"protocol error {code} about {culprit!r}: {text.decode('utf-8', 'replace')}",
+        f"protocol error {code} about {culprit!r}: {text.decode('utf-8', 'replace')}"
     )
     if not guest_id:
         # An object of the proxy's own: its codes would mean nothing to the guest.

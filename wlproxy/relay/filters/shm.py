@@ -9,7 +9,6 @@ to the width in bytes, not pixels, lest a compositor read beyond the pool.
 from typing import Final
 
 from wlproxy.protocol.channel.frames import AttachmentKind
-from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.relay.buffers.buffer import (
     SHM_INVALID_FD,
     SHM_INVALID_FORMAT,
@@ -34,7 +33,7 @@ def offer_format(state: ClientState, event: Event) -> None:
 
 def create_pool(state: ClientState, request: Request) -> None:
     """`wl_shm.create_pool`: enter the pool; nothing is located or mapped."""
-    size, context = request.integer("size"), state.context
+    size = request.integer("size")
     attachment = request.message.fds[0]
     if size <= 0:
         raise request.error(SHM_INVALID_STRIDE, f"invalid size ({size})")
@@ -42,23 +41,18 @@ def create_pool(state: ClientState, request: Request) -> None:
         raise request.error(
             SHM_INVALID_FD, "the pool's fd is no memory that can be shared"
         )
-    pool = context.objects.add_guest(
-        request.new_id, INTERFACES["wl_shm_pool"], request.object.version
-    )
+    pool = state.add_guest(request, "wl_shm_pool")
     pool.role = Pool(state.locations.use_memory(attachment.object_id), size)
 
 
 def create_buffer(state: ClientState, request: Request) -> None:
     """`wl_shm_pool.create_buffer`: enter the buffer."""
-    context = state.context
     pool = request.object.role
     assert isinstance(pool, Pool)
     values = request.integers("offset", "width", "height", "stride", "format")
     geometry = PoolGeometry(*values)
     _check(state, request, pool, geometry)
-    buffer = context.objects.add_guest(
-        request.new_id, INTERFACES["wl_buffer"], request.object.version
-    )
+    buffer = state.add_guest(request, "wl_buffer")
     memory = state.locations.use_memory(pool.memory.memory_id)
     plane = pool_plane(memory, geometry, pool.size)
     state.buffers.add(buffer, (plane,), geometry)

@@ -4,8 +4,8 @@ Everything is forwarded; this only keeps `relay.buffers.surfaces` informed.
 """
 
 from wlproxy.relay.buffers.buffer import Buffer
-from wlproxy.relay.buffers.surfaces import Subsurface, Surface
-from wlproxy.relay.state import ClientState
+from wlproxy.relay.buffers.surfaces import Subsurface
+from wlproxy.relay.state import ClientState, surface_of
 from wlproxy.relay.wire.forwarding import Request
 
 
@@ -22,7 +22,7 @@ def attach(state: ClientState, request: Request) -> None:
     buffer_id, x, y = request.integers("buffer", "x", "y")
     role = state.context.objects.guest(buffer_id).role if buffer_id else None
     buffer = role if isinstance(role, Buffer) else None
-    surface = _surface(request)
+    surface = surface_of(request)
     state.surfaces.take_postponed(surface)
     if buffer is not None:
         cycled = surface.cycles_with(buffer)
@@ -40,7 +40,7 @@ def damage(state: ClientState, request: Request) -> None:
     """
     x, y, width, height = request.integers("x", "y", "width", "height")
     rectangle, in_buffer = (x, y, width, height), request.spec.name == "damage_buffer"
-    state.surfaces.add_damage(_surface(request), rectangle, in_buffer=in_buffer)
+    state.surfaces.add_damage(surface_of(request), rectangle, in_buffer=in_buffer)
     state.forward(request)
 
 
@@ -49,13 +49,13 @@ def transform(state: ClientState, request: Request) -> None:
     is_scale = request.spec.name == "set_buffer_scale"
     name, plain = ("scale", 1) if is_scale else ("transform", 0)
     if request.integer(name) != plain:
-        state.surfaces.transform(_surface(request))
+        state.surfaces.transform(surface_of(request))
     state.forward(request)
 
 
 def view(state: ClientState, request: Request) -> None:
     """`wp_viewporter.get_viewport`: the same."""
-    if surface := _named(state, request):
+    if surface := state.named_surface(request):
         state.surfaces.transform(surface)
     state.forward(request)
 
@@ -65,22 +65,22 @@ def commit(state: ClientState, request: Request) -> None:
 
     The buffer that it is to show is ready by now (`relay.client` saw to that).
     """
-    state.attach_postponed(_surface(request))
-    left = state.surfaces.commit(_surface(request))
+    state.attach_postponed(surface_of(request))
+    left = state.surfaces.commit(surface_of(request))
     state.forward(request)
     state.leave(left)
 
 
 def destroy(state: ClientState, request: Request) -> None:
     """`destroy`: its buffers may go."""
-    left = state.surfaces.destroy(_surface(request))
+    left = state.surfaces.destroy(surface_of(request))
     state.forward(request)
     state.leave(left)
 
 
 def get_subsurface(state: ClientState, request: Request) -> None:
     """`wl_subcompositor.get_subsurface`: whose commits wait for whose."""
-    child, parent = _named(state, request), _named(state, request, "parent")
+    child, parent = state.named_surface(request), state.named_surface(request, "parent")
     created = state.forward_new(request)
     if child and parent:
         child.parent, child.sync = parent, True
@@ -99,28 +99,13 @@ def set_sync(state: ClientState, request: Request) -> None:
 
 def queue_commits(state: ClientState, request: Request) -> None:
     """`get_fifo`, `get_timer`: the surface shows what is committed later."""
-    if surface := _named(state, request):
+    if surface := state.named_surface(request):
         surface.queued = True
     state.forward(request)
 
 
 def set_cursor(state: ClientState, request: Request) -> None:
     """`set_cursor` of pointer or pen: a cursor plane takes shared memory, so no mode B."""
-    if surface := _named(state, request):
+    if surface := state.named_surface(request):
         surface.is_cursor = True
     state.forward(request)
-
-
-def _named(
-    state: ClientState, request: Request, argument: str = "surface"
-) -> Surface | None:
-    """Find the surface that an argument names, if it is one."""
-    surface_id = request.integer(argument)
-    role = state.context.objects.guest(surface_id).role if surface_id else None
-    return role if isinstance(role, Surface) else None
-
-
-def _surface(request: Request) -> Surface:
-    role = request.object.role
-    assert isinstance(role, Surface)  # entered with every wl_surface
-    return role

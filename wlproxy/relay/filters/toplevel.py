@@ -6,13 +6,13 @@ Every shell that our tables know is covered, allowed by default or not.  Names o
 
 from wlproxy.relay import labels
 from wlproxy.relay.buffers.surfaces import Surface
-from wlproxy.relay.state import ClientState
+from wlproxy.relay.state import ClientState, surface_of
 from wlproxy.relay.wire.forwarding import Request
 
 
 def get_xdg_surface(state: ClientState, request: Request) -> None:
     """`get_xdg_surface`: remember whose surface it is."""
-    surface = state.context.objects.guest(request.integer("surface")).role
+    surface = state.named_surface(request)
     state.forward_new(request).role = surface
 
 
@@ -23,14 +23,13 @@ def get_toplevel(state: ClientState, request: Request) -> None:
 
 def get_shell_surface(state: ClientState, request: Request) -> None:
     """`wl_shell.get_shell_surface`: the same."""
-    surface = state.context.objects.guest(request.integer("surface")).role
-    _label(state, request, surface, "set_class")
+    _label(state, request, state.named_surface(request), "set_class")
 
 
 def set_title(state: ClientState, request: Request) -> None:
     """`set_title`: "[VM] title"."""
     text = labels.plain(request.array("title"))
-    _surface(request).title = text
+    surface_of(request).title = text
     state.forward(request, (labels.title(_vm_name(state), text),))
 
 
@@ -81,15 +80,9 @@ def _label(
 
 def _set_app_id(state: ClientState, request: Request, said: bytes) -> None:
     text = labels.plain(said)
-    _surface(request).app_id = text
+    surface_of(request).app_id = text
     state.forward(request, (labels.app_id(_vm_name(state), text),))
 
 
 def _vm_name(state: ClientState) -> str:
     return state.context.config.vm_name
-
-
-def _surface(request: Request) -> Surface:
-    role = request.object.role
-    assert isinstance(role, Surface)  # as its xdg_surface was given it
-    return role
