@@ -19,7 +19,7 @@ from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.journal import is_journal
 from wlproxy_guest.locating.module_locator import ModuleLocator
 from wlproxy_guest.logs import log_to_stderr
-from wlproxy_guest.quotas import MIB, Limits
+from wlproxy_guest.quotas import MIB, Limits, half_of_ram
 from wlproxy_guest.server import Server
 from wlproxy_guest.unix_socket import Listener, SocketError, adopt_activated, listen
 from wlproxy_guest.wire import WireSource, parse_source
@@ -44,12 +44,10 @@ class Options(argparse.Namespace):
     @property
     def limits(self) -> Limits:
         """The quotas."""
-        default = Limits()
-        total = self.max_pinned_total_mib * MIB or default.pinned_total
         return Limits(
             clients=self.max_clients,
-            pinned=min(self.max_pinned_mib * MIB, total),
-            pinned_total=total,
+            pinned=self.max_pinned_mib * MIB,
+            pinned_total=self.max_pinned_total_mib * MIB or half_of_ram(),
         )
 
 

@@ -1,13 +1,13 @@
 """The whole agent: what runs, what ends what, and how it stops."""
 
 import logging
-from contextlib import ExitStack
 from typing import Final
 
 import trio
 
 from wlproxy import __version__
 from wlproxy.protocol.quota import Quota
+from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.notify import notify
 from wlproxy_guest.link import Link
 from wlproxy_guest.locating.locations import Locating
@@ -129,24 +129,20 @@ class Server:
 
     async def _welcome(self, socket: AppSocket) -> None:
         """Give an app to the session, once there is one, or tell it why not."""
-        with ExitStack() as stopped:
-            stopped.callback(socket.close)
-            error = unavailable_event("wlproxy: the agent was stopped")
-            stopped.callback(socket.say, error)
+        with closed_on_error(socket):
             try:
                 session = await self._wait_for_session()
                 session.open_client(socket)
             except trio.TooSlowError:
-                why = "the host is not connected"
-                error = unavailable_event(f"wlproxy: {why}")
+                why, encode = "the host is not connected", unavailable_event
             except QuotaError as exc:
-                why = str(exc)
-                error = limit_event(f"wlproxy: {exc}")
+                why, encode = str(exc), limit_event
+            except BaseException:
+                socket.say(unavailable_event("wlproxy: the agent was stopped"))
+                raise
             else:
-                why = ""
-            stopped.pop_all()
-        if why:
-            await self._turn_away(socket, why, error)
+                return
+        await self._turn_away(socket, why, encode(f"wlproxy: {why}"))
 
     async def _turn_away(self, socket: AppSocket, why: str, error: bytes) -> None:
         log.warning("%s turned away: %s", socket.peer, why)

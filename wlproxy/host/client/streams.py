@@ -49,7 +49,9 @@ class Streams:
         """Take note of streams that the guest attached: of too many the log tells."""
         for lane in lanes:
             if not self._lanes.is_open(lane):
-                self._warn_too_many(lane.client_id)
+                count = self._lanes.streams_of(lane.client_id)
+                problem = f"it has {count} open pipes, or all apps have too many"
+                self._warn(lane.client_id, problem)
 
     def create(
         self, lane: Lane, direction: Direction, *, usable: bool = True
@@ -108,10 +110,6 @@ class Streams:
     def close(self) -> None:
         """Close all pipes, whatever is still in them."""
         self._pumps.close()
-
-    def _warn_too_many(self, client_id: int) -> None:
-        count = self._lanes.streams_of(client_id)
-        self._warn(client_id, f"it has {count} open pipes, or all apps have too many")
 
     def _warn(self, client_id: int, problem: str) -> None:
         """Say once why a client's transfers end at their beginning."""

@@ -7,10 +7,10 @@ The relay decides what the compositor's abilities are used for.
 """
 
 import errno
+import math
 import os
 import threading
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
@@ -28,7 +28,7 @@ from wlproxy.host.errors import (
 )
 from wlproxy.host.report.vm_log import VmLog
 from wlproxy.relay.capabilities import CompositorCapabilities
-from wlproxy.transport.fd_stream import FdsLostError, FdStream
+from wlproxy.transport.fd_stream import FdStream
 
 APP_ID = "org.wlproxy"
 """What policies of the compositor may be written for; the instance is the VM."""
@@ -182,13 +182,7 @@ class Desktop:
         except NoCompositorError:
             return
         async with watch:
-            with suppress(trio.BrokenResourceError, FdsLostError):
-                while True:
-                    received, fds = await watch.receive()
-                    for fd in fds:
-                        fd.close()
-                    if not received:
-                        break
+            await watch.wait_closed(math.inf)
         self._watch = None
         self._prepared = trio.Event()
 

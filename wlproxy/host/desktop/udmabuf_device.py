@@ -77,6 +77,10 @@ class UdmabufItem(NamedTuple):
     length: int
 
 
+Items = Sequence[tuple[int, int, int]]
+"""Runs of pages, as of `UdmabufItem`."""
+
+
 @dataclass(frozen=True, slots=True)
 class UdmabufLimits:
     """The driver's limits per dma-buf: items, and bytes."""
@@ -138,7 +142,7 @@ class UdmabufDevice(Closing):
         """Read the driver's limits, which root may change at any time."""
         return read_limits(self._parameters)
 
-    def create(self, items: Sequence[UdmabufItem | tuple[int, int, int]]) -> OwnedFd:
+    def create(self, items: Items) -> OwnedFd:
         """Make a dma-buf of the items' pages, in this order.
 
         Takes time in proportion to the pages: tens of milliseconds for thousands of
@@ -165,7 +169,7 @@ class UdmabufDevice(Closing):
         """Close the device.  The dma-bufs live on."""
         self._fd.close()
 
-    def _ioctl(self, items: Sequence[UdmabufItem | tuple[int, int, int]]) -> int:
+    def _ioctl(self, items: Items) -> int:
         # A mutable buffer: of any other kind, ioctl() takes 1024 bytes at most.
         if len(items) == 1:
             fd, offset, length = items[0]
@@ -180,9 +184,7 @@ class UdmabufDevice(Closing):
         return number
 
 
-def explain_refusal(
-    items: Sequence[UdmabufItem | tuple[int, int, int]], limits: UdmabufLimits
-) -> UdmabufError | None:
+def explain_refusal(items: Items, limits: UdmabufLimits) -> UdmabufError | None:
     """Find the driver's rule that these items break; None if they keep all of them."""
     if len(items) > limits.list_limit:
         return UdmabufListLimitError(
@@ -251,9 +253,7 @@ def limit_remedy(limits: UdmabufLimits, items: int = 0, size: int = 0) -> str:
     return "\n".join(lines)
 
 
-def _range_error(
-    items: Sequence[UdmabufItem | tuple[int, int, int]],
-) -> UdmabufRangeError | None:
+def _range_error(items: Items) -> UdmabufRangeError | None:
     sizes = {fd: os.fstat(fd).st_size for fd in {fd for fd, _, _ in items}}
     for fd, offset, length in items:
         if not length or (offset | length) % PAGE_SIZE:

@@ -178,11 +178,8 @@ def read_status(path: Path) -> dict[str, Json]:
         connection.settimeout(READ_SECONDS)
         try:
             connection.connect(str(path))
-            pieces, total = [], 0
-            while (piece := connection.recv(65536)) and total < MAX_DOCUMENT:
-                pieces.append(piece)
-                total += len(piece)
-            document = json.loads(b"".join(pieces))
+            with connection.makefile("rb") as answer:
+                document = json.loads(answer.read(MAX_DOCUMENT))
         except (OSError, ValueError) as exc:
             raise HostError(
                 f"no proxy answers for {path.stem}",

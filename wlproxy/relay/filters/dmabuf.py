@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from wlproxy.protocol.channel.frames import Attachment, AttachmentKind
+from wlproxy.protocol.channel.frames import AttachmentKind
 from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import DisplayError
 from wlproxy.relay.buffers import offer
@@ -129,7 +129,9 @@ def add(state: ClientState, request: Request) -> None:
     ):
         raise request.error(INVALID_FORMAT, "planes of different modifiers")
     attachment = request.message.fds[0]
-    memory = _memory(state, attachment)
+    memory = None
+    if attachment.kind is AttachmentKind.MEMORY:
+        memory = state.locations.use_memory(attachment.object_id)
     linear = modifier in offer.modifiers(state.context)
     params.planes[index] = AddedPlane(
         memory, attachment.size, offset, stride, modifier, linear
@@ -284,12 +286,6 @@ def _not_shm(state: ClientState, planes: list[Plane], geometry: DmabufGeometry) 
     if planes[0].place + planes[0].stride * height > INT_MAX:
         return "too large for wl_shm"
     return ""
-
-
-def _memory(state: ClientState, attachment: Attachment) -> Memory | None:
-    if attachment.kind is not AttachmentKind.MEMORY:
-        return None
-    return state.locations.use_memory(attachment.object_id)
 
 
 def _drop(state: ClientState, params: Params) -> None:
