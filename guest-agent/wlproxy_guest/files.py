@@ -48,7 +48,9 @@ class PendingFiles:
         if not self._quota.take(len(data)):
             raise QuotaError(f"over {self._quota.limit} bytes of files that wait")
         if fd is None:
-            fd = self._begin()
+            if len(self._files) >= MAX_FILES:
+                raise QuotaError(f"over {MAX_FILES} files that wait")
+            fd = begin_file()
         self._files[file_id] = (fd, size + len(data))
         if os.pwrite(fd.fileno(), data, size) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -81,11 +83,6 @@ class PendingFiles:
         while self._files:
             _, (fd, _) = self._files.popitem()
             fd.close()
-
-    def _begin(self) -> OwnedFd:
-        if len(self._files) >= MAX_FILES:
-            raise QuotaError(f"over {MAX_FILES} files that wait")
-        return begin_file()
 
 
 def begin_file() -> OwnedFd:

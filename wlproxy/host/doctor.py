@@ -104,28 +104,21 @@ def check_kernel(release: str) -> Finding:
 def check_limits(limits: UdmabufLimits) -> Iterator[Finding]:
     """Judge the driver's limits by the largest frames in use."""
     remedy = limit_remedy(limits, SCATTERED_4K_ITEMS, LARGEST_FRAME)
-    frame_4k = f"a 4K frame in scattered pages has {SCATTERED_4K_ITEMS}"
-    frame_8k = f"an 8K frame has {LARGEST_FRAME >> 20}"
-    for name, found, frame, enough in (
-        (
-            "list_limit",
-            f"{limits.list_limit} items per buffer",
-            frame_4k,
-            limits.list_limit >= SCATTERED_4K_ITEMS,
-        ),
-        (
-            "size_limit_mb",
-            f"{limits.size_limit >> 20} MiB per buffer",
-            frame_8k,
-            limits.size_limit >= LARGEST_FRAME,
-        ),
+    too_few = too_small = ""
+    if limits.list_limit < SCATTERED_4K_ITEMS:
+        too_few = (
+            f"; a 4K frame in scattered pages has {SCATTERED_4K_ITEMS}, and would be "
+            "copied"
+        )
+    if limits.size_limit < LARGEST_FRAME:
+        too_small = f"; an 8K frame has {LARGEST_FRAME >> 20}, and would be copied"
+    for name, found, lack in (
+        ("list_limit", f"{limits.list_limit} items per buffer", too_few),
+        ("size_limit_mb", f"{limits.size_limit >> 20} MiB per buffer", too_small),
     ):
-        subject = f"udmabuf {name}"
-        if enough:
-            yield Finding(subject, Verdict.OK, found)
-        else:
-            explanation = f"{found}; {frame}, and would be copied"
-            yield Finding(subject, Verdict.WARNING, explanation, remedy)
+        verdict = Verdict.WARNING if lack else Verdict.OK
+        advice = remedy if lack else ""
+        yield Finding(f"udmabuf {name}", verdict, found + lack, advice)
 
 
 def check_capabilities(found: CompositorCapabilities) -> Iterator[Finding]:

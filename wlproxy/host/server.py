@@ -335,11 +335,10 @@ class Server:
                 return False
             cause = await self._run_session(link, ram, early)
         except (RemoteProtocolError, GuestRamError) as exc:
+            await self._say_no(link, exc)
             if self.config.once and isinstance(exc, GuestRamError):
-                await self._say_no(link, exc)
                 raise
             cause = exc
-            await self._say_no(link, exc)
         except ChannelGoneError as exc:
             cause = exc
         if cause is None or isinstance(cause, ChannelGoneError):

@@ -43,6 +43,12 @@ from wlproxy.transport.fds import OwnedFd
 
 _PEER_CREDENTIALS: Final = struct.Struct("iII")
 """struct ucred: pid, uid, gid."""
+_SHARE_REMEDY: Final = (
+    f"Add to QEMU's command line (`wlproxy qemu-args` has all of it):\n"
+    f"  {ram_options()}\n"
+    "libvirt: <memoryBacking><source type='memfd'/><access mode='shared'/>"
+    "</memoryBacking>"
+)
 
 
 def peer_pid(channel: socket.socket) -> int:
@@ -165,24 +171,15 @@ def _shared_backends(pid: int) -> list[BackendFile]:
         machine = machine_of(pid)
         raise GuestRamNotSharedError(
             f"process {pid} ({machine.program}) has no memfd that could be guest RAM",
-            remedy=f"{_share_remedy()}\n{PID_REMEDY}",
+            remedy=f"{_SHARE_REMEDY}\n{PID_REMEDY}",
         )
     if not all(backend.shared for backend in backends):
         raise GuestRamNotSharedError(
             f"QEMU (process {pid}) has mapped guest RAM privately: what the guest "
             "writes stays in QEMU",
-            remedy=_share_remedy(),
+            remedy=_SHARE_REMEDY,
         )
     return backends
-
-
-def _share_remedy() -> str:
-    return (
-        f"Add to QEMU's command line (`wlproxy qemu-args` has all of it):\n"
-        f"  {ram_options()}\n"
-        "libvirt: <memoryBacking><source type='memfd'/><access mode='shared'/>"
-        "</memoryBacking>"
-    )
 
 
 def _open_all(pid: int, backends: list[BackendFile]) -> tuple[OwnedFd, ...]:
