@@ -80,7 +80,7 @@ def test_mode_b_and_a_security_context() -> None:
 
 
 def test_every_problem_of_a_bare_host_has_a_remedy(tmp_path: Path) -> None:
-    findings = by_subject(examine({}, None, tmp_path / "udmabuf", tmp_path))
+    findings = by_subject(examine({}, None, tmp_path / "udmabuf"))
     problems = [each for each in findings.values() if each.verdict is Verdict.PROBLEM]
     assert {each.subject for each in problems} == {"udmabuf (missing)", "compositor"}
     assert all(each.remedy for each in problems)
@@ -89,7 +89,7 @@ def test_every_problem_of_a_bare_host_has_a_remedy(tmp_path: Path) -> None:
 def test_compositor_is_examined_without_the_driver(
     weston: Weston, tmp_path: Path
 ) -> None:
-    findings = by_subject(examine(weston.environ, None, tmp_path / "udmabuf", tmp_path))
+    findings = by_subject(examine(weston.environ, None, tmp_path / "udmabuf"))
     assert findings["compositor"].verdict is Verdict.OK
     assert findings["zero-copy"].verdict is Verdict.PROBLEM
 

@@ -61,7 +61,6 @@ def examine(
     environ: Mapping[str, str],
     display: str | None = None,
     device_path: Path = DEFAULT_DEVICE,
-    parameters: Path | None = None,
 ) -> list[Finding]:
     """Run every check.  Blocks for a second or so; raises nothing of its own.
 
@@ -69,11 +68,10 @@ def examine(
         environ: WAYLAND_DISPLAY and XDG_RUNTIME_DIR are read from it.
         display: overrides WAYLAND_DISPLAY.
         device_path: the udmabuf device.
-        parameters: the directory with the driver's limits; by default found.
     """
     findings = [check_kernel(platform.release())]
     try:
-        device = UdmabufDevice(device_path, parameters)
+        device = UdmabufDevice(device_path)
     except HostError as exc:
         kind = "missing" if isinstance(exc, UdmabufMissingError) else "not usable"
         findings.append(_problem(f"udmabuf ({kind})", exc))

@@ -83,14 +83,19 @@ def test_unopenable_device(tmp_path: Path) -> None:
         UdmabufDevice(tmp_path)
 
 
-def test_limits_are_read_when_asked(tmp_path: Path) -> None:
-    assert read_limits(tmp_path) == UdmabufLimits(1024, 64 << 20)
-    (tmp_path / "list_limit").write_text("65536\n")
-    (tmp_path / "size_limit_mb").write_text("512\n")
-    assert read_limits(tmp_path) == UdmabufLimits(65536, 512 << 20)
-    (tmp_path / "list_limit").write_text("-1\n")
-    (tmp_path / "size_limit_mb").write_text("lots\n")
-    with UdmabufDevice(Path("/dev/null"), tmp_path) as device:
+def test_limits_are_read_when_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(udmabuf_module, "SYS_MODULES", tmp_path)
+    parameters = tmp_path / "udmabuf" / "parameters"
+    parameters.mkdir(parents=True)
+    assert read_limits() == UdmabufLimits(1024, 64 << 20)
+    (parameters / "list_limit").write_text("65536\n")
+    (parameters / "size_limit_mb").write_text("512\n")
+    assert read_limits() == UdmabufLimits(65536, 512 << 20)
+    (parameters / "list_limit").write_text("-1\n")
+    (parameters / "size_limit_mb").write_text("lots\n")
+    with UdmabufDevice(Path("/dev/null")) as device:
         assert device.limits() == UdmabufLimits(1024, 64 << 20)
 
 
@@ -104,12 +109,13 @@ def test_limits_are_read_when_asked(tmp_path: Path) -> None:
     ],
 )
 def test_the_driver_may_be_our_own(
-    tmp_path: Path, loaded: list[str], found: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded: list[str], found: str
 ) -> None:
+    monkeypatch.setattr(udmabuf_module, "SYS_MODULES", tmp_path)
     for name in loaded:
         (tmp_path / name / "parameters").mkdir(parents=True)
 
-    assert find_parameters(tmp_path) == tmp_path / found / "parameters"
+    assert find_parameters() == tmp_path / found / "parameters"
 
 
 def test_the_remedy_is_of_the_driver_that_is_loaded(

@@ -89,50 +89,38 @@ class UdmabufLimits:
     size_limit: int
 
 
-def find_parameters(modules: Path | None = None) -> Path:
+def find_parameters() -> Path:
     """Find the parameters of the driver that is loaded, whichever it is.
-
-    Args:
-        modules: where the kernel lists what is loaded, if not in /sys/module.
 
     Returns:
         Their directory; that of the driver of Linux where there is neither.
     """
-    candidates = [(modules or SYS_MODULES) / name / "parameters" for name in MODULES]
+    candidates = [SYS_MODULES / name / "parameters" for name in MODULES]
     return next((path for path in candidates if path.is_dir()), candidates[0])
 
 
-def read_limits(parameters: Path | None = None) -> UdmabufLimits:
+def read_limits() -> UdmabufLimits:
     """Read the driver's limits, which root may change at any time.
 
     Its defaults, where it does not tell.
     """
-    directory = parameters or find_parameters()
-    return UdmabufLimits(
-        list_limit=_parameter(directory / "list_limit", DEFAULT_LIST_LIMIT),
-        size_limit=_parameter(directory / "size_limit_mb", DEFAULT_SIZE_LIMIT >> 20)
-        << 20,
-    )
+    directory = find_parameters()
+    megabytes = _parameter(directory / "size_limit_mb", DEFAULT_SIZE_LIMIT >> 20)
+    list_limit = _parameter(directory / "list_limit", DEFAULT_LIST_LIMIT)
+    return UdmabufLimits(list_limit, megabytes << 20)
 
 
 class UdmabufDevice(Closing):
     """The device, opened once."""
 
-    def __init__(
-        self, path: Path = DEFAULT_DEVICE, parameters: Path | None = None
-    ) -> None:
+    def __init__(self, path: Path = DEFAULT_DEVICE) -> None:
         """Open the device.
-
-        Args:
-            path: the device.
-            parameters: of its driver; by default those of the one that is loaded.
 
         Raises:
             UdmabufMissingError: it is not there.
             UdmabufPermissionError: not for this user.
             UdmabufError: it could not be opened for another reason.
         """
-        self._parameters = parameters
         try:
             self._fd = OwnedFd(os.open(path, os.O_RDWR | os.O_CLOEXEC))
         except OSError as exc:
@@ -140,7 +128,7 @@ class UdmabufDevice(Closing):
 
     def limits(self) -> UdmabufLimits:
         """Read the driver's limits, which root may change at any time."""
-        return read_limits(self._parameters)
+        return read_limits()
 
     def create(self, items: Items) -> OwnedFd:
         """Make a dma-buf of the items' pages, in this order.
