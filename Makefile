@@ -57,13 +57,16 @@ check: lint ## lint, and the tests that need no machine but this one (two minute
 	$(BIN)/python -m pytest -m "not (slow or lab or guest)"
 
 .PHONY: test
-test: lint quick ## everything: what is quick first, then all else, in the lab's machines too
-	@# Beforehand, with progress and without the tests' time limits.
+test: env ## everything: what is quick first, then all else, in the lab's machines too
 	$(BIN)/python -m lab setup
-	$(BIN)/python -m lab build
-	$(BIN)/python -m lab build --host bookworm
+	@# The lab's images, which take minutes if none are there, beside what needs none.
+	@mkdir -p build; \
+	  $(BIN)/python -m lab build --host trixie --host bookworm >build/images.log 2>&1 & \
+	  images=$$!; trap 'kill $$images 2>/dev/null; exit 1' INT TERM; \
+	  $(MAKE) --no-print-directory lint quick || { kill $$images 2>/dev/null; exit 1; }; \
+	  wait $$images || { cat build/images.log; exit 1; }
 	@# Side by side: an emulated machine leaves a processor idle half of the time.
-	@mkdir -p build; status=0; \
+	@status=0; \
 	  $(BIN)/python -m pytest --lab -m "slow and not (lab or guest or demo)" \
 	    >build/tests-here.log 2>&1 & here=$$!; \
 	  trap 'kill $$here 2>/dev/null' INT TERM; \

@@ -74,7 +74,13 @@ def _parser() -> argparse.ArgumentParser:
             help="the Debian release that plays the host",
         )
 
-    add_host(command("build", "build the images that are not in the cache", _build))
+    sub = command("build", "build the images that are not in the cache", _build)
+    sub.add_argument(
+        "--host",
+        action="append",
+        choices=sorted(recipe.HOSTS),
+        help="the Debian release that plays the host; once for each that shall be there",
+    )
     for name, text, run in (
         ("run", "run a command in the lab", _run),
         ("pytest", "run pytest in the lab", _pytest),
@@ -106,7 +112,8 @@ def _setup(_: argparse.Namespace) -> None:
 def _build(arguments: argparse.Namespace) -> None:
     with runner.exclusive():
         host_setup.setup()
-        images.build([recipe.HOSTS[arguments.host]])
+        hosts = arguments.host or [recipe.HOST_IMAGE.suite]
+        images.build([recipe.HOSTS[host] for host in hosts])
 
 
 def _job(arguments: argparse.Namespace, *, pytest: bool) -> runner.Job:

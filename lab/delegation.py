@@ -27,8 +27,9 @@ from lab.guest import GuestLostError
 MARK: Final = "@@report "
 """Begins the lines of the log that are reports; the log survives the machine."""
 
-TIMEOUT: Final = 480
-"""Seconds that the tests of one module may take together, or all that need no guest."""
+TIMEOUT: Final = 720
+"""Seconds that the tests of one module may take together, or all that need no guest.  The
+longest takes 480 beside other work."""
 
 ATTEMPTS: Final = 2
 """Times that a test may be tried on machines that were not lost."""
