@@ -18,7 +18,7 @@ outlive all this, because the host may still be reading the pages: only `release
 
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -279,7 +279,10 @@ class Client:
             if self._host_closed or self._released:
                 return False  # the host has closed it while these came
             # From here on nothing waits.
-            self._pass_on(data, fds)
+            if fds:
+                self._pass_on(data, fds)
+            else:
+                self._lanes.put(Data(self.client_id, data))
         finally:
             _close_all(fds)
         return True
@@ -425,9 +428,26 @@ class Client:
     def _receive_events(self, frame: Data) -> None:
         if len(frame.attachments) > MAX_FDS_OUT * len(frame.data):
             raise ChannelError("too few bytes for so many attachments")
+        fds: tuple[OwnedFd, ...] = ()
+        file_bytes = 0
+        if frame.attachments:
+            fds, file_bytes = self._make_fds(frame.attachments)
+        self._events.append(_Events(frame.data, fds, cost(frame), file_bytes))
+        if len(self._events) == 1 and not self._written.is_set():
+            self._send_events()
+
+    def _make_fds(
+        self, attachments: Sequence[Attachment]
+    ) -> tuple[tuple[OwnedFd, ...], int]:
+        """Make the fds that events bring the app; return them, and the bytes in files.
+
+        Raises:
+            OSError: there are too many fds; then nothing is left of any.
+            QuotaError: there is too much in files; likewise.
+        """
         fds: list[OwnedFd] = []
         file_bytes = 0
-        rest = deque(frame.attachments)
+        rest = deque(attachments)
         with ExitStack() as undo:
             undo.callback(self._streams.ignore, self.client_id, rest)
             undo.callback(_close_all, fds)
@@ -440,9 +460,7 @@ class Client:
                     fds.append(self._files.take(each.object_id, each.size))
                     file_bytes += each.size
             undo.pop_all()
-        self._events.append(_Events(frame.data, tuple(fds), cost(frame), file_bytes))
-        if len(self._events) == 1 and not self._written.is_set():
-            self._send_events()
+        return tuple(fds), file_bytes
 
     def _send_events(self) -> None:
         """Send events at once; what the app does not take of them is for a task."""

@@ -29,8 +29,6 @@ from wlproxy_guest.session import GRACE, Session
 from wlproxy_guest.wire import HostGoneError, Wire
 
 READ_SIZE: Final = 64 * 1024
-BATCH: Final = 64 * 1024
-"""Bytes after which a batch of frames is written."""
 LAST_WORDS: Final = 1.0
 """Seconds for the host to take our `Goodbye`, and for apps to take theirs."""
 
@@ -138,15 +136,13 @@ class Link:
         self._changed.unpark_all()
         link.cancel()
 
-    def _next_batch(self) -> bytes | bytearray:
+    def _next_batch(self) -> bytes:
         """Encode the frames that are due; session and lanes are of one session just now."""
         if self._raw:
             return self._raw.popleft()
-        batch = bytearray()
-        lanes = self.session.lanes if self.session else None
-        while lanes and len(batch) < BATCH and (frame := lanes.take()) is not None:
-            batch += self._channel.encode(frame)
-        return batch
+        if self.session is None:
+            return b""
+        return b"".join(self.session.lanes.next_batch(self._channel.encode))
 
     # ---------------------------------------------------------------- reading
 

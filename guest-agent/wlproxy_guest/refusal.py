@@ -45,30 +45,18 @@ class SentEvents:
         at = self._rest
         if self._begun:
             # What began before is completed first, as far as it comes.
-            missing = _EVENT.size - len(self._begun)
-            self._begun += data[:missing]
-            if len(self._begun) < _EVENT.size or not (
-                size := self._look(self._begun, 0)
-            ):
-                return
-            self._begun = b""
-            at = size - _EVENT.size + missing
-        while at + _EVENT.size <= len(data):
-            size = self._look(data, at)
-            if not size:
+            data, at = self._begun + data, 0
+        end = len(data)
+        while at + _EVENT.size <= end:
+            sender, size_opcode = _EVENT.unpack_from(data, at)
+            if sender == _DISPLAY and size_opcode & 0xFFFF == _ERROR_OPCODE:
+                self.told = True
+            if size_opcode >> 16 < _EVENT.size:  # not Wayland: never whole again
                 self._begun = bytes(_EVENT.size)
                 return
-            at += size
+            at += size_opcode >> 16
         self._begun = bytes(data[at:])
-        self._rest = max(at - len(data), 0)
-
-    def _look(self, data: bytes | memoryview, at: int) -> int:
-        """Return the size of the event that begins here, or 0 if it is not Wayland."""
-        sender, size_opcode = _EVENT.unpack_from(data, at)
-        if sender == _DISPLAY and size_opcode & 0xFFFF == _ERROR_OPCODE:
-            self.told = True
-        size: int = size_opcode >> 16
-        return size if size >= _EVENT.size else 0
+        self._rest = max(at - end, 0)
 
 
 def limit_event(message: str) -> bytes:

@@ -92,9 +92,9 @@ class AppSocket:
         """
         before = self._stream.sent
         self._rest += data
-        self._stream.send_at_once((Chunk(data, tuple(fds)),))
+        all_sent = self._stream.send_at_once((Chunk(data, tuple(fds)),))
         self._note_sent(before)
-        return not self._stream.backlog
+        return all_sent
 
     async def send_rest(self) -> None:
         """Send what `send_at_once` did not.

@@ -11,7 +11,6 @@ from tests.host.bench import Bench, running
 from tests.host.scripted import see_hang_up
 from wlproxy.host.client.client import CANNOT, Client
 from wlproxy.host.client.compositor_queue import CompositorQueue
-from wlproxy.host.conductor import client_of
 from wlproxy.host.errors import HostError
 from wlproxy.host.report.bugs import MISTAKE
 from wlproxy.host.report.vm_log import VmLog
@@ -103,7 +102,7 @@ def failing(
     carry_out = Client.carry_out
 
     def fail(self: Client, command: Command) -> object:
-        if type(command) is kind and client_of(command) == 1:
+        if type(command) is kind and command.client_id == 1:
             raise error
         return carry_out(self, command)
 

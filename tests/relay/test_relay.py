@@ -301,7 +301,7 @@ def test_a_client_that_comes_while_there_is_no_compositor_waits() -> None:
 
     commands = core.receive(CompositorFound(ONLY_SHM))
     assert [type(each) for each in commands] == [SendToCompositor, GrantCredit]
-    assert {each.client_id for each in commands} == {2}  # type: ignore[union-attr]
+    assert {each.client_id for each in commands} == {2}
     assert [each["client_id"] for each in able(core, ONLY_SHM)] == [2]
     assert core.receive(CompositorFound(NOTHING)) == []
     assert [each["client_id"] for each in able(core, ONLY_SHM)] == [2]  # it goes on so

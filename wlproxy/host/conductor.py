@@ -7,7 +7,7 @@ command that cannot be carried out, and a bug.  No tasks here: `session` has the
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
+from typing import ParamSpec, TypeVar
 
 from wlproxy.host.client.buffers import Answer
 from wlproxy.host.client.client import CANNOT, Client
@@ -23,7 +23,7 @@ from wlproxy.protocol.errors import (
     WlproxyError,
 )
 from wlproxy.relay import inputs
-from wlproxy.relay.commands import CloseClient, Command, SendFrame, Trace
+from wlproxy.relay.commands import CloseClient, Command, Trace
 from wlproxy.relay.inputs import ClientFailed, Input
 from wlproxy.relay.relay import Relay
 
@@ -32,6 +32,9 @@ MAX_UNREAD = 1 << 20
 read, but what we answer ourselves would not; libwayland, too, ends who does not read."""
 
 UNREAD = "it does not read its events"
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Conductor:
@@ -72,19 +75,21 @@ class Conductor:
             RemoteProtocolError: the agent broke the channel protocol.
         """
         client_id = inputs.client_of(given)
-        pending = deque(self._defended(client_id, partial(self._relay.receive, given)))
+        pending = deque(self._defended(client_id, self._relay.receive, given) or ())
         changed = {}
         while pending:
             command = pending.popleft()
-            carry_out = partial(self._carry_out, command)
-            changed[client_of(command)] = True
-            pending.extend(self._defended(client_of(command), carry_out))
+            whose = command.client_id
+            changed[whose] = True
+            answer = self._defended(whose, self._execute, command)
+            if answer is not None:
+                pending.extend(self._defended(whose, self._answer, answer) or ())
         for each in changed:
             if each in self.clients:
                 self._defended(each, self.clients[each].flush)
         # What is the session's may have been for any of them.
         for each in (client_id,) if client_id else tuple(self.clients):
-            client = self.clients.get(each)
+            client = self.clients.get(each) if each in changed else None
             if client is not None and client.usage.waiting > MAX_UNREAD:
                 self.end_client(each, CloseReason.LIMIT_EXCEEDED, UNREAD)
             if self._relay.requests_wait(each):
@@ -119,21 +124,17 @@ class Conductor:
                 return
         self._lost(LocalProtocolError(MISTAKE))
 
-    def _carry_out(self, command: Command) -> Sequence[Command]:
-        """Have a command carried out; return what the core says to the answer."""
-        match self._execute(command):
-            case None:
-                return ()
-            case ClientFailed() as failed:
-                # At once: what comes after relies on what could not be done.
-                self.end_client(failed.client_id, failed.reason, failed.message)
-                return ()
-            case answer:
-                return self._relay.receive(answer)
+    def _answer(self, answer: Answer | ClientFailed) -> Sequence[Command]:
+        """Tell the core what became of a command; return what it says to that."""
+        if isinstance(answer, ClientFailed):
+            # At once: what comes after relies on what could not be done.
+            self.end_client(answer.client_id, answer.reason, answer.message)
+            return ()
+        return self._relay.receive(answer)
 
     def _execute(self, command: Command) -> Answer | ClientFailed | None:
         """Carry out one command.  A client that has been closed takes no more."""
-        client_id = client_of(command)
+        client_id = command.client_id
         client = self.clients.get(client_id)
         if isinstance(command, Trace):
             self._trace(command, client)
@@ -154,25 +155,19 @@ class Conductor:
             self._log.of_client(level, "%s: %s", client.label, command.message)
 
     def _defended(
-        self, client_id: int, work: Callable[[], Sequence[Command] | None]
-    ) -> Sequence[Command]:
+        self, client_id: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T | None:
+        """Do some work of a client's: an exception that nobody expected ends that client."""
         try:
-            return work() or ()
+            return work(*args, **kwargs)
         except RemoteProtocolError:
             raise
         except Exception as exc:  # noqa: BLE001 - the last line of defence
             self.meet_bug(client_id, exc)
-            return ()
+            return None
 
     def _report(self, client_id: int, exc: Exception) -> None:
         client = self.clients.get(client_id)
         whose = client.label if client is not None else f"client {client_id}"
         whose = whose if client_id else "the session"
         report_bug(exc, whose, self._metrics, self._log)
-
-
-def client_of(command: Command) -> int:
-    """Say whose a command is; 0: nobody's."""
-    if isinstance(command, SendFrame):
-        return getattr(command.frame, "client_id", 0)
-    return command.client_id

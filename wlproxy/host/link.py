@@ -60,9 +60,6 @@ PROOF_SECONDS = 20.0
 MAX_EARLY_FRAMES = 1024
 """Frames kept while the RAM is being proved; an agent has few to send by then."""
 
-BATCH = 64 * 1024
-"""Bytes after which a batch of frames is written."""
-
 GOODBYE_SECONDS = 1.0
 """For the guest to take the last frames."""
 
@@ -235,22 +232,17 @@ class Link:
         """Send what may leave the lanes, as much of it as the socket takes at once."""
         if not self.established:
             return
-        while not self._stream.backlog and (batch := self._next_batch()):
+        all_sent = not self._stream.backlog
+        while all_sent and (batch := self._next_batch()):
             self._metrics.bytes_sent += len(batch)
-            self._stream.send_at_once((Chunk(batch),))
-        if self._stream.backlog:
+            all_sent = self._stream.send_at_once((Chunk(batch),))
+        if not all_sent:
             self._changed.unpark_all()
 
     def _next_batch(self) -> bytes:
-        batch: list[bytes] = []
-        size = 0
-        while (
-            self._lanes is not None
-            and size < BATCH
-            and (frame := self._lanes.take()) is not None
-        ):
-            batch.append(self._session.encode(frame))
-            size += len(batch[-1])
+        if self._lanes is None:
+            return b""
+        batch = self._lanes.next_batch(self._session.encode)
         self._metrics.frames_sent += len(batch)
         return b"".join(batch)
 

@@ -7,9 +7,9 @@ nursery here: `server` starts the tasks and decides what follows when the sessio
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import ParamSpec
 
 import trio
 
@@ -69,6 +69,8 @@ MAX_EARLY = 1 << 20
 
 FRAMES_PER_STEP = 16
 """Frames that are taken from the channel before others have their turn."""
+
+P = ParamSpec("P")
 
 
 class Session:
@@ -256,10 +258,12 @@ class Session:
             for start in range(0, len(frames), FRAMES_PER_STEP):
                 if start:
                     await trio.lowlevel.checkpoint()
-                with self._step():
-                    for frame in frames[start : start + FRAMES_PER_STEP]:
-                        self.receive(frame)
+                self._step(self._receive_all, frames[start : start + FRAMES_PER_STEP])
             frames = await self._link.receive()
+
+    def _receive_all(self, frames: Sequence[Frame]) -> None:
+        for frame in frames:
+            self.receive(frame)
 
     def receive(self, frame: Frame) -> None:
         """Take a frame from the guest.
@@ -325,8 +329,7 @@ class Session:
 
     # ---------------------------------------------------------------- steps
 
-    @contextmanager
-    def _step(self) -> Iterator[None]:
+    def _step(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Do what follows from something that happened, and send all of it at the end.
 
         If nobody waited for a turn before, one is taken: requests that have just come need
@@ -336,7 +339,7 @@ class Session:
         nobody_waited = not turns.waiting
         self._steps += 1
         try:
-            yield
+            work(*args, **kwargs)
             if self._steps == 1:
                 if nobody_waited:
                     self._take_turn()
@@ -351,8 +354,7 @@ class Session:
 
     def _feed(self, given: Input) -> None:
         """Give the core an input, as `Conductor.feed`, in a step."""
-        with self._step():
-            self._conductor.feed(given)
+        self._step(self._conductor.feed, given)
 
     def _take_turn(self) -> None:
         """Handle requests of the client whose turn it is, if it is anybody's."""
@@ -369,8 +371,7 @@ class Session:
         with self._turns_scope:
             while True:
                 await self._conductor.turns.wait()
-                with self._step():
-                    self._take_turn()
+                self._step(self._take_turn)
 
     # ---------------------------------------------------------------- tasks
 

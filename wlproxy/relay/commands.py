@@ -43,6 +43,11 @@ class SendFrame:
 
     frame: Frame
 
+    @property
+    def client_id(self) -> int:
+        """Whose it is; 0: nobody's."""
+        return getattr(self.frame, "client_id", 0)
+
 
 @dataclass(frozen=True, slots=True)
 class GrantCredit:

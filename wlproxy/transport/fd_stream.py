@@ -20,7 +20,7 @@ import termios
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -43,6 +43,7 @@ CONNECT_RETRY: Final = 0.02
 
 _FD_SIZE: Final = array("i").itemsize
 _ANCILLARY_SIZE: Final = socket.CMSG_SPACE(MAX_FDS_IN * _FD_SIZE)
+_CTRUNC: Final = int(socket.MSG_CTRUNC)  # operators of an IntFlag are slow
 
 
 class FdsLostError(WlproxyError):
@@ -154,8 +155,11 @@ class FdStream:
             trio.BrokenResourceError: the connection broke.
             trio.BusyResourceError: another task is receiving.
         """
-        with self._exclusive("_receiving"):
-            self._check_open()
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving")
+        self._check_open()
+        self._receiving = True
+        try:
             received = None
             if not self._drained:
                 await trio.lowlevel.checkpoint_if_cancelled()
@@ -166,6 +170,8 @@ class FdStream:
                 await trio.lowlevel.wait_readable(self._socket)
                 received = self._try_receive(max_bytes)
             return received
+        finally:
+            self._receiving = False
 
     async def send(self, data: bytes, fds: Sequence[OwnedFd] = ()) -> None:
         """Send bytes; the fds leave with the first byte.  As `send_batch`."""
@@ -185,12 +191,12 @@ class FdStream:
             trio.BrokenResourceError: the peer is gone.
             trio.BusyResourceError: another task is sending.
         """
-        with self._exclusive("_sending"):
-            self._add(chunks)
-            await self._flush()
+        self._check_sender()
+        self._add(chunks)
+        await self._flush()
 
-    def send_at_once(self, chunks: Sequence[Chunk]) -> None:
-        """Send chunks as far as the peer takes them without waiting.
+    def send_at_once(self, chunks: Sequence[Chunk]) -> bool:
+        """Send chunks as far as the peer takes them without waiting; tell if that was all.
 
         The rest is a `backlog`, which `flush` is for; if nobody takes it, it is that which
         says so.  Fds are held as by `send_batch`.
@@ -201,14 +207,17 @@ class FdStream:
         """
         self._add(chunks)
         if not self._sending:  # else whoever sends goes on with it
-            with suppress(OSError):
+            try:
                 while self._unsent:
                     self._sendmsg()
+            except OSError:
+                return False
+        return not self._unsent
 
     async def flush(self) -> None:
         """Send what an earlier, cancelled send left.  Raises as `send_batch`."""
-        with self._exclusive("_sending"):
-            await self._flush()
+        self._check_sender()
+        await self._flush()
 
     def drop_unsent(self) -> None:
         """Forget what a cancelled send left."""
@@ -340,25 +349,34 @@ class FdStream:
         self._check_open()
         if self._write_shut:
             raise trio.ClosedResourceError("the stream is shut down for writing")
-        parts = [part for chunk in chunks for part in _parts(chunk)]
+        parts: list[_Part] = []
+        for chunk in chunks:
+            if chunk.fds:
+                parts += _split(chunk)
+            elif chunk.data:
+                parts.append(_Part(memoryview(chunk.data), ()))
         for part in parts:
             for fd in part.fds:
                 fd.hold()
         self._unsent += parts
 
     async def _flush(self) -> None:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        at_once = True
-        while self._unsent:
-            self._check_open()
-            try:
-                self._sendmsg()
-            except BlockingIOError:
-                at_once = False
-                await trio.lowlevel.wait_writable(self._socket)
-            except OSError as exc:
-                self.drop_unsent()
-                raise trio.BrokenResourceError(f"cannot send: {exc}") from exc
+        self._sending = True
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            at_once = True
+            while self._unsent:
+                self._check_open()
+                try:
+                    self._sendmsg()
+                except BlockingIOError:
+                    at_once = False
+                    await trio.lowlevel.wait_writable(self._socket)
+                except OSError as exc:
+                    self.drop_unsent()
+                    raise trio.BrokenResourceError(f"cannot send: {exc}") from exc
+        finally:
+            self._sending = False
         if at_once:
             # Afterwards, so that the peer need not wait for whoever has a turn now.
             await trio.lowlevel.cancel_shielded_checkpoint()
@@ -371,13 +389,16 @@ class FdStream:
             if part.fds:
                 break
             joined.append(part.data)
-        numbers = array("i", [fd.fileno() for fd in first.fds])
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)] if numbers else []
-        sent = self._socket.sendmsg(joined, ancillary)
-        # The fds left with the first byte, however few bytes went.
-        for fd in first.fds:
-            fd.release()
-        first.fds = ()
+        if first.fds:
+            numbers = array("i", [fd.fileno() for fd in first.fds])
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)]
+            sent = self._socket.sendmsg(joined, rights)
+            # The fds left with the first byte, however few bytes went.
+            for fd in first.fds:
+                fd.release()
+            first.fds = ()
+        else:
+            sent = self._socket.sendmsg(joined)
         self.sent += sent
         while sent:
             part = self._unsent[0]
@@ -390,7 +411,6 @@ class FdStream:
 
     def _try_receive(self, max_bytes: int) -> tuple[bytes, list[OwnedFd]] | None:
         """Receive what is there, if anything is."""
-        self._check_open()
         try:
             return self._recvmsg(max_bytes)
         except BlockingIOError:
@@ -409,7 +429,7 @@ class FdStream:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS
             for number in array("i", payload[: len(payload) // _FD_SIZE * _FD_SIZE])
         ]
-        if flags & socket.MSG_CTRUNC:
+        if flags & _CTRUNC:
             for fd in fds:
                 fd.close()
             raise FdsLostError
@@ -421,19 +441,13 @@ class FdStream:
         if self._socket.fileno() < 0:
             raise trio.ClosedResourceError("the stream was closed")
 
-    @contextmanager
-    def _exclusive(self, flag: str) -> Iterator[None]:
-        if getattr(self, flag):
-            raise trio.BusyResourceError(f"another task is {flag[1:]}")
-        setattr(self, flag, True)
-        try:
-            yield
-        finally:
-            setattr(self, flag, False)
+    def _check_sender(self) -> None:
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending")
 
 
-def _parts(chunk: Chunk) -> Iterator[_Part]:
-    """Split a chunk so that no part has more than MAX_FDS_OUT fds.
+def _split(chunk: Chunk) -> Iterator[_Part]:
+    """Split a chunk with fds so that no part has more than MAX_FDS_OUT of them.
 
     A further part needs a byte to leave with.  It is among the first few of a message
     header, so that the fds are still there before their message is complete.

@@ -9,6 +9,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 import trio
 
@@ -18,6 +19,9 @@ from wlproxy.protocol.channel.lanes.lane import FilePiece, Lane, Usage
 from wlproxy.protocol.channel.lanes.snapshot import write_down
 from wlproxy.protocol.notation import Plain
 from wlproxy.transport.fds import OwnedFd
+
+BATCH: Final = 64 * 1024
+"""Bytes after which a batch of frames is written."""
 
 
 class LaneTasks:
@@ -61,6 +65,15 @@ class LaneTasks:
         frame = self._lanes.take()
         self._wake()
         return _read(frame) if isinstance(frame, FilePiece) else frame
+
+    def next_batch(self, encode: Callable[[Frame], bytes]) -> list[bytes]:
+        """Hand out, encoded, frames that may leave now: none, or some BATCH bytes of them."""
+        batch: list[bytes] = []
+        size = 0
+        while size < BATCH and (frame := self.take()) is not None:
+            batch.append(encode(frame))
+            size += len(batch[-1])
+        return batch
 
     def receive(self, frame: Frame) -> bool:
         """Count a frame from the peer; False if it is for somebody who is gone.
@@ -130,6 +143,8 @@ class LaneTasks:
         return chunk
 
     def _wake(self) -> None:
+        if not self._lanes.any_woken:
+            return
         for lane in self._lanes.woken():
             if lane in self._parked:
                 self._parked.pop(lane).unpark_all()

@@ -81,7 +81,7 @@ class CompositorQueue:
         """Queue bytes; the fds stay their owner's and are held until they have left."""
         if self._dropped:
             return
-        self._items.append(Chunk(data, tuple(fd.hold() for fd in fds)))
+        self._items.append(Chunk(data, tuple([fd.hold() for fd in fds])))
         self._queued_bytes += len(data)
 
     def put_copy(self, rows: CopyRows, target: CopyBuffer) -> None:
@@ -111,9 +111,10 @@ class CompositorQueue:
         stream = self._stream
         if stream is None or self._copying:
             return
-        while self._items and not stream.backlog and self._do_first(stream):
-            pass
-        if self._items or stream.backlog:
+        all_sent = not stream.backlog
+        while self._items and all_sent:
+            all_sent = self._do_first(stream)
+        if not all_sent:
             self._work.unpark_all()
 
     async def wait_below(self, limit: int) -> None:
@@ -153,7 +154,7 @@ class CompositorQueue:
         while self._items:
             item = self._items.popleft()
             if isinstance(item, Chunk):
-                _release((item,))
+                _release(item)
             elif isinstance(item, Copy):
                 item.release()
         self._copies.clear()
@@ -161,7 +162,7 @@ class CompositorQueue:
         self._changed.unpark_all()
 
     def _do_first(self, stream: FdStream) -> bool:
-        """Do what is first, if that needs no waiting; else False.
+        """Do what is first, if that needs no waiting; else, or if some is left, False.
 
         Copies are carried out with the bytes before and after them, which leave together.
         """
@@ -173,12 +174,14 @@ class CompositorQueue:
         batch: list[Chunk] = []
         try:
             self._take_into(batch)
-            stream.send_at_once(batch)
+            all_sent = stream.send_at_once(batch)
         finally:
-            _release(batch)
-            self._queued_bytes -= sum(len(chunk.data) for chunk in batch)
-            self._changed.unpark_all()
-        return not (self._items and self._items[0] is first)
+            for chunk in batch:
+                self._queued_bytes -= len(chunk.data)
+                _release(chunk)
+            if self._changed:
+                self._changed.unpark_all()
+        return all_sent and not (self._items and self._items[0] is first)
 
     async def _carry_out(self, copy: Copy) -> None:
         self._items.popleft()
@@ -204,7 +207,6 @@ class CompositorQueue:
             self._items.popleft()
 
 
-def _release(chunks: Sequence[Chunk]) -> None:
-    for chunk in chunks:
-        for fd in chunk.fds:
-            fd.release()
+def _release(chunk: Chunk) -> None:
+    for fd in chunk.fds:
+        fd.release()

@@ -78,11 +78,22 @@ STREAM_PARITY: Final = {Side.HOST: 1, Side.GUEST: 0}
 class Session:
     """One end of the channel."""
 
-    __slots__ = ("_decoder", "_hello", "_scanner", "_side", "_state")
+    __slots__ = (
+        "_decoder",
+        "_hello",
+        "_ours",
+        "_scanner",
+        "_side",
+        "_state",
+        "_theirs",
+    )
 
     def __init__(self, side: Side) -> None:
         """Begin as the host's end, which starts sessions, or the guest's, which answers."""
         self._side = side
+        # Looked up once: the hash of an Enum is a call.
+        self._ours = IN_SESSION[side]
+        self._theirs = IN_SESSION[side.peer]
         self._state = _IDLE[side]
         self._hello: Hello | None = None
         self._scanner = Scanner(FrameType.HELLO)
@@ -204,7 +215,7 @@ class Session:
         Raises:
             LocalProtocolError: we may not, or the frame is wrong in itself.
         """
-        if self._state not in _SENDING or type(frame) not in IN_SESSION[self._side]:
+        if self._state not in _SENDING or type(frame) not in self._ours:
             raise LocalProtocolError(
                 f"{self._side.value} sends {type(frame).__name__}"
                 f" while {self._state.value}"
@@ -264,11 +275,10 @@ class Session:
     def _received(self, frame: Frame | None) -> Frame | None:
         if frame is None:
             return None
-        peer = self._side.peer
-        if type(frame) not in IN_SESSION[peer]:
-            raise ChannelError(f"{peer.value} sent {type(frame).__name__}")
-        if wrong := _attachment_fault(frame, peer):
-            raise ChannelError(f"{peer.value} sent {wrong}")
+        if type(frame) not in self._theirs:
+            raise ChannelError(f"{self._side.peer.value} sent {type(frame).__name__}")
+        if wrong := _attachment_fault(frame, self._side.peer):
+            raise ChannelError(f"{self._side.peer.value} sent {wrong}")
         if isinstance(frame, Goodbye):
             self._end()
         return frame

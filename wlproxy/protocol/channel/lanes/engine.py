@@ -146,6 +146,11 @@ class Lanes:
         at = self._lane(lane)
         return at.room if at is not None and self.is_open(lane) else CHUNK
 
+    @property
+    def any_woken(self) -> bool:
+        """Whether `woken` would name any."""
+        return bool(self._clients.woken)
+
     def woken(self) -> set[Lane]:
         """Name the lanes whose waiters may go on, each once: room, idleness, bytes, an end."""
         woken, self._clients.woken = self._clients.woken, set()
@@ -221,12 +226,11 @@ class Lanes:
         while self._urgent or self._round:
             if self._urgent:
                 return self._urgent.popleft()
-            client_id, streams = next(iter(self._round))
-            del self._round[client_id, streams]
+            client_id, streams = turn = next(iter(self._round))
+            del self._round[turn]
             take = self._take_of_streams if streams else self._take_of_connection
             frame = take(client_id)
             if frame is not None:
-                self._due(client_id, streams=streams)
                 return frame
         return None
 
@@ -265,7 +269,7 @@ class Lanes:
         if connection.closed:
             self._drop_streams(frame)
             return
-        connection.add(*connection.split(frame))
+        connection.add_data(frame)
         self._due(frame.client_id, streams=False)
 
     def _put_of_client(
@@ -321,6 +325,8 @@ class Lanes:
             self._answers -= 1
         if connection.idle:
             self._clients.woken.add(Lane(client_id))
+        else:
+            self._due(client_id, streams=False)
         if isinstance(item, ClientReleased):
             self._clients.release(client_id)
         elif isinstance(item, Data):
@@ -343,6 +349,7 @@ class Lanes:
             else:
                 streams[stream_id] = streams.pop(stream_id)  # to the end
                 self._clients.woken.add(lane)
+            self._due(client_id, streams=True)
             return frame
         return None
 
@@ -445,7 +452,8 @@ class Lanes:
         """Count the bytes of a frame that costs credit; False if nobody wants them any more."""
         if not connection.closed or connection.leaving:
             connection.received.received(cost(frame))
-            self._due(client_id, streams=False)
+            if connection.leaving:
+                self._due(client_id, streams=False)
         return not connection.closed
 
     def _return_credit(self, client_id: int, connection: Connection) -> None:

@@ -4,7 +4,6 @@
 """
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -156,17 +155,22 @@ class Connection:
         """How much of it is taken up."""
         return Usage(self.waiting, self.send.available, self.received.held)
 
-    def add(self, *items: Ordered) -> None:
-        """Have items wait, in this order."""
-        self.ordered.extend(items)
-        self.waiting += sum(map(_kept, items))
+    def add(self, item: Ordered) -> None:
+        """Have an item wait, behind what waits already."""
+        self.ordered.append(item)
+        self.waiting += _kept(item)
 
-    def split(self, frame: Data) -> Iterator[Data]:
-        """Split data into pieces that credit always suffices for; fds go with the first."""
-        start, end = 0, self.most - (cost(frame) - len(frame.data))
+    def add_data(self, frame: Data) -> None:
+        """Have data wait, in pieces that credit always suffices for; fds go with the first."""
+        whole = cost(frame)
+        if frame.data and whole <= self.most:
+            self.ordered.append(frame)
+            self.waiting += whole
+            return
+        start, end = 0, self.most - (whole - len(frame.data))
         attachments = frame.attachments
         while start < len(frame.data):
-            yield Data(frame.client_id, frame.data[start:end], attachments)
+            self.add(Data(frame.client_id, frame.data[start:end], attachments))
             start, end, attachments = end, end + self.most, ()
 
     def take(self, client_id: int) -> Frame | FilePiece | None:
@@ -178,11 +182,14 @@ class Connection:
         item = self.ordered[0]
         if isinstance(item, File):
             return self._take_piece(client_id, item)
-        if isinstance(item, Data) and not self._afford(cost(item)):
-            return None
+        if isinstance(item, Data):
+            amount = cost(item)
+            if not self._afford(amount):
+                return None
+            self.waiting -= amount
+        elif isinstance(item, ClientClosed):
+            self.leaving = False
         self.ordered.popleft()
-        self.waiting -= _kept(item)
-        self.leaving &= not isinstance(item, ClientClosed)
         return item
 
     def drop_data(self) -> list[Data | File]:
