@@ -54,7 +54,7 @@ from wlproxy_guest.attachments import FdDescription, describe_fd
 from wlproxy_guest.files import PendingFiles
 from wlproxy_guest.locating.locations import Locating, Locations
 from wlproxy_guest.quotas import FEW_MEMORIES, Limits, QuotaError
-from wlproxy_guest.refusal import limit_event, unavailable_event
+from wlproxy_guest.refusal import WORDS, limit_event, unavailable_event
 from wlproxy_guest.streams import Streams
 from wlproxy_guest.unix_socket import AppSocket
 
@@ -62,15 +62,6 @@ MOST_ATTACHMENTS: Final = MAX_ATTACHMENTS * ATTACHMENT_SIZE
 """Room to have before receiving: how many fds come is not known before they do."""
 LAST_EVENTS: Final = 5.0
 """Seconds for an app to take its last events before its socket is closed."""
-WORDS: Final = {
-    CloseReason.NORMAL: "the host ended the connection",
-    CloseReason.PROTOCOL_ERROR: "the host does not understand this app",
-    CloseReason.LIMIT_EXCEEDED: "the host has no more room for this app",
-    CloseReason.COMPOSITOR_GONE: "the host's compositor has gone",
-    CloseReason.REFUSED: "the host refuses this app",
-    CloseReason.FAILED: "the host failed",
-}
-"""What an app is told whose end the host did not explain."""
 NO_MEMORY: Final = "the agent has no memory left"
 FDS_LOST: Final = "fds were lost: the agent has too many open"
 

@@ -6,7 +6,7 @@ send the rest, and until it is done nobody else writes: frames must not interlea
 """
 
 import logging
-from collections import deque
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -22,6 +22,7 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy.protocol.channel.session import Session as ChannelSession
 from wlproxy.protocol.channel.session import SessionState
 from wlproxy.protocol.errors import ChannelError
+from wlproxy.transport.frame_writer import FrameWriter
 from wlproxy.transport.notify import notify
 from wlproxy_guest.locating.locations import Locating
 from wlproxy_guest.quotas import Limits
@@ -58,14 +59,10 @@ class Link:
         self._agent = agent
         self._grace = grace
         self._channel = ChannelSession(Side.GUEST)
-        self._raw: deque[bytes] = deque()
-        """What to write before any frame of the session."""
-        self._unsent: bytes | memoryview = b""
-        """What the wire did not take at once."""
-        self._changed = trio.lowlevel.ParkingLot()
-        """Who waits for something to be unsent, or for all to be sent, parks here."""
+        self._raw = b""
+        """What to send before any frame of the session."""
+        self._writer = FrameWriter(wire, self._next_batch)
         self._receiving = False
-        self._gone = False
         self._stopping = False
         self._established = established
         self.session: Session | None = None
@@ -100,49 +97,32 @@ class Link:
         session = self.session
         self._end_session("the agent was stopped")
         with trio.move_on_after(LAST_WORDS):
-            while (self._raw or self._unsent) and not self._gone:
-                await self._changed.park()
+            await self._writer.sent()
             if session is not None:
                 await session.left()
 
     # ---------------------------------------------------------------- writing
 
     def _write_raw(self, data: bytes) -> None:
-        self._raw.append(data)
+        self._raw += data
         self._flush()
 
     def _flush(self) -> None:
-        """Send as much as may leave now and the wire takes at once."""
-        if self._receiving or self._unsent or self._gone:
-            return
-        while batch := self._next_batch():
-            self._unsent = self._wire.send_at_once(batch)
-            if self._unsent:  # or nobody takes it any more: the writer will see
-                self._changed.unpark_all()
-                break
+        if not self._receiving:
+            self._writer.flush()
 
     async def _write_until_gone(self, link: trio.CancelScope) -> None:
-        try:
-            while not self._gone:
-                if self._unsent:
-                    await self._wire.send(self._unsent)
-                    self._unsent = b""
-                    self._flush()
-                    self._changed.unpark_all()
-                else:
-                    await self._changed.park()
-        except HostGoneError:
-            self._gone = True
-        self._changed.unpark_all()
+        with suppress(HostGoneError):
+            await self._writer.write_rest()
         link.cancel()
 
     def _next_batch(self) -> bytes:
         """Encode the frames that are due; session and lanes are of one session just now."""
-        if self._raw:
-            return self._raw.popleft()
-        if self.session is None:
-            return b""
-        return b"".join(self.session.lanes.next_batch(self._channel.encode))
+        frames = [self._raw]
+        self._raw = b""
+        if self.session is not None:
+            frames += self.session.lanes.next_batch(self._channel.encode)
+        return b"".join(frames)
 
     # ---------------------------------------------------------------- reading
 

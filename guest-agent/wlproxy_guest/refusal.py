@@ -9,6 +9,8 @@ in the middle of another event, so this module also follows the lengths of event
 import struct
 from typing import Final
 
+from wlproxy.protocol.channel.frames import CloseReason
+
 _DISPLAY: Final = 1
 """`wl_display` is object 1 of every connection."""
 _ERROR_OPCODE: Final = 0
@@ -19,6 +21,16 @@ _EVENT: Final = struct.Struct("=II")
 """Object, size and opcode: how each event begins."""
 _HEADER: Final = struct.Struct("=IIIII")
 """Object, size and opcode, then the arguments: object, code, length of the string."""
+
+WORDS: Final = {
+    CloseReason.NORMAL: "the host ended the connection",
+    CloseReason.PROTOCOL_ERROR: "the host does not understand this app",
+    CloseReason.LIMIT_EXCEEDED: "the host has no more room for this app",
+    CloseReason.COMPOSITOR_GONE: "the host's compositor has gone",
+    CloseReason.REFUSED: "the host refuses this app",
+    CloseReason.FAILED: "the host failed",
+}
+"""What an app is told whose end the host did not explain."""
 
 
 class SentEvents:

@@ -19,7 +19,7 @@ from typing import Final
 import trio
 
 from wlproxy.transport.closable import closed_on_error
-from wlproxy.transport.fd_stream import Chunk, FdStream
+from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.hanging_files import own
 from wlproxy_guest.refusal import SentEvents
@@ -92,7 +92,7 @@ class AppSocket:
         """
         before = self._stream.sent
         self._rest += data
-        all_sent = self._stream.send_at_once((Chunk(data, tuple(fds)),))
+        all_sent = self._stream.send_at_once(data, fds)
         self._note_sent(before)
         return all_sent
 

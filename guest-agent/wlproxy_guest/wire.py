@@ -49,12 +49,13 @@ class NoWireError(Exception):
 class Wire:
     """An open wire with a host at the other end."""
 
-    __slots__ = ("_drained", "_fd")
+    __slots__ = ("_drained", "_fd", "_unsent")
 
     def __init__(self, fd: OwnedFd) -> None:
         """Take over `fd`."""
         os.set_blocking(fd.fileno(), False)
         self._fd = fd
+        self._unsent = b""
         self._drained = False
         """Whether there was nothing left to receive, the last time."""
 
@@ -86,18 +87,24 @@ class Wire:
             await trio.lowlevel.cancel_shielded_checkpoint()
         return data
 
-    def send_at_once(self, data: bytes | bytearray) -> memoryview:
-        """Send as much as the wire takes without waiting; return the rest, for `send`.
+    @property
+    def backlog(self) -> bool:
+        """Whether the wire has not taken all that was to be sent."""
+        return bool(self._unsent)
 
-        If nobody takes it any more, it is `send` that says so.
+    def send_at_once(self, data: bytes) -> bool:
+        """Send as much as the wire takes without waiting; tell if that is all.
+
+        The rest is a `backlog`, which `flush` is for; if nobody takes it any more, it is
+        that which says so.
         """
-        rest = memoryview(data)
+        self._unsent += data
         with suppress(OSError, MemoryError):
-            rest = rest[os.write(self._fd.fileno(), rest) :]
-        return rest
+            self._write(self._fd.fileno())
+        return not self._unsent
 
-    async def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of `data`.  A cancelled call may have sent some of it.
+    async def flush(self) -> None:
+        """Send what `send_at_once` did not.  A cancelled call may have sent some of it.
 
         Raises:
             HostGoneError: nobody takes it.
@@ -105,10 +112,9 @@ class Wire:
         fd = self._fd.fileno()
         await trio.lowlevel.checkpoint_if_cancelled()
         at_once = True
-        rest = memoryview(data)
-        while rest:
+        while self._unsent:
             try:
-                rest = rest[os.write(fd, rest) :]
+                self._write(fd)
             except BlockingIOError:
                 # A port without a host is never writable, yet wakes whoever waits.
                 if hung_up(fd):
@@ -120,6 +126,9 @@ class Wire:
                 at_once = False
         if at_once:
             await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _write(self, fd: int) -> None:
+        self._unsent = self._unsent[os.write(fd, self._unsent) :]
 
     def close(self) -> None:
         """Close it; again is harmless."""

@@ -297,7 +297,8 @@ async def test_cancelled_before_it_began_is_still_queued(pair: Pair) -> None:
 
 async def test_what_is_taken_at_once_waits_for_nobody(pair: Pair) -> None:
     with new_fd(b"x") as fd:
-        pair.stream.send_at_once((Chunk(b"with ", (fd,)), Chunk(b"without")))
+        chunks = (Chunk(b"with ", (fd,)), Chunk(b"without"))
+        assert pair.stream.send_batch_at_once(chunks)
     assert not pair.stream.backlog
     data, numbers, _, _ = socket.recv_fds(pair.peer, 100, 9)
     assert data == b"with without"
@@ -307,9 +308,9 @@ async def test_what_is_taken_at_once_waits_for_nobody(pair: Pair) -> None:
 async def test_what_is_not_taken_at_once_goes_on_in_order(pair: Pair) -> None:
     big = bytes(range(256)) * 8192
     with new_fd(b"x") as fd:
-        pair.stream.send_at_once((Chunk(big),))
+        assert not pair.stream.send_at_once(big)
         assert pair.stream.backlog
-        pair.stream.send_at_once((Chunk(b"after", (fd,)),))
+        assert not pair.stream.send_at_once(b"after", (fd,))
     assert is_waiting(fd)
     received = bytearray()
     fds: list[OwnedFd] = []
@@ -324,7 +325,7 @@ async def test_what_is_not_taken_at_once_goes_on_in_order(pair: Pair) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pair.stream.flush)
         await trio.testing.wait_all_tasks_blocked()
-        pair.stream.send_at_once((Chunk(b" that"),))  # it goes on with that, too
+        pair.stream.send_at_once(b" that")  # it goes on with that, too
         nursery.start_soon(read)
     assert received == big + b"after that"
     assert contents(fds) == [b"x"]
@@ -334,14 +335,14 @@ async def test_what_is_not_taken_at_once_goes_on_in_order(pair: Pair) -> None:
 async def test_at_once_a_peer_that_is_gone_is_not_noticed(pair: Pair) -> None:
     pair.peer.close()
     with new_fd() as fd:
-        pair.stream.send_at_once((Chunk(b"x", (fd,)),))
+        assert not pair.stream.send_at_once(b"x", (fd,))
     assert pair.stream.backlog
     with pytest.raises(trio.BrokenResourceError):
         await pair.stream.flush()
     assert fd.state is FdState.CLOSED
     await pair.stream.aclose()
     with pytest.raises(trio.ClosedResourceError):
-        pair.stream.send_at_once((Chunk(b"x"),))
+        pair.stream.send_at_once(b"x")
 
 
 async def test_all_that_is_there_is_received_without_a_wait(pair: Pair) -> None:

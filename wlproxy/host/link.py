@@ -48,7 +48,8 @@ from wlproxy.protocol.errors import (
     RemoteProtocolError,
     WlproxyError,
 )
-from wlproxy.transport.fd_stream import Chunk, FdsLostError, FdStream, connect_unix
+from wlproxy.transport.fd_stream import FdsLostError, FdStream, connect_unix
+from wlproxy.transport.frame_writer import FrameWriter
 from wlproxy.transport.lane_tasks import LaneTasks
 
 HELLO_INTERVAL = 1.0
@@ -115,8 +116,7 @@ class Link:
         self._agent: HelloAck | None = None
         self._pings = Pings()
         self._lanes: LaneTasks | None = None
-        self._changed = trio.lowlevel.ParkingLot()
-        """Who waits for a backlog, or for its end, parks here."""
+        self._writer = FrameWriter(stream, self._next_batch)
 
     @property
     def stream(self) -> FdStream:
@@ -164,10 +164,8 @@ class Link:
         while True:
             # What does not fit now is sent on the next round; a greeting is never cut.
             with trio.move_on_after(HELLO_INTERVAL):
-                if self._stream.backlog:
-                    await self._flush_stream()
-                else:
-                    await self._send(greeting)
+                # Nothing but what is left of a greeting, if anything is.
+                await self._send(b"" if self._stream.backlog else greeting)
             with trio.move_on_after(HELLO_INTERVAL):
                 while True:
                     frame = self._session.next_frame()
@@ -230,21 +228,17 @@ class Link:
 
     def flush(self) -> None:
         """Send what may leave the lanes, as much of it as the socket takes at once."""
-        if not self.established:
-            return
-        all_sent = not self._stream.backlog
-        while all_sent and (batch := self._next_batch()):
-            self._metrics.bytes_sent += len(batch)
-            all_sent = self._stream.send_at_once((Chunk(batch),))
-        if not all_sent:
-            self._changed.unpark_all()
+        if self.established:
+            self._writer.flush()
 
     def _next_batch(self) -> bytes:
         if self._lanes is None:
             return b""
-        batch = self._lanes.next_batch(self._session.encode)
-        self._metrics.frames_sent += len(batch)
-        return b"".join(batch)
+        frames = self._lanes.next_batch(self._session.encode)
+        batch = b"".join(frames)
+        self._metrics.frames_sent += len(frames)
+        self._metrics.bytes_sent += len(batch)
+        return batch
 
     async def write_rest(self) -> None:
         """Send what `flush` could not, for ever.
@@ -253,21 +247,13 @@ class Link:
             ChannelGoneError: the other end closed the socket.
         """
         try:
-            while True:
-                if self._stream.backlog:
-                    await self._flush_stream()
-                    self.flush()
-                    self._changed.unpark_all()
-                else:
-                    await self._changed.park()
-        finally:
-            self._changed.unpark_all()
+            await self._writer.write_rest()
+        except trio.BrokenResourceError as exc:
+            raise _gone(str(exc)) from exc
 
     async def sent(self) -> None:
         """Wait until nothing waits for the socket; `write_rest` must run."""
-        await trio.lowlevel.checkpoint()
-        while self._stream.backlog:
-            await self._changed.park()
+        await self._writer.sent()
 
     async def send(self, frames: Sequence[Frame]) -> None:
         """Send frames in one go.
@@ -308,12 +294,6 @@ class Link:
         self._metrics.bytes_sent += len(data)
         try:
             await self._stream.send(data)
-        except trio.BrokenResourceError as exc:
-            raise _gone(str(exc)) from exc
-
-    async def _flush_stream(self) -> None:
-        try:
-            await self._stream.flush()
         except trio.BrokenResourceError as exc:
             raise _gone(str(exc)) from exc
 

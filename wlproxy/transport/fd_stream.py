@@ -195,7 +195,11 @@ class FdStream:
         self._add(chunks)
         await self._flush()
 
-    def send_at_once(self, chunks: Sequence[Chunk]) -> bool:
+    def send_at_once(self, data: bytes, fds: Sequence[OwnedFd] = ()) -> bool:
+        """Send bytes and fds as `send_batch_at_once`."""
+        return self.send_batch_at_once((Chunk(data, tuple(fds)),))
+
+    def send_batch_at_once(self, chunks: Sequence[Chunk]) -> bool:
         """Send chunks as far as the peer takes them without waiting; tell if that was all.
 
         The rest is a `backlog`, which `flush` is for; if nobody takes it, it is that which

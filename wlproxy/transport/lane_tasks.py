@@ -9,7 +9,6 @@ import os
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
 
 import trio
 
@@ -19,9 +18,7 @@ from wlproxy.protocol.channel.lanes.lane import FilePiece, Lane, Usage
 from wlproxy.protocol.channel.lanes.snapshot import write_down
 from wlproxy.protocol.notation import Plain
 from wlproxy.transport.fds import OwnedFd
-
-BATCH: Final = 64 * 1024
-"""Bytes after which a batch of frames is written."""
+from wlproxy.transport.frame_writer import BATCH
 
 
 class LaneTasks:
@@ -67,12 +64,16 @@ class LaneTasks:
         return _read(frame) if isinstance(frame, FilePiece) else frame
 
     def next_batch(self, encode: Callable[[Frame], bytes]) -> list[bytes]:
-        """Hand out, encoded, frames that may leave now: none, or some BATCH bytes of them."""
+        """Hand out, encoded, frames that may leave now: all, or some BATCH bytes of them."""
         batch: list[bytes] = []
         size = 0
-        while size < BATCH and (frame := self.take()) is not None:
+        while size < BATCH and (frame := self._lanes.take()) is not None:
+            if isinstance(frame, FilePiece):
+                frame = _read(frame)
             batch.append(encode(frame))
             size += len(batch[-1])
+        if batch:
+            self._wake()
         return batch
 
     def receive(self, frame: Frame) -> bool:
@@ -143,8 +144,6 @@ class LaneTasks:
         return chunk
 
     def _wake(self) -> None:
-        if not self._lanes.any_woken:
-            return
         for lane in self._lanes.woken():
             if lane in self._parked:
                 self._parked.pop(lane).unpark_all()

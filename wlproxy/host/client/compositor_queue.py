@@ -174,7 +174,7 @@ class CompositorQueue:
         batch: list[Chunk] = []
         try:
             self._take_into(batch)
-            all_sent = stream.send_at_once(batch)
+            all_sent = stream.send_batch_at_once(batch)
         finally:
             for chunk in batch:
                 self._queued_bytes -= len(chunk.data)

@@ -129,9 +129,7 @@ class Lanes:
     def is_open(self, lane: Lane) -> bool:
         """Tell whether a lane can still send or receive anything."""
         at = self._lane(lane)
-        if isinstance(at, Stream):
-            return at.end is None
-        return at is not None and not at.closed
+        return at is not None and at.open
 
     def is_idle(self, lane: Lane) -> bool:
         """Tell whether nothing waits in a lane.  Until then nobody should make more for it."""
@@ -144,12 +142,7 @@ class Lanes:
         A lane that is closed takes and drops any number: nobody has to wait for it.
         """
         at = self._lane(lane)
-        return at.room if at is not None and self.is_open(lane) else CHUNK
-
-    @property
-    def any_woken(self) -> bool:
-        """Whether `woken` would name any."""
-        return bool(self._clients.woken)
+        return at.room if at is not None and at.open else CHUNK
 
     def woken(self) -> set[Lane]:
         """Name the lanes whose waiters may go on, each once: room, idleness, bytes, an end."""
@@ -262,9 +255,8 @@ class Lanes:
         connection = self._clients.connection(frame.client_id)
         if connection is None:
             return
-        for one in streams_in(frame.attachments):
-            lane = Lane(frame.client_id, one.object_id)
-            sends = one.flags is AttachmentFlags.HOLDER_READS
+        for lane, flags in streams_in(frame):
+            sends = flags is AttachmentFlags.HOLDER_READS
             self._clients.attach_stream(lane, sends=sends)
         if connection.closed:
             self._drop_streams(frame)
@@ -330,8 +322,8 @@ class Lanes:
         if isinstance(item, ClientReleased):
             self._clients.release(client_id)
         elif isinstance(item, Data):
-            for one in streams_in(item.attachments):
-                stream = self._clients.stream(Lane(client_id, one.object_id))
+            for lane, _ in streams_in(item):
+                stream = self._clients.stream(lane)
                 if stream is not None:
                     stream.announced = True
                     self._due(client_id, streams=True)
@@ -354,8 +346,7 @@ class Lanes:
         return None
 
     def _drop_streams(self, frame: Data) -> None:
-        for one in streams_in(frame.attachments):
-            lane = Lane(frame.client_id, one.object_id)
+        for lane, _ in streams_in(frame):
             if self._clients.stream(lane) is not None:
                 self._dropped.streams.append(lane)
                 self._clients.forget_stream(lane)
@@ -440,9 +431,8 @@ class Lanes:
         wanted = connection is not None and self._receive_bytes(
             frame, frame.client_id, connection
         )
-        for one in streams_in(frame.attachments):
-            lane = Lane(frame.client_id, one.object_id)
-            sends = one.flags is AttachmentFlags.HOLDER_WRITES
+        for lane, flags in streams_in(frame):
+            sends = flags is AttachmentFlags.HOLDER_WRITES
             self._learn_stream(lane, sends=sends, by_data=True)
         return wanted
 

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from wlproxy.protocol.channel.flow import ReceiveWindow, SendWindow, cost
 from wlproxy.protocol.channel.frames import (
     MAX_PAYLOAD,
-    Attachment,
+    AttachmentFlags,
     AttachmentKind,
     ClientClosed,
     ClientReleased,
@@ -141,6 +141,11 @@ class Connection:
         return cls(SendWindow(send), ReceiveWindow(receive), _most_of(send))
 
     @property
+    def open(self) -> bool:
+        """Whether it can still send or receive anything."""
+        return not self.closed
+
+    @property
     def idle(self) -> bool:
         """Whether nothing waits."""
         return not (self.answers or self.ordered)
@@ -253,6 +258,11 @@ class Stream:
         return cls(window, announced, announced, most)
 
     @property
+    def open(self) -> bool:
+        """Whether it can still send or receive anything."""
+        return self.end is None
+
+    @property
     def idle(self) -> bool:
         """Whether nothing waits."""
         return not (self.chunks or self.end)
@@ -283,9 +293,13 @@ class Stream:
         return self.chunks.popleft()
 
 
-def streams_in(attachments: tuple[Attachment, ...]) -> list[Attachment]:
-    """Pick the streams."""
-    return [one for one in attachments if one.kind is AttachmentKind.STREAM]
+def streams_in(frame: Data) -> list[tuple[Lane, AttachmentFlags]]:
+    """List the streams that a frame attaches, with who holds which end."""
+    return [
+        (Lane(frame.client_id, one.object_id), one.flags)
+        for one in frame.attachments
+        if one.kind is AttachmentKind.STREAM
+    ]
 
 
 def _kept(item: Ordered) -> int:
