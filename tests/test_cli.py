@@ -15,6 +15,8 @@ from click.testing import CliRunner
 
 from tests.documents import document, window
 from wlproxy import __version__, cli
+from wlproxy.commands import doctor, status
+from wlproxy.commands import run as run_command
 from wlproxy.host.config import HostConfig
 from wlproxy.host.doctor import Finding, Verdict
 from wlproxy.host.errors import HostError, NoCompositorError
@@ -40,7 +42,7 @@ def configs(monkeypatch: pytest.MonkeyPatch) -> list[HostConfig]:
     async def run(config: HostConfig) -> None:
         started.append(config)
 
-    monkeypatch.setattr(cli, "run_server", run)
+    monkeypatch.setattr(run_command, "run_server", run)
     return started
 
 
@@ -94,7 +96,7 @@ def test_what_the_host_cannot_do_is_one_message_with_its_remedy(
     async def run(config: HostConfig) -> None:
         raise NoCompositorError("no compositor [there]", remedy="start one")
 
-    monkeypatch.setattr(cli, "run_server", run)
+    monkeypatch.setattr(run_command, "run_server", run)
     result = runner.invoke(cli.main, ["run", "--channel", "/c"])
     assert result.exit_code == 1
     assert result.output == "error: no compositor [there]\nstart one\n"
@@ -107,7 +109,7 @@ def test_doctor_fails_on_problems_only(
     runner: CliRunner, monkeypatch: pytest.MonkeyPatch, verdict: Verdict, status: int
 ) -> None:
     finding = Finding("udmabuf", verdict, "there is none", "modprobe udmabuf")
-    monkeypatch.setattr(cli, "examine", lambda environ, display: [finding])
+    monkeypatch.setattr(doctor, "examine", lambda environ, display: [finding])
     result = runner.invoke(cli.main, ["doctor"])
     assert result.exit_code == status
     assert verdict.value in result.output
@@ -140,7 +142,7 @@ def proxy(tmp_path: Path) -> Iterator[None]:
 def test_status_is_for_people_or_for_programs(
     runner: CliRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(cli, "read_status", lambda path: DOCUMENT)
+    monkeypatch.setattr(status, "read_status", lambda path: DOCUMENT)
     text = runner.invoke(cli.main, ["status"]).output
     assert text.startswith("work: serving")
     assert "~ — [red]foot" in text
@@ -150,10 +152,10 @@ def test_status_is_for_people_or_for_programs(
     for option in ("--json", "--dump"):
         mistaken = runner.invoke(cli.main, ["status", option, "--watch"])
         assert mistaken.exit_code == 2
-    monkeypatch.setattr(cli, "read_status", lambda path: {"of": path.suffix})
+    monkeypatch.setattr(status, "read_status", lambda path: {"of": path.suffix})
     printed = runner.invoke(cli.main, ["status", "--dump"]).output
     assert json.loads(printed) == {"of": ".dump"}
-    monkeypatch.setattr(cli, "read_status", lambda path: DOCUMENT)
+    monkeypatch.setattr(status, "read_status", lambda path: DOCUMENT)
 
     with socket.socket(socket.AF_UNIX) as another:
         another.bind(str(tmp_path / "wlproxy" / "other.sock"))
@@ -197,8 +199,8 @@ def test_status_is_watched_until_the_proxy_has_gone(
             raise HostError("no proxy answers for vm")
         return documents.pop(0)
 
-    monkeypatch.setattr(cli, "read_status", read)
-    monkeypatch.setattr(cli, "WATCH_SECONDS", 0)
+    monkeypatch.setattr(status, "read_status", read)
+    monkeypatch.setattr(status, "WATCH_SECONDS", 0)
     monkeypatch.setattr(rich.console.Console, "is_terminal", terminal)
     result = runner.invoke(cli.main, ["status", "--watch"])
     assert result.exit_code == 1
@@ -215,3 +217,24 @@ def test_the_context_and_what_is_allowed_are_settings(
         runner.invoke(cli.main, f"run --channel /c --allow wl_output{option}")
     assert [each.security_context for each in configs] == [True, False]
     assert [each.allow for each in configs] == [("wl_output",)] * 2
+
+
+def test_version_and_a_list_of_commands_need_little() -> None:
+    loaded = "import sys, wlproxy.cli; print(*sys.modules)"
+    modules = subprocess.run(
+        [sys.executable, "-c", loaded], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"trio", "rich", "pywayland", "wlproxy.host"} & set(modules)
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_is_found(runner: CliRunner, command: str) -> None:
+    result = runner.invoke(cli.main, [command, "--help"])
+    assert result.exit_code == 0
+    assert f" {command} [OPTIONS]" in result.output
+
+
+def test_unknown_command_is_told_from_those_that_are_there(runner: CliRunner) -> None:
+    result = runner.invoke(cli.main, ["runn"])
+    assert result.exit_code == 2
+    assert "No such command 'runn'" in result.output

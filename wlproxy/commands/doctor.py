@@ -1,0 +1,50 @@
+"""`wlproxy doctor`: checks a host for everything that the proxy needs."""
+
+import os
+import sys
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from wlproxy.host.doctor import Finding, Verdict, examine
+
+VERDICT_STYLES = {
+    Verdict.OK: "green",
+    Verdict.WARNING: "yellow",
+    Verdict.PROBLEM: "bold red",
+}
+
+
+@click.command()
+@click.option("--display", help="The compositor's socket, instead of $WAYLAND_DISPLAY.")
+def doctor(*, display: str | None) -> None:
+    """Check this host for everything that the proxy needs."""
+    findings = examine(os.environ, display)
+    _print_findings(findings)
+    if any(finding.verdict is Verdict.PROBLEM for finding in findings):
+        sys.exit(1)
+
+
+def _print_findings(findings: list[Finding]) -> None:
+    """Print a table of what was found, and below it what to do.
+
+    Remedies have commands in them, and a table would break their lines.
+    """
+    console = Console(highlight=False)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for finding in findings:
+        table.add_row(
+            Text(finding.verdict.value, style=VERDICT_STYLES[finding.verdict]),
+            Text(finding.subject),
+            Text(finding.explanation),
+        )
+    console.print(table)
+    subjects: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.remedy:
+            subjects.setdefault(finding.remedy, []).append(finding.subject)
+    for remedy, about in subjects.items():
+        console.print(Text(f"\n{', '.join(about)}:", style="bold"), soft_wrap=True)
+        console.print(Text(remedy, style="cyan"), soft_wrap=True)

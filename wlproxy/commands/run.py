@@ -1,0 +1,104 @@
+"""`wlproxy run`: serves a guest."""
+
+import os
+from pathlib import Path
+
+import click
+import trio
+
+from wlproxy.commands.failure import fail
+from wlproxy.host.config import HostConfig
+from wlproxy.host.errors import HostError
+from wlproxy.host.report.status_socket import check_name, status_path
+from wlproxy.host.report.vm_log import set_up_logging
+from wlproxy.host.server import run as run_server
+from wlproxy.relay.capabilities import Preference
+from wlproxy.relay.policy import effective_policy
+from wlproxy.relay.wire.context import RelayConfig
+
+
+@click.command()
+@click.option(
+    "--channel",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="QEMU's socket for the channel (see `wlproxy qemu-args`).",
+)
+@click.option("--name", default="vm", show_default=True, help="Name of the VM.")
+@click.option("--display", help="The compositor's socket, instead of $WAYLAND_DISPLAY.")
+@click.option(
+    "--present",
+    type=click.Choice([preference.value for preference in Preference]),
+    default=Preference.AUTO.value,
+    show_default=True,
+    help="Present buffers as shm over udmabuf (a), linux-dmabuf (b), copies (c).",
+)
+@click.option(
+    "--qemu-pid", type=click.IntRange(1), help="QEMU's process, if not evident."
+)
+@click.option(
+    "--qmp",
+    type=click.Path(path_type=Path),
+    help="QEMU's monitor socket, for machine types with an unknown memory map.",
+)
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="GLOBAL",
+    help="Let the guest see this global too.  Repeatable.",
+)
+@click.option(
+    "--deny",
+    multiple=True,
+    metavar="GLOBAL",
+    help="Hide this global from the guest.  Repeatable.",
+)
+@click.option(
+    "--security-context/--no-security-context",
+    default=True,
+    help="Have the compositor apply its own policy for sandboxed clients, too, where "
+    "it has one.  [default: security-context]",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
+@click.option("--once", is_flag=True, help="End when QEMU closes the channel.")
+def run(  # noqa: PLR0913 - one parameter per option
+    *,
+    channel: Path,
+    name: str,
+    display: str | None,
+    present: str,
+    qemu_pid: int | None,
+    qmp: Path | None,
+    allow: tuple[str, ...],
+    deny: tuple[str, ...],
+    security_context: bool,
+    log_level: str,
+    once: bool,
+) -> None:
+    """Serve the guest at the other end of a channel."""
+    set_up_logging(log_level)
+    try:
+        policy = effective_policy(allow, deny)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="--allow") from exc
+    try:
+        config = HostConfig(
+            channel=channel,
+            name=check_name(name),
+            relay=RelayConfig(name, Preference(present), policy),
+            display=display,
+            qemu_pid=qemu_pid,
+            qmp=qmp,
+            allow=allow,
+            security_context=security_context,
+            once=once,
+            status=status_path(os.environ, name),
+        )
+        trio.run(run_server, config)
+    except HostError as exc:
+        fail(exc)
