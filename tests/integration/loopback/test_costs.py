@@ -1,0 +1,107 @@
+"""What a message and a frame cost in our own code, counted: calls, and steps of tasks.
+
+`pytest -s tests/integration/loopback/test_costs.py` prints the figures.  Everything runs in one
+thread, so that they are the same each time, on every machine.  A call is one of a Python function; a
+step is what a task does between two waits: whoever hands something to another task adds one.
+"""
+
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import FrameType
+
+import pytest
+import trio
+
+from tests.peers.app import App
+from tests.peers.loopback import Loopback
+from wlproxy.transport.fds import OwnedFd
+from wlproxy_guest.unix_socket import AppSocket
+
+ROOT = Path(__file__).parents[3]
+TIMES = 50
+
+MOST = {"sync": (490, 7), "frame": (735, 7)}
+"""Calls and steps: per round trip of `wl_display.sync`, and per frame of 32 x 32 pixels that
+are copied.  So many as there are, and a tenth more calls; when they become fewer these do, too."""
+
+
+class Steps(trio.abc.Instrument):
+    """Counts the steps of tasks, those of the app and the compositor too."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_task_step(self, _: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+
+class Calls:
+    """Counts the calls of functions in the files of both ends."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._ours = (f"{ROOT}/wlproxy/", f"{ROOT}/guest-agent/")
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(self._ours):
+            self.count += 1
+
+
+async def measure(once: Callable[[], Awaitable[None]]) -> tuple[float, float]:
+    """Do something many times; return the calls and steps of each time."""
+    for _ in range(3):
+        await once()
+    steps, calls = Steps(), Calls()
+    trio.lowlevel.add_instrument(steps)
+    sys.setprofile(calls)
+    try:
+        for _ in range(TIMES):
+            await once()
+    finally:
+        sys.setprofile(None)
+        trio.lowlevel.remove_instrument(steps)
+    return calls.count / TIMES, steps.count / TIMES
+
+
+async def test_messages_and_frames_cost_no_more_than_they_did(
+    loopback: Loopback, app: App
+) -> None:
+    window, canvases = await app.window(), [app.canvas((32, 32)) for _ in range(2)]
+
+    async def sync() -> None:
+        await app.roundtrip()
+
+    async def frame() -> None:
+        canvas = canvases[0]
+        canvases.reverse()
+        done = app.record(app.keep(window.surface.frame()), "done")
+        window.surface.attach(canvas.buffer, 0, 0)
+        window.surface.damage(0, 0, 32, 32)
+        window.surface.commit()
+        await app.until(lambda: done)
+
+    for name, once in (("sync", sync), ("frame", frame)):
+        calls, steps = await measure(once)
+        print(f"{name}: {calls:.1f} calls, {steps:.1f} steps")
+        most_calls, most_steps = MOST[name]
+        assert 0.5 * most_calls < calls < most_calls
+        assert 0.5 * most_steps < steps <= most_steps
+
+
+async def test_a_task_more_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, loopback: Loopback, app: App
+) -> None:
+    """What the figures are for: somebody hands over what could be done at once."""
+    calls, steps = await measure(app.roundtrip)
+    receive = AppSocket.receive
+
+    async def hand_over(socket: AppSocket, size: int) -> tuple[bytes, list[OwnedFd]]:
+        received = await receive(socket, size)
+        await trio.lowlevel.checkpoint()
+        return received
+
+    monkeypatch.setattr(AppSocket, "receive", hand_over)
+    more_calls, more_steps = await measure(app.roundtrip)
+    assert more_steps >= steps + 1
+    assert more_calls >= calls
