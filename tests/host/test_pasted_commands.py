@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from tests.host.conftest import nobody
 from wlproxy import cli
+from wlproxy.commands import doctor
 from wlproxy.host.desktop.udmabuf_device import (
     UdmabufDevice,
     UdmabufItem,
@@ -73,7 +74,7 @@ def test_doctors_remedies_are_not_broken_by_a_narrow_terminal(
         Finding("udmabuf", Verdict.PROBLEM, "not ours", denied.value.remedy),
         *check_limits(UdmabufLimits(1024, 64 << 20)),
     ]
-    monkeypatch.setattr(cli, "examine", lambda environ, display: findings)
+    monkeypatch.setattr(doctor, "examine", lambda environ, display: findings)
     monkeypatch.setenv("COLUMNS", "40")
     printed = CliRunner().invoke(cli.main, ["doctor"]).stdout
     table, _, remedies = printed.partition("\n\n")

@@ -22,8 +22,7 @@ from wlproxy.protocol.errors import (
     RemoteProtocolError,
     WlproxyError,
 )
-from wlproxy.relay import inputs
-from wlproxy.relay.commands import CloseClient, Command, Trace
+from wlproxy.relay.commands import CloseClient, Command, SendFrame, Trace
 from wlproxy.relay.inputs import ClientFailed, Input
 from wlproxy.relay.relay import Relay
 
@@ -74,13 +73,13 @@ class Conductor:
         Raises:
             RemoteProtocolError: the agent broke the channel protocol.
         """
-        client_id = inputs.client_of(given)
+        client_id = getattr(given, "client_id", 0)
         pending = deque(self._defended(client_id, self._relay.receive, given) or ())
-        changed = {}
+        changed: dict[int, bool] = {}  # whether frames were among what was for a client
         while pending:
             command = pending.popleft()
             whose = command.client_id
-            changed[whose] = True
+            changed[whose] = changed.get(whose, False) or isinstance(command, SendFrame)
             answer = self._defended(whose, self._execute, command)
             if answer is not None:
                 pending.extend(self._defended(whose, self._answer, answer) or ())
@@ -89,7 +88,7 @@ class Conductor:
                 self._defended(each, self.clients[each].flush)
         # What is the session's may have been for any of them.
         for each in (client_id,) if client_id else tuple(self.clients):
-            client = self.clients.get(each) if each in changed else None
+            client = self.clients.get(each) if changed.get(each) else None
             if client is not None and client.usage.waiting > MAX_UNREAD:
                 self.end_client(each, CloseReason.LIMIT_EXCEEDED, UNREAD)
             if self._relay.requests_wait(each):

@@ -305,7 +305,8 @@ class Session:
     ) -> None:
         match frame:
             case Data():
-                client.attached(frame.attachments)
+                if frame.attachments:
+                    client.attached(frame.attachments)
                 self._feed(frame)
             case Located():
                 if client.answered(frame):

@@ -185,8 +185,3 @@ Input = (
     | ClockSample
     | SessionEnded
 )
-
-
-def client_of(given: Input) -> int:
-    """Say whose an input is; 0 if it is the session's."""
-    return getattr(given, "client_id", 0)

@@ -13,6 +13,7 @@ from wlproxy.protocol.channel.codec import FrameDecoder, Resync, encode_frame
 from wlproxy.protocol.channel.frames import (
     RESYNC_PADDING,
     VERSION_MAJOR,
+    Attachment,
     AttachmentKind,
     Data,
     Frame,
@@ -76,7 +77,11 @@ STREAM_PARITY: Final = {Side.HOST: 1, Side.GUEST: 0}
 
 
 class Session:
-    """One end of the channel."""
+    """One end of the channel.
+
+    Attributes:
+        state: where the session is; set here alone.
+    """
 
     __slots__ = (
         "_decoder",
@@ -84,8 +89,8 @@ class Session:
         "_ours",
         "_scanner",
         "_side",
-        "_state",
         "_theirs",
+        "state",
     )
 
     def __init__(self, side: Side) -> None:
@@ -94,15 +99,10 @@ class Session:
         # Looked up once: the hash of an Enum is a call.
         self._ours = IN_SESSION[side]
         self._theirs = IN_SESSION[side.peer]
-        self._state = _IDLE[side]
+        self.state = _IDLE[side]
         self._hello: Hello | None = None
         self._scanner = Scanner(FrameType.HELLO)
         self._decoder = FrameDecoder()
-
-    @property
-    def state(self) -> SessionState:
-        """Where the session is."""
-        return self._state
 
     # ---------------------------------------------------------------- host
 
@@ -119,7 +119,7 @@ class Session:
         self._hello = hello
         self._scanner = Scanner(FrameType.HELLO_ACK, hello.nonce)
         self._decoder = FrameDecoder()
-        self._state = SessionState.CONNECTING
+        self.state = SessionState.CONNECTING
         return data
 
     def repeat_hello(self) -> bytes:
@@ -132,8 +132,8 @@ class Session:
         Raises:
             LocalProtocolError: not connecting.
         """
-        if self._state is not SessionState.CONNECTING or self._hello is None:
-            raise LocalProtocolError(f"repeated Hello while {self._state.value}")
+        if self.state is not SessionState.CONNECTING or self._hello is None:
+            raise LocalProtocolError(f"repeated Hello while {self.state.value}")
         return bytes(RESYNC_PADDING) + encode_frame(self._hello)
 
     # ---------------------------------------------------------------- guest
@@ -161,8 +161,8 @@ class Session:
             LocalProtocolError: there is no `Hello`, or `ack` does not answer it.
         """
         hello = self._hello
-        if self._state is not SessionState.OFFERED or hello is None:
-            raise LocalProtocolError(f"HelloAck while {self._state.value}")
+        if self.state is not SessionState.OFFERED or hello is None:
+            raise LocalProtocolError(f"HelloAck while {self.state.value}")
         if ack.nonce != hello.nonce or ack.version[0] != VERSION_MAJOR:
             raise LocalProtocolError("HelloAck with another nonce or version")
         if hello.version[0] != VERSION_MAJOR:
@@ -171,7 +171,7 @@ class Session:
         if ack.features & ~hello.features:
             raise LocalProtocolError(f"features nobody offered: {ack.features!r}")
         data = encode_frame(ack)
-        self._state = SessionState.ESTABLISHED
+        self.state = SessionState.ESTABLISHED
         return data
 
     # ---------------------------------------------------------------- both
@@ -182,9 +182,9 @@ class Session:
         What comes while the host's end is closed is dropped: nothing in it can be meant
         for the next session.
         """
-        if self._state in _SEARCHING:
+        if self.state in _SEARCHING:
             self._scanner.feed(data)
-        elif self._state is not SessionState.CLOSED:
+        elif self.state is not SessionState.CLOSED:
             self._decoder.feed(data)
 
     def next_frame(self) -> Frame | None:
@@ -201,10 +201,26 @@ class Session:
                 guest writes `announce()`.
             LocalProtocolError: a `Hello` was not accepted.
         """
-        if self._state is SessionState.OFFERED:
+        if self.state is SessionState.OFFERED:
             raise LocalProtocolError("Hello was not accepted")
         try:
-            return self._next_frame()
+            while True:
+                source = self._scanner if self.state in _SEARCHING else self._decoder
+                frame: Frame | Resync | None = source.next_frame()
+                match frame:
+                    case None:
+                        return None
+                    case Resync():
+                        if self._side is Side.HOST:
+                            raise SessionLost("the guest agent was restarted")
+                        self._scan(SessionState.RESYNCING)
+                    case HelloAck() if self.state is SessionState.CONNECTING:
+                        return self._acknowledged(frame)
+                    case Hello() if self._side is Side.GUEST:
+                        if self._offered(frame):
+                            return frame
+                    case _:
+                        return self._received(frame)
         except ChannelError:
             self._end()
             raise
@@ -215,34 +231,18 @@ class Session:
         Raises:
             LocalProtocolError: we may not, or the frame is wrong in itself.
         """
-        if self._state not in _SENDING or type(frame) not in self._ours:
+        if self.state not in _SENDING or type(frame) not in self._ours:
             raise LocalProtocolError(
                 f"{self._side.value} sends {type(frame).__name__}"
-                f" while {self._state.value}"
+                f" while {self.state.value}"
             )
-        if wrong := _attachment_fault(frame, self._side):
+        attached = isinstance(frame, Data) and frame.attachments
+        if attached and (wrong := _attachment_fault(attached, self._side)):
             raise LocalProtocolError(wrong)
         data = encode_frame(frame)
         if isinstance(frame, Goodbye):
             self._end()
         return data
-
-    def _next_frame(self) -> Frame | None:
-        while True:
-            source = self._scanner if self._state in _SEARCHING else self._decoder
-            frame: Frame | Resync | None = source.next_frame()
-            match frame:
-                case Resync():
-                    if self._side is Side.HOST:
-                        raise SessionLost("the guest agent was restarted")
-                    self._scan(SessionState.RESYNCING)
-                case HelloAck() if self._state is SessionState.CONNECTING:
-                    return self._acknowledged(frame)
-                case Hello() if self._side is Side.GUEST:
-                    if self._offered(frame):
-                        return frame
-                case _:
-                    return self._received(frame)
 
     def _acknowledged(self, ack: HelloAck) -> HelloAck:
         """Take the answer to our `Hello`."""
@@ -258,26 +258,25 @@ class Session:
         if self._hello is not None and ack.features & ~self._hello.features:
             raise ChannelError(f"guest took features nobody offered: {ack.features!r}")
         self._decoder.feed(self._scanner.take_rest())
-        self._state = SessionState.ESTABLISHED
+        self.state = SessionState.ESTABLISHED
         return ack
 
     def _offered(self, hello: Hello) -> bool:
         """Take a `Hello`; False if it repeats the last one and the session goes on."""
-        if self._state is not SessionState.ESTABLISHED:
+        if self.state is not SessionState.ESTABLISHED:
             self._decoder.feed(self._scanner.take_rest())
         if self._hello is not None and hello.nonce == self._hello.nonce:
-            self._state = SessionState.ESTABLISHED
+            self.state = SessionState.ESTABLISHED
             return False
         self._hello = hello
-        self._state = SessionState.OFFERED
+        self.state = SessionState.OFFERED
         return True
 
-    def _received(self, frame: Frame | None) -> Frame | None:
-        if frame is None:
-            return None
+    def _received(self, frame: Frame) -> Frame:
         if type(frame) not in self._theirs:
             raise ChannelError(f"{self._side.peer.value} sent {type(frame).__name__}")
-        if wrong := _attachment_fault(frame, self._side.peer):
+        attached = isinstance(frame, Data) and frame.attachments
+        if attached and (wrong := _attachment_fault(attached, self._side.peer)):
             raise ChannelError(f"{self._side.peer.value} sent {wrong}")
         if isinstance(frame, Goodbye):
             self._end()
@@ -288,13 +287,13 @@ class Session:
         if self._side is Side.GUEST:
             self._scan(SessionState.SCANNING)
             return
-        self._state = SessionState.CLOSED
+        self.state = SessionState.CLOSED
         self._decoder = FrameDecoder()
 
     def _scan(self, state: SessionState) -> None:
         """Go to a scanning state, with what is not decoded yet."""
         self._scanner.feed(self._decoder.take_rest())
-        self._state = state
+        self.state = state
         if state is SessionState.SCANNING:
             self._hello = None
 
@@ -303,11 +302,9 @@ class Session:
             raise LocalProtocolError(f"{self._side.value} sends {what}")
 
 
-def _attachment_fault(frame: Frame, sender: Side) -> str:
+def _attachment_fault(attachments: tuple[Attachment, ...], sender: Side) -> str:
     """Say which attachment may not go this way; the empty string if all may."""
-    if not isinstance(frame, Data):
-        return ""
-    for attachment in frame.attachments:
+    for attachment in attachments:
         named_by_peer = (
             attachment.kind is AttachmentKind.STREAM
             and attachment.object_id % 2 != STREAM_PARITY[sender]

@@ -151,7 +151,9 @@ class Lanes:
 
     def dropped(self) -> Dropped:
         """Hand over, once, what will never be sent."""
-        dropped, self._dropped = self._dropped, Dropped()
+        dropped = self._dropped
+        if dropped.streams or dropped.sources:
+            self._dropped = Dropped()
         return dropped
 
     def _lane(self, lane: Lane) -> Connection | Stream | None:
@@ -363,7 +365,7 @@ class Lanes:
         Raises:
             ChannelError: the peer broke the protocol, or asks and does not read.
         """
-        if self.urgent_count > MAX_URGENT:
+        if len(self._urgent) + self._answers > MAX_URGENT:
             raise ChannelError("the peer sends but does not read")
         client_id: int = getattr(frame, "client_id", 0)
         if isinstance(frame, ClientOpened):

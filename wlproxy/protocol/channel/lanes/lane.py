@@ -295,6 +295,8 @@ class Stream:
 
 def streams_in(frame: Data) -> list[tuple[Lane, AttachmentFlags]]:
     """List the streams that a frame attaches, with who holds which end."""
+    if not frame.attachments:
+        return []
     return [
         (Lane(frame.client_id, one.object_id), one.flags)
         for one in frame.attachments
