@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := wlproxy guest-agent kernel lab tests
+SOURCES := wlproxy guest-agent kernel lab bench tests
 # pip: only what the lock names, from whatever index this machine's pip is set up for.
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install
 
@@ -100,6 +100,11 @@ floors: env ## raise the floors of coverage to what the last `quick` reached
 .PHONY: fuzz
 fuzz: env ## ten minutes of random inputs for all that faces a peer
 	$(BIN)/python -m tests.fuzz
+
+.PHONY: bench
+bench: env ## what it costs, beside waypipe: ten minutes; into docs/benchmarks
+	$(BIN)/python -m bench
+	$(BIN)/python -m bench --table docs/benchmarks/results.json --into docs/performance.md
 
 .PHONY: demo
 demo: env ## show it: boots the lab and leaves a picture

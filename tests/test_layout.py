@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("wlproxy", "guest-agent/wlproxy_guest")
+PACKAGES = ("wlproxy", "guest-agent/wlproxy_guest", "bench")
 MODULES = sorted(
     path.relative_to(ROOT).as_posix()
     for package in PACKAGES

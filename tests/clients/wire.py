@@ -102,6 +102,10 @@ class Connection:
         self._handlers[object_id] = handler
         return object_id
 
+    def in_use(self, object_id: int) -> bool:
+        """Whether an id that was allocated is not free again (`wl_display.delete_id`)."""
+        return object_id in self._handlers
+
     def handle(self, object_id: int, handler: Handler) -> None:
         """Have the events of an object handled."""
         self._handlers[object_id] = handler

@@ -1,0 +1,12 @@
+"""`make bench`: what wlproxy costs, beside a direct connection and beside waypipe.
+
+Everything is measured in one run, peer after peer and round after round, on one kernel.
+
+* `__main__`: the command line; `rounds`: who is measured when; `workloads`: what is done;
+  `measuring`: what a workload costs a peer.
+* `client`: the app; `peers`: who stands between it and the compositor; `processes`: how these
+  are started; `agent` and `proxy`: wlproxy's two ends, with what a VM would be replaced,
+  and a `note` from one to the other.
+* `counting`: CPU, memory and system calls, from /proc and strace; `machine`: which one it was.
+* `results`: samples, medians, spreads; `report`: the table; `plots`: the pictures.
+"""

@@ -1,0 +1,92 @@
+"""`python -m bench`: measures, prints the table, and leaves it, the figures and plots in files."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from bench.machine import describe_machine
+from bench.plots import write_plots
+from bench.processes import BenchError
+from bench.report import markdown, replace_table
+from bench.results import Results, ResultsError
+from bench.rounds import NAMES, run
+
+TREE = Path(__file__).resolve().parents[1]
+KEPT = TREE / "docs" / "benchmarks"
+SCRATCH = TREE / "build" / "bench"
+"""For a run that leaves something out."""
+ROUNDS, QUICK_ROUNDS = 5, 2
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line; exits on a wrong one."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="two rounds of few units: does it work?"
+    )
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help="how often each is measured"
+    )
+    parser.add_argument(
+        "--only", choices=NAMES, action="append", help="measure this; repeatable"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where the files go (default: docs/benchmarks; build/bench with --quick, --only)",
+    )
+    parser.add_argument(
+        "--table", type=Path, metavar="FILE", help="measure nothing; print FILE's table"
+    )
+    parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="DOCUMENT",
+        help="with --table: put it into a document, between <!-- bench --> and <!-- /bench -->",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, or print what was measured; return the exit status."""
+    options = parse(arguments)
+    try:
+        if options.table is not None:
+            _print(Results.read(options.table), options.into)
+        else:
+            _measure(options)
+    except (BenchError, ResultsError, OSError) as exc:
+        print(f"bench: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _print(results: Results, into: Path | None) -> None:
+    table = markdown(results)
+    if into is None:
+        print(table, end="")
+    else:
+        into.write_text(replace_table(into.read_text(), table))
+
+
+def _measure(options: argparse.Namespace) -> None:
+    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    how = {"rounds": str(rounds), "quick": "yes" if options.quick else "no"}
+    how["began"] = time.strftime("%Y-%m-%d %H:%M %z")
+    results = Results(describe_machine(), how)
+    began = time.monotonic()
+    run(results, options.only or NAMES, rounds, quick=options.quick)
+    results.options["seconds"] = f"{time.monotonic() - began:.0f}"
+    out = options.out or (SCRATCH if options.quick or options.only else KEPT)
+    out.mkdir(parents=True, exist_ok=True)
+    results.write(out / "results.json")
+    (out / "results.md").write_text(markdown(results))
+    write_plots(results, out)
+    print()
+    print(markdown(results), end="")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,289 @@
+"""Who stands between an app and the compositor: nobody, wlproxy, or waypipe.
+
+A peer has up to two ends, each a process and whatever that starts: one at the app's side
+(wlproxy's agent, `waypipe server`) and one at the compositor's (wlproxy's proxy,
+`waypipe client`).  All of them are there all the while, and share one compositor; the one that
+is not measured has no app and nothing to do.
+"""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, cast
+
+from bench.counting import descendants, tree_bytes_written
+from bench.processes import BenchError, Started, started, wait_until
+from lab.weston import Weston
+from tests.clients.wire import Connection, DisconnectedError
+from wlproxy.host.errors import HostError
+from wlproxy.host.report.status_socket import read_status, status_path
+
+APP_SIDE: Final = "app_side"
+COMPOSITOR_SIDE: Final = "compositor_side"
+SIDES: Final = (APP_SIDE, COMPOSITOR_SIDE)
+
+OUTPUT: Final = (3840, 2160)
+"""The compositor's output: as large as the largest window, so that all of it is drawn."""
+NAME: Final = "bench"
+TREE: Final = Path(__file__).resolve().parents[1]
+PYTHON: Final = (sys.executable, "-m")
+MODULES: Final = {"PYTHONPATH": f"{TREE}:{TREE / 'guest-agent'}"}
+
+
+@dataclass(slots=True)
+class Peer:
+    """What an app may be connected through; as it is, that is nothing at all.
+
+    Attributes:
+        name: in tables and files.
+        display: where apps connect.
+        compositor: the compositor's process.
+        ends: side to the process that is first there.
+        version_command: what prints its version.
+    """
+
+    name: str
+    display: str
+    compositor: int
+    ends: Mapping[str, int] = field(default_factory=dict)
+    version_command: Sequence[str] = ()
+
+    def wait_quiet(self) -> None:
+        """Wait until it has let go of apps that have gone.
+
+        Raises:
+            BenchError: it has not, in time.
+        """
+
+    def pixel_bytes_copied(self) -> int | None:
+        """How many bytes of pixels it has copied; None: it does not count them."""
+        return None
+
+    def bytes_between(self) -> int | None:
+        """How many bytes have passed between its ends, both ways; None: it has none."""
+        return None
+
+    def start_another(self, _directory: Path) -> AbstractContextManager[Started] | None:
+        """Start its compositor side once more, and wait until apps may come."""
+        return None
+
+
+@dataclass(slots=True)
+class Wlproxy(Peer):
+    """Agent and proxy, joined by a socket."""
+
+    runtime: Path = Path()
+
+    def status(self) -> Mapping[str, object]:
+        """What the proxy says of itself.
+
+        Raises:
+            HostError: it does not answer.
+        """
+        return read_status(status_path({"XDG_RUNTIME_DIR": str(self.runtime)}, NAME))
+
+    def serves(self) -> bool:
+        """Whether apps may come."""
+        with contextlib.suppress(HostError):
+            return self.status()["state"] == "serving"
+        return False
+
+    def wait_quiet(self) -> None:
+        """As `Peer`: it says itself who is there."""
+        wait_until(lambda: not self.status()["clients"], "wlproxy lets apps go")
+
+    def pixel_bytes_copied(self) -> int | None:
+        """As `Peer`."""
+        return self._metric("pixel_bytes_copied")
+
+    def bytes_between(self) -> int | None:
+        """As `Peer`."""
+        return self._metric("bytes_received") + self._metric("bytes_sent")
+
+    def _metric(self, name: str) -> int:
+        return cast("dict[str, int]", self.status()["metrics"])[name]
+
+    @contextlib.contextmanager
+    def start_another(self, directory: Path) -> Iterator[Started]:
+        """As `Peer`: the proxy as users have it, until it would tell systemd."""
+        notify = directory / "notify"
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready,
+            ExitStack() as up,
+        ):
+            ready.bind(str(notify))
+            ready.settimeout(0)
+            up.callback(notify.unlink)
+            words = [*PYTHON, "wlproxy", "run", "--name", "another"]
+            words += ["--channel", str(directory / "none")]
+            words += ["--display", str(directory / "wl-bench")]
+            environ = {**_runtime(directory), "NOTIFY_SOCKET": str(notify)}
+            program = up.enter_context(started(words, directory / "log", environ))
+
+            def said_so() -> bool:
+                with contextlib.suppress(BlockingIOError):
+                    return b"READY=1" in ready.recv(4096)
+                return False
+
+            program.wait_until(said_so, "wlproxy is ready")
+            yield program
+
+
+@dataclass(slots=True)
+class Waypipe(Peer):
+    """Debian's waypipe, its two ends joined by a socket."""
+
+    def wait_quiet(self) -> None:
+        """As `Peer`: each app has a process of its own."""
+
+        # And `waypipe server` has something to run.
+        def alone() -> bool:
+            processes = [len(descendants(pid)) for pid in self.ends.values()]
+            return sum(processes) <= len(processes) + 1
+
+        wait_until(alone, "waypipe lets apps go")
+
+    def bytes_between(self) -> int | None:
+        """As `Peer`."""
+        # What it sends to app and compositor it does not write, but sendmsg.
+        return sum(map(tree_bytes_written, self.ends.values()))
+
+    @contextlib.contextmanager
+    def start_another(self, directory: Path) -> Iterator[Started]:
+        """As `Peer`: until its socket is there."""
+        path = directory / "another.sock"
+        environ = {**_runtime(directory), "WAYLAND_DISPLAY": "wl-bench"}
+        words = [*self.version_command[:1], "--no-gpu", "-s", str(path), "client"]
+        with started(words, directory / "log", environ) as program:
+            program.wait_until(path.exists, "waypipe is ready")
+            yield program
+        path.unlink(missing_ok=True)
+
+
+def _runtime(directory: Path) -> dict[str, str]:
+    return {**MODULES, "XDG_RUNTIME_DIR": str(directory)}
+
+
+@contextlib.contextmanager
+def compositor(directory: Path) -> Iterator[Started]:
+    """Run a headless weston at DIRECTORY/wl-bench.
+
+    Raises:
+        BenchError: there is none, or it does not answer.
+    """
+    if not shutil.which("weston"):
+        raise BenchError("there is no weston: apt-get install weston")
+    display = directory / "wl-bench"
+    # Not the kiosk shell: it would have no other size than the output's.
+    words = [
+        *Weston().command("pixman", "desktop", OUTPUT, display.name),
+        "--no-config",
+    ]
+
+    def answers() -> bool:
+        try:
+            Connection(str(display)).close()
+        except (OSError, TimeoutError, DisconnectedError):
+            return False
+        return True
+
+    environ = {"XDG_RUNTIME_DIR": str(directory)}
+    with started(words, directory / "weston.log", environ) as weston:
+        weston.wait_until(answers, "weston is up")
+        yield weston
+
+
+@contextlib.contextmanager
+def direct(directory: Path, weston: Started) -> Iterator[Peer]:
+    """Have the app talk to the compositor itself."""
+    yield Peer("direct", str(directory / "wl-bench"), weston.pid)
+
+
+@contextlib.contextmanager
+def wlproxy(directory: Path, weston: Started) -> Iterator[Peer]:
+    """Run agent and proxy.
+
+    Raises:
+        BenchError: they do not find each other.
+    """
+    runtime = directory / "wlproxy"
+    runtime.mkdir(mode=0o700)
+    environ, log = _runtime(runtime), runtime / "log"
+    with ExitStack() as up:
+        words = [*PYTHON, "bench.agent", str(runtime), "-machine", "q35"]
+        agent = up.enter_context(started(words, log, environ))
+        channel = runtime / "channel"
+        agent.wait_until(channel.exists, "wlproxy's agent is up")
+        words = [*PYTHON, "bench.proxy", "run", "--name", NAME, "--present", "a"]
+        words += ["--channel", str(channel), "--display", str(directory / "wl-bench")]
+        proxy = up.enter_context(started(words, log, environ))
+        peer = Wlproxy(
+            "wlproxy",
+            str(runtime / "wayland-0"),
+            weston.pid,
+            {APP_SIDE: agent.pid, COMPOSITOR_SIDE: proxy.pid},
+            (*PYTHON, "wlproxy", "--version"),
+            runtime,
+        )
+        proxy.wait_until(peer.serves, "wlproxy serves")
+        yield peer
+
+
+@contextlib.contextmanager
+def waypipe(compression: str, directory: Path, weston: Started) -> Iterator[Peer]:
+    """Run both ends of waypipe.
+
+    Args:
+        compression: ``none`` or ``lz4``.
+        directory: where the compositor's socket is.
+        weston: the compositor.
+
+    Raises:
+        BenchError: there is none, or its ends do not come up.
+    """
+    program = shutil.which("waypipe")
+    if program is None:
+        raise BenchError("there is no waypipe: apt-get install waypipe")
+    runtime = directory / f"waypipe-{compression}"
+    runtime.mkdir(mode=0o700)
+    joint, display, log = runtime / "joint", runtime / "wayland-0", runtime / "log"
+    options = ["--no-gpu", "--compress", compression, "-s", str(joint)]
+    environ = {"XDG_RUNTIME_DIR": str(directory)}
+    with ExitStack() as up:
+        client = up.enter_context(
+            started(
+                [program, *options, "client"],
+                log,
+                {**environ, "WAYLAND_DISPLAY": "wl-bench"},
+            )
+        )
+        client.wait_until(joint.exists, "waypipe client is up")
+        words = [program, *options, "--display", str(display), "server"]
+        server = up.enter_context(
+            started([*words, "--", "sleep", "infinity"], log, environ)
+        )
+        server.wait_until(display.exists, "waypipe server is up")
+        yield Waypipe(
+            f"waypipe {compression}",
+            str(display),
+            weston.pid,
+            {APP_SIDE: server.pid, COMPOSITOR_SIDE: client.pid},
+            (program, "--version"),
+        )
+
+
+def version(words: Sequence[str]) -> str:
+    """Run a program that prints its version; return the first line, or why there is none."""
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, check=False, timeout=30
+        )
+    except FileNotFoundError:
+        return "not there"
+    return (done.stdout or done.stderr).partition("\n")[0].strip()

@@ -1,0 +1,194 @@
+"""Who is measured when: every peer once, then every peer again, so that noise hits all alike."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+from bench.measuring import (
+    ADDED,
+    P50,
+    REAL_APP,
+    Sample,
+    measure,
+    measure_app,
+    measure_idle,
+    measure_start,
+    trace,
+)
+from bench.peers import Peer, compositor, direct, waypipe, wlproxy
+from bench.processes import BenchError
+from bench.results import Results
+from bench.workloads import WORKLOADS, Workload
+
+WAYPIPES = ("none", "lz4")
+COMPRESSING = "waypipe lz4"
+APP_SECONDS, QUICK_APP_SECONDS = 2.0, 0.5
+
+
+class Measure(Protocol):
+    """Measures something of a peer once."""
+
+    def __call__(self, peer: Peer) -> Sample:
+        """Return a number for each figure; none, if there is nothing to measure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Something to measure of each peer, round after round.
+
+    Attributes:
+        name: as in the results.
+        unit: what is counted.
+        about: what it is, in a line.
+        measure: measures it.
+        workload: if it is one.
+        fresh: whether it takes peers that have served nobody.
+    """
+
+    name: str
+    unit: str
+    about: str
+    measure: Measure
+    workload: Workload | None = None
+    fresh: bool = False
+
+
+def items(directory: Path, *, quick: bool) -> Iterator[Item]:
+    """List all that can be measured.
+
+    Args:
+        directory: where the compositor's socket is.
+        quick: fewer units.
+    """
+    for each in WORKLOADS:
+        count = each.quick if quick else each.count
+        yield Item(
+            each.name,
+            each.unit,
+            each.about,
+            partial(measure, workload=each, count=count),
+            each,
+        )
+    yield Item("idle", "app", "100 apps that are connected", measure_idle, fresh=True)
+    start = partial(measure_start, directory=directory)
+    yield Item("start", "start", "until apps may come; and `--version`", start)
+    seconds = QUICK_APP_SECONDS if quick else APP_SECONDS
+    app = partial(measure_app, directory=directory, seconds=seconds)
+    yield Item("simple-shm", "second", f"{REAL_APP} draws", app)
+
+
+NAMES = tuple(item.name for item in items(Path(), quick=False))
+
+
+@contextmanager
+def peers(results: Results, directory: Path) -> Iterator[list[Peer]]:
+    """Start a compositor and all peers that there are; say in the results which are not.
+
+    Raises:
+        BenchError: there is no compositor, or wlproxy does not start.
+    """
+    with ExitStack() as up:
+        weston = up.enter_context(compositor(directory))
+        found = [
+            up.enter_context(direct(directory, weston)),
+            up.enter_context(wlproxy(directory, weston)),
+        ]
+        for compression in WAYPIPES:
+            try:
+                peer = up.enter_context(waypipe(compression, directory, weston))
+            except BenchError as exc:
+                results.missing[f"waypipe {compression}"] = str(exc)
+            else:
+                found.append(peer)
+        yield found
+
+
+def run(results: Results, names: Sequence[str], rounds: int, *, quick: bool) -> None:
+    """Measure, and put the samples into the results.
+
+    Args:
+        results: added to.
+        names: of what is to be measured.
+        rounds: how often.
+        quick: fewer units each time.
+
+    Raises:
+        BenchError: nothing can be measured here.
+    """
+    with running_peers(results) as (directory, found):
+        for item in items(directory, quick=quick):
+            if item.name in names:
+                _measure_item(results, item, found, rounds)
+
+
+@contextmanager
+def running_peers(results: Results) -> Iterator[tuple[Path, list[Peer]]]:
+    """As `peers`, in a directory of their own."""
+    with (
+        TemporaryDirectory(prefix="bench-") as name,
+        peers(results, Path(name)) as found,
+    ):
+        yield Path(name), found
+
+
+def _measure_item(
+    results: Results, item: Item, found: Sequence[Peer], rounds: int
+) -> None:
+    results.about[item.name] = (item.unit, item.about)
+    for number in range(rounds):
+        _say(f"{item.name}, round {number + 1} of {rounds}")
+        if item.fresh:
+            with running_peers(results) as (_, others):
+                taken = _measure_each(item, others, number)
+        else:
+            taken = _measure_each(item, found, number)
+        for peer in found:
+            results.add(item.name, peer.name, taken[peer.name])
+    if item.workload is not None and item.workload.traced:
+        _trace(results, item.workload, found)
+
+
+def _measure_each(item: Item, found: Sequence[Peer], number: int) -> dict[str, Sample]:
+    """Measure all peers, beginning with another one in each round."""
+    # What the one before has left in the caches is not always the same one's.
+    taken = {peer.name: item.measure(peer) for peer in rotated(found, number)}
+    if item.workload is not None and not item.workload.paced:
+        add_differences(taken)
+    return taken
+
+
+def _trace(results: Results, workload: Workload, found: Sequence[Peer]) -> None:
+    """Count system calls: once, for noise does not change them."""
+    _say(f"{workload.name}, system calls")
+    for peer in found:
+        # lz4 is no matter of system calls, and these take their time.
+        for side in peer.ends if peer.name != COMPRESSING else ():
+            try:
+                results.add(workload.name, peer.name, trace(peer, workload, side))
+            except BenchError as exc:
+                results.missing["system calls"] = str(exc)
+                return
+
+
+def rotated(found: Sequence[Peer], number: int) -> list[Peer]:
+    """Return all of them, beginning with another one each time."""
+    first = number % len(found)
+    return [*found[first:], *found[:first]]
+
+
+def add_differences(taken: dict[str, Sample]) -> None:
+    """Say how much longer things took than directly, in the samples of one round."""
+    least = taken.get("direct", {}).get(P50)
+    if least is None:
+        return
+    for name, sample in taken.items():
+        if name != "direct" and P50 in sample:
+            sample[ADDED] = sample[P50] - least
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
