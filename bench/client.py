@@ -79,7 +79,7 @@ class App:
         """
         self.wire = wire = Connection(display)
         self.shm = wire.bind("wl_shm", 1)
-        compositor = wire.bind("wl_compositor", 4)
+        self._compositor = compositor = wire.bind("wl_compositor", 4)
         configured: list[int] = []
 
         def on_ping(_opcode: int, data: bytes) -> None:
@@ -149,6 +149,20 @@ class App:
         for _ in range(count // at_once):
             self.wire.send_raw(blob)
         self.wire.send_raw(message * (count % at_once))
+        self.sync()
+
+    def flood_syncs(self, count: int) -> None:
+        """Ask for so many syncs before any is answered, and wait for all of them."""
+        callbacks = [self.wire.new() for _ in range(count)]
+        self.wire.send_raw(b"".join(encode(DISPLAY, 0, "u", n) for n in callbacks))
+        self.wire.wait(lambda: not any(map(self.wire.in_use, callbacks)), PATIENCE)
+
+    def make_regions(self, count: int) -> None:
+        """Make so many objects that stay."""
+        new = (self.wire.new() for _ in range(count))
+        self.wire.send_raw(
+            b"".join(encode(self._compositor, 1, "u", each) for each in new)
+        )
         self.sync()
 
     def _attach(self, canvas: Canvas, damage: tuple[int, int, int, int]) -> bytes:

@@ -9,12 +9,13 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from bench.client import App, Canvas
 from bench.counting import (
     Processors,
     counting_system_calls,
@@ -27,7 +28,7 @@ from bench.counting import (
 )
 from bench.peers import MODULES, SIDES, Peer
 from bench.processes import BenchError, started
-from bench.workloads import WARM_UP, Workload
+from bench.workloads import SMALL, WARM_UP, Workload
 from tests.clients.wire import Connection
 
 Sample = dict[str, float]
@@ -45,7 +46,8 @@ PEAK: Final = "peak_mib"
 CALLS, PASSES = "system_calls", "loop_passes"
 OTHERS, STEAL, IDLE = "others_percent", "steal_percent", "idle_percent"
 """How busy the machine was with something else, and how idle."""
-CLIENT_KIB: Final = "client_kib"
+CLIENT_KIB, NOBODY_KIB = "client_kib", "nobody_kib"
+"""Memory that each app adds, and what there is without any."""
 READY_MS, READY_CPU_MS, VERSION_CPU_MS = "ready_ms", "ready_cpu_ms", "version_cpu_ms"
 APP_CPU_MS: Final = "cpu_ms_per_second"
 
@@ -188,26 +190,48 @@ def trace(peer: Peer, workload: Workload, side_name: str) -> Sample:
     }
 
 
-def measure_idle(peer: Peer) -> Sample:
-    """Connect many apps that do nothing; return the memory that one takes.
+Open = Callable[[str], Callable[[], None]]
+"""Has an app connect to a display; returns what has it leave."""
+
+
+def connect(display: str) -> Callable[[], None]:
+    """Connect, and do nothing."""
+    return Connection(display).close
+
+
+def show_window(display: str) -> Callable[[], None]:
+    """Connect, show a small window, and do nothing more."""
+    app = App(display)
+    canvas = Canvas(app.wire, app.shm, SMALL, SMALL)
+    canvas.fill(1)
+    app.commit(canvas, (0, 0, SMALL, SMALL))
+    return app.wire.close
+
+
+def measure_memory(peer: Peer, open_app: Open) -> Sample:
+    """Have many apps that do nothing; return the memory that one takes.
 
     Args:
         peer: fresh: what it had for apps that have gone, it would use again.
+        open_app: starts one.
     """
     for _ in range(WARM_UP):
-        Connection(peer.display).close()
+        open_app(peer.display)()
     time.sleep(SETTLE_SECONDS)
     before = _anonymous(peer)
     with ExitStack() as apps:
         for _ in range(IDLE_APPS):
-            apps.callback(Connection(peer.display).close)
+            apps.callback(open_app(peer.display))
         time.sleep(SETTLE_SECONDS)
         after = _anonymous(peer)
-    sample = {
-        side(CLIENT_KIB, name): (after[name] - before[name]) / IDLE_APPS / 1024
-        for name in peer.ends
-    }
-    return {CLIENT_KIB: sum(sample.values()), **sample} if sample else {}
+    sample: Sample = {}
+    for name in peer.ends:
+        sample[side(CLIENT_KIB, name)] = (after[name] - before[name]) / IDLE_APPS / 1024
+        sample[side(NOBODY_KIB, name)] = before[name] / 1024
+    if sample:
+        for figure in (CLIENT_KIB, NOBODY_KIB):
+            sample[figure] = sum(sample[side(figure, name)] for name in peer.ends)
+    return sample
 
 
 def _anonymous(peer: Peer) -> dict[str, int]:

@@ -16,12 +16,15 @@ from bench.results import Results, Summary
 COLOURS: Final = ("#777777", "#1b7837", "#d6604d", "#762a83")
 WIDTH, LEFT, RIGHT, BAR, GAP, TOP = 860, 140, 90, 13, 12, 56
 PLOTS: Final = {
-    "cpu.svg": (measuring.CPU, "CPU of both ends, µs per unit: less is better"),
+    "cpu.svg": (
+        measuring.CPU,
+        "CPU of both ends, µs per unit: less is better (logarithmic)",
+    ),
     "latency.svg": (
         measuring.ADDED,
-        "Longer than direct, µs, the median unit: less is better",
+        "Longer than direct, µs, the median unit: less is better (logarithmic)",
     ),
-    "rate.svg": (measuring.RATE, "Units per second: more is better"),
+    "rate.svg": (measuring.RATE, "Units per second: more is better (logarithmic)"),
 }
 """File name -> the figure, and the title."""
 

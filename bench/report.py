@@ -67,9 +67,15 @@ SECTIONS: Final = (
     ),
     Section("Peak memory, MiB resident", _sides(measuring.PEAK), RIVAL, ranges=False),
     Section(
-        "Memory of an idle app, KiB",
+        "Memory that an app adds, KiB",
         {measuring.CLIENT_KIB: "both ends", **_sides(measuring.CLIENT_KIB)},
         RIVAL,
+    ),
+    Section(
+        "Memory without any app, KiB",
+        {measuring.NOBODY_KIB: "both ends", **_sides(measuring.NOBODY_KIB)},
+        RIVAL,
+        ranges=False,
     ),
     Section(
         "Start of the compositor's side, ms",

@@ -1,6 +1,7 @@
 """Who is measured when: every peer once, then every peer again, so that noise hits all alike."""
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,16 +14,20 @@ from bench.measuring import (
     P50,
     REAL_APP,
     Sample,
+    connect,
     measure,
     measure_app,
-    measure_idle,
+    measure_memory,
     measure_start,
+    show_window,
     trace,
 )
 from bench.peers import Peer, compositor, direct, waypipe, wlproxy
 from bench.processes import BenchError
 from bench.results import Results
 from bench.workloads import WORKLOADS, Workload
+from tests.clients.wire import DisconnectedError, WaylandError
+from wlproxy.host.errors import HostError
 
 WAYPIPES = ("none", "lz4")
 COMPRESSING = "waypipe lz4"
@@ -47,6 +52,7 @@ class Item:
         measure: measures it.
         workload: if it is one.
         fresh: whether it takes peers that have served nobody.
+        needs: a program without which it is left out.
     """
 
     name: str
@@ -55,6 +61,7 @@ class Item:
     measure: Measure
     workload: Workload | None = None
     fresh: bool = False
+    needs: str = ""
 
 
 def items(directory: Path, *, quick: bool) -> Iterator[Item]:
@@ -73,14 +80,28 @@ def items(directory: Path, *, quick: bool) -> Iterator[Item]:
             partial(measure, workload=each, count=count),
             each,
         )
-    yield Item("idle", "app", "100 apps that are connected", measure_idle, fresh=True)
+    for name, about, open_app in (
+        ("idle", "100 apps that are connected", connect),
+        ("windows", "100 apps that show 64x64", show_window),
+    ):
+        memory = partial(measure_memory, open_app=open_app)
+        yield Item(name, "app", about, memory, fresh=True)
     start = partial(measure_start, directory=directory)
     yield Item("start", "start", "until apps may come; and `--version`", start)
     seconds = QUICK_APP_SECONDS if quick else APP_SECONDS
     app = partial(measure_app, directory=directory, seconds=seconds)
-    yield Item("simple-shm", "second", f"{REAL_APP} draws", app)
+    about = f"{REAL_APP} draws, at the compositor's pace"
+    yield Item("simple-shm", "second", about, app, needs=REAL_APP)
 
 
+QUICK = frozenset(
+    {
+        *("frames-64", "frames-1080p", "frames-4k", "commits-4k", "sync"),
+        *("flood-damage", "flood-sync", "small-damage-4k", "churn-1080p", "visits"),
+        *("crowd", "idle", "start"),
+    }
+)
+"""What ``--quick`` measures, unless it is told what to."""
 NAMES = tuple(item.name for item in items(Path(), quick=False))
 
 
@@ -107,7 +128,7 @@ def peers(results: Results, directory: Path) -> Iterator[list[Peer]]:
         yield found
 
 
-def run(results: Results, names: Sequence[str], rounds: int, *, quick: bool) -> None:
+def run(results: Results, names: Collection[str], rounds: int, *, quick: bool) -> None:
     """Measure, and put the samples into the results.
 
     Args:
@@ -121,7 +142,11 @@ def run(results: Results, names: Sequence[str], rounds: int, *, quick: bool) -> 
     """
     with running_peers(results) as (directory, found):
         for item in items(directory, quick=quick):
-            if item.name in names:
+            if item.name not in names:
+                continue
+            if item.needs and not shutil.which(item.needs):
+                results.missing[item.name] = f"there is no {item.needs}"
+            else:
                 _measure_item(results, item, found, rounds)
 
 
@@ -153,9 +178,18 @@ def _measure_item(
 
 
 def _measure_each(item: Item, found: Sequence[Peer], number: int) -> dict[str, Sample]:
-    """Measure all peers, beginning with another one in each round."""
+    """Measure all peers, beginning with another one in each round.
+
+    Raises:
+        BenchError: one of them has failed.
+    """
     # What the one before has left in the caches is not always the same one's.
-    taken = {peer.name: item.measure(peer) for peer in rotated(found, number)}
+    taken = {}
+    for peer in rotated(found, number):
+        try:
+            taken[peer.name] = item.measure(peer)
+        except (WaylandError, DisconnectedError, TimeoutError, HostError) as exc:
+            raise BenchError(f"{item.name}, {peer.name}: {exc!r}") from exc
     if item.workload is not None and not item.workload.paced:
         add_differences(taken)
     return taken

@@ -70,9 +70,14 @@ def _itself(workload: str, *figures: str) -> Callable[[Results], Reached | None]
     return look
 
 
-def _large_against_small(results: Results) -> Reached | None:
-    large = results.get("frames-4k", SUBJECT, measuring.CPU)
-    return _ratio(large, results.get("frames-64", SUBJECT, measuring.CPU))
+def _more(workload: str, than: str) -> Callable[[Results], Reached | None]:
+    """Compare wlproxy's CPU for one unit and another."""
+
+    def look(results: Results) -> Reached | None:
+        more = results.get(workload, SUBJECT, measuring.CPU)
+        return _ratio(more, results.get(than, SUBJECT, measuring.CPU))
+
+    return look
 
 
 def _sides(figure: str) -> tuple[str, str]:
@@ -105,7 +110,7 @@ TARGETS: Final = (
         "1/60 (0.017), then 1/100 (0.01)",
         _against("frames-4k", measuring.CPU, RIVAL),
     ),
-    Target("CPU per frame, 4K against 64x64", "1.2", _large_against_small),
+    Target("CPU per frame, 4K against 64x64", "1.2", _more("frames-4k", "frames-64")),
     Target(
         "frames per second at 4K, against direct",
         "at least 0.95",
@@ -125,6 +130,16 @@ TARGETS: Final = (
         "CPU of a flooded damage, µs",
         "4, then 1",
         _itself("flood-damage", measuring.CPU),
+    ),
+    Target(
+        "CPU per sync, with 60,000 objects against few",
+        "1.2",
+        _more("sync-60k-objects", "sync"),
+    ),
+    Target(
+        "CPU per sync, beside 200 apps against alone",
+        "1.2",
+        _more("sync-200-apps", "sync"),
     ),
     Target("memory of an idle app, KiB", "32", _itself("idle", measuring.CLIENT_KIB)),
     Target(

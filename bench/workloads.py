@@ -25,6 +25,8 @@ SMALL: Final = 64
 VGA: Final = (640, 480)
 HD: Final = (1920, 1080)
 UHD: Final = (3840, 2160)
+AT_ONCE: Final = 1000
+"""Messages that are sent before any answer is read."""
 WARM_UP: Final = 5
 """Units that are not measured: caches, first use, Python's own adaptation."""
 
@@ -186,6 +188,81 @@ def first_use(width: int, height: int, display: str) -> Iterator[Run]:
 
 
 @contextmanager
+def resizes(display: str) -> Iterator[Run]:
+    """Show each frame in a buffer of another size, as while a window is resized."""
+    number = count(1)
+    with App(display) as app, ExitStack() as last:
+
+        def step() -> None:
+            value = next(number)
+            width, height = VGA[0] + 8 * (value % 40), VGA[1] + 6 * (value % 40)
+            canvas = Canvas(app.wire, app.shm, width, height)
+            canvas.fill(value)
+            app.frame(canvas, (0, 0, width, height))
+            last.pop_all().close()
+            last.callback(canvas.destroy)
+
+        timed(step, WARM_UP)
+        yield partial(timed, step)
+
+
+@contextmanager
+def syncs_among_objects(objects: int, display: str) -> Iterator[Run]:
+    """Do as `syncs`, while the app has many objects."""
+    with App(display) as app:
+        for _ in range(objects // AT_ONCE):
+            app.make_regions(AT_ONCE)
+        timed(app.sync, 10 * WARM_UP)
+        yield partial(timed, app.sync)
+
+
+@contextmanager
+def syncs_among_apps(apps: int, display: str) -> Iterator[Run]:
+    """Do as `syncs`, while many other apps are connected."""
+    with ExitStack() as leaving, App(display) as app:
+        for _ in range(apps):
+            leaving.callback(Connection(display).close)
+        timed(app.sync, 10 * WARM_UP)
+        yield partial(timed, app.sync)
+
+
+@contextmanager
+def flood_of_syncs(display: str) -> Iterator[Run]:
+    """Ask for many syncs at once: a request and two events each."""
+    with App(display) as app:
+
+        def run(units: int) -> list[float]:
+            for _ in range(units // AT_ONCE):
+                app.flood_syncs(AT_ONCE)
+            return []
+
+        run(AT_ONCE)
+        yield run
+
+
+@contextmanager
+def first_windows(display: str) -> Iterator[Run]:
+    """Connect, make a window, and wait until the compositor has its first frame."""
+    with ExitStack() as last:
+
+        def step() -> None:
+            app = last.enter_context(App(display))
+            canvas = Canvas(app.wire, app.shm, SMALL, SMALL)
+            canvas.fill(1)
+            app.commit(canvas, (0, 0, SMALL, SMALL))
+
+        def run(units: int) -> list[float]:
+            taken = []
+            for _ in range(units):
+                taken += timed(step, 1)
+                last.pop_all().close()
+            return taken
+
+        run(WARM_UP)
+        yield run
+
+
+@contextmanager
 def visits(display: str) -> Iterator[Run]:
     """Connect, ask what there is, and leave."""
 
@@ -324,6 +401,44 @@ WORKLOADS: Final = (
         "a new buffer, until the compositor has it",
         partial(first_use, *UHD),
         *(20, 4),
+    ),
+    Workload(
+        "resize",
+        "frame",
+        "640x480 to 952x714, each in a buffer of another size",
+        resizes,
+        *(30, 10),
+        paced=True,
+    ),
+    Workload(
+        "flood-sync",
+        "sync",
+        "wl_display.sync, 1000 at once: a request and two events",
+        flood_of_syncs,
+        *(20_000, 3000),
+        latency=False,
+    ),
+    Workload(
+        "sync-60k-objects",
+        "round trip",
+        "wl_display.sync of an app with 60,000 objects",
+        partial(syncs_among_objects, 60_000),
+        *(500, 100),
+    ),
+    Workload(
+        "sync-200-apps",
+        "round trip",
+        "wl_display.sync beside 200 apps that are connected",
+        partial(syncs_among_apps, 200),
+        *(500, 100),
+    ),
+    Workload(
+        "first-window",
+        "app",
+        "connects, and shows 64x64, until the compositor has it",
+        first_windows,
+        *(40, 10),
+        leaves=True,
     ),
     Workload(
         "visits",
