@@ -1,12 +1,13 @@
 """`python -m bench`: measures, prints the table, and leaves it, the figures and plots in files."""
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
 
 from bench.machine import describe_machine
-from bench.plots import write_plots
+from bench.plots import PLOTS, write_plots
 from bench.processes import BenchError
 from bench.report import markdown, replace_table
 from bench.results import Results, ResultsError
@@ -46,7 +47,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--into",
         type=Path,
         metavar="DOCUMENT",
-        help="with --table: put it into a document, between <!-- bench --> and <!-- /bench -->",
+        help="with --table: put it, and the charts, into a document between <!-- bench --> and <!-- /bench -->",
     )
     return parser.parse_args(arguments)
 
@@ -56,21 +57,27 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         if options.table is not None:
-            _print(Results.read(options.table), options.into)
+            _print(options.table, options.into)
         else:
             _measure(options)
-    except (BenchError, ResultsError, OSError) as exc:
+    except (BenchError, ResultsError, OSError, ValueError) as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 1
     return 0
 
 
-def _print(results: Results, into: Path | None) -> None:
-    table = markdown(results)
+def _print(file: Path, into: Path | None) -> None:
+    table = markdown(Results.read(file))
     if into is None:
         print(table, end="")
-    else:
-        into.write_text(replace_table(into.read_text(), table))
+        return
+    charts = [
+        f"![{title}]({os.path.relpath(file.parent / name, into.parent)})\n"
+        for name, (_, title) in PLOTS.items()
+        if (file.parent / name).exists()
+    ]
+    block = "\n".join([table, *charts])
+    into.write_text(replace_table(into.read_text(), block))
 
 
 def _measure(options: argparse.Namespace) -> None:

@@ -312,7 +312,7 @@ WORKLOADS: Final = (
         "frame",
         "640x480, all of it new",
         partial(frames, *VGA),
-        *(40, 12),
+        *(30, 12),
         paced=True,
     ),
     Workload(
@@ -320,7 +320,7 @@ WORKLOADS: Final = (
         "frame",
         "1920x1080, all of it new",
         partial(frames, *HD),
-        *(40, 12),
+        *(30, 12),
         paced=True,
     ),
     Workload(
@@ -328,7 +328,7 @@ WORKLOADS: Final = (
         "frame",
         "3840x2160, all of it new",
         partial(frames, *UHD),
-        *(40, 10),
+        *(30, 10),
         traced=15,
         paced=True,
     ),
@@ -376,7 +376,7 @@ WORKLOADS: Final = (
         "frame",
         "64x64 of 3840x2160",
         small_damage,
-        *(40, 12),
+        *(30, 12),
         paced=True,
     ),
     Workload(
@@ -407,7 +407,7 @@ WORKLOADS: Final = (
         "frame",
         "640x480 to 952x714, each in a buffer of another size",
         resizes,
-        *(30, 10),
+        *(20, 10),
         paced=True,
     ),
     Workload(
@@ -453,7 +453,7 @@ WORKLOADS: Final = (
         "frame",
         "64x64, of 100 apps at once",
         partial(crowd, 100),
-        *(2000, 300),
+        *(1000, 300),
         latency=False,
         paced=True,
     ),

@@ -24,14 +24,29 @@ def test_a_table_is_printed_from_a_file(
 
 
 def test_a_table_is_put_into_a_document(tmp_path: Path) -> None:
-    path, document = tmp_path / "results.json", tmp_path / "document.md"
+    path, document = tmp_path / "kept" / "results.json", tmp_path / "document.md"
+    path.parent.mkdir()
+    path.with_name("cpu.svg").touch()
     add(runs.results(), "sync", "wlproxy", "cpu_us", 5.0, 5.0).write(path)
     document.write_text("before\n<!-- bench -->\n<!-- /bench -->\nafter\n")
     assert main(["--table", str(path), "--into", str(document)]) == 0
     text = document.read_text()
     assert "| sync |" in text
+    assert "](kept/cpu.svg)" in text
+    assert "rate.svg" not in text
     assert text.startswith("before\n")
     assert text.endswith("after\n")
+
+
+def test_a_document_without_a_place_for_it_stays_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, document = tmp_path / "results.json", tmp_path / "document.md"
+    add(runs.results(), "sync", "wlproxy", "cpu_us", 5.0, 5.0).write(path)
+    document.write_text("nothing\n")
+    assert main(["--table", str(path), "--into", str(document)]) == 1
+    assert "no <!-- bench -->" in capsys.readouterr().err
+    assert document.read_text() == "nothing\n"
 
 
 def test_what_is_no_table_is_said(
