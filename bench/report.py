@@ -96,7 +96,7 @@ SECTIONS: Final = (
 
 def markdown(results: Results) -> str:
     """Write everything as Markdown; it can be read as text, too."""
-    lines = [*_head(results), *_targets(results)]
+    lines = [*(f"* {line}" for line in _head(results)), *_targets(results)]
     for section in SECTIONS:
         rows = list(_rows(results, section))
         if rows:
