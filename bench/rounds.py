@@ -1,4 +1,4 @@
-"""Who is measured when: every peer once, then every peer again, so that noise hits all alike."""
+"""Who is measured when: everything once, then everything again, so that noise hits all alike."""
 
 import shutil
 from collections.abc import Collection, Iterator, Sequence
@@ -141,13 +141,22 @@ def run(results: Results, names: Collection[str], rounds: int, *, quick: bool) -
         BenchError: nothing can be measured here.
     """
     with running_peers(results) as (directory, found):
+        chosen = []
         for item in items(directory, quick=quick):
             if item.name not in names:
                 continue
             if item.needs and not shutil.which(item.needs):
                 results.missing[item.name] = f"there is no {item.needs}"
-            else:
-                _measure_item(results, item, found, rounds)
+                continue
+            results.about[item.name] = (item.unit, item.about)
+            chosen.append(item)
+        for number in range(rounds):
+            for item in chosen:
+                _say(f"round {number + 1} of {rounds}: {item.name}")
+                _measure_item(results, item, found, number)
+        for item in chosen:
+            if item.workload is not None and item.workload.traced:
+                _trace(results, item.workload, found)
 
 
 @contextmanager
@@ -161,20 +170,15 @@ def running_peers(results: Results) -> Iterator[tuple[Path, list[Peer]]]:
 
 
 def _measure_item(
-    results: Results, item: Item, found: Sequence[Peer], rounds: int
+    results: Results, item: Item, found: Sequence[Peer], number: int
 ) -> None:
-    results.about[item.name] = (item.unit, item.about)
-    for number in range(rounds):
-        _say(f"{item.name}, round {number + 1} of {rounds}")
-        if item.fresh:
-            with running_peers(results) as (_, others):
-                taken = _measure_each(item, others, number)
-        else:
-            taken = _measure_each(item, found, number)
-        for peer in found:
-            results.add(item.name, peer.name, taken[peer.name])
-    if item.workload is not None and item.workload.traced:
-        _trace(results, item.workload, found)
+    if item.fresh:
+        with running_peers(results) as (_, others):
+            taken = _measure_each(item, others, number)
+    else:
+        taken = _measure_each(item, found, number)
+    for name, sample in taken.items():
+        results.add(item.name, name, sample)
 
 
 def _measure_each(item: Item, found: Sequence[Peer], number: int) -> dict[str, Sample]:
@@ -197,7 +201,7 @@ def _measure_each(item: Item, found: Sequence[Peer], number: int) -> dict[str, S
 
 def _trace(results: Results, workload: Workload, found: Sequence[Peer]) -> None:
     """Count system calls: once, for noise does not change them."""
-    _say(f"{workload.name}, system calls")
+    _say(f"system calls: {workload.name}")
     for peer in found:
         # lz4 is no matter of system calls, and these take their time.
         for side in peer.ends if peer.name != COMPRESSING else ():
