@@ -142,37 +142,18 @@ class Relay:
         """The clients there are: id to label."""
         return {client_id: client.label for client_id, client in self._clients.items()}
 
-    def receive(  # noqa: PLR0911 - one flat table
-        self, given: Input
-    ) -> list[Command]:
+    def receive(self, given: Input) -> list[Command]:
         """Take an input, and say what is to be done about it, in this order.
 
         Raises:
             RemoteProtocolError: the agent broke the channel protocol: end the session.
         """
-        match given:
-            case ClientOpened():
-                return self._open(given)
-            case ClientClosed():
-                return self._close_for_guest(given)
-            case Released(client_id=client_id):
-                self._known(client_id)
-                return []
-            case ClientFailed() | CompositorClosed():
-                return self._end_for_shell(given)
-            case Copied():
-                return self._count_copied(given)
-            case CompositorAway():
-                self._compositor_away = True
-                return []
-            case CompositorFound():
-                return self._use(given)
-            case ClockSample():
-                return self._measure_clock(given)
-            case SessionEnded():
-                return self._end(given)
-            case _:
-                return self._apply(given)
+        if not isinstance(given, ClientInput):
+            return self._receive_rest(given)
+        client = self._known(given.client_id)
+        if client is None:
+            return []
+        return self._defended(given.client_id, client, partial(client.receive, given))
 
     def requests_wait(self, client_id: int) -> bool:
         """Whether an app has requests for a `RequestsTurn`."""
@@ -196,6 +177,34 @@ class Relay:
             clients={each: client.holdings() for each, client in self._clients.items()},
             used=self._shared.quotas.used(),
         )
+
+    def _receive_rest(  # noqa: PLR0911 - one flat table
+        self, given: Input
+    ) -> list[Command]:
+        """Take an input that is not for one client that goes on."""
+        match given:
+            case ClientOpened():
+                return self._open(given)
+            case ClientClosed():
+                return self._close_for_guest(given)
+            case Released(client_id=client_id):
+                self._known(client_id)
+                return []
+            case ClientFailed() | CompositorClosed():
+                return self._end_for_shell(given)
+            case Copied():
+                return self._count_copied(given)
+            case CompositorAway():
+                self._compositor_away = True
+                return []
+            case CompositorFound():
+                return self._use(given)
+            case ClockSample():
+                return self._measure_clock(given)
+            case SessionEnded():
+                return self._end(given)
+            case _:
+                raise LocalProtocolError(f"{type(given).__name__} is not for the relay")
 
     def _end_for_shell(self, given: ClientFailed | CompositorClosed) -> list[Command]:
         client_id, message = given.client_id, given.message
@@ -282,14 +291,6 @@ class Relay:
             Trace(client_id, TraceLevel.INFO, f"{client.label} left {frame.message}"),
             CloseClient(client_id, frame.reason, frame.message, silent=True),
         ]
-
-    def _apply(self, given: ClientInput) -> list[Command]:
-        if not isinstance(given, ClientInput):
-            raise LocalProtocolError(f"{type(given).__name__} is not for the relay")
-        client = self._known(given.client_id)
-        if client is None:
-            return []
-        return self._defended(given.client_id, client, partial(client.receive, given))
 
     def _defended(
         self, client_id: int, client: Client, work: Callable[[], None]

@@ -23,7 +23,7 @@ from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.relay.wire.objects import Ignored
 from wlproxy.relay.wire.timestamps import FrameCallback
 
-FORMAT: Final = "wlproxy relay 1"
+FORMAT: Final = "wlproxy relay 2"
 """Another number for every change of what is written."""
 
 ROLES: Final = (

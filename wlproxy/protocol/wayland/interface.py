@@ -4,6 +4,7 @@ The tables themselves are in `interface_table`. A `MessageSpec` works out once w
 otherwise have to work out for every message.
 """
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, unique
@@ -30,6 +31,15 @@ class ArgKind(Enum):
     FD = "h"
 
 
+_WORDS: Final = {
+    ArgKind.INT: "i",
+    ArgKind.UINT: "I",
+    ArgKind.FIXED: "i",
+    ArgKind.OBJECT: "I",
+    ArgKind.NEW_ID: "I",
+}
+"""How `struct` spells the arguments that are one word."""
+
 _WIRE_SIZES: Final = {
     ArgKind.STRING: None,
     ArgKind.ARRAY: None,
@@ -48,6 +58,7 @@ class ArgSpec:
             a NEW_ID if the message itself says which (`wl_registry.bind`).
         name: as in the protocol's XML; "new_id" for that of a request.
         is_id: whether it is an OBJECT or NEW_ID.
+        is_new_id: whether it is a NEW_ID.
         is_untyped_new_id: whether interface name and version precede the id.
         wire_size: bytes in the message's body; `None` if each message differs.
     """
@@ -57,6 +68,7 @@ class ArgSpec:
     interface: str | None = None
     name: str = field(default="", compare=False)
     is_id: bool = field(init=False, repr=False, compare=False)
+    is_new_id: bool = field(init=False, repr=False, compare=False)
     is_untyped_new_id: bool = field(init=False, repr=False, compare=False)
     wire_size: int | None = field(init=False, repr=False, compare=False)
 
@@ -64,6 +76,7 @@ class ArgSpec:
         untyped = self.kind is ArgKind.NEW_ID and self.interface is None
         derived = {
             "is_id": self.kind in (ArgKind.OBJECT, ArgKind.NEW_ID),
+            "is_new_id": self.kind is ArgKind.NEW_ID,
             "is_untyped_new_id": untyped,
             "wire_size": None if untyped else _WIRE_SIZES.get(self.kind, WORD_SIZE),
         }
@@ -86,8 +99,11 @@ class MessageSpec:
         size: bytes of every such message, header included; `None` if they differ.
         offsets: where each argument starts in the message, if `size` is fixed (that
             of an fd: where the next one does); else empty.
+        words: reads and writes all arguments at once, if each is one word; else `None`.
+        required_ids: which arguments are ids that may not be null.
         id_offsets: (offset, spec) of each OBJECT and NEW_ID, if these are the same in
             every such message, which they may be even if `size` differs; else `None`.
+        has_ids: whether there are any.
         has_untyped_new_id: whether a new object's interface is named on the wire, so
             that the message cannot be translated without decoding it.
         places: which argument has which name.
@@ -102,9 +118,12 @@ class MessageSpec:
     new_id_index: int | None = field(init=False, repr=False, compare=False)
     size: int | None = field(init=False, repr=False, compare=False)
     offsets: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    words: struct.Struct | None = field(init=False, repr=False, compare=False)
+    required_ids: tuple[int, ...] = field(init=False, repr=False, compare=False)
     id_offsets: tuple[tuple[int, ArgSpec], ...] | None = field(
         init=False, repr=False, compare=False
     )
+    has_ids: bool = field(init=False, repr=False, compare=False)
     has_untyped_new_id: bool = field(init=False, repr=False, compare=False)
     places: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
@@ -114,8 +133,15 @@ class MessageSpec:
         derived = {
             "fd_count": kinds.count(ArgKind.FD),
             "new_id_index": kinds.index(new_id) if new_id in kinds else None,
+            "has_ids": any(arg.is_id for arg in self.args),
             "has_untyped_new_id": any(arg.is_untyped_new_id for arg in self.args),
             "places": {arg.name: place for place, arg in enumerate(self.args)},
+            "words": _words(self.args),
+            "required_ids": tuple(
+                place
+                for place, arg in enumerate(self.args)
+                if arg.is_id and not arg.nullable
+            ),
             **_layout(self.args),
         }
         for name, value in derived.items():
@@ -176,6 +202,13 @@ def is_destructor_request(spec: MessageSpec) -> bool:
     nobody need guess; for server-allocated ids (0xff000000 and up) there is none.
     """
     return spec.name in ("destroy", "release")
+
+
+def _words(args: tuple[ArgSpec, ...]) -> struct.Struct | None:
+    """Say how all arguments are read at once, if each is one word."""
+    if any(arg.wire_size != WORD_SIZE for arg in args):
+        return None
+    return struct.Struct("=" + "".join(_WORDS[arg.kind] for arg in args))
 
 
 def _layout(args: tuple[ArgSpec, ...]) -> dict[str, object]:

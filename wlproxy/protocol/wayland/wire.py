@@ -121,11 +121,9 @@ def decode_message(spec: MessageSpec, raw: RawMessage, fds: deque[FdT]) -> Messa
     Raises:
         WaylandError: the bytes are not what `spec` says, or fds are missing.
     """
-    data = raw.data
-    args = tuple(
-        _read_argument(spec, arg, data, offset)
-        for arg, offset in zip(spec.args, _argument_offsets(spec, data), strict=True)
-    )
+    args = _read_arguments(spec, raw.data)
+    if not spec.fd_count:
+        return Message(raw.object_id, raw.opcode, args)
     if len(fds) < spec.fd_count:
         raise _malformed(f"{spec}: {spec.fd_count} fds needed, {len(fds)} received")
     taken = tuple(fds.popleft() for _ in range(spec.fd_count))
@@ -142,19 +140,19 @@ def encode_message(
     """
     if len(args) != len(spec.args):
         raise LocalProtocolError(f"{spec} takes {len(spec.args)} arguments: {args}")
-    data = bytearray(HEADER_SIZE)
     try:
-        for arg, value in zip(spec.args, args, strict=True):
-            _append_argument(data, arg, value)
-        if len(data) > MAX_MESSAGE_SIZE:
-            raise LocalProtocolError(f"{spec}: a message of {len(data)} bytes")
-        _HEADER.pack_into(data, 0, object_id, len(data) << 16 | spec.opcode)
+        body = _write_arguments(spec, args)
+        size = HEADER_SIZE + len(body)
+        if size > MAX_MESSAGE_SIZE:
+            raise LocalProtocolError(f"{spec}: a message of {size} bytes")
+        return _HEADER.pack(object_id, size << 16 | spec.opcode) + body
     except (struct.error, _UnfitArgumentError) as exc:
         raise LocalProtocolError(f"{spec} cannot carry {args}: {exc}") from exc
-    return bytes(data)
 
 
-def locate_ids(spec: MessageSpec, raw: RawMessage) -> list[tuple[int, int, ArgSpec]]:
+def locate_ids(
+    spec: MessageSpec, raw: RawMessage
+) -> Sequence[tuple[int, int, ArgSpec]]:
     """Find each OBJECT and NEW_ID: its offset in `raw.data`, value and argument.
 
     Checks the whole message, exactly as `decode_message` does.
@@ -164,7 +162,7 @@ def locate_ids(spec: MessageSpec, raw: RawMessage) -> list[tuple[int, int, ArgSp
             new_id, whose interface only decoding can tell.
     """
     data = raw.data
-    offsets = _argument_offsets(spec, data)
+    offsets = spec.offsets if len(data) == spec.size else _argument_offsets(spec, data)
     places = spec.id_offsets
     if places is None:
         if spec.has_untyped_new_id:
@@ -190,11 +188,16 @@ def rewrite_ids(
     Raises:
         WaylandError: as `locate_ids` does.
     """
-    places = locate_ids(spec, raw)
     data = raw.data
+    if not spec.has_ids:
+        if len(data) != spec.size:
+            _argument_offsets(spec, data)
+        _UINT.pack_into(data, 0, sender_id)
+        return
+    places = locate_ids(spec, raw)
     _UINT.pack_into(data, 0, sender_id)
     for offset, value, arg in places:
-        if arg.kind is ArgKind.NEW_ID:
+        if arg.is_new_id:
             _UINT.pack_into(data, offset, translate_new_id(value, arg))
         elif value:
             _UINT.pack_into(data, offset, translate_object(value, arg))
@@ -283,8 +286,27 @@ def _padded(length: int) -> int:
 def _read_id(spec: MessageSpec, arg: ArgSpec, data: bytearray, offset: int) -> int:
     value: int = _UINT.unpack_from(data, offset)[0]
     if value == 0 and not arg.nullable:
-        raise _malformed(f"{spec}: the object at {offset} may not be null")
+        raise _null_id(spec, offset)
     return value
+
+
+def _null_id(spec: MessageSpec, offset: int) -> WaylandError:
+    return _malformed(f"{spec}: the object at {offset} may not be null")
+
+
+def _read_arguments(spec: MessageSpec, data: bytearray) -> tuple[ArgValue, ...]:
+    """Read all arguments, and check that they are what the message is made of."""
+    offsets = spec.offsets if len(data) == spec.size else _argument_offsets(spec, data)
+    if spec.words is None:
+        return tuple(
+            _read_argument(spec, arg, data, offset)
+            for arg, offset in zip(spec.args, offsets, strict=True)
+        )
+    args = spec.words.unpack_from(data, HEADER_SIZE)
+    for place in spec.required_ids:
+        if not args[place]:
+            raise _null_id(spec, offsets[place])
+    return args
 
 
 def _read_argument(
@@ -321,6 +343,18 @@ def _read_bytes(data: bytearray, offset: int) -> bytes:
 
 class _UnfitArgumentError(ValueError):
     """A value is not one of its argument's kind; `encode_message` says whose."""
+
+
+def _write_arguments(spec: MessageSpec, args: Sequence[ArgValue]) -> bytes | bytearray:
+    if spec.words is None:
+        data = bytearray()
+        for arg, value in zip(spec.args, args, strict=True):
+            _append_argument(data, arg, value)
+        return data
+    for place in spec.required_ids:
+        if not args[place]:
+            raise _UnfitArgumentError(f"null for {spec.args[place]}")
+    return spec.words.pack(*args)
 
 
 def _append_argument(data: bytearray, arg: ArgSpec, value: ArgValue) -> None:

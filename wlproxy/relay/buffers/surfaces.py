@@ -7,6 +7,7 @@ counted here is what `wlproxy status` shows.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from wlproxy.relay.buffers.buffer import Buffer
@@ -415,6 +416,7 @@ def _is_copied(buffer: Buffer) -> bool:
     return choice is not None and choice.mode is Mode.COPY and not buffer.life.is_failed
 
 
+@lru_cache(MAX_TOLD)  # asked for every frame
 def _kind(reason: str) -> str:
     """Make reasons equal that differ in their numbers only."""
     return "".join(char for char in reason if not char.isdigit())

@@ -154,7 +154,8 @@ def report_error(state: ClientState, event: Event) -> None:
 def free_id(state: ClientState, event: Event) -> None:
     """`wl_display.delete_id`: free both ids of the object."""
     context = state.context
-    entry = context.objects.delete_host(event.integer("id"))
+    (host_id,) = event.numbers
+    entry = context.objects.delete_host(host_id)
     if entry is not None and entry.guest_id:
         context.delete_guest_id(entry)
 

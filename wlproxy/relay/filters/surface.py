@@ -19,7 +19,7 @@ def attach(state: ClientState, request: Request) -> None:
 
     Only a commit shows it: it may be replaced before, or its pool's file be written yet.
     """
-    buffer_id, x, y = request.integers("buffer", "x", "y")
+    buffer_id, x, y = request.numbers
     role = state.context.objects.guest(buffer_id).role if buffer_id else None
     buffer = role if isinstance(role, Buffer) else None
     surface = surface_of(request)
@@ -38,7 +38,7 @@ def damage(state: ClientState, request: Request) -> None:
 
     The former are the same if nothing transforms.
     """
-    x, y, width, height = request.integers("x", "y", "width", "height")
+    x, y, width, height = request.numbers
     rectangle, in_buffer = (x, y, width, height), request.spec.name == "damage_buffer"
     state.surfaces.add_damage(surface_of(request), rectangle, in_buffer=in_buffer)
     state.forward(request)

@@ -4,7 +4,7 @@ Filters never see the client that calls them, nor each other.  Every method appe
 the outbox, so that what a filter does happens in the order it does it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from wlproxy.memory.guest_memory import GuestMemory
@@ -177,7 +177,7 @@ class Context:
         target: ProtocolObject,
         request: str,
         args: Sequence[ArgValue] = (),
-        handles: Iterable[Handle] = (),
+        handles: Sequence[Handle] = (),
     ) -> None:
         """Send a request of the proxy's own; ids in `args` are host ids."""
         spec = target.interface.request(request)
@@ -188,7 +188,7 @@ class Context:
         source: ProtocolObject,
         event: str,
         args: Sequence[ArgValue] = (),
-        attachments: Iterable[Attachment] = (),
+        attachments: Sequence[Attachment] = (),
     ) -> None:
         """Send the guest an event of the proxy's own; ids in `args` are guest ids."""
         spec = source.interface.event(event)

@@ -6,7 +6,8 @@ it; a message that no filter claims is forwarded as it is.  No interface is spec
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic
+from functools import cache
+from typing import Generic, cast
 
 from wlproxy.protocol.channel.frames import (
     Attachment,
@@ -63,6 +64,12 @@ class _Named(Generic[FdT]):
         """The same, of several."""
         return tuple(map(self.integer, names))
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """All arguments, in order: each is an INT, UINT, FIXED, OBJECT or typed NEW_ID."""
+        assert self.spec.words is not None
+        return cast("tuple[int, ...]", self.message.args)
+
     def string(self, name: str) -> bytes | None:
         """The STRING of that name, `None` if it is null."""
         return self.message.string(self.spec.places[name])
@@ -72,7 +79,8 @@ class _Named(Generic[FdT]):
         return self.message.array(self.spec.places[name])
 
 
-@dataclass(frozen=True, slots=True)
+# None is frozen, as `Message` is not: one is made for every message that is claimed.
+@dataclass(slots=True, eq=False)
 class Request(_Named[Attachment]):
     """A decoded request of the guest, ids as the guest has them."""
 
@@ -91,7 +99,7 @@ class Request(_Named[Attachment]):
         return self.integer("new_id")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Event(_Named[ReceivedFd]):
     """A decoded event of the compositor, ids as the host has them."""
 
@@ -153,11 +161,10 @@ class Forwarder:
         rewrite_ids(
             spec, raw, entry.host_id, self._object_to_host, self._new_id_from_guest
         )
-        handles = [self._import(spec, item) for item in attachments]
-        self.context.outbox.request(raw.data, handles)
-        # The compositor has its own by then: ours would hide the end of the pipe.
-        for handle in handles:
-            self.context.command(CloseHandle(self.context.client_id, handle))
+        if attachments:
+            self._request_with_fds(spec, raw, attachments)
+        else:
+            self.context.outbox.request(raw.data)
         if entry.guest_id >= FIRST_SERVER_ID and is_destructor_request(spec):
             self.context.objects.forget_guest(entry)
         return self._created
@@ -190,7 +197,7 @@ class Forwarder:
             self.drop_fds(fds)
             return
         # Only now: the contents of a file are sent ahead of the event that attaches it.
-        attachments = [self._export(spec, fd) for fd in fds]
+        attachments = [self._export(spec, fd) for fd in fds] if fds else ()
         self.context.outbox.event(raw.data, attachments)
 
     def attach_contents(self, contents: bytes) -> Attachment:
@@ -207,7 +214,8 @@ class Forwarder:
 
     def enter_unseen(self, host_id: int, arg: ArgSpec, version: int) -> None:
         """Enter an object that the compositor creates and the guest does not see."""
-        self.context.objects.add_host(host_id, _interface(arg), version, visible=False)
+        interface = _interface(arg.interface)
+        self.context.objects.add_host(host_id, interface, version, visible=False)
 
     def _drop_event(
         self,
@@ -220,6 +228,15 @@ class Forwarder:
         self._version = entry.version
         if spec.new_id_index is not None:
             rewrite_ids(spec, raw, 0, lambda _id, _arg: 0, self._new_id_unseen)
+
+    def _request_with_fds(
+        self, spec: MessageSpec, raw: RawMessage, attachments: Sequence[Attachment]
+    ) -> None:
+        handles = [self._import(spec, item) for item in attachments]
+        self.context.outbox.request(raw.data, handles)
+        # The compositor has its own by then: ours would hide the end of the pipe.
+        for handle in handles:
+            self.context.command(CloseHandle(self.context.client_id, handle))
 
     def _new_file(self) -> int:
         self._last_file += 1
@@ -244,7 +261,7 @@ class Forwarder:
         return entry.host_id
 
     def _new_id_from_guest(self, guest_id: int, arg: ArgSpec) -> int:
-        interface = _interface(arg)
+        interface = _interface(arg.interface)
         entry = self.context.objects.add_guest(guest_id, interface, self._version)
         self._created = entry
         return self.context.objects.give_host_id(entry)
@@ -263,7 +280,7 @@ class Forwarder:
 
     def _new_id_from_host(self, host_id: int, arg: ArgSpec) -> int:
         entry = self.context.objects.add_host(
-            host_id, _interface(arg), self._version, visible=True
+            host_id, _interface(arg.interface), self._version, visible=True
         )
         return entry.guest_id
 
@@ -341,8 +358,8 @@ class _GoneError(Exception):
     """An event names an object that the guest no longer has."""
 
 
-def _interface(arg: ArgSpec) -> Interface:
-    name = arg.interface
+@cache
+def _interface(name: str | None) -> Interface:
     if name is None or name not in INTERFACES:
         raise WaylandError(
             DISPLAY_ID,

@@ -5,7 +5,7 @@ that is neither flushes both first, so that the order of the result is the order
 calls.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from wlproxy.protocol.channel.frames import (
@@ -33,18 +33,17 @@ class Outbox:
         self._events = bytearray()
         self._attachments: list[Attachment] = []
 
-    def request(self, data: bytes | bytearray, handles: Iterable[Handle] = ()) -> None:
+    def request(self, data: bytes | bytearray, handles: Sequence[Handle] = ()) -> None:
         """Add a whole request; its fds leave with its first byte."""
-        if handles := tuple(handles):
+        if handles:
             self._flush_requests()
             self._handles.extend(handles)
         self._requests += data
 
     def event(
-        self, data: bytes | bytearray, attachments: Iterable[Attachment] = ()
+        self, data: bytes | bytearray, attachments: Sequence[Attachment] = ()
     ) -> None:
         """Add a whole event for the guest; its fds leave with its first byte."""
-        attachments = tuple(attachments)
         if attachments or len(self._events) + len(data) > _DATA_BYTES:
             self._flush_events()
             self._attachments.extend(attachments)
@@ -71,10 +70,12 @@ class Outbox:
             self._handles.clear()
 
     def _flush_events(self) -> None:
-        events, attachments = self._events, tuple(self._attachments)
-        for start in range(0, len(events), _DATA_BYTES):
-            data = bytes(events[start : start + _DATA_BYTES])
-            self._commands.append(SendFrame(Data(self._client_id, data, attachments)))
-            attachments = ()
+        if not self._events:
+            return
+        events, attachments = bytes(self._events), tuple(self._attachments)
         self._events.clear()
         self._attachments.clear()
+        for start in range(0, len(events), _DATA_BYTES):
+            data = events[start : start + _DATA_BYTES]
+            self._commands.append(SendFrame(Data(self._client_id, data, attachments)))
+            attachments = ()
