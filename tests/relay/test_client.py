@@ -26,17 +26,18 @@ from wlproxy.protocol.channel.frames import (
     CloseReason,
     Data,
 )
-from wlproxy.protocol.wayland.interface import ArgKind, Interface, MessageSpec
+from wlproxy.protocol.wayland.interface import ArgKind, MessageSpec
 from wlproxy.protocol.wayland.interface_table import INTERFACES
-from wlproxy.protocol.wayland.message import RawMessage
-from wlproxy.protocol.wayland.wire import encode_message, request_spec
+from wlproxy.protocol.wayland.wire import encode_message
 from wlproxy.relay import client as client_module
 from wlproxy.relay.capabilities import CompositorCapabilities, Preference
 from wlproxy.relay.commands import CloseClient, Command, SendFrame
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import FdKind, FromCompositor, ReceivedFd
+from wlproxy.relay.plans import RequestPlan, request_plan
 from wlproxy.relay.relay import COMPOSITOR_ERRED
 from wlproxy.relay.wire.context import RelayConfig
+from wlproxy.relay.wire.objects import ProtocolObject
 
 READ_END = Attachment(AttachmentKind.STREAM, AttachmentFlags.HOLDER_READS, 2, 0)
 
@@ -259,6 +260,30 @@ def test_good_messages_before_a_bad_one_count() -> None:
     assert play.closed is not None
 
 
+def test_good_ones_that_go_in_one_piece_count_as_well() -> None:
+    play = Stage()
+    damage, _ = play.app.encode(play.surface, "damage", (1, 2, 3, 4))
+    unknown = struct.pack("=II", 99, 8 << 16)
+
+    play.send(2 * damage + unknown + damage)
+
+    assert play.said()[:2] == 2 * ["host: wl_surface@5.damage(1, 2, 3, 4)"]
+    assert play.app.error == (1, 0, "invalid object 99")
+
+
+def test_good_events_before_a_bad_one_count() -> None:
+    play = Stage()
+    play.app.request(play.app.bind("wl_seat"), "get_pointer")
+    pointer = play.host_thing("wl_pointer")
+    frame = encode_message(pointer.id, pointer.interface.event("frame"), ())
+    play.said()
+
+    play.from_compositor(2 * frame + struct.pack("=II", 99, 8 << 16) + frame)
+
+    assert play.said_by("app")[:2] == 2 * ["wl_pointer@7.frame()"]
+    assert play.app.error == (1, 3, f"wlproxy: {COMPOSITOR_ERRED}")
+
+
 def test_more_fds_than_anybody_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "MAX_WAITING_FDS", 3)
     play = Playbook()
@@ -323,16 +348,16 @@ class Judged:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._number = 0
-        monkeypatch.setattr(client_module, "request_spec", self._look)
+        monkeypatch.setattr(client_module, "request_plan", self._look)
 
     def number(self) -> int:
         """How many, since the last call."""
         number, self._number = self._number, 0
         return number
 
-    def _look(self, interface: Interface, version: int, raw: RawMessage) -> MessageSpec:
+    def _look(self, entry: ProtocolObject, opcode: int) -> RequestPlan:
         self._number += 1
-        return request_spec(interface, version, raw)
+        return request_plan(entry, opcode)
 
 
 @pytest.mark.parametrize("step", ["locate", "create", "import"])

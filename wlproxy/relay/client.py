@@ -8,9 +8,8 @@ the next turn.  Errors are raised from here; `relay.relay` says who ends.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Final
 
 from wlproxy.protocol.channel.flow import cost
@@ -25,26 +24,18 @@ from wlproxy.protocol.errors import (
     LimitExceededError,
     WaylandError,
 )
-from wlproxy.protocol.wayland.interface import ArgKind, MessageSpec
-from wlproxy.protocol.wayland.interface_table import INTERFACES
+from wlproxy.protocol.wayland.interface import MessageSpec
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError, RawMessage
 from wlproxy.protocol.wayland.wire import (
     MessageSplitter,
     decode_message,
-    event_spec,
-    locate_ids,
-    request_spec,
+    read_arguments,
+    readdress,
+    take_fds,
 )
-from wlproxy.relay.buffers.buffer import Buffer
-from wlproxy.relay.buffers.surfaces import Surface, SurfaceStatus
+from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.commands import Command, GrantCredit
-from wlproxy.relay.filters import (
-    EVENT_FILTERS,
-    REQUEST_FILTERS,
-    EventFilter,
-    RequestFilter,
-    registry,
-)
+from wlproxy.relay.filters import registry
 from wlproxy.relay.holdings import ClientHoldings
 from wlproxy.relay.inputs import (
     BufferCreated,
@@ -57,16 +48,12 @@ from wlproxy.relay.inputs import (
     ReceivedFd,
     RequestsTurn,
 )
+from wlproxy.relay.plans import EventPlan, RequestPlan, event_plan, request_plan
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Event, Request
 from wlproxy.relay.wire.objects import IGNORED, OwnEvent, ProtocolObject
-from wlproxy.relay.wire.timestamps import (
-    FRAME_CALLBACK,
-    TimeField,
-    event_time,
-    request_time,
-)
+from wlproxy.relay.wire.timestamps import FRAME_CALLBACK, TimeField
 
 MAX_WAITING_FDS: Final = 1024
 """fds whose message has not come: libwayland's own ring holds as many."""
@@ -187,17 +174,18 @@ class Client:
         """
         if self.waits or (self._stalled is not None and not self._context.woken):
             return
-        self.requests_wait = True
-        for _ in range(MESSAGES_PER_TURN):
-            raw = self._stalled or self._requests.next_message()
-            if raw is None:
-                self.requests_wait = False
-                break
-            self._context.woken = False
-            self._stalled = None if self._dispatch_request(raw) else raw
-            if self._stalled is not None:
-                self.requests_wait = False
-                return
+        left = MESSAGES_PER_TURN
+        if self._stalled is not None:
+            left -= 1
+            entry = self._context.objects.guest(self._stalled.object_id)
+            plan = request_plan(entry, self._stalled.opcode)
+            self._handle_alone(entry, plan, self._stalled)
+        if self._stalled is None:
+            left = self._take_requests(left)
+        if self._stalled is not None:
+            self.requests_wait = False
+            return
+        self.requests_wait = not left
         if not self.requests_wait and len(self._attachments) > MAX_WAITING_FDS:
             raise LimitExceededError(DISPLAY_ID, DisplayError.NO_MEMORY, "too many fds")
         self._return_credit()
@@ -223,11 +211,13 @@ class Client:
             WaylandError: the app did, in what it had waiting, or has too much.
         """
         try:
-            self._take_events()
+            self.events_wait = not self._take_events(MESSAGES_PER_TURN)
         except LimitExceededError:
             raise
         except WaylandError as error:  # malformed: the codec knows no sides
             raise CompositorError(error.message) from error
+        if not self.events_wait and len(self._fds) > MAX_WAITING_FDS:
+            raise CompositorError("it sent too many fds")
         self._go_on_if_woken()
 
     def clock_trusted(self) -> None:
@@ -246,17 +236,6 @@ class Client:
         if self._stalled is not None:
             self._handle_requests()
 
-    def _take_events(self) -> None:
-        self.events_wait = True
-        for _ in range(MESSAGES_PER_TURN):
-            raw = self._events.next_message()
-            if raw is None:
-                self.events_wait = False
-                break
-            self._dispatch_event(raw)
-        if not self.events_wait and len(self._fds) > MAX_WAITING_FDS:
-            raise CompositorError("it sent too many fds")
-
     def _return_credit(self) -> None:
         """Return what was taken up by what is handled by now."""
         waiting = ATTACHMENT_SIZE * len(self._attachments) + self._requests.pending
@@ -265,108 +244,137 @@ class Client:
             self._context.command(GrantCredit(self._context.client_id, consumed))
             self._owed = waiting
 
-    def _dispatch_request(self, raw: RawMessage) -> bool:
-        """Handle one request; False if it must wait."""
-        entry = self._context.objects.guest(raw.object_id)
-        spec = request_spec(entry.interface, entry.version, raw)
-        claimed, needs, timed, time = _request_plans(spec.interface)[spec.opcode]
-        if needs is not None:
-            ready = needs(self, entry, spec, raw)
+    # ------------------------------------------------------------ messages
+    #
+    # Most need no more than another sender.  They are changed where they lie, and a run of
+    # them goes on in one piece: from the first that has not gone on yet (`run`) to the one
+    # at hand (`start`).  Every other message is taken out, and handled alone.
+
+    def _take_requests(self, left: int) -> int:
+        """Handle up to `left` requests, until one has to wait; say how many more it may be.
+
+        Raises:
+            WaylandError: the app broke the protocol; all before that is handled.
+        """
+        context, requests = self._context, self._requests
+        find, buffer = context.objects.guest, requests.buffer
+        run = start = requests.start
+        try:
+            for object_id, opcode, end in requests.messages(left):
+                left -= 1
+                entry = find(object_id)
+                plan = request_plan(entry, opcode)
+                if (
+                    plan.plain_size == end - start
+                    and entry.host_id
+                    and (plan.idle is None or plan.idle(entry.role))
+                ):
+                    readdress(buffer, start, entry.host_id)
+                    start = end
+                    continue
+                if run < start:
+                    context.outbox.request(buffer[run:start])
+                raw = RawMessage(object_id, opcode, buffer[start:end])
+                run = start = end
+                if not self._handle_alone(entry, plan, raw):
+                    break
+        finally:
+            if run < start:
+                context.outbox.request(buffer[run:start])
+        return left
+
+    def _take_events(self, left: int) -> int:
+        """Handle up to `left` events; say how many more it may be.
+
+        Raises:
+            CompositorError: the compositor broke the protocol; all before is handled.
+            WaylandError: the same, or the app has too much.
+        """
+        context, events = self._context, self._events
+        find, buffer = context.objects.host, events.buffer
+        run = start = events.start
+        try:
+            for object_id, opcode, end in events.messages(left):
+                left -= 1
+                entry = find(object_id)
+                if entry is None:
+                    message = f"it sent an event of unknown object {object_id}"
+                    raise CompositorError(message)
+                plan = event_plan(entry, opcode)
+                if plan.plain_size == end - start and entry.guest_id:
+                    if plan.time is not None:
+                        self._shift_time(plan.time, entry, buffer, start)
+                    readdress(buffer, start, entry.guest_id)
+                    start = end
+                    continue
+                if run < start:
+                    context.outbox.event(buffer[run:start])
+                raw = RawMessage(object_id, opcode, buffer[start:end])
+                run = start = end
+                self._dispatch_event(entry, plan, raw)
+        finally:
+            if run < start:
+                context.outbox.event(buffer[run:start])
+        return left
+
+    def _handle_alone(
+        self, entry: ProtocolObject, plan: RequestPlan, raw: RawMessage
+    ) -> bool:
+        """Handle one request, or have it wait; False if it does."""
+        context, state, spec = self._context, self._state, plan.spec
+        if plan.needs is not None:
+            context.woken = False
+            ready = plan.needs(state, entry, spec, raw)
+            self._stalled = raw if ready is False else None
             if ready is not True:
                 return ready is None
-        if time is not None:
-            context = self._context
-            time.to_host(raw.data, context.clock, context.presentation_clock)
-        if claimed is None and not spec.fd_count:
-            created = self._state.forward_raw(entry, spec, raw)
-            if timed and created is not None:
+        if plan.time is not None:
+            plan.time.to_host(raw.data, context.clock, context.presentation_clock)
+        if plan.claimed is None and not spec.fd_count:
+            created = state.forward_raw(entry, spec, raw)
+            if plan.makes_callback and created is not None:
                 created.role = FRAME_CALLBACK
             return True
-        message = decode_message(spec, raw, self._attachments)
-        request = Request(entry, spec, raw, message)
-        if claimed is None:
-            self._state.forward(request)
+        args = read_arguments(spec, raw.data)
+        fds = take_fds(spec, self._attachments)
+        if plan.claimed is None:
+            state.forward_raw(entry, spec, raw, fds)
         else:
-            claimed(self._state, request)
+            plan.claimed(state, Request(entry, spec, raw, args, fds))
         return True
 
-    def _bind_is_clear(
-        self, entry: ProtocolObject, spec: MessageSpec, raw: RawMessage
-    ) -> bool:
-        """Whether it is known what is to be bound."""
-        name = decode_message(spec, raw, self._attachments).integer(0)
-        return registry.may_judge_bind(self._state, entry, name)
-
-    def _imports_answered(
-        self, _entry: ProtocolObject, _spec: MessageSpec, _raw: RawMessage
-    ) -> bool:
-        """Every compositor answers `create` at once: apps take a roundtrip for granted."""
-        return not self._state.buffers.creating
-
-    def _commit_ready(
-        self, entry: ProtocolObject, _spec: MessageSpec, _raw: RawMessage
-    ) -> bool:
-        """Whether what the next commit shows is ready."""
-        surface = entry.role
-        if not isinstance(surface, Surface) or surface.postponed is None:
-            return True
-        buffer, _, _ = surface.postponed
-        cycled = surface.cycles_with(buffer)
-        return self._state.buffers.want(buffer, cycled=cycled)
-
-    def _destroy_ready(
-        self, entry: ProtocolObject, _spec: MessageSpec, _raw: RawMessage
-    ) -> bool:
-        """Whether a buffer may be destroyed, which surfaces are to have yet."""
-        buffer = entry.role
-        if not isinstance(buffer, Buffer) or not self._state.surfaces.waiting_for(
-            buffer
-        ):
-            return True
-        return self._state.buffers.want(buffer, cycled=False, final=False)
-
-    def _buffers_ready(
-        self, entry: ProtocolObject, spec: MessageSpec, raw: RawMessage
-    ) -> bool | None:
-        """Whether the buffers that a request names are ready; None if one has failed."""
-        for _offset, guest_id, arg in locate_ids(spec, raw):
-            if arg.interface != "wl_buffer" or not guest_id:
-                continue
-            buffer = self._context.objects.guest(guest_id).role
-            if not isinstance(buffer, Buffer):
-                continue
-            if not self._state.buffers.want(buffer, cycled=False):
-                return False
-            if buffer.life.is_failed:
-                return None
-            self._state.buffers.keep(buffer)
-            self._state.surfaces.copy_whole(buffer)  # an icon: there is no commit
-        return True
-
-    def _dispatch_event(self, raw: RawMessage) -> None:
-        entry = self._context.objects.host(raw.object_id)
-        if entry is None:
-            raise CompositorError(f"it sent an event of unknown object {raw.object_id}")
-        spec = event_spec(entry.interface, entry.version, raw)
-        claimed, time = _event_plans(spec.interface)[spec.opcode]
-        if time is not None and self._context.clock.offset:
-            context = self._context
-            time.to_guest(
-                raw.data, context.clock, entry.role, context.presentation_clock
-            )
-        if entry.listener is None and claimed is None and not spec.fd_count:
-            self._state.forward_event(entry, spec, raw)
-            return
-        message = decode_message(spec, raw, self._fds)
+    def _dispatch_event(
+        self, entry: ProtocolObject, plan: EventPlan, raw: RawMessage
+    ) -> None:
+        """Handle one event."""
+        state, spec = self._state, plan.spec
+        if plan.time is not None:
+            self._shift_time(plan.time, entry, raw.data, 0)
         if entry.listener is not None:
+            message = decode_message(spec, raw, self._fds)
             self._enter_own(entry, spec, message.args)
-            self._state.drop_fds(message.fds)
+            state.drop_fds(message.fds)
             self._hear(entry, message)
-        elif claimed is not None:
-            self.failed |= (spec.interface, spec.name) == ("wl_display", "error")
-            claimed(self._state, Event(entry, spec, raw, message))
-        else:
-            self._state.forward_event(entry, spec, raw, message.fds)
+            return
+        if plan.claimed is None and not spec.fd_count:
+            state.forward_event(entry, spec, raw)
+            return
+        args = read_arguments(spec, raw.data)
+        fds = take_fds(spec, self._fds)
+        if plan.claimed is None:
+            state.forward_event(entry, spec, raw, fds)
+            return
+        self.failed |= (spec.interface, spec.name) == ("wl_display", "error")
+        plan.claimed(state, Event(entry, spec, raw, args, fds))
+
+    def _shift_time(
+        self, time: TimeField, entry: ProtocolObject, data: bytearray, start: int
+    ) -> None:
+        """Translate the time of the event that begins at `start`, in place."""
+        context = self._context
+        if context.clock.offset:
+            clock, presentation = context.clock, context.presentation_clock
+            time.to_guest(data, start, clock, entry.role, presentation)
 
     def _hear(self, entry: ProtocolObject, event: OwnEvent) -> None:
         """Tell who waits for an event of an object of our own: for one, no more."""
@@ -386,60 +394,3 @@ class Client:
         host_id = args[spec.new_id_index]
         assert isinstance(host_id, int)
         self._state.enter_unseen(host_id, spec.args[spec.new_id_index], entry.version)
-
-
-Needs = Callable[[Client, ProtocolObject, MessageSpec, RawMessage], bool | None]
-"""Whether a request can be handled by now; None if it is better left out."""
-
-_NEEDS: Final[dict[tuple[str, str], Needs | None]] = {
-    ("wl_buffer", "destroy"): Client._destroy_ready,  # noqa: SLF001 - its module
-    ("wl_display", "sync"): Client._imports_answered,  # noqa: SLF001
-    ("wl_registry", "bind"): Client._bind_is_clear,  # noqa: SLF001
-    ("wl_surface", "attach"): None,
-    ("wl_surface", "commit"): Client._commit_ready,  # noqa: SLF001
-}
-"""What requests need; others need the buffers that they name."""
-
-# Both are looked up for every message, where hashing its spec would cost more than
-# forwarding it.
-
-
-@cache
-def _request_plans(
-    interface: str,
-) -> tuple[tuple[RequestFilter | None, Needs | None, bool, TimeField | None], ...]:
-    """Look up what is special about each request, by opcode.
-
-    Returns:
-        What claims it; what it may have to wait for; does it make a callback that will
-        tell a time; where does it tell one itself.
-    """
-    return tuple(
-        (
-            REQUEST_FILTERS.get((interface, spec.name)),
-            _needs(interface, spec),
-            (interface, spec.name) == ("wl_surface", "frame"),
-            request_time(spec),
-        )
-        for spec in INTERFACES[interface].requests
-    )
-
-
-def _needs(interface: str, spec: MessageSpec) -> Needs | None:
-    if (interface, spec.name) in _NEEDS:
-        return _NEEDS[interface, spec.name]
-    names_buffer = any(
-        arg.kind is ArgKind.OBJECT and arg.interface == "wl_buffer" for arg in spec.args
-    )
-    return Client._buffers_ready if names_buffer else None  # noqa: SLF001 - its module
-
-
-@cache
-def _event_plans(
-    interface: str,
-) -> tuple[tuple[EventFilter | None, TimeField | None], ...]:
-    """For each event, by opcode: what claims it, and where it tells a time."""
-    return tuple(
-        (EVENT_FILTERS.get((interface, spec.name)), event_time(spec))
-        for spec in INTERFACES[interface].events
-    )

@@ -37,7 +37,6 @@ from wlproxy.protocol.wayland.message import (
     ArgValue,
     Message,
     NewId,
-    RawMessage,
 )
 from wlproxy.protocol.wayland.wire import (
     MessageSplitter,
@@ -47,7 +46,7 @@ from wlproxy.protocol.wayland.wire import (
     request_spec,
 )
 
-Find = Callable[[Interface, int, RawMessage], MessageSpec]
+Find = Callable[[Interface, int, int, int], MessageSpec]
 
 
 class Peer:
@@ -69,7 +68,9 @@ class Peer:
         try:
             while (raw := splitter.next_message()) is not None:
                 interface = INTERFACES[self.ids[raw.object_id]]
-                spec = self.find(interface, interface.version, raw)
+                spec = self.find(
+                    interface, interface.version, raw.object_id, raw.opcode
+                )
                 message = decode_message(spec, raw, fds)
                 again = encode_message(raw.object_id, spec, message.args)
                 assert again == raw.data
@@ -293,7 +294,11 @@ def test_we_refuse_what_libwayland_refuses(
     assert raw is not None
     with pytest.raises(WaylandError) as caught:
         decode_message(
-            request_spec(INTERFACES[source.name], source.version, raw), raw, deque([0])
+            request_spec(
+                INTERFACES[source.name], source.version, raw.object_id, raw.opcode
+            ),
+            raw,
+            deque([0]),
         )
     assert (caught.value.object_id, caught.value.code) == (object_id, code)
 

@@ -23,6 +23,7 @@ from wlproxy.protocol.wayland.wire import (
     encode_message,
     event_spec,
     locate_ids,
+    readdress,
     request_spec,
     rewrite_ids,
 )
@@ -156,6 +157,32 @@ def test_a_message_owns_its_bytes() -> None:
     assert second.data == one
 
 
+def test_messages_are_taken_where_they_lie() -> None:
+    one, two = raw(words(1), opcode=3).data, raw(object_id=9).data
+    splitter = MessageSplitter()
+    splitter.feed(one + two + one[:-1])
+
+    assert list(splitter.messages(1)) == [(5, 3, 12)]
+    assert splitter.pending == len(two) + len(one) - 1
+    assert list(splitter.messages(5)) == [(9, 0, 20)]
+    readdress(splitter.buffer, 12, 7)
+    assert splitter.buffer[12:20] == raw(object_id=7).data
+    splitter.feed(one[-1:])
+    assert list(splitter.messages(5)) == [(5, 3, 12)]
+    assert splitter.pending == 0
+
+
+def test_what_is_before_a_bad_message_is_taken() -> None:
+    splitter = MessageSplitter()
+    splitter.feed(raw().data + struct.pack("=II", 5, 7 << 16))
+    found: list[tuple[int, int, int]] = []
+    with pytest.raises(WaylandError):
+        found.extend(splitter.messages(5))
+    assert (found, splitter.start) == ([(5, 0, 8)], 8)
+    with pytest.raises(WaylandError):
+        next(splitter.messages(5))
+
+
 def test_the_longest_message() -> None:
     longest = raw(bytes(MAX_MESSAGE_SIZE - 8)).data
     assert [message.data for message in split(longest)] == [longest]
@@ -195,9 +222,9 @@ def test_messages_are_found_by_opcode_and_version() -> None:
     new = MessageSpec("test_thing", "new", 1, 3, ())
     done = MessageSpec("test_thing", "done", 0, 1, ())
     interface = Interface("test_thing", 3, (old, new), (done,))
-    assert request_spec(interface, 1, raw(opcode=0)) is old
-    assert request_spec(interface, 3, raw(opcode=1)) is new
-    assert event_spec(interface, 1, raw(opcode=0)) is done
+    assert request_spec(interface, 1, 5, 0) is old
+    assert request_spec(interface, 3, 5, 1) is new
+    assert event_spec(interface, 1, 5, 0) is done
     for find, version, opcode in (
         (request_spec, 2, 1),
         (request_spec, 3, 2),
@@ -205,7 +232,7 @@ def test_messages_are_found_by_opcode_and_version() -> None:
         (event_spec, 3, 0xFFFF),
     ):
         with pytest.raises(WaylandError, match=f"test_thing@5 .* opcode {opcode}") as e:
-            find(interface, version, raw(opcode=opcode))
+            find(interface, version, 5, opcode)
         assert (e.value.object_id, e.value.code) == (1, 1)
 
 

@@ -7,6 +7,7 @@ import pytest
 from tests.relay.compositor import GLOBALS
 from tests.relay.playbook import Playbook, Stage
 from tests.relay.things import Thing
+from tests.relay.twins import forget_guest
 from wlproxy.protocol.wayland.message import NewId
 from wlproxy.protocol.wayland.wire import encode_message
 from wlproxy.relay.inputs import ClockSample
@@ -42,6 +43,29 @@ def commit_timer(play: Stage) -> Thing:
 def timespec(nanoseconds: int) -> tuple[int, int, int]:
     seconds, rest = divmod(nanoseconds, SECOND)
     return seconds >> 32, seconds & 0xFFFFFFFF, rest
+
+
+def test_events_that_come_together_have_each_its_time() -> None:
+    play = Stage()
+    know_clock(play)
+    seat = play.app.bind("wl_seat")
+    gone, there = (play.app.request(seat, "get_pointer") for _ in range(2))
+    pointers = [play.host_thing("wl_pointer", index) for index in range(2)]
+    play.relay.edit(forget_guest(gone.id))
+    motion = there.interface.event("motion")
+    play.said()
+
+    # One that is too short is about an object that is gone: nobody looks into it.
+    short = struct.pack("=II", pointers[0].id, 8 << 16 | motion.opcode)
+    events = [
+        encode_message(pointer.id, motion, (time, 2, 3))
+        for time, pointer in ((5, pointers[1]), (6, pointers[0]), (7, pointers[1]))
+    ]
+    play.from_compositor(events[0] + events[1] + short + events[2])
+
+    assert play.said_by("app") == [
+        f"{there}.motion({time + 86400 * 1000}, 2, 3)" for time in (5, 7)
+    ]
 
 
 def test_input_happens_by_the_guests_clock() -> None:

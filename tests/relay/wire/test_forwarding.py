@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.relay.playbook import ZERO_COPY, Playbook, Stage
 from tests.relay.shell import guest_memory
@@ -34,7 +36,13 @@ from wlproxy.relay.commands import (
 )
 from wlproxy.relay.filters import EVENT_FILTERS, REQUEST_FILTERS
 from wlproxy.relay.handles import Handle
-from wlproxy.relay.inputs import FdKind, FromCompositor, ReceivedFd, RequestsTurn
+from wlproxy.relay.inputs import (
+    EventsTurn,
+    FdKind,
+    FromCompositor,
+    ReceivedFd,
+    RequestsTurn,
+)
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.quotas import Quotas, Shares
 from wlproxy.relay.state import ClientState
@@ -84,7 +92,7 @@ class World:
         self.state.surfaces.create(self.entries["wl_surface"])
         self.new_id = 900
 
-    def receive(self, given: Data | FromCompositor) -> list[Command]:
+    def receive(self, given: Data | FromCompositor | EventsTurn) -> list[Command]:
         self.client.receive(given)
         while self.client.requests_wait:
             self.client.receive(RequestsTurn(1))
@@ -199,6 +207,53 @@ def test_an_event_is_forwarded_verbatim(
             to_write = Direction.TO_COMPOSITOR
             adopt = AdoptStream(1, attachment.object_id, Handle(11), to_write)
             assert adopt in commands
+
+
+def forwarded(commands: list[Command]) -> bytes:
+    """What the other side gets."""
+    found = b""
+    for command in commands:
+        match command:
+            case SendToCompositor(data=data) | SendFrame(frame=Data(data=data)):
+                found += data
+            case _:
+                pass
+    return found
+
+
+DAMAGE = [INTERFACES["wl_surface"].request(n) for n in ("damage", "damage_buffer")]
+
+
+@pytest.mark.parametrize("side", ["requests", "events"])
+@settings(max_examples=30)
+@given(choices=st.lists(st.integers(0, 1 << 16), min_size=2, max_size=40))
+def test_messages_go_together_as_each_would_alone(
+    side: str, choices: list[int]
+) -> None:
+    specs = [spec for spec in unclaimed(side) if not spec.fd_count]
+    # Half of them without ids: many of these in a row are the usual case.
+    plain = [spec for spec in specs if not spec.has_ids]
+    specs = [*specs, *plain, *(DAMAGE if side == "requests" else [])]
+    alone, together = World(), World()
+    messages = []
+    for choice in choices:
+        spec = specs[choice % len(specs)]
+        entry = alone.entries[spec.interface]
+        args = alone.args(spec, from_guest=side == "requests")
+        sender = entry.guest_id if side == "requests" else entry.host_id
+        messages.append(encode_message(sender, spec, args))
+
+    def told(world: World, data: bytes) -> bytes:
+        given = Data(1, data) if side == "requests" else FromCompositor(1, data)
+        commands = world.receive(given)
+        while world.client.events_wait:
+            commands += world.receive(EventsTurn(1))
+        return forwarded(commands)
+
+    each = b"".join(told(alone, message) for message in messages)
+
+    assert told(together, b"".join(messages)) == each
+    assert len(each) == sum(map(len, messages))
 
 
 def test_every_claimed_message_exists() -> None:

@@ -88,7 +88,7 @@ def shifted(
 ) -> tuple[int, ...]:
     """Translate what begins with these arguments."""
     data = bytearray(struct.pack(f"=II{len(words)}I", 1, 2, *words))
-    found.to_guest(data, clock(by), role, presentation)
+    found.to_guest(data, 0, clock(by), role, presentation)
     return struct.unpack_from(f"={len(words)}I", data, 8)
 
 
@@ -164,7 +164,7 @@ def test_there_and_back_is_where_it_was(
     data = bytearray(struct.pack("=II4I", 1, 2, *words))
     before = bytes(data)
 
-    found.to_guest(data, known, FRAME_CALLBACK, CLOCK_MONOTONIC)
+    found.to_guest(data, 0, known, FRAME_CALLBACK, CLOCK_MONOTONIC)
     if struct.unpack_from("=I", data, found.offset)[0] or found.unit not in (
         Unit.MILLISECONDS,
         Unit.FRAME,
@@ -180,5 +180,5 @@ def test_a_message_that_is_too_short_is_left_for_others_to_refuse(
     found = field(*key)
     for size in range(8, found.end):
         data = bytearray(b"\1" * size)
-        found.to_guest(data, clock(SECOND), FRAME_CALLBACK, CLOCK_MONOTONIC)
+        found.to_guest(data, 0, clock(SECOND), FRAME_CALLBACK, CLOCK_MONOTONIC)
         assert data == b"\1" * size

@@ -9,7 +9,7 @@ belong to a message.
 
 import struct
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -51,64 +51,96 @@ Translate = Callable[[int, ArgSpec], int]
 
 @dataclass(slots=True)
 class MessageSplitter:
-    """Cuts a stream into messages: `feed` it bytes, then drain `next_message`.
+    """Cuts a stream into messages: `feed` it bytes, then drain `messages`.
 
     Holds what it was fed and nothing more: the caller's credit bounds that.
+
+    Attributes:
+        buffer: the bytes; those of a message may be changed once it is taken, and stay
+            where they are until the next `feed`.
+        start: of the next message.
     """
 
-    _buffer: bytearray = field(default_factory=bytearray)
-    _start: int = 0  # of the next message; earlier bytes are spent
+    buffer: bytearray = field(default_factory=bytearray)
+    start: int = 0
 
     @property
     def pending(self) -> int:
         """How many bytes are waiting, perhaps for the rest of their message."""
-        return len(self._buffer) - self._start
+        return len(self.buffer) - self.start
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Add received bytes. Never raises, never parses."""
-        del self._buffer[: self._start]
-        self._start = 0
-        self._buffer += data
+        del self.buffer[: self.start]
+        self.start = 0
+        self.buffer += data
 
-    def next_message(self) -> RawMessage | None:
-        """Take the next whole message, or `None` if that needs more bytes.
+    def messages(self, limit: int) -> Iterator[tuple[int, int, int]]:
+        """Take up to `limit` whole messages, one after the other, where they lie.
+
+        Each begins where the one before it ends.  All that was taken is spent: `start`
+        is the end of the last one.
+
+        Yields:
+            A message's sender, its opcode, and where in `buffer` it ends.
 
         Raises:
             WaylandError: the size is too small or unaligned. Raised again on every
                 further call: there is no finding the next message.
         """
-        start = self._start
-        buffer = self._buffer
-        available = len(buffer) - start
-        if available < HEADER_SIZE:
-            return None
-        object_id, word = _HEADER.unpack_from(buffer, start)
-        size = word >> 16
-        # Malformed comes before incomplete: a bad size must not look like "not yet".
-        if size < HEADER_SIZE or size % WORD_SIZE:
-            raise _malformed(f"object {object_id}: message size {size}")
-        if available < size:
-            return None
-        self._start = end = start + size
-        return RawMessage(object_id, word & 0xFFFF, buffer[start:end])
+        buffer, start = self.buffer, self.start
+        available = len(buffer)
+        for _ in range(limit):
+            if available < start + HEADER_SIZE:
+                return
+            object_id, word = _HEADER.unpack_from(buffer, start)
+            size = word >> 16
+            # Malformed comes before incomplete: a bad size must not look like "not yet".
+            if size < HEADER_SIZE or size % WORD_SIZE:
+                raise _malformed(f"object {object_id}: message size {size}")
+            start += size
+            if available < start:
+                return
+            self.start = start
+            yield object_id, word & 0xFFFF, start
+
+    def next_message(self) -> RawMessage | None:
+        """Take a copy of the next whole message, or `None` if that needs more bytes.
+
+        Raises:
+            WaylandError: as `messages` does.
+        """
+        start = self.start
+        for object_id, opcode, end in self.messages(1):
+            return RawMessage(object_id, opcode, self.buffer[start:end])
+        return None
 
 
-def request_spec(interface: Interface, version: int, raw: RawMessage) -> MessageSpec:
-    """Find what request `raw` is, sent to an object of that interface and version.
+def readdress(data: bytearray, start: int, sender_id: int) -> None:
+    """Change the sender of the message that begins at `start`, in place."""
+    _UINT.pack_into(data, start, sender_id)
+
+
+def request_spec(
+    interface: Interface, version: int, object_id: int, opcode: int
+) -> MessageSpec:
+    """Find which request `opcode` is, sent to an object of that interface and version.
 
     Raises:
         WaylandError: there is no such request in that version.
     """
-    return _find(interface, interface.requests, version, raw)
+    return _find(interface, interface.requests, version, object_id, opcode)
 
 
-def event_spec(interface: Interface, version: int, raw: RawMessage) -> MessageSpec:
-    """Find what event `raw` is, sent by an object of that interface and version.
+def event_spec(
+    interface: Interface, version: int, object_id: int, opcode: int
+) -> MessageSpec:
+    """Find which event `opcode` is, sent by an object of that interface and version.
 
     Raises:
         WaylandError: there is no such event in that version.
     """
-    return _find(interface, interface.events, version, raw)
+    return _find(interface, interface.events, version, object_id, opcode)
 
 
 def decode_message(spec: MessageSpec, raw: RawMessage, fds: deque[FdT]) -> Message[FdT]:
@@ -121,13 +153,40 @@ def decode_message(spec: MessageSpec, raw: RawMessage, fds: deque[FdT]) -> Messa
     Raises:
         WaylandError: the bytes are not what `spec` says, or fds are missing.
     """
-    args = _read_arguments(spec, raw.data)
+    args = read_arguments(spec, raw.data)
+    return Message(raw.object_id, raw.opcode, args, take_fds(spec, fds))
+
+
+def read_arguments(spec: MessageSpec, data: bytearray) -> tuple[ArgValue, ...]:
+    """Read all arguments of a whole message.
+
+    Raises:
+        WaylandError: the bytes are not what `spec` says.
+    """
+    offsets = spec.offsets if len(data) == spec.size else _argument_offsets(spec, data)
+    if spec.words is None:
+        return tuple(
+            _read_argument(spec, arg, data, offset)
+            for arg, offset in zip(spec.args, offsets, strict=True)
+        )
+    args = spec.words.unpack_from(data, HEADER_SIZE)
+    for place in spec.required_ids:
+        if not args[place]:
+            raise _null_id(spec, offsets[place])
+    return args
+
+
+def take_fds(spec: MessageSpec, fds: deque[FdT]) -> tuple[FdT, ...]:
+    """Take the fds of a message off the front of `fds`.
+
+    Raises:
+        WaylandError: fds are missing; none is taken.
+    """
     if not spec.fd_count:
-        return Message(raw.object_id, raw.opcode, args)
+        return ()
     if len(fds) < spec.fd_count:
         raise _malformed(f"{spec}: {spec.fd_count} fds needed, {len(fds)} received")
-    taken = tuple(fds.popleft() for _ in range(spec.fd_count))
-    return Message(raw.object_id, raw.opcode, args, taken)
+    return tuple(fds.popleft() for _ in range(spec.fd_count))
 
 
 def encode_message(
@@ -204,14 +263,18 @@ def rewrite_ids(
 
 
 def _find(
-    interface: Interface, specs: tuple[MessageSpec, ...], version: int, raw: RawMessage
+    interface: Interface,
+    specs: tuple[MessageSpec, ...],
+    version: int,
+    object_id: int,
+    opcode: int,
 ) -> MessageSpec:
-    if raw.opcode < len(specs):
-        spec = specs[raw.opcode]
+    if opcode < len(specs):
+        spec = specs[opcode]
         if spec.since <= version:
             return spec
     raise _malformed(
-        f"{interface.name}@{raw.object_id} version {version} has no opcode {raw.opcode}"
+        f"{interface.name}@{object_id} version {version} has no opcode {opcode}"
     )
 
 
@@ -292,21 +355,6 @@ def _read_id(spec: MessageSpec, arg: ArgSpec, data: bytearray, offset: int) -> i
 
 def _null_id(spec: MessageSpec, offset: int) -> WaylandError:
     return _malformed(f"{spec}: the object at {offset} may not be null")
-
-
-def _read_arguments(spec: MessageSpec, data: bytearray) -> tuple[ArgValue, ...]:
-    """Read all arguments, and check that they are what the message is made of."""
-    offsets = spec.offsets if len(data) == spec.size else _argument_offsets(spec, data)
-    if spec.words is None:
-        return tuple(
-            _read_argument(spec, arg, data, offset)
-            for arg, offset in zip(spec.args, offsets, strict=True)
-        )
-    args = spec.words.unpack_from(data, HEADER_SIZE)
-    for place in spec.required_ids:
-        if not args[place]:
-            raise _null_id(spec, offsets[place])
-    return args
 
 
 def _read_argument(

@@ -77,6 +77,13 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
 }
 """(interface, request) to what claims it."""
 
+IDLE_FILTERS: Final[Mapping[tuple[str, str], Callable[[object], bool]]] = {
+    ("wl_surface", "damage"): surface.ignores_damage,
+    ("wl_surface", "damage_buffer"): surface.ignores_damage,
+}
+"""(interface, request) to what says of an object's role that the filter would do no more
+than forward the request: then it is not asked."""
+
 EVENT_FILTERS: Final[Mapping[tuple[str, str], EventFilter]] = {
     ("wl_buffer", "release"): shm.release_buffer,
     ("wl_display", "delete_id"): registry.free_id,

@@ -128,7 +128,7 @@ def add(state: ClientState, request: Request) -> None:
         known.modifier != modifier for known in params.planes.values()
     ):
         raise request.error(INVALID_FORMAT, "planes of different modifiers")
-    attachment = request.message.fds[0]
+    attachment = request.fds[0]
     memory = None
     if attachment.kind is AttachmentKind.MEMORY:
         memory = state.locations.use_memory(attachment.object_id)

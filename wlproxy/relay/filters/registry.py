@@ -108,7 +108,7 @@ def may_judge_bind(state: ClientState, registry: ProtocolObject, name: int) -> b
 def bind(state: ClientState, request: Request) -> None:
     """`wl_registry.bind`: of what may be advertised, up to the version that may."""
     context, name = state.context, request.integer("name")
-    wanted = request.message.new_id(request.spec.places["new_id"])
+    wanted = request.bound
     interface = wanted.interface.decode("utf-8", "replace")
     version = offered_version(context, name)
     if not version or _interface(context, name) != interface:

@@ -34,7 +34,7 @@ def offer_format(state: ClientState, event: Event) -> None:
 def create_pool(state: ClientState, request: Request) -> None:
     """`wl_shm.create_pool`: enter the pool; nothing is located or mapped."""
     size = request.integer("size")
-    attachment = request.message.fds[0]
+    attachment = request.fds[0]
     if size <= 0:
         raise request.error(SHM_INVALID_STRIDE, f"invalid size ({size})")
     if attachment.kind is not AttachmentKind.MEMORY:

@@ -44,6 +44,11 @@ def damage(state: ClientState, request: Request) -> None:
     state.forward(request)
 
 
+def ignores_damage(role: object) -> bool:
+    """Whether nobody needs to know what is damaged, since nothing is copied."""
+    return isinstance(role, Surface) and not role.stale
+
+
 def transform(state: ClientState, request: Request) -> None:
     """`set_buffer_scale`, `set_buffer_transform`: `damage` is in other units then."""
     is_scale = request.spec.name == "set_buffer_scale"

@@ -29,8 +29,12 @@ from wlproxy.protocol.wayland.message import (
     ArgValue,
     DisplayError,
     FdT,
-    Message,
+    NewId,
     RawMessage,
+    as_array,
+    as_integer,
+    as_new_id,
+    as_string,
 )
 from wlproxy.protocol.wayland.wire import encode_message, rewrite_ids
 from wlproxy.relay.commands import (
@@ -54,11 +58,12 @@ class _Named(Generic[FdT]):
 
     __slots__ = ()
     spec: MessageSpec
-    message: Message[FdT]
+    args: tuple[ArgValue, ...]
+    fds: tuple[FdT, ...]
 
     def integer(self, name: str) -> int:
         """The INT, UINT, FIXED, OBJECT or typed NEW_ID of that name."""
-        return self.message.integer(self.spec.places[name])
+        return as_integer(self.args[self.spec.places[name]])
 
     def integers(self, *names: str) -> tuple[int, ...]:
         """The same, of several."""
@@ -68,18 +73,18 @@ class _Named(Generic[FdT]):
     def numbers(self) -> tuple[int, ...]:
         """All arguments, in order: each is an INT, UINT, FIXED, OBJECT or typed NEW_ID."""
         assert self.spec.words is not None
-        return cast("tuple[int, ...]", self.message.args)
+        return cast("tuple[int, ...]", self.args)
 
     def string(self, name: str) -> bytes | None:
         """The STRING of that name, `None` if it is null."""
-        return self.message.string(self.spec.places[name])
+        return as_string(self.args[self.spec.places[name]])
 
     def array(self, name: str) -> bytes:
         """The ARRAY of that name, or a STRING that is not nullable."""
-        return self.message.array(self.spec.places[name])
+        return as_array(self.args[self.spec.places[name]])
 
 
-# None is frozen, as `Message` is not: one is made for every message that is claimed.
+# Neither is frozen, as `RawMessage` is not: one is made of every message that is claimed.
 @dataclass(slots=True, eq=False)
 class Request(_Named[Attachment]):
     """A decoded request of the guest, ids as the guest has them."""
@@ -87,7 +92,8 @@ class Request(_Named[Attachment]):
     object: ProtocolObject
     spec: MessageSpec
     raw: RawMessage
-    message: Message[Attachment]
+    args: tuple[ArgValue, ...]
+    fds: tuple[Attachment, ...] = ()
 
     def error(self, code: int, message: str) -> WaylandError:
         """Make the error that ends a client for it."""
@@ -98,6 +104,11 @@ class Request(_Named[Attachment]):
         """The id of what it creates, whose interface the protocol says."""
         return self.integer("new_id")
 
+    @property
+    def bound(self) -> NewId:
+        """What it creates, where it says itself of which interface."""
+        return as_new_id(self.args[self.spec.places["new_id"]])
+
 
 @dataclass(slots=True, eq=False)
 class Event(_Named[ReceivedFd]):
@@ -106,7 +117,8 @@ class Event(_Named[ReceivedFd]):
     object: ProtocolObject
     spec: MessageSpec
     raw: RawMessage
-    message: Message[ReceivedFd]
+    args: tuple[ArgValue, ...]
+    fds: tuple[ReceivedFd, ...] = ()
 
 
 @dataclass(eq=False)
@@ -143,7 +155,7 @@ class Forwarder:
         if args is not None:
             data = encode_message(request.object.guest_id, spec, args)
             raw = RawMessage(raw.object_id, raw.opcode, bytearray(data))
-        return self.forward_raw(request.object, spec, raw, request.message.fds)
+        return self.forward_raw(request.object, spec, raw, request.fds)
 
     def forward_raw(
         self,

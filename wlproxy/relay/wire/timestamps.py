@@ -51,11 +51,12 @@ class Unit(Enum):
     """MILLISECONDS, if the object is a FrameCallback."""
 
 
-MS, US, TS = Unit.MILLISECONDS, Unit.MICROSECONDS, Unit.TIMESPEC
+# Looking a member up in its class takes as long as translating a time.
+MS, US, TS, FRAME = Unit.MILLISECONDS, Unit.MICROSECONDS, Unit.TIMESPEC, Unit.FRAME
 
 EVENT_TIMES: Final[Mapping[tuple[str, str], tuple[int, Unit]]] = {
     ("ext_image_copy_capture_frame_v1", "presentation_time"): (0, Unit.PRESENTATION),
-    ("wl_callback", "done"): (0, Unit.FRAME),
+    ("wl_callback", "done"): (0, FRAME),
     ("wl_data_device", "motion"): (0, MS),
     ("wl_keyboard", "key"): (1, MS),
     ("wl_pointer", "axis"): (0, MS),
@@ -110,56 +111,64 @@ class TimeField:
     unit: Unit
 
     def to_guest(
-        self, data: bytearray, clock: GuestClock, role: object, presentation: int
+        self,
+        data: bytearray,
+        start: int,
+        clock: GuestClock,
+        role: object,
+        presentation: int,
     ) -> None:
         """Translate an event's time in place.
 
         Args:
-            data: the whole message; one that is too short is for others to refuse.
+            data: has the whole message; one that is too short is for others to refuse.
+            start: of the message.
             clock: the guest's.
             role: of the object that the event is about.
             presentation: the clock that `wp_presentation` names.
         """
-        if self.unit is Unit.FRAME and not isinstance(role, FrameCallback):
+        if self.unit is FRAME and not isinstance(role, FrameCallback):
             return
-        self._shift(data, clock, presentation, 1)
+        self._shift(data, start, clock, presentation, 1)
 
     def to_host(self, data: bytearray, clock: GuestClock, presentation: int) -> None:
         """Translate a request's time in place; otherwise as `to_guest`."""
-        self._shift(data, clock, presentation, -1)
+        self._shift(data, 0, clock, presentation, -1)
 
     def _shift(
-        self, data: bytearray, clock: GuestClock, presentation: int, sign: int
+        self,
+        data: bytearray,
+        start: int,
+        clock: GuestClock,
+        presentation: int,
+        sign: int,
     ) -> None:
-        if len(data) < self.end:
+        if len(data) < start + self.end:
             return
-        match self.unit:
-            case Unit.MILLISECONDS | Unit.FRAME:
-                (time,) = _U32.unpack_from(data, self.offset)
-                if time:
-                    time += sign * clock.milliseconds
-                    _U32.pack_into(data, self.offset, time & 0xFFFFFFFF)
-            case Unit.MICROSECONDS:
-                high, low = _U32X2.unpack_from(data, self.offset)
-                if time := high << 32 | low:
-                    time = (time + sign * clock.microseconds) % _END
-                    _U32X2.pack_into(data, self.offset, time >> 32, time & 0xFFFFFFFF)
-            case Unit.TIMESPEC:
-                self._shift_timespec(data, sign * clock.offset)
-            case Unit.PRESENTATION:
-                if presentation == CLOCK_MONOTONIC:
-                    self._shift_timespec(data, sign * clock.offset)
+        offset = start + self.offset
+        unit = self.unit
+        if unit is MS or unit is FRAME:
+            (time,) = _U32.unpack_from(data, offset)
+            if time:
+                time += sign * clock.milliseconds
+                _U32.pack_into(data, offset, time & 0xFFFFFFFF)
+        elif unit is US:
+            high, low = _U32X2.unpack_from(data, offset)
+            if time := high << 32 | low:
+                time = (time + sign * clock.microseconds) % _END
+                _U32X2.pack_into(data, offset, time >> 32, time & 0xFFFFFFFF)
+        elif unit is TS or presentation == CLOCK_MONOTONIC:
+            _shift_timespec(data, offset, sign * clock.offset)
 
-    def _shift_timespec(self, data: bytearray, by: int) -> None:
-        high, low, nanoseconds = _U32X3.unpack_from(data, self.offset)
-        # Too many nanoseconds are an error of the app's, which the compositor will name.
-        if nanoseconds >= _SECOND or not high | low | nanoseconds:
-            return
-        time = (high << 32 | low) * _SECOND + nanoseconds + by
-        seconds, nanoseconds = divmod(min(max(time, 0), _END * _SECOND - 1), _SECOND)
-        _U32X3.pack_into(
-            data, self.offset, seconds >> 32, seconds & 0xFFFFFFFF, nanoseconds
-        )
+
+def _shift_timespec(data: bytearray, offset: int, by: int) -> None:
+    high, low, nanoseconds = _U32X3.unpack_from(data, offset)
+    # Too many nanoseconds are an error of the app's, which the compositor will name.
+    if nanoseconds >= _SECOND or not high | low | nanoseconds:
+        return
+    time = (high << 32 | low) * _SECOND + nanoseconds + by
+    seconds, nanoseconds = divmod(min(max(time, 0), _END * _SECOND - 1), _SECOND)
+    _U32X3.pack_into(data, offset, seconds >> 32, seconds & 0xFFFFFFFF, nanoseconds)
 
 
 _SIZES: Final = {Unit.MICROSECONDS: 8, Unit.TIMESPEC: 12, Unit.PRESENTATION: 12}
