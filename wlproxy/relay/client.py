@@ -336,7 +336,7 @@ class Client:
                 created.role = FRAME_CALLBACK
             return True
         args = read_arguments(spec, raw.data)
-        fds = take_fds(spec, self._attachments)
+        fds = take_fds(spec, self._attachments) if spec.fd_count else ()
         if plan.claimed is None:
             state.forward_raw(entry, spec, raw, fds)
         else:
@@ -360,7 +360,7 @@ class Client:
             state.forward_event(entry, spec, raw)
             return
         args = read_arguments(spec, raw.data)
-        fds = take_fds(spec, self._fds)
+        fds = take_fds(spec, self._fds) if spec.fd_count else ()
         if plan.claimed is None:
             state.forward_event(entry, spec, raw, fds)
             return

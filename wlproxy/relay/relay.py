@@ -10,8 +10,7 @@ session.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from wlproxy.memory.guest_memory import GuestMemory
 from wlproxy.protocol.channel.frames import (
@@ -56,6 +55,8 @@ from wlproxy.relay.snapshot import notation
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.clock import GuestClock
 from wlproxy.relay.wire.context import Context, RelayConfig, Shared
+
+GivenT = TypeVar("GivenT", bound=Input)
 
 MAX_CLIENTS: Final = 256
 """Clients of one guest at once, unless configured otherwise."""
@@ -153,7 +154,7 @@ class Relay:
         client = self._known(given.client_id)
         if client is None:
             return []
-        return self._defended(given.client_id, client, partial(client.receive, given))
+        return self._defended(given.client_id, client, client.receive, given)
 
     def requests_wait(self, client_id: int) -> bool:
         """Whether an app has requests for a `RequestsTurn`."""
@@ -234,9 +235,7 @@ class Relay:
             command
             for client_id, client in tuple(self._clients.items())
             if client.waits
-            for command in self._defended(
-                client_id, client, partial(client.go_on, found)
-            )
+            for command in self._defended(client_id, client, client.go_on, found)
         ]
 
     def _measure_clock(self, sample: ClockSample) -> list[Command]:
@@ -293,11 +292,15 @@ class Relay:
         ]
 
     def _defended(
-        self, client_id: int, client: Client, work: Callable[[], None]
+        self,
+        client_id: int,
+        client: Client,
+        take: Callable[[GivenT], None],
+        given: GivenT,
     ) -> list[Command]:
-        """Have a client do something, and end it if it, or its compositor, errs."""
+        """Have a client take an input, and end it if it, or its compositor, errs."""
         try:
-            work()
+            take(given)
         except WaylandError as error:
             return self._end_in_error(
                 client_id, client, error, error.reason, str(error)

@@ -182,8 +182,6 @@ def take_fds(spec: MessageSpec, fds: deque[FdT]) -> tuple[FdT, ...]:
     Raises:
         WaylandError: fds are missing; none is taken.
     """
-    if not spec.fd_count:
-        return ()
     if len(fds) < spec.fd_count:
         raise _malformed(f"{spec}: {spec.fd_count} fds needed, {len(fds)} received")
     return tuple(fds.popleft() for _ in range(spec.fd_count))

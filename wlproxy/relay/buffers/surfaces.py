@@ -176,7 +176,7 @@ class Surfaces:
     _context: Context
     _buffers: Buffers
     _all: dict[Surface, None] = field(default_factory=dict)
-    _told: set[tuple[Mode, str]] = field(default_factory=set)
+    _told: list[tuple[Mode, str]] = field(default_factory=list)
     _postponed: dict[int, list[Surface]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -314,7 +314,7 @@ class Surfaces:
         surface.choice = buffer.choice
         told = (buffer.choice.mode, _kind(buffer.choice.reason))
         if told not in self._told and len(self._told) < MAX_TOLD:
-            self._told.add(told)
+            self._told.append(told)
             self._trace_mode(surface, buffer)
 
     def _trace_mode(self, surface: Surface, buffer: Buffer) -> None:
@@ -428,12 +428,12 @@ def _replaced(surface: Surface) -> list[Buffer]:
     That of a subsurface may have to wait for the parent's: until then the compositor
     shows what was there before, as it does with what has been waiting for this one.
     """
-    parent = surface.parent if surface.waits else None
     surface.commits += 1
     beneath, surface.beneath = surface.beneath, []
     old = surface.current if surface.attached else None
-    if parent is None:
-        return [*beneath, *([old] if old else ())]
+    parent = surface.parent
+    if parent is None or not surface.waits:
+        return [*beneath, old] if old else beneath
     if len(parent.beneath) >= MAX_BENEATH:
         return [*beneath, *([old] if old else ())]
     parent.beneath.extend(beneath)

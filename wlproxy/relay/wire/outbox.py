@@ -36,7 +36,8 @@ class Outbox:
     def request(self, data: bytes | bytearray, handles: Sequence[Handle] = ()) -> None:
         """Add a whole request; its fds leave with its first byte."""
         if handles:
-            self._flush_requests()
+            if self._requests:
+                self._flush_requests()
             self._handles.extend(handles)
         self._requests += data
 
@@ -45,33 +46,35 @@ class Outbox:
     ) -> None:
         """Add a whole event for the guest; its fds leave with its first byte."""
         if attachments or len(self._events) + len(data) > _DATA_BYTES:
-            self._flush_events()
+            if self._events:
+                self._flush_events()
             self._attachments.extend(attachments)
         self._events += data
 
     def command(self, command: Command) -> None:
         """Add a command, after all that was added before it."""
-        self._flush_requests()
-        self._flush_events()
+        self._flush()
         self._commands.append(command)
 
     def take(self) -> list[Command]:
         """Take everything gathered so far."""
-        self._flush_requests()
-        self._flush_events()
+        self._flush()
         commands, self._commands = self._commands, []
         return commands
 
-    def _flush_requests(self) -> None:
+    def _flush(self) -> None:
         if self._requests:
-            data, handles = bytes(self._requests), tuple(self._handles)
-            self._commands.append(SendToCompositor(self._client_id, data, handles))
-            self._requests.clear()
-            self._handles.clear()
+            self._flush_requests()
+        if self._events:
+            self._flush_events()
+
+    def _flush_requests(self) -> None:
+        data, handles = bytes(self._requests), tuple(self._handles)
+        self._requests.clear()
+        self._handles.clear()
+        self._commands.append(SendToCompositor(self._client_id, data, handles))
 
     def _flush_events(self) -> None:
-        if not self._events:
-            return
         events, attachments = bytes(self._events), tuple(self._attachments)
         self._events.clear()
         self._attachments.clear()
