@@ -4,7 +4,7 @@ Everything is forwarded; this only keeps `relay.buffers.surfaces` informed.
 """
 
 from wlproxy.relay.buffers.buffer import Buffer
-from wlproxy.relay.buffers.surfaces import Subsurface
+from wlproxy.relay.buffers.surfaces import Subsurface, Surface
 from wlproxy.relay.state import ClientState, surface_of
 from wlproxy.relay.wire.forwarding import Request
 
