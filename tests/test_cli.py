@@ -238,3 +238,9 @@ def test_unknown_command_is_told_from_those_that_are_there(runner: CliRunner) ->
     result = runner.invoke(cli.main, ["runn"])
     assert result.exit_code == 2
     assert "No such command 'runn'" in result.output
+
+
+def test_help_has_a_line_for_each_command(runner: CliRunner) -> None:
+    printed = runner.invoke(cli.main, ["--help"]).output
+    _, _, listed = printed.partition("Commands:\n")
+    assert [line.split()[0] for line in listed.splitlines()] == list(cli.COMMANDS)

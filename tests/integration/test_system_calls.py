@@ -14,9 +14,9 @@ from tests.chaos.stage import Role, can_run, native_stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
-MOST = {Role.AGENT: (18.4, 6.5), Role.PROXY: (22.0, 11.3)}
-"""System calls and passes per frame that were the rule when frames were handed from task to
-task.  Now it is about 12 and 3."""
+MOST = {Role.AGENT: (14, 4), Role.PROXY: (14, 4)}
+"""System calls and passes per frame: about 12 and 3, and room for an event that comes alone.
+When frames were handed from task to task they were 18 and 6, and 22 and 11."""
 
 FRAMES = 100
 

@@ -21,7 +21,7 @@ from wlproxy_guest.unix_socket import AppSocket
 ROOT = Path(__file__).parents[3]
 TIMES = 50
 
-MOST = {"sync": (490, 7), "frame": (735, 7)}
+MOST = {"sync": (425, 7), "frame": (590, 7)}
 """Calls and steps: per round trip of `wl_display.sync`, and per frame of 32 x 32 pixels that
 are copied.  So many as there are, and a tenth more calls; when they become fewer these do, too."""
 

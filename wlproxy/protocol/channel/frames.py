@@ -320,7 +320,8 @@ class ClientReleased:
     client_id: int
 
 
-@dataclass(frozen=True, slots=True)
+# There is one for every turn: making what is frozen takes five times as long.
+@dataclass(slots=True)
 class Data:
     """B: bytes of a client's Wayland stream and the fds passed with them, in order."""
 

@@ -57,6 +57,8 @@ from wlproxy.protocol.errors import LocalProtocolError
 class State(Enum):
     """Where a buffer is in its life."""
 
+    __hash__ = object.__hash__  # what an Enum has is a call of a Python function
+
     UNSEEN = "the host knows nothing of it"
     LOCATING = "the agent looks for its pages"
     MAPPING = "the shell makes a dma-buf or a memfd of them"
@@ -76,6 +78,8 @@ class State(Enum):
 
 class Input(Enum):
     """What happens to a buffer."""
+
+    __hash__ = object.__hash__
 
     WANTED = "it is to be shown, or `create` asks if it could be"
     OUTGROWN = "it is wanted, and better off in another mode by now"
@@ -98,6 +102,8 @@ class Input(Enum):
 
 class Action(Enum):
     """What is done about it; `client_buffers` has a method for each."""
+
+    __hash__ = object.__hash__
 
     LOCATE = "ask where the pages are; go on, once all that is answered"
     MAKE = "make the host's buffer, as far as that goes now"
