@@ -105,6 +105,7 @@ fuzz: env ## ten minutes of random inputs for all that faces a peer
 bench: env ## what it costs, beside waypipe: ten minutes; into docs/benchmarks
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench --table docs/benchmarks/results.json --into docs/performance.md
+	$(BIN)/python -m bench --table docs/benchmarks/results.json --short --into README.md
 
 .PHONY: demo
 demo: env ## show it: boots the lab and leaves a picture

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.machine import describe_machine
 from bench.plots import PLOTS, write_plots
 from bench.processes import BenchError
-from bench.report import markdown, replace_table
+from bench.report import markdown, replace_table, short
 from bench.results import Results, ResultsError
 from bench.rounds import NAMES, QUICK, run
 
@@ -49,6 +49,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="DOCUMENT",
         help="with --table: put it, and the charts, into a document between <!-- bench --> and <!-- /bench -->",
     )
+    parser.add_argument(
+        "--short",
+        action="store_true",
+        help="with --table: only what a frame of each size costs, and no charts",
+    )
     return parser.parse_args(arguments)
 
 
@@ -57,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         if options.table is not None:
-            _print(options.table, options.into)
+            _print(options.table, options.into, only_short=options.short)
         else:
             _measure(options)
     except (BenchError, ResultsError, OSError, ValueError) as exc:
@@ -66,15 +71,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _print(file: Path, into: Path | None) -> None:
-    table = markdown(Results.read(file))
+def _print(file: Path, into: Path | None, *, only_short: bool) -> None:
+    results = Results.read(file)
+    table = short(results) if only_short else markdown(results)
     if into is None:
         print(table, end="")
         return
     charts = [
         f"![{title}]({os.path.relpath(file.parent / name, into.parent)})\n"
         for name, (_, title) in PLOTS.items()
-        if (file.parent / name).exists()
+        if (file.parent / name).exists() and not only_short
     ]
     block = "\n".join([table, *charts])
     into.write_text(replace_table(into.read_text(), block))

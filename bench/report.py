@@ -107,6 +107,14 @@ def markdown(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
+def short(results: Results) -> str:
+    """Write the one table that a newcomer wants: the CPU time of a frame of each size."""
+    section = SECTIONS[0]
+    rows = [row for row in _rows(results, section) if row[0].startswith("frames-")]
+    table = "\n".join(_table(results, section, rows))
+    return f"{section.title.replace('unit', 'frame')}:\n\n{table}\n"
+
+
 def replace_table(document: str, table: str) -> str:
     """Put a table between the marks of a document.
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.report import markdown, number, replace_table
+from bench.report import markdown, number, replace_table, short
 from tests.bench import runs
 from tests.bench.runs import add
 
@@ -93,3 +93,14 @@ def test_a_table_is_put_between_its_marks() -> None:
 )
 def test_numbers_have_the_digits_that_count(value: float, written: str) -> None:
     assert number(value) == written
+
+
+def test_a_newcomer_sees_frames_and_nothing_else() -> None:
+    results = runs.results()
+    for workload in ("frames-64", "frames-4k", "sync"):
+        add(results, workload, "wlproxy", "cpu_us", 900.0, 900.0)
+        add(results, workload, "waypipe none", "cpu_us", 1800.0, 1800.0)
+    table = short(results)
+    assert table.startswith("CPU of both ends, µs per frame:\n\n|")
+    assert row(table, "frames-64") == row(table, "frames-4k") == ["900", "1,800", "0.5"]
+    assert "sync" not in table
