@@ -235,9 +235,9 @@ def test_every_command_is_found(runner: CliRunner, command: str) -> None:
 
 
 def test_unknown_command_is_told_from_those_that_are_there(runner: CliRunner) -> None:
-    result = runner.invoke(cli.main, ["runn"])
+    result = runner.invoke(cli.main, ["walk"])
     assert result.exit_code == 2
-    assert "No such command 'runn'" in result.output
+    assert "No such command 'walk'" in result.output
 
 
 def test_help_has_a_line_for_each_command(runner: CliRunner) -> None:
