@@ -32,9 +32,9 @@ from wlproxy.protocol.wayland.wire import encode_message
 from wlproxy.relay import client as client_module
 from wlproxy.relay.capabilities import CompositorCapabilities, Preference
 from wlproxy.relay.commands import CloseClient, Command, SendFrame
+from wlproxy.relay.filters.plans import RequestPlan, request_plan
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import FdKind, FromCompositor, ReceivedFd
-from wlproxy.relay.plans import RequestPlan, request_plan
 from wlproxy.relay.relay import COMPOSITOR_ERRED
 from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.relay.wire.objects import ProtocolObject

@@ -2,7 +2,6 @@
 
 * `relay`: all clients of a guest; who ends for whose error, and what the app is told;
 * `client`: one of them; handles its messages in turns, and has its requests wait;
-* `plans`: what is special about each message, looked up once for all of its kind;
 * `inputs`, `commands`: what the core is told, and what it has the shell do;
 * `filters`: the messages that are not simply forwarded; `state` is what they work on;
 * `buffers`: the life of buffers, and on which surfaces they are;

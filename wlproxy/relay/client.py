@@ -36,6 +36,7 @@ from wlproxy.protocol.wayland.wire import (
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.commands import Command, GrantCredit
 from wlproxy.relay.filters import registry
+from wlproxy.relay.filters.plans import EventPlan, RequestPlan, event_plan, request_plan
 from wlproxy.relay.holdings import ClientHoldings
 from wlproxy.relay.inputs import (
     BufferCreated,
@@ -48,7 +49,6 @@ from wlproxy.relay.inputs import (
     ReceivedFd,
     RequestsTurn,
 )
-from wlproxy.relay.plans import EventPlan, RequestPlan, event_plan, request_plan
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Event, Request

@@ -1,6 +1,7 @@
 """One module per interface family; a message that none claims is forwarded as it is.
 
-`REQUEST_FILTERS` and `EVENT_FILTERS` say which function claims what.
+`REQUEST_FILTERS` and `EVENT_FILTERS` say which function claims what; `plans` is all that is
+special about a message, looked up once for all of its kind.
 """
 
 from collections.abc import Callable, Mapping

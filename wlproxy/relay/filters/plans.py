@@ -1,7 +1,7 @@
 """What is special about each message, looked up once for all of its kind.
 
-Most messages are forwarded as they are.  A plan says of the others what claims them
-(`filters`), what they have to wait for, and where they tell a time.
+Most messages are forwarded as they are.  A plan says of the others which filter claims
+them, what they have to wait for, and where they tell a time.
 """
 
 from collections import deque
