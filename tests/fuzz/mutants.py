@@ -147,14 +147,14 @@ MUTANTS = {
     "credit-counted-twice": Mutant(
         "lanes",
         "wlproxy.protocol.channel.flow",
-        "self._available += amount",
-        "self._available += 2 * amount",
+        "self.available += amount",
+        "self.available += 2 * amount",
     ),
     "credit-kept": Mutant(
         "lanes",
         "wlproxy.protocol.channel.flow",
-        "self._held -= amount\n        self._ungranted += amount",
-        "self._held -= amount\n        self._ungranted += amount - (amount > 9)",
+        "self.held -= amount\n        self._ungranted += amount",
+        "self.held -= amount\n        self._ungranted += amount - (amount > 9)",
     ),
     "wake-up-lost": Mutant(
         "lanes",
