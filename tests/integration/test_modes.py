@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -175,9 +175,11 @@ def test_copies_of_two_buffers_do_not_mix(
 
 
 def test_the_status_command_says_what_is_shown(
-    proxy_slot: ProxySlot, client: PatternClient
+    proxy_slot: ProxySlot, new_client: Callable[[], PatternClient]
 ) -> None:
+    proxy_slot.stop()  # it may have copied something for an earlier test
     proxy = use(proxy_slot, WESTON_PIXMAN)
+    client = new_client()
     client.call("toplevel", surface="window", title="a title")
     client.call("pool", pool="pool", size=96 * 64 * 4)
     client.call("buffer", buffer="one", pool="pool", width=96, height=64)
