@@ -7,11 +7,11 @@ are set by memset; what it takes for that, it takes through any peer.
 import ctypes
 import mmap
 import os
-import struct
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from tests.clients.floods import window
 from tests.clients.wire import DISPLAY, Connection, encode
+from wlproxy.transport.closable import Closing
 
 XRGB8888: Final = 1
 PIXEL: Final = 4
@@ -61,7 +61,7 @@ class Canvas:
         self._map.close()
 
 
-class App:
+class App(Closing):
     """A client with a window, which the compositor has configured.
 
     Attributes:
@@ -80,34 +80,12 @@ class App:
         self.wire = wire = Connection(display)
         self.shm = wire.bind("wl_shm", 1)
         self._compositor = compositor = wire.bind("wl_compositor", 4)
-        configured: list[int] = []
-
-        def on_ping(_opcode: int, data: bytes) -> None:
-            wire.send(shell, 3, "u", *struct.unpack("=I", data))
-
-        def on_configure(_opcode: int, data: bytes) -> None:
-            wire.send(xdg_surface, 4, "u", *struct.unpack("=I", data))
-            configured.append(1)
-
-        shell = wire.bind("xdg_wm_base", 1, on_ping)
-        self.surface, self.region = wire.new(), wire.new()
-        xdg_surface = wire.new(on_configure)
-        wire.send(compositor, 0, "u", self.surface)
+        self.region = wire.new()
         wire.send(compositor, 1, "u", self.region)
-        wire.send(shell, 2, "uu", xdg_surface, self.surface)
-        wire.send(xdg_surface, 1, "u", wire.new())
-        wire.send(self.surface, 6)
-        wire.wait(lambda: configured, PATIENCE)
+        self.surface = window(wire)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Leave."""
         self.wire.close()
 
     def frame(self, canvas: Canvas, damage: tuple[int, int, int, int]) -> None:

@@ -205,7 +205,7 @@ def show_window(display: str) -> Callable[[], None]:
     canvas = Canvas(app.wire, app.shm, SMALL, SMALL)
     canvas.fill(1)
     app.commit(canvas, (0, 0, SMALL, SMALL))
-    return app.wire.close
+    return app.close
 
 
 def measure_memory(peer: Peer, open_app: Open) -> Sample:

@@ -270,10 +270,7 @@ class Client:
             if self._host_closed or self._released:
                 return False  # the host has closed it while these came
             # From here on nothing waits.
-            if fds:
-                self._pass_on(data, fds)
-            else:
-                self._lanes.put(Data(self.client_id, data))
+            self._pass_on(data, fds)
         finally:
             _close_all(fds)
         return True

@@ -11,17 +11,15 @@ import errno
 import os
 import sys
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from tests.chaos.machine import RAM_SIZE
 from wlproxy.protocol.channel.frames import Extent, Feature, LocateStatus
+from wlproxy.transport.closable import Closing, closed_on_error
+from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest import cli
-from wlproxy_guest.locating.mapping import (
-    PAGE_SIZE,
-    AlignedMapping,
-    round_down,
-    round_up,
-)
+from wlproxy_guest.locating.mapping import AlignedMapping, pages_of
 from wlproxy_guest.locating.page_locator import (
     LocateError,
     Locator,
@@ -64,31 +62,44 @@ class Room:
 
 
 @dataclass(slots=True)
-class CopiedPin:
-    """Pipes that hold an app's pages, and the place of their copy."""
+class RangePin(Closing):
+    """Pipes that hold an app's pages, a range of the RAM that stands for them, and a file."""
 
-    pipes: PipePin
     room: Room
-    place: tuple[int, int] | None
+    pipes: PipePin = field(default_factory=PipePin)
+    place: tuple[int, int] | None = None
+    file: OwnedFd | None = None
+
+    def take(self, length: int) -> int:
+        """Take a range of the RAM; return where it begins.
+
+        Raises:
+            LocateError: there is none so long.
+        """
+        start = self.room.take(length)
+        self.place = (start, length)
+        return start
 
     def close(self) -> None:
-        """Let both go; again is harmless."""
+        """Let all of it go; again is harmless."""
         self.pipes.close()
+        if self.file is not None:
+            self.file.close()
         if self.place is not None:
             self.room.give_back(*self.place)
             self.place = None
 
 
-class CopyingLocator(Locator):
-    """Stands in for `ModuleLocator`."""
+class StandIn(Locator):
+    """Stands in for `ModuleLocator`: pins an app's pages, and says a range of the RAM."""
 
-    def __init__(self) -> None:
-        self._ram = os.open(os.environ["WLPROXY_CHAOS_RAM"], os.O_RDWR | os.O_CLOEXEC)
-        self._room = Room(RAM_SIZE)
+    def __init__(self, ram: int) -> None:
+        """Use the file that is the RAM, which stays open."""
+        self.ram = ram
+        self.room = Room(RAM_SIZE)
 
     def close(self) -> None:
-        """Close the RAM."""
-        os.close(self._ram)
+        """Nothing is open but the RAM."""
 
     def find_features(self) -> Feature:
         """As where there is no module."""
@@ -97,37 +108,46 @@ class CopyingLocator(Locator):
     def locate(
         self, fd: int, offset: int, length: int, collapse_above: int
     ) -> PinnedRange:
-        """Pin, copy, and say where the copy is."""
+        """Populate and pin; then say a range that nobody else has."""
         try:
             size = os.fstat(fd).st_size
             check_range(offset, length, size)
-            start = round_down(offset, PAGE_SIZE)
-            end = round_up(offset + length, PAGE_SIZE)
-            pin = CopiedPin(PipePin(), self._room, None)
-            try:
+            start, end = pages_of(offset, length)
+            pin = RangePin(self.room)
+            with closed_on_error(pin):
                 with AlignedMapping(fd, start, end) as mapping:
                     mapping.populate(start, end)
                     pin.pipes.hold(fd, start, min(end, size))
-                place = self._room.take(end - start)
-                pin.place = (place, end - start)
-                self._copy(fd, start, end, place)
-            except BaseException:
-                pin.close()
-                raise
+                place = pin.take(end - start)
+                self.fill(pin, fd, start, end)
         except EOFError:
             raise LocateError(LocateStatus.OUT_OF_RANGE) from None
         except OSError as exc:
             raise LocateError(LocateStatus.FAILED, exc.errno or errno.EIO) from exc
         return PinnedRange((Extent(place, end - start),), pin, pinned=end - start)
 
-    def _copy(self, fd: int, start: int, end: int, place: int) -> None:
+    def fill(self, pin: RangePin, fd: int, start: int, end: int) -> None:
+        """Fill the range of the RAM, which `pin` has: with a copy of the pages."""
+        assert pin.place is not None
+        place, _ = pin.place
         # In pieces: an agent that is short of memory is not to fail here.
         for offset in range(start, end, 1 << 16):
             piece = os.pread(fd, min(1 << 16, end - offset), offset)
-            os.pwrite(self._ram, piece, place + offset - start)
+            os.pwrite(self.ram, piece, place + offset - start)
+
+
+def run_agent(make_locator: Callable[[], StandIn], *arguments: str) -> int:
+    """Run the agent's command line with another locator; return its exit status."""
+    assert "ModuleLocator" in vars(cli)  # else nothing is replaced
+    vars(cli)["ModuleLocator"] = make_locator
+    return cli.main(arguments or None)
+
+
+def open_ram() -> StandIn:
+    """Use the RAM that `tests.chaos.machine` has made."""
+    ram = os.open(os.environ["WLPROXY_CHAOS_RAM"], os.O_RDWR | os.O_CLOEXEC)
+    return StandIn(ram)
 
 
 if __name__ == "__main__":
-    assert "ModuleLocator" in vars(cli)  # else nothing is replaced
-    vars(cli)["ModuleLocator"] = CopyingLocator
-    sys.exit(cli.main())
+    sys.exit(run_agent(open_ram))

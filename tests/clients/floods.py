@@ -58,8 +58,9 @@ def window(wire: Connection) -> int:
         configured.append(1)
 
     shell = wire.bind("xdg_wm_base", 1, on_shell)
+    compositor = wire.bind("wl_compositor", 4)
     surface, xdg_surface = wire.new(), wire.new(on_configure)
-    wire.send(wire.bind("wl_compositor", 4), 0, "u", surface)
+    wire.send(compositor, 0, "u", surface)
     wire.send(shell, 2, "uu", xdg_surface, surface)
     wire.send(xdg_surface, 1, "u", wire.new())
     wire.send(surface, 6)

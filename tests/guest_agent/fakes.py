@@ -6,8 +6,7 @@ import socket
 import struct
 from collections import deque
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import trio
 import trio.testing
@@ -27,6 +26,7 @@ from wlproxy.protocol.channel.frames import (
     Side,
 )
 from wlproxy.protocol.channel.session import Session
+from wlproxy.transport.closable import Closing
 from wlproxy_guest.locating.page_locator import PinnedRange, check_range
 
 F = TypeVar("F", bound=Frame)
@@ -107,21 +107,13 @@ class FakeHost:
         return await self.settle()
 
 
-class App:
+class App(Closing):
     """An app's connection, fds and all."""
 
     def __init__(self, connected: trio.socket.SocketType) -> None:
         self.socket = connected
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self.socket.close()
 
     async def send(self, data: bytes, *fds: int) -> None:

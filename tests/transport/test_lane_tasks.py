@@ -7,6 +7,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.transport.frames import taken
 from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentFlags,
@@ -46,8 +47,8 @@ class Sender:
         self.sent.clear()
 
     def flush(self) -> None:
-        while not self.blocked and (frame := self.lanes.take()) is not None:
-            self.sent.append(frame)
+        if not self.blocked:
+            self.sent += taken(self.lanes)
 
     def attach(self, flags: AttachmentFlags) -> None:
         attachment = Attachment(AttachmentKind.STREAM, flags, STREAM.stream_id, 0)

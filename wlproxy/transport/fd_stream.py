@@ -427,10 +427,6 @@ class FdStream:
         received, ancillary, flags, _ = self._socket.recvmsg(
             max_bytes, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC
         )
-        if not ancillary and not flags & _CTRUNC:
-            # What ended with fds may have been cut there; else there was no more to take.
-            self._drained = len(received) < max_bytes
-            return received, []
         fds = [
             self._own(number)
             for level, kind, payload in ancillary
@@ -441,7 +437,8 @@ class FdStream:
             for fd in fds:
                 fd.close()
             raise FdsLostError
-        self._drained = False
+        # What ended with fds may have been cut there; else there was no more to take.
+        self._drained = len(received) < max_bytes and not fds
         return received, fds
 
     def _check_open(self) -> None:

@@ -57,12 +57,6 @@ class LaneTasks:
         self._discard()
         self._flush()
 
-    def take(self) -> Frame | None:
-        """Hand out the next frame that may leave now."""
-        frame = self._lanes.take()
-        self._wake()
-        return _read(frame) if isinstance(frame, FilePiece) else frame
-
     def next_batch(self, encode: Callable[[Frame], bytes]) -> list[bytes]:
         """Hand out, encoded, frames that may leave now: all, or some BATCH bytes of them."""
         batch: list[bytes] = []

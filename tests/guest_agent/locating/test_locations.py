@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.transport.frames import taken
 from wlproxy.protocol.channel.frames import (
     ClientOpened,
     Extent,
@@ -66,7 +67,7 @@ class Bench:
         lanes = Lanes(Side.GUEST, Windows(), Windows())
         self.lanes = LaneTasks(lanes, lambda: None)
         self.lanes.put(ClientOpened(1, 1, 2, 3, "app"))
-        self.lanes.take()
+        taken(self.lanes)
         locating = Locating(WholeLocator(), Workers(1), self.budget)
         limits = Limits(pinned=client)
         self.locations = Locations(1, locating, limits, self.lanes)
@@ -75,9 +76,10 @@ class Bench:
         self.locations.receive_locate(Locate(1, location_id, 1, 0, 1, 0))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.locations.run, {1: dmabuf})
-            while (frame := self.lanes.take()) is None:
+            while not (frames := taken(self.lanes)):
                 await trio.testing.wait_all_tasks_blocked(0.01)
             nursery.cancel_scope.cancel()
+        (frame,) = frames
         return frame
 
 
@@ -94,7 +96,7 @@ async def test_all_that_is_held_counts(dmabuf: OwnedFd) -> None:
     assert bench.budget.used == 2 * PINNED
 
     bench.locations.receive_release(Release(1, 1))
-    assert bench.lanes.take() == Released(1, 1)
+    assert taken(bench.lanes) == [Released(1, 1)]
     assert bench.budget.used == PINNED
     bench.locations.release_all()
     assert bench.budget.used == 0

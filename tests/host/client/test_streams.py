@@ -7,6 +7,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.transport.frames import taken
 from wlproxy.host.client.streams import MAX_LEFT_STREAMS, Streams
 from wlproxy.host.errors import HostError
 from wlproxy.host.report.vm_log import VmLog
@@ -88,10 +89,7 @@ class Bench:
 
     async def frames(self) -> list[Frame]:
         await trio.testing.wait_all_tasks_blocked()
-        frames = []
-        while (frame := self.lanes.take()) is not None:
-            frames.append(frame)
-        return frames
+        return taken(self.lanes)
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ class CompositorQueue:
         """Queue bytes; the fds stay their owner's and are held until they have left."""
         if self._dropped:
             return
-        self._items.append(Chunk(data, tuple([fd.hold() for fd in fds] if fds else ())))
+        self._items.append(Chunk(data, tuple([fd.hold() for fd in fds])))
         self._queued_bytes += len(data)
 
     def put_copy(self, rows: CopyRows, target: CopyBuffer) -> None:

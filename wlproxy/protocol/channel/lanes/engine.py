@@ -365,7 +365,7 @@ class Lanes:
         Raises:
             ChannelError: the peer broke the protocol, or asks and does not read.
         """
-        if len(self._urgent) + self._answers > MAX_URGENT:
+        if self.urgent_count > MAX_URGENT:
             raise ChannelError("the peer sends but does not read")
         client_id: int = getattr(frame, "client_id", 0)
         if isinstance(frame, ClientOpened):
