@@ -4,12 +4,12 @@ import gc
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from lab import delegation
+from tests.open_fds import open_fds
 
 # In CI the same examples every time: a failure there must be one that repeats here.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
@@ -42,16 +42,6 @@ def pytest_collection_modifyitems(
                 item.add_marker(not_there)
         elif not config.getoption("--lab") and (boots or delegation.machine_for(item)):
             item.add_marker(needs_lab)
-
-
-def open_fds() -> dict[int, str]:
-    links = {}
-    for entry in Path("/proc/self/fd").iterdir():
-        try:
-            links[int(entry.name)] = str(entry.readlink())
-        except FileNotFoundError:  # the one that lists this directory
-            continue
-    return links
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,8 @@ from typing import Final, Self
 
 import pytest
 
+from tests.open_fds import open_fds
+
 ROOT: Final = 1
 FILE: Final = 2
 SIZE: Final = 1 << 20
@@ -85,11 +87,7 @@ class HungFile:
 
     def is_open(self) -> bool:
         """Whether this process has an fd of it left."""
-        for link in Path("/proc/self/fd").iterdir():
-            with suppress(OSError):
-                if os.fspath(link.readlink()) == self.link:
-                    return True
-        return False
+        return self.link in open_fds().values()
 
     def _serve(self) -> None:
         """Answer up to the opening of the file."""

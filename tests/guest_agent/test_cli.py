@@ -13,6 +13,7 @@ import trio
 
 from tests.guest_agent.fakes import PAGE, App, FakeHost, hello, opened
 from tests.guest_agent.frames import sees_frames
+from tests.open_fds import open_fds
 from wlproxy.protocol.channel.frames import (
     RAM_TOKEN_SIZE,
     Data,
@@ -171,11 +172,6 @@ def start_failing(
     )
 
 
-def open_files(pid: int) -> list[str]:
-    fds = Path(f"/proc/{pid}/fd")
-    return [str(link.readlink()) for link in fds.iterdir()]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("activated", [False, True])
 async def test_agent_without_memory_begins_anew(
@@ -196,7 +192,7 @@ async def test_agent_without_memory_begins_anew(
             await connecting.connect(str(tmp_path / name))
             with App(connecting):
                 assert await opened(host) == 1
-            assert not [f for f in open_files(agent.pid) if "left open" in f]
+            assert not [f for f in open_fds(agent.pid).values() if "left open" in f]
             await host.stream.aclose()
         finally:
             agent.kill()

@@ -16,6 +16,7 @@ from tests.integration.harness import (
     ProxySlot,
     eventually,
 )
+from tests.open_fds import open_fds
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(240)]
 
@@ -171,7 +172,7 @@ def test_qemu_is_killed_and_booted_again(
     proxy.wait_state("waiting for QEMU")
     assert proxy.status()["clients"] == []
     assert proxy.status()["metrics"]["udmabufs_alive"] == 0
-    links = [str(each.readlink()) for each in Path(f"/proc/{proxy.pid}/fd").iterdir()]
+    links = open_fds(proxy.pid).values()
     assert not [each for each in links if each.startswith(("/memfd:", "/dmabuf:"))]
     maps = Path(f"/proc/{proxy.pid}/maps").read_text()
     assert "memory-backend-memfd" not in maps, "dead RAM is still mapped"
