@@ -110,18 +110,15 @@ class StandIn(Locator):
     ) -> PinnedRange:
         """Populate and pin; then say a range that nobody else has."""
         try:
-            size = os.fstat(fd).st_size
-            check_range(offset, length, size)
+            check_range(offset, length, os.fstat(fd).st_size)
             start, end = pages_of(offset, length)
             pin = RangePin(self.room)
             with closed_on_error(pin):
                 with AlignedMapping(fd, start, end) as mapping:
                     mapping.populate(start, end)
-                    pin.pipes.hold(fd, start, min(end, size))
+                    pin.pipes.hold(mapping, start, end)
                 place = pin.take(end - start)
                 self.fill(pin, fd, start, end)
-        except EOFError:
-            raise LocateError(LocateStatus.OUT_OF_RANGE) from None
         except OSError as exc:
             raise LocateError(LocateStatus.FAILED, exc.errno or errno.EIO) from exc
         return PinnedRange((Extent(place, end - start),), pin, pinned=end - start)

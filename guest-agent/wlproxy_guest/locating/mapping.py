@@ -1,10 +1,10 @@
 """A read-only, 2 MiB-aligned mapping of a file, and what the kernel can do through it.
 
 Nobody reads through the mapping.  It exists to populate the file's pages, to make them
-contiguous, and to have an address to look up in the pagemap.  So a client that truncates
-its file meanwhile cannot hurt us: SIGBUS takes an access from user space, and
-MADV_POPULATE_READ reports EFAULT instead.  Python's `mmap` can neither place a mapping at
-a chosen address nor tell where it is, hence ctypes.
+contiguous, to hand them to a pipe, and to have an address to look up in the pagemap.  So a
+client that truncates its file meanwhile cannot hurt us: SIGBUS takes an access from user
+space, and MADV_POPULATE_READ and vmsplice report EFAULT instead.  Python's `mmap` can
+neither place a mapping at a chosen address nor tell where it is, hence ctypes.
 """
 
 import ctypes
@@ -38,6 +38,22 @@ _libc.mmap.argtypes = (
 )
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+class _IoVec(ctypes.Structure):
+    """`struct iovec`."""
+
+    _fields_ = (("iov_base", ctypes.c_void_p), ("iov_len", ctypes.c_size_t))
+
+
+_libc.vmsplice.restype = ctypes.c_ssize_t
+_libc.vmsplice.argtypes = (
+    ctypes.c_int,
+    ctypes.POINTER(_IoVec),
+    ctypes.c_ulong,
+    ctypes.c_uint,
+)
+_SPLICE_F_NONBLOCK: Final = 2
 
 
 def round_down(number: int, unit: int) -> int:
@@ -117,6 +133,19 @@ class AlignedMapping(Closing):
                 blocks may be contiguous all the same.
         """
         _madvise(self.address_of(start), end - start, _MADV_COLLAPSE)
+
+    def vmsplice(self, pipe: int, start: int, end: int) -> int:
+        """Put references to the mapped pages into a pipe; return how many bytes it took.
+
+        Raises:
+            BlockingIOError: it is full.
+            OSError: EFAULT beyond the end of the file, ENOMEM.
+        """
+        pages = _IoVec(self.address_of(start), end - start)
+        taken = _libc.vmsplice(pipe, pages, 1, _SPLICE_F_NONBLOCK)
+        if taken < 0:
+            raise _os_error("vmsplice")
+        return int(taken)
 
 
 def _mmap(

@@ -6,8 +6,8 @@ module.  Every call blocks, for milliseconds (populate, splice) to hundreds of m
 (collapse): call it in a worker thread.  `quotas` decides who may pin how much.
 
 The steps have an order, and leaving out any one of them has failed in practice: populate
-(a hole would be pinned as the zero page), collapse (impossible once pages are pinned), read,
-pin, populate again (the kernel may have unmapped pages meanwhile), read again.
+(what is not mapped has no address), collapse (impossible once pages are pinned), read, pin,
+read again, and populate what the kernel has unmapped meanwhile.
 """
 
 import errno
@@ -37,7 +37,6 @@ from wlproxy_guest.locating.mapping import (
 from wlproxy_guest.locating.pagemap import (
     Pagemap,
     all_present,
-    count_extents,
     hides_frames,
     same_pages,
     to_extents,
@@ -161,51 +160,46 @@ class PageLocator(Locator):
             check_range(offset, length, os.fstat(fd).st_size)
             start, end = pages_of(offset, length)
             with AlignedMapping(fd, start, end) as mapping:
-                return self._pin(fd, mapping, start, end, collapse_above)
-        except EOFError:
-            raise LocateError(LocateStatus.OUT_OF_RANGE) from None
+                return self._pin(mapping, start, end, collapse_above)
         except OSError as exc:
-            # EFAULT is how populating tells that the client has just truncated it.
+            # EFAULT is how populating and pinning tell that it has just been truncated.
             if exc.errno == errno.EFAULT:
                 raise LocateError(LocateStatus.OUT_OF_RANGE) from exc
             raise LocateError(LocateStatus.FAILED, exc.errno or errno.EIO) from exc
 
     def _pin(
-        self,
-        fd: int,
-        mapping: AlignedMapping,
-        start: int,
-        end: int,
-        collapse_above: int,
+        self, mapping: AlignedMapping, start: int, end: int, collapse_above: int
     ) -> PinnedRange:
-        size = os.fstat(fd).st_size
+        mapping.populate(start, end)
         before = self._read(mapping, start, end)
-        if collapse_above and count_extents(before) > collapse_above:
+        extents = to_extents(before)
+        if collapse_above and len(extents) > collapse_above:
             collapse_covered(mapping, start, end)
             before = self._read(mapping, start, end)
+            extents = to_extents(before)
         for _ in range(ATTEMPTS):
             pin = PipePin()
             with closed_on_error(pin):
-                pin.hold(fd, start, min(end, size))
+                pin.hold(mapping, start, end)
                 after = self._read(mapping, start, end)
                 # What the pagemap shows must be what the pipes hold.  A page that was
                 # there both before and after pinning is the one that was pinned.
                 if same_pages(before, after):
-                    return PinnedRange(to_extents(after), pin, pinned=end - start)
+                    return PinnedRange(extents, pin, pinned=end - start)
             pin.close()
-            before = after
+            before, extents = after, to_extents(after)
         raise LocateError(LocateStatus.FAILED, errno.EAGAIN)
 
     def _read(self, mapping: AlignedMapping, start: int, end: int) -> Sequence[int]:
-        """Populate and read, until every page is there at once."""
+        """Read until every page is there at once; populate those that are not."""
         pages = (end - start) // PAGE_SIZE
         for _ in range(ATTEMPTS):
-            mapping.populate(start, end)
             entries = self._pagemap.entries(mapping.address_of(start), pages)
             if all_present(entries):
                 if hides_frames(entries):
                     raise LocateError(LocateStatus.NOT_PERMITTED)
                 return entries
+            mapping.populate(start, end)
         raise LocateError(LocateStatus.FAILED, errno.EAGAIN)
 
 

@@ -77,29 +77,16 @@ def hides_frames(entries: Sequence[int]) -> bool:
     return not entries[0] & PFN_MASK
 
 
-def count_extents(entries: Sequence[int]) -> int:
-    """Count the extents that `to_extents` would make."""
-    count = 0
-    expected = -1
-    for entry in entries:
-        pfn = entry & PFN_MASK
-        count += pfn != expected
-        expected = pfn + 1
-    return count
-
-
 def to_extents(entries: Sequence[int]) -> Extents:
     """Join neighbouring page frames, in the order of the file."""
-    words = array("Q")
-    first = length = 0
+    words: list[int] = []
+    add, first, expected = words.append, 0, -1
     for entry in entries:
         pfn = entry & PFN_MASK
-        if length and pfn == first + length:
-            length += 1
-            continue
-        if length:
-            words.extend((first * PAGE_SIZE, length * PAGE_SIZE))
-        first, length = pfn, 1
-    if length:
-        words.extend((first * PAGE_SIZE, length * PAGE_SIZE))
-    return Extents(words)
+        if pfn != expected:
+            add((expected - first) * PAGE_SIZE)
+            add(pfn * PAGE_SIZE)
+            first = pfn
+        expected = pfn + 1
+    add((expected - first) * PAGE_SIZE)
+    return Extents(array("Q", words[1:]))  # before the first extent is none

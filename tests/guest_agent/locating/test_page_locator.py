@@ -8,6 +8,7 @@ import pytest
 
 from tests.guest_agent.fakes import scatter
 from tests.guest_agent.frames import sees_frames
+from tests.open_fds import open_fds
 from wlproxy.protocol.channel.frames import RAM_TOKEN_SIZE, Extent, LocateStatus
 from wlproxy_guest.locating.mapping import HUGE_SIZE, PAGE_SIZE, AlignedMapping
 from wlproxy_guest.locating.page_locator import (
@@ -197,6 +198,27 @@ def test_file_that_shrinks_meanwhile(
         locator.locate(memfd, 0, 4 * PAGE_SIZE, 0)
 
     assert caught.value.status is LocateStatus.OUT_OF_RANGE
+
+
+def test_file_that_shrinks_before_it_is_pinned(
+    locator: PageLocator, memfd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.ftruncate(memfd, 4 * PAGE_SIZE)
+    entries = Pagemap.entries
+
+    def read_then_shrink(pagemap: Pagemap, address: int, pages: int) -> Sequence[int]:
+        found = entries(pagemap, address, pages)
+        os.ftruncate(memfd, PAGE_SIZE)
+        return found
+
+    monkeypatch.setattr(Pagemap, "entries", read_then_shrink)
+    before = open_fds().keys()
+
+    with pytest.raises(LocateError) as caught:
+        locator.locate(memfd, 0, 4 * PAGE_SIZE, 0)
+
+    assert caught.value.status is LocateStatus.OUT_OF_RANGE
+    assert open_fds().keys() == before
 
 
 def test_pages_that_change_between_pinning_and_reading_are_not_reported(
