@@ -124,6 +124,7 @@ class GuestMemory:
         mask = self._page_size - 1
         items = RamItems()
         file, start, end = -1, 0, 0  # the item that is still growing
+        low = high = ahead = within = 0  # the region that was looked up last
         for address, length in pairs(extents):
             if length <= 0 or (address | length) & mask:
                 raise ExtentError(
@@ -131,20 +132,22 @@ class GuestMemory:
                 )
             gpa, left = address, length
             while left:
-                region = self._region_at(gpa)
-                if region is None:
-                    raise ExtentError(
-                        f"{_words(address, length)} is not RAM at {gpa:#x}"
-                    )
-                skip = gpa - region.gpa
-                taken = min(left, region.length - skip)
-                offset = region.offset + skip
-                if file == region.file and end == offset:
+                if not low <= gpa < high:
+                    region = self._region_at(gpa)
+                    if region is None:
+                        raise ExtentError(
+                            f"{_words(address, length)} is not RAM at {gpa:#x}"
+                        )
+                    low, high = region.gpa, region.gpa + region.length
+                    ahead, within = region.offset - region.gpa, region.file
+                taken = min(left, high - gpa)
+                offset = gpa + ahead
+                if file == within and end == offset:
                     end += taken
                 else:
                     if end:
                         items.add(file, start, end - start)
-                    file, start, end = region.file, offset, offset + taken
+                    file, start, end = within, offset, offset + taken
                 gpa += taken
                 left -= taken
         if end:
