@@ -5,9 +5,10 @@
 To the proxy this process is the QEMU, too: it has the RAM, listens at DIRECTORY/channel, and its
 command line names a machine.  So agent and proxy are joined by one socket, with nobody between.
 
-Pages of an app are populated and pinned as where there is no kernel module.  Only their
-addresses are made up, since the pagemap's are of no use here: a free range of the RAM, and at its
-beginning a `Note` of whose memory is meant, for `bench.proxy`.
+Pages of an app are populated, pinned and looked up as where there is no kernel module (looked up
+by root alone).  Only the addresses that the proxy is told are made up, since the real ones are of no
+use here: a free range of the RAM, and at its beginning a `Note` of whose memory is meant, for
+`bench.proxy`.
 """
 
 import os
@@ -18,15 +19,37 @@ from pathlib import Path
 from bench.note import Note
 from tests.chaos.agent import RangePin, StandIn, run_agent
 from tests.chaos.machine import make_ram
-from wlproxy.protocol.channel.frames import Extent
+from wlproxy.protocol.channel.frames import Extent, LocateStatus
 from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fds import duplicate
-from wlproxy_guest.locating.mapping import PAGE_SIZE
-from wlproxy_guest.locating.page_locator import PinnedRange
+from wlproxy_guest.locating.mapping import PAGE_SIZE, pages_of
+from wlproxy_guest.locating.page_locator import LocateError, PageLocator, PinnedRange
 
 
 class LendingLocator(StandIn):
     """Has a note in the range of the RAM, where others have a copy of the pages."""
+
+    def __init__(self, ram: int) -> None:
+        """Use the file that is the RAM, which stays open."""
+        super().__init__(ram)
+        self._pages = PageLocator()
+
+    def locate(
+        self, fd: int, offset: int, length: int, collapse_above: int
+    ) -> PinnedRange:
+        """Look the pages up, and pin them; then say a range that nobody else has."""
+        try:
+            found = self._pages.locate(fd, offset, length, collapse_above)
+        except LocateError as exc:
+            if exc.status is not LocateStatus.NOT_PERMITTED:
+                raise
+            return super().locate(fd, offset, length, collapse_above)
+        pin = RangePin(self.room, found.pin)
+        with closed_on_error(pin):
+            start, end = pages_of(offset, length)
+            place = pin.take(end - start)
+            self.fill(pin, fd, start, end)
+        return PinnedRange((Extent(place, end - start),), pin, pinned=end - start)
 
     def place_token(self, token: bytes) -> PinnedRange:
         """Put a token into a page of the RAM itself."""

@@ -23,6 +23,7 @@ from wlproxy_guest.locating.mapping import AlignedMapping, pages_of
 from wlproxy_guest.locating.page_locator import (
     LocateError,
     Locator,
+    Pin,
     PinnedRange,
     check_range,
 )
@@ -63,10 +64,10 @@ class Room:
 
 @dataclass(slots=True)
 class RangePin(Closing):
-    """Pipes that hold an app's pages, a range of the RAM that stands for them, and a file."""
+    """What holds an app's pages, a range of the RAM that stands for them, and a file."""
 
     room: Room
-    pipes: PipePin = field(default_factory=PipePin)
+    pages: Pin = field(default_factory=PipePin)
     place: tuple[int, int] | None = None
     file: OwnedFd | None = None
 
@@ -82,7 +83,7 @@ class RangePin(Closing):
 
     def close(self) -> None:
         """Let all of it go; again is harmless."""
-        self.pipes.close()
+        self.pages.close()
         if self.file is not None:
             self.file.close()
         if self.place is not None:
@@ -112,11 +113,12 @@ class StandIn(Locator):
         try:
             check_range(offset, length, os.fstat(fd).st_size)
             start, end = pages_of(offset, length)
-            pin = RangePin(self.room)
+            pipes = PipePin()
+            pin = RangePin(self.room, pipes)
             with closed_on_error(pin):
                 with AlignedMapping(fd, start, end) as mapping:
                     mapping.populate(start, end)
-                    pin.pipes.hold(mapping, start, end)
+                    pipes.hold(mapping, start, end)
                 place = pin.take(end - start)
                 self.fill(pin, fd, start, end)
         except OSError as exc:
