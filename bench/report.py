@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench import measuring
+from bench.growth import grown
 from bench.measuring import side
 from bench.peers import APP_SIDE, COMPOSITOR_SIDE
 from bench.results import NOISY, Results, Summary
@@ -101,6 +102,7 @@ def markdown(results: Results) -> str:
         rows = list(_rows(results, section))
         if rows:
             lines += ["", f"**{section.title}**", "", *_table(results, section, rows)]
+    lines += _growth(results)
     lines += ["", "**Units**", ""]
     about = results.about.items()
     lines += [f"* {name}: {each}; per {unit}" for name, (unit, each) in about]
@@ -215,6 +217,13 @@ def _targets(results: Results) -> Iterator[str]:
     if rows:
         yield from ["", "**What is to be reached**", ""]
         yield from _aligned([["", "target: at most", "reached"], *rows])
+
+
+def _growth(results: Results) -> Iterator[str]:
+    rows = [[each.what, _reached(found)] for each, found in grown(results)]
+    if rows:
+        yield from ["", "**What more of it costs, and what a processor carries**", ""]
+        yield from _aligned([["", SUBJECT], *rows])
 
 
 def _reached(found: Reached) -> str:

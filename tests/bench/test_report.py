@@ -52,6 +52,20 @@ def test_targets_are_first() -> None:
     assert row(text, both) == ["8 and 9", "8.00 and 9.00"]
 
 
+def test_what_more_of_it_costs_and_what_a_processor_carries() -> None:
+    results = runs.results()
+    add(results, "sync", "wlproxy", "cpu_us", 100.0, 100.0)
+    add(results, "sync-200-apps", "wlproxy", "cpu_us", 140.0, 140.0)
+    add(results, "frames-64", "wlproxy", "cpu_us.app_side", 100.0, 100.0)
+    add(results, "frames-64", "wlproxy", "cpu_us.compositor_side", 100.0, 1000.0)
+    text = markdown(results)
+    idle = "an app more that does nothing, for another's sync, ns"
+    assert row(text, idle) == ["200"]
+    windows = "windows of 64x64 at 60 frames/s, per processor of agent and of proxy"
+    assert row(text, windows) == ["~167 and 30.3"]
+    assert "pixels more" not in text
+
+
 def test_without_waypipe_there_are_no_ratios() -> None:
     results = add(runs.results(), "sync", "wlproxy", "cpu_us", 5.0, 5.0)
     results.missing["waypipe none"] = "there is no waypipe: apt-get install waypipe"
