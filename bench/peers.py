@@ -206,8 +206,15 @@ def direct(directory: Path, weston: Started) -> Iterator[Peer]:
 
 
 @contextlib.contextmanager
-def wlproxy(directory: Path, weston: Started) -> Iterator[Peer]:
+def wlproxy(
+    directory: Path, weston: Started, *, sampled: bool = False
+) -> Iterator[Peer]:
     """Run agent and proxy.
+
+    Args:
+        directory: where the compositor's socket is.
+        weston: the compositor.
+        sampled: let both be looked at by `sampled`, which writes `samples` of each.
 
     Raises:
         BenchError: they do not find each other.
@@ -216,11 +223,18 @@ def wlproxy(directory: Path, weston: Started) -> Iterator[Peer]:
     runtime.mkdir(mode=0o700)
     environ, log = _runtime(runtime), runtime / "log"
     with ExitStack() as up:
-        words = [*PYTHON, "bench.agent", str(runtime), "-machine", "q35"]
+        agents, proxies = (
+            [
+                *PYTHON,
+                *(("bench.sampled", str(samples(directory, each))) if sampled else ()),
+            ]
+            for each in SIDES
+        )
+        words = [*agents, "bench.agent", str(runtime), "-machine", "q35"]
         agent = up.enter_context(started(words, log, environ))
         channel = runtime / "channel"
         agent.wait_until(channel.exists, "wlproxy's agent is up")
-        words = [*PYTHON, "bench.proxy", "run", "--name", NAME, "--present", "a"]
+        words = [*proxies, "bench.proxy", "run", "--name", NAME, "--present", "a"]
         words += ["--channel", str(channel), "--display", str(directory / "wl-bench")]
         proxy = up.enter_context(started(words, log, environ))
         peer = Wlproxy(
@@ -233,6 +247,11 @@ def wlproxy(directory: Path, weston: Started) -> Iterator[Peer]:
         )
         proxy.wait_until(peer.serves, "wlproxy serves")
         yield peer
+
+
+def samples(directory: Path, side: str) -> Path:
+    """Say where one end of wlproxy writes where it was."""
+    return directory / "wlproxy" / f"{side}.samples"
 
 
 @contextlib.contextmanager

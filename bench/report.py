@@ -1,7 +1,7 @@
 """The table of a run, as Markdown: medians, ranges, ratios, and which of them to distrust."""
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,7 @@ UNSURE: Final = "~"
 """Before a number that the machine was too noisy for."""
 BUSY_PERCENT: Final = 10.0
 """More of the processors than this with others, or stolen, is worth a warning."""
-BEGIN, END = "<!-- bench -->\n", "<!-- /bench -->"
+MARK: Final = "bench"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +117,17 @@ def short(results: Results) -> str:
     return f"{section.title.replace('unit', 'frame')}:\n\n{table}\n"
 
 
-def replace_table(document: str, table: str) -> str:
-    """Put a table between the marks of a document.
+def replace_table(document: str, table: str, mark: str = MARK) -> str:
+    """Put a table between the marks of a document: ``<!-- bench -->`` and its end.
 
     Raises:
         ValueError: it has no such marks.
     """
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    first, last = f"<!-- {mark} -->\n", f"<!-- /{mark} -->"
+    before, begin, rest = document.partition(first)
+    _, end, after = rest.partition(last)
     if not (begin and end):
-        raise ValueError(f"no {BEGIN.strip()} and {END} in the document")
+        raise ValueError(f"no {first.strip()} and {last} in the document")
     return f"{before}{begin}{table}{end}{after}"
 
 
@@ -209,28 +210,28 @@ def _table(
         if not section.ranges:
             ratio = [each.removeprefix(UNSURE) for each in ratio]
         body.append([name, *cells, *ratio])
-    yield from _aligned([heads, *body])
+    yield from aligned([heads, *body])
 
 
 def _targets(results: Results) -> Iterator[str]:
     rows = [[t.what, t.most, _reached(found)] for t, found in reached(results)]
     if rows:
         yield from ["", "**What is to be reached**", ""]
-        yield from _aligned([["", "target: at most", "reached"], *rows])
+        yield from aligned([["", "target: at most", "reached"], *rows])
 
 
 def _growth(results: Results) -> Iterator[str]:
     rows = [[each.what, _reached(found)] for each, found in grown(results)]
     if rows:
         yield from ["", "**What more of it costs, and what a processor carries**", ""]
-        yield from _aligned([["", SUBJECT], *rows])
+        yield from aligned([["", SUBJECT], *rows])
 
 
 def _reached(found: Reached) -> str:
     return (UNSURE if found.noisy else "") + " and ".join(map(number, found.numbers))
 
 
-def _aligned(rows: list[list[str]]) -> Iterator[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Write rows as a Markdown table, the first one its head."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     yield _line(rows[0], widths)
@@ -244,7 +245,7 @@ def _aligned(rows: list[list[str]]) -> Iterator[str]:
         yield _line(row, widths)
 
 
-def _line(cells: list[str], widths: list[int]) -> str:
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     first, *others = (
         cell.ljust(width) if not i else cell.rjust(width)
         for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
