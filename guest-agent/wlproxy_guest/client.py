@@ -8,7 +8,7 @@ and when a frame may leave are decided elsewhere.
 app's dma-bufs have been drawn (`locating.fences`).  After that nothing may wait until their
 `Data` is queued: if the host closed the client in between, the fds would be described to
 somebody who has forgotten it.  Each fd has one owner at every step: this client until it is
-described, then `streams` for a pipe, `_memories` for all else.
+described, then `streams` for a pipe, `memories` for all else.
 
 *The end* comes from the app, from the host, from a quota or a bug, or with the session, and
 perhaps from several at once: the first reason counts.  Events that came before the end still
@@ -17,7 +17,7 @@ outlive all this, because the host may still be reading the pages: only `release
 """
 
 import logging
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -53,7 +53,8 @@ from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy_guest.attachments import FdDescription, describe_fd
 from wlproxy_guest.files import PendingFiles
 from wlproxy_guest.locating.locations import Locating, Locations
-from wlproxy_guest.quotas import FEW_MEMORIES, Limits, QuotaError
+from wlproxy_guest.memories import Memories
+from wlproxy_guest.quotas import Limits, QuotaError
 from wlproxy_guest.refusal import WORDS, limit_event, unavailable_event
 from wlproxy_guest.streams import Streams
 from wlproxy_guest.unix_socket import AppSocket
@@ -104,19 +105,16 @@ class Client:
         self._lane = Lane(client_id)
         self._lanes = context.lanes
         self._limits = context.limits
-        self._memories: OrderedDict[int, OwnedFd] = OrderedDict()
-        """Those that the host has not asked about for longest first."""
-        self._all_memories = context.memories
-        self._forgetful = False
-        self._next_memory = 1
+        self._memories = Memories(str(self), context.limits.memories, context.memories)
         self._next_stream = 2
         self._files = PendingFiles(context.limits.file_bytes)
-        self._events: deque[_Events] = deque()
+        self._events: list[_Events] = []
         self._events_changed = trio.lowlevel.ParkingLot()
         self._streams = context.streams
         self._locations = Locations(
             client_id, context.locating, context.limits, context.lanes
         )
+        self._nursery: trio.Nursery | None = None
         self._ended = trio.Event()
         self._ending = (CloseReason.NORMAL, "")
         self._host_closed = False
@@ -165,12 +163,19 @@ class Client:
 
     async def _serve(self) -> None:
         async with trio.open_nursery() as nursery:  # noqa: TID251
-            nursery.start_soon(self._locations.run, self._memories)
-            nursery.start_soon(self._read_app)
             nursery.start_soon(self._write_app)
+            self._nursery = nursery
+            self._attend()
+            await self._read_app()
             await self._ended.wait()
             await self._wind_down()
             nursery.cancel_scope.cancel()
+
+    def _attend(self) -> None:
+        """Have the host's questions answered, by a task for as long as there are any."""
+        # One that is there all the while takes 2 KiB of each app, and few of them ask.
+        if self._nursery is not None and self._locations.unattended:
+            self._nursery.start_soon(self._locations.run, self._memories)
 
     def release(self) -> None:
         """Drop every pin and file: nothing reads the pages any more.
@@ -180,8 +185,7 @@ class Client:
         self._end_by_host(CloseReason.NORMAL, WORDS[CloseReason.NORMAL])
         self._released = True
         self._locations.release_all()
-        for memory_id in tuple(self._memories):
-            self._close_memory(memory_id)
+        self._memories.close_all()
 
     def lose_host(self, why: str) -> None:
         """End the client because its host is gone, and have the app told so."""
@@ -192,6 +196,7 @@ class Client:
         if not self._ended.is_set():
             self._ending = (reason, message)
             self._ended.set()
+            self._reading.cancel()
             self._events_changed.unpark_all()
 
     def _end_by_host(self, reason: CloseReason, why: str) -> None:
@@ -229,9 +234,11 @@ class Client:
         if self._let_go:
             return
         self._let_go = True
+        self._nursery = None
         self._files.close()
-        while self._events:
-            _close_all(self._events.popleft().fds)
+        events, self._events = self._events, []
+        for each in events:
+            _close_all(each.fds)
         reason, message = self._ending
         if reason is CloseReason.NORMAL:
             log.info("%s is gone", self)
@@ -307,33 +314,8 @@ class Client:
             object_id = self._next_stream
             self._next_stream += 2
         else:
-            object_id = self._keep(fd)
+            object_id = self._memories.keep(fd)
         return Attachment(found.kind, found.flags, object_id, found.size)
-
-    def _keep(self, fd: OwnedFd) -> int:
-        """Keep an fd until the host knows what it is for, or has no use for it.
-
-        It may never say: an app like Xwayland makes thousands of buffers of which few
-        are shown.  Those that nobody has asked about for longest are closed then.
-        """
-        if len(self._memories) >= self._limits.memories:
-            self._forget_memory()
-        while not self._all_memories.take(1):
-            if len(self._memories) < FEW_MEMORIES:
-                self._all_memories.used += 1  # others' thousands are no reason
-                break
-            self._forget_memory()
-        memory_id = self._next_memory
-        self._next_memory += 1
-        self._memories[memory_id] = fd
-        return memory_id
-
-    def _forget_memory(self) -> None:
-        if not self._forgetful:
-            self._forgetful = True
-            count = len(self._memories)
-            log.warning("%s: over %d fds: the oldest are closed", self, count)
-        self._close_memory(next(iter(self._memories)))
 
     # ---------------------------------------------------------------- from the host
 
@@ -377,35 +359,27 @@ class Client:
             case OpenStream():
                 self._open_stream(frame)
             case Locate():
-                if frame.memory_id in self._memories:
-                    self._memories.move_to_end(frame.memory_id)
+                self._memories.use(frame.memory_id)
                 self._locations.receive_locate(frame)
+                self._attend()
             case Release():
                 self._locations.receive_release(frame)
             case CloseMemory():
-                self._close_memory(frame.memory_id)
+                self._memories.close(frame.memory_id)
             case ClientClosed():
                 self._receive_close(frame)
             case _:
                 raise ChannelError(f"{type(frame).__name__} is not for a client")
 
     def _open_stream(self, frame: OpenStream) -> None:
-        if frame.memory_id >= self._next_memory:
+        if not self._memories.was_kept(frame.memory_id):
             raise ChannelError(f"there is no memory {frame.memory_id} yet")
-        fd = self._memories.pop(frame.memory_id, None)
-        if fd is not None:
-            self._all_memories.give_back(1)
+        fd = self._memories.take(frame.memory_id)
         lane = Lane(self.client_id, frame.stream_id)
         if fd is None:
             self._streams.refuse(lane, CloseReason.FAILED)
         else:
             self._streams.adopt(lane, fd, frame.flags)
-
-    def _close_memory(self, memory_id: int) -> None:
-        fd = self._memories.pop(memory_id, None)
-        if fd is not None:
-            self._all_memories.give_back(1)
-            fd.close()
 
     def _receive_close(self, frame: ClientClosed) -> None:
         why = frame.message or WORDS[frame.reason]
@@ -486,7 +460,7 @@ class Client:
 
     def _delivered(self) -> None:
         """The app has all of the first events: let go of what was kept for them."""
-        events = self._events.popleft()
+        events = self._events.pop(0)
         _close_all(events.fds)
         self._files.delivered(events.file_bytes)
         self._lanes.consumed(self._lane, events.cost)

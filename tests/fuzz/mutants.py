@@ -63,8 +63,8 @@ MUTANTS = {
     "fd-used-twice": Mutant(
         "relay",
         "wlproxy.protocol.wayland.wire",
-        "tuple(fds.popleft() for _",
-        "tuple(fds[0] for _",
+        "    del fds[: spec.fd_count]\n",
+        "",
     ),
     "versions": Mutant(
         "relay",

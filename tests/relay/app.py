@@ -1,6 +1,5 @@
 """An app in the guest, as strict about events as libwayland-client."""
 
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from tests.relay.things import DESTRUCTORS, SERVER, Thing, fill, words
@@ -27,7 +26,7 @@ class App:
         self._free: list[int] = []
         self.next_id = 2
         self._server_next = SERVER
-        self.attachments: deque[Attachment] = deque()
+        self.attachments: list[Attachment] = []
         self.display = Thing(1, INTERFACES["wl_display"], 1)
         self.things: dict[int, Thing] = {1: self.display}
         self._left: dict[int, Thing] = {}

@@ -45,7 +45,7 @@ class Compositor:
 
     def __init__(self) -> None:
         self._splitter = MessageSplitter()
-        self._fds: deque[Handle] = deque()
+        self._fds: list[Handle] = []
         self._next = 2
         self._free_server: list[int] = []
         self._server_next = SERVER

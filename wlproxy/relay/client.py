@@ -7,7 +7,6 @@ Neither side has more than a few of its messages handled at a time: what is left
 the next turn.  Errors are raised from here; `relay.relay` says who ends.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -78,8 +77,8 @@ class Client:
     _state: ClientState
     _requests: MessageSplitter = field(default_factory=MessageSplitter)
     _events: MessageSplitter = field(default_factory=MessageSplitter)
-    _attachments: deque[Attachment] = field(default_factory=deque)
-    _fds: deque[ReceivedFd] = field(default_factory=deque)
+    _attachments: list[Attachment] = field(default_factory=list)
+    _fds: list[ReceivedFd] = field(default_factory=list)
     _stalled: RawMessage | None = None
     _owed: int = 0
     waits: bool = False

@@ -18,7 +18,6 @@ import select
 import socket
 import termios
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -110,7 +109,7 @@ class FdStream:
         self.sent = 0
         self._socket = sock
         self._own = own
-        self._unsent: deque[_Part] = deque()
+        self._unsent: list[_Part] = []
         self._sending = False
         self._receiving = False
         self._write_shut = False
@@ -225,8 +224,9 @@ class FdStream:
 
     def drop_unsent(self) -> None:
         """Forget what a cancelled send left."""
-        while self._unsent:
-            for fd in self._unsent.popleft().fds:
+        unsent, self._unsent = self._unsent, []
+        for part in unsent:
+            for fd in part.fds:
                 fd.release()
 
     def shutdown_write(self) -> None:
@@ -404,14 +404,16 @@ class FdStream:
         else:
             sent = self._socket.sendmsg(joined)
         self.sent += sent
+        whole = 0
         while sent:
-            part = self._unsent[0]
+            part = self._unsent[whole]
             taken = min(sent, len(part.data))
             sent -= taken
             if taken == len(part.data):
-                self._unsent.popleft()
+                whole += 1
             else:
                 part.data = part.data[taken:]
+        del self._unsent[:whole]
 
     def _try_receive(self, max_bytes: int) -> tuple[bytes, list[OwnedFd]] | None:
         """Receive what is there, if anything is."""

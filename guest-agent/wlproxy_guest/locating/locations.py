@@ -13,7 +13,6 @@ for the answer.  The pin is then dropped after the answer, so that the host neve
 
 import errno
 import logging
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -103,12 +102,12 @@ class Locations:
         self._pins: dict[int, _Pinned] = {}
         """By location id."""
         self._fences = WriteFences()
-        self._waiting: deque[tuple[Locate, float]] = deque()
+        self._waiting: list[tuple[Locate, float]] = []
         """Questions, and when each is to be answered."""
         self._hanging = 0
         self._unanswered: set[int] = set()
         self._released_early: set[int] = set()
-        self._asked = trio.lowlevel.ParkingLot()
+        self._running = False
         self._over = False
 
     def receive_locate(self, request: Locate) -> None:
@@ -124,7 +123,6 @@ class Locations:
             raise ChannelError(f"over {MAX_WAITING} unanswered Locate frames")
         self._unanswered.add(location_id)
         self._waiting.append((request, trio.current_time() + LOCATE_SECONDS))
-        self._asked.unpark_all()
 
     def receive_release(self, request: Release) -> None:
         """Drop a pin and say so.  If it is still being made, drop it when that is done."""
@@ -149,12 +147,24 @@ class Locations:
         # At worst one is shown half drawn, after so long.
         await self._fences.wait_drawn()
 
+    @property
+    def unattended(self) -> bool:
+        """Whether questions wait, and `run` is to be called."""
+        return bool(self._waiting) and not self._running
+
     async def run(self, memories: Mapping[int, OwnedFd]) -> None:
-        """Answer questions about the fds in `memories`, one by one, for ever."""
-        while True:
-            while not self._waiting:
-                await self._asked.park()
-            request, deadline = self._waiting.popleft()
+        """Answer the questions about the fds in `memories`, one by one, until none waits."""
+        if self._running:
+            return
+        self._running = True
+        try:
+            await self._run(memories)
+        finally:
+            self._running = False
+
+    async def _run(self, memories: Mapping[int, OwnedFd]) -> None:
+        while self._waiting:
+            request, deadline = self._waiting.pop(0)
             try:
                 extents = await self._locate(request, deadline, memories)
             except Exception as caught:  # noqa: BLE001 - it costs this answer only

@@ -5,7 +5,6 @@ import os
 import pkgutil
 import socket
 import struct
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -63,7 +62,7 @@ class Peer:
         assert not flags & socket.MSG_CTRUNC
         splitter = MessageSplitter()
         splitter.feed(data)
-        fds = deque(received_fds)
+        fds = list(received_fds)
         found = []
         try:
             while (raw := splitter.next_message()) is not None:
@@ -298,7 +297,7 @@ def test_we_refuse_what_libwayland_refuses(
                 INTERFACES[source.name], source.version, raw.object_id, raw.opcode
             ),
             raw,
-            deque([0]),
+            [0],
         )
     assert (caught.value.object_id, caught.value.code) == (object_id, code)
 

@@ -1,5 +1,4 @@
 import struct
-from collections import deque
 
 import pytest
 from hypothesis import given
@@ -245,9 +244,9 @@ def test_round_trip(item: Item) -> None:
     data = encoded(spec, message)
     (found,) = split(data)
     of_the_next = len(message.fds)
-    fds = deque([*message.fds, of_the_next])
+    fds = [*message.fds, of_the_next]
     assert decode_message(spec, found, fds) == message
-    assert fds == deque([of_the_next])
+    assert fds == [of_the_next]
     assert spec.size in (None, len(data))
 
 
@@ -262,11 +261,11 @@ def test_damaged_messages_are_decoded_or_refused(
         word = words(data.draw(st.integers(0, 64) | UINT32))
         body[place : place + data.draw(st.sampled_from([0, 4, 8]))] = word
     damaged = raw(bytes(body))
-    fds = deque(message.fds)
+    fds = list(message.fds)
     try:
         decoded = decode_message(spec, damaged, fds)
     except WaylandError:
-        assert fds == deque(message.fds)
+        assert fds == list(message.fds)
         with pytest.raises(WaylandError):
             locate_ids(spec, damaged)
     else:
@@ -274,11 +273,11 @@ def test_damaged_messages_are_decoded_or_refused(
             locate_ids(spec, damaged)
         (again,) = split(encode_message(5, spec, decoded.args))
         assert len(again.data) == len(damaged.data)
-        redecoded = decode_message(spec, again, deque(message.fds))
+        redecoded = decode_message(spec, again, list(message.fds))
         assert redecoded.args == decoded.args
 
 
-NO_FDS: deque[int] = deque()
+NO_FDS: list[int] = []
 
 TEXT = ArgSpec(ArgKind.STRING)
 ARRAY = ArgSpec(ArgKind.ARRAY)
@@ -342,10 +341,10 @@ def test_an_empty_string_is_not_null() -> None:
 
 def test_missing_fds_are_refused_and_none_taken() -> None:
     spec = MessageSpec("t", "m", 0, 1, (ArgSpec(ArgKind.FD), ArgSpec(ArgKind.FD)))
-    fds = deque(["only one"])
+    fds = ["only one"]
     with pytest.raises(WaylandError, match="2 fds needed, 1 received"):
         decode_message(spec, raw(), fds)
-    assert fds == deque(["only one"])
+    assert fds == ["only one"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Forwarding: every message of every allowed interface, ids and fds translated."""
 
 import itertools
-from collections import deque
 from collections.abc import Iterator
 
 import pytest
@@ -150,7 +149,7 @@ def test_a_request_is_forwarded_verbatim(world: World, spec: MessageSpec) -> Non
 
     send = only_send(commands)
     raw = RawMessage(entry.host_id, spec.opcode, bytearray(send.data))
-    message = decode_message(spec, raw, deque(send.handles))
+    message = decode_message(spec, raw, list(send.handles))
     assert send.data[:4] == entry.host_id.to_bytes(4, "little")
     for arg, sent, seen in zip(spec.args, args, message.args, strict=True):
         if arg.is_id:
@@ -184,7 +183,7 @@ def test_an_event_is_forwarded_verbatim(
     (frame,) = [c.frame for c in commands if isinstance(c, SendFrame)]
     assert isinstance(frame, Data)
     raw = RawMessage(entry.guest_id, spec.opcode, bytearray(frame.data))
-    message = decode_message(spec, raw, deque(frame.attachments))
+    message = decode_message(spec, raw, list(frame.attachments))
     assert frame.data[:4] == entry.guest_id.to_bytes(4, "little")
     for arg, sent, seen in zip(spec.args, args, message.args, strict=True):
         if arg.is_id:

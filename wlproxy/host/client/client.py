@@ -402,6 +402,7 @@ class Client:
                     fd.close()
                 return
             context.feed(FromCompositor(client_id, data, self.receive_fds(fds)))
+            del data  # or it stays for as long as nothing follows it
             while context.relay.events_wait(client_id):
                 await trio.lowlevel.checkpoint()
                 context.feed(EventsTurn(client_id))

@@ -15,7 +15,6 @@ one surface shows several buffers in turn, each is copied: between any two commi
 compositor may look at the surface.
 """
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -56,7 +55,7 @@ class CompositorQueue:
         self._copy = copy
         self._grant = grant
         self._stream: FdStream | None = None
-        self._items: deque[Chunk | Copy | _Grant] = deque()
+        self._items: list[Chunk | Copy | _Grant] = []
         self._copies: dict[CopyBuffer, Copy] = {}  # those that have not begun
         self._copying = False
         self._queued_bytes = 0
@@ -151,8 +150,8 @@ class CompositorQueue:
     def drop(self) -> None:
         """Forget what waits, and whatever is queued from now on."""
         self._dropped = True
-        while self._items:
-            item = self._items.popleft()
+        items, self._items = self._items, []
+        for item in items:
             if isinstance(item, Chunk):
                 _release(item)
             elif isinstance(item, Copy):
@@ -168,7 +167,7 @@ class CompositorQueue:
         """
         first = self._items[0]
         if isinstance(first, _Grant):
-            self._items.popleft()
+            self._items.pop(0)
             self._grant(first.amount)
             return True
         batch: list[Chunk] = []
@@ -184,7 +183,7 @@ class CompositorQueue:
         return all_sent and not (self._items and self._items[0] is first)
 
     async def _carry_out(self, copy: Copy) -> None:
-        self._items.popleft()
+        self._items.pop(0)
         del self._copies[copy.target]
         self._copying = True
         try:
@@ -195,16 +194,20 @@ class CompositorQueue:
             self._changed.unpark_all()
 
     def _take_into(self, batch: list[Chunk]) -> None:
-        while self._items and len(batch) < MAX_BATCH:
-            match self._items[0]:
-                case Chunk() as chunk:
-                    batch.append(chunk)
-                case Copy() as copy if self._copy_at_once(copy):
-                    del self._copies[copy.target]
-                    copy.release()
-                case _:
-                    break
-            self._items.popleft()
+        done = 0
+        try:
+            while done < len(self._items) and len(batch) < MAX_BATCH:
+                match self._items[done]:
+                    case Chunk() as chunk:
+                        batch.append(chunk)
+                    case Copy() as copy if self._copy_at_once(copy):
+                        del self._copies[copy.target]
+                        copy.release()
+                    case _:
+                        break
+                done += 1
+        finally:
+            del self._items[:done]
 
 
 def _release(chunk: Chunk) -> None:

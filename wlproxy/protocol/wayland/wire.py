@@ -8,7 +8,6 @@ belong to a message.
 """
 
 import struct
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -143,7 +142,7 @@ def event_spec(
     return _find(interface, interface.events, version, object_id, opcode)
 
 
-def decode_message(spec: MessageSpec, raw: RawMessage, fds: deque[FdT]) -> Message[FdT]:
+def decode_message(spec: MessageSpec, raw: RawMessage, fds: list[FdT]) -> Message[FdT]:
     """Decode a message, and take its fds off the front of `fds`.
 
     The fds of a message are sent with its first byte or before, so that they are there
@@ -176,7 +175,7 @@ def read_arguments(spec: MessageSpec, data: bytearray) -> tuple[ArgValue, ...]:
     return args
 
 
-def take_fds(spec: MessageSpec, fds: deque[FdT]) -> tuple[FdT, ...]:
+def take_fds(spec: MessageSpec, fds: list[FdT]) -> tuple[FdT, ...]:
     """Take the fds of a message off the front of `fds`.
 
     Raises:
@@ -184,7 +183,9 @@ def take_fds(spec: MessageSpec, fds: deque[FdT]) -> tuple[FdT, ...]:
     """
     if len(fds) < spec.fd_count:
         raise _malformed(f"{spec}: {spec.fd_count} fds needed, {len(fds)} received")
-    return tuple(fds.popleft() for _ in range(spec.fd_count))
+    taken = tuple(fds[: spec.fd_count])
+    del fds[: spec.fd_count]
+    return taken
 
 
 def encode_message(

@@ -14,7 +14,7 @@ libwayland would have it.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
 from wlproxy.protocol.channel.frames import Located
 from wlproxy.protocol.errors import WaylandError
@@ -72,30 +72,10 @@ class Buffers:
     _reasons: set[str] = field(default_factory=set)
     _pages: Pages = field(init=False)
     _presenter: Presenter = field(init=False)
-    _actions: Mapping[Action, Callable[[Buffer], Input | None]] = field(init=False)
 
     def __post_init__(self) -> None:
         self._pages = Pages(self._context, self._locations)
         self._presenter = Presenter(self._context, self._locations)
-        self._actions = {
-            Action.LOCATE: self._locate,
-            Action.MAKE: self._make,
-            Action.REMAKE: self._remake,
-            Action.ANSWER: self._answer,
-            Action.SET_BACK: self._set_back,
-            Action.GIVE_UP: self._give_up,
-            Action.KILL: self._kill,
-            Action.USE: self._room.use,
-            Action.REST: self._rest,
-            Action.EVICT: self._evict,
-            Action.EVICT_UNRELEASED: self._evict_unreleased,
-            Action.DESTROY: self._destroy,
-            Action.DESTROY_HOST: self._destroy_host,
-            Action.ORPHAN: self._orphan,
-            Action.DISOWN: self._presenter.disown,
-            Action.DISOWN_LAST: self._disown_last,
-            Action.LET_GO: self._let_go,
-        }
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -318,7 +298,9 @@ class Buffers:
         following: Input | None = happened
         while following is not None:
             action = buffer.life.receive(following)
-            following = self._actions[action](buffer) if action is not None else None
+            following = (
+                self._ACTIONS[action](self, buffer) if action is not None else None
+            )
 
     def _tell_all(self, waiters: Waiters) -> None:
         for buffer in waiters.values():
@@ -487,6 +469,26 @@ class Buffers:
             if self._going >= MADE_ROOM_FOR:
                 break
         return self._going > 0
+
+    _ACTIONS: ClassVar[Mapping[Action, Callable[["Buffers", Buffer], Input | None]]] = {
+        Action.LOCATE: _locate,
+        Action.MAKE: _make,
+        Action.REMAKE: _remake,
+        Action.ANSWER: _answer,
+        Action.SET_BACK: _set_back,
+        Action.GIVE_UP: _give_up,
+        Action.KILL: _kill,
+        Action.USE: lambda self, buffer: self._room.use(buffer),
+        Action.REST: _rest,
+        Action.EVICT: _evict,
+        Action.EVICT_UNRELEASED: _evict_unreleased,
+        Action.DESTROY: _destroy,
+        Action.DESTROY_HOST: _destroy_host,
+        Action.ORPHAN: _orphan,
+        Action.DISOWN: lambda self, buffer: self._presenter.disown(buffer),
+        Action.DISOWN_LAST: _disown_last,
+        Action.LET_GO: _let_go,
+    }
 
 
 def _unknown(buffer: Buffer) -> WaylandError:

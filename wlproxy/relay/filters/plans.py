@@ -4,7 +4,6 @@ Most messages are forwarded as they are.  A plan says of the others which filter
 them, what they have to wait for, and where they tell a time.
 """
 
-from collections import deque
 from collections.abc import Callable
 from functools import cache
 from typing import Final, NamedTuple
@@ -138,7 +137,7 @@ def _bind_is_clear(
     state: ClientState, entry: ProtocolObject, spec: MessageSpec, raw: RawMessage
 ) -> bool:
     """Whether it is known what is to be bound."""
-    name = decode_message(spec, raw, deque[None]()).integer(spec.places["name"])
+    name = decode_message(spec, raw, []).integer(spec.places["name"])
     return registry.may_judge_bind(state, entry, name)
 
 

@@ -6,6 +6,7 @@ the compositor may have or not; its own is never passed on.
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError, NewId
@@ -53,13 +54,18 @@ def get_registry(state: ClientState, request: Request) -> None:
 def advertise(state: ClientState, event: Event) -> None:
     """`wl_registry.global`: remember it, and pass it on if the guest may have it."""
     name, context = event.integer("name"), state.context
-    interface = (event.string("interface") or b"").decode("utf-8", "replace")
-    known = Global(interface, event.integer("version"))
-    context.globals[name] = known
+    interface = event.string("interface") or b""
+    context.globals[name] = _global(interface, event.integer("version"))
     context.withdrawn.discard(name)
     if name != offer.GLOBAL_NAME:
         _advertise(context, event.object, name)
     _advertise_own(context, event.object)
+
+
+@lru_cache(maxsize=1024)
+def _global(interface: bytes, version: int) -> Global:
+    """Make a global, once for all apps, which are all told of the same ones."""
+    return Global(interface.decode("utf-8", "replace"), version)
 
 
 def advertise_postponed(context: Context) -> None:
