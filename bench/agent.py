@@ -22,6 +22,7 @@ from tests.chaos.machine import make_ram
 from wlproxy.protocol.channel.frames import Extent, LocateStatus
 from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fds import duplicate
+from wlproxy_guest.hanging_files import close_large
 from wlproxy_guest.locating.mapping import PAGE_SIZE, pages_of
 from wlproxy_guest.locating.page_locator import LocateError, PageLocator, PinnedRange
 
@@ -63,7 +64,7 @@ class LendingLocator(StandIn):
         """Say whose memory is meant, and keep that open."""
         assert pin.place is not None
         place, _ = pin.place
-        pin.file = duplicate(fd)
+        pin.file = duplicate(fd, close_large)
         note = Note(os.getpid(), pin.file.fileno(), start)
         os.pwrite(self.ram, note.encode(), place)
 

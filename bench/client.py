@@ -114,6 +114,16 @@ class App(Closing):
         self.wire.send_raw(self._attach(canvas, damage) + encode(self.surface, 6, ""))
         self.sync()
 
+    def begin_commit(self, canvas: Canvas, damage: tuple[int, int, int, int]) -> int:
+        """Show what is in a canvas, and sync; return the callback, for `end_frame`."""
+        callback = self.wire.new()
+        self.wire.send_raw(
+            self._attach(canvas, damage)
+            + encode(self.surface, 6, "")
+            + encode(DISPLAY, 0, "u", callback)
+        )
+        return callback
+
     def sync(self) -> None:
         """Wait until the compositor has handled everything sent so far."""
         callback = self.wire.new()

@@ -80,6 +80,20 @@ def _more(workload: str, than: str) -> Callable[[Results], Reached | None]:
     return look
 
 
+def _later(workload: str, than: str) -> Callable[[Results], Reached | None]:
+    """Compare the slowest hundredth of one workload and another, in milliseconds."""
+
+    def look(results: Results) -> Reached | None:
+        late = results.get(workload, SUBJECT, measuring.P99)
+        usual = results.get(than, SUBJECT, measuring.P99)
+        if late is None or usual is None:
+            return None
+        noisy = late.noisy or usual.noisy
+        return Reached(((late.median - usual.median) / 1000,), noisy)
+
+    return look
+
+
 def _sides(figure: str) -> tuple[str, str]:
     return side(figure, APP_SIDE), side(figure, COMPOSITOR_SIDE)
 
@@ -140,6 +154,11 @@ TARGETS: Final = (
         "CPU per sync, beside 200 apps against alone",
         "1.2",
         _more("sync-200-apps", "sync"),
+    ),
+    Target(
+        "p99 of a sync beside a new buffer of 95 MiB, against alone, ms more",
+        "2",
+        _later("sync-beside-95m", "sync"),
     ),
     Target("memory of an idle app, KiB", "32", _itself("idle", measuring.CLIENT_KIB)),
     Target(

@@ -25,6 +25,10 @@ SMALL: Final = 64
 VGA: Final = (640, 480)
 HD: Final = (1920, 1080)
 UHD: Final = (3840, 2160)
+LARGE: Final = (5000, 4980)
+"""95 MiB."""
+BESIDE: Final = 40
+"""Syncs for each buffer of that size: about as long as it takes to show it."""
 AT_ONCE: Final = 1000
 """Messages that are sent before any answer is read."""
 WARM_UP: Final = 5
@@ -224,6 +228,27 @@ def syncs_among_apps(apps: int, display: str) -> Iterator[Run]:
             leaving.callback(Connection(display).close)
         timed(app.sync, 10 * WARM_UP)
         yield partial(timed, app.sync)
+
+
+@contextmanager
+def syncs_beside_pool(display: str) -> Iterator[Run]:
+    """Do as `syncs`, while another app shows buffers of 95 MiB that nobody has seen before."""
+    number, corner = count(1), (0, 0, 1, 1)
+    with App(display) as app, App(display) as other:
+
+        def run(units: int) -> list[float]:
+            taken = []
+            for _ in range(units // BESIDE):
+                canvas = Canvas(other.wire, other.shm, *LARGE)
+                canvas.fill(next(number))
+                shown = other.begin_commit(canvas, corner)
+                taken += timed(app.sync, BESIDE)
+                other.end_frame(shown)
+                canvas.destroy()
+            return taken
+
+        run(BESIDE)
+        yield run
 
 
 @contextmanager
@@ -431,6 +456,13 @@ WORKLOADS: Final = (
         "wl_display.sync beside 200 apps that are connected",
         partial(syncs_among_apps, 200),
         *(500, 100),
+    ),
+    Workload(
+        "sync-beside-95m",
+        "round trip",
+        "wl_display.sync, while another app's new buffer of 95 MiB is located",
+        syncs_beside_pool,
+        *(400, 80),
     ),
     Workload(
         "first-window",

@@ -25,6 +25,8 @@ from wlproxy_guest.unix_socket import Listener, SocketError, adopt_activated, li
 from wlproxy_guest.wire import WireSource, parse_source
 
 LEVELS: Final = ("debug", "info", "warning", "error")
+SWITCH_SECONDS: Final = 0.0005
+"""How long the event loop waits for a thread that joins a buffer's pages: not Python's 5 ms."""
 ANEW_PAUSE: Final = 1.0
 """Seconds until an agent that failed begins anew: perhaps there is memory then."""
 
@@ -56,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     log_to_stderr(options.log_level)
     raise_fd_limit()
+    sys.setswitchinterval(SWITCH_SECONDS)
     failure = ""
     with early_stop():
         try:

@@ -5,7 +5,8 @@ call on the file blocks, even `close`, and the call may end in any error.  The e
 serves all apps, so it must never make such a call.  The checks here ask the kernel only,
 never the server.
 
-`own` takes over each fd that an app passes, so that closing it holds up nobody.
+`own` takes over each fd that an app passes, so that closing it holds up nobody.  Closing takes
+its time without a server, too: the last fd of a file in memory gives all pages back.
 """
 
 import ctypes
@@ -16,7 +17,7 @@ import threading
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -29,8 +30,12 @@ AT_STATX_DONT_SYNC: Final = 0x4000
 STATX_TYPE_MODE_SIZE: Final = 0x203
 STATX: Final = struct.Struct("=28xH10xQ88xII112x")
 """struct statx: mode, size, and the numbers of the device."""
+LARGE: Final = 2 << 20
+"""Bytes of memory that take half a millisecond to give back: from here on a thread does it."""
 MAX_CLOSING: Final = 8
 """Threads that close files at once; behind as many that hang, the others stay open."""
+MAX_FREEING: Final = 2
+"""Threads that give memory back at once, which always comes to an end."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.statx.argtypes = (
@@ -109,50 +114,76 @@ def _is_tmpfs(device: int) -> bool:
 def own(fd: int) -> OwnedFd:
     """Take over an fd that an app passed.
 
-    It is closed at once, or soon if that may hang: by a thread, whose errors mean nothing
-    any more.
+    It is closed at once, or soon if that may hang or take long: by a thread, whose errors
+    mean nothing any more.
     """
     return OwnedFd(fd, _close)
 
 
+def close_large(fd: int) -> None:
+    """Have a thread close an fd that gives much memory back, or close it if there is none."""
+    if not _freeing.close(fd):
+        OwnedFd(fd).close()
+
+
 def _close(fd: int) -> None:
     if may_hang(fd):
-        _closer.close(fd)
+        if not _closing.close(fd):
+            _closing.leave(fd)
+    elif _is_large(fd):
+        close_large(fd)
     else:
         OwnedFd(fd).close()
 
 
-class _Closer:
-    """Closes, in another thread, fds whose closing may block."""
+def _is_large(fd: int) -> bool:
+    try:
+        return known_status(fd).size >= LARGE
+    except (OSError, MemoryError):
+        return False
 
-    def __init__(self) -> None:
+
+class _Closer:
+    """Closes fds in other threads."""
+
+    def __init__(self, most: int) -> None:
+        """Use so many threads at once."""
+        self._most = most
         self._lock = threading.Lock()
         # Numbers: what still waits when the process ends is the kernel's to close.
         self._waiting: deque[int] = deque()
         self._threads = 0
 
-    def close(self, fd: int) -> None:
+    def close(self, fd: int) -> bool:
+        """Have a thread close an fd; False if there is no thread."""
         with self._lock:
-            self._waiting.append(fd)
-            if self._threads >= MAX_CLOSING:
-                return
+            if self._threads >= self._most:
+                self._waiting.append(fd)
+                return True
             self._threads += 1
         try:
-            trio.lowlevel.start_thread_soon(self._work, lambda _: None)
+            trio.lowlevel.start_thread_soon(partial(self._work, fd), lambda _: None)
         except (RuntimeError, MemoryError):
-            # With a thread that works it waits, else for the next that can be had.
             with self._lock:
                 self._threads -= 1
+            return False
+        return True
 
-    def _work(self) -> None:
+    def leave(self, fd: int) -> None:
+        """Have an fd closed by the next thread that can be had, or by one that works."""
+        with self._lock:
+            self._waiting.append(fd)
+
+    def _work(self, fd: int) -> None:
         while True:
+            with suppress(OSError):
+                OwnedFd(fd).close()
             with self._lock:
                 if not self._waiting:
                     self._threads -= 1
                     return
                 fd = self._waiting.popleft()
-            with suppress(OSError):
-                OwnedFd(fd).close()
 
 
-_closer = _Closer()
+_closing = _Closer(MAX_CLOSING)
+_freeing = _Closer(MAX_FREEING)

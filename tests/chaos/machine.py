@@ -20,7 +20,7 @@ from pathlib import Path
 
 import trio
 
-RAM_SIZE = 256 << 20
+RAM_SIZE = 512 << 20
 SEALS = 0x1 | 0x2 | 0x4
 """F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW: those of `memory-backend-memfd`."""
 LOOK_AGAIN = 0.02

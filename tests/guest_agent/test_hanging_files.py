@@ -3,7 +3,7 @@
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -28,7 +28,13 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy_guest import hanging_files as foreign
 from wlproxy_guest import streams, workers
 from wlproxy_guest.attachments import describe_fd
-from wlproxy_guest.hanging_files import known_status, may_hang, own
+from wlproxy_guest.hanging_files import (
+    LARGE,
+    MAX_CLOSING,
+    known_status,
+    may_hang,
+    own,
+)
 from wlproxy_guest.locating import locations
 
 
@@ -83,12 +89,56 @@ async def test_what_may_hang_is_closed_elsewhere() -> None:
     await closed(fd)
 
 
+def no_thread(*_: object) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def large_memory() -> int:
+    fd = os.memfd_create("pool")
+    os.ftruncate(fd, LARGE)
+    return fd
+
+
+async def test_much_memory_is_given_back_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """95 MiB take 23 ms, which other apps would wait for."""
+    started: list[Callable[[], None]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            trio.lowlevel, "start_thread_soon", lambda run, _: started.append(run)
+        )
+        fd = large_memory()
+        own(fd).close()
+    os.fstat(fd)  # it is open
+    assert len(started) == 1
+    started[0]()
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(fd)
+
+
+async def test_files_that_hang_do_not_keep_memory(hung: int) -> None:
+    for _ in range(MAX_CLOSING + 1):
+        own(os.dup(hung)).close()
+    fd = large_memory()
+    own(fd).close()
+    await closed(fd)
+
+
+async def test_memory_is_given_back_without_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fd = large_memory()
+    with monkeypatch.context() as patch:
+        patch.setattr(trio.lowlevel, "start_thread_soon", no_thread)
+        own(fd).close()
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(fd)
+
+
 async def test_without_a_thread_it_is_closed_with_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def no_thread(*_: object) -> None:
-        raise RuntimeError("can't start new thread")
-
     first, second = (os.open("/proc/self/status", os.O_RDONLY) for _ in range(2))
     with monkeypatch.context() as patch:
         patch.setattr(trio.lowlevel, "start_thread_soon", no_thread)

@@ -143,7 +143,7 @@ def _locate_dmabuf(
         if not _in_pages(pairs) or sum(extents.words[1::2]) != end - start:
             raise LocateError(LocateStatus.UNSUPPORTED)
         of_it = duplicate(fd)
-    return PinnedRange(extents, KeptFds(kept, of_it), size, of_it.fileno())
+    return PinnedRange(extents, KeptFds(kept, of_it, pinned=size), size, of_it.fileno())
 
 
 def _in_pages(pairs: Sequence[int]) -> bool:
@@ -163,7 +163,8 @@ def _locate_file(
         kept, count = device.locate_memfd(fd, start, end - start)
     with closed_on_error(kept):
         extents = cut_extents(read_extents(kept, count), 0, end - start)
-    return PinnedRange(extents, KeptFds(kept), pinned=end - start)
+    pin = KeptFds(kept, pinned=end - start)
+    return PinnedRange(extents, pin, pinned=end - start)
 
 
 def explain_refusal(exc: OSError, length: int, *, dmabuf: bool) -> LocateError:

@@ -13,6 +13,7 @@ import os
 from typing import Final
 
 from wlproxy.transport.fds import OwnedFd
+from wlproxy_guest.hanging_files import LARGE, close_large
 from wlproxy_guest.locating.mapping import PAGE_SIZE, AlignedMapping, round_up
 
 PIPE_SIZE: Final = 1024 * 1024
@@ -24,16 +25,21 @@ LARGEST_PIPE: Final = 128 * 1024 * 1024
 class KeptFds:
     """A pin that is fds: what they keep is let go when they are closed."""
 
-    __slots__ = ("_fds",)
+    __slots__ = ("_fds", "pinned")
 
-    def __init__(self, *fds: OwnedFd) -> None:
-        """Take over `fds`."""
+    def __init__(self, *fds: OwnedFd, pinned: int = 0) -> None:
+        """Take over `fds`, which keep so many bytes."""
         self._fds = list(fds)
+        self.pinned = pinned
 
     def close(self) -> None:
-        """Let the pages go; again is harmless."""
+        """Let the pages go, soon if they are many; again is harmless."""
         while self._fds:
-            self._fds.pop().close()
+            fd = self._fds.pop()
+            if self.pinned < LARGE:
+                fd.close()
+            else:
+                close_large(fd.detach())
 
 
 class PipePin(KeptFds):
@@ -47,6 +53,7 @@ class PipePin(KeptFds):
         Raises:
             OSError: no fds or memory are left; EFAULT: the file ends before `end`.
         """
+        self.pinned += end - start
         while start < end:
             reader, writer = map(OwnedFd, os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK))
             self._fds.append(reader)
