@@ -1,6 +1,7 @@
 """The lab's command line."""
 
 import argparse
+import math
 import os
 import shutil
 import signal
@@ -125,6 +126,7 @@ def _job(arguments: argparse.Namespace, *, pytest: bool) -> runner.Job:
         guest=arguments.guest,
         host=arguments.host,
         timeout=arguments.timeout,
+        silence=runner.TEST_SILENCE if pytest else math.inf,
         out=arguments.out,
         template=not arguments.no_template,
         env=dict(each.split("=", 1) for each in arguments.env),

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import io
+import math
 import secrets
 import subprocess
 import sys
@@ -24,6 +25,8 @@ BROKEN = 125
 LOST = 75
 # What says nothing about the command: emulated machines are lost now and then (README).
 LOST_STATUSES = frozenset((LOST, TIMED_OUT, BROKEN))
+TEST_SILENCE = 500
+"""Seconds: each test says that it begins, and has less than that before it fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Job:
         guest: whether it needs the guest.
         host: the Debian release that plays the host.
         timeout: seconds until the machine is stopped; those in which it could run.
+        silence: the same, if nothing is heard of it.
         out: where to put the files that the command leaves in ``$WLPROXY_OUT``.
         template: whether to restore a frozen machine rather than boot one.
         env: further variables for the command.
@@ -47,6 +51,7 @@ class Job:
     guest: bool = False
     host: str = recipe.HOST_IMAGE.suite
     timeout: float = 600
+    silence: float = math.inf
     out: Path | None = None
     template: bool = True
     env: dict[str, str] = field(default_factory=dict)
@@ -144,18 +149,22 @@ def converse(vm: outer.Vm, connection: Connection, job: Job, tree: bytes) -> int
         "seed": secrets.token_hex(64),
     }
     connection.send(Frame(head, tree))
-    deadline = vm.clock() + job.timeout
+    heard = vm.clock()
+    deadline = heard + job.timeout
     try:
-        while (left := deadline - vm.clock()) > 0:
+        while (left := min(deadline, heard + job.silence) - vm.clock()) > 0:
             # If it comes too late, the machine may have had to wait for a core.
             with contextlib.suppress(TimeoutError):
-                status = _handle(connection.receive(left), job)
+                frame = connection.receive(left)
+                heard = vm.clock()
+                status = _handle(frame, job)
                 if status is not None:
                     return status
     except WireError as error:
         say(f"the VM broke down: {error}\n{vm.tails()}")
         return BROKEN
-    say(f"TIMEOUT after {job.timeout:.0f} s")
+    silent = vm.clock() - heard
+    say(f"TIMEOUT: it has {job.timeout:.0f} s, and was silent for {silent:.0f} s")
     _diagnose(vm, connection, job)
     return TIMED_OUT
 
