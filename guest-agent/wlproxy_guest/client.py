@@ -174,7 +174,7 @@ class Client:
     def _attend(self) -> None:
         """Have the host's questions answered, by a task for as long as there are any."""
         # One that is there all the while takes 2 KiB of each app, and few of them ask.
-        if self._nursery is not None and self._locations.unattended:
+        if self._nursery is not None and self._locations.attend():
             self._nursery.start_soon(self._locations.run, self._memories)
 
     def release(self) -> None:

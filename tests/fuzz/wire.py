@@ -88,7 +88,7 @@ class Messages:
                 if intact:
                     raise FindingError(f"{spec}: no message in {data.hex()}")
                 return
-            fds: list[str] = list(["fd"] * spec.fd_count)
+            fds: list[str] = ["fd"] * spec.fd_count
             message = decode_message(spec, raw, fds)
         except WaylandError as error:
             if intact:
@@ -96,7 +96,7 @@ class Messages:
             return
         again = encode_message(raw.object_id, spec, message.args)
         copy = RawMessage(raw.object_id, raw.opcode, bytearray(again))
-        decoded = decode_message(spec, copy, list(["fd"] * spec.fd_count))
+        decoded = decode_message(spec, copy, ["fd"] * spec.fd_count)
         if decoded.args != message.args:
             raise FindingError(f"{spec}: {message.args} becomes {decoded.args}")
         self._translate(spec, raw, message.args)
@@ -111,7 +111,7 @@ class Messages:
             return (number + SHIFT) & 0xFFFFFFFF or 1
 
         rewrite_ids(spec, raw, SENDER + 1, shifted, shifted)
-        translated = decode_message(spec, raw, list(["fd"] * spec.fd_count)).args
+        translated = decode_message(spec, raw, ["fd"] * spec.fd_count).args
         for arg, before, after in zip(spec.args, args, translated, strict=True):
             expected = before
             if arg.kind in (ArgKind.NEW_ID, ArgKind.OBJECT) and before:

@@ -147,16 +147,15 @@ class Locations:
         # At worst one is shown half drawn, after so long.
         await self._fences.wait_drawn()
 
-    @property
-    def unattended(self) -> bool:
-        """Whether questions wait, and `run` is to be called."""
-        return bool(self._waiting) and not self._running
+    def attend(self) -> bool:
+        """Whether `run` is to be called now, since questions wait that nobody answers."""
+        if self._running or not self._waiting:
+            return False
+        self._running = True
+        return True
 
     async def run(self, memories: Mapping[int, OwnedFd]) -> None:
         """Answer the questions about the fds in `memories`, one by one, until none waits."""
-        if self._running:
-            return
-        self._running = True
         try:
             await self._run(memories)
         finally:
