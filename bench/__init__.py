@@ -8,5 +8,7 @@ Everything is measured in one run, peer after peer and round after round, on one
   are started; `agent` and `proxy`: wlproxy's two ends, with what a VM would be replaced,
   and a `note` from one to the other.
 * `counting`: CPU, memory and system calls, from /proc and strace; `machine`: which one it was.
-* `results`: samples, medians, spreads; `report`: the table; `plots`: the pictures.
+* `results`: samples, medians, spreads; `report`: the table, with `targets` and `growth` before and
+  after it; `plots`: the pictures.
+* `shares`: whose the CPU time is, by what `sampled` sees; `relay`: the core alone.
 """
