@@ -8,8 +8,8 @@ Everything is measured in one run, peer after peer and round after round, on one
   are started; `agent` and `proxy`: wlproxy's two ends, with what a VM would be replaced,
   and a `note` from one to the other.
 * `counting`: CPU, memory and system calls, from /proc and strace; `machine`: which one it was.
-* `relay`: the core alone, on a stage and with what real apps said: `record` runs an app and
-  `scrubbing` takes out what is nobody's business; `recording` is its file, `conversation` what
+* `relay`: the core alone, on a stage and with what real apps said: `record` runs an app, over
+  which a `pointer` may move, and `scrubbing` takes out what is nobody's business; `recording` is its file, `conversation` what
   the messages in it mean; `replay` plays it to a relay.
 * `results`: samples, medians, spreads; `report`: the table; `plots`: the pictures.
 """

@@ -4,7 +4,7 @@
 
 runs a headless weston and the app, with a tap between the two and no wlproxy, and writes
 `bench/traces/weston-simple-damage.jsonl.gz` (`bench.recording`).  `--display` takes another compositor that runs already:
-that weston has no seat, which some apps want (foot does).  The app is offered the globals that wlproxy would
+that weston has no seat, which some apps want (foot does).  `--pointer` moves one over the app.  The app is offered the globals that wlproxy would
 offer it (all but linux-dmabuf, which wlproxy serves itself), since it would say something else
 otherwise.  What may say something about a person is not written (`bench.scrubbing`).
 
@@ -28,6 +28,7 @@ from typing import Final
 
 from bench.conversation import Conversation, Said
 from bench.peers import compositor
+from bench.pointer import MovingPointer
 from bench.processes import BenchError, Started, started
 from bench.recording import (
     SUFFIX,
@@ -47,7 +48,7 @@ from wlproxy.relay.policy import effective_policy
 from wlproxy.transport.fds import OwnedFd
 
 MESSAGES: Final = 3000
-SECONDS: Final = 10.0
+SECONDS: Final = 30.0
 START_SECONDS: Final = 30.0
 """Seconds that the app may take to connect."""
 CHUNK: Final = 64 * 1024
@@ -174,14 +175,19 @@ def _send(sink: socket.socket, data: bytes, fds: list[int]) -> None:
 
 
 def record(
-    words: Sequence[str], enough: int, display: Path | None = None
+    words: Sequence[str],
+    enough: int,
+    display: Path | None = None,
+    *,
+    with_pointer: bool = False,
 ) -> list[Batch]:
-    """Run an app, and write down up to so many messages, or what 10 seconds bring.
+    """Run an app, and write down up to so many messages, or what 30 seconds bring.
 
     Args:
         words: its command line.
         enough: messages.
         display: where a compositor listens; None: a weston is run.
+        with_pointer: have a pointer move over what the app shows.
 
     Raises:
         BenchError: there is no weston, or the app does not connect.
@@ -194,6 +200,9 @@ def record(
         listening = stack.enter_context(socket.socket(socket.AF_UNIX))
         listening.bind(str(directory / "tap"))
         listening.listen(1)
+        pointer = None
+        if with_pointer:
+            pointer = stack.enter_context(MovingPointer(str(display)))
         environ = {"XDG_RUNTIME_DIR": str(directory), "WAYLAND_DISPLAY": "tap"}
         program = started(words, directory / "app.log", environ)
         app = stack.enter_context(_accept(listening, stack.enter_context(program)))
@@ -203,6 +212,8 @@ def record(
         end = time.monotonic() + SECONDS
 
         def goes_on(tapped: Tapped) -> bool:
+            if pointer is not None:
+                pointer.move()
             return tapped.messages < enough and time.monotonic() < end
 
         tapped = pass_on(app, server, goes_on)
@@ -228,11 +239,17 @@ def main() -> None:
         "--messages", type=int, default=MESSAGES, help="that are enough"
     )
     parser.add_argument("--display", type=Path, help="of a compositor that runs")
+    parser.add_argument("--pointer", action="store_true", help="that moves (wlroots)")
     parser.add_argument("--compositor", default="weston", help="its name and version")
     parser.add_argument("command", nargs="+", help="the app's, after --")
     options = parser.parse_args()
     try:
-        batches = record(options.command, options.messages, options.display)
+        batches = record(
+            options.command,
+            options.messages,
+            options.display,
+            with_pointer=options.pointer,
+        )
     except (BenchError, WlproxyError) as error:
         sys.exit(f"record: {error}")
     recording = Recording(options.name, options.version, options.compositor, batches)

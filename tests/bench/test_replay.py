@@ -28,7 +28,7 @@ from wlproxy.relay.wire.objects import ObjectTable, ProtocolObject
 MOST = {
     "foot": 19.3,
     "gtk3-demo": 33.1,
-    "gtk4-widget-factory": 23.9,
+    "gtk4-widget-factory": 20.5,
     "weston-presentation-shm": 26.7,
     "weston-simple-damage": 23.6,
 }
