@@ -9,6 +9,8 @@ Everything is measured in one run, peer after peer and round after round, on one
   and a `note` from one to the other.
 * `counting`: CPU, memory and system calls, from /proc and strace; `machine`: which one it was.
 * `results`: samples, medians, spreads; `report`: the table, with `targets` and `growth` before and
-  after it; `plots`: the pictures.
-* `shares`: whose the CPU time is, by what `sampled` sees; `relay`: the core alone.
+  after it; `plots`: the pictures.  `shares`: whose the CPU time is, by what `sampled` sees.
+* `relay`: the core alone, on a stage and with what real apps said: `record` runs an app, over
+  which a `pointer` may move, and `scrubbing` takes out what is nobody's business; `recording` is
+  its file, `conversation` what the messages in it mean; `replay` plays it to a relay.
 """

@@ -4,6 +4,8 @@ What an app and a compositor say to each other is recorded once, on the stage of
 tests, and then played to a relay that stands where that one stood: the core does no I/O, so
 the same inputs lead to the same commands.  Only `Relay.receive` is timed, by the CPU time of
 the process, several times over; what is printed is the median, the fastest and the slowest.
+The recordings of real apps (`bench.recording`) are played the same way (`bench.replay`), from their
+first message to their last.
 
     python -m bench.relay [--rounds 9] [--json]
 """
@@ -18,6 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
+from bench.recording import read_recording, recordings
+from bench.replay import play, prepare
 from tests.relay.playbook import ZERO_COPY, Stage
 from tests.relay.shell import guest_memory
 from tests.relay.things import Thing
@@ -321,12 +325,22 @@ def measure_all(rounds: int) -> list[Result]:
         trace = record(name)
         once = lambda trace=trace: replay(trace)  # noqa: E731
         results.append(measure(name, trace.messages, once, rounds))
+    for path in recordings():
+        replayed = prepare(read_recording(path))
+        once = lambda replayed=replayed: _timed(replayed.inputs)  # noqa: E731
+        results.append(measure(replayed.name, replayed.messages, once, rounds))
     for objects in LIVE_OBJECTS:
         crowd = _Crowd(objects)
         once = lambda crowd=crowd: sum(crowd.round() for _ in range(50))  # noqa: E731
         name = f"syncs, {objects:,} objects"
         results.append(measure(name, 50 * SYNCS * 3, once, rounds))
     return results
+
+
+def _timed(inputs: Sequence[Input]) -> float:
+    start = time.process_time()
+    play(inputs)
+    return time.process_time() - start
 
 
 def main() -> None:

@@ -5,20 +5,17 @@ thread, so that they are the same each time, on every machine.  A call is one of
 step is what a task does between two waits: whoever hands something to another task adds one.
 """
 
-import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
-from types import FrameType
 
 import pytest
 import trio
 
+from tests.calls import Calls
 from tests.peers.app import App
 from tests.peers.loopback import Loopback
 from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.unix_socket import AppSocket
 
-ROOT = Path(__file__).parents[3]
 TIMES = 50
 
 MOST = {"sync": (425, 7), "frame": (590, 7)}
@@ -36,30 +33,17 @@ class Steps(trio.abc.Instrument):
         self.count += 1
 
 
-class Calls:
-    """Counts the calls of functions in the files of both ends."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._ours = (f"{ROOT}/wlproxy/", f"{ROOT}/guest-agent/")
-
-    def __call__(self, frame: FrameType, event: str, _: object) -> None:
-        if event == "call" and frame.f_code.co_filename.startswith(self._ours):
-            self.count += 1
-
-
 async def measure(once: Callable[[], Awaitable[None]]) -> tuple[float, float]:
     """Do something many times; return the calls and steps of each time."""
     for _ in range(3):
         await once()
-    steps, calls = Steps(), Calls()
+    steps = Steps()
     trio.lowlevel.add_instrument(steps)
-    sys.setprofile(calls)
     try:
-        for _ in range(TIMES):
-            await once()
+        with Calls() as calls:
+            for _ in range(TIMES):
+                await once()
     finally:
-        sys.setprofile(None)
         trio.lowlevel.remove_instrument(steps)
     return calls.count / TIMES, steps.count / TIMES
 
