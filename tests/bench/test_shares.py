@@ -52,16 +52,15 @@ def test_a_module_is_looked_at_from_one_signal_to_the_next(tmp_path: Path) -> No
             assert spinning.stdout is not None
             spinning.stdout.readline()
             spinning.send_signal(signal.SIGUSR1)
-            for _ in range(100):  # some 100 ms of its CPU time
+            for _ in range(200):  # some 200 ms of its CPU time
                 spinning.stdout.readline()
             spinning.send_signal(signal.SIGUSR2)
             while not path.exists():
                 spinning.stdout.readline()
         finally:
             spinning.kill()
-    [(file, count)] = json.loads(path.read_text()).items()
-    assert Path(file).name == "spins.py"
-    assert count > 0
+    places = json.loads(path.read_text())
+    assert max(places, key=places.get) == str(tmp_path / "spins.py")
 
 
 @pytest.mark.slow
