@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,9 +22,10 @@ from bench.measuring import (
     show_window,
     trace,
 )
-from bench.peers import Peer, compositor, direct, waypipe, wlproxy
+from bench.peers import COMPOSITORS, SOCKET, Peer, direct, waypipe, wlproxy
 from bench.processes import BenchError
 from bench.results import Results
+from bench.seats import on_seat
 from bench.workloads import WORKLOADS, Workload
 from tests.clients.wire import DisconnectedError, WaylandError
 from wlproxy.host.errors import HostError
@@ -53,6 +54,7 @@ class Item:
         workload: if it is one.
         fresh: whether it takes peers that have served nobody.
         needs: a program without which it is left out.
+        compositor: which one its peers are to have: one of `COMPOSITORS`.
     """
 
     name: str
@@ -62,34 +64,36 @@ class Item:
     workload: Workload | None = None
     fresh: bool = False
     needs: str = ""
+    compositor: str = "weston"
 
 
 def items(directory: Path, *, quick: bool) -> Iterator[Item]:
     """List all that can be measured.
 
     Args:
-        directory: where the compositor's socket is.
+        directory: each compositor has one in it, of its own name, with its socket.
         quick: fewer units.
     """
-    for each in WORKLOADS:
+
+    def run_by_unit(each: Workload) -> Item:
         count = each.quick if quick else each.count
-        yield Item(
-            each.name,
-            each.unit,
-            each.about,
-            partial(measure, workload=each, count=count),
-            each,
-        )
+        measured = partial(measure, workload=each, count=count)
+        return Item(each.name, each.unit, each.about, measured, each)
+
+    yield from map(run_by_unit, WORKLOADS)
+    for each in on_seat(str(directory / "sway" / SOCKET)):
+        yield replace(run_by_unit(each), needs="sway", compositor="sway")
+    westons = directory / "weston"
     for name, about, open_app in (
         ("idle", "100 apps that are connected", connect),
         ("windows", "100 apps that show 64x64", show_window),
     ):
         memory = partial(measure_memory, open_app=open_app)
         yield Item(name, "app", about, memory, fresh=True)
-    start = partial(measure_start, directory=directory)
+    start = partial(measure_start, directory=westons)
     yield Item("start", "start", "until apps may come; and `--version`", start)
     seconds = QUICK_APP_SECONDS if quick else APP_SECONDS
-    app = partial(measure_app, directory=directory, seconds=seconds)
+    app = partial(measure_app, directory=westons, seconds=seconds)
     about = f"{REAL_APP} draws, at the compositor's pace"
     yield Item("simple-shm", "second", about, app, needs=REAL_APP)
 
@@ -98,7 +102,7 @@ QUICK = frozenset(
     {
         *("frames-64", "frames-1080p", "frames-4k", "commits-4k", "sync"),
         *("flood-damage", "flood-sync", "small-damage-4k", "churn-1080p", "visits"),
-        *("crowd", "idle", "start"),
+        *("crowd", "idle", "start", "pointer"),
     }
 )
 """What ``--quick`` measures, unless it is told what to."""
@@ -106,21 +110,28 @@ NAMES = tuple(item.name for item in items(Path(), quick=False))
 
 
 @contextmanager
-def peers(results: Results, directory: Path) -> Iterator[list[Peer]]:
+def peers(results: Results, directory: Path, compositor: str) -> Iterator[list[Peer]]:
     """Start a compositor and all peers that there are; say in the results which are not.
+
+    Args:
+        results: where that is said.
+        directory: each compositor has one in it, of its own name.
+        compositor: one of `COMPOSITORS`.
 
     Raises:
         BenchError: there is no compositor, or wlproxy does not start.
     """
+    own = directory / compositor
+    own.mkdir(mode=0o700)
     with ExitStack() as up:
-        weston = up.enter_context(compositor(directory))
+        process = up.enter_context(COMPOSITORS[compositor](own))
         found = [
-            up.enter_context(direct(directory, weston)),
-            up.enter_context(wlproxy(directory, weston)),
+            up.enter_context(direct(own, process)),
+            up.enter_context(wlproxy(own, process)),
         ]
         for compression in WAYPIPES:
             try:
-                peer = up.enter_context(waypipe(compression, directory, weston))
+                peer = up.enter_context(waypipe(compression, own, process))
             except BenchError as exc:
                 results.missing[f"waypipe {compression}"] = str(exc)
             else:
@@ -140,7 +151,7 @@ def run(results: Results, names: Collection[str], rounds: int, *, quick: bool) -
     Raises:
         BenchError: nothing can be measured here.
     """
-    with running_peers(results) as (directory, found):
+    with own_directory() as directory, ExitStack() as up:
         chosen = []
         for item in items(directory, quick=quick):
             if item.name not in names:
@@ -150,30 +161,36 @@ def run(results: Results, names: Collection[str], rounds: int, *, quick: bool) -
                 continue
             results.about[item.name] = (item.unit, item.about)
             chosen.append(item)
+        found = {
+            each: up.enter_context(peers(results, directory, each))
+            for each in dict.fromkeys(item.compositor for item in chosen)
+        }
         for number in range(rounds):
             for item in chosen:
                 _say(f"round {number + 1} of {rounds}: {item.name}")
-                _measure_item(results, item, found, number)
+                _measure_item(results, item, found[item.compositor], number)
         for item in chosen:
             if item.workload is not None and item.workload.traced:
-                _trace(results, item.workload, found)
+                _trace(results, item.workload, found[item.compositor])
 
 
 @contextmanager
-def running_peers(results: Results) -> Iterator[tuple[Path, list[Peer]]]:
-    """As `peers`, in a directory of their own."""
-    with (
-        TemporaryDirectory(prefix="bench-") as name,
-        peers(results, Path(name)) as found,
-    ):
-        yield Path(name), found
+def own_directory() -> Iterator[Path]:
+    """Make a directory for the compositors' own, which may be those of another user."""
+    with TemporaryDirectory(prefix="bench-") as name:
+        directory = Path(name)
+        directory.chmod(0o711)
+        yield directory
 
 
 def _measure_item(
     results: Results, item: Item, found: Sequence[Peer], number: int
 ) -> None:
     if item.fresh:
-        with running_peers(results) as (_, others):
+        with (
+            own_directory() as directory,
+            peers(results, directory, item.compositor) as others,
+        ):
             taken = _measure_each(item, others, number)
     else:
         taken = _measure_each(item, found, number)

@@ -89,3 +89,25 @@ def test_a_run_leaves_every_figure(tmp_path: Path) -> None:
             assert peers["wlproxy"][f"loop_passes.{side}"]["median"] >= 1
     assert (tmp_path / "cpu.svg").is_file()
     assert "pixel bytes copied" in (tmp_path / "results.md").read_text().lower()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("workload", ["pointer"])
+def test_what_takes_input_is_measured_on_sway(tmp_path: Path, workload: str) -> None:
+    if not shutil.which("sway"):
+        pytest.skip("needs sway: apt-get install sway")
+    assert main(["--quick", "--only", workload, "--out", str(tmp_path)]) == 0
+    peers = figures(tmp_path, workload)
+    assert {"direct", "wlproxy"} <= peers.keys()
+    assert all(each["per_second"]["low"] > 0 for each in peers.values())
+    for side in SIDES:
+        assert peers["wlproxy"][f"cpu_us.{side}"]["low"] > 0
+
+
+def test_without_sway_what_takes_input_is_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["--quick", "--only", "pointer", "--out", str(tmp_path)]) == 0
+    assert "there is no sway" in (tmp_path / "results.md").read_text()
