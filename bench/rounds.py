@@ -22,8 +22,8 @@ from bench.measuring import (
     show_window,
     trace,
 )
-from bench.peers import COMPOSITORS, SOCKET, Peer, direct, waypipe, wlproxy
-from bench.processes import BenchError
+from bench.peers import COMPOSITORS, SOCKET, Peer, Waypipe, direct, waypipe, wlproxy
+from bench.processes import BenchError, StalledError
 from bench.results import Results
 from bench.seats import on_seat
 from bench.workloads import WORKLOADS, Workload
@@ -102,7 +102,7 @@ QUICK = frozenset(
     {
         *("frames-64", "frames-1080p", "frames-4k", "commits-4k", "sync"),
         *("flood-damage", "flood-sync", "small-damage-4k", "churn-1080p", "visits"),
-        *("crowd", "idle", "start", "pointer"),
+        *("crowd", "idle", "start", "pointer", "paste-64k"),
     }
 )
 """What ``--quick`` measures, unless it is told what to."""
@@ -191,15 +191,19 @@ def _measure_item(
             own_directory() as directory,
             peers(results, directory, item.compositor) as others,
         ):
-            taken = _measure_each(item, others, number)
+            taken = _measure_each(results, item, others, number)
     else:
-        taken = _measure_each(item, found, number)
+        taken = _measure_each(results, item, found, number)
     for name, sample in taken.items():
         results.add(item.name, name, sample)
 
 
-def _measure_each(item: Item, found: Sequence[Peer], number: int) -> dict[str, Sample]:
+def _measure_each(
+    results: Results, item: Item, found: Sequence[Peer], number: int
+) -> dict[str, Sample]:
     """Measure all peers, beginning with another one in each round.
+
+    A waypipe that stalls is left out from then on, which is said in the results.
 
     Raises:
         BenchError: one of them has failed.
@@ -207,8 +211,14 @@ def _measure_each(item: Item, found: Sequence[Peer], number: int) -> dict[str, S
     # What the one before has left in the caches is not always the same one's.
     taken = {}
     for peer in rotated(found, number):
+        if _pair(item.name, peer) in results.missing:
+            continue
         try:
             taken[peer.name] = item.measure(peer)
+        except StalledError as exc:
+            if not isinstance(peer, Waypipe):
+                raise
+            results.missing[_pair(item.name, peer)] = str(exc)
         except (WaylandError, DisconnectedError, TimeoutError, HostError) as exc:
             raise BenchError(f"{item.name}, {peer.name}: {exc!r}") from exc
     if item.workload is not None and not item.workload.paced:
@@ -216,10 +226,16 @@ def _measure_each(item: Item, found: Sequence[Peer], number: int) -> dict[str, S
     return taken
 
 
+def _pair(name: str, peer: Peer) -> str:
+    return f"{name} through {peer.name}"
+
+
 def _trace(results: Results, workload: Workload, found: Sequence[Peer]) -> None:
     """Count system calls: once, for noise does not change them."""
     _say(f"system calls: {workload.name}")
     for peer in found:
+        if _pair(workload.name, peer) in results.missing:
+            continue
         # lz4 is no matter of system calls, and these take their time.
         for side in peer.ends if peer.name != COMPRESSING else ():
             try:

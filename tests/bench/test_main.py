@@ -93,13 +93,17 @@ def test_a_run_leaves_every_figure(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("workload", ["pointer"])
+@pytest.mark.parametrize("workload", ["pointer", "paste-64k", "paste-16m"])
 def test_what_takes_input_is_measured_on_sway(tmp_path: Path, workload: str) -> None:
     if not shutil.which("sway"):
         pytest.skip("needs sway: apt-get install sway")
     assert main(["--quick", "--only", workload, "--out", str(tmp_path)]) == 0
     peers = figures(tmp_path, workload)
     assert {"direct", "wlproxy"} <= peers.keys()
+    missing = json.loads((tmp_path / "results.json").read_text())["missing"]
+    for waypipe in ("waypipe none", "waypipe lz4"):
+        why = {waypipe, f"{workload} through {waypipe}"} & missing.keys()
+        assert (waypipe in peers) != bool(why)
     assert all(each["per_second"]["low"] > 0 for each in peers.values())
     for side in SIDES:
         assert peers["wlproxy"][f"cpu_us.{side}"]["low"] > 0
