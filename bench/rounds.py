@@ -53,7 +53,7 @@ class Item:
         measure: measures it.
         workload: if it is one.
         fresh: whether it takes peers that have served nobody.
-        needs: a program without which it is left out.
+        needs: programs without which it is left out.
         compositor: which one its peers are to have: one of `COMPOSITORS`.
     """
 
@@ -63,7 +63,7 @@ class Item:
     measure: Measure
     workload: Workload | None = None
     fresh: bool = False
-    needs: str = ""
+    needs: tuple[str, ...] = ()
     compositor: str = "weston"
 
 
@@ -82,7 +82,8 @@ def items(directory: Path, *, quick: bool) -> Iterator[Item]:
 
     yield from map(run_by_unit, WORKLOADS)
     for each in on_seat(str(directory / "sway" / SOCKET)):
-        yield replace(run_by_unit(each), needs="sway", compositor="sway")
+        needs = ("sway", *filter(None, [each.app]))
+        yield replace(run_by_unit(each), needs=needs, compositor="sway")
     westons = directory / "weston"
     for name, about, open_app in (
         ("idle", "100 apps that are connected", connect),
@@ -95,7 +96,7 @@ def items(directory: Path, *, quick: bool) -> Iterator[Item]:
     seconds = QUICK_APP_SECONDS if quick else APP_SECONDS
     app = partial(measure_app, directory=westons, seconds=seconds)
     about = f"{REAL_APP} draws, at the compositor's pace"
-    yield Item("simple-shm", "second", about, app, needs=REAL_APP)
+    yield Item("simple-shm", "second", about, app, needs=(REAL_APP,))
 
 
 QUICK = frozenset(
@@ -156,8 +157,9 @@ def run(results: Results, names: Collection[str], rounds: int, *, quick: bool) -
         for item in items(directory, quick=quick):
             if item.name not in names:
                 continue
-            if item.needs and not shutil.which(item.needs):
-                results.missing[item.name] = f"there is no {item.needs}"
+            lacking = [each for each in item.needs if not shutil.which(each)]
+            if lacking:
+                results.missing[item.name] = f"there is no {' and no '.join(lacking)}"
                 continue
             results.about[item.name] = (item.unit, item.about)
             chosen.append(item)

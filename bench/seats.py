@@ -7,13 +7,14 @@ compositor itself, whatever peer the app is behind.
 import os
 import select
 import struct
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
 from bench.client import PATIENCE, App, Canvas
-from bench.processes import StalledError
+from bench.processes import BenchError, StalledError
 from bench.workloads import WARM_UP, Run, Workload, timed
 from tests.clients.wire import Connection, encode
 from wlproxy.transport.closable import Closing
@@ -30,6 +31,9 @@ AT_ONCE: Final = 1 << 16
 """Bytes that are read at once: what a pipe holds."""
 STALLED: Final = 5.0
 """Seconds in which nothing of a selection comes: then no more will."""
+TERMINAL: Final = "foot"
+ALONE: Final = ("-o", "tweak.max-shm-pool-size-mb=0")
+"""Has each of foot's buffers begin with its file: `bench.proxy` would have others copied."""
 
 
 class Mouse(Closing):
@@ -236,6 +240,33 @@ def motions(compositor: str, display: str) -> Iterator[Run]:
         yield partial(timed, step)
 
 
+@contextmanager
+def scrolling(display: str) -> Iterator[Run]:
+    """Have a terminal print a large file, and end; a unit is a thousand lines of it."""
+    environ = {**os.environ, "WAYLAND_DISPLAY": display}
+
+    def run(units: int) -> list[float]:
+        words = [TERMINAL, *ALONE, "sh", "-c", f"seq 1 {units * 1000}"]
+        try:
+            done = subprocess.run(
+                ["setpriv", "--pdeathsig", "KILL", "--", *words],
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=PATIENCE,
+            )
+        except subprocess.TimeoutExpired as exc:
+            raise TimeoutError(f"{TERMINAL} does not end") from exc
+        if done.returncode:
+            raise BenchError(f"{TERMINAL} has failed:\n{done.stderr}")
+        return []
+
+    run(WARM_UP)
+    yield run
+
+
 def on_seat(compositor: str) -> tuple[Workload, ...]:
     """List the workloads that take a seat.
 
@@ -267,5 +298,15 @@ def on_seat(compositor: str) -> tuple[Workload, ...]:
             *(8 * LARGE, 2 * LARGE),
             traced=LARGE,
             latency=False,
+        ),
+        Workload(
+            "scroll",
+            "1,000 lines",
+            f"{TERMINAL} starts, prints them, and ends",
+            scrolling,
+            *(4000, 500),
+            latency=False,
+            leaves=True,
+            app=TERMINAL,
         ),
     )

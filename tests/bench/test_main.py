@@ -93,10 +93,10 @@ def test_a_run_leaves_every_figure(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("workload", ["pointer", "paste-64k", "paste-16m"])
+@pytest.mark.parametrize("workload", ["pointer", "paste-64k", "paste-16m", "scroll"])
 def test_what_takes_input_is_measured_on_sway(tmp_path: Path, workload: str) -> None:
-    if not shutil.which("sway"):
-        pytest.skip("needs sway: apt-get install sway")
+    if not shutil.which("sway") or (workload == "scroll" and not shutil.which("foot")):
+        pytest.skip("needs sway and foot: apt-get install sway foot")
     assert main(["--quick", "--only", workload, "--out", str(tmp_path)]) == 0
     peers = figures(tmp_path, workload)
     assert {"direct", "wlproxy"} <= peers.keys()
@@ -104,6 +104,7 @@ def test_what_takes_input_is_measured_on_sway(tmp_path: Path, workload: str) -> 
     for waypipe in ("waypipe none", "waypipe lz4"):
         why = {waypipe, f"{workload} through {waypipe}"} & missing.keys()
         assert (waypipe in peers) != bool(why)
+    assert peers["wlproxy"]["pixel_bytes_copied"]["high"] == 0
     assert all(each["per_second"]["low"] > 0 for each in peers.values())
     for side in SIDES:
         assert peers["wlproxy"][f"cpu_us.{side}"]["low"] > 0
