@@ -3,7 +3,8 @@
 Everything is measured in one run, peer after peer and round after round, on one kernel.
 
 * `__main__`: the command line; `rounds`: who is measured when; `workloads`: what is done;
-  `measuring`: what a workload costs a peer.
+  `seats`: what is done with a pointer, a clipboard and a terminal; `measuring`: what a
+  workload costs a peer.
 * `client`: the app; `peers`: who stands between it and the compositor; `processes`: how these
   are started; `agent` and `proxy`: wlproxy's two ends, with what a VM would be replaced,
   and a `note` from one to the other.

@@ -19,6 +19,7 @@ def describe_machine() -> dict[str, str]:
         "python": sys.version.partition(" ")[0],
         "trio": version_of("trio"),
         "weston": version(["weston", "--version"]),
+        "sway": version(["sway", "--version"]),
         "waypipe": version(["waypipe", "--version"]),
         "wlproxy": version(["git", "-C", str(TREE), "describe", "--always", "--dirty"]),
     }

@@ -7,6 +7,7 @@ is not measured has no app and nothing to do.
 """
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
@@ -30,7 +32,20 @@ SIDES: Final = (APP_SIDE, COMPOSITOR_SIDE)
 
 OUTPUT: Final = (3840, 2160)
 """The compositor's output: as large as the largest window, so that all of it is drawn."""
+SOCKET: Final = "wl-bench"
+"""The compositor's, in a directory that its peers have for themselves."""
+SWAY_CONFIG: Final = """\
+xwayland disable
+default_border none
+output * mode 1024x768
+for_window [shell=".*"] floating enable
+"""
+"""One above the other: no window makes room when the last app's has gone."""
+NOBODY: Final = 65534
+"""The user with no rights: Debian 12's sway refuses to run as root."""
 NAME: Final = "bench"
+NOT_THERE: Final = "not there"
+"""Instead of a version."""
 TREE: Final = Path(__file__).resolve().parents[1]
 PYTHON: Final = (sys.executable, "-m")
 MODULES: Final = {"PYTHONPATH": f"{TREE}:{TREE / 'guest-agent'}"}
@@ -122,7 +137,7 @@ class Wlproxy(Peer):
             up.callback(notify.unlink)
             words = [*PYTHON, "wlproxy", "run", "--name", "another"]
             words += ["--channel", str(directory / "none")]
-            words += ["--display", str(directory / "wl-bench")]
+            words += ["--display", str(directory / SOCKET)]
             environ = {**_runtime(directory), "NOTIFY_SOCKET": str(notify)}
             program = up.enter_context(started(words, directory / "log", environ))
 
@@ -158,7 +173,7 @@ class Waypipe(Peer):
     def start_another(self, directory: Path) -> Iterator[Started]:
         """As `Peer`: until its socket is there."""
         path = directory / "another.sock"
-        environ = {**_runtime(directory), "WAYLAND_DISPLAY": "wl-bench"}
+        environ = {**_runtime(directory), "WAYLAND_DISPLAY": SOCKET}
         words = [*self.version_command[:1], "--no-gpu", "-s", str(path), "client"]
         with started(words, directory / "log", environ) as program:
             program.wait_until(path.exists, "waypipe is ready")
@@ -171,7 +186,7 @@ def _runtime(directory: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def compositor(directory: Path) -> Iterator[Started]:
+def weston(directory: Path) -> Iterator[Started]:
     """Run a headless weston at DIRECTORY/wl-bench.
 
     Raises:
@@ -179,41 +194,83 @@ def compositor(directory: Path) -> Iterator[Started]:
     """
     if not shutil.which("weston"):
         raise BenchError("there is no weston: apt-get install weston")
-    display = directory / "wl-bench"
     # Not the kiosk shell: it would have no other size than the output's.
-    words = [
-        *Weston().command("pixman", "desktop", OUTPUT, display.name),
-        "--no-config",
-    ]
-
-    def answers() -> bool:
-        try:
-            Connection(str(display)).close()
-        except (OSError, TimeoutError, DisconnectedError):
-            return False
-        return True
-
+    words = [*Weston().command("pixman", "desktop", OUTPUT, SOCKET), "--no-config"]
     environ = {"XDG_RUNTIME_DIR": str(directory)}
-    with started(words, directory / "weston.log", environ) as weston:
-        weston.wait_until(answers, "weston is up")
-        yield weston
+    with started(words, directory / "weston.log", environ) as program:
+        program.wait_until(partial(_answers, directory / SOCKET), "weston is up")
+        yield program
 
 
 @contextlib.contextmanager
-def direct(directory: Path, weston: Started) -> Iterator[Peer]:
+def sway(directory: Path) -> Iterator[Started]:
+    """Run a headless sway at DIRECTORY/wl-bench: it has a seat, whose input can be made up.
+
+    Args:
+        directory: if we are root, it becomes that of an ordinary user.
+
+    Raises:
+        BenchError: there is none, or it does not answer.
+    """
+    if not shutil.which("sway"):
+        raise BenchError("there is no sway: apt-get install sway")
+    config = directory / "config"
+    config.write_text(SWAY_CONFIG)
+    words = ["sway", "--config", str(config)]
+    if os.geteuid() == 0:
+        os.chown(directory, NOBODY, NOBODY)
+        ids = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+        # A change of user makes the kernel forget whose death it is to die with.
+        words = ["setpriv", *ids, "--pdeathsig", "KILL", "--", *words]
+    environ = {
+        "WLR_BACKENDS": "headless",
+        "WLR_RENDERER": "pixman",
+        "WLR_LIBINPUT_NO_DEVICES": "1",
+        "XDG_RUNTIME_DIR": str(directory),
+        "SWAYSOCK": str(directory / "sway.sock"),
+    }
+
+    def named() -> bool:
+        # It chooses a name itself, and listens before it says so.
+        for path in directory.glob("wayland-*"):
+            if path.is_socket():
+                (directory / SOCKET).symlink_to(path.name)
+                return True
+        return False
+
+    with started(words, directory / "sway.log", environ) as program:
+        program.wait_until(named, "sway has a socket")
+        program.wait_until(partial(_answers, directory / SOCKET), "sway is up")
+        yield program
+
+
+COMPOSITORS: Final = {"weston": weston, "sway": sway}
+"""By the name of the program, which a machine may not have."""
+
+
+def _answers(display: Path) -> bool:
+    try:
+        Connection(str(display)).close()
+    except (OSError, TimeoutError, DisconnectedError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def direct(directory: Path, compositor: Started) -> Iterator[Peer]:
     """Have the app talk to the compositor itself."""
-    yield Peer("direct", str(directory / "wl-bench"), weston.pid)
+    yield Peer("direct", str(directory / SOCKET), compositor.pid)
 
 
 @contextlib.contextmanager
 def wlproxy(
-    directory: Path, weston: Started, *, sampled: bool = False
+    directory: Path, compositor: Started, *, sampled: bool = False
 ) -> Iterator[Peer]:
     """Run agent and proxy.
 
     Args:
         directory: where the compositor's socket is.
-        weston: the compositor.
+        compositor: its process.
         sampled: let both be looked at by `sampled`, which writes `samples` of each.
 
     Raises:
@@ -235,12 +292,12 @@ def wlproxy(
         channel = runtime / "channel"
         agent.wait_until(channel.exists, "wlproxy's agent is up")
         words = [*proxies, "bench.proxy", "run", "--name", NAME, "--present", "a"]
-        words += ["--channel", str(channel), "--display", str(directory / "wl-bench")]
+        words += ["--channel", str(channel), "--display", str(directory / SOCKET)]
         proxy = up.enter_context(started(words, log, environ))
         peer = Wlproxy(
             "wlproxy",
             str(runtime / "wayland-0"),
-            weston.pid,
+            compositor.pid,
             {APP_SIDE: agent.pid, COMPOSITOR_SIDE: proxy.pid},
             (*PYTHON, "wlproxy", "--version"),
             runtime,
@@ -255,13 +312,13 @@ def samples(directory: Path, side: str) -> Path:
 
 
 @contextlib.contextmanager
-def waypipe(compression: str, directory: Path, weston: Started) -> Iterator[Peer]:
+def waypipe(compression: str, directory: Path, compositor: Started) -> Iterator[Peer]:
     """Run both ends of waypipe.
 
     Args:
         compression: ``none`` or ``lz4``.
         directory: where the compositor's socket is.
-        weston: the compositor.
+        compositor: its process.
 
     Raises:
         BenchError: there is none, or its ends do not come up.
@@ -279,7 +336,7 @@ def waypipe(compression: str, directory: Path, weston: Started) -> Iterator[Peer
             started(
                 [program, *options, "client"],
                 log,
-                {**environ, "WAYLAND_DISPLAY": "wl-bench"},
+                {**environ, "WAYLAND_DISPLAY": SOCKET},
             )
         )
         client.wait_until(joint.exists, "waypipe client is up")
@@ -291,7 +348,7 @@ def waypipe(compression: str, directory: Path, weston: Started) -> Iterator[Peer
         yield Waypipe(
             f"waypipe {compression}",
             str(display),
-            weston.pid,
+            compositor.pid,
             {APP_SIDE: server.pid, COMPOSITOR_SIDE: client.pid},
             (program, "--version"),
         )
@@ -304,5 +361,5 @@ def version(words: Sequence[str]) -> str:
             words, capture_output=True, text=True, check=False, timeout=30
         )
     except FileNotFoundError:
-        return "not there"
+        return NOT_THERE
     return (done.stdout or done.stderr).partition("\n")[0].strip()

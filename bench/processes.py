@@ -21,6 +21,10 @@ class BenchError(Exception):
     """Something cannot be measured; the message says why, and what helps."""
 
 
+class StalledError(BenchError):
+    """A peer does not do what others do; what they do can be measured without it."""
+
+
 class Started:
     """A program that runs.
 

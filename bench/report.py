@@ -8,7 +8,7 @@ from typing import Final
 from bench import measuring
 from bench.growth import grown
 from bench.measuring import side
-from bench.peers import APP_SIDE, COMPOSITOR_SIDE
+from bench.peers import APP_SIDE, COMPOSITOR_SIDE, NOT_THERE
 from bench.results import NOISY, Results, Summary
 from bench.targets import BASELINE, RIVAL, SUBJECT, Reached, reached
 
@@ -142,10 +142,14 @@ def _head(results: Results) -> Iterator[str]:
         ]
     )
     yield f"Machine: {of_machine}."
-    programs = ("wlproxy", "python", "trio", "weston", "waypipe")
+    programs = ("wlproxy", "python", "trio", "weston", "sway", "waypipe")
     yield (
         "Versions: "
-        + ", ".join(f"{each} {_bare(machine[each])}" for each in programs)
+        + ", ".join(
+            f"{each} {_bare(machine[each])}"
+            for each in programs
+            if machine.get(each, NOT_THERE) != NOT_THERE
+        )
         + "."
     )
     quick = ", quick: too few units to rely on" if options["quick"] == "yes" else ""

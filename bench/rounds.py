@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,9 +22,10 @@ from bench.measuring import (
     show_window,
     trace,
 )
-from bench.peers import Peer, compositor, direct, waypipe, wlproxy
-from bench.processes import BenchError
+from bench.peers import COMPOSITORS, SOCKET, Peer, Waypipe, direct, waypipe, wlproxy
+from bench.processes import BenchError, StalledError
 from bench.results import Results
+from bench.seats import on_seat
 from bench.workloads import WORKLOADS, Workload
 from tests.clients.wire import DisconnectedError, WaylandError
 from wlproxy.host.errors import HostError
@@ -52,7 +53,8 @@ class Item:
         measure: measures it.
         workload: if it is one.
         fresh: whether it takes peers that have served nobody.
-        needs: a program without which it is left out.
+        needs: programs without which it is left out.
+        compositor: which one its peers are to have: one of `COMPOSITORS`.
     """
 
     name: str
@@ -61,44 +63,47 @@ class Item:
     measure: Measure
     workload: Workload | None = None
     fresh: bool = False
-    needs: str = ""
+    needs: tuple[str, ...] = ()
+    compositor: str = "weston"
 
 
 def items(directory: Path, *, quick: bool) -> Iterator[Item]:
     """List all that can be measured.
 
     Args:
-        directory: where the compositor's socket is.
+        directory: each compositor has one in it, of its own name, with its socket.
         quick: fewer units.
     """
-    for each in WORKLOADS:
+
+    def run_by_unit(each: Workload) -> Item:
         count = each.quick if quick else each.count
-        yield Item(
-            each.name,
-            each.unit,
-            each.about,
-            partial(measure, workload=each, count=count),
-            each,
-        )
+        measured = partial(measure, workload=each, count=count)
+        return Item(each.name, each.unit, each.about, measured, each)
+
+    yield from map(run_by_unit, WORKLOADS)
+    for each in on_seat(str(directory / "sway" / SOCKET)):
+        needs = ("sway", *filter(None, [each.app]))
+        yield replace(run_by_unit(each), needs=needs, compositor="sway")
+    westons = directory / "weston"
     for name, about, open_app in (
         ("idle", "100 apps that are connected", connect),
         ("windows", "100 apps that show 64x64", show_window),
     ):
         memory = partial(measure_memory, open_app=open_app)
         yield Item(name, "app", about, memory, fresh=True)
-    start = partial(measure_start, directory=directory)
+    start = partial(measure_start, directory=westons)
     yield Item("start", "start", "until apps may come; and `--version`", start)
     seconds = QUICK_APP_SECONDS if quick else APP_SECONDS
-    app = partial(measure_app, directory=directory, seconds=seconds)
+    app = partial(measure_app, directory=westons, seconds=seconds)
     about = f"{REAL_APP} draws, at the compositor's pace"
-    yield Item("simple-shm", "second", about, app, needs=REAL_APP)
+    yield Item("simple-shm", "second", about, app, needs=(REAL_APP,))
 
 
 QUICK = frozenset(
     {
         *("frames-64", "frames-1080p", "frames-4k", "commits-4k", "sync"),
         *("flood-damage", "flood-sync", "small-damage-4k", "churn-1080p", "visits"),
-        *("crowd", "idle", "start"),
+        *("crowd", "idle", "start", "pointer", "paste-64k"),
     }
 )
 """What ``--quick`` measures, unless it is told what to."""
@@ -106,21 +111,28 @@ NAMES = tuple(item.name for item in items(Path(), quick=False))
 
 
 @contextmanager
-def peers(results: Results, directory: Path) -> Iterator[list[Peer]]:
+def peers(results: Results, directory: Path, compositor: str) -> Iterator[list[Peer]]:
     """Start a compositor and all peers that there are; say in the results which are not.
+
+    Args:
+        results: where that is said.
+        directory: each compositor has one in it, of its own name.
+        compositor: one of `COMPOSITORS`.
 
     Raises:
         BenchError: there is no compositor, or wlproxy does not start.
     """
+    own = directory / compositor
+    own.mkdir(mode=0o700)
     with ExitStack() as up:
-        weston = up.enter_context(compositor(directory))
+        process = up.enter_context(COMPOSITORS[compositor](own))
         found = [
-            up.enter_context(direct(directory, weston)),
-            up.enter_context(wlproxy(directory, weston)),
+            up.enter_context(direct(own, process)),
+            up.enter_context(wlproxy(own, process)),
         ]
         for compression in WAYPIPES:
             try:
-                peer = up.enter_context(waypipe(compression, directory, weston))
+                peer = up.enter_context(waypipe(compression, own, process))
             except BenchError as exc:
                 results.missing[f"waypipe {compression}"] = str(exc)
             else:
@@ -140,49 +152,60 @@ def run(results: Results, names: Collection[str], rounds: int, *, quick: bool) -
     Raises:
         BenchError: nothing can be measured here.
     """
-    with running_peers(results) as (directory, found):
+    with own_directory() as directory, ExitStack() as up:
         chosen = []
         for item in items(directory, quick=quick):
             if item.name not in names:
                 continue
-            if item.needs and not shutil.which(item.needs):
-                results.missing[item.name] = f"there is no {item.needs}"
+            lacking = [each for each in item.needs if not shutil.which(each)]
+            if lacking:
+                results.missing[item.name] = f"there is no {' and no '.join(lacking)}"
                 continue
             results.about[item.name] = (item.unit, item.about)
             chosen.append(item)
+        found = {
+            each: up.enter_context(peers(results, directory, each))
+            for each in dict.fromkeys(item.compositor for item in chosen)
+        }
         for number in range(rounds):
             for item in chosen:
                 _say(f"round {number + 1} of {rounds}: {item.name}")
-                _measure_item(results, item, found, number)
+                _measure_item(results, item, found[item.compositor], number)
         for item in chosen:
             if item.workload is not None and item.workload.traced:
-                _trace(results, item.workload, found)
+                _trace(results, item.workload, found[item.compositor])
 
 
 @contextmanager
-def running_peers(results: Results) -> Iterator[tuple[Path, list[Peer]]]:
-    """As `peers`, in a directory of their own."""
-    with (
-        TemporaryDirectory(prefix="bench-") as name,
-        peers(results, Path(name)) as found,
-    ):
-        yield Path(name), found
+def own_directory() -> Iterator[Path]:
+    """Make a directory for the compositors' own, which may be those of another user."""
+    with TemporaryDirectory(prefix="bench-") as name:
+        directory = Path(name)
+        directory.chmod(0o711)
+        yield directory
 
 
 def _measure_item(
     results: Results, item: Item, found: Sequence[Peer], number: int
 ) -> None:
     if item.fresh:
-        with running_peers(results) as (_, others):
-            taken = _measure_each(item, others, number)
+        with (
+            own_directory() as directory,
+            peers(results, directory, item.compositor) as others,
+        ):
+            taken = _measure_each(results, item, others, number)
     else:
-        taken = _measure_each(item, found, number)
+        taken = _measure_each(results, item, found, number)
     for name, sample in taken.items():
         results.add(item.name, name, sample)
 
 
-def _measure_each(item: Item, found: Sequence[Peer], number: int) -> dict[str, Sample]:
+def _measure_each(
+    results: Results, item: Item, found: Sequence[Peer], number: int
+) -> dict[str, Sample]:
     """Measure all peers, beginning with another one in each round.
+
+    A waypipe that stalls is left out from then on, which is said in the results.
 
     Raises:
         BenchError: one of them has failed.
@@ -190,8 +213,14 @@ def _measure_each(item: Item, found: Sequence[Peer], number: int) -> dict[str, S
     # What the one before has left in the caches is not always the same one's.
     taken = {}
     for peer in rotated(found, number):
+        if _pair(item.name, peer) in results.missing:
+            continue
         try:
             taken[peer.name] = item.measure(peer)
+        except StalledError as exc:
+            if not isinstance(peer, Waypipe):
+                raise
+            results.missing[_pair(item.name, peer)] = str(exc)
         except (WaylandError, DisconnectedError, TimeoutError, HostError) as exc:
             raise BenchError(f"{item.name}, {peer.name}: {exc!r}") from exc
     if item.workload is not None and not item.workload.paced:
@@ -199,10 +228,16 @@ def _measure_each(item: Item, found: Sequence[Peer], number: int) -> dict[str, S
     return taken
 
 
+def _pair(name: str, peer: Peer) -> str:
+    return f"{name} through {peer.name}"
+
+
 def _trace(results: Results, workload: Workload, found: Sequence[Peer]) -> None:
     """Count system calls: once, for noise does not change them."""
     _say(f"system calls: {workload.name}")
     for peer in found:
+        if _pair(workload.name, peer) in results.missing:
+            continue
         # lz4 is no matter of system calls, and these take their time.
         for side in peer.ends if peer.name != COMPRESSING else ():
             try:

@@ -23,8 +23,8 @@ from bench.peers import (
     COMPOSITOR_SIDE,
     SIDES,
     Peer,
-    compositor,
     samples,
+    weston,
     wlproxy,
 )
 from bench.processes import BenchError, wait_until
@@ -133,8 +133,8 @@ def measure_all(divided_by: int) -> Iterator[Share]:
     workloads = {each.name: each for each in WORKLOADS}
     with ExitStack() as up:
         directory = Path(up.enter_context(TemporaryDirectory(prefix="bench-")))
-        weston = up.enter_context(compositor(directory))
-        peer = up.enter_context(wlproxy(directory, weston, sampled=True))
+        compositor = up.enter_context(weston(directory))
+        peer = up.enter_context(wlproxy(directory, compositor, sampled=True))
         for name, units in MEASURED.items():
             for end in SIDES:
                 path = samples(directory, end)

@@ -51,6 +51,7 @@ class Workload:
         paced: whether a unit waits for the compositor's clock: then its time says only who is
             too slow for that.
         leaves: whether apps have gone when it is over, and what for is to be waited for.
+        app: the program that is the app, if that is none of ours.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Workload:
     latency: bool = True
     paced: bool = False
     leaves: bool = False
+    app: str = ""
 
 
 def timed(step: Callable[[], None], times: int) -> list[float]:

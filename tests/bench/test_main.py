@@ -89,3 +89,30 @@ def test_a_run_leaves_every_figure(tmp_path: Path) -> None:
             assert peers["wlproxy"][f"loop_passes.{side}"]["median"] >= 1
     assert (tmp_path / "cpu.svg").is_file()
     assert "pixel bytes copied" in (tmp_path / "results.md").read_text().lower()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("workload", ["pointer", "paste-64k", "paste-16m", "scroll"])
+def test_what_takes_input_is_measured_on_sway(tmp_path: Path, workload: str) -> None:
+    if not shutil.which("sway") or (workload == "scroll" and not shutil.which("foot")):
+        pytest.skip("needs sway and foot: apt-get install sway foot")
+    assert main(["--quick", "--only", workload, "--out", str(tmp_path)]) == 0
+    peers = figures(tmp_path, workload)
+    assert {"direct", "wlproxy"} <= peers.keys()
+    missing = json.loads((tmp_path / "results.json").read_text())["missing"]
+    for waypipe in ("waypipe none", "waypipe lz4"):
+        why = {waypipe, f"{workload} through {waypipe}"} & missing.keys()
+        assert (waypipe in peers) != bool(why)
+    assert peers["wlproxy"]["pixel_bytes_copied"]["high"] == 0
+    assert all(each["per_second"]["low"] > 0 for each in peers.values())
+    for side in SIDES:
+        assert peers["wlproxy"][f"cpu_us.{side}"]["low"] > 0
+
+
+def test_without_sway_what_takes_input_is_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["--quick", "--only", "pointer", "--out", str(tmp_path)]) == 0
+    assert "there is no sway" in (tmp_path / "results.md").read_text()
