@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.conversation import Conversation, Said
-from bench.peers import compositor
+from bench.peers import weston
 from bench.pointer import MovingPointer
 from bench.processes import BenchError, Started, started
 from bench.recording import (
@@ -195,7 +195,7 @@ def record(
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if display is None:
-            stack.enter_context(compositor(directory))
+            stack.enter_context(weston(directory))
             display = directory / "wl-bench"
         listening = stack.enter_context(socket.socket(socket.AF_UNIX))
         listening.bind(str(directory / "tap"))
