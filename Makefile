@@ -102,7 +102,7 @@ fuzz: env ## ten minutes of random inputs for all that faces a peer
 	$(BIN)/python -m tests.fuzz
 
 .PHONY: bench
-bench: env ## what it costs, beside waypipe: ten minutes; into docs/benchmarks
+bench: env ## what it costs, beside waypipe: a quarter of an hour; into docs/benchmarks
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench --table docs/benchmarks/results.json --into docs/performance.md
 	$(BIN)/python -m bench --table docs/benchmarks/results.json --short --into README.md
