@@ -5,17 +5,18 @@ A larger machine has more of the same: these are what to multiply.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Final
 
 from bench import measuring
+from bench.client import PIXEL
 from bench.measuring import side
 from bench.peers import APP_SIDE, COMPOSITOR_SIDE
 from bench.results import Results
 from bench.targets import SUBJECT, Reached
+from bench.workloads import HD, SMALL, UHD
 
 PAGE: Final = 4096
-PIXEL: Final = 4
-SMALL, HD, UHD = 64 * 64, 1920 * 1080, 3840 * 2160
 FRAMES: Final = 60
 """Frames per second of a window that is animated all the time."""
 
@@ -69,11 +70,13 @@ def _carried(workload: str, each_second: float) -> Callable[[Results], Reached |
 GROWTHS: Final = (
     Growth(
         "a page more of a buffer that is shown for the first time, ns",
-        _slope("first-use-4k", "first-use-1080p", (UHD - HD) * PIXEL / PAGE),
+        _slope(
+            "first-use-4k", "first-use-1080p", (prod(UHD) - prod(HD)) * PIXEL / PAGE
+        ),
     ),
     Growth(
         "1,000 pixels more of a frame, ns",
-        _slope("frames-4k", "frames-64", (UHD - SMALL) / 1000),
+        _slope("frames-4k", "frames-64", (prod(UHD) - SMALL**2) / 1000),
     ),
     Growth(
         "1,000 live objects more, for a sync, ns",
