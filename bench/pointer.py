@@ -1,4 +1,4 @@
-"""A pointer that moves over what a compositor shows, as a hand would move it.
+"""A pointer in a compositor's seat, and one that moves as a hand would move it.
 
 By zwlr_virtual_pointer_v1, which sway and other wlroots compositors have.
 """
@@ -12,6 +12,7 @@ from wlproxy.transport.closable import Closing
 
 MANAGER: Final = "zwlr_virtual_pointer_manager_v1"
 CREATE_VIRTUAL_POINTER: Final = 0
+MOTION: Final = 0
 MOTION_ABSOLUTE: Final = 1
 FRAME: Final = 4
 
@@ -22,8 +23,13 @@ STEPS: Final = 250
 NULL: Final = 0
 
 
-class MovingPointer(Closing):
-    """It goes from one corner to the other and back, whenever it is asked to."""
+class VirtualPointer(Closing):
+    """A pointer that is where it is put.
+
+    Attributes:
+        wire: its connection, which nothing else has.
+        pointer: its zwlr_virtual_pointer_v1.
+    """
 
     def __init__(self, display: str) -> None:
         """Create it; it is in the middle.
@@ -34,16 +40,33 @@ class MovingPointer(Closing):
         Raises:
             BenchError: the compositor lets nobody have one.
         """
-        self._wire = Connection(display)
+        self.wire = wire = Connection(display)
         try:
-            manager = self._wire.bind(MANAGER, 1)
-            self._pointer = self._wire.new()
-            created = (NULL, self._pointer)
-            self._wire.send(manager, CREATE_VIRTUAL_POINTER, "uu", *created)
-            self._wire.roundtrip()
+            manager = wire.bind(MANAGER, 1)
+            self.pointer = wire.new()
+            wire.send(manager, CREATE_VIRTUAL_POINTER, "uu", NULL, self.pointer)
+            wire.roundtrip()
         except (KeyError, WaylandError) as error:
-            self._wire.close()
+            wire.close()
             raise BenchError(f"the compositor has no {MANAGER}") from error
+
+    def put(self, milliseconds: int, x: int, y: int, extent: int) -> None:
+        """Put it somewhere at a time; the output is `extent` wide and high."""
+        motion = (milliseconds, x, y, extent, extent)
+        self.wire.send(self.pointer, MOTION_ABSOLUTE, "uuuuu", *motion)
+        self.wire.send(self.pointer, FRAME, "")
+
+    def close(self) -> None:
+        """Have it vanish."""
+        self.wire.close()
+
+
+class MovingPointer(VirtualPointer):
+    """It goes from one corner to the other and back, whenever it is asked to."""
+
+    def __init__(self, display: str) -> None:
+        """As `VirtualPointer`."""
+        super().__init__(display)
         self._step = 0
         self._last = time.monotonic()
 
@@ -56,10 +79,4 @@ class MovingPointer(Closing):
         self._step += 1
         # A triangle wave: there and back.
         place = STEPS - abs(STEPS - self._step % (2 * STEPS))
-        motion = (int(now * 1000) & 0xFFFFFFFF, place, place, STEPS, STEPS)
-        self._wire.send(self._pointer, MOTION_ABSOLUTE, "uuuuu", *motion)
-        self._wire.send(self._pointer, FRAME, "")
-
-    def close(self) -> None:
-        """Have it vanish."""
-        self._wire.close()
+        self.put(int(now * 1000) & 0xFFFFFFFF, place, place, STEPS)

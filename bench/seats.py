@@ -14,6 +14,7 @@ from functools import partial
 from typing import Final
 
 from bench.client import PATIENCE, App, Canvas
+from bench.pointer import FRAME, MOTION, VirtualPointer
 from bench.processes import BenchError, StalledError
 from bench.workloads import WARM_UP, Run, Workload, timed
 from tests.clients.wire import Connection, encode
@@ -36,34 +37,23 @@ ALONE: Final = ("-o", "tweak.max-shm-pool-size-mb=0")
 """Has each of foot's buffers begin with its file: `bench.proxy` would have others copied."""
 
 
-class Mouse(Closing):
-    """A pointer in the compositor's seat, in the middle of its output."""
+class Mouse(VirtualPointer):
+    """A pointer that goes a pixel to and fro, in the middle of the output."""
 
     def __init__(self, compositor: str) -> None:
-        """Connect to the compositor's own display, and wait until its seat has a pointer.
-
-        Raises:
-            OSError: nobody listens there.
-        """
-        self._wire = wire = Connection(compositor)
-        manager = wire.bind("zwlr_virtual_pointer_manager_v1", 1)
-        self._pointer = wire.new()
-        wire.send(manager, 0, "uu", 0, self._pointer)
-        wire.send(self._pointer, 1, "uuuuu", 0, 1, 1, 2, 2)
-        wire.send(self._pointer, 4)
-        wire.roundtrip()
+        """As `VirtualPointer`, at the compositor's own display."""
+        super().__init__(compositor)
+        self.put(0, 1, 1, 2)
+        self.wire.roundtrip()
         self._moves = tuple(
-            encode(self._pointer, 0, "uii", 0, by, 0) + encode(self._pointer, 4, "")
+            encode(self.pointer, MOTION, "uii", 0, by, 0)
+            + encode(self.pointer, FRAME, "")
             for by in (ONE, -ONE)
         )
 
-    def close(self) -> None:
-        """Leave; the pointer goes, too."""
-        self._wire.close()
-
     def move(self, number: int) -> None:
         """Send a motion of a pixel, to the left if `number` is odd, or else to the right."""
-        self._wire.send_raw(self._moves[number % 2])
+        self.wire.send_raw(self._moves[number % 2])
 
 
 class PointedApp(App):
