@@ -83,15 +83,21 @@ def may_hang(fd: int) -> bool:
     Sure not to are pipes, dma-bufs, and files in memory: where they are unknown (a tmpfs
     of another mount namespace) they are taken for the others, which costs a thread.
     """
+    return _memory_of(fd) is None
+
+
+def _memory_of(fd: int) -> int | None:
+    """Return how many bytes closing an fd may give back; None if it may hang."""
     try:
         status = known_status(fd)
         if stat.S_ISFIFO(status.mode) or not stat.S_IFMT(status.mode):
-            return False
+            return status.size
         if not stat.S_ISREG(status.mode):
-            return True
-        return status.device != _memfd_device() and not _is_tmpfs(status.device)
+            return None
+        in_memory = status.device == _memfd_device() or _is_tmpfs(status.device)
     except (OSError, MemoryError):
-        return True
+        return None
+    return status.size if in_memory else None
 
 
 @cache
@@ -127,20 +133,14 @@ def close_large(fd: int) -> None:
 
 
 def _close(fd: int) -> None:
-    if may_hang(fd):
+    memory = _memory_of(fd)
+    if memory is None:
         if not _closing.close(fd):
             _closing.leave(fd)
-    elif _is_large(fd):
+    elif memory >= LARGE:
         close_large(fd)
     else:
         OwnedFd(fd).close()
-
-
-def _is_large(fd: int) -> bool:
-    try:
-        return known_status(fd).size >= LARGE
-    except (OSError, MemoryError):
-        return False
 
 
 class _Closer:
