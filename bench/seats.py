@@ -38,7 +38,7 @@ ALONE: Final = ("-o", "tweak.max-shm-pool-size-mb=0")
 
 
 class Mouse(VirtualPointer):
-    """A pointer that goes a pixel to and fro, in the middle of the output."""
+    """A pointer that goes a pixel forth and back, in the middle of the output."""
 
     def __init__(self, compositor: str) -> None:
         """As `VirtualPointer`, at the compositor's own display."""
