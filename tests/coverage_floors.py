@@ -6,9 +6,10 @@ has none, where an exception is needed no more, and, if it is `--strict`, where 
 left far behind; `raise` writes the file anew, and never lowers a floor nor adds an exception.
 
 Both read what `coverage run` has left.  Which of two tasks comes first is not always the
-same, so that a few lines may be run today and not tomorrow: a floor is set that much
-lower than what was reached, and is left behind if it is twice as far below.  Another
-machine may run more of the tests, which is no fault: so only `--strict` finds that.
+same, so that a few lines may be run today and not tomorrow: so many may be missing before
+`check` calls it a fault, and a floor is left behind if it is twice as far below.  They are
+counted in lines, not in percent: they stay where they are if their module becomes smaller.
+Another machine may run more of the tests, which is no fault: so only `--strict` finds that.
 """
 
 import argparse
@@ -42,9 +43,9 @@ class Measured:
         return self._percent(0)
 
     @property
-    def sure(self) -> int:
-        """The percentage that no run falls short of, whoever was first."""
-        return self._percent(self._luck)
+    def at_best(self) -> int:
+        """The percentage of a luckier run of the same tests."""
+        return self._percent(-self._luck)
 
     @property
     def overdue(self) -> int:
@@ -56,7 +57,8 @@ class Measured:
         return min(4, self.all // 20)
 
     def _percent(self, luck: int) -> int:
-        return 100 * max(self.ran - luck, 0) // self.all if self.all else 100
+        ran = min(max(self.ran - luck, 0), self.all)
+        return 100 * ran // self.all if self.all else 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class Floors:
             if floor is None:
                 found.append(f"{module}: {now.percent} %, and no floor yet")
                 continue
-            if now.percent < floor:
+            if now.at_best < floor:
                 found.append(f"{module}: {now.percent} %, and its floor is {floor} %")
             if strict and now.overdue > floor:
                 found.append(
@@ -120,7 +122,7 @@ class Floors:
     def raised(self, measured: Mapping[str, Measured]) -> "Floors":
         """Raise all floors that can be, and drop what is needed no more."""
         floors = {
-            module: max(self.floors.get(module, 0), now.sure)
+            module: max(self.floors.get(module, 0), now.percent)
             for module, now in measured.items()
         }
         exceptions = {

@@ -45,10 +45,12 @@ from wlproxy.protocol.channel.frames import (
     Released,
 )
 from wlproxy.protocol.channel.lanes.bounds import CLIENT_WINDOW
+from wlproxy.transport.fd_stream import FdsLostError
 from wlproxy_guest.files import PendingFiles
 from wlproxy_guest.locating.locations import Locations
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.refusal import unavailable_event
+from wlproxy_guest.unix_socket import AppSocket
 
 NONE = AttachmentFlags.NONE
 DELETE_ID = struct.pack("=III", 1, 12 << 16 | 1, 3)
@@ -680,3 +682,79 @@ async def test_no_memory_for_an_event_costs_its_app(
     assert await told(app) == "wlproxy: the agent has no memory left"
     with await agent.connect():
         assert await opened(host) == 2
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason", "words"),
+    [
+        (MemoryError(), CloseReason.FAILED, "the agent has no memory left"),
+        (
+            FdsLostError(),
+            CloseReason.LIMIT_EXCEEDED,
+            "fds were lost: the agent has too many open",
+        ),
+    ],
+)
+async def test_what_an_app_sends_and_cannot_be_received_costs_that_app(
+    agent: Agent,
+    host: FakeHost,
+    app: App,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception,
+    reason: CloseReason,
+    words: str,
+) -> None:
+    receive = AppSocket.receive
+
+    async def fail(ours: AppSocket, size: int) -> object:
+        await receive(ours, size)
+        raise failure
+
+    assert await opened(host) == 1
+    await trio.testing.wait_all_tasks_blocked()  # it waits for its bytes
+    with monkeypatch.context() as patch:
+        patch.setattr(AppSocket, "receive", fail)
+        with await agent.connect() as unlucky:
+            assert await opened(host) == 2
+            await unlucky.send(b"x")
+            closed = await host.expect(ClientClosed)
+            assert (closed.client_id, closed.reason) == (2, reason)
+            assert await told(unlucky) == f"wlproxy: {words}"
+    await app.send(b"y")
+    assert await host.expect(Data) == Data(1, b"y")
+
+
+async def test_questions_for_an_app_that_has_gone_are_ignored(
+    agent: Agent, host: FakeHost, app: App, closing: ExitStack
+) -> None:
+    client_id, memory_id = await attach_memory(host, app, memfd(closing))
+    app.close()
+    await host.expect(ClientClosed)
+
+    await host.send(
+        Locate(client_id, 1, memory_id, 0, PAGE, 0), CloseMemory(client_id, memory_id)
+    )
+
+    assert await host.silence() == []
+    with await agent.connect():
+        assert await opened(host) == 2
+
+
+async def test_bytes_wait_until_what_they_name_is_drawn(
+    host: FakeHost, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dma-buf with a fence; `Locations` says when (test_fences has real ones)."""
+    drawn = trio.Event()
+
+    async def wait(_: Locations) -> None:
+        await drawn.wait()
+
+    await opened(host)
+    monkeypatch.setattr(Locations, "are_drawn", lambda _: drawn.is_set())
+    monkeypatch.setattr(Locations, "wait_drawn", wait)
+    await app.send(b"commit")
+    assert await host.silence() == []
+
+    drawn.set()
+
+    assert (await host.expect(Data)).data == b"commit"
