@@ -14,4 +14,5 @@ Everything is measured in one run, peer after peer and round after round, on one
 * `relay`: the core alone, on a stage and with what real apps said: `record` runs an app, over
   which a `pointer` may move, and `scrubbing` takes out what is nobody's business; `recording` is
   its file, `conversation` what the messages in it mean; `replay` plays it to a relay.
+* `guest`: modes A, B and C with the lab's guest, in which `guest_app` runs the same workloads.
 """

@@ -209,11 +209,11 @@ def _table(
     heads = ["", *peers, *([f"{SUBJECT} / {against}"] if against else [])]
     body = []
     for name, found in rows:
-        cells = [_cell(found.get(peer), ranges=section.ranges) for peer in peers]
-        ratio = [_ratio(found.get(SUBJECT), found.get(against))] if against else []
+        cells = [cell(found.get(peer), ranges=section.ranges) for peer in peers]
+        ratios = [ratio(found.get(SUBJECT), found.get(against))] if against else []
         if not section.ranges:
-            ratio = [each.removeprefix(UNSURE) for each in ratio]
-        body.append([name, *cells, *ratio])
+            ratios = [each.removeprefix(UNSURE) for each in ratios]
+        body.append([name, *cells, *ratios])
     yield from aligned([heads, *body])
 
 
@@ -266,7 +266,8 @@ def number(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 1 else f"{value:.2g}"
 
 
-def _cell(summary: Summary | None, *, ranges: bool) -> str:
+def cell(summary: Summary | None, *, ranges: bool) -> str:
+    """Write a median, marked if it is noisy, and the least and the most if they are shown."""
     if summary is None:
         return ""
     if not ranges:  # counts: nearly the same each time
@@ -277,7 +278,8 @@ def _cell(summary: Summary | None, *, ranges: bool) -> str:
     return text
 
 
-def _ratio(ours: Summary | None, theirs: Summary | None) -> str:
+def ratio(ours: Summary | None, theirs: Summary | None) -> str:
+    """Divide one median by another; marked if either is noisy, empty if there is none."""
     if ours is None or theirs is None or not theirs.median:
         return ""
     mark = UNSURE if ours.noisy or theirs.noisy else ""
