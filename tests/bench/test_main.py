@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from bench.__main__ import main
+from bench.seats import on_seat
+from bench.workloads import Workload
 from tests.bench import runs
 from tests.bench.runs import add
 
@@ -93,16 +95,20 @@ def test_a_run_leaves_every_figure(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("workload", ["pointer", "paste-64k", "paste-16m", "scroll"])
-def test_what_takes_input_is_measured_on_sway(tmp_path: Path, workload: str) -> None:
-    if not shutil.which("sway") or (workload == "scroll" and not shutil.which("foot")):
-        pytest.skip("needs sway and foot: apt-get install sway foot")
-    assert main(["--quick", "--only", workload, "--out", str(tmp_path)]) == 0
-    peers = figures(tmp_path, workload)
+@pytest.mark.parametrize("workload", on_seat(""), ids=lambda each: each.name)
+def test_what_takes_input_is_measured_on_sway(
+    tmp_path: Path, workload: Workload
+) -> None:
+    for program in filter(None, ("sway", workload.app)):
+        if not shutil.which(program):
+            pytest.skip(f"needs {program} (Debian: sway, foot, gtk-4-examples)")
+    name = workload.name
+    assert main(["--quick", "--only", name, "--out", str(tmp_path)]) == 0
+    peers = figures(tmp_path, name)
     assert {"direct", "wlproxy"} <= peers.keys()
     missing = json.loads((tmp_path / "results.json").read_text())["missing"]
     for waypipe in ("waypipe none", "waypipe lz4"):
-        why = {waypipe, f"{workload} through {waypipe}"} & missing.keys()
+        why = {waypipe, f"{name} through {waypipe}"} & missing.keys()
         assert (waypipe in peers) != bool(why)
     assert peers["wlproxy"]["pixel_bytes_copied"]["high"] == 0
     assert all(each["per_second"]["low"] > 0 for each in peers.values())

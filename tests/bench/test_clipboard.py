@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from bench.clipboard import carry
 from bench.processes import StalledError
-from bench.seats import carry
 
 LARGE = memoryview(bytes(1 << 20))
 """More than a pipe holds."""
