@@ -13,6 +13,7 @@ Everything is measured in one run, peer after peer and round after round, on one
   after it; `plots`: the pictures.  `shares`: whose the CPU time is, by what `sampled` sees.
 * `relay`: the core alone, on a stage and with what real apps said: `record` runs an app, and
   `scrubbing` takes out what is nobody's business; `recording` is
-  its file, `conversation` what the messages in it mean; `replay` plays it to a relay.
+  its file, `conversation` what the messages in it mean; `replay` plays it to a relay, and
+  `habits` counts what its app does with buffers.
 * `guest`: modes A, B and C with the lab's guest, in which `guest_app` runs the same workloads.
 """
