@@ -68,6 +68,8 @@ def habits(recording: Recording) -> Habits:
                     later += created is not None and created != number
                 case ("wl_buffer", "destroy"):
                     new.pop(said.sender, None)  # its id may be another's next
+                case _:
+                    pass
     return Habits(recording.name, pools, buffers, at_once, later, again)
 
 

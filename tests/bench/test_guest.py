@@ -10,7 +10,7 @@ import pytest
 
 from bench.guest import main, markdown
 from bench.guest_app import Teller
-from bench.peers import APP_SIDE, compositor, wlproxy
+from bench.peers import APP_SIDE, weston, wlproxy
 from bench.results import Results
 from tests.bench import runs
 from tests.bench.runs import add
@@ -85,7 +85,7 @@ def test_the_app_says_what_the_agent_and_each_unit_took() -> None:
         pytest.skip("needs weston: apt-get install weston")
     with TemporaryDirectory(prefix="bench-") as name:
         directory = Path(name)
-        with compositor(directory) as weston, wlproxy(directory, weston) as peer:
+        with weston(directory) as shown, wlproxy(directory, shown) as peer:
             teller = Teller(peer.display, peer.ends[APP_SIDE])
             for workload, count in (("sync", 5), ("first-use-1080p", 2)):
                 assert teller.obey({"op": "prepare", "workload": workload}) == {}
