@@ -40,12 +40,8 @@ SCRATCH: Final = TREE / "build" / "bench-guest"
 FILE: Final = "results.json"
 DIRECTORY: Final = "/run/bench"
 """Where the app's FIFOs are, in the guest."""
-MODES: Final[dict[str, Compositor]] = {
-    "A": harness.WESTON_PIXMAN,
-    "B": harness.WESTON_GL,
-    "C": harness.WESTON_PIXMAN,
-}
-"""Where each is measured: A where it is the only choice, C beside it."""
+MODES: Final = {"A": "pixman", "B": "gl", "C": "pixman"}
+"""Mode -> the renderer of the weston it is measured on: A where it is the only choice, C beside it."""
 COUNTS: Final = {
     "frames-64": 24,
     "frames-4k": 12,
@@ -97,6 +93,22 @@ def running_app(guest_side: GuestSide) -> Iterator[Tell]:
         guest.kill(pid)
 
 
+@contextmanager
+def westons(directory: Path) -> Iterator[dict[str, Compositor]]:
+    """Run a weston for each renderer; its shell lets windows be as large as they like."""
+    running: dict[str, Compositor] = {}
+    try:
+        for renderer in dict.fromkeys(MODES.values()):
+            name = f"wl-bench-{renderer}"
+            running[renderer] = harness.start_weston(
+                directory, name, renderer, "desktop"
+            )
+        yield running
+    finally:
+        for each in running.values():
+            each.kill()
+
+
 def measure(tell: Tell, proxy: Proxy, mode: str, workload: str, count: int) -> Sample:
     """Run a workload once, through a proxy of one mode.
 
@@ -146,13 +158,14 @@ def run(
     for name in counts:
         described = _described(name)
         results.about[name] = (described.unit, described.about)
-    with running_app(guest_side) as tell:
+    with running_app(guest_side) as tell, westons(harness.OUT) as running:
         for turn in range(rounds):
-            for mode, compositor in MODES.items():
-                proxy = slot.use(compositor, "--present", mode.lower())
+            for mode, renderer in MODES.items():
+                proxy = slot.use(running[renderer], "--present", mode.lower())
                 for name, count in counts.items():
                     print(f"round {turn + 1} of {rounds}: {mode}: {name}", flush=True)
                     results.add(name, mode, measure(tell, proxy, mode, name, count))
+            slot.stop()
     return results
 
 

@@ -345,10 +345,12 @@ WESTON_PIXMAN = Compositor("weston-pixman", RUNTIME / "wl-pixman")
 WESTON_GL = Compositor("weston-gl", RUNTIME / "wl-gl", imports=True)
 
 
-def start_weston(directory: Path, name: str, renderer: str = "pixman") -> Compositor:
+def start_weston(
+    directory: Path, name: str, renderer: str = "pixman", shell: str = "kiosk"
+) -> Compositor:
     """Start a weston of one's own, to be killed."""
     display = RUNTIME / name
-    command = [*Weston().command(renderer, "kiosk", (1024, 768), name), "--no-config"]
+    command = [*Weston().command(renderer, shell, (1024, 768), name), "--no-config"]
     with (directory / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
