@@ -24,7 +24,7 @@ from bench.machine import describe_machine
 from bench.measuring import COPIED, CPU, P50, Sample, side
 from bench.peers import APP_SIDE, COMPOSITOR_SIDE, version
 from bench.processes import BenchError
-from bench.report import aligned, cell, ratio
+from bench.report import aligned, cell, ratio, replace_table
 from bench.results import Results, ResultsError
 from bench.workloads import WORKLOADS, Workload
 from lab import runner
@@ -38,6 +38,8 @@ from tests.integration.harness import Compositor, GuestSide, Proxy, ProxySlot
 TREE: Final = Path(__file__).resolve().parents[1]
 SCRATCH: Final = TREE / "build" / "bench-guest"
 FILE: Final = "results.json"
+MARK: Final = "guest"
+"""Where the table goes in a document: ``<!-- guest -->``, and its end."""
 DIRECTORY: Final = "/run/bench"
 """Where the app's FIFOs are, in the guest."""
 MODES: Final = {"A": "pixman", "B": "gl", "C": "pixman"}
@@ -207,6 +209,16 @@ def _table(results: Results, figure: str) -> Iterator[str]:
     yield from aligned(rows)
 
 
+def _print(options: argparse.Namespace) -> None:
+    """Print the table of results that were kept, or put it into a document."""
+    text = markdown(Results.read(options.table))
+    if options.into is None:
+        print(text, end="")
+        return
+    document = options.into.read_text()
+    options.into.write_text(replace_table(document, text, MARK))
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line; exits on a wrong one."""
     parser = argparse.ArgumentParser(
@@ -222,6 +234,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--pagemap", action="store_true", help=without)
     table = "measure nothing; print FILE's table"
     parser.add_argument("--table", type=Path, metavar="FILE", help=table)
+    into = f"with --table: put it between <!-- {MARK} --> and <!-- /{MARK} -->"
+    parser.add_argument("--into", type=Path, metavar="DOCUMENT", help=into)
     return parser.parse_args(arguments)
 
 
@@ -230,7 +244,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         if options.table is not None:
-            print(markdown(Results.read(options.table)), end="")
+            _print(options)
             return 0
         if in_lab():
             return _measure_here(options)
@@ -238,7 +252,7 @@ def main(arguments: list[str] | None = None) -> int:
     except GuestLostError as exc:
         print(f"bench.guest: {exc}", file=sys.stderr)
         return runner.LOST
-    except (BenchError, LabError, ResultsError, OSError) as exc:
+    except (BenchError, LabError, ResultsError, OSError, ValueError) as exc:
         print(f"bench.guest: {exc}", file=sys.stderr)
         return 1
 

@@ -62,6 +62,26 @@ def test_a_table_is_printed_from_a_file(
     assert capsys.readouterr().out == markdown(Results.read(path))
 
 
+def test_a_table_goes_into_a_document(tmp_path: Path) -> None:
+    now, document = tmp_path / "now.json", tmp_path / "document.md"
+    run_in_all_modes().write(now)
+    document.write_text("x\n<!-- guest -->\nold\n<!-- /guest -->\n")
+    assert main(["--table", str(now), "--into", str(document)]) == 0
+    table = markdown(Results.read(now))
+    assert document.read_text() == f"x\n<!-- guest -->\n{table}<!-- /guest -->\n"
+
+
+def test_a_document_without_marks_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now, document = tmp_path / "now.json", tmp_path / "document.md"
+    run_in_all_modes().write(now)
+    document.write_text("x\n")
+    assert main(["--table", str(now), "--into", str(document)]) == 1
+    assert "<!-- guest -->" in capsys.readouterr().err
+    assert document.read_text() == "x\n"
+
+
 def test_what_is_no_table_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
