@@ -24,7 +24,8 @@ from bench.processes import BenchError, Started, started, wait_until
 from lab.weston import Weston
 from tests.clients.wire import Connection, DisconnectedError
 from wlproxy.host.errors import HostError
-from wlproxy.host.report.status_socket import read_status, status_path
+from wlproxy.host.report.status_socket import read_status
+from wlproxy.host.runtime_dir import status_path
 
 APP_SIDE: Final = "app_side"
 COMPOSITOR_SIDE: Final = "compositor_side"

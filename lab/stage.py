@@ -24,7 +24,8 @@ from tests.clients import capture
 from tests.clients.capture import Picture
 from tests.clients.wire import DisconnectedError, WaylandError
 from wlproxy.host.errors import HostError
-from wlproxy.host.report.status_socket import read_status, status_path
+from wlproxy.host.report.status_socket import read_status
+from wlproxy.host.runtime_dir import status_path
 
 WIDTH, HEIGHT = 1440, 900
 WESTON_INI = """\

@@ -73,7 +73,7 @@ def test_run_makes_a_configuration(
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        ("run", 2, "--channel"),
+        ("run --name a.b", 1, "cannot name a VM"),
         ("run --channel /c --name a/b", 1, "cannot name a VM"),
         ("run --channel /c --allow wl_nonsense", 2, "wl_nonsense"),
         ("status", 1, "no proxy runs"),
@@ -118,7 +118,7 @@ def test_doctor_fails_on_problems_only(
 
 def test_qemu_args_and_their_xml(runner: CliRunner, tmp_path: Path) -> None:
     output = runner.invoke(cli.main, ["qemu-args", "--memory", "2G"]).output
-    assert f"path={tmp_path}/wlproxy.channel" in output
+    assert f"path={tmp_path}/wlproxy-vm.channel" in output
     assert "size=2G" in output
     xml = runner.invoke(cli.main, ["qemu-args", "--libvirt"]).output
     assert "<memoryBacking>" in xml

@@ -27,7 +27,8 @@ from wlproxy.host.errors import (
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.report.bugs import MISTAKE
 from wlproxy.host.report.progress import State
-from wlproxy.host.report.status_socket import dump_path, read_status
+from wlproxy.host.report.status_socket import read_status
+from wlproxy.host.runtime_dir import dump_path
 from wlproxy.host.server import Server
 from wlproxy.memory.guest_memory import ExtentError
 from wlproxy.protocol.channel.frames import (

@@ -24,7 +24,8 @@ from tests.clients import capture
 from tests.clients.capture import Picture, assert_shows
 from tests.integration.harness import PATIENCE, TREE, ClientError, eventually
 from wlproxy.host.errors import HostError
-from wlproxy.host.report.status_socket import read_status, status_path
+from wlproxy.host.report.status_socket import read_status
+from wlproxy.host.runtime_dir import status_path
 
 SERVICE = "wlproxy-guest-agent.service"
 SOCKET = "wlproxy-guest-agent.socket"

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import click
 
+from wlproxy.commands.failure import fail
+from wlproxy.host.errors import HostError
 from wlproxy.host.qemu.args import QemuSetup, libvirt_xml, qemu_command_line
-
-DEFAULT_CHANNEL = Path("/tmp/wlproxy.channel")  # noqa: S108 - only where nothing better is known
+from wlproxy.host.runtime_dir import channel_path, vmm_path
 
 
 @click.command("qemu-args")
@@ -17,16 +18,32 @@ DEFAULT_CHANNEL = Path("/tmp/wlproxy.channel")  # noqa: S108 - only where nothin
 @click.option(
     "--channel",
     type=click.Path(path_type=Path),
-    help="Where QEMU is to make the socket.  [default: in $XDG_RUNTIME_DIR]",
+    help="Where QEMU is to make the socket.  [default: wlproxy-NAME.channel in "
+    "$XDG_RUNTIME_DIR]",
+)
+@click.option("--name", default="vm", show_default=True, help="Name of the VM.")
+@click.option(
+    "--ram-tap",
+    is_flag=True,
+    help="Have the VMM tell `wlproxy ram-tap` of the same name where the RAM is: for a "
+    "VM that runs as another user, has NUMA nodes, or gets memory plugged.",
 )
 def qemu_args(
-    *, libvirt: bool, memory: str, machine: str, channel: Path | None
+    *,
+    libvirt: bool,
+    memory: str,
+    machine: str,
+    channel: Path | None,
+    name: str,
+    ram_tap: bool,
 ) -> None:
     """Print the options that a VM needs: shared RAM, and the channel."""
-    if channel is None:
-        runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-        channel = Path(runtime, "wlproxy.channel") if runtime else DEFAULT_CHANNEL
-    setup = QemuSetup(channel=channel, memory=memory, machine=machine)
+    try:
+        channel = channel or channel_path(os.environ, name)
+        tap = vmm_path(os.environ, name) if ram_tap else None
+    except HostError as exc:
+        fail(exc)
+    setup = QemuSetup(channel, memory, machine, tap)
     try:
         text = libvirt_xml(setup) if libvirt else qemu_command_line(setup)
     except ValueError as exc:

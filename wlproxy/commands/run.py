@@ -9,8 +9,13 @@ import trio
 from wlproxy.commands.failure import fail
 from wlproxy.host.config import HostConfig
 from wlproxy.host.errors import HostError
-from wlproxy.host.report.status_socket import check_name, status_path
 from wlproxy.host.report.vm_log import set_up_logging
+from wlproxy.host.runtime_dir import (
+    channel_path,
+    check_name,
+    status_path,
+    table_path,
+)
 from wlproxy.host.server import run as run_server
 from wlproxy.relay.capabilities import Preference
 from wlproxy.relay.policy import effective_policy
@@ -21,8 +26,8 @@ from wlproxy.relay.wire.context import RelayConfig
 @click.option(
     "--channel",
     type=click.Path(path_type=Path),
-    required=True,
-    help="QEMU's socket for the channel (see `wlproxy qemu-args`).",
+    help="QEMU's socket for the channel (see `wlproxy qemu-args`).  [default: "
+    "wlproxy-NAME.channel in $XDG_RUNTIME_DIR]",
 )
 @click.option("--name", default="vm", show_default=True, help="Name of the VM.")
 @click.option("--display", help="The compositor's socket, instead of $WAYLAND_DISPLAY.")
@@ -35,6 +40,12 @@ from wlproxy.relay.wire.context import RelayConfig
 )
 @click.option(
     "--qemu-pid", type=click.IntRange(1), help="QEMU's process, if not evident."
+)
+@click.option(
+    "--ram-tap",
+    type=click.Path(path_type=Path),
+    help="Where `wlproxy ram-tap` tells where the guest's RAM is.  [default: if one of "
+    "this name runs, there]",
 )
 @click.option(
     "--qmp",
@@ -68,11 +79,12 @@ from wlproxy.relay.wire.context import RelayConfig
 @click.option("--once", is_flag=True, help="End when QEMU closes the channel.")
 def run(  # noqa: PLR0913 - one parameter per option
     *,
-    channel: Path,
+    channel: Path | None,
     name: str,
     display: str | None,
     present: str,
     qemu_pid: int | None,
+    ram_tap: Path | None,
     qmp: Path | None,
     allow: tuple[str, ...],
     deny: tuple[str, ...],
@@ -88,11 +100,12 @@ def run(  # noqa: PLR0913 - one parameter per option
         raise click.BadParameter(str(exc), param_hint="--allow") from exc
     try:
         config = HostConfig(
-            channel=channel,
+            channel=channel or channel_path(os.environ, name),
             name=check_name(name),
             relay=RelayConfig(name, Preference(present), policy),
             display=display,
             qemu_pid=qemu_pid,
+            ram_tap=ram_tap or _running_tap(name),
             qmp=qmp,
             allow=allow,
             security_context=security_context,
@@ -102,3 +115,9 @@ def run(  # noqa: PLR0913 - one parameter per option
         trio.run(run_server, config)
     except HostError as exc:
         fail(exc)
+
+
+def _running_tap(name: str) -> Path | None:
+    """Find the socket of this VM's tap, if there is one."""
+    path = table_path(os.environ, name)
+    return path if path.is_socket() else None

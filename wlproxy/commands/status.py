@@ -12,13 +12,9 @@ from rich.live import Live
 
 from wlproxy.commands.failure import fail
 from wlproxy.host.errors import HostError
-from wlproxy.host.report.status_socket import (
-    dump_path,
-    read_status,
-    running_names,
-    status_path,
-)
+from wlproxy.host.report.status_socket import read_status, running_names
 from wlproxy.host.report.status_view import render_status
+from wlproxy.host.runtime_dir import dump_path, status_path
 
 WATCH_SECONDS = 1.0
 """Between two looks of `status --watch`."""

@@ -115,6 +115,10 @@ class GuestRamNotSharedError(GuestRamError):
     """QEMU has no shared memfd that could be the guest's RAM."""
 
 
+class GuestRamNotYetError(GuestRamError):
+    """The VMM will tell where the RAM is, and has not yet."""
+
+
 class GuestRamSealError(GuestRamError):
     """The RAM memfd lacks F_SEAL_SHRINK or has F_SEAL_WRITE."""
 

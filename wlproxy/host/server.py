@@ -20,7 +20,6 @@ from wlproxy.host.desktop.desktop import Desktop, prepare_when_back
 from wlproxy.host.desktop.udmabuf_watch import DeviceWatch
 from wlproxy.host.errors import (
     GuestRamError,
-    GuestRamNotSharedError,
     HostError,
     NotQemuError,
 )
@@ -34,6 +33,7 @@ from wlproxy.host.link import (
 )
 from wlproxy.host.qemu.channel_lock import ChannelLock
 from wlproxy.host.qemu.discovery import Qemu, RamProvider, name_qemu, qemu_ram
+from wlproxy.host.qemu.following import find_ram, follow_ram
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.report.bugs import MISTAKE, keep_running, report_bug
 from wlproxy.host.report.metrics import Metrics
@@ -52,7 +52,6 @@ from wlproxy.protocol.errors import RemoteProtocolError, WlproxyError
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.relay import Relay
 from wlproxy.relay.wire.context import RelayConfig
-from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.notify import notify
 
@@ -64,9 +63,6 @@ LASTING = 5.0
 
 REFUSE_SECONDS = 3.0
 """For an agent to come and hear why it is refused."""
-
-RAM_PATIENCE, RAM_RETRY = 3.0, 0.2
-"""Seconds for a QEMU that listens to have its RAM, too; and between looks for it."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """What ends the proxy: a service manager, Ctrl-C, a terminal that is closed."""
@@ -270,7 +266,9 @@ class Server:
         if self._qemu_deadline == math.inf:
             self._log.info("connected to %s", self.config.channel)
         try:
-            ram = await self._unless_stopped(partial(self._find_ram, link.stream))
+            ram = await self._unless_stopped(
+                partial(find_ram, self._provide_ram, link.stream, self._log)
+            )
         except HostError as exc:
             if isinstance(exc, NotQemuError) and self._may_become_qemu(exc):
                 return False
@@ -282,8 +280,12 @@ class Server:
         self._log.info("guest RAM: %d MiB, map %s", ram.memory.size >> 20, ram.layout)
         try:
             self._qemu = name_qemu(ram.pid)
-            while not self._stopping and await self._serve_defended(link, ram):
-                pass
+            async with trio.open_nursery() as nursery:  # noqa: TID251
+                if self.config.ram_tap is not None:
+                    nursery.start_soon(follow_ram, self.config.ram_tap, ram, self._log)
+                while not self._stopping and await self._serve_defended(link, ram):
+                    pass
+                nursery.cancel_scope.cancel()
         finally:
             self._qemu = None
             ram.close()
@@ -300,18 +302,6 @@ class Server:
             self._log.info("waiting for it to be QEMU's: %s", why.explanation)
         self._pause = QEMU_RETRY
         return now < self._qemu_deadline
-
-    async def _find_ram(self, stream: FdStream) -> GuestRam:
-        # A QEMU that has just been started makes its sockets first: it has no RAM yet, or
-        # has made the file and not mapped it.
-        deadline = trio.current_time() + RAM_PATIENCE
-        while True:
-            try:
-                return await trio.to_thread.run_sync(self._provide_ram, stream)
-            except GuestRamNotSharedError:
-                if trio.current_time() >= deadline:
-                    raise
-            await trio.sleep(RAM_RETRY)
 
     async def _serve_defended(self, link: Link, ram: GuestRam) -> bool:
         """Serve one session as `_serve_session`; a bug ends nothing but this one."""

@@ -99,13 +99,25 @@ class GuestMemory:
             LocalProtocolError: regions overlap, are empty, unaligned, or end beyond
                 the last address.
         """
-        self.regions = tuple(sorted(regions, key=attrgetter("gpa")))
-        self._starts = [region.gpa for region in self.regions]
         self._page_size = page_size
+        self.replace(regions)
+
+    def replace(self, regions: Iterable[RamRegion]) -> None:
+        """Have another map from now on; what was translated is as it was.
+
+        Args:
+            regions: in any order; a file has the index that it had.
+
+        Raises:
+            LocalProtocolError: as when the map was made; then it stays the one there was.
+        """
+        found = tuple(sorted(regions, key=attrgetter("gpa")))
         end = 0
-        for region in self.regions:
-            _check_region(region, end, page_size)
+        for region in found:
+            _check_region(region, end, self._page_size)
             end = region.gpa + region.length
+        self.regions = found
+        self._starts = [region.gpa for region in found]
 
     @property
     def size(self) -> int:

@@ -305,7 +305,7 @@ def test_monitor_of_another_qemu(tmp_path: Path) -> None:
 def test_map_of_a_file_that_cannot_be_mapped() -> None:
     read, write = (OwnedFd(number) for number in os.pipe())
     with write:
-        ram = GuestRam(1, (read,), GuestMemory([RamRegion(0, PAGE, 0, 0)]), "")
+        ram = GuestRam(1, [read], GuestMemory([RamRegion(0, PAGE, 0, 0)]), "")
         with pytest.raises(GuestRamError, match="mmap"):
             ram.map(0)
         with pytest.raises(GuestRamError, match="pread"):

@@ -8,14 +8,12 @@ import trio
 
 from wlproxy.host.errors import HostError
 from wlproxy.host.report.status_socket import (
-    check_name,
-    dump_path,
     listen_status,
     read_status,
     running_names,
     serve_status,
-    status_path,
 )
+from wlproxy.host.runtime_dir import check_name, dump_path, status_path
 
 
 def environ(tmp_path: Path) -> dict[str, str]:

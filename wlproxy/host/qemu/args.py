@@ -32,11 +32,13 @@ class QemuSetup:
         channel: the socket that QEMU makes for the channel.
         memory: size of the RAM, such as `4G`; MiB if there is no unit, as for `-m`.
         machine: QEMU's machine type.
+        ram_tap: where `wlproxy ram-tap` listens for the VMM; None: there is none.
     """
 
     channel: Path
     memory: str = "4G"
     machine: str = "q35"
+    ram_tap: Path | None = None
 
 
 def qemu_command_line(setup: QemuSetup) -> str:
@@ -58,6 +60,17 @@ def libvirt_xml(setup: QemuSetup) -> str:
     path = _checked_path(setup.channel)
     if not setup.channel.is_absolute():
         raise ValueError(f"libvirt wants an absolute path, not {path}")
+    tap = ""
+    if setup.ram_tap is not None:
+        tap = f"""\
+<disk type='vhostuser' device='disk'>
+  <driver name='qemu' type='raw'/>
+  <source type='unix' path={quoteattr(_checked_path(setup.ram_tap))}>
+    <reconnect enabled='yes' timeout='1'/>
+  </source>
+  <target dev='vdz' bus='virtio'/>
+</disk>
+"""
     return f"""\
 <!-- in <domain> -->
 <memoryBacking>
@@ -69,7 +82,7 @@ def libvirt_xml(setup: QemuSetup) -> str:
   <source mode='bind' path={quoteattr(path)}/>
   <target type='virtio' name='{PORT_NAME}'/>
 </channel>
-"""
+{tap}"""
 
 
 def ram_options(memory: str = "4G", machine: str = "q35") -> str:
@@ -86,6 +99,14 @@ def _options(setup: QemuSetup) -> list[tuple[str, str]]:
         raise ValueError(f"{setup.machine!r} is not a machine type")
     path = _checked_path(setup.channel).replace(",", ",,")
     ram = ram_options(memory, setup.machine).split(" ")
+    tap = []
+    if setup.ram_tap is not None:
+        where = _checked_path(setup.ram_tap).replace(",", ",,")
+        device = "device" if setup.machine == "microvm" else "pci"
+        tap = [
+            ("-chardev", f"socket,id=wlproxy-tap,path={where},reconnect=1"),
+            ("-device", f"vhost-user-blk-{device},chardev=wlproxy-tap"),
+        ]
     return [
         (ram[0], ram[1]),
         (ram[2], ram[3]),
@@ -93,6 +114,7 @@ def _options(setup: QemuSetup) -> list[tuple[str, str]]:
         ("-device", _SERIAL_DEVICES.get(setup.machine, "virtio-serial-pci")),
         ("-chardev", f"socket,id=wlproxy,path={path},server=on,wait=off"),
         ("-device", f"virtserialport,chardev=wlproxy,name={PORT_NAME}"),
+        *tap,
     ]
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from wlproxy.host.config import HostConfig
 from wlproxy.host.errors import GuestRamError, HostError, NotQemuError
 from wlproxy.host.qemu.process import is_vmm, machine_of
-from wlproxy.host.qemu.ram import GuestRam, open_guest_ram, peer_pid
+from wlproxy.host.qemu.ram import GuestRam, open_guest_ram, peer_pid, told_ram
+from wlproxy.host.qemu.tapped import TapClient
 from wlproxy.transport.fd_stream import FdStream
 
 
@@ -31,11 +32,17 @@ RamProvider = Callable[[FdStream], GuestRam]
 
 
 def qemu_ram(config: HostConfig, stream: FdStream) -> GuestRam:
-    """Find the RAM of the QEMU process that made the socket.  Blocks.
+    """Find the RAM of the QEMU process that made the socket, or that the tap knows.  Blocks.
 
     Raises:
         HostError: it cannot be had; with the remedy.
     """
+    if config.ram_tap is not None:
+        with TapClient(config.ram_tap) as tap:
+            table = tap.receive()
+        if table is None:
+            raise GuestRamError("the RAM's tap has hung up", tried=str(config.ram_tap))
+        return told_ram(table)
     if config.qemu_pid is not None:
         return open_guest_ram(config.qemu_pid, config.qmp)
     pid = peer_pid(stream.socket)

@@ -1,7 +1,8 @@
-"""The guest's RAM: found in QEMU's process, checked, and read.
+"""The guest's RAM: found in QEMU's process or told by the VMM, checked, and read.
 
 This finds the memfds that back the guest's RAM, and the map from guest-physical addresses to
-them.  The map is not trusted: `host.link` has it proved (`verify`).  No other module reads guest
+them.  A VMM that has a vhost-user device tells both, and again when they change (`host.vhost_user`).
+The map is not trusted: `host.link` has it proved (`verify`).  No other module reads guest
 memory.
 """
 
@@ -10,7 +11,7 @@ import os
 import socket
 import struct
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ from wlproxy.host.errors import (
     GuestRamError,
     GuestRamLayoutError,
     GuestRamNotSharedError,
+    GuestRamNotYetError,
     GuestRamSealError,
     GuestRamUnreadableError,
     GuestRamWrongMapError,
@@ -34,11 +36,12 @@ from wlproxy.host.qemu.process import (
     unreadable,
 )
 from wlproxy.host.qemu.qmp import QmpClient, parse_memory_map, parse_ram_blocks
+from wlproxy.host.vhost_user.table import Table
 from wlproxy.memory.extents import round_out
 from wlproxy.memory.guest_memory import HOST_PAGE_SIZE, GuestMemory, RamRegion
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy.protocol.errors import LocalProtocolError
-from wlproxy.transport.closable import Closing
+from wlproxy.transport.closable import Closing, closed_on_error
 from wlproxy.transport.fds import OwnedFd
 
 _PEER_CREDENTIALS: Final = struct.Struct("iII")
@@ -48,6 +51,9 @@ _SHARE_REMEDY: Final = (
     f"  {ram_options()}\n"
     "libvirt: <memoryBacking><source type='memfd'/><access mode='shared'/>"
     "</memoryBacking>"
+)
+_SEAL_REMEDY: Final = (
+    "Leave seal=on, the default of -object memory-backend-memfd, as it is."
 )
 
 
@@ -99,7 +105,29 @@ def open_guest_ram(pid: int, qmp: Path | None = None) -> "GuestRam":
         memory = GuestMemory(regions)
     except LocalProtocolError as exc:
         raise GuestRamLayoutError(f"QEMU's map of the RAM is odd: {exc}") from exc
-    return GuestRam(pid, _open_all(pid, backends), memory, layout)
+    return GuestRam(pid, list(_open_all(pid, backends)), memory, layout)
+
+
+def told_ram(table: Table) -> "GuestRam":
+    """Check the RAM that the VMM has told of.
+
+    Args:
+        table: as the tap has it; its files are the RAM's, or closed.
+
+    Raises:
+        GuestRamNotYetError: the VMM has not told, or is not there.
+        GuestRamError: or a subclass, with the remedy.
+    """
+    with closed_on_error(table):
+        if not table.regions:
+            raise GuestRamNotYetError(
+                "the VMM has not told where the guest's RAM is",
+                remedy="It does when the guest has started its driver for virtio disks. Is "
+                "the device there? (`wlproxy qemu-args --ram-tap` prints it.)",
+            )
+        ram = GuestRam(table.pid, [], GuestMemory(()), "as the VMM tells it")
+        ram.update(table)
+    return ram
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +137,53 @@ class GuestRam(Closing):
     Attributes:
         pid: QEMU's process.
         files: the memfds, open for reading and writing as udmabuf wants them;
-            `RamItem.file` and `RamRegion.file` are indexes into this.
+            `RamItem.file` and `RamRegion.file` are indexes into this; it only grows.
         memory: the map.
         layout: where the map is from, for people.
     """
 
     pid: int
-    files: tuple[OwnedFd, ...]
+    files: list[OwnedFd]
     memory: GuestMemory
     layout: str
+
+    def update(self, table: Table) -> None:
+        """Have the map that the VMM tells now: RAM was plugged, or unplugged.
+
+        What was made of unplugged RAM is not touched.
+
+        Args:
+            table: its files are ours, or closed.
+
+        Raises:
+            GuestRamError: it cannot be the guest's RAM; then all is as it was.
+        """
+        kept = {_identity(file): index for index, file in enumerate(self.files)}
+        indexes: list[int] = []
+        new: list[OwnedFd] = []
+        with closed_on_error(table):
+            for file in table.files:
+                if unsuitable := seal_error(file.fileno()):
+                    raise GuestRamSealError(
+                        f"guest RAM cannot be made into dma-bufs: {unsuitable}",
+                        remedy=_SEAL_REMEDY,
+                    )
+                index = kept.setdefault(_identity(file), len(kept))
+                indexes.append(index)
+                if index == len(self.files) + len(new):
+                    new.append(file)
+            try:
+                self.memory.replace(
+                    replace(each, file=indexes[each.file]) for each in table.regions
+                )
+            except LocalProtocolError as exc:
+                raise GuestRamLayoutError(
+                    f"the VMM's map of the RAM is odd: {exc}"
+                ) from exc
+        self.files.extend(new)
+        for file in table.files:
+            if file not in new:
+                file.close()
 
     def read(self, gpa: int, length: int) -> bytes:
         """Read guest memory.
@@ -202,8 +268,7 @@ def _check_file(fd: int, backend: BackendFile) -> None:
     if unsuitable := seal_error(fd):
         raise GuestRamSealError(
             f"guest RAM cannot be made into dma-bufs: {unsuitable}",
-            remedy="Leave seal=on, the default of -object memory-backend-memfd, as it "
-            "is.",
+            remedy=_SEAL_REMEDY,
         )
 
 
@@ -230,3 +295,8 @@ def _monitor_layout(qmp: Path, backends: list[BackendFile]) -> tuple[RamRegion, 
             remedy="Is it the monitor of the same QEMU?",
         )
     return regions
+
+
+def _identity(file: OwnedFd) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino

@@ -7,7 +7,6 @@ how it looks in a terminal is the command line's business.
 
 import errno
 import json
-import re
 import socket
 import stat
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import TypeAlias
 import trio
 
 from wlproxy.host.errors import HostError
+from wlproxy.host.runtime_dir import dump_path, status_directory
 from wlproxy.transport.closable import closed_on_error
 
 BACKLOG = 8
@@ -33,10 +33,6 @@ MAX_DOCUMENT = 16 << 20
 Json: TypeAlias = (
     "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
 )
-
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
-"""Names that a VM may have.  A dot would end the name in app ids, where an app of VM `a` could
-pass for one of VM `a.b`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,50 +59,6 @@ class StatusSockets:
         """Stop listening and remove them."""
         self.dump.close()
         self.status.close()
-
-
-def check_name(name: str) -> str:
-    """Return the name of a VM if it can name a socket, and its windows.
-
-    Raises:
-        HostError: it cannot.
-    """
-    if not _NAME.fullmatch(name):
-        raise HostError(
-            f"{name!r} cannot name a VM",
-            remedy="Use letters, digits, '_' and '-', 64 at most.",
-        )
-    return name
-
-
-def status_directory(environ: Mapping[str, str]) -> Path:
-    """Say where the status sockets of this user's proxies are.
-
-    Raises:
-        HostError: XDG_RUNTIME_DIR is not set.
-    """
-    runtime = environ.get("XDG_RUNTIME_DIR", "")
-    if not Path(runtime).is_absolute():
-        raise HostError(
-            "XDG_RUNTIME_DIR is not set (or not an absolute path)",
-            remedy="Log in to a session of your own, or set it to a directory that is "
-            "yours alone.",
-        )
-    return Path(runtime, "wlproxy")
-
-
-def status_path(environ: Mapping[str, str], name: str) -> Path:
-    """Say where the status socket of a VM's proxy is.
-
-    Raises:
-        HostError: XDG_RUNTIME_DIR is not set, or the name is impossible.
-    """
-    return status_directory(environ) / f"{check_name(name)}.sock"
-
-
-def dump_path(status: Path) -> Path:
-    """Say where the socket for dumps is, beside a status socket."""
-    return status.with_suffix(".dump")
 
 
 def running_names(environ: Mapping[str, str]) -> list[str]:

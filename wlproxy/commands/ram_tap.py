@@ -1,0 +1,118 @@
+"""`wlproxy ram-tap`: has the VMM tell where the guest's RAM is."""
+
+import grp
+import os
+import shutil
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from wlproxy.commands.failure import fail
+from wlproxy.host.errors import HostError
+from wlproxy.host.runtime_dir import table_path, vmm_path
+from wlproxy.host.vhost_user.tap import Tap
+from wlproxy.transport.closable import closed_on_error
+from wlproxy.transport.notify import notify
+
+BACKLOG = 8
+
+
+@click.command("ram-tap")
+@click.option("--name", default="vm", show_default=True, help="Name of the VM.")
+@click.option(
+    "--socket",
+    "vmm",
+    type=click.Path(path_type=Path),
+    help="Where the VMM connects.  [default: wlproxy-NAME.ram in $XDG_RUNTIME_DIR]",
+)
+@click.option(
+    "--group",
+    help="Let this group connect there, too: the one that QEMU runs as under libvirt's "
+    "qemu:///system.",
+)
+def ram_tap(*, name: str, vmm: Path | None, group: str | None) -> None:
+    """Have the VMM tell where the guest's RAM is, whoever runs it.
+
+    Start it before the VM, which connects to it with a device of its own (`wlproxy qemu-args
+    --ram-tap`); it outlives `wlproxy run`, and tells it.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    try:
+        with ExitStack() as up:
+            vmms = up.enter_context(
+                _listening(vmm or vmm_path(os.environ, name), socket.SOCK_STREAM)
+            )
+            if group is not None:
+                _let_in(vmm or vmm_path(os.environ, name), group)
+            readers = up.enter_context(
+                _listening(table_path(os.environ, name), socket.SOCK_SEQPACKET)
+            )
+            tap = up.enter_context(Tap(vmms, readers, _log))
+            notify("READY=1")
+            while True:
+                tap.step()
+    except HostError as exc:
+        fail(exc)
+
+
+def _stop(_number: int, _frame: object) -> NoReturn:
+    sys.exit(0)
+
+
+def _log(text: str) -> None:
+    click.echo(text, err=True)
+
+
+@contextmanager
+def _listening(path: Path, kind: socket.SocketKind) -> Iterator[socket.socket]:
+    """Listen at a path, which is removed at the end.
+
+    Raises:
+        HostError: another tap does, or the socket cannot be made.
+    """
+    listener = socket.socket(socket.AF_UNIX, kind)
+    making = HostError.explaining("cannot make the tap's socket", tried=f"bind {path}")
+    with closed_on_error(listener), making:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        _check_dead(path, kind)
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+        listener.listen(BACKLOG)
+    try:
+        yield listener
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _check_dead(path: Path, kind: socket.SocketKind) -> None:
+    with socket.socket(socket.AF_UNIX, kind) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return
+    raise HostError(
+        "a tap of this name runs already",
+        tried=f"connect {path}",
+        remedy="Stop it, or give this VM another --name.",
+    )
+
+
+def _let_in(path: Path, group: str) -> None:
+    try:
+        shutil.chown(path, group=group)
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IWGRP)
+    except (OSError, LookupError) as exc:
+        known = ", ".join(sorted(each.gr_name for each in grp.getgrall()))
+        raise HostError(
+            f"group {group} cannot be let in: {exc}",
+            remedy=f"You must be in the group. There are: {known}.",
+        ) from exc

@@ -1,0 +1,83 @@
+"""Where the sockets of a VM are, in the user's runtime directory, by the name of the VM."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from wlproxy.host.errors import HostError
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+"""Names that a VM may have.  A dot would end the name in app ids, where an app of VM `a` could
+pass for one of VM `a.b`."""
+
+
+def check_name(name: str) -> str:
+    """Return the name of a VM if it can name a socket, and its windows.
+
+    Raises:
+        HostError: it cannot.
+    """
+    if not _NAME.fullmatch(name):
+        raise HostError(
+            f"{name!r} cannot name a VM",
+            remedy="Use letters, digits, '_' and '-', 64 at most.",
+        )
+    return name
+
+
+def status_directory(environ: Mapping[str, str]) -> Path:
+    """Say where the status sockets of this user's proxies are.
+
+    Raises:
+        HostError: XDG_RUNTIME_DIR is not set.
+    """
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    if not Path(runtime).is_absolute():
+        raise HostError(
+            "XDG_RUNTIME_DIR is not set (or not an absolute path)",
+            remedy="Log in to a session of your own, or set it to a directory that is "
+            "yours alone.",
+        )
+    return Path(runtime, "wlproxy")
+
+
+def status_path(environ: Mapping[str, str], name: str) -> Path:
+    """Say where the status socket of a VM's proxy is.
+
+    Raises:
+        HostError: XDG_RUNTIME_DIR is not set, or the name is impossible.
+    """
+    return status_directory(environ) / f"{check_name(name)}.sock"
+
+
+def dump_path(status: Path) -> Path:
+    """Say where the socket for dumps is, beside a status socket."""
+    return status.with_suffix(".dump")
+
+
+def channel_path(environ: Mapping[str, str], name: str) -> Path:
+    """Say where QEMU makes the socket of a VM's channel, by default.
+
+    Raises:
+        HostError: XDG_RUNTIME_DIR is not set, or the name is impossible.
+    """
+    return status_directory(environ).parent / f"wlproxy-{check_name(name)}.channel"
+
+
+def vmm_path(environ: Mapping[str, str], name: str) -> Path:
+    """Say where the tap of a VM's RAM waits for the VMM, by default.
+
+    Raises:
+        HostError: XDG_RUNTIME_DIR is not set, or the name is impossible.
+    """
+    return status_directory(environ).parent / f"wlproxy-{check_name(name)}.ram"
+
+
+def table_path(environ: Mapping[str, str], name: str) -> Path:
+    """Say where the tap of a VM's RAM tells the proxy.
+
+    Raises:
+        HostError: XDG_RUNTIME_DIR is not set, or the name is impossible.
+    """
+    return status_directory(environ) / f"{check_name(name)}.ram"

@@ -1,0 +1,118 @@
+"""One ring of the disk's requests: each of them is answered with an I/O error.
+
+Nobody ought to ask a disk of no sectors for anything, but firmware that looks for something to boot does,
+and would wait for ever for one that does not answer.
+
+Source: virtio 1.2, 2.7 (split virtqueues), 5.2.6 (the last byte of a request is its status).
+"""
+
+import struct
+from typing import Final
+
+from wlproxy.host.vhost_user.messages import VhostUserError
+from wlproxy.host.vhost_user.ram import Ram
+from wlproxy.transport.closable import Closing
+from wlproxy.transport.fds import OwnedFd
+
+MAX_SIZE: Final = 32768
+"""Entries that a ring may have: virtio 1.2, 2.7."""
+IO_ERROR: Final = b"\x01"
+"""VIRTIO_BLK_S_IOERR."""
+
+_INDEX: Final = struct.Struct("<H")
+_DESCRIPTOR: Final = struct.Struct("<QIHH")
+"""Guest address, length, flags, next."""
+_USED: Final = struct.Struct("<II")
+"""First descriptor, bytes written."""
+_NEXT, _WRITE = 1, 2
+"""Flags of a descriptor: another one follows; it is for the device to write."""
+_HEAD: Final = 4
+"""Bytes before the entries of a ring: flags, index."""
+
+
+class Ring(Closing):
+    """A ring, as far as the VMM has told of it.
+
+    Attributes:
+        size: entries; 0: not known yet.
+        addresses: of its descriptors, used and available ring, as the VMM maps them.
+        kick: an eventfd that tells of requests; None: it is stopped.
+        call: an eventfd to tell of answers; None: nobody wants to know.
+        next: the entry of the available ring that is looked at next.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is known."""
+        self.size = 0
+        self.addresses: tuple[int, int, int] | None = None
+        self.kick: OwnedFd | None = None
+        self.call: OwnedFd | None = None
+        self.next = 0
+
+    def set_kick(self, fd: OwnedFd | None) -> None:
+        """Have another eventfd tell of requests."""
+        if self.kick is not None:
+            self.kick.close()
+        self.kick = fd
+
+    def set_call(self, fd: OwnedFd | None) -> None:
+        """Tell another eventfd of answers."""
+        if self.call is not None:
+            self.call.close()
+        self.call = fd
+
+    def close(self) -> None:
+        """Stop it, and close its fds."""
+        self.set_kick(None)
+        self.set_call(None)
+
+    def answer(self, ram: Ram) -> int:
+        """Answer all requests that wait; return how many.
+
+        Raises:
+            VhostUserError: the ring, or a request, is not in RAM, or is none.
+        """
+        if self.addresses is None or not self.size:
+            return 0
+        _, used, available = self.addresses
+        newest = _index(ram, available + 2)
+        waiting = newest - self.next & 0xFFFF
+        if waiting > self.size:
+            raise VhostUserError(f"{waiting} requests in a ring of {self.size}")
+        done = _index(ram, used + 2)
+        for _ in range(waiting):
+            place = available + _HEAD + _INDEX.size * (self.next % self.size)
+            first = _index(ram, place)
+            written = self._fail(ram, first)
+            place = used + _HEAD + _USED.size * (done % self.size)
+            ram.write(place, _USED.pack(first, written))
+            done = done + 1 & 0xFFFF
+            # The guest looks at the entry once it sees this number.
+            ram.write(used + 2, _INDEX.pack(done))
+            self.next = self.next + 1 & 0xFFFF
+        return waiting
+
+    def _fail(self, ram: Ram, first: int) -> int:
+        """Write a request's status; return the bytes that were written."""
+        assert self.addresses is not None
+        descriptors, *_ = self.addresses
+        number, status = first, None
+        for _ in range(self.size):  # a chain that is longer is a circle
+            if number >= self.size:
+                raise VhostUserError(f"no descriptor {number} in {self.size}")
+            place = descriptors + _DESCRIPTOR.size * number
+            gpa, length, flags, number = _DESCRIPTOR.unpack(
+                ram.read(place, _DESCRIPTOR.size)
+            )
+            if flags & _WRITE and length:
+                status = gpa + length - 1
+            if not flags & _NEXT:
+                break
+        if status is None:
+            return 0
+        ram.write_guest(status, IO_ERROR)
+        return 1
+
+
+def _index(ram: Ram, address: int) -> int:
+    return int.from_bytes(ram.read(address, _INDEX.size), "little")
