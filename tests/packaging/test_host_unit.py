@@ -19,7 +19,8 @@ import pytest
 from tests.host.conftest import Weston, running_weston
 from tests.packaging.confine import SOCKET_CALL
 
-UNIT = Path(__file__).parents[2] / "wlproxy" / "host" / "systemd" / "wlproxy@.service"
+UNITS = Path(__file__).parents[2] / "wlproxy" / "host" / "systemd"
+UNIT, RAM_UNIT = UNITS / "wlproxy@.service", UNITS / "wlproxy-ram@.service"
 CONFINE = Path(__file__).with_name("confine.py")
 PROGRAM = Path(sys.executable).with_name("wlproxy")
 NAME = "work"
@@ -36,31 +37,33 @@ HARMLESS = {
 MANNERS = {"Type", "NotifyAccess", "ExecStart", "Restart", "RestartSec"}
 
 
-def settings() -> dict[str, str]:
-    service = UNIT.read_text().partition("[Service]\n")[2].partition("\n[")[0]
+def settings(unit: Path = UNIT) -> dict[str, str]:
+    service = unit.read_text().partition("[Service]\n")[2].partition("\n[")[0]
     return dict(re.findall(r"^(\w+)=(.*)$", service, re.MULTILINE))
 
 
-def command(runtime: Path) -> list[str]:
+def command(runtime: Path, unit: Path = UNIT) -> list[str]:
     """What systemd would start, with the specifiers of the unit replaced."""
-    text = settings()["ExecStart"].replace("%i", NAME).replace("%t", str(runtime))
+    text = settings(unit)["ExecStart"].replace("%i", NAME).replace("%t", str(runtime))
     assert "%" not in text
     program, *arguments = shlex.split(text)
     assert program == PROGRAM.name
     return [str(PROGRAM), *arguments]
 
 
-def test_no_option_that_is_not_tried_here() -> None:
-    """Who adds one sees to it that the proxy works under it, and that a test says so."""
-    assert settings().keys() == ENFORCED | HARMLESS | MANNERS
+@pytest.mark.parametrize("unit", [UNIT, RAM_UNIT], ids=lambda unit: unit.stem)
+def test_no_option_that_is_not_tried_here(unit: Path) -> None:
+    """Who adds one sees to it that the program works under it, and that a test says so."""
+    assert settings(unit).keys() == ENFORCED | HARMLESS | MANNERS
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
-def test_systemd_understands_it(tmp_path: Path) -> None:
-    unit = tmp_path / f"wlproxy@{NAME}.service"
+@pytest.mark.parametrize("source", [UNIT, RAM_UNIT], ids=lambda unit: unit.stem)
+def test_systemd_understands_it(tmp_path: Path, source: Path) -> None:
+    unit = tmp_path / source.name.replace("@", f"@{NAME}")
     # It looks for the program where packages put it.
     start = f"ExecStart={PROGRAM} "
-    unit.write_text(UNIT.read_text().replace("ExecStart=wlproxy ", start))
+    unit.write_text(source.read_text().replace("ExecStart=wlproxy ", start))
     done = subprocess.run(
         ["systemd-analyze", "--user", "--man=no", "verify", str(unit)],
         env={"XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)},

@@ -10,6 +10,9 @@ from wlproxy.host.errors import HostError
 from wlproxy.host.qemu.args import QemuSetup, libvirt_xml, qemu_command_line
 from wlproxy.host.runtime_dir import channel_path, vmm_path
 
+HERE = Path()
+"""What `--ram-tap` without a path is: where the tap of that name listens by default."""
+
 
 @click.command("qemu-args")
 @click.option("--libvirt", is_flag=True, help="Print XML for a libvirt domain.")
@@ -24,9 +27,12 @@ from wlproxy.host.runtime_dir import channel_path, vmm_path
 @click.option("--name", default="vm", show_default=True, help="Name of the VM.")
 @click.option(
     "--ram-tap",
-    is_flag=True,
-    help="Have the VMM tell `wlproxy ram-tap` of the same name where the RAM is: for a "
-    "VM that runs as another user, has NUMA nodes, or gets memory plugged.",
+    type=click.Path(path_type=Path),
+    is_flag=False,
+    flag_value=HERE,
+    help="Have the VMM tell `wlproxy ram-tap` where the RAM is: for a VM that runs as "
+    "another user, has NUMA nodes, or gets memory plugged.  With a path if the tap has a "
+    "--socket.",
 )
 def qemu_args(
     *,
@@ -35,12 +41,12 @@ def qemu_args(
     machine: str,
     channel: Path | None,
     name: str,
-    ram_tap: bool,
+    ram_tap: Path | None,
 ) -> None:
     """Print the options that a VM needs: shared RAM, and the channel."""
     try:
         channel = channel or channel_path(os.environ, name)
-        tap = vmm_path(os.environ, name) if ram_tap else None
+        tap = vmm_path(os.environ, name) if ram_tap == HERE else ram_tap
     except HostError as exc:
         fail(exc)
     setup = QemuSetup(channel, memory, machine, tap)

@@ -43,19 +43,19 @@ def ram_tap(*, name: str, vmm: Path | None, group: str | None) -> None:
     Start it before the VM, which connects to it with a device of its own (`wlproxy qemu-args
     --ram-tap`); it outlives `wlproxy run`, and tells it.
     """
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
     try:
         with ExitStack() as up:
-            vmms = up.enter_context(
-                _listening(vmm or vmm_path(os.environ, name), socket.SOCK_STREAM)
-            )
+            vmm = vmm or vmm_path(os.environ, name)
+            vmms = up.enter_context(_listening(vmm, socket.SOCK_STREAM))
             if group is not None:
-                _let_in(vmm or vmm_path(os.environ, name), group)
-            readers = up.enter_context(
-                _listening(table_path(os.environ, name), socket.SOCK_SEQPACKET)
-            )
+                _let_in(vmm, group)
+            table = table_path(os.environ, name)
+            with HostError.explaining("cannot make a directory", tried=str(table)):
+                table.parent.mkdir(mode=0o700, exist_ok=True)
+            readers = up.enter_context(_listening(table, socket.SOCK_SEQPACKET))
             tap = up.enter_context(Tap(vmms, readers, _log))
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, _stop)
             notify("READY=1")
             while True:
                 tap.step()
@@ -81,7 +81,6 @@ def _listening(path: Path, kind: socket.SocketKind) -> Iterator[socket.socket]:
     listener = socket.socket(socket.AF_UNIX, kind)
     making = HostError.explaining("cannot make the tap's socket", tried=f"bind {path}")
     with closed_on_error(listener), making:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
         _check_dead(path, kind)
         path.unlink(missing_ok=True)
         listener.bind(str(path))
@@ -91,6 +90,7 @@ def _listening(path: Path, kind: socket.SocketKind) -> Iterator[socket.socket]:
         yield listener
     finally:
         path.unlink(missing_ok=True)
+        listener.close()
 
 
 def _check_dead(path: Path, kind: socket.SocketKind) -> None:

@@ -31,9 +31,9 @@ def u64(value: int) -> bytes:
     return struct.pack("<Q", value)
 
 
-def ask(request: Request, payload: bytes = b"", *, acknowledge: bool = False) -> bytes:
+def ask(request: Request, payload: bytes = b"") -> bytes:
     """Write a message."""
-    return encode_request(Message(request, payload, acknowledge))
+    return encode_request(Message(request, payload))
 
 
 def answer_of(reply: bytes) -> bytes:

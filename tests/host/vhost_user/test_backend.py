@@ -52,12 +52,6 @@ def send(device: Backend, data: bytes, fds: Sequence[int] = ()) -> bytes:
     return device.receive(message, [OwnedFd(os.dup(fd)) for fd in fds])
 
 
-def agree(device: Backend) -> None:
-    """Have it acknowledge what wants to be."""
-    features = u64(ProtocolFeature.REPLY_ACK | ProtocolFeature.CONFIGURE_MEM_SLOTS)
-    assert send(device, ask(Request.SET_PROTOCOL_FEATURES, features)) == b""
-
-
 def test_features_are_those_that_qemu_needs() -> None:
     with Backend() as device:
         assert answer_of(send(device, ask(Request.GET_FEATURES))) == u64(FEATURES)
@@ -111,7 +105,6 @@ def test_memory_is_plugged_and_unplugged(guest: Guest, new_memory: NewMemory) ->
     fds = open_fds()
     dimm = MemoryRegion(1 << 32, 4 * PAGE, ADDRESS * 2, PAGE)
     with new_memory(8 * PAGE) as file, Backend() as device:
-        agree(device)
         send(device, *guest.memory())
         send(device, plug(dimm), [file.fileno()])
         assert {region for region, _ in device.ram} == {Guest.region, dimm}
@@ -145,13 +138,9 @@ def test_regions_have_a_file_each(guest: Guest, fds: int) -> None:
     assert open_fds() == before
 
 
-def test_what_is_to_be_acknowledged_is() -> None:
-    with Backend() as device:
-        owner = ask(Request.SET_OWNER, acknowledge=True)
-        assert send(device, owner) == b"", "it was not agreed on"
-        agree(device)
-        assert answer_of(send(device, owner)) == u64(0)
-        assert send(device, ask(Request.SET_OWNER)) == b""
+def test_qemu_waits_for_nothing_when_memory_is_plugged() -> None:
+    """Or a tap that is stopped would stop the VM."""
+    assert not PROTOCOL_FEATURES & 1 << 3  # VHOST_USER_PROTOCOL_F_REPLY_ACK
 
 
 def test_a_ring_answers_and_stops_where_it_is(guest: Guest) -> None:
@@ -224,20 +213,19 @@ SENT = st.tuples(
     st.one_of(st.sampled_from(Request), st.integers(0, 60)),
     PAYLOADS,
     st.integers(0, 8),
-    st.booleans(),
 )
 
 
 @given(st.lists(SENT, max_size=30))
 def test_garbage_is_answered_or_refused_and_nothing_stays_open(
-    sent: list[tuple[int, bytes, int, bool]],
+    sent: list[tuple[int, bytes, int]],
 ) -> None:
     before = open_fds()
     with OwnedFd(os.memfd_create("any")) as fd, Backend() as device:
         with suppress(VhostUserError):
-            for request, payload, count, acknowledge in sent:
+            for request, payload, count in sent:
                 fds = [OwnedFd(os.dup(fd.fileno())) for _ in range(count)]
-                device.receive(Message(request, payload, acknowledge), fds)
+                device.receive(Message(request, payload), fds)
         assert len(device.ram) <= MAX_REGIONS
         assert len(device.rings) <= 256
     assert open_fds() == before

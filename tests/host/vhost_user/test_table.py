@@ -43,7 +43,10 @@ def test_a_file_is_sent_once(new_memory: NewMemory) -> None:
 
 
 def test_no_vmm_is_an_empty_table() -> None:
-    with Ram() as ram, decode(*encode(0, ram)) as table:
+    with Ram() as ram:
+        packet, fds = encode(0, ram)
+    assert fds == []
+    with decode(packet, []) as table:
         assert (table.pid, table.regions, table.files) == (0, (), ())
 
 

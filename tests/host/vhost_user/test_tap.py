@@ -29,22 +29,22 @@ NewMemory = Callable[[int], OwnedFd]
 WHOLE = (RamRegion(0x10_0000, SIZE, 0, 0),)
 
 
+def listening(path: Path, kind: socket.SocketKind) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, kind)
+    listener.bind(str(path))
+    listener.listen()
+    return listener
+
+
 class Bench:
     """A tap whose steps the test takes; whom it serves are the test's."""
 
     def __init__(self, directory: Path) -> None:
         self.vmms, self.readers = directory / "vmm", directory / "table"
         self.said: list[str] = []
-        listening = []
-        for path, kind in (
-            (self.vmms, socket.SOCK_STREAM),
-            (self.readers, socket.SOCK_SEQPACKET),
-        ):
-            listener = socket.socket(socket.AF_UNIX, kind)
-            listener.bind(str(path))
-            listener.listen()
-            listening.append(listener)
-        self.tap = Tap(*listening, self.said.append)
+        vmms = listening(self.vmms, socket.SOCK_STREAM)
+        readers = listening(self.readers, socket.SOCK_SEQPACKET)
+        self.tap = Tap(vmms, readers, self.said.append)
 
     def settle(self) -> None:
         """Have it do all that is to be done now."""

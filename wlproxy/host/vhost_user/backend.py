@@ -38,12 +38,12 @@ once it has seen how large the disk is.
 PROTOCOL_FEATURES: Final = (
     ProtocolFeature.MQ
     | ProtocolFeature.LOG_SHMFD
-    | ProtocolFeature.REPLY_ACK
     | ProtocolFeature.CONFIG
     | ProtocolFeature.RESET_DEVICE
     | ProtocolFeature.CONFIGURE_MEM_SLOTS
     | ProtocolFeature.STATUS
 )
+"""Not REPLY_ACK: with it QEMU waits for us when memory is plugged, and would for a tap that is stopped."""
 SECTOR: Final = 4096
 """Bytes: SeaBIOS boots from no disk with such sectors, so that it does not take this one for the first."""
 CONFIGURATION: Final = bytes(20) + SECTOR.to_bytes(4, "little")
@@ -72,7 +72,6 @@ class Backend(Closing):
         self.rings: dict[int, Ring] = {}
         self.changed = False
         self._status = 0
-        self._acknowledges = False
 
     def close(self) -> None:
         """Close every fd."""
@@ -93,11 +92,7 @@ class Backend(Closing):
         finally:
             for fd in rest:
                 fd.close()
-        if answer is None:
-            if not (message.needs_reply and self._acknowledges):
-                return b""
-            answer = U64.pack(0)
-        return encode_reply(message.request, answer)
+        return b"" if answer is None else encode_reply(message.request, answer)
 
     def _answer(self, message: Message, fds: list[OwnedFd]) -> bytes | None:
         """Do as told; return what is answered in any case.
@@ -111,10 +106,6 @@ class Backend(Closing):
         if act is None:
             raise VhostUserError(f"request {message.request} was not agreed on")
         return act(self, message, fds)
-
-    def _take_protocol_features(self, message: Message, _fds: list[OwnedFd]) -> None:
-        (features,) = message.unpack(U64)
-        self._acknowledges = bool(features & ProtocolFeature.REPLY_ACK)
 
     def _ignore(self, _message: Message, _fds: list[OwnedFd]) -> None:
         """Features that cannot be but ours, an owner, a log of what is never written."""
@@ -207,7 +198,7 @@ class Backend(Closing):
         Request.SET_VRING_ENABLE: _ignore,
         Request.SET_CONFIG: _ignore,
         Request.SET_LOG_BASE: _take_log,
-        Request.SET_PROTOCOL_FEATURES: _take_protocol_features,
+        Request.SET_PROTOCOL_FEATURES: _ignore,
         Request.SET_MEM_TABLE: _take_table,
         Request.ADD_MEM_REG: _add_region,
         Request.REM_MEM_REG: _remove_region,

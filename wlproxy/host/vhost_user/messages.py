@@ -13,7 +13,6 @@ HEADER: Final = struct.Struct("<III")
 VERSION: Final = 0x1
 VERSION_MASK: Final = 0x3
 REPLY: Final = 1 << 2
-NEED_REPLY: Final = 1 << 3
 MAX_PAYLOAD: Final = 4096
 """Bytes: the largest that is asked for here is a table of 8 regions, 264."""
 MAX_FDS: Final = 8
@@ -80,7 +79,6 @@ class ProtocolFeature(IntFlag):
 
     MQ = 1 << 0
     LOG_SHMFD = 1 << 1
-    REPLY_ACK = 1 << 3
     CONFIG = 1 << 9
     RESET_DEVICE = 1 << 13
     CONFIGURE_MEM_SLOTS = 1 << 15
@@ -94,12 +92,10 @@ class Message:
     Attributes:
         request: a `Request`, or a number that is none of them.
         payload: bytes, as the header says how many.
-        needs_reply: whether it wants to hear that all went well (REPLY_ACK).
     """
 
     request: int
     payload: bytes = b""
-    needs_reply: bool = False
 
     def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
         """Read what the payload begins with.
@@ -171,7 +167,7 @@ class Incoming:
         payload = bytes(self._data[HEADER.size :])
         self._data.clear()
         self._needed = HEADER.size
-        return Message(request, payload, bool(flags & NEED_REPLY))
+        return Message(request, payload)
 
 
 def encode_reply(request: int, payload: bytes) -> bytes:
@@ -181,8 +177,8 @@ def encode_reply(request: int, payload: bytes) -> bytes:
 
 def encode_request(message: Message) -> bytes:
     """Write a front-end's message, as a VMM would."""
-    flags = VERSION | (NEED_REPLY if message.needs_reply else 0)
-    return HEADER.pack(message.request, flags, len(message.payload)) + message.payload
+    header = HEADER.pack(message.request, VERSION, len(message.payload))
+    return header + message.payload
 
 
 def parse_table(payload: bytes) -> tuple[MemoryRegion, ...]:
