@@ -70,6 +70,21 @@ def test_run_makes_a_configuration(
     assert config.qemu_pid == 7
 
 
+def test_a_name_says_where_channel_and_tap_are(
+    runner: CliRunner, configs: list[HostConfig], tmp_path: Path
+) -> None:
+    (tmp_path / "wlproxy").mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as tap:
+        tap.bind(str(tmp_path / "wlproxy" / "work.ram"))
+        for arguments in ("", "--name work", "--name work --ram-tap /tap"):
+            assert runner.invoke(cli.main, f"run {arguments}").exit_code == 0
+    assert [(each.channel, each.ram_tap) for each in configs] == [
+        (tmp_path / "wlproxy-vm.channel", None),
+        (tmp_path / "wlproxy-work.channel", tmp_path / "wlproxy" / "work.ram"),
+        (tmp_path / "wlproxy-work.channel", Path("/tap")),
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
@@ -122,6 +137,9 @@ def test_qemu_args_and_their_xml(runner: CliRunner, tmp_path: Path) -> None:
     assert "size=2G" in output
     xml = runner.invoke(cli.main, ["qemu-args", "--libvirt"]).output
     assert "<memoryBacking>" in xml
+    for given, path in (("", f"{tmp_path}/wlproxy-vm.ram"), ("/run/tap", "/run/tap")):
+        words = ["qemu-args", "--ram-tap", *filter(None, [given])]
+        assert f"path={path},reconnect" in runner.invoke(cli.main, words).output
 
 
 @pytest.fixture

@@ -45,6 +45,30 @@ def test_what_a_vm_needs() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("machine", "device"),
+    [("q35", "vhost-user-blk-pci"), ("microvm", "vhost-user-blk-device")],
+)
+def test_the_device_that_tells_of_ram(machine: str, device: str) -> None:
+    setup = QemuSetup(Path("/run/c"), "6G", machine, Path("/run/a,b"))
+    assert read_by_shell(setup)[-4:] == [
+        "-chardev",
+        "socket,id=wlproxy-tap,path=/run/a,,b,reconnect=1",
+        "-device",
+        f"{device},chardev=wlproxy-tap",
+    ]
+
+
+def test_libvirt_has_it_too() -> None:
+    setup = QemuSetup(Path("/run/c"), ram_tap=Path("/run/<tap>"))
+    domain = ET.fromstring(f"<domain>{libvirt_xml(setup)}</domain>")
+    source = domain.find("disk[@type='vhostuser']/source[@type='unix']")
+    assert source is not None
+    assert source.get("path") == "/run/<tap>"
+    assert source.find("reconnect[@enabled='yes']") is not None
+    assert "vhostuser" not in libvirt_xml(QemuSetup(Path("/run/c")))
+
+
 @given(PATHS)
 def test_any_path_survives_shell_and_qemu(path: Path) -> None:
     arguments = read_by_shell(QemuSetup(path))
