@@ -6,7 +6,7 @@ import re
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.host.fake_tap import PAGE, FakeTap, memory
 from tests.host.scripted import Agent, ScriptedRelay, guest_ram, see_hang_up
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop.exposure import Remark
@@ -123,10 +124,16 @@ class FakeDesktop:
 class Bench:
     """A server, QEMU's listening socket, and the peers behind it."""
 
-    def __init__(self, directory: Path, *, once: bool) -> None:
+    def __init__(
+        self, directory: Path, *, once: bool, ram_tap: Path | None = None
+    ) -> None:
         self.path = directory / "channel"
         self.config = HostConfig(
-            self.path, "test", once=once, status=directory / "wlproxy" / "test.sock"
+            self.path,
+            "test",
+            once=once,
+            ram_tap=ram_tap,
+            status=directory / "wlproxy" / "test.sock",
         )
         self.desktop = FakeDesktop()
         self.relays: list[ScriptedRelay] = []
@@ -229,8 +236,10 @@ async def ask(bench: Bench) -> bytes:
 
 
 @asynccontextmanager
-async def serving(directory: Path, *, once: bool = False) -> AsyncIterator[Bench]:
-    bench = Bench(directory, once=once)
+async def serving(
+    directory: Path, *, once: bool = False, ram_tap: Path | None = None
+) -> AsyncIterator[Bench]:
+    bench = Bench(directory, once=once, ram_tap=ram_tap)
     try:
         await bench.listen()
         async with trio.open_nursery() as nursery:
@@ -285,6 +294,27 @@ async def test_the_core_is_told_of_a_device_whose_buffers_can_be_located(
         (config,) = bench.configs
         assert (config.main_device, config.implicit_linear) == told
         assert config.guest_page == 65536
+
+
+async def test_memory_that_is_plugged_is_used_in_the_same_session(
+    tmp_path: Path,
+) -> None:
+    with ExitStack() as closing:
+        tap = FakeTap(tmp_path / "tap")
+        closing.callback(tap.listener.close)
+        dimm = memory(closing)
+        async with serving(tmp_path, ram_tap=tap.path) as bench:
+            agent = await bench.accept()
+            with await trio.to_thread.run_sync(tap.accept) as proxy:
+                await bench.begin(agent)
+                (ram,) = bench.rams
+                low = (0, ram.memory.size // PAGE, ram.files[0])
+                tap.tell(proxy, low, (1 << 32, 4, dimm))
+                with trio.fail_after(10):
+                    while len(ram.files) < 2:  # noqa: ASYNC110 - nobody tells
+                        await trio.sleep(0.001)
+                await bench.open(agent)
+            assert bench.server.metrics.sessions == 1
 
 
 @pytest.mark.parametrize("when", ["qemu", "agent", "proof"])
@@ -378,7 +408,7 @@ async def test_once_means_once(tmp_path: Path) -> None:
 async def test_without_ram_the_agent_hears_why_and_it_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wlproxy.host.server.RAM_PATIENCE", 0.3)
+    monkeypatch.setattr("wlproxy.host.qemu.following.PATIENCE", 0.3)
     async with serving(tmp_path) as bench:
         bench.no_ram = GuestRamNotSharedError("not shared", remedy="share=on")
         agent = await bench.accept()
@@ -521,7 +551,7 @@ def fault(kind: type[HostError]) -> HostError:
 async def test_a_refused_guest_hears_nothing_of_the_host(
     tmp_path: Path, kind: type[HostError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wlproxy.host.server.RAM_PATIENCE", 0)
+    monkeypatch.setattr("wlproxy.host.qemu.following.PATIENCE", 0)
     monkeypatch.setattr("wlproxy.host.server.QEMU_PATIENCE", 0)
     async with serving(tmp_path) as bench:
         bench.no_ram = fault(kind)

@@ -280,16 +280,30 @@ class Server:
         self._log.info("guest RAM: %d MiB, map %s", ram.memory.size >> 20, ram.layout)
         try:
             self._qemu = name_qemu(ram.pid)
-            async with trio.open_nursery() as nursery:  # noqa: TID251
-                if self.config.ram_tap is not None:
-                    nursery.start_soon(follow_ram, self.config.ram_tap, ram, self._log)
-                while not self._stopping and await self._serve_defended(link, ram):
-                    pass
-                nursery.cancel_scope.cancel()
+            await self._serve_sessions(link, ram)
         finally:
             self._qemu = None
             ram.close()
         return True
+
+    async def _serve_sessions(self, link: Link, ram: GuestRam) -> None:
+        """Serve one session after the other, and follow where the RAM is meanwhile.
+
+        Raises:
+            HostError: as `_serve_session`.
+        """
+        failure: HostError | None = None
+        async with trio.open_nursery() as nursery:  # noqa: TID251
+            if self.config.ram_tap is not None:
+                nursery.start_soon(follow_ram, self.config.ram_tap, ram, self._log)
+            try:
+                while not self._stopping and await self._serve_defended(link, ram):
+                    pass
+            except HostError as exc:
+                failure = exc  # itself, and no group of one
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     def _may_become_qemu(self, why: NotQemuError) -> bool:
         """Whether to connect again: libvirt makes the socket, and gives it to QEMU.

@@ -1,6 +1,5 @@
 """RAM as the tap tells of it: found, checked, and followed while it changes."""
 
-import fcntl
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.host.fake_tap import PAGE, FakeTap, memory
 from tests.open_fds import open_fds
 from wlproxy.host.config import HostConfig
 from wlproxy.host.errors import (
@@ -26,15 +26,12 @@ from wlproxy.host.qemu.following import find_ram, follow_ram
 from wlproxy.host.qemu.ram import GuestRam, told_ram
 from wlproxy.host.qemu.tapped import TapClient
 from wlproxy.host.report.vm_log import VmLog
-from wlproxy.host.vhost_user.messages import MemoryRegion
-from wlproxy.host.vhost_user.ram import Ram
-from wlproxy.host.vhost_user.table import Table, encode
+from wlproxy.host.vhost_user.table import Table
 from wlproxy.memory.guest_memory import ExtentError, RamRegion
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
 
-PAGE = 4096
 TOKEN = bytes(range(32))
 HIGH = 1 << 32
 LOG = VmLog("test")
@@ -44,14 +41,6 @@ LOG = VmLog("test")
 def closing() -> Iterator[ExitStack]:
     with ExitStack() as stack:
         yield stack
-
-
-def memory(closing: ExitStack, pages: int = 4, seals: int = 7) -> OwnedFd:
-    fd = OwnedFd(os.memfd_create("memory-backend-memfd", os.MFD_ALLOW_SEALING))
-    closing.enter_context(fd)
-    os.ftruncate(fd.fileno(), pages * PAGE)
-    fcntl.fcntl(fd.fileno(), 1033, seals)
-    return fd
 
 
 def table(*regions: tuple[int, int, OwnedFd]) -> Table:
@@ -129,33 +118,6 @@ def test_a_change_that_cannot_be_leaves_all_as_it_was(closing: ExitStack) -> Non
                 ram.update(bad)
         assert ram.memory.regions == (RamRegion(0, 4 * PAGE, 0, 0),)
         assert open_fds() == fds
-
-
-class FakeTap:
-    """A tap that says what the test wants."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.listener.bind(str(path))
-        self.listener.listen()
-        self.listener.settimeout(10)
-
-    def accept(self) -> socket.socket:
-        return self.listener.accept()[0]
-
-    def close(self) -> None:
-        self.listener.close()
-        self.path.unlink()
-
-    @staticmethod
-    def tell(proxy: socket.socket, *regions: tuple[int, int, OwnedFd]) -> None:
-        with Ram() as ram:
-            for gpa, pages, file in regions:
-                region = MemoryRegion(gpa, pages * PAGE, gpa, 0)
-                ram.add(region, file.duplicate())
-            packet, fds = encode(7, ram)
-            socket.send_fds(proxy, [packet], fds)
 
 
 @pytest.fixture
