@@ -91,7 +91,6 @@ def scrolling(display: str) -> Iterator[Run]:
 @contextmanager
 def scrolling_list(compositor: str, display: str) -> Iterator[Run]:
     """Turn the wheel over a long list of GTK 4; a unit is a notch."""
-    environ = {**LIST_ENVIRON, "WAYLAND_DISPLAY": display}
     with (
         Mouse(compositor) as mouse,
         closing(Connection(compositor)) as beside,
@@ -100,6 +99,12 @@ def scrolling_list(compositor: str, display: str) -> Iterator[Run]:
         shown: list[int] = []
         beside.bind(TOPLEVELS, 1, lambda opcode, _data: shown.append(opcode))
         words = (LIST, "--run=listview_words")
+        # GTK wants a directory of the user's even if the display is elsewhere.
+        environ = {
+            **LIST_ENVIRON,
+            "WAYLAND_DISPLAY": display,
+            "XDG_RUNTIME_DIR": directory,
+        }
         with started(words, Path(directory, "log"), environ) as app:
             app.wait_until(lambda: beside.dispatch(0) and shown, f"{LIST}'s window")
 

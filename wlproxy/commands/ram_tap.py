@@ -19,6 +19,7 @@ from wlproxy.host.errors import HostError
 from wlproxy.host.runtime_dir import table_path, vmm_path
 from wlproxy.host.vhost_user.tap import Tap
 from wlproxy.transport.closable import closed_on_error
+from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.notify import notify
 
 BACKLOG = 8
@@ -43,6 +44,7 @@ def ram_tap(*, name: str, vmm: Path | None, group: str | None) -> None:
     Start it before the VM, which connects to it with a device of its own (`wlproxy qemu-args
     --ram-tap`); it outlives `wlproxy run`, and tells it.
     """
+    raise_fd_limit()
     try:
         with ExitStack() as up:
             vmm = vmm or vmm_path(os.environ, name)
