@@ -31,7 +31,7 @@ STALLED: Final = 5.0
 
 Paste = Callable[[], None]
 Pasting = Callable[[int, str, str], AbstractContextManager[Paste]]
-"""Of a size in bytes, the compositor's own display and the peer's, to what pastes once."""
+"""Takes a size in bytes, the compositor's own display and the peer's; yields what pastes once."""
 
 
 class Clipboard:

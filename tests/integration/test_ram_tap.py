@@ -92,7 +92,7 @@ def side(tap: Tap) -> Iterator[GuestSide]:
     machine = nested.in_lab()
     options = (
         *("-m", f"{machine.memory_mib},slots=2,maxmem=2G"),
-        *("-chardev", f"socket,id=tap,path={tap.vmm},reconnect=1"),
+        *("-chardev", f"socket,id=tap,path={tap.vmm},reconnect-ms=1000"),
         *("-device", "vhost-user-blk-pci,chardev=tap"),
         *("-run-with", f"user={USER}"),
     )

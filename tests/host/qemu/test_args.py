@@ -53,7 +53,7 @@ def test_the_device_that_tells_of_ram(machine: str, device: str) -> None:
     setup = QemuSetup(Path("/run/c"), "6G", machine, Path("/run/a,b"))
     assert read_by_shell(setup)[-4:] == [
         "-chardev",
-        "socket,id=wlproxy-tap,path=/run/a,,b,reconnect=1",
+        "socket,id=wlproxy-tap,path=/run/a,,b,reconnect-ms=1000",
         "-device",
         f"{device},chardev=wlproxy-tap",
     ]

@@ -1,6 +1,7 @@
 """RAM as the tap tells of it: found, checked, and followed while it changes."""
 
 import os
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -139,6 +140,22 @@ def test_what_is_no_table_is_an_error(tap: FakeTap) -> None:
             client.receive()
         proxy.close()
         assert client.receive() is None
+
+
+def test_a_table_whose_files_do_not_fit_is_an_error(
+    tap: FakeTap, closing: ExitStack
+) -> None:
+    """The kernel drops the fds that a process may not have."""
+    low = memory(closing)
+    with TapClient(tap.path) as client, tap.accept() as proxy:
+        tap.tell(proxy, (0, 4, low))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            with pytest.raises(GuestRamError, match="did not come whole"):
+                client.receive()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 Provide = Callable[[FdStream], GuestRam]

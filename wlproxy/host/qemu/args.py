@@ -104,7 +104,7 @@ def _options(setup: QemuSetup) -> list[tuple[str, str]]:
         where = _checked_path(setup.ram_tap).replace(",", ",,")
         device = "device" if setup.machine == "microvm" else "pci"
         tap = [
-            ("-chardev", f"socket,id=wlproxy-tap,path={where},reconnect=1"),
+            ("-chardev", f"socket,id=wlproxy-tap,path={where},reconnect-ms=1000"),
             ("-device", f"vhost-user-blk-{device},chardev=wlproxy-tap"),
         ]
     return [

@@ -95,10 +95,7 @@ class Backend(Closing):
         return b"" if answer is None else encode_reply(message.request, answer)
 
     def _answer(self, message: Message, fds: list[OwnedFd]) -> bytes | None:
-        """Do as told; return what is answered in any case.
-
-        Of `fds`, what is kept is removed.
-        """
+        """Do as told; return the answer, if there is to be one.  What is kept leaves `fds`."""
         told = _TOLD.get(message.request)
         if told is not None:
             return U64.pack(told)
