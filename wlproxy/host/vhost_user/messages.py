@@ -36,7 +36,7 @@ _SINGLE: Final = struct.Struct("<Q")
 RING_MASK: Final = 0xFF
 """What of a kick's or call's u64 is the index of the ring."""
 NO_FD: Final = 1 << 8
-"""Of such a u64: no fd comes with it."""
+"""In such a u64: no fd comes with it."""
 
 
 class VhostUserError(Exception):
