@@ -13,7 +13,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -96,11 +96,13 @@ def running_app(guest_side: GuestSide) -> Iterator[Tell]:
 
 
 @contextmanager
-def westons(directory: Path) -> Iterator[dict[str, Compositor]]:
+def westons(
+    directory: Path, renderers: Iterable[str]
+) -> Iterator[dict[str, Compositor]]:
     """Run a weston for each renderer; its shell lets windows be as large as they like."""
     running: dict[str, Compositor] = {}
     try:
-        for renderer in dict.fromkeys(MODES.values()):
+        for renderer in dict.fromkeys(renderers):
             name = f"wl-bench-{renderer}"
             running[renderer] = harness.start_weston(
                 directory, name, renderer, "desktop"
@@ -143,7 +145,11 @@ def _described(workload: str) -> Workload:
 
 
 def run(
-    guest_side: GuestSide, slot: ProxySlot, rounds: int, counts: Mapping[str, int]
+    guest_side: GuestSide,
+    slot: ProxySlot,
+    rounds: int,
+    counts: Mapping[str, int],
+    modes: Mapping[str, str] = MODES,
 ) -> Results:
     """Measure everything in each mode, and then all of it again.
 
@@ -152,6 +158,7 @@ def run(
         slot: where the proxy goes: one after the other, as there is one channel.
         rounds: how often.
         counts: what is measured: workload -> units of a round.
+        modes: mode -> the renderer of the weston that it is measured on.
     """
     how = {"rounds": str(rounds)}
     how["began"] = time.strftime("%Y-%m-%d %H:%M %z")
@@ -160,9 +167,12 @@ def run(
     for name in counts:
         described = _described(name)
         results.about[name] = (described.unit, described.about)
-    with running_app(guest_side) as tell, westons(harness.OUT) as running:
+    with (
+        running_app(guest_side) as tell,
+        westons(harness.OUT, modes.values()) as running,
+    ):
         for turn in range(rounds):
-            for mode, renderer in MODES.items():
+            for mode, renderer in modes.items():
                 proxy = slot.use(running[renderer], "--present", mode.lower())
                 for name, count in counts.items():
                     print(f"round {turn + 1} of {rounds}: {mode}: {name}", flush=True)
