@@ -1,5 +1,6 @@
 """The command line: what it prints, and how it fails."""
 
+import gc
 import json
 import logging
 import socket
@@ -34,12 +35,21 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CliRunne
     logging.root.handlers[:] = before
 
 
+@pytest.fixture(autouse=True)
+def frozen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What stays out of collections would do so for the tests that follow, too."""
+    calls: list[str] = []
+    monkeypatch.setattr(gc, "freeze", lambda: calls.append("freeze"))
+    return calls
+
+
 @pytest.fixture
-def configs(monkeypatch: pytest.MonkeyPatch) -> list[HostConfig]:
-    """What the server is started with."""
+def configs(monkeypatch: pytest.MonkeyPatch, frozen: list[str]) -> list[HostConfig]:
+    """What the server is started with, once what was imported is out of collections' way."""
     started: list[HostConfig] = []
 
     async def run(config: HostConfig) -> None:
+        assert frozen
         started.append(config)
 
     monkeypatch.setattr(run_command, "run_server", run)

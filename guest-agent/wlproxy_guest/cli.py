@@ -1,6 +1,7 @@
 """The command line of the agent: starts a `Server` and explains its errors."""
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -59,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log_to_stderr(options.log_level)
     raise_fd_limit()
     sys.setswitchinterval(SWITCH_SECONDS)
+    # What is there now stays: collections need not look at it (tens of thousands of objects).
+    gc.freeze()
     failure = ""
     with early_stop():
         try:

@@ -1,5 +1,6 @@
 """The agent as a process: arguments, signals, exit status, real pages."""
 
+import gc
 import os
 import signal
 import socket
@@ -27,6 +28,14 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy_guest.cli import main, parse, stop_signals
 from wlproxy_guest.quotas import MIB, half_of_ram
 from wlproxy_guest.unix_socket import listen
+
+
+@pytest.fixture(autouse=True)
+def frozen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What stays out of collections would do so for the tests that follow, too."""
+    calls: list[str] = []
+    monkeypatch.setattr(gc, "freeze", lambda: calls.append("freeze"))
+    return calls
 
 
 def test_limits() -> None:
@@ -120,11 +129,12 @@ async def test_signal_stops_it_cleanly(
 
 
 async def test_signal_before_it_runs_stops_it_as_cleanly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frozen: list[str]
 ) -> None:
     """One that comes between the socket and the loop."""
 
     def run(*_: object) -> str:
+        assert frozen, "collections would look at all that was imported"
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("it goes on")
 

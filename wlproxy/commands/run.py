@@ -1,5 +1,6 @@
 """`wlproxy run`: serves a guest."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -112,6 +113,8 @@ def run(  # noqa: PLR0913 - one parameter per option
             once=once,
             status=status_path(os.environ, name),
         )
+        # What is there now stays: collections need not look at it (tens of thousands of objects).
+        gc.freeze()
         trio.run(run_server, config)
     except HostError as exc:
         fail(exc)
