@@ -40,10 +40,12 @@ class FakeTap:
         self.path.unlink()
 
     @staticmethod
-    def tell(proxy: socket.socket, *regions: tuple[int, int, OwnedFd]) -> None:
+    def tell(
+        proxy: socket.socket, *regions: tuple[int, int, OwnedFd], pid: int = 7
+    ) -> None:
         with Ram() as ram:
             for gpa, pages, file in regions:
                 region = MemoryRegion(gpa, pages * PAGE, gpa, 0)
                 ram.add(region, file.duplicate())
-            packet, fds = encode(7, ram)
+            packet, fds = encode(pid, ram)
             socket.send_fds(proxy, [packet], fds)

@@ -309,7 +309,7 @@ async def test_memory_that_is_plugged_is_used_in_the_same_session(
                 await bench.begin(agent)
                 (ram,) = bench.rams
                 low = (0, ram.memory.size // PAGE, ram.files[0])
-                tap.tell(proxy, low, (1 << 32, 4, dimm))
+                tap.tell(proxy, low, (1 << 32, 4, dimm), pid=ram.pid)
                 with trio.fail_after(10):
                     while len(ram.files) < 2:  # noqa: ASYNC110 - nobody tells
                         await trio.sleep(0.001)

@@ -8,7 +8,7 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -70,7 +70,8 @@ def _stop(_number: int, _frame: object) -> NoReturn:
 
 
 def _log(text: str) -> None:
-    click.echo(text, err=True)
+    with suppress(OSError):  # whoever read it may have gone: the VM is not to feel that
+        click.echo(text, err=True)
 
 
 @contextmanager

@@ -255,6 +255,7 @@ async def test_changes_are_followed_and_a_tap_that_comes_back(
             await wait_size(ram, 6)
             tap.tell(proxy, (0, 4, low), (HIGH, 2, unsealed))
             tap.tell(proxy)  # the VMM has gone: nothing follows from that here
+            tap.tell(proxy, (0, 2, dimm), pid=8)  # nor from another one's RAM
             tap.tell(proxy, (0, 4, low))
             await wait_size(ram, 4)
             assert "cannot be used" in caplog.text

@@ -115,7 +115,7 @@ def test_memory_is_plugged_and_unplugged(guest: Guest, new_memory: NewMemory) ->
         with pytest.raises(VhostUserError, match="no region"):
             send(device, unplug(dimm))
         with pytest.raises(VhostUserError, match="already"):
-            send(device, plug(Guest.region), [file.fileno()])
+            send(device, plug(Guest.region), [guest.fd])
     assert open_fds() == fds
 
 
@@ -126,6 +126,23 @@ def test_there_are_only_so_many_regions(guest: Guest) -> None:
             send(device, plug(region), [guest.fd])
         with pytest.raises(VhostUserError, match="region 510"):
             send(device, plug(MemoryRegion(2**40, PAGE, 0, 0)), [guest.fd])
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        MemoryRegion(GPA, PAGE, ADDRESS, 1 << 63),
+        MemoryRegion(GPA, 65 * PAGE, ADDRESS, 0),
+        MemoryRegion((1 << 64) - 1, PAGE, ADDRESS, 0),
+    ],
+)
+def test_a_region_is_in_its_file_and_in_64_bits(
+    guest: Guest, region: MemoryRegion
+) -> None:
+    before = open_fds()
+    with Backend() as device, pytest.raises(VhostUserError, match="not in its file"):
+        send(device, plug(region), [guest.fd])
+    assert open_fds() == before
 
 
 @pytest.mark.parametrize("fds", [0, 2])

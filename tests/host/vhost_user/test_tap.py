@@ -181,6 +181,7 @@ def test_requests_to_the_disk_fail_and_are_told_of(bench: Bench, guest: Guest) -
         bench.tell(vmm, guest.memory()[0], (guest.fd,))
         for message, fds in guest.ring(kick, call):
             bench.tell(vmm, message, tuple(fds))
+        assert os.eventfd_read(call) == 1, "what came before may have been missed"
         guest.request()
         os.eventfd_write(kick, 1)
         bench.settle()

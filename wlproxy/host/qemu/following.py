@@ -75,8 +75,9 @@ async def follow_ram(tap: Path, ram: GuestRam, log: VmLog) -> None:
 
 def _use(ram: GuestRam, table: Table, log: VmLog) -> None:
     before = ram.memory.size
-    if not table.regions:
-        table.close()  # the VMM has gone; its channel ends as well
+    if table.pid != ram.pid or not table.regions:
+        # The VMM has gone, and its channel ends as well; another one's RAM is not proved.
+        table.close()
         return
     try:
         ram.update(table)

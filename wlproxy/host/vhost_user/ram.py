@@ -31,8 +31,13 @@ class Ram(Closing):
         """Add a region; the file is ours from now on.
 
         Raises:
-            VhostUserError: there is such a region.
+            VhostUserError: there is such a region, or it is not in the file.
         """
+        size = os.fstat(file.fileno()).st_size
+        ends = (region.gpa + region.length, region.address + region.length)
+        if region.offset + region.length > size or max(ends) > 1 << 64:
+            file.close()
+            raise VhostUserError(f"the region at {region.gpa:#x} is not in its file")
         if region in self._regions:
             file.close()
             raise VhostUserError(f"there is a region at {region.gpa:#x} already")

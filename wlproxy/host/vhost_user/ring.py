@@ -6,7 +6,9 @@ and would wait for ever for one that does not answer.
 Source: virtio 1.2, 2.7 (split virtqueues), 5.2.6 (the last byte of a request is its status).
 """
 
+import os
 import struct
+from contextlib import suppress
 from typing import Final
 
 from wlproxy.host.vhost_user.messages import VhostUserError
@@ -60,6 +62,10 @@ class Ring(Closing):
         if self.call is not None:
             self.call.close()
         self.call = fd
+        if fd is not None:
+            # What was answered may have been told to the one before, which nobody reads.
+            with suppress(OSError):
+                os.eventfd_write(fd.fileno(), 1)
 
     def close(self) -> None:
         """Stop it, and close its fds."""
