@@ -16,13 +16,10 @@ import click
 
 from wlproxy.commands.failure import fail
 from wlproxy.host.errors import HostError
-from wlproxy.host.runtime_dir import table_path, vmm_path
+from wlproxy.host.runtime_dir import listen_at, table_path, vmm_path
 from wlproxy.host.vhost_user.tap import Tap
-from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.notify import notify
-
-BACKLOG = 8
 
 
 @click.command("ram-tap")
@@ -81,32 +78,14 @@ def _listening(path: Path, kind: socket.SocketKind) -> Iterator[socket.socket]:
     Raises:
         HostError: another tap does, or the socket cannot be made.
     """
-    listener = socket.socket(socket.AF_UNIX, kind)
-    making = HostError.explaining("cannot make the tap's socket", tried=f"bind {path}")
-    with closed_on_error(listener), making:
-        _check_dead(path, kind)
-        path.unlink(missing_ok=True)
-        listener.bind(str(path))
-        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
-        listener.listen(BACKLOG)
+    listener = listen_at(
+        path, kind, "cannot make the tap's socket", "a tap of this name runs already"
+    )
     try:
         yield listener
     finally:
         path.unlink(missing_ok=True)
         listener.close()
-
-
-def _check_dead(path: Path, kind: socket.SocketKind) -> None:
-    with socket.socket(socket.AF_UNIX, kind) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return
-    raise HostError(
-        "a tap of this name runs already",
-        tried=f"connect {path}",
-        remedy="Stop it, or give this VM another --name.",
-    )
 
 
 def _let_in(path: Path, group: str) -> None:

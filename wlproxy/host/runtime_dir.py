@@ -1,11 +1,17 @@
-"""Where the sockets of a VM are, in the user's runtime directory, by the name of the VM."""
+"""Where the sockets of a VM are, in the user's runtime directory, by its name; and listens there."""
 
+import errno
 import re
+import socket
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from wlproxy.host.errors import HostError
+from wlproxy.transport.closable import closed_on_error
+
+BACKLOG: Final = 8
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 """Names that a VM may have.  A dot would end the name in app ids, where an app of VM `a` could
@@ -81,3 +87,44 @@ def table_path(environ: Mapping[str, str], name: str) -> Path:
         HostError: XDG_RUNTIME_DIR is not set, or the name is impossible.
     """
     return status_directory(environ) / f"{check_name(name)}.ram"
+
+
+def listen_at(
+    path: Path, kind: socket.SocketKind, problem: str, busy: str
+) -> socket.socket:
+    """Listen at a path that is this user's alone; what a dead program left is replaced.
+
+    Args:
+        path: in a directory that is there.
+        kind: of socket.
+        problem: what is said if the socket cannot be made.
+        busy: what is said if somebody listens there already.
+
+    Raises:
+        HostError: somebody listens there, or the socket cannot be made.
+    """
+    listener = socket.socket(socket.AF_UNIX, kind)
+    making = HostError.explaining(problem, tried=f"bind {path}")
+    with closed_on_error(listener), making:
+        if is_alive(path, kind):
+            raise HostError(
+                busy,
+                tried=f"connect {path}",
+                remedy="Stop it, or give this one another name with --name.",
+            )
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+        listener.listen(BACKLOG)
+    return listener
+
+
+def is_alive(path: Path, kind: socket.SocketKind) -> bool:
+    """Tell whether somebody listens there, even without answering."""
+    with socket.socket(socket.AF_UNIX, kind) as connection:
+        connection.settimeout(0)
+        try:
+            connection.connect(str(path))
+        except OSError as exc:
+            return exc.errno in (errno.EAGAIN, errno.EACCES)
+    return True

@@ -36,7 +36,7 @@ from wlproxy.host.qemu.process import (
     unreadable,
 )
 from wlproxy.host.qemu.qmp import QmpClient, parse_memory_map, parse_ram_blocks
-from wlproxy.host.vhost_user.table import Table
+from wlproxy.host.vhost_user.table import Table, identity
 from wlproxy.memory.extents import round_out
 from wlproxy.memory.guest_memory import HOST_PAGE_SIZE, GuestMemory, RamRegion
 from wlproxy.protocol.channel.frames import Extent
@@ -51,9 +51,6 @@ _SHARE_REMEDY: Final = (
     f"  {ram_options()}\n"
     "libvirt: <memoryBacking><source type='memfd'/><access mode='shared'/>"
     "</memoryBacking>"
-)
-_SEAL_REMEDY: Final = (
-    "Leave seal=on, the default of -object memory-backend-memfd, as it is."
 )
 
 
@@ -158,17 +155,13 @@ class GuestRam(Closing):
         Raises:
             GuestRamError: it cannot be the guest's RAM; then all is as it was.
         """
-        kept = {_identity(file): index for index, file in enumerate(self.files)}
+        kept = {identity(file): index for index, file in enumerate(self.files)}
         indexes: list[int] = []
         new: list[OwnedFd] = []
         with closed_on_error(table):
             for file in table.files:
-                if unsuitable := seal_error(file.fileno()):
-                    raise GuestRamSealError(
-                        f"guest RAM cannot be made into dma-bufs: {unsuitable}",
-                        remedy=_SEAL_REMEDY,
-                    )
-                index = kept.setdefault(_identity(file), len(kept))
+                _check_seals(file.fileno())
+                index = kept.setdefault(identity(file), len(kept))
                 indexes.append(index)
                 if index == len(self.files) + len(new):
                     new.append(file)
@@ -265,10 +258,15 @@ def _open_all(pid: int, backends: list[BackendFile]) -> tuple[OwnedFd, ...]:
 def _check_file(fd: int, backend: BackendFile) -> None:
     if os.fstat(fd).st_ino != backend.inode:
         raise GuestRamError(f"QEMU changed its files meanwhile ({backend.link})")
+    _check_seals(fd)
+
+
+def _check_seals(fd: int) -> None:
     if unsuitable := seal_error(fd):
         raise GuestRamSealError(
             f"guest RAM cannot be made into dma-bufs: {unsuitable}",
-            remedy=_SEAL_REMEDY,
+            remedy="Leave seal=on, the default of -object memory-backend-memfd, as it "
+            "is.",
         )
 
 
@@ -295,8 +293,3 @@ def _monitor_layout(qmp: Path, backends: list[BackendFile]) -> tuple[RamRegion, 
             remedy="Is it the monitor of the same QEMU?",
         )
     return regions
-
-
-def _identity(file: OwnedFd) -> tuple[int, int]:
-    status = os.fstat(file.fileno())
-    return status.st_dev, status.st_ino

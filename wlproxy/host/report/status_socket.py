@@ -8,7 +8,6 @@ how it looks in a terminal is the command line's business.
 import errno
 import json
 import socket
-import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,10 +17,9 @@ from typing import TypeAlias
 import trio
 
 from wlproxy.host.errors import HostError
-from wlproxy.host.runtime_dir import dump_path, status_directory
+from wlproxy.host.runtime_dir import dump_path, is_alive, listen_at, status_directory
 from wlproxy.transport.closable import closed_on_error
 
-BACKLOG = 8
 SEND_SECONDS = 2.0
 """For a reader to take the document; then the next one is served."""
 
@@ -68,7 +66,11 @@ def running_names(environ: Mapping[str, str]) -> list[str]:
         HostError: XDG_RUNTIME_DIR is not set.
     """
     directory = status_directory(environ)
-    return sorted(path.stem for path in directory.glob("*.sock") if _is_alive(path))
+    return sorted(
+        path.stem
+        for path in directory.glob("*.sock")
+        if is_alive(path, socket.SOCK_STREAM)
+    )
 
 
 def listen_status(path: Path) -> StatusSockets:
@@ -83,15 +85,12 @@ def listen_status(path: Path) -> StatusSockets:
 
 
 def _listen(path: Path) -> StatusSocket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    making = HostError.explaining("cannot make the status socket", tried=f"bind {path}")
-    with closed_on_error(listener), making:
+    problem = "cannot make the status socket"
+    with HostError.explaining(problem, tried=f"bind {path}"):
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        _check_dead(path)
-        path.unlink(missing_ok=True)
-        listener.bind(str(path))
-        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
-        listener.listen(BACKLOG)
+    listener = listen_at(
+        path, socket.SOCK_STREAM, problem, f"a proxy for {path.stem} is running already"
+    )
     return StatusSocket(trio.socket.from_stdlib_socket(listener), path)
 
 
@@ -142,29 +141,3 @@ def read_status(path: Path) -> dict[str, Json]:
     if not isinstance(document, dict):
         raise HostError(f"what answers at {path} is no wlproxy")
     return document
-
-
-def _is_alive(path: Path) -> bool:
-    """Tell whether somebody listens there, even without answering."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(0)
-        try:
-            connection.connect(str(path))
-        except OSError as exc:
-            return exc.errno in (errno.EAGAIN, errno.EACCES)
-    return True
-
-
-def _check_dead(path: Path) -> None:
-    """Make sure that nobody listens at a path.
-
-    Raises:
-        HostError: somebody does.
-    """
-    if not _is_alive(path):
-        return
-    raise HostError(
-        f"a proxy for {path.stem} is running already",
-        tried=f"connect {path}",
-        remedy="Stop it, or give this one another name with --name.",
-    )

@@ -51,6 +51,12 @@ class Table(Closing):
             file.close()
 
 
+def identity(file: OwnedFd) -> tuple[int, int]:
+    """Say which file an fd is of, whatever other fds are of it: device and inode."""
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino
+
+
 def encode(pid: int, ram: Ram) -> tuple[bytes, list[int]]:
     """Write a packet; return it, and the fds to send with it, which stay `ram`'s.
 
@@ -61,8 +67,7 @@ def encode(pid: int, ram: Ram) -> tuple[bytes, list[int]]:
     fds: list[int] = []
     regions = b""
     for region, file in ram:
-        status = os.fstat(file.fileno())
-        index = indexes.setdefault((status.st_dev, status.st_ino), len(indexes))
+        index = indexes.setdefault(identity(file), len(indexes))
         if index == len(fds):
             fds.append(file.fileno())
         regions += _REGION.pack(region.gpa, region.length, region.offset, index, 0)
