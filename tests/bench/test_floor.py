@@ -26,7 +26,11 @@ def test_what_arrives_as_something_else_is_no_measurement() -> None:
 def test_the_table_has_a_row_for_each_way() -> None:
     lines = markdown({name: [12.34, 5.6, 7.8] for name in WAYS}).splitlines()
     assert len(lines) == 2 + len(WAYS)
-    assert [cell.strip() for cell in lines[2].split("|")[2:5]] == ["12.3", "5.60", "7.80"]
+    assert [cell.strip() for cell in lines[2].split("|")[2:5]] == [
+        "12.3",
+        "5.60",
+        "7.80",
+    ]
 
 
 def test_it_goes_into_a_document(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from wlproxy.commands.configured import ConfiguredCommand, configured_path
 from wlproxy.commands.failure import fail
 from wlproxy.host.errors import HostError
 from wlproxy.host.qemu.args import QemuSetup, libvirt_xml, qemu_command_line
@@ -14,7 +15,7 @@ HERE = Path()
 """What `--ram-tap` without a path is: where the tap of that name listens by default."""
 
 
-@click.command("qemu-args")
+@click.command("qemu-args", cls=ConfiguredCommand)
 @click.option("--libvirt", is_flag=True, help="Print XML for a libvirt domain.")
 @click.option("--memory", default="4G", show_default=True, help="Size of the RAM.")
 @click.option("--machine", default="q35", show_default=True)
@@ -34,7 +35,9 @@ HERE = Path()
     "another user, has NUMA nodes, or gets memory plugged.  With a path if the tap has a "
     "--socket.",
 )
+@click.pass_context
 def qemu_args(
+    ctx: click.Context,
     *,
     libvirt: bool,
     memory: str,
@@ -46,10 +49,13 @@ def qemu_args(
     """Print the options that a VM needs: shared RAM, and the channel."""
     try:
         channel = channel or channel_path(os.environ, name)
-        tap = vmm_path(os.environ, name) if ram_tap == HERE else ram_tap
+        if ram_tap == HERE:
+            ram_tap = configured_path(ctx, name, "tap", "socket") or vmm_path(
+                os.environ, name
+            )
     except HostError as exc:
         fail(exc)
-    setup = QemuSetup(channel, memory, machine, tap)
+    setup = QemuSetup(channel, memory, machine, ram_tap)
     try:
         text = libvirt_xml(setup) if libvirt else qemu_command_line(setup)
     except ValueError as exc:

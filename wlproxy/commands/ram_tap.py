@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import click
 
+from wlproxy.commands.configured import ConfiguredCommand
 from wlproxy.commands.failure import fail
 from wlproxy.host.errors import HostError
 from wlproxy.host.runtime_dir import listen_at, table_path, vmm_path
@@ -22,7 +23,7 @@ from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.notify import notify
 
 
-@click.command("ram-tap")
+@click.command("ram-tap", cls=ConfiguredCommand)
 @click.option("--name", default="vm", show_default=True, help="Name of the VM.")
 @click.option(
     "--socket",

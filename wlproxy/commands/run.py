@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import trio
 
+from wlproxy.commands.configured import ConfiguredCommand
 from wlproxy.commands.failure import fail
 from wlproxy.host.config import HostConfig
 from wlproxy.host.errors import HostError
@@ -23,7 +24,7 @@ from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.wire.context import RelayConfig
 
 
-@click.command()
+@click.command(cls=ConfiguredCommand)
 @click.option(
     "--channel",
     type=click.Path(path_type=Path),

@@ -1,0 +1,220 @@
+"""Options from the configuration file: what counts, and what is refused."""
+
+import gc
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from wlproxy import cli
+from wlproxy.commands import run as run_command
+from wlproxy.host.config import HostConfig
+from wlproxy.relay.capabilities import Preference
+
+FILE = """\
+[defaults]
+log-level = "warning"
+deny = ["wl_output"]
+once = true
+
+[vm.work]
+channel = "/work.channel"
+present = "a"
+qemu-pid = 7
+security-context = false
+
+[vm.work.tap]
+socket = "/work.ram"
+group = "kvm"
+
+[vm.play]
+deny = ["wl_seat"]
+"""
+
+
+class Home:
+    """A user's configuration directory, and the command line there."""
+
+    def __init__(self, directory: Path) -> None:
+        self.file = directory / "config" / "wlproxy" / "config.toml"
+        self.file.parent.mkdir(parents=True)
+
+    def write(self, text: str) -> Path:
+        """Write the configuration file."""
+        self.file.write_text(text)
+        return self.file
+
+    def call(self, words: str) -> Result:
+        """Call `wlproxy`."""
+        return CliRunner().invoke(cli.main, words)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("COLUMNS", "200")
+    before, level = logging.root.handlers[:], logging.root.level
+    yield Home(tmp_path)
+    logging.root.handlers[:] = before
+    logging.root.setLevel(level)
+
+
+@pytest.fixture
+def configs(monkeypatch: pytest.MonkeyPatch) -> list[HostConfig]:
+    """What the server is started with."""
+    started: list[HostConfig] = []
+
+    async def run(config: HostConfig) -> None:
+        started.append(config)
+
+    monkeypatch.setattr(run_command, "run_server", run)
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    return started
+
+
+def test_run_takes_what_is_not_typed_from_the_file(
+    home: Home, configs: list[HostConfig]
+) -> None:
+    home.write(FILE)
+    assert home.call("run --name work").exit_code == 0
+    [config] = configs
+    assert config.channel == Path("/work.channel")
+    assert config.relay.preference is Preference.SHM
+    assert config.qemu_pid == 7
+    assert config.once
+    assert not config.security_context
+    assert "wl_output" not in config.relay.policy
+    assert logging.root.level == logging.WARNING
+
+
+def test_what_is_typed_counts_more(home: Home, configs: list[HostConfig]) -> None:
+    home.write(FILE)
+    words = "run --name work --present c --channel /typed --security-context"
+    assert home.call(f"{words} --deny wl_seat").exit_code == 0
+    [config] = configs
+    assert config.channel == Path("/typed")
+    assert config.relay.preference is Preference.COPY
+    assert config.security_context
+    assert "wl_output" in config.relay.policy
+    assert "wl_seat" not in config.relay.policy
+
+
+def test_the_vms_table_counts_more_than_the_defaults(
+    home: Home, configs: list[HostConfig], tmp_path: Path
+) -> None:
+    home.write(FILE)
+    assert home.call("run --name play").exit_code == 0
+    [config] = configs
+    assert "wl_output" in config.relay.policy
+    assert "wl_seat" not in config.relay.policy
+    assert config.channel == tmp_path / "wlproxy-play.channel"
+
+
+def test_without_a_file_all_is_as_it_was(home: Home, configs: list[HostConfig]) -> None:
+    assert home.call("run").exit_code == 0
+    assert not configs[0].once
+
+
+def test_another_file(home: Home, configs: list[HostConfig], tmp_path: Path) -> None:
+    home.write("no TOML")
+    other = tmp_path / "other.toml"
+    other.write_text(FILE)
+    assert home.call(f"run --name work --config {other}").exit_code == 0
+    assert configs[0].qemu_pid == 7
+    missing = home.call("run --config /nowhere.toml")
+    assert missing.exit_code == 1
+    assert "open /nowhere.toml: ENOENT" in missing.output
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("presant = 'a'", "vm.work.presant: is nothing that can be set here"),
+        ("presant = 'a'", "Did you mean present?"),
+        ("present = 'd'", "vm.work.present: 'd' is not one of"),
+        ("present = 1", "vm.work.present: is to be a string"),
+        ("deny = 'wl_seat'", "vm.work.deny: is to be an array of strings"),
+        ("deny = [1]", "vm.work.deny: is to be an array of strings"),
+        ("once = 'yes'", "vm.work.once: is to be true or false"),
+        ("qemu-pid = true", "vm.work.qemu-pid: is to be a number"),
+        ("qemu-pid = 0", "vm.work.qemu-pid: 0 is not in the range x>=1"),
+        ("name = 'x'", "vm.work.name: is nothing"),
+        ("config = 'x'", "vm.work.config: is nothing"),
+        ("tap = 1", "vm.work.tap: is to be a table"),
+    ],
+)
+def test_a_mistake_is_told_with_file_line_and_key(
+    home: Home, configs: list[HostConfig], line: str, said: str
+) -> None:
+    path = home.write(f"[vm.work]\n\n{line}\n")
+    command = "config check" if line.startswith("tap") else "run --name work"
+    result = home.call(command)
+    assert result.exit_code == 1
+    assert f"{path}:3: " in result.output
+    assert said in result.output
+    assert not configs
+
+
+def test_another_vms_mistake_stops_nobody(
+    home: Home, configs: list[HostConfig]
+) -> None:
+    home.write("[vm.play]\npresant = 'a'\n")
+    assert home.call("run --name work").exit_code == 0
+    assert configs
+    assert home.call("config check").exit_code == 1
+
+
+def test_the_tap_has_a_table_of_its_own(home: Home) -> None:
+    path = home.write("[vm.work.tap]\ngruop = 'kvm'\n")
+    result = home.call("ram-tap --name work")
+    assert result.exit_code == 1
+    assert f"{path}:2: vm.work.tap.gruop" in result.output
+    assert "Did you mean group?" in result.output
+
+
+def test_the_options_for_qemu_are_where_the_others_look(home: Home) -> None:
+    home.write(FILE)
+    printed = home.call("qemu-args --name work --ram-tap").output
+    assert "path=/work.channel," in printed
+    assert "path=/work.ram," in printed
+    typed = home.call("qemu-args --name work --ram-tap /typed.ram").output
+    assert "path=/typed.ram," in typed
+    assert "/work.ram" not in typed
+    other = home.call("qemu-args --name play --ram-tap").output
+    assert "wlproxy-play.ram," in other
+
+
+def test_a_path_that_is_none(home: Home) -> None:
+    path = home.write("[vm.vm.tap]\nsocket = 3\n")
+    result = home.call("qemu-args --ram-tap")
+    assert result.exit_code == 1
+    assert f"{path}:2: vm.vm.tap.socket: is to be a string" in result.output
+
+
+def test_check_says_that_all_is_right(home: Home) -> None:
+    path = home.write(FILE)
+    assert home.call("config check").output == f"{path} is right; it has work, play\n"
+    home.write("")
+    assert home.call("config check").exit_code == 0
+
+
+def test_show_says_what_is_in_force(home: Home) -> None:
+    path = home.write(FILE)
+    shown = home.call(f"config show --name work {path}").output.splitlines()
+    assert "wlproxy run: qemu-pid = 7" in shown
+    assert "wlproxy run: security-context = false" in shown
+    assert 'wlproxy run: deny = ["wl_output"]' in shown
+    assert 'wlproxy ram-tap: group = "kvm"' in shown
+    assert home.call("config show /nowhere").exit_code == 1
+
+
+def test_completion_reads_no_file(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.write("no TOML")
+    monkeypatch.setenv("_WLPROXY_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "wlproxy run --pres")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    result = CliRunner().invoke(cli.main, [], prog_name="wlproxy")
+    assert "--present" in result.output

@@ -1,0 +1,195 @@
+"""Commands whose options may stand in the configuration file, as the command line has them.
+
+An option `--log-level warning` is `log-level = "warning"` there; one that may be repeated is an array,
+and a switch is `true` or `false`.  What is typed counts before what the VM's table says, and that
+before the defaults; an option's own default comes last.
+"""
+
+import os
+from collections.abc import Mapping, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from wlproxy.commands.failure import fail
+from wlproxy.host.config_file import (
+    DEFAULTS,
+    VM,
+    ConfigFile,
+    default_path,
+)
+from wlproxy.host.errors import HostError
+
+TABLES: Final = {"run": (), "ram-tap": ("tap",)}
+"""Command -> its table in that of a VM, and in the defaults.  Others have none."""
+
+INNER: Final = frozenset(path[0] for path in TABLES.values() if path)
+"""Tables of other commands, beside the options of `wlproxy run`."""
+
+SHARED: Final = frozenset({"channel", "log-level"})
+"""Options of `wlproxy run` that mean the same to every command that has them."""
+
+_FILE: Final = "wlproxy.commands.configured"
+_NAME: Final = "name"
+
+
+_CONFIG: Final = click.Option(
+    ["--config"],
+    type=click.Path(path_type=Path),
+    expose_value=False,
+    help="Read options from this TOML file.  [default: wlproxy/config.toml in "
+    "$XDG_CONFIG_HOME, if there is one]",
+)
+
+
+class ConfiguredCommand(click.Command):
+    """A command that looks for its options in the configuration file, too."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the command's parameters, and which file is read."""
+        return [*super().get_params(ctx), _CONFIG]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take what is not typed from the file."""
+        if not ctx.resilient_parsing:  # completion, which is to say nothing
+            typed, _, _ = self.make_parser(ctx).parse_args(list(args))
+            try:
+                if (file := _find(typed)) is not None:
+                    ctx.meta[_FILE] = file
+                    ctx.default_map = self.values(ctx, file, typed.get(_NAME, "vm"))
+            except HostError as exc:
+                fail(exc)
+        return super().parse_args(ctx, args)
+
+    def values(
+        self, ctx: click.Context, file: ConfigFile, name: str
+    ) -> MutableMapping[str, object]:
+        """Return what a file says to this command of a VM: parameter to value.
+
+        Raises:
+            ConfigFileError: a key is unknown, or its value no value of the option.
+        """
+        found: dict[str, object] = {}
+        own = TABLES.get(self.name or "")
+        for table in ((DEFAULTS,), (VM, name)):
+            if own != ():
+                found |= self._shared(ctx, file, table)
+            if own is not None:
+                found |= self._judged(ctx, file, (*table, *own))
+        return found
+
+    def options(self) -> Mapping[str, click.Option]:
+        """Return the options that may be set, by their names without dashes."""
+        return {
+            max(param.opts, key=len).removeprefix("--"): param
+            for param in self.params
+            if isinstance(param, click.Option) and param.name != _NAME
+        }
+
+    def _shared(
+        self, ctx: click.Context, file: ConfigFile, table: Sequence[str]
+    ) -> dict[str, object]:
+        options = self.options()
+        return {
+            str(options[key].name): _value(
+                ctx, file, (*table, key), options[key], value
+            )
+            for key, value in file.table(*table).items()
+            if key in SHARED and key in options
+        }
+
+    def _judged(
+        self, ctx: click.Context, file: ConfigFile, table: Sequence[str]
+    ) -> dict[str, object]:
+        options = self.options()
+        inner = INNER if TABLES.get(self.name or "") == () else frozenset[str]()
+        found: dict[str, object] = {}
+        for key, value in file.table(*table).items():
+            if key in options:
+                param = options[key]
+                found[str(param.name)] = _value(ctx, file, (*table, key), param, value)
+            elif key not in inner:
+                raise file.unknown((*table, key), [*options, *inner])
+        return found
+
+
+def configured_path(ctx: click.Context, name: str, *keys: str) -> Path | None:
+    """Return a path of another command's that the file sets for a VM, if it does.
+
+    Args:
+        ctx: of a configured command.
+        name: the VM's.
+        keys: in its table.
+
+    Raises:
+        ConfigFileError: it is no string.
+    """
+    file: ConfigFile | None = ctx.meta.get(_FILE)
+    if file is None:
+        return None
+    *tables, key = keys
+    value = file.table(VM, name, *tables).get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise file.fault((VM, name, *keys), "is to be a string")
+    return Path(value)
+
+
+def _find(typed: Mapping[str, Any]) -> ConfigFile | None:
+    """Read the file that was named, or else the usual one if it is there.
+
+    Raises:
+        ConfigFileError: it cannot be read, or is wrong.
+    """
+    named = typed.get("config")
+    if named is not None:
+        return ConfigFile.read(Path(named))
+    path = default_path(os.environ)
+    return ConfigFile.read(path) if path.exists() else None
+
+
+def _value(
+    ctx: click.Context,
+    file: ConfigFile,
+    keys: Sequence[str],
+    option: click.Option,
+    value: object,
+) -> object:
+    """Return a value as the option takes it.
+
+    Raises:
+        ConfigFileError: it is of another kind, or none that the option has.
+    """
+    kind, example = _kind(option)
+    if not _is(kind, value):
+        raise file.fault(keys, f"is to be {kind}", f"Such as: {keys[-1]} = {example}")
+    try:
+        option.type_cast_value(ctx, value)
+    except click.BadParameter as exc:
+        raise file.fault(keys, exc.message) from exc
+    return value
+
+
+def _kind(option: click.Option) -> tuple[str, str]:
+    """Say what an option is in TOML, and give an example."""
+    if option.multiple:
+        return "an array of strings", '["one", "another"]'
+    if option.is_flag:
+        return "true or false", "true"
+    if isinstance(option.type, click.types.IntParamType):
+        return "a number", "1"
+    return "a string", '"..."'
+
+
+def _is(kind: str, value: object) -> bool:
+    match kind:
+        case "an array of strings":
+            return isinstance(value, list) and all(isinstance(x, str) for x in value)
+        case "true or false":
+            return isinstance(value, bool)
+        case "a number":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case _:
+            return isinstance(value, str)
