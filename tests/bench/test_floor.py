@@ -1,10 +1,11 @@
 """The floor of a hop: every way passes on what it is sent, and the table says what that costs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from bench.floor import PAIRS, WAYS, main, markdown, measure
+from bench.floor import PAIRS, WAYS, Pair, main, markdown, measure
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -14,8 +15,8 @@ def test_messages_pass_each_way(way: str, pairs: int) -> None:
 
 
 def test_what_arrives_as_something_else_is_no_measurement() -> None:
-    def tells_tales(pairs: object) -> None:
-        [(left, right)] = pairs  # type: ignore[attr-defined]
+    def tells_tales(pairs: Sequence[Pair]) -> None:
+        [(left, right)] = pairs
         left.recv(4096)
         right.send(b"what nobody said")
 

@@ -16,6 +16,7 @@ import trio.testing
 
 from tests.host.fake_tap import PAGE, FakeTap, memory
 from tests.host.scripted import Agent, ScriptedRelay, guest_ram, see_hang_up
+from tests.status_schema import judged
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop.exposure import Remark
 from wlproxy.host.errors import (
@@ -745,6 +746,7 @@ async def test_the_status_says_what_is_going_on(tmp_path: Path) -> None:
         await bench.open(agent)
         assert bench.config.status is not None
         status = await trio.to_thread.run_sync(read_status, bench.config.status)
+        judged(status)
         assert status["state"] == State.SERVING.value
         assert status["agent"] == "scripted agent"
         assert status["capabilities"]["shm_udmabuf_reason"] == "a test"  # type: ignore[index, call-overload]

@@ -23,6 +23,7 @@ from lab.weston import Weston
 from tests.clients import capture
 from tests.clients.capture import Picture, assert_shows
 from tests.integration.harness import PATIENCE, TREE, ClientError, eventually
+from tests.status_schema import judged
 from wlproxy.host.errors import HostError
 from wlproxy.host.report.status_socket import read_status
 from wlproxy.host.runtime_dir import status_path
@@ -247,8 +248,8 @@ class NativeProxy:
         return self.log_path.read_text()
 
     def status(self) -> dict[str, Any]:
-        """Return what `wlproxy status --json` prints."""
-        return read_status(status_path(self.environ, NAME))
+        """Return what `wlproxy status --json` prints, which is as its schema says."""
+        return judged(read_status(status_path(self.environ, NAME)))
 
     def wait_state(self, state: str) -> None:
         """Wait until it says that it is doing something."""

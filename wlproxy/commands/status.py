@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from importlib.resources import files
 from pathlib import Path
 
 import click
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 
 from wlproxy.commands.failure import fail
+from wlproxy.host import report
 from wlproxy.host.errors import HostError
 from wlproxy.host.report.status_socket import read_status, running_names
 from wlproxy.host.report.status_view import render_status
@@ -29,9 +31,19 @@ WATCH_SECONDS = 1.0
     help="Print all that is known of apps instead, for debugging: objects, buffers, who "
     "waits for what.  Titles are in it; of what apps send and show only the lengths are.",
 )
+@click.option(
+    "--schema",
+    is_flag=True,
+    help="Print what is in the document of --json, as a JSON Schema (draft 7).",
+)
 @click.option("--watch", is_flag=True, help="Show it again and again; end with Ctrl-C.")
-def status(*, name: str | None, as_json: bool, dump: bool, watch: bool) -> None:
+def status(
+    *, name: str | None, as_json: bool, dump: bool, schema: bool, watch: bool
+) -> None:
     """Say what a running proxy is doing: each window, its mode, and why."""
+    if schema:
+        click.echo(files(report).joinpath("status.schema.json").read_text(), nl=False)
+        return
     if watch and (as_json or dump):
         raise click.UsageError("--watch is for people, --json and --dump for programs")
     console = Console(highlight=False)

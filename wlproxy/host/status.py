@@ -1,6 +1,7 @@
 """Describes the whole proxy in plain values: the document that the status socket sends."""
 
 from dataclasses import asdict
+from typing import Final
 
 from wlproxy import __version__
 from wlproxy.host.client.client import Client
@@ -13,6 +14,10 @@ from wlproxy.host.session import Session
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.formats import drm_format
 from wlproxy.relay.holdings import ClientHoldings
+
+SCHEMA: Final = 1
+"""The number of `report/status.schema.json`, which says what is in the document.  A key that is renamed,
+removed or means something else raises it; a new key needs a line there."""
 
 
 def take_snapshot(
@@ -48,6 +53,7 @@ def take_snapshot(
         ]
         surfaces = [asdict(surface) for surface in session.relay.surfaces()]
     return {
+        "schema": SCHEMA,
         "version": __version__,
         "name": name,
         "state": progress.state.value,
