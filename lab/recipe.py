@@ -55,6 +55,7 @@ HOST = (
     "wtype",
 )
 GUEST = (
+    "cage",
     "dbus",
     "dbus-user-session",
     "gir1.2-gtk-4.0",
@@ -68,6 +69,8 @@ GUEST = (
     "python3-pywayland",
     "qt6-wayland",
     "systemd",
+    "xterm",
+    "xwayland",
 )
 
 

@@ -26,6 +26,11 @@ from wlproxy.relay.policy import effective_policy
 
 pytestmark = [pytest.mark.guest(group="windows"), pytest.mark.timeout(240)]
 
+ROOTFUL = """\
+Xwayland :5 -geometry 640x480 -displayfd 3 3>/run/x11-ready &
+until [ -s /run/x11-ready ]; do sleep 0.1; done
+DISPLAY=:5 exec xterm
+"""
 APPS: dict[str, list[str]] = {
     "foot": ["foot", "sh", "-c", "seq 100; sleep 600"],
     "weston-terminal": ["weston-terminal"],
@@ -52,6 +57,8 @@ APPS: dict[str, list[str]] = {
     },
     "gtk4-demo": ["gtk4-demo"],
     "qt6": ["python3", "/opt/qt_window.py"],
+    "x11-in-cage": ["cage", "--", "xterm"],
+    "x11-in-xwayland": ["sh", "-c", ROOTFUL],
 }
 QT_WINDOW = """\
 import sys
@@ -62,7 +69,13 @@ label.resize(333, 200)
 label.show()
 sys.exit(app.exec())
 """
-ENVIRONMENT = {"GSK_RENDERER": "cairo", "QT_QPA_PLATFORM": "wayland", "HOME": "/root"}
+ENVIRONMENT = {
+    "GSK_RENDERER": "cairo",
+    "QT_QPA_PLATFORM": "wayland",
+    "WLR_BACKENDS": "wayland",
+    "WLR_RENDERER": "pixman",
+    "HOME": "/root",
+}
 DESKTOP = bytes.fromhex("336699")
 RECTANGLE = ("x", "y", "width", "height")
 FEWEST = {"weston-smoke": 1}
