@@ -168,10 +168,10 @@ def test_another_vms_mistake_stops_nobody(
 
 
 def test_the_tap_has_a_table_of_its_own(home: Home) -> None:
-    path = home.write("[vm.work.tap]\ngruop = 'kvm'\n")
+    path = home.write("[vm.work.tap]\ngrou = 'kvm'\n")
     result = home.call("ram-tap --name work")
     assert result.exit_code == 1
-    assert f"{path}:2: vm.work.tap.gruop" in result.output
+    assert f"{path}:2: vm.work.tap.grou" in result.output
     assert "Did you mean group?" in result.output
 
 
