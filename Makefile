@@ -57,7 +57,7 @@ check: lint ## lint, and the tests that need no machine but this one (two minute
 	$(BIN)/python -m pytest -m "not (slow or lab or guest)"
 
 .PHONY: test
-test: env ## everything: what is quick first, then all else, in the lab's machines too
+test: env docs ## everything: what is quick first, then all else, in the lab's machines too
 	$(BIN)/python -m lab setup
 	@# The lab's images, which take minutes if none are there, beside what needs none.
 	@mkdir -p build; \
@@ -107,6 +107,20 @@ bench: env ## what it costs, beside waypipe: a quarter of an hour; into docs/ben
 	$(BIN)/python -m bench --table docs/benchmarks/results.json --into docs/performance.md
 	$(BIN)/python -m bench --table docs/benchmarks/results.json --short --into README.md
 
+.PHONY: docs
+docs: build/venv-docs/.locked ## the documentation as a site, in build/site; broken links fail
+	@rm -rf build/docs && mkdir -p build/docs
+	@git ls-files -z -- '*.md' '*.png' '*.svg' LICENSE | xargs -0 cp --parents -t build/docs
+	@NO_MKDOCS_2_WARNING=1 build/venv-docs/bin/mkdocs build --quiet -f docs/mkdocs.yml
+	@echo "The documentation: build/site/index.html"
+
+# Apart from .venv, whose versions it need not agree with.
+build/venv-docs/.locked: requirements-docs.lock | $(VENV)/.locked
+	@$(PYTHON) -m venv --clear build/venv-docs
+	@build/venv-docs/bin/python -m pip -qq --disable-pip-version-check install \
+	  --require-hashes -r requirements-docs.lock
+	@touch $@
+
 .PHONY: demo
 demo: env ## show it: boots the lab and leaves a picture
 	$(BIN)/python -m lab.demo
@@ -119,6 +133,9 @@ lock: env ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
 	  --custom-compile-command "make lock" --python-version 3.11 \
 	  --group run --group dev -o requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" --python-version 3.11 \
+	  --group docs -o requirements-docs.lock
 
 .PHONY: clean
 clean: ## remove what the targets above made, but not the lab's images
