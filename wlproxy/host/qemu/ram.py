@@ -9,7 +9,6 @@ memory.
 import mmap
 import os
 import socket
-import struct
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,9 +42,8 @@ from wlproxy.protocol.channel.frames import Extent
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.transport.closable import Closing, closed_on_error
 from wlproxy.transport.fds import OwnedFd
+from wlproxy.transport.peer import peer_credentials
 
-_PEER_CREDENTIALS: Final = struct.Struct("iII")
-"""struct ucred: pid, uid, gid."""
 _SHARE_REMEDY: Final = (
     f"Add to QEMU's command line (`wlproxy qemu-args` has all of it):\n"
     f"  {ram_options()}\n"
@@ -60,10 +58,7 @@ def peer_pid(channel: socket.socket) -> int:
     Raises:
         GuestRamUnreadableError: the kernel does not say.
     """
-    raw = channel.getsockopt(
-        socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size
-    )
-    pid: int = _PEER_CREDENTIALS.unpack(raw)[0]
+    pid = peer_credentials(channel).pid
     if pid <= 0:
         raise GuestRamUnreadableError(
             "who made the channel's socket is not visible from here (another pid "

@@ -8,7 +8,6 @@ is left behind.  If this ends, the VMM connects again once it is back (`reconnec
 import os
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -22,14 +21,12 @@ from wlproxy.host.vhost_user.ring import Ring
 from wlproxy.host.vhost_user.table import encode
 from wlproxy.transport.closable import Closing
 from wlproxy.transport.fds import OwnedFd
+from wlproxy.transport.peer import peer_credentials
 
 MAX_READERS: Final = 16
 KICK_PAUSE: Final = 0.01
 """Seconds until a guest that asks the disk for something is looked at again."""
 MESSAGES_AT_ONCE: Final = 64
-
-_CREDENTIALS: Final = struct.Struct("iII")
-"""struct ucred: pid, uid, gid."""
 
 Log = Callable[[str], None]
 
@@ -41,10 +38,7 @@ class FrontEnd(Closing):
         """Own the socket."""
         self._socket = connected
         self._socket.setblocking(False)  # noqa: FBT003 - as the library has it
-        raw = connected.getsockopt(
-            socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
-        )
-        self.pid: int = max(_CREDENTIALS.unpack(raw)[0], 0)
+        self.pid = max(peer_credentials(connected).pid, 0)
         self.backend = Backend()
         self._incoming = Incoming()
         self._fds: list[OwnedFd] = []
