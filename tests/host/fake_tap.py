@@ -47,5 +47,5 @@ class FakeTap:
             for gpa, pages, file in regions:
                 region = MemoryRegion(gpa, pages * PAGE, gpa, 0)
                 ram.add(region, file.duplicate())
-            packet, fds = encode(pid, ram)
-            socket.send_fds(proxy, [packet], fds)
+            packet = encode(pid, ram)
+            socket.send_fds(proxy, [packet.data], packet.fds)
