@@ -35,6 +35,11 @@ class FakeTap:
     def accept(self) -> socket.socket:
         return self.listener.accept()[0]
 
+    def serve(self, *regions: tuple[int, int, OwnedFd]) -> None:
+        """Tell one proxy, and hang up."""
+        with self.accept() as proxy:
+            self.tell(proxy, *regions)
+
     def close(self) -> None:
         self.listener.close()
         self.path.unlink()

@@ -21,6 +21,7 @@ from tests.host.vhost_user.front_end import (
     unplug,
 )
 from tests.open_fds import open_fds
+from wlproxy.host.errors import GuestRamNotYetError
 from wlproxy.host.qemu.tapped import TapClient
 from wlproxy.host.vhost_user.messages import MemoryRegion, Request
 from wlproxy.host.vhost_user.ram import Ram
@@ -111,10 +112,13 @@ def hung_up(connected: socket.socket) -> bool:
 
 
 def regions(client: TapClient) -> tuple[RamRegion, ...]:
-    table = client.receive()
-    assert table is not None
-    with table:
+    with client.receive() as table:
         return table.regions
+
+
+def read_all(client: TapClient) -> None:
+    while True:
+        client.receive().close()
 
 
 def test_a_proxy_is_told_at_once_and_whenever_it_changes(
@@ -442,8 +446,11 @@ def test_a_ring_that_is_none_stops_and_nothing_else(bench: Bench, guest: Guest) 
 
 def test_there_are_only_so_many_readers(bench: Bench) -> None:
     clients = [bench.reader() for _ in range(MAX_READERS)]
-    with bench.reader() as one_more:
-        assert one_more.receive() is None
+    with (
+        bench.reader() as one_more,
+        pytest.raises(GuestRamNotYetError, match="hung up"),
+    ):
+        one_more.receive()
     clients.pop().close()
     bench.settle()
     clients.append(bench.reader())
@@ -461,7 +468,7 @@ def test_a_reader_that_does_not_read_is_left_behind(bench: Bench, guest: Guest) 
                 break
         else:
             pytest.fail("it is still told")
-        while (table := slow.receive()) is not None:
-            table.close()
+        with pytest.raises(GuestRamNotYetError, match="hung up"):
+            read_all(slow)
         with bench.reader() as other:
             assert regions(other) == WHOLE
