@@ -9,7 +9,6 @@ import fcntl
 import os
 import socket
 import stat
-import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import trio
 from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
+from wlproxy.transport.peer import peer_credentials
 from wlproxy_guest.hanging_files import own
 from wlproxy_guest.refusal import SentEvents
 
@@ -32,8 +32,6 @@ FAREWELL: Final = 5.0
 """Seconds for an app that was told the end to read that, and close."""
 FIRST_ACTIVATED_FD: Final = 3
 """SD_LISTEN_FDS_START."""
-
-_UCRED: Final = struct.Struct("iII")
 
 
 class SocketError(Exception):
@@ -294,10 +292,7 @@ def identify_peer(connected: socket.socket) -> Peer:
     Raises:
         OSError: the socket is not a connected Unix socket.
     """
-    credentials = connected.getsockopt(
-        socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size
-    )
-    pid, uid, gid = _UCRED.unpack(credentials)
+    pid, uid, gid = peer_credentials(connected)
     return Peer(pid, uid, gid, executable_name(pid))
 
 

@@ -35,6 +35,11 @@ class FakeTap:
     def accept(self) -> socket.socket:
         return self.listener.accept()[0]
 
+    def serve(self, *regions: tuple[int, int, OwnedFd]) -> None:
+        """Tell one proxy, and hang up."""
+        with self.accept() as proxy:
+            self.tell(proxy, *regions)
+
     def close(self) -> None:
         self.listener.close()
         self.path.unlink()
@@ -47,5 +52,5 @@ class FakeTap:
             for gpa, pages, file in regions:
                 region = MemoryRegion(gpa, pages * PAGE, gpa, 0)
                 ram.add(region, file.duplicate())
-            packet, fds = encode(pid, ram)
-            socket.send_fds(proxy, [packet], fds)
+            packet = encode(pid, ram)
+            socket.send_fds(proxy, [packet.data], packet.fds)

@@ -70,7 +70,7 @@ def guest_ram(size: int = RAM_SIZE) -> GuestRam:
     os.ftruncate(fd.fileno(), size)
     fcntl.fcntl(fd.fileno(), fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
     memory = GuestMemory([RamRegion(gpa=0, length=size, file=0, offset=0)])
-    return GuestRam(os.getpid(), [fd], memory, "of the test")
+    return GuestRam(os.getpid(), {0: fd}, memory, "of the test")
 
 
 class ScriptedRelay(Relay):

@@ -21,6 +21,7 @@ from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop.exposure import Remark
 from wlproxy.host.errors import (
     GuestRamNotSharedError,
+    GuestRamNotYetError,
     HostError,
     NoCompositorError,
     NotQemuError,
@@ -404,6 +405,30 @@ async def test_once_means_once(tmp_path: Path) -> None:
         await agent.stream.aclose()
         await bench.ended.wait()
         assert bench.error is None
+
+
+@pytest.mark.parametrize("once", [True, False])
+async def test_a_tap_that_is_away_ends_nothing(
+    tmp_path: Path, once: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The proxy waits for it; if QEMU ends meanwhile, that is as it always is."""
+    caplog.set_level("INFO")
+    async with serving(tmp_path, once=once) as bench:
+        bench.no_ram = GuestRamNotYetError("no tap", remedy="start it")
+        early = await bench.accept()
+        with trio.fail_after(10):
+            while bench.looked < 2:  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.01)
+            await early.stream.aclose()
+            if once:
+                await bench.ended.wait()
+            else:
+                bench.no_ram = None
+                await bench.begin(await bench.accept())
+        assert bench.error is None
+    assert caplog.text.count("no tap") == 1
+    assert caplog.text.count("start it") == 1
+    assert caplog.text.count("closed the channel before") == 1
 
 
 async def test_without_ram_the_agent_hears_why_and_it_is_an_error(

@@ -121,6 +121,11 @@ def test_neighbours_merge_and_borders_split() -> None:
     )
 
 
+def test_items_tell_their_files() -> None:
+    items = RamItems.of([RamItem(0, 7, 1 << 40), RamItem(255, 0, 1), RamItem(0, 9, 9)])
+    assert items.files == {0, 255}
+
+
 @pytest.mark.parametrize(
     ("gpa", "length", "reason"),
     [

@@ -213,7 +213,9 @@ class Loopback:
 
     def _provide_ram(self, stream: FdStream) -> GuestRam:
         memory = GuestMemory([RamRegion(0, self.ram.size, 0, 0)])
-        return GuestRam(os.getpid(), [OwnedFd(os.dup(self.ram.fd))], memory, "a test")
+        return GuestRam(
+            os.getpid(), {0: OwnedFd(os.dup(self.ram.fd))}, memory, "a test"
+        )
 
     async def _start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         scope, stopped = trio.CancelScope(), trio.Event()

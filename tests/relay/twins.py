@@ -178,6 +178,9 @@ class Twins:
     def surfaces(self) -> list[SurfaceStatus]:
         return self._whole.surfaces()
 
+    def ram_files(self) -> set[int]:
+        return self._whole.ram_files()
+
     def holdings(self) -> Holdings:
         return self._whole.holdings()
 

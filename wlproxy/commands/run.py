@@ -108,6 +108,7 @@ def run(  # noqa: PLR0913 - one parameter per option
             display=display,
             qemu_pid=qemu_pid,
             ram_tap=ram_tap or _running_tap(name),
+            ram_tap_if_there=table_path(os.environ, name),
             qmp=qmp,
             allow=allow,
             security_context=security_context,

@@ -16,8 +16,10 @@ class HostConfig:
         relay: what the core is to do.
         display: a WAYLAND_DISPLAY to use instead of the environment's.
         qemu_pid: QEMU's process, if it cannot be told from the socket (libvirt).
-        ram_tap: the socket where `wlproxy ram-tap` tells where the RAM is; None: QEMU's
-            process is looked into.
+        ram_tap: the socket where `wlproxy ram-tap` tells where the RAM is, and is waited
+            for; None: QEMU's process is looked into.
+        ram_tap_if_there: where a tap would be, which is asked if it is there when the RAM
+            is looked for.
         qmp: QEMU's monitor socket, for machines whose RAM map is not known.
         allow: globals that the user lets the guest see; `relay.policy` has them, too.
         security_context: have the compositor know whose clients these are, if it can.
@@ -32,6 +34,7 @@ class HostConfig:
     display: str | None = None
     qemu_pid: int | None = None
     ram_tap: Path | None = None
+    ram_tap_if_there: Path | None = None
     qmp: Path | None = None
     allow: tuple[str, ...] = ()
     security_context: bool = True

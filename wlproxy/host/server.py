@@ -18,11 +18,7 @@ import trio
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop.desktop import Desktop, prepare_when_back
 from wlproxy.host.desktop.udmabuf_watch import DeviceWatch
-from wlproxy.host.errors import (
-    GuestRamError,
-    HostError,
-    NotQemuError,
-)
+from wlproxy.host.errors import GuestRamError, HostError, NotQemuError
 from wlproxy.host.fd_limit import fds_for_buffers
 from wlproxy.host.link import (
     ChannelGoneError,
@@ -32,7 +28,7 @@ from wlproxy.host.link import (
     severity,
 )
 from wlproxy.host.qemu.channel_lock import ChannelLock
-from wlproxy.host.qemu.discovery import Qemu, RamProvider, name_qemu, qemu_ram
+from wlproxy.host.qemu.discovery import Qemu, RamProvider, name_qemu, qemu_ram, tap_path
 from wlproxy.host.qemu.following import find_ram, follow_ram
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.report.bugs import MISTAKE, keep_running, report_bug
@@ -275,7 +271,7 @@ class Server:
             await self._refuse(link, exc)
             raise
         if ram is None:
-            return False
+            return not self._stopping
         self._qemu_deadline = math.inf
         self._log.info("guest RAM: %d MiB, map %s", ram.memory.size >> 20, ram.layout)
         try:
@@ -294,8 +290,8 @@ class Server:
         """
         failure: HostError | None = None
         async with trio.open_nursery() as nursery:  # noqa: TID251
-            if self.config.ram_tap is not None:
-                nursery.start_soon(follow_ram, self.config.ram_tap, ram, self._log)
+            if tap := tap_path(self.config):
+                nursery.start_soon(follow_ram, tap, ram, self._log, self._ram_user)
             try:
                 while not self._stopping and await self._serve_defended(link, ram):
                     pass
@@ -304,6 +300,9 @@ class Server:
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
+
+    def _ram_user(self) -> Session | None:
+        return self._session
 
     def _may_become_qemu(self, why: NotQemuError) -> bool:
         """Whether to connect again: libvirt makes the socket, and gives it to QEMU.

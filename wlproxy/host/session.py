@@ -170,6 +170,14 @@ class Session:
         """Say all that the core knows, but of bytes only how many there are."""
         return {"relay": self.relay.snapshot(lengths=True), "lanes": self._lanes.dump()}
 
+    def ram_shown(self) -> set[int]:
+        """Which files of the guest's RAM something is in that is shown, or may be."""
+        return self.relay.ram_files()
+
+    def ram_changed(self) -> None:
+        """Another map is used from now on, and other files."""
+        self._copier.close()
+
     def use_desktop(
         self, device: UdmabufDevice | None, capabilities: CompositorCapabilities
     ) -> None:

@@ -6,6 +6,8 @@ lists are for a thread, because the driver takes its time with each page.
 """
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from wlproxy.host.desktop.udmabuf_device import UdmabufDevice, UdmabufItem
@@ -30,14 +32,31 @@ class Udmabufs:
         self.device = device
         self._files = ram.files
 
+    @contextmanager
+    def holding(self, command: CreateUdmabuf) -> Iterator[None]:
+        """Keep the files open that a command names, while a thread works on it.
+
+        What nobody waits for any more may be in RAM that was unplugged meanwhile.
+        """
+        named = {item.file for item in command.items} & self._files.keys()
+        held = [self._files[each].hold() for each in named]
+        try:
+            yield
+        finally:
+            for each in held:
+                each.release()
+
     def make(self, command: CreateUdmabuf) -> OwnedFd | HostError:
         """Make a dma-buf.  Blocks: if it is slow, for a thread."""
         if self.device is None:
             return HostError("no /dev/udmabuf", errno=errno.ENODEV)
-        items = [
-            UdmabufItem(self._files[item.file].fileno(), item.offset, item.length)
-            for item in command.items
-        ]
+        try:
+            items = [
+                UdmabufItem(self._files[item.file].fileno(), item.offset, item.length)
+                for item in command.items
+            ]
+        except KeyError:
+            return HostError("the RAM was unplugged", errno=errno.ENXIO)
         try:
             return self.device.create(items)
         except HostError as exc:

@@ -51,6 +51,11 @@ class RamItems(PackedPairs[RamItem]):
         """Append a run: see `RamItem`."""
         self.words.extend((offset, length << FILE_BITS | file))
 
+    @property
+    def files(self) -> set[int]:
+        """The files that the runs are in."""
+        return {word & (1 << FILE_BITS) - 1 for word in self.words[1::2]}
+
     @staticmethod
     def _item(first: int, second: int, /) -> RamItem:
         return RamItem(second & (1 << FILE_BITS) - 1, first, second >> FILE_BITS)

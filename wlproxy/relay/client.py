@@ -103,6 +103,10 @@ class Client:
         """Say how each surface is doing."""
         return self._state.surfaces.statuses()
 
+    def ram_files(self) -> set[int]:
+        """List the RAM files that its pinned pages are in."""
+        return self._state.locations.ram_files()
+
     def wait(self) -> None:
         """Do nothing about its requests until `go_on`; they are bounded by its credit."""
         self.waits = True

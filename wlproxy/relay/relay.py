@@ -172,6 +172,10 @@ class Relay:
             status for client in self._clients.values() for status in client.statuses()
         ]
 
+    def ram_files(self) -> set[int]:
+        """List the RAM files that pinned pages of any client are in."""
+        return set().union(*(client.ram_files() for client in self._clients.values()))
+
     def holdings(self) -> Holdings:
         """Say what is left of whom."""
         return Holdings(

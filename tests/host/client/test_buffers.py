@@ -78,6 +78,30 @@ async def test_what_takes_long_is_for_a_thread(bench: Bench) -> None:
     bench.ram.close()
 
 
+async def test_ram_that_is_unplugged_while_a_thread_works_on_it(bench: Bench) -> None:
+    """What nobody waits for any more: its file stays open until the thread is done."""
+    [file] = bench.ram.files.values()
+
+    def create(items: Sequence[UdmabufItem | tuple[int, int, int]]) -> OwnedFd:
+        file.close()
+        assert file.state is FdState.CLOSING
+        assert {fd for fd, _, _ in items} == {file.fileno()}
+        return OwnedFd(os.memfd_create("dma-buf", os.MFD_CLOEXEC))
+
+    bench.device.create = create  # type: ignore[method-assign]
+    bench.buffers.create_udmabuf(MANY)
+    assert await bench.buffers.create_slowly(MANY) == CREATED
+    assert file.state is FdState.CLOSED
+    bench.buffers.close_all()
+
+
+async def test_ram_that_was_unplugged_before(bench: Bench) -> None:
+    bench.ram.files.pop(0).close()
+    answer = bench.buffers.create_udmabuf(FEW)
+    assert isinstance(answer, BufferFailed)
+    assert answer.message == "the RAM was unplugged"
+
+
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("how", ["discarded", "its client has ended"])
 async def test_what_nobody_waits_for_any_more(

@@ -81,7 +81,7 @@ def test_finds_and_reads_ram() -> None:
     with fake_qemu("other:4096:0:MAP_SHARED", GOOD) as pid, open_guest_ram(pid) as ram:
         assert ram.pid == pid
         assert ram.memory.regions == (RamRegion(0, 8 * MIB, 0, 0),)
-        [file] = ram.files
+        [file] = ram.files.values()
         assert seal_error(file.fileno()) is None
         os.pwrite(file.fileno(), TOKEN, PAGE)
         ram.verify(PAGE, TOKEN)
@@ -305,7 +305,7 @@ def test_monitor_of_another_qemu(tmp_path: Path) -> None:
 def test_map_of_a_file_that_cannot_be_mapped() -> None:
     read, write = (OwnedFd(number) for number in os.pipe())
     with write:
-        ram = GuestRam(1, [read], GuestMemory([RamRegion(0, PAGE, 0, 0)]), "")
+        ram = GuestRam(1, {0: read}, GuestMemory([RamRegion(0, PAGE, 0, 0)]), "")
         with pytest.raises(GuestRamError, match="mmap"):
             ram.map(0)
         with pytest.raises(GuestRamError, match="pread"):

@@ -31,5 +31,14 @@ def new_memory() -> Iterator[Callable[[int], OwnedFd]]:
 
 @pytest.fixture
 def guest() -> Iterator[Guest]:
+    with OwnedFd(os.memfd_create("ram", os.MFD_ALLOW_SEALING)) as fd:
+        guest = Guest(fd.fileno())
+        fcntl.fcntl(fd.fileno(), F_ADD_SEALS, SEALS)
+        yield guest
+
+
+@pytest.fixture
+def unsealed() -> Iterator[Guest]:
+    """RAM that its VMM can cut off."""
     with OwnedFd(os.memfd_create("ram")) as fd:
         yield Guest(fd.fileno())

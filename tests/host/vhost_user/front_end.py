@@ -90,22 +90,24 @@ class Guest:
         """The message that tells of it, and its fds."""
         return ask(Request.SET_MEM_TABLE, encode_table((self.region,))), [self.fd]
 
-    def ring(self, kick: int, call: int) -> list[tuple[bytes, Sequence[int]]]:
-        """The messages that start its ring."""
+    def ring(
+        self, kick: int, call: int, index: int = 0
+    ) -> list[tuple[bytes, Sequence[int]]]:
+        """The messages that start its ring, as the one of a number."""
         addresses = (ADDRESS + DESCRIPTORS, ADDRESS + USED, ADDRESS + AVAILABLE)
         return [
-            (ask(Request.SET_VRING_NUM, struct.pack("<II", 0, RING_SIZE)), []),
-            (ask(Request.SET_VRING_BASE, struct.pack("<II", 0, 0)), []),
+            (ask(Request.SET_VRING_NUM, struct.pack("<II", index, RING_SIZE)), []),
+            (ask(Request.SET_VRING_BASE, struct.pack("<II", index, 0)), []),
             (
                 ask(
                     Request.SET_VRING_ADDR,
-                    struct.pack("<IIQQQQ", 0, 0, *addresses, 0),
+                    struct.pack("<IIQQQQ", index, 0, *addresses, 0),
                 ),
                 [],
             ),
-            (ask(Request.SET_VRING_KICK, u64(0)), [kick]),
-            (ask(Request.SET_VRING_CALL, u64(0)), [call]),
-            (ask(Request.SET_VRING_ENABLE, struct.pack("<II", 0, 1)), []),
+            (ask(Request.SET_VRING_KICK, u64(index)), [kick]),
+            (ask(Request.SET_VRING_CALL, u64(index)), [call]),
+            (ask(Request.SET_VRING_ENABLE, struct.pack("<II", index, 1)), []),
         ]
 
 

@@ -128,6 +128,7 @@ def test_the_pages_of_a_destroyed_buffer_stay_until_it_is_released() -> None:
     assert one.id not in play.app.things  # as without us, the id is free at once
     assert len(play.shell.pins) == 2
     assert len(play.shell.udmabufs) == 2
+    assert play.relay.ram_files() == {0}
     play.said()
 
     play.host.release()
@@ -138,7 +139,9 @@ def test_the_pages_of_a_destroyed_buffer_stay_until_it_is_released() -> None:
         "shell: CloseHandle(2)",
         "agent: Release(#1)",
     ]
+    assert play.relay.ram_files() == {0}
     end(play, two)
+    assert play.relay.ram_files() == set()
 
 
 def test_a_buffer_costs_nothing_when_it_is_shown_again() -> None:

@@ -38,6 +38,7 @@ class Buffers:
         self._client_id = client_id
         self._handles = handles
         self._make = udmabufs.make
+        self._holding = udmabufs.holding
         self._metrics = metrics
         self._copies: dict[Handle, CopyBuffer] = {}
         self._udmabufs: set[Handle] = set()
@@ -75,7 +76,8 @@ class Buffers:
         """Make a dma-buf in a thread; None if nobody waits for it any more."""
         made: OwnedFd | HostError = HostError("there is no dma-buf")
         try:
-            made = await trio.to_thread.run_sync(self._make, command)
+            with self._holding(command):
+                made = await trio.to_thread.run_sync(self._make, command)
         finally:
             answer = self._take(command, made)
         return answer

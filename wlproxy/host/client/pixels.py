@@ -324,7 +324,7 @@ class PixelCopier:
             return await trio.to_thread.run_sync(copy.copy_slice)
 
     def close(self) -> None:
-        """Unmap the RAM, once no slice reads it any more.  Again: nothing happens."""
+        """Forget the RAM's files, which may be others from now on: unmap them, once no slice reads it any more.  Again: nothing happens."""
         self._files.clear()
 
     def _file(self, index: int) -> memoryview:

@@ -5,6 +5,7 @@ What RAM is, and how it is read, is the business of `ram`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from wlproxy.host.config import HostConfig
 from wlproxy.host.errors import GuestRamError, HostError, NotQemuError
@@ -37,11 +38,10 @@ def qemu_ram(config: HostConfig, stream: FdStream) -> GuestRam:
     Raises:
         HostError: it cannot be had; with the remedy.
     """
-    if config.ram_tap is not None:
-        with TapClient(config.ram_tap) as tap:
+    path = tap_path(config)
+    if path is not None:
+        with TapClient(path) as tap:
             table = tap.receive()
-        if table is None:
-            raise GuestRamError("the RAM's tap has hung up", tried=str(config.ram_tap))
         return told_ram(table)
     if config.qemu_pid is not None:
         return open_guest_ram(config.qemu_pid, config.qmp)
@@ -54,6 +54,14 @@ def qemu_ram(config: HostConfig, stream: FdStream) -> GuestRam:
         raise NotQemuError(
             exc.problem, remedy=exc.remedy, tried=exc.tried, errno=exc.errno
         ) from exc
+
+
+def tap_path(config: HostConfig) -> Path | None:
+    """Say where the tap of this VM's RAM is to be asked; None: there is none."""
+    if config.ram_tap is not None:
+        return config.ram_tap
+    path = config.ram_tap_if_there
+    return path if path is not None and path.is_socket() else None
 
 
 def name_qemu(pid: int) -> Qemu:

@@ -9,7 +9,7 @@ memory.
 import mmap
 import os
 import socket
-import struct
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,14 +38,19 @@ from wlproxy.host.qemu.process import (
 from wlproxy.host.qemu.qmp import QmpClient, parse_memory_map, parse_ram_blocks
 from wlproxy.host.vhost_user.table import Table, identity
 from wlproxy.memory.extents import round_out
-from wlproxy.memory.guest_memory import HOST_PAGE_SIZE, GuestMemory, RamRegion
+from wlproxy.memory.guest_memory import (
+    FILE_BITS,
+    HOST_PAGE_SIZE,
+    GuestMemory,
+    RamRegion,
+)
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.transport.closable import Closing, closed_on_error
 from wlproxy.transport.fds import OwnedFd
+from wlproxy.transport.peer import peer_credentials
 
-_PEER_CREDENTIALS: Final = struct.Struct("iII")
-"""struct ucred: pid, uid, gid."""
+MAX_RAM_FILES: Final = 1 << FILE_BITS
 _SHARE_REMEDY: Final = (
     f"Add to QEMU's command line (`wlproxy qemu-args` has all of it):\n"
     f"  {ram_options()}\n"
@@ -60,10 +65,7 @@ def peer_pid(channel: socket.socket) -> int:
     Raises:
         GuestRamUnreadableError: the kernel does not say.
     """
-    raw = channel.getsockopt(
-        socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size
-    )
-    pid: int = _PEER_CREDENTIALS.unpack(raw)[0]
+    pid = peer_credentials(channel).pid
     if pid <= 0:
         raise GuestRamUnreadableError(
             "who made the channel's socket is not visible from here (another pid "
@@ -102,7 +104,8 @@ def open_guest_ram(pid: int, qmp: Path | None = None) -> "GuestRam":
         memory = GuestMemory(regions)
     except LocalProtocolError as exc:
         raise GuestRamLayoutError(f"QEMU's map of the RAM is odd: {exc}") from exc
-    return GuestRam(pid, list(_open_all(pid, backends)), memory, layout)
+    files = dict(enumerate(_open_all(pid, backends)))
+    return GuestRam(pid, files, memory, layout)
 
 
 def told_ram(table: Table) -> "GuestRam":
@@ -116,13 +119,22 @@ def told_ram(table: Table) -> "GuestRam":
         GuestRamError: or a subclass, with the remedy.
     """
     with closed_on_error(table):
-        if not table.regions:
+        if not table.regions and not table.left_out:
             raise GuestRamNotYetError(
                 "the VMM has not told where the guest's RAM is",
                 remedy="It does when the guest has started its driver for virtio disks. Is "
                 "the device there? (`wlproxy qemu-args --ram-tap` prints it.)",
             )
-        ram = GuestRam(table.pid, [], GuestMemory(()), "as the VMM tells it")
+        if not table.regions and table.left_out:
+            raise GuestRamSealError(
+                f"the VMM has told of {table.left_out} regions of shared memory, and no "
+                "dma-buf can be made of any (the log of `wlproxy ram-tap` says why)",
+                remedy=_SHARE_REMEDY,
+            )
+        layout = "as the VMM tells it"
+        if table.left_out:
+            layout += f", less {table.left_out} regions that cannot be used"
+        ram = GuestRam(table.pid, {}, GuestMemory(()), layout)
         ram.update(table)
     return ram
 
@@ -133,50 +145,81 @@ class GuestRam(Closing):
 
     Attributes:
         pid: QEMU's process.
-        files: the memfds, open for reading and writing as udmabuf wants them;
-            `RamItem.file` and `RamRegion.file` are indexes into this; it only grows.
+        files: the memfds, open for reading and writing as udmabuf wants them, by
+            what `RamItem.file` and `RamRegion.file` are.
         memory: the map.
         layout: where the map is from, for people.
     """
 
     pid: int
-    files: list[OwnedFd]
+    files: dict[int, OwnedFd]
     memory: GuestMemory
     layout: str
 
-    def update(self, table: Table) -> None:
+    def update(self, table: Table, shown: Collection[int] = ()) -> list[OwnedFd]:
         """Have the map that the VMM tells now: RAM was plugged, or unplugged.
-
-        What was made of unplugged RAM is not touched.
 
         Args:
             table: its files are ours, or closed.
+            shown: files that windows still show, whether they are plugged or not.
+
+        Returns:
+            The files of RAM that was unplugged, for the caller to close.  It takes the
+            kernel a second to give back what is large.
 
         Raises:
             GuestRamError: it cannot be the guest's RAM; then all is as it was.
         """
-        kept = {identity(file): index for index, file in enumerate(self.files)}
-        indexes: list[int] = []
-        new: list[OwnedFd] = []
+        known = {identity(file): index for index, file in self.files.items()}
         with closed_on_error(table):
-            for file in table.files:
+            told = [identity(file) for file in table.files]
+            kept = {known[each] for each in told if each in known}.union(shown)
+            free = (index for index in range(MAX_RAM_FILES) if index not in kept)
+            new: dict[int, OwnedFd] = {}
+            for each, file in zip(told, table.files, strict=True):
                 _check_seals(file.fileno())
-                index = kept.setdefault(identity(file), len(kept))
-                indexes.append(index)
-                if index == len(self.files) + len(new):
-                    new.append(file)
+                if known.get(each) in kept:
+                    continue
+                index = next(free, None)
+                if index is None:
+                    raise GuestRamLayoutError(
+                        f"the guest's RAM is in over {MAX_RAM_FILES} files, with those "
+                        "that were unplugged and that windows still show"
+                    )
+                known[each] = index
+                kept.add(index)
+                new[index] = file
             try:
                 self.memory.replace(
-                    replace(each, file=indexes[each.file]) for each in table.regions
+                    replace(each, file=known[told[each.file]]) for each in table.regions
                 )
             except LocalProtocolError as exc:
                 raise GuestRamLayoutError(
                     f"the VMM's map of the RAM is odd: {exc}"
                 ) from exc
-        self.files.extend(new)
+        unplugged = [
+            self.files.pop(index)
+            for index in tuple(self.files)
+            if index not in kept or index in new
+        ]
+        self.files.update(new)
         for file in table.files:
-            if file not in new:
+            if file not in new.values():
                 file.close()
+        return unplugged
+
+    @property
+    def unplugged(self) -> set[int]:
+        """The files of RAM that was unplugged while windows showed what is in them."""
+        return self.files.keys() - {region.file for region in self.memory.regions}
+
+    def drop_unplugged(self, shown: Collection[int]) -> list[OwnedFd]:
+        """Let go of files of unplugged RAM that windows do not show any more.
+
+        Returns:
+            As `update`.
+        """
+        return [self.files.pop(index) for index in self.unplugged.difference(shown)]
 
     def read(self, gpa: int, length: int) -> bytes:
         """Read guest memory.
@@ -188,7 +231,7 @@ class GuestRam(Closing):
         start, size = round_out(gpa, length, HOST_PAGE_SIZE)
         pieces = []
         for item in self.memory.translate((Extent(start, size),)):
-            fd = self.files[item.file].fileno()
+            fd = self._file(item.file).fileno()
             with GuestRamError.explaining("guest RAM cannot be read", tried="pread"):
                 pieces.append(os.pread(fd, item.length, item.offset))
         return b"".join(pieces)[gpa - start :][:length]
@@ -214,14 +257,20 @@ class GuestRam(Closing):
         Raises:
             GuestRamError: it cannot be mapped.
         """
-        fd = self.files[file].fileno()
+        fd = self._file(file).fileno()
         with GuestRamError.explaining("guest RAM cannot be mapped", tried="mmap"):
             return mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ)
 
     def close(self) -> None:
         """Close the files.  Again: nothing happens."""
-        for file in self.files:
+        for file in self.files.values():
             file.close()
+
+    def _file(self, index: int) -> OwnedFd:
+        try:
+            return self.files[index]
+        except KeyError:
+            raise GuestRamError("the RAM that it was in has been unplugged") from None
 
 
 def _shared_backends(pid: int) -> list[BackendFile]:

@@ -1,16 +1,23 @@
 """Asks the tap (`host.vhost_user`) where the guest's RAM is, and hears when that changes."""
 
+import errno
 import socket
 from pathlib import Path
 from typing import Final
 
-from wlproxy.host.errors import GuestRamError
+from wlproxy.host.errors import GuestRamError, GuestRamNotYetError
 from wlproxy.host.vhost_user.table import MAX_FILES, MAX_PACKET, Table, decode
 from wlproxy.transport.closable import Closing, closed_on_error
 from wlproxy.transport.fds import OwnedFd
 
-ANSWER_SECONDS: Final = 5.0
-"""For the tap to send its first table."""
+ANSWER_SECONDS: Final = 1.0
+"""For the tap to send its first table; one that does not is asked again, or stopped."""
+_REMEDY: Final = (
+    "Is `wlproxy ram-tap` running, with the name of this VM?  It is to be started before "
+    "the VM, and to be kept running (wlproxy-ram@.service)."
+)
+_AWAY: Final = (errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN)
+"""Nobody listens: not yet, not any more; or whoever does is stopped."""
 
 
 class TapClient(Closing):
@@ -20,17 +27,24 @@ class TapClient(Closing):
         """Connect.
 
         Raises:
-            GuestRamError: no tap listens there.
+            GuestRamNotYetError: no tap listens there, or it is stopped.
+            GuestRamError: it cannot be connected to, and waiting would not help.
         """
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connecting = GuestRamError.explaining(
-            "the guest's RAM cannot be asked for",
-            tried=f"connect {path}",
-            remedy="Start `wlproxy ram-tap` first, with the name of this VM.",
-        )
-        with closed_on_error(self._socket), connecting:
+        with closed_on_error(self._socket):
             self._socket.settimeout(ANSWER_SECONDS)
-            self._socket.connect(str(path))
+            try:
+                self._socket.connect(str(path))
+            except OSError as exc:
+                # A time-out has no number.
+                away = exc.errno is None or exc.errno in _AWAY
+                kind = GuestRamNotYetError if away else GuestRamError
+                raise kind(
+                    "there is no tap that could be asked for the guest's RAM",
+                    tried=f"connect {path}",
+                    errno=exc.errno or errno.ETIMEDOUT,
+                    remedy=_REMEDY,
+                ) from exc
 
     def fileno(self) -> int:
         """To wait for the next table."""
@@ -40,16 +54,24 @@ class TapClient(Closing):
         """Hang up."""
         self._socket.close()
 
-    def receive(self) -> Table | None:
-        """Read a table; None if the tap has hung up.  Blocks until there is one.
+    def receive(self) -> Table:
+        """Read a table.  Blocks until there is one.
 
         Raises:
-            GuestRamError: none comes, or what comes is none.
+            GuestRamNotYetError: the tap has hung up, or sends none.
+            GuestRamError: what comes is none.
         """
-        with GuestRamError.explaining("the RAM's tap does not answer", tried="recvmsg"):
+        try:
             data, fds, flags, _ = socket.recv_fds(
                 self._socket, MAX_PACKET, MAX_FILES, socket.MSG_CMSG_CLOEXEC
             )
+        except OSError as exc:
+            raise GuestRamNotYetError(
+                "the RAM's tap does not answer",
+                tried="recvmsg",
+                errno=exc.errno or errno.ETIMEDOUT,
+                remedy=_REMEDY,
+            ) from exc
         files = [OwnedFd(fd) for fd in fds]
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             for file in files:
@@ -58,4 +80,6 @@ class TapClient(Closing):
                 "the table of the guest's RAM did not come whole",
                 remedy="Has the proxy too few fds? (`ulimit -n`)",
             )
-        return decode(data, files) if data else None
+        if not data:
+            raise GuestRamNotYetError("the RAM's tap has hung up", remedy=_REMEDY)
+        return decode(data, files)

@@ -4,7 +4,9 @@ The order in which a VMM asks: features, then the memory when the guest's driver
 rings; and the memory again whenever some is plugged or unplugged.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar, Final, TypeAlias
 
 from wlproxy.host.vhost_user.messages import (
@@ -54,6 +56,10 @@ MAX_REGIONS: Final = 509
 """Pieces of RAM, DIMMs and their like: as many as the kernel's KVM_USER_MEM_SLOTS on x86, so that
 QEMU plugs as many with this device as without."""
 
+EVENTFD: Final = "anon_inode:[eventfd]"
+"""What /proc calls one."""
+
+_OF_MEMORY: Final = (Request.SET_MEM_TABLE, Request.ADD_MEM_REG, Request.REM_MEM_REG)
 _Act: TypeAlias = "Callable[[Backend, Message, list[OwnedFd]], bytes | None]"
 
 
@@ -64,6 +70,7 @@ class Backend(Closing):
         ram: what the VMM has told of the guest's RAM.
         rings: by their index.
         changed: whether `ram` has, since somebody set this to False.
+        settled: whether the VMM has gone on to something else than its memory since then.
     """
 
     def __init__(self) -> None:
@@ -71,6 +78,7 @@ class Backend(Closing):
         self.ram = Ram()
         self.rings: dict[int, Ring] = {}
         self.changed = False
+        self.settled = False
         self._status = 0
 
     def close(self) -> None:
@@ -92,6 +100,8 @@ class Backend(Closing):
         finally:
             for fd in rest:
                 fd.close()
+        # A table comes in pieces, two messages for each region that moves.
+        self.settled = message.request not in _OF_MEMORY
         return b"" if answer is None else encode_reply(message.request, answer)
 
     def _answer(self, message: Message, fds: list[OwnedFd]) -> bytes | None:
@@ -215,10 +225,23 @@ class Backend(Closing):
 
 
 def _named_fd(message: Message, fds: list[OwnedFd]) -> tuple[int, OwnedFd | None]:
-    """Read which ring an fd is for, and take it; None if there is none."""
+    """Read which ring an eventfd is for, and take it; None if there is none.
+
+    Raises:
+        VhostUserError: it is no eventfd: reading it might have to wait for its maker.
+    """
     (value,) = message.unpack(U64)
     if value & NO_FD or not fds:
         return value & RING_MASK, None
+    number = fds[0].fileno()
+    try:
+        kind = str(Path(f"/proc/self/fd/{number}").readlink())
+    except OSError as exc:
+        raise VhostUserError(f"what kind an fd is: {exc.strerror}") from exc
+    if kind != EVENTFD:
+        raise VhostUserError(f"{kind} where an eventfd belongs")
+    # The open file is the VMM's, too.  QEMU's are so anyway.
+    os.set_blocking(number, False)
     return value & RING_MASK, fds.pop(0)
 
 

@@ -41,6 +41,7 @@ class Ring(Closing):
         kick: an eventfd that tells of requests; None: it is stopped.
         call: an eventfd to tell of answers; None: nobody wants to know.
         next: the entry of the available ring that is looked at next.
+        due: whether there may be requests that were not looked at.
     """
 
     def __init__(self) -> None:
@@ -50,34 +51,55 @@ class Ring(Closing):
         self.kick: OwnedFd | None = None
         self.call: OwnedFd | None = None
         self.next = 0
+        self.due = False
 
     def set_kick(self, fd: OwnedFd | None) -> None:
-        """Have another eventfd tell of requests."""
+        """Have another eventfd tell of requests; what was asked before then is due, too."""
         if self.kick is not None:
             self.kick.close()
         self.kick = fd
+        self.due = fd is not None
 
     def set_call(self, fd: OwnedFd | None) -> None:
-        """Tell another eventfd of answers."""
+        """Have another eventfd told of answers."""
         if self.call is not None:
             self.call.close()
         self.call = fd
-        if fd is not None:
-            # What was answered may have been told to the one before, which nobody reads.
+        # What was answered may have been told to the one before, which nobody reads.
+        self.tell()
+
+    def take_kick(self) -> None:
+        """Hear of requests, whoever has taken the news before us."""
+        assert self.kick is not None
+        with suppress(BlockingIOError):
+            os.eventfd_read(self.kick.fileno())
+            self.due = True
+
+    def tell(self) -> None:
+        """Tell the guest of answers.  One that has not taken a great many knows enough."""
+        if self.call is not None:
             with suppress(OSError):
-                os.eventfd_write(fd.fileno(), 1)
+                os.eventfd_write(self.call.fileno(), 1)
 
     def close(self) -> None:
         """Stop it, and close its fds."""
         self.set_kick(None)
         self.set_call(None)
 
-    def answer(self, ram: Ram) -> int:
-        """Answer all requests that wait; return how many.
+    def answer(self, ram: Ram, most: int) -> int:
+        """Answer requests that wait, and tell the guest; if all were, nothing is due any more.
+
+        Args:
+            ram: the guest's.
+            most: descriptors to look at, and then no more requests.
+
+        Returns:
+            How many descriptors were looked at: the work.
 
         Raises:
             VhostUserError: the ring, or a request, is not in RAM, or is none.
         """
+        self.due = False
         if self.addresses is None or not self.size:
             return 0
         _, used, available = self.addresses
@@ -86,24 +108,34 @@ class Ring(Closing):
         if waiting > self.size:
             raise VhostUserError(f"{waiting} requests in a ring of {self.size}")
         done = _index(ram, used + 2)
-        for _ in range(waiting):
-            place = available + _HEAD + _INDEX.size * (self.next % self.size)
-            first = _index(ram, place)
-            written = self._fail(ram, first)
-            place = used + _HEAD + _USED.size * (done % self.size)
-            ram.write(place, _USED.pack(first, written))
-            done = done + 1 & 0xFFFF
-            # The guest looks at the entry once it sees this number.
-            ram.write(used + 2, _INDEX.pack(done))
-            self.next = self.next + 1 & 0xFFFF
-        return waiting
+        work = 0
+        try:
+            for _ in range(waiting):
+                self.due = work >= most
+                if self.due:
+                    break
+                place = available + _HEAD + _INDEX.size * (self.next % self.size)
+                first = _index(ram, place)
+                written, looked_at = self._fail(ram, first)
+                work += looked_at
+                place = used + _HEAD + _USED.size * (done % self.size)
+                ram.write(place, _USED.pack(first, written))
+                done = done + 1 & 0xFFFF
+                # The guest looks at the entry once it sees this number.
+                ram.write(used + 2, _INDEX.pack(done))
+                self.next = self.next + 1 & 0xFFFF
+        finally:
+            if work:
+                self.tell()
+        return work
 
-    def _fail(self, ram: Ram, first: int) -> int:
-        """Write a request's status; return the bytes that were written."""
+    def _fail(self, ram: Ram, first: int) -> tuple[int, int]:
+        """Write a request's status; return how many bytes those were, and its descriptors."""
         assert self.addresses is not None
         descriptors, *_ = self.addresses
-        number, status = first, None
-        for _ in range(self.size):  # a chain that is longer is a circle
+        number, status, looked_at = first, None, 0
+        while looked_at < self.size:  # a chain that is longer is a circle
+            looked_at += 1
             if number >= self.size:
                 raise VhostUserError(f"no descriptor {number} in {self.size}")
             place = descriptors + _DESCRIPTOR.size * number
@@ -115,9 +147,9 @@ class Ring(Closing):
             if not flags & _NEXT:
                 break
         if status is None:
-            return 0
+            return 0, looked_at
         ram.write_guest(status, IO_ERROR)
-        return 1
+        return 1, looked_at
 
 
 def _index(ram: Ram, address: int) -> int:

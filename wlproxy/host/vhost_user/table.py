@@ -2,20 +2,25 @@
 
 A packet (SOCK_SEQPACKET) is a head, then the regions; all numbers are little-endian::
 
-    16 bytes  "wlproxy RAM 1", NULs     u32  the VMM's process id; 0: no VMM is there
-    u32  number of regions              each: u64 guest address, u64 bytes, u64 offset, u32 file, u32 0
+    16 bytes  "wlproxy RAM 2", NULs     u32  the VMM's process id; 0: no VMM is there
+    u32  number of regions              u32  number of regions that are left out, u32 0
+    each: u64 guest address, u64 bytes, u64 offset, u32 file, u32 0
 
 Its fds are the files, each once; a region says which of them it is in.  There is one packet when
-somebody connects, and one whenever the table has changed.
+somebody connects, and one whenever the table has changed.  Shared memory that no dma-buf can be made of
+(ivshmem, an NVDIMM, RAM in a file) is left out, so that all other is used.  What is left is sealed files in
+memory, which a proxy can close without waiting for anybody.
 """
 
 import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+from wlproxy.host.desktop.udmabuf_device import seal_error
 from wlproxy.host.errors import GuestRamError
+from wlproxy.host.vhost_user.messages import MemoryRegion
 from wlproxy.host.vhost_user.ram import Ram
 from wlproxy.memory.guest_memory import RamRegion
 from wlproxy.transport.closable import Closing
@@ -26,8 +31,8 @@ MAX_FILES: Final = 253
 MAX_PACKET: Final = 1 << 16
 """Bytes: more than 509 regions have."""
 
-_MAGIC: Final = b"wlproxy RAM 1"
-_HEAD: Final = struct.Struct("<16sII")
+_MAGIC: Final = b"wlproxy RAM 2"
+_HEAD: Final = struct.Struct("<16sIIII")
 _REGION: Final = struct.Struct("<QQQII")
 
 
@@ -39,11 +44,13 @@ class Table(Closing):
         pid: the VMM's process; 0: there is none.
         regions: where each is in the files.
         files: that back the RAM, each once.
+        left_out: how many more regions there are, which cannot be used.
     """
 
     pid: int
     regions: tuple[RamRegion, ...]
     files: tuple[OwnedFd, ...]
+    left_out: int = 0
 
     def close(self) -> None:
         """Close the files."""
@@ -57,23 +64,51 @@ def identity(file: OwnedFd) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def encode(pid: int, ram: Ram) -> tuple[bytes, list[int]]:
-    """Write a packet; return it, and the fds to send with it, which stay `ram`'s.
+class LeftOut(NamedTuple):
+    """A region that is in no packet, and why."""
+
+    region: MemoryRegion
+    why: str
+
+
+class Packet(NamedTuple):
+    """A table, ready to be sent.
+
+    Attributes:
+        data: its bytes.
+        fds: to send with it, which stay the RAM's.
+        left_out: what the VMM has told of, and cannot be used.
+    """
+
+    data: bytes
+    fds: list[int]
+    left_out: list[LeftOut]
+
+
+def encode(pid: int, ram: Ram) -> Packet:
+    """Write a packet.
 
     Raises:
         GuestRamError: there are more files than a packet can have.
     """
     indexes: dict[tuple[int, int], int] = {}
-    fds: list[int] = []
-    regions = b""
+    packet = Packet(b"", [], [])
+    regions: list[bytes] = []
     for region, file in ram:
+        # Before anything else is asked of it: this asks the kernel only.
+        if unsuitable := seal_error(file.fileno()):
+            packet.left_out.append(LeftOut(region, unsuitable.explanation))
+            continue
         index = indexes.setdefault(identity(file), len(indexes))
-        if index == len(fds):
-            fds.append(file.fileno())
-        regions += _REGION.pack(region.gpa, region.length, region.offset, index, 0)
-    if len(fds) > MAX_FILES:
-        raise GuestRamError(f"the guest's RAM is in {len(fds)} files, over {MAX_FILES}")
-    return _HEAD.pack(_MAGIC, pid, len(ram)) + regions, fds
+        if index == len(packet.fds):
+            packet.fds.append(file.fileno())
+        regions.append(_REGION.pack(region.gpa, region.length, region.offset, index, 0))
+    if len(packet.fds) > MAX_FILES:
+        raise GuestRamError(
+            f"the guest's RAM is in {len(packet.fds)} files, over {MAX_FILES}"
+        )
+    head = _HEAD.pack(_MAGIC, pid, len(regions), len(packet.left_out), 0)
+    return packet._replace(data=head + b"".join(regions))
 
 
 def decode(data: bytes, files: Sequence[OwnedFd]) -> Table:
@@ -83,7 +118,7 @@ def decode(data: bytes, files: Sequence[OwnedFd]) -> Table:
         GuestRamError: it is none.
     """
     try:
-        pid, regions = _parse(data, len(files))
+        pid, regions, left_out = _parse(data, len(files))
     except (struct.error, ValueError) as exc:
         for file in files:
             file.close()
@@ -91,11 +126,11 @@ def decode(data: bytes, files: Sequence[OwnedFd]) -> Table:
             f"what the RAM's tap sends is no table: {exc}",
             remedy="Is it `wlproxy ram-tap`, of the same version as this?",
         ) from exc
-    return Table(pid, regions, tuple(files))
+    return Table(pid, regions, tuple(files), left_out)
 
 
-def _parse(data: bytes, files: int) -> tuple[int, tuple[RamRegion, ...]]:
-    magic, pid, count = _HEAD.unpack_from(data)
+def _parse(data: bytes, files: int) -> tuple[int, tuple[RamRegion, ...], int]:
+    magic, pid, count, left_out, _ = _HEAD.unpack_from(data)
     body = data[_HEAD.size :]
     if magic.rstrip(b"\0") != _MAGIC or len(body) != count * _REGION.size:
         raise ValueError("not of this version")
@@ -105,4 +140,4 @@ def _parse(data: bytes, files: int) -> tuple[int, tuple[RamRegion, ...]]:
     )
     if any(each.file >= files for each in regions):
         raise ValueError("a region without its file")
-    return pid, regions
+    return pid, regions, left_out

@@ -101,6 +101,10 @@ class Locations:
         """How many files of the guest are open there."""
         return len(self._memories)
 
+    def ram_files(self) -> set[int]:
+        """List the RAM files that the pinned pages are in.  Looks at each of their runs."""
+        return set().union(*(each.items.files for each in self._by_id.values()))
+
     def use_memory(self, memory_id: int) -> Memory:
         """Enter a memory, or count one more user of it."""
         memory = self._memories.setdefault(memory_id, Memory(memory_id))
