@@ -4,6 +4,7 @@ import argparse
 import gc
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -18,6 +19,7 @@ from wlproxy import __version__
 from wlproxy.protocol.channel.frames import PORT_NAME
 from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.journal import is_journal
+from wlproxy_guest.doctor import diagnose
 from wlproxy_guest.locating.module_locator import ModuleLocator
 from wlproxy_guest.logs import log_to_stderr
 from wlproxy_guest.quotas import MIB, Limits, half_of_ram
@@ -26,6 +28,7 @@ from wlproxy_guest.unix_socket import Listener, SocketError, adopt_activated, li
 from wlproxy_guest.wire import WireSource, parse_source
 
 LEVELS: Final = ("debug", "info", "warning", "error")
+DOCTOR: Final = "doctor"
 SWITCH_SECONDS: Final = 0.0005
 """How long the event loop waits for a thread that joins a buffer's pages: not Python's 5 ms."""
 ANEW_PAUSE: Final = 1.0
@@ -37,6 +40,7 @@ log = logging.getLogger(__name__)
 class Options(argparse.Namespace):
     """What the command line said."""
 
+    command: str | None
     socket: Path
     port: WireSource
     log_level: str
@@ -55,8 +59,12 @@ class Options(argparse.Namespace):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the agent until it is told to stop; return the exit status."""
+    """Run the agent until it is told to stop, or the doctor; return the exit status."""
     options = parse(arguments)
+    if options.command == DOCTOR:
+        text, status = diagnose(shutil.get_terminal_size().columns)
+        sys.stdout.write(text)
+        return status
     log_to_stderr(options.log_level)
     raise_fd_limit()
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -123,6 +131,13 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(
         prog="wlproxy-guest-agent",
         description="Shows this machine's Wayland apps on the desktop of its host.",
+    )
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=[DOCTOR],
+        help="say what is wrong in this machine, and what to do about it; without it, run"
+        " the agent",
     )
     parser.add_argument(
         "--socket",

@@ -1,5 +1,6 @@
 """The systemd files agree with the code and with each other.  They run in the lab."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -10,6 +11,8 @@ import pytest
 import wlproxy_guest
 from tests.integration.native import documented_exposure
 from wlproxy.protocol.channel.frames import PORT_NAME
+from wlproxy_guest.doctor.login import DISPLAY_MANAGER, ENVIRONMENT
+from wlproxy_guest.doctor.machine import DISPLAY, SOCKET
 from wlproxy_guest.locating.gem_locate import DEVICE
 from wlproxy_guest.session import GRACE
 from wlproxy_guest.wire import SUBSYSTEM
@@ -28,7 +31,69 @@ def setting(name: str, unit: str) -> list[str]:
 
 def test_socket_is_where_apps_look() -> None:
     assert setting("ListenStream", "wlproxy-guest-agent.socket") == [SOCKET_PATH]
-    assert setting("WAYLAND_DISPLAY", "wlproxy.environment.conf") == [SOCKET_PATH]
+    assert SOCKET == SOCKET_PATH
+    link = f"-ln -sfT {SOCKET_PATH} /run/user/%i/{DISPLAY}"
+    assert setting("ExecStartPost", "wlproxy.runtime-dir.conf") == [link]
+
+
+def test_the_link_replaces_what_is_there_and_follows_nothing(tmp_path: Path) -> None:
+    """Root makes it in a directory that is the user's."""
+    (command,) = setting("ExecStartPost", "wlproxy.runtime-dir.conf")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link = tmp_path / DISPLAY
+    link.symlink_to(elsewhere)
+    words = command.removeprefix("-").replace("/run/user/%i", str(tmp_path)).split()
+    subprocess.run(words, check=True, timeout=30)
+
+    assert str(link.readlink()) == SOCKET_PATH
+    assert os.listdir(elsewhere) == []
+
+
+def generated(environ: dict[str, str]) -> dict[str, str]:
+    """Return what the generator of `systemd --user`'s environment sets."""
+    done = subprocess.run(
+        [UNITS / "wlproxy.environment"],
+        env={"PATH": os.environ["PATH"], **environ},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    return dict(line.split("=", 1) for line in done.stdout.splitlines())
+
+
+def logins() -> dict[str, str]:
+    """Return what a login gets where nothing is set."""
+    text = (UNITS / "wlproxy.pam_env.conf").read_text()
+    lines = [line.split() for line in text.splitlines() if line and line[0] != "#"]
+    return {name: default.removeprefix("DEFAULT=") for name, default, *_ in lines}
+
+
+@pytest.mark.skipif(Path(DISPLAY_MANAGER).exists(), reason="this is a desktop")
+def test_services_and_logins_are_told_the_same() -> None:
+    told = generated({})
+    assert told == logins()
+    assert told["WAYLAND_DISPLAY"] == DISPLAY
+    assert told["XDG_SESSION_TYPE"] == "wayland"
+
+
+def test_a_display_that_is_set_stays() -> None:
+    assert generated({"WAYLAND_DISPLAY": "wayland-1"}) == {}
+
+
+def test_logins_by_terminal_only_are_told() -> None:
+    """Compositors that a display manager starts would open windows on the host."""
+    profile = (UNITS / "wlproxy.pam-config").read_text()
+    (services,) = re.findall(r"service in (\S+)", profile)
+    assert set(services.split(":")) == {"login", "sshd", "su-l"}
+    assert f"conffile={ENVIRONMENT}" in profile
+
+
+def test_it_is_tried_again_for_ever() -> None:
+    assert setting("StartLimitIntervalSec", "wlproxy-guest-agent.service") == ["0"]
+    assert setting("Restart", "wlproxy-guest-agent.service") == ["on-failure"]
+    assert setting("TriggerLimitIntervalSec", "wlproxy-guest-agent.socket") == ["0"]
 
 
 def test_udev_rule_is_about_the_port_that_is_looked_for() -> None:

@@ -67,6 +67,7 @@ class NativeGuest:
 
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
+        self._forgotten: list[str] = []
 
     def shell(self, script: str, *, timeout: float = 120) -> str:
         """Run a script as root and return its output; it must not fail."""
@@ -97,9 +98,19 @@ class NativeGuest:
         return int(self.properties(SERVICE, "MainPID")["MainPID"])
 
     def journal(self, *options: str) -> str:
-        """Return what the units have logged since boot."""
-        words = ["journalctl", "-b", "--no-pager", "-o", "short-monotonic", *options]
+        """Return what the units have logged since boot, or since `forget_journal`."""
+        words = ["journalctl", "-b", "--no-pager", "-o", "short-monotonic"]
+        words += [*self._forgotten, *options]
         return self.shell(shlex.join([*words, "-u", SERVICE, "-u", SOCKET]))
+
+    def forget_journal(self) -> None:
+        """Leave what was logged so far, on purpose, out of `journal`."""
+        said = self.shell("journalctl -b -n 0 --show-cursor")
+        self._forgotten = [f"--after-cursor={said.partition('cursor: ')[2].strip()}"]
+
+    def login(self, script: str, user: str = USER) -> Completed:
+        """Have an ordinary user log in, and run a script."""
+        return self.guest.run(["su", "-l", user, "-c", script], timeout=180)
 
     def ship_clients(self) -> None:
         """Copy the test clients into the guest."""

@@ -13,7 +13,7 @@ import pytest
 
 from lab import guest_agent, nested
 from lab.errors import LabError
-from lab.guest import Guest
+from lab.guest import Completed, Guest
 from tests.integration.harness import TREE, eventually
 from tests.integration.native import (
     DISPLAY,
@@ -332,6 +332,140 @@ def test_a_real_app_is_shown(native: NativeGuest, proxy: NativeProxy) -> None:
     size = surface["width"] * surface["height"] * 4
     assert size <= surface["bytes_copied"] <= surface["frames"] * size
     proxy.wait_no_clients()
+
+
+# ---- the guest as its users meet it
+
+DISPLAY_NAME = "wlproxy-0"
+PAM_SERVICE = """\
+@include common-account
+@include common-session
+session required pam_env.so
+"""
+"""What matters here of Debian's sshd, and of its display managers."""
+
+
+def variables(text: str) -> dict[str, str]:
+    pairs = (line.partition("=") for line in text.splitlines())
+    return {name: value for name, equals, value in pairs if equals}
+
+
+@pytest.fixture(scope="module")
+def users(native: NativeGuest) -> NativeGuest:
+    """The guest, with an ordinary user whose systemd runs all the time."""
+    native.shell(f"loginctl enable-linger {USER}")
+    state = f"systemctl is-active user@$(id -u {USER}).service || true"
+    eventually(lambda: native.shell(state).strip() == "active", "it runs", 180)
+    return native
+
+
+def test_a_login_has_the_name_of_the_socket(users: NativeGuest) -> None:
+    done = users.login('env; readlink -f "$XDG_RUNTIME_DIR/$WAYLAND_DISPLAY"')
+    assert done.ok, done.stderr
+    told = variables(done.stdout.decode())
+    assert told["WAYLAND_DISPLAY"] == DISPLAY_NAME
+    assert told["XDG_SESSION_TYPE"] == "wayland"
+    assert done.stdout.decode().splitlines()[-1] == DISPLAY
+    # What logind thinks is another matter: such a session has no screen.
+    sessions = "loginctl show-user --value --property=Sessions"
+    for session in users.shell(f"{sessions} {USER}").split():
+        kind = f"loginctl show-session --value --property=Type {session}"
+        assert users.shell(kind).strip() != "wayland"
+
+
+@pytest.mark.parametrize(
+    ("service", "expected"), [("sshd", DISPLAY_NAME), ("gdm-password", None)]
+)
+def test_ssh_is_told_and_desktops_are_not(
+    users: NativeGuest, service: str, expected: str | None
+) -> None:
+    """A command by ssh reads no profile; a desktop's compositor must not find it."""
+    users.guest.put(f"/etc/pam.d/{service}", PAM_SERVICE.encode())
+    said = users.shell(
+        f"systemd-run --quiet --wait --pipe -p PAMName={service} -p User={USER} env"
+    )
+    told = variables(said)
+    assert told["XDG_RUNTIME_DIR"].startswith("/run/user/")
+    assert told.get("WAYLAND_DISPLAY") == expected
+    assert (told.get("XDG_SESSION_TYPE") == "wayland") == bool(expected)
+
+
+def test_the_users_systemd_is_told(users: NativeGuest) -> None:
+    done = users.login("systemctl --user show-environment")
+    told = variables(done.stdout.decode())
+    assert told["WAYLAND_DISPLAY"] == DISPLAY_NAME, done.stderr
+    assert told["XDG_SESSION_TYPE"] == "wayland"
+
+
+def findings(done: Completed) -> dict[str, str]:
+    """Return the verdict on each subject."""
+    table = done.stdout.decode().partition("\n\n")[0]
+    heads = re.findall(r"^(ok|warning|problem) +(\S+(?: \S+)*)  ", table, re.MULTILINE)
+    return {subject: verdict for verdict, subject in heads}
+
+
+def test_the_doctor_finds_nothing_in_a_healthy_guest(
+    users: NativeGuest, with_module: None, proxy: NativeProxy
+) -> None:
+    done = users.login("wlproxy-guest-agent doctor")
+    said = findings(done)
+    assert set(said.values()) == {"ok"}, done.stdout.decode()
+    assert said.keys() >= {"port", "agent", "socket", "module", "WAYLAND_DISPLAY"}
+    assert done.returncode == 0
+    assert done.stderr == b""
+
+
+def test_the_doctor_finds_what_is_broken(users: NativeGuest) -> None:
+    port = users.shell("readlink -f /dev/virtio-ports/org.wlproxy.0").strip()
+    users.shell(f"chmod 600 {port}; chmod 600 {DISPLAY}")
+    users.shell(f"rm /run/user/*/{DISPLAY_NAME}")
+    try:
+        done = users.login("unset XDG_SESSION_TYPE; wlproxy-guest-agent doctor")
+        said = findings(done)
+        assert {each for each, verdict in said.items() if verdict == "problem"} == {
+            *("port's rights", "socket", DISPLAY_NAME)
+        }
+        assert {each for each, verdict in said.items() if verdict == "warning"} == {
+            *("host", "module", "XDG_SESSION_TYPE")
+        }
+        assert done.returncode == 1
+        # What it says helps: its commands, pasted by those that they are for.
+        text = done.stdout.decode()
+        (link,) = (line for line in text.splitlines() if line.startswith("  ln -sfT "))
+        assert users.login(link).ok
+        assert "\n  udevadm trigger" in text
+        rule = [line for line in text.splitlines() if line.startswith("  udevadm ")]
+        users.shell("\n".join(rule))
+        users.systemctl("restart", SOCKET, SERVICE)
+        done = users.login("wlproxy-guest-agent doctor")
+        assert done.returncode == 0, done.stdout.decode()
+    finally:
+        users.shell(f"chmod 660 {port}; chmod 666 {DISPLAY}")
+        users.shell(
+            f"find /run/user -mindepth 1 -maxdepth 1 -exec ln -sfT {DISPLAY}"
+            f" {{}}/{DISPLAY_NAME} ';'"
+        )
+
+
+def test_an_agent_that_fails_is_tried_again_and_again(native: NativeGuest) -> None:
+    """Longer than systemd lets a unit fail that does not ask for it: five times."""
+    drop_in = f"/run/systemd/system/{SERVICE}.d/fails.conf"
+    native.systemctl("stop", SERVICE)
+    native.guest.put(drop_in, b"[Service]\nExecStartPre=false\n")
+    native.systemctl("daemon-reload")
+    app = native.guest.spawn(["wayland-info"], env={"WAYLAND_DISPLAY": DISPLAY})
+    try:
+        starts = f"journalctl -b -o cat -u {SERVICE} | grep -c 'Starting ' || true"
+        before = int(native.shell(starts))
+        eventually(lambda: int(native.shell(starts)) > before + 6, "it fails", 120)
+        assert native.state(SOCKET) == "active"
+        native.shell(f"rm {drop_in}")
+        native.systemctl("daemon-reload")
+        eventually(lambda: native.state(SERVICE) == "active", "it runs", 180)
+    finally:
+        native.guest.kill(app)
+        native.shell(f"rm -f {drop_in}; systemctl daemon-reload")
+        native.forget_journal()
 
 
 # ---- ends and beginnings

@@ -19,13 +19,16 @@ from tests.integration.harness import (
     TREE,
     WESTON_GL,
     WESTON_PIXMAN,
+    Compositor,
     GuestSide,
     ProxySlot,
+    eventually,
 )
 from tests.integration.native import (
     DISPLAY,
     SERVICE,
     SOCKET,
+    USER,
     NativeGuest,
     documented_commands,
 )
@@ -117,6 +120,30 @@ def test_its_windows_are_shown_without_a_copy(
     assert proxy.copied() == 0
     assert check_rights(native) == pid, "it was started again meanwhile"
     client.kill()
+    proxy.wait_no_clients()
+
+
+def test_foots_server_makes_names_of_the_display(
+    native: NativeGuest, slot: ProxySlot, sway: Compositor
+) -> None:
+    """A socket of its own, named for WAYLAND_DISPLAY, and from it a client's window."""
+    proxy = slot.use(sway)
+    native.shell(f"loginctl enable-linger {USER}")
+    login = ["su", "-l", USER, "-c"]
+    server = native.guest.spawn([*login, "exec foot --server"], log="/run/foot.log")
+
+    def listens() -> bool:
+        assert native.guest.alive(server), native.guest.get("/run/foot.log")
+        path = "/run/user/1000/foot-wlproxy-0.sock"
+        return native.guest.run(["test", "-S", path]).ok
+
+    eventually(listens, "foot's server listens", 180)
+    window = native.guest.spawn([*login, "exec footclient cat"], log="/run/client.log")
+    eventually(proxy.surfaces, "its window", 120)
+    assert native.guest.alive(window), native.guest.get("/run/client.log")
+    assert "foot" in proxy.surface()["label"]
+    assert proxy.copied() == 0
+    native.guest.kill(server)
     proxy.wait_no_clients()
 
 

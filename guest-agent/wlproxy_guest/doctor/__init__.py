@@ -1,0 +1,32 @@
+"""`wlproxy-guest-agent doctor`: what is wrong in the guest, and what to do about it.
+
+It looks, and changes nothing.  The host has a doctor of its own, `wlproxy doctor`.
+"""
+
+from wlproxy_guest.doctor.findings import Finding, Verdict, report
+from wlproxy_guest.doctor.login import examine_login
+from wlproxy_guest.doctor.machine import Machine
+from wlproxy_guest.doctor.port import examine_port
+from wlproxy_guest.doctor.service import examine_service
+
+__all__ = ["Finding", "Machine", "Verdict", "diagnose", "examine", "report"]
+
+
+def examine(machine: Machine) -> list[Finding]:
+    """Run every check; raises nothing of its own."""
+    return [
+        *examine_port(machine),
+        *examine_service(machine),
+        *examine_login(machine),
+    ]
+
+
+def diagnose(columns: int = 80) -> tuple[str, int]:
+    """Examine the machine that this runs on; return what to print, and the exit status.
+
+    Args:
+        columns: how wide the text may be.
+    """
+    findings = examine(Machine.this())
+    wrong = any(finding.verdict is Verdict.PROBLEM for finding in findings)
+    return report(findings, columns), int(wrong)
