@@ -272,3 +272,20 @@ def test_help_has_a_line_for_each_command(runner: CliRunner) -> None:
     printed = runner.invoke(cli.main, ["--help"]).output
     _, _, listed = printed.partition("Commands:\n")
     assert [line.split()[0] for line in listed.splitlines()] == list(cli.COMMANDS)
+
+
+def test_doctors_findings_for_programs(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    findings = [Finding("kernel", Verdict.PROBLEM, "too old", "Buy a newer one.")]
+    monkeypatch.setattr(doctor, "examine", lambda environ, display: findings)
+    result = runner.invoke(cli.main, ["doctor", "--json"])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == [
+        {
+            "subject": "kernel",
+            "verdict": "problem",
+            "explanation": "too old",
+            "remedy": "Buy a newer one.",
+        }
+    ]

@@ -1,7 +1,9 @@
 """`wlproxy doctor`: checks a host for everything that the proxy needs."""
 
+import json
 import os
 import sys
+from dataclasses import asdict
 
 import click
 from rich.console import Console
@@ -19,15 +21,21 @@ VERDICT_STYLES = {
 
 @click.command()
 @click.option("--display", help="The compositor's socket, instead of $WAYLAND_DISPLAY.")
-def doctor(*, display: str | None) -> None:
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the findings for programs."
+)
+def doctor(*, display: str | None, as_json: bool) -> None:
     """Check this host for everything that the proxy needs."""
     findings = examine(os.environ, display)
-    _print_findings(findings)
+    if as_json:
+        click.echo(json.dumps([_described(each) for each in findings], indent=2))
+    else:
+        print_findings(findings)
     if any(finding.verdict is Verdict.PROBLEM for finding in findings):
         sys.exit(1)
 
 
-def _print_findings(findings: list[Finding]) -> None:
+def print_findings(findings: list[Finding]) -> None:
     """Print a table of what was found, and below it what to do.
 
     Remedies have commands in them, and a table would break their lines.
@@ -48,3 +56,7 @@ def _print_findings(findings: list[Finding]) -> None:
     for remedy, about in subjects.items():
         console.print(Text(f"\n{', '.join(about)}:", style="bold"), soft_wrap=True)
         console.print(Text(remedy, style="cyan"), soft_wrap=True)
+
+
+def _described(finding: Finding) -> dict[str, str]:
+    return {**asdict(finding), "verdict": finding.verdict.value}
