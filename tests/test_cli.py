@@ -188,9 +188,23 @@ def test_status_is_for_people_or_for_programs(
     with socket.socket(socket.AF_UNIX) as another:
         another.bind(str(tmp_path / "wlproxy" / "other.sock"))
         another.listen()
-        ambiguous = runner.invoke(cli.main, ["status"])
-    assert ambiguous.exit_code == 1
-    assert "2 proxies run: other, vm" in ambiguous.output
+        ambiguous = runner.invoke(cli.main, ["status", "--json"])
+        assert ambiguous.exit_code == 1
+        assert "2 proxies run: other, vm" in ambiguous.output
+        both = runner.invoke(cli.main, ["status"])
+        assert both.exit_code == 0
+        assert both.output.count("[red]foot") == 2
+
+        def read(path: Path) -> dict[str, Any]:
+            if path.stem == "other":
+                raise HostError("no proxy answers for other")
+            return DOCUMENT
+
+        monkeypatch.setattr(status, "read_status", read)
+        one = runner.invoke(cli.main, ["status"])
+        assert one.exit_code == 0
+        assert one.output.startswith("no proxy answers for other\n\n")
+        assert one.output.count("[red]foot") == 1
 
 
 @pytest.mark.usefixtures("proxy")

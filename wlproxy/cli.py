@@ -11,7 +11,16 @@ import click
 
 from wlproxy import __version__
 
-COMMANDS = ("run", "ram-tap", "status", "qemu-args", "doctor", "setup", "config")
+COMMANDS = (
+    "run",
+    "ram-tap",
+    "serve",
+    "status",
+    "qemu-args",
+    "doctor",
+    "setup",
+    "config",
+)
 
 
 class _Commands(click.Group):

@@ -5,11 +5,11 @@ import os
 import sys
 import time
 from importlib.resources import files
-from pathlib import Path
 
 import click
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.text import Text
 
 from wlproxy.commands.failure import fail
 from wlproxy.host import report
@@ -23,7 +23,7 @@ WATCH_SECONDS = 1.0
 
 
 @click.command()
-@click.option("--name", help="The VM's name; may be left out if only one proxy runs.")
+@click.option("--name", help="The VM's name.  [default: all that are served]")
 @click.option("--json", "as_json", is_flag=True, help="Print the document itself.")
 @click.option(
     "--dump",
@@ -48,18 +48,32 @@ def status(
         raise click.UsageError("--watch is for people, --json and --dump for programs")
     console = Console(highlight=False)
     try:
-        path = status_path(os.environ, name or _only_name())
         if as_json or dump:
+            path = status_path(os.environ, name or _only_name())
             document = read_status(dump_path(path) if dump else path)
             click.echo(json.dumps(document, indent=2))
-        elif watch:
-            _watch_status(console, path)
+            return
+        names = [name] if name else None
+        if watch:
+            _watch_status(console, names)
         else:
-            _show_status(console, path)
+            console.print(_rendered(console, names))
     except HostError as exc:
         fail(exc)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _names() -> list[str]:
+    """Name the VMs whose proxies run.
+
+    Raises:
+        HostError: there is none.
+    """
+    names = running_names(os.environ)
+    if not names:
+        raise HostError("no proxy runs", remedy="Start one: wlproxy run --name NAME")
+    return names
 
 
 def _only_name() -> str:
@@ -68,30 +82,43 @@ def _only_name() -> str:
     Raises:
         HostError: there is none, or there are several.
     """
-    names = running_names(os.environ)
-    if len(names) == 1:
-        return names[0]
-    if not names:
+    names = _names()
+    if len(names) > 1:
         raise HostError(
-            "no proxy runs", remedy="Start one: wlproxy run --channel SOCKET"
+            f"{len(names)} proxies run: {', '.join(names)}", remedy="Choose one: --name"
         )
-    raise HostError(
-        f"{len(names)} proxies run: {', '.join(names)}", remedy="Choose one: --name"
-    )
+    return names[0]
 
 
-def _show_status(console: Console, path: Path) -> None:
-    console.print(render_status(read_status(path), console.width))
+def _rendered(console: Console, names: list[str] | None) -> RenderableType:
+    """Lay out the status of these VMs, or of all that there are, one below the other.
+
+    Raises:
+        HostError: a proxy does not answer, or none runs.
+    """
+    parts: list[RenderableType] = []
+    failures: list[HostError] = []
+    for name in names or _names():
+        try:
+            document = read_status(status_path(os.environ, name))
+        except HostError as exc:  # which is not to hide the others
+            failures.append(exc)
+            parts += [Text(), Text(str(exc), style="yellow")]
+        else:
+            parts += [Text(), render_status(document, console.width)]
+    if len(parts) == 2 * len(failures):
+        raise failures[0]
+    return Group(*parts[1:])
 
 
-def _watch_status(console: Console, path: Path) -> None:
-    """Redraw the status until the proxy ends or the user stops."""
+def _watch_status(console: Console, names: list[str] | None) -> None:
+    """Redraw the status until the proxies end or the user stops."""
     if not console.is_terminal:
         while True:
-            _show_status(console, path)
+            console.print(_rendered(console, names))
             console.print()
             time.sleep(WATCH_SECONDS)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(render_status(read_status(path), console.width), refresh=True)
+            live.update(_rendered(console, names), refresh=True)
             time.sleep(WATCH_SECONDS)
