@@ -8,7 +8,7 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,10 @@ import click
 from wlproxy.commands.failure import fail
 from wlproxy.host.errors import HostError
 from wlproxy.host.report.unhurried import Unhurried
-from wlproxy.host.report.vm_log import FORMAT, VmLog
+from wlproxy.host.report.vm_log import VmLog, set_up_logging
 from wlproxy.host.runtime_dir import check_place, listen_at, table_path, vmm_path
 from wlproxy.host.vhost_user.tap import Tap
 from wlproxy.transport.fds import raise_fd_limit
-from wlproxy.transport.journal import start_log
 from wlproxy.transport.notify import notify
 
 
@@ -58,7 +57,9 @@ def ram_tap(*, name: str, vmm: Path | None, group: str | None) -> None:
             with HostError.explaining("cannot make a directory", tried=str(table)):
                 table.parent.mkdir(mode=0o700, exist_ok=True)
             readers = up.enter_context(_listening(table, socket.SOCK_SEQPACKET))
-            log = _begin_log(name, up.enter_context(Unhurried(sys.stderr.fileno())))
+            # Never so much that a VMM could fill a disk, and without waiting.
+            set_up_logging("info", up.enter_context(Unhurried(sys.stderr.fileno())))
+            log = partial(VmLog(name).of_client, logging.INFO, "%s")
             tap = up.enter_context(Tap(vmms, readers, log))
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, _stop)
@@ -71,13 +72,6 @@ def ram_tap(*, name: str, vmm: Path | None, group: str | None) -> None:
 
 def _stop(_number: int, _frame: object) -> NoReturn:
     sys.exit(0)
-
-
-def _begin_log(name: str, stream: Unhurried) -> Callable[[str], None]:
-    """Log to stderr: never so much that a VMM could fill a disk, and without waiting."""
-    start_log("info", logging.StreamHandler(stream), FORMAT)
-    log = VmLog(name)
-    return partial(log.of_client, logging.INFO, "%s")
 
 
 @contextmanager
