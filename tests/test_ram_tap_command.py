@@ -1,5 +1,6 @@
 """`wlproxy ram-tap` as a user starts it, with a real QEMU where there is one."""
 
+import fcntl
 import grp
 import os
 import shlex
@@ -8,16 +9,19 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from lab.qemu import Qmp
+from tests.host.vhost_user.front_end import answer_of, ask, u64
+from tests.peers.ram_tap import SECONDS, RamTap
 from wlproxy.cli import main
 from wlproxy.host.qemu.tapped import TapClient
+from wlproxy.host.vhost_user.messages import Request
 
 GROUP = grp.getgrgid(os.getegid()).gr_name
 
@@ -27,47 +31,15 @@ def environ(tmp_path: Path) -> Mapping[str, str]:
     return {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
 
 
-class Tap:
-    """The command, as it runs."""
-
-    def __init__(self, environ: Mapping[str, str], *options: str) -> None:
-        words = [sys.executable, "-m", "wlproxy", "ram-tap", "--name", "work", *options]
-        self._ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._ready.bind(f"{environ['XDG_RUNTIME_DIR']}/notify")
-        self._ready.settimeout(30)
-        self.process = subprocess.Popen(
-            words,
-            env={**environ, "NOTIFY_SOCKET": f"{environ['XDG_RUNTIME_DIR']}/notify"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self._ready.recv(100) == b"READY=1"
-        self._ready.close()
-        Path(environ["XDG_RUNTIME_DIR"], "notify").unlink()
-
-    def wait_said(self, words: str) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if words in line:
-                return
-        pytest.fail(f"it never said {words!r}")
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-        return self.process.wait(30)
-
-
 @pytest.fixture
-def tap(environ: Mapping[str, str]) -> Iterator[Tap]:
-    tap = Tap(environ, "--group", GROUP)
+def tap(environ: Mapping[str, str]) -> Iterator[RamTap]:
+    tap = RamTap(environ, "--group", GROUP)
     yield tap
     if tap.process.poll() is None:
         assert tap.end() == 0
 
 
-def test_its_sockets_are_there_while_it_runs(tap: Tap, tmp_path: Path) -> None:
+def test_its_sockets_are_there_while_it_runs(tap: RamTap, tmp_path: Path) -> None:
     vmm, table = tmp_path / "wlproxy-work.ram", tmp_path / "wlproxy" / "work.ram"
     assert stat.S_IMODE(vmm.stat().st_mode) == 0o660
     assert stat.S_IMODE(table.stat().st_mode) == 0o600
@@ -84,9 +56,11 @@ def test_there_is_one_of_a_name(environ: Mapping[str, str]) -> None:
     assert "runs already" in result.output
 
 
-def test_one_that_was_killed_is_replaced(tap: Tap, environ: Mapping[str, str]) -> None:
+def test_one_that_was_killed_is_replaced(
+    tap: RamTap, environ: Mapping[str, str]
+) -> None:
     assert tap.end(signal.SIGKILL) == -signal.SIGKILL
-    assert Tap(environ).end() == 0
+    assert RamTap(environ).end() == 0
 
 
 def test_a_group_that_is_none(environ: Mapping[str, str]) -> None:
@@ -97,11 +71,54 @@ def test_a_group_that_is_none(environ: Mapping[str, str]) -> None:
     assert "You must be in the group" in result.output
 
 
+def test_a_log_that_nobody_reads_holds_up_no_vmm(
+    environ: Mapping[str, str], tmp_path: Path
+) -> None:
+    """Its reader is stopped, as a pager may be, and the pipe is full."""
+    tap = RamTap(environ)
+    assert tap.process.stderr is not None
+    try:
+        fcntl.fcntl(tap.process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+        for _ in range(200):
+            with socket.socket(socket.AF_UNIX) as nonsense:
+                nonsense.connect(str(tmp_path / "wlproxy-work.ram"))
+                nonsense.settimeout(SECONDS)
+                nonsense.send(b"GET / HTTP/1.0\r\n")
+                with suppress(ConnectionResetError):
+                    assert nonsense.recv(1) == b""
+        with socket.socket(socket.AF_UNIX) as vmm:
+            vmm.connect(str(tmp_path / "wlproxy-work.ram"))
+            vmm.settimeout(SECONDS)
+            vmm.send(ask(Request.GET_QUEUE_NUM))
+            assert answer_of(vmm.recv(100)) == u64(256)
+        tap.send(signal.SIGTERM)
+        assert tap.process.wait(SECONDS) == 0
+    finally:
+        tap.end_anyhow()
+        tap.process.stderr.close()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770])
+def test_a_socket_that_others_could_make(
+    environ: Mapping[str, str], tmp_path: Path, mode: int
+) -> None:
+    """A sticky bit only keeps them from removing ours."""
+    place = tmp_path / "place"
+    place.mkdir()
+    place.chmod(mode)
+    arguments = ["ram-tap", "--socket", str(place / "ram")]
+    result = CliRunner().invoke(main, arguments, env=environ)
+    assert result.exit_code == 1
+    assert f"others can write to {place}" in result.output
+    assert f"chmod go-w {place}" in result.output
+    assert not (place / "ram").exists()
+
+
 @pytest.mark.skipif(
     not shutil.which("qemu-system-x86_64"), reason="no qemu-system-x86_64"
 )
 def test_a_qemu_connects_and_can_be_saved(
-    tap: Tap, environ: Mapping[str, str], tmp_path: Path
+    tap: RamTap, environ: Mapping[str, str], tmp_path: Path
 ) -> None:
     """A VM with the device has nothing that hinders `virsh save`, and takes as many DIMMs."""
     arguments = ["qemu-args", "--memory", "64M", "--name", "work", "--ram-tap"]

@@ -1,6 +1,7 @@
 """`wlproxy ram-tap`: has the VMM tell where the guest's RAM is."""
 
 import grp
+import logging
 import os
 import shutil
 import signal
@@ -8,7 +9,8 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,7 +19,9 @@ import click
 from wlproxy.commands.configured import ConfiguredCommand
 from wlproxy.commands.failure import fail
 from wlproxy.host.errors import HostError
-from wlproxy.host.runtime_dir import listen_at, table_path, vmm_path
+from wlproxy.host.report.unhurried import Unhurried
+from wlproxy.host.report.vm_log import VmLog, set_up_logging
+from wlproxy.host.runtime_dir import check_place, listen_at, table_path, vmm_path
 from wlproxy.host.vhost_user.tap import Tap
 from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.notify import notify
@@ -46,6 +50,7 @@ def ram_tap(*, name: str, vmm: Path | None, group: str | None) -> None:
     try:
         with ExitStack() as up:
             vmm = vmm or vmm_path(os.environ, name)
+            check_place(vmm)
             vmms = up.enter_context(_listening(vmm, socket.SOCK_STREAM))
             if group is not None:
                 _let_in(vmm, group)
@@ -53,7 +58,10 @@ def ram_tap(*, name: str, vmm: Path | None, group: str | None) -> None:
             with HostError.explaining("cannot make a directory", tried=str(table)):
                 table.parent.mkdir(mode=0o700, exist_ok=True)
             readers = up.enter_context(_listening(table, socket.SOCK_SEQPACKET))
-            tap = up.enter_context(Tap(vmms, readers, _log))
+            # Never so much that a VMM could fill a disk, and without waiting.
+            set_up_logging("info", up.enter_context(Unhurried(sys.stderr.fileno())))
+            log = partial(VmLog(name).of_client, logging.INFO, "%s")
+            tap = up.enter_context(Tap(vmms, readers, log))
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, _stop)
             notify("READY=1")
@@ -65,11 +73,6 @@ def ram_tap(*, name: str, vmm: Path | None, group: str | None) -> None:
 
 def _stop(_number: int, _frame: object) -> NoReturn:
     sys.exit(0)
-
-
-def _log(text: str) -> None:
-    with suppress(OSError):  # whoever read it may have gone: the VM is not to feel that
-        click.echo(text, err=True)
 
 
 @contextmanager

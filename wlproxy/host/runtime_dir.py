@@ -1,6 +1,7 @@
 """Where the sockets of a VM are, in the user's runtime directory, by its name; and listens there."""
 
 import errno
+import os
 import re
 import socket
 import stat
@@ -12,6 +13,9 @@ from wlproxy.host.errors import HostError
 from wlproxy.transport.closable import closed_on_error
 
 BACKLOG: Final = 8
+
+OVERFLOW_UID: Final = 65534
+"""Who owns, in a user namespace, what is root's outside (user_namespaces(7))."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 """Names that a VM may have.  A dot would end the name in app ids, where an app of VM `a` could
@@ -87,6 +91,33 @@ def table_path(environ: Mapping[str, str], name: str) -> Path:
         HostError: XDG_RUNTIME_DIR is not set, or the name is impossible.
     """
     return status_directory(environ) / f"{check_name(name)}.ram"
+
+
+def check_place(path: Path) -> None:
+    """Make sure that nobody else can listen at a path, now or while we are away.
+
+    A sticky bit (/tmp) does not help: there, others cannot remove our socket, but bind its name
+    before we do.  It does for the directories further up, whose entries are there already.
+
+    Raises:
+        HostError: somebody could.
+    """
+    # Links are looked at, too, and what they lead to.
+    for place in (path.parent.absolute(), path.parent.resolve()):
+        for each in (place, *place.parents):
+            with HostError.explaining("the socket has no place", tried=f"stat {each}"):
+                status = each.lstat()
+            sticky = each != place and status.st_mode & stat.S_ISVTX
+            loose = not sticky and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            if stat.S_ISLNK(status.st_mode):
+                loose = 0
+            if loose or status.st_uid not in (0, os.geteuid(), OVERFLOW_UID):
+                raise HostError(
+                    f"others can write to {each}, and could listen at {path} in our stead",
+                    remedy="Have the socket in a directory that is yours alone to write "
+                    "to, and in none that others can write to:\n"
+                    f"  chmod go-w {each}",
+                )
 
 
 def listen_at(

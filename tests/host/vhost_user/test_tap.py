@@ -33,6 +33,7 @@ from wlproxy.host.vhost_user.tap import (
     QUIET,
     Tap,
 )
+from wlproxy.host.vhost_user.table import MAX_FILES, identity
 from wlproxy.memory.guest_memory import RamRegion
 from wlproxy.transport.fds import OwnedFd
 
@@ -155,6 +156,11 @@ class Plugging:
         self._bench.run()
 
 
+def file_number(file: OwnedFd) -> int:
+    """An address that no other file has."""
+    return identity(file)[1] * PAGE
+
+
 def has_table(client: TapClient) -> bool:
     return bool(select.select([client], [], [], 0)[0])
 
@@ -229,6 +235,23 @@ def test_what_is_left_out_is_said_once(
         assert regions(reader) == WHOLE
     assert sum("left out" in each for each in bench.said) == 1
     assert any("4 KiB" in each and "not sealed" in each for each in bench.said)
+
+
+def test_ram_in_more_files_than_a_packet_has(
+    bench: Bench, new_memory: NewMemory
+) -> None:
+    """Proxies hear no more, rather than of a part; what they know is right as far as it goes."""
+    with bench.vmm() as vmm, bench.reader() as reader:
+        assert regions(reader) == ()
+        for _ in range(MAX_FILES + 1):
+            with new_memory(PAGE) as file:
+                region = MemoryRegion(file_number(file), PAGE, file_number(file), 0)
+                bench.tell(vmm, plug(region), (file.fileno(),))
+        with pytest.raises(GuestRamNotYetError, match="hung up"):
+            read_all(reader)
+        bench.tell(vmm, ask(Request.GET_QUEUE_NUM))
+        assert answer_of(vmm.recv(100)) == u64(256)
+    assert any("254 files" in each for each in bench.said)
 
 
 @pytest.mark.parametrize("request_", [Request.SET_VRING_KICK, Request.SET_VRING_CALL])

@@ -8,7 +8,7 @@ import logging
 import math
 import re
 import time
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from wlproxy.transport.journal import start_log
 
@@ -29,9 +29,24 @@ FORMAT: Final = "%(asctime)s %(levelname)-7s %(message)s"
 logger = logging.getLogger("wlproxy")
 
 
-def set_up_logging(level: str) -> None:
-    """Log to stderr from this level on, formatted for a terminal or for the journal."""
-    start_log(level, logging.StreamHandler(), FORMAT)
+class Writable(Protocol):
+    """A stream of text that a handler of logging's can use."""
+
+    def write(self, text: str, /) -> object:
+        """Write a text, or see to it that it is written."""
+
+    def flush(self) -> object:
+        """Have what was written leave."""
+
+
+def set_up_logging(level: str, stream: Writable | None = None) -> None:
+    """Log to stderr from this level on, formatted for a terminal or for the journal.
+
+    Args:
+        level: its name.
+        stream: writes to stderr, if that is not to be waited for.
+    """
+    start_log(level, logging.StreamHandler(stream), FORMAT)
 
 
 class VmLog(logging.LoggerAdapter[logging.Logger]):
