@@ -37,7 +37,7 @@ from wlproxy.protocol.channel.frames import (
     Release,
     Released,
 )
-from wlproxy.protocol.wayland.interface import ArgKind, is_destructor_request
+from wlproxy.protocol.wayland.interface import ArgKind
 from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import FIRST_SERVER_ID
 from wlproxy.protocol.wayland.wire import encode_message
@@ -297,7 +297,9 @@ class _Player:
         if host_id is None:
             return b""  # the relay alone served it
         requests = self._at_compositor.interface(host_id).requests
-        if host_id not in self._destroyed and any(map(is_destructor_request, requests)):
+        if host_id not in self._destroyed and any(
+            each.is_destructor for each in requests
+        ):
             return b""
         return self._deleted(host_id)
 
@@ -385,7 +387,7 @@ class _Player:
             self.replay.passed[each.title] += 1
             if each.title == ("wl_display", "sync"):
                 self._answer_own_sync(each.created)
-            if is_destructor_request(each.spec) and each.sender < FIRST_SERVER_ID:
+            if each.spec.is_destructor and each.sender < FIRST_SERVER_ID:
                 self._destroyed.add(each.sender)
                 if each.sender not in self._host_ids.values():
                     self._answers += self._deleted(each.sender)

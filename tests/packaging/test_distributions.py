@@ -91,11 +91,13 @@ def test_what_they_depend_on_otherwise(wheels: dict[str, Path]) -> None:
         name: {re.split(r"\W", each)[0] for each in required_by(wheel)}
         for name, wheel in wheels.items()
     }
-    assert names["wlproxy"] == {
-        *("click", "pyudev", "pywayland", "rich", "trio", "wlproxy")
-    }
+    assert names["wlproxy"] == {*("click", "pyudev", "rich", "trio", "wlproxy")}
     assert names["wlproxy_guest"] == {"pyudev", "trio", "wlproxy"}
     assert names["wlproxy_channel"] == {"trio"}
+
+
+def test_the_proxy_carries_the_tables_of_interfaces(wheels: dict[str, Path]) -> None:
+    assert "wlproxy/protocol/wayland/interfaces.txt" in names_in(wheels["wlproxy"])
 
 
 def test_wheel_carries_the_systemd_units(wheels: dict[str, Path]) -> None:

@@ -197,6 +197,17 @@ class Compositor:
             for shm_format in FORMATS:
                 self.event(created, "format", shm_format)
 
+    def _on_wl_fixes(
+        self,
+        _thing: Thing,
+        name: str,
+        args: Sequence[ArgValue],
+        _fds: Sequence[Handle],
+        _created: Thing,
+    ) -> None:
+        if name == "destroy_registry":
+            self.destroy(self.things[integer(args[0])])
+
     def _on_wl_shm(
         self,
         _thing: Thing,

@@ -26,7 +26,7 @@ def test_what_our_tables_do_not_know_is_left_out() -> None:
     policy = effective_policy()
 
     assert policy.keys() <= ALLOWED_BY_DEFAULT.keys()
-    caps = {"zwp_linux_dmabuf_v1": 5}
+    caps = {"wl_fixes": 1, "zwp_linux_dmabuf_v1": 5}
     assert all(
         version == caps.get(name, INTERFACES[name].version)
         for name, version in policy.items()
@@ -56,3 +56,36 @@ def test_a_name_that_is_nearly_right_is_recognized() -> None:
 def test_an_interface_that_cannot_be_allowed() -> None:
     with pytest.raises(ValueError, match="cannot allow some_vendors_own_v1"):
         effective_policy(allow=["some_vendors_own_v1"])
+
+
+@pytest.mark.parametrize(
+    "name", ["wp_linux_drm_syncobj_manager_v1", "zwlr_export_dmabuf_manager_v1"]
+)
+def test_what_cannot_be_relayed_cannot_be_allowed(name: str) -> None:
+    with pytest.raises(ValueError, match=f"cannot allow {name}: passes"):
+        effective_policy(allow=[name])
+
+
+def test_what_is_no_global_cannot_be_allowed() -> None:
+    with pytest.raises(ValueError, match="no global"):
+        effective_policy(allow=["wl_surface"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("org_kde_kwin_server_decoration_manager", "wp_color_manager_v1"),
+        *("wp_color_representation_manager_v1", "wl_fixes"),
+    ],
+)
+def test_what_apps_look_right_with_is_allowed(name: str) -> None:
+    assert name in effective_policy()
+    assert name not in effective_policy(deny=[name])
+
+
+@pytest.mark.parametrize(
+    "name", ["zwlr_screencopy_manager_v1", "org_kde_plasma_window_management"]
+)
+def test_wlroots_and_kde_can_be_allowed(name: str) -> None:
+    assert name not in effective_policy()
+    assert name in effective_policy(allow=[name])

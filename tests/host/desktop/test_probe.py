@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +59,47 @@ def test_every_tried_format_has_a_layout() -> None:
 def test_shm_formats_are_asked_for(weston: Weston) -> None:
     found = probe_compositor(weston.socket, None)
     assert {0, 1, fourcc("RG16")} <= found.shm_formats
+
+
+WITHOUT_LIBRARIES = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("pywayland", "cffi"):
+            raise ImportError(f"{name} is not to be had here")
+
+sys.meta_path.insert(0, Refuse())
+
+from pathlib import Path
+from wlproxy.host.desktop.probe import probe_compositor, trial_memfd, try_shm_pool
+from wlproxy.host.desktop.security_context import SecurityContext
+from wlproxy.host.errors import SecurityContextError
+from wlproxy.host.server import run
+from wlproxy.relay.policy import effective_policy
+
+compositor = Path(sys.argv[1])
+found = probe_compositor(compositor, None)
+with trial_memfd() as memory:
+    try_shm_pool(compositor, memory.fileno())
+try:
+    SecurityContext(compositor, "org.example", "vm")
+except SecurityContextError as exc:
+    assert "has no wp_security_context_manager_v1" in str(exc), exc
+print(len(found.global_versions.keys() & effective_policy().keys()))
+"""
+
+
+def test_the_host_needs_no_wayland_library(weston: Weston) -> None:
+    """Debian 13's python3-pywayland has the core protocol only; none is needed."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_LIBRARIES, str(weston.socket)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert int(done.stdout) > 10
 
 
 @pytest.mark.lab

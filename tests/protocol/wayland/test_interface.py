@@ -5,7 +5,6 @@ from wlproxy.protocol.wayland.interface import (
     ArgSpec,
     Interface,
     MessageSpec,
-    is_destructor_request,
 )
 
 INT = ArgSpec(ArgKind.INT)
@@ -73,11 +72,3 @@ def test_messages_by_name() -> None:
         interface.request("done")
     with pytest.raises(KeyError):
         interface.event("destroy")
-
-
-@pytest.mark.parametrize(
-    ("name", "destroys"),
-    [("destroy", True), ("release", True), ("destroyed", False), ("commit", False)],
-)
-def test_destructors_by_name(name: str, destroys: bool) -> None:
-    assert is_destructor_request(spec(name=name)) is destroys

@@ -238,3 +238,93 @@ def test_ids_are_freed_on_both_sides_and_used_again() -> None:
         "app: wl_callback@3.done(2)",
         "app: wl_display@1.delete_id(3)",
     ]
+
+
+# ---------------------------------------------------------------- wl_fixes
+
+
+def fixed() -> tuple[Stage, Thing, Thing]:
+    """An app that has wl_fixes: it, and the app's registry."""
+    play = Stage(ONLY_SHM)
+    registry = play.app.registry
+    fixes = play.plug("wl_fixes", 2)
+    assert fixes.version == 1  # nobody would acknowledge what is hidden
+    play.said()
+    return play, fixes, registry
+
+
+def destroy(play: Playbook, fixes: Thing, registry: Thing) -> None:
+    play.app.destroyed(registry)
+    play.app.request(fixes, "destroy_registry", registry.id)
+
+
+def test_a_registry_can_be_destroyed() -> None:
+    play, fixes, registry = fixed()
+
+    destroy(play, fixes, registry)
+
+    said = play.said()
+    assert (
+        f"host: wl_fixes@{play.host_thing('wl_fixes').id}.destroy_registry(@2)" in said
+    )
+    assert f"app: wl_display@1.delete_id({registry.id})" in said
+    again = play.app.request(play.app.display, "get_registry")
+    assert again.id == registry.id  # whose id is free
+    assert play.app.error is None
+    play.app.bind("wl_seat")
+    assert play.app.error is None
+
+
+def test_a_registry_that_is_being_destroyed_hears_nothing_of_ours() -> None:
+    play, fixes, registry = fixed()
+    host_registry = play.host_thing("wl_registry")
+    play.deliver = False
+    play.host.event(host_registry, "global", 40, b"wl_output", 4)
+    destroy(play, fixes, registry)
+    play.host.event(play.host_thing("wl_registry"), "global_remove", 8)
+    play.said()
+
+    play.flush()
+
+    assert [line for line in play.said_by("app") if "wl_registry" in line] == []
+
+
+def test_nothing_is_bound_at_a_registry_that_is_destroyed() -> None:
+    play, fixes, registry = fixed()
+    play.deliver = False
+    destroy(play, fixes, registry)
+
+    thing = play.app.new("wl_output", 1)
+    spec = registry.interface.request("bind")
+    play.send(encode_message(registry.id, spec, (8, NewId(b"wl_output", 1, thing.id))))
+
+    assert play.app.error == (registry.id, 0, "the registry is destroyed")
+
+
+@pytest.mark.parametrize("interface", ["wl_seat", "wl_fixes"])
+def test_only_a_registry_is_destroyed_as_one(interface: str) -> None:
+    play, fixes, _ = fixed()
+    other = fixes if interface == "wl_fixes" else play.app.bind(interface)
+
+    play.app.request(fixes, "destroy_registry", other.id)
+
+    assert play.app.error == (1, 0, f"object {other.id} is no wl_registry")
+
+
+def test_globals_are_known_without_a_registry_of_the_apps() -> None:
+    """Else a buffer would be shown through a wl_shm that has gone."""
+    play, fixes, registry = fixed()
+    destroy(play, fixes, registry)
+    own = play.host_thing("wl_registry")
+    play.host.event(own, "global_remove", 2)
+    play.host.globals[50] = ("wl_shm", 2)
+    play.host.event(own, "global", 50, b"wl_shm", 2)
+    play.flush()
+    play.said()
+
+    (one,) = play.buffers(1)
+    play.show(play.surface, one)
+
+    said = play.said_by("host")
+    assert any(line.startswith(f"wl_registry@{own.id}.bind(50, ") for line in said)
+    assert play.app.error is None

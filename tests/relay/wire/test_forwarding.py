@@ -11,6 +11,7 @@ from tests.relay.playbook import ZERO_COPY, Playbook, Stage
 from tests.relay.shell import guest_memory
 from tests.relay.things import SERVER
 from tests.relay.twins import forget_guest
+from tests.tables.families import messages, relayed
 from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentFlags,
@@ -473,24 +474,18 @@ def test_an_fd_that_cannot_be_forwarded_ends_the_client(kind: AttachmentKind) ->
 
 
 def test_every_message_with_an_fd_has_been_thought_of() -> None:
+    """All that a guest may have, by default or on request."""
     with_fds = {
-        (name, spec.name)
-        for name, interface in INTERFACES.items()
-        for spec in (*interface.requests, *interface.events)
+        (spec.interface, spec.name)
+        for name in relayed()
+        for spec in messages(name)
         if spec.fd_count
     }
-    not_carried = {
-        ("wl_shm", "create_pool"),
-        ("wp_drm_lease_device_v1", "drm_fd"),
-        ("wp_drm_lease_v1", "lease_fd"),
-        ("wp_image_description_creator_icc_v1", "set_icc_file"),
-        ("wp_linux_drm_syncobj_manager_v1", "import_timeline"),
-        ("wp_security_context_manager_v1", "create_listener"),
-        ("zwp_linux_buffer_params_v1", "add"),
-        ("zwp_linux_buffer_release_v1", "fenced_release"),
-        ("zwp_linux_surface_synchronization_v1", "set_acquire_fence"),
-    }
-    assert with_fds - not_carried <= set(PURPOSES)
+    refused = {
+        ("wp_image_description_creator_icc_v1", "set_icc_file")
+    }  # filters.colour
+    assert refused <= with_fds
+    assert with_fds - refused <= PURPOSES.keys() | REQUEST_FILTERS.keys()
 
 
 def test_what_a_zombie_creates_is_known() -> None:

@@ -12,11 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from pywayland.protocol.linux_dmabuf_v1 import ZwpLinuxDmabufV1, ZwpLinuxDmabufV1Proxy
-from pywayland.protocol.wayland import WlBufferProxy, WlCompositor, WlShm
-
 from wlproxy.host.desktop.udmabuf_device import UdmabufDevice, UdmabufItem
-from wlproxy.host.desktop.wayland_client import WaylandClient
+from wlproxy.host.desktop.wayland_client import Remote, WaylandClient
 from wlproxy.host.errors import CompositorRefusedError, UdmabufError
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.formats import (
@@ -31,6 +28,7 @@ from wlproxy.relay.formats import (
 from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fds import OwnedFd
 
+DMABUF: Final = "zwp_linux_dmabuf_v1"
 MODIFIERS_SINCE: Final = 3
 """Version of linux-dmabuf that first tells which formats are LINEAR."""
 
@@ -68,8 +66,6 @@ def probe_compositor(
     compositor: Path, device: UdmabufDevice | None, no_device: str = ""
 ) -> CompositorCapabilities:
     """Try out what the compositor accepts.  Blocks: run it in a thread.
-
-    Where it refuses, libwayland also prints the compositor's error to stderr.
 
     Args:
         compositor: its socket, or that of a security context.
@@ -134,29 +130,29 @@ def try_shm_pool(compositor: Path, fd: int) -> None:
         KeyError: it lacks a global, which is the argument.
     """
     with WaylandClient(compositor) as client:
-        shm = client.bind(WlShm, 1)
-        surface = client.bind(WlCompositor, 4).create_surface()
-        pool = shm.create_pool(fd, _TRIAL_SIZE)
+        shm = client.bind("wl_shm", 1)
+        surface = client.bind("wl_compositor", 4).create("create_surface")
+        pool = shm.create("create_pool", _TRIAL_SIZE, fds=(fd,))
         client.roundtrip()
         for stride in SHM_STRIDES:
             width = stride // 4
-            buffer = pool.create_buffer(0, width, ROWS, stride, SHM_XRGB8888)
+            shape = (0, width, ROWS, stride, SHM_XRGB8888)
+            buffer = pool.create("create_buffer", *shape)
             # A surface without a role is never shown, but its buffer is looked at.
-            surface.attach(buffer, 0, 0)
-            surface.damage(0, 0, width, ROWS)
-            surface.commit()
+            surface.send("attach", buffer, 0, 0)
+            surface.send("damage", 0, 0, width, ROWS)
+            surface.send("commit")
             client.roundtrip()
-        surface.destroy()
+        surface.send("destroy")
         client.roundtrip()
 
 
 def _shm_formats(client: WaylandClient) -> frozenset[int]:
     """Ask for the formats of `wl_shm`."""
-    if WlShm.name not in client.global_versions:
+    if "wl_shm" not in client.global_versions:
         return frozenset()
     formats = {SHM_ARGB8888, SHM_XRGB8888}  # every compositor takes these
-    shm = client.bind(WlShm, 1)
-    shm.dispatcher["format"] = lambda _, shm_format: formats.add(int(shm_format))
+    client.bind("wl_shm", 1).on("format", formats.add)
     client.roundtrip()
     return frozenset(formats)
 
@@ -186,7 +182,7 @@ def _try_dmabufs(
     compositor: Path, udmabuf: OwnedFd, versions: dict[str, int]
 ) -> tuple[dict[int, int], str]:
     """Find the alignments that mode B takes, by format; if there are none, why not."""
-    version = versions.get(ZwpLinuxDmabufV1.name, 0)
+    version = versions.get(DMABUF, 0)
     if not version:
         return {}, "the compositor has no linux-dmabuf"
     if version < MODIFIERS_SINCE:
@@ -208,14 +204,13 @@ def _linear_formats(compositor: Path) -> set[int]:
     """Ask for the formats that the compositor imports as LINEAR."""
     formats = set()
 
-    def on_modifier(_: object, drm_format: int, high: int, low: int) -> None:
+    def on_modifier(drm_format: int, high: int, low: int) -> None:
         if high << 32 | low == MODIFIER_LINEAR:
             formats.add(drm_format)
 
     try:
         with WaylandClient(compositor) as client:
-            dmabuf = client.bind(ZwpLinuxDmabufV1, 3)
-            dmabuf.dispatcher["modifier"] = on_modifier
+            client.bind(DMABUF, MODIFIERS_SINCE).on("modifier", on_modifier)
             client.roundtrip()
     except CompositorRefusedError:
         return set()
@@ -226,14 +221,14 @@ def _smallest_alignment(compositor: Path, udmabuf: OwnedFd, drm_format: int) -> 
     """Find the smallest alignment of the stride that is imported; 0 if none is."""
     smallest = 0
     with suppress(CompositorRefusedError), WaylandClient(compositor) as client:
-        dmabuf = client.bind(ZwpLinuxDmabufV1, 3)
-        surface = client.bind(WlCompositor, 4).create_surface()
+        dmabuf = client.bind(DMABUF, MODIFIERS_SINCE)
+        surface = client.bind("wl_compositor", 4).create("create_surface")
         for alignment, stride in DMABUF_STRIDES:
             with _imported(client, dmabuf, udmabuf, drm_format, stride) as buffer:
                 if buffer is None:
                     break
-                surface.attach(buffer, 0, 0)
-                surface.commit()
+                surface.send("attach", buffer, 0, 0)
+                surface.send("commit")
                 client.roundtrip()
             smallest = alignment
     return smallest
@@ -242,32 +237,28 @@ def _smallest_alignment(compositor: Path, udmabuf: OwnedFd, drm_format: int) -> 
 @contextmanager
 def _imported(
     client: WaylandClient,
-    dmabuf: ZwpLinuxDmabufV1Proxy,
+    dmabuf: Remote,
     udmabuf: OwnedFd,
     drm_format: int,
     stride: int,
-) -> Iterator[WlBufferProxy | None]:
+) -> Iterator[Remote | None]:
     """Import the udmabuf as one buffer; None if the compositor refuses."""
-    made: list[WlBufferProxy] = []
+    made: list[Remote] = []
     refused: list[bool] = []
-
-    def on_created(_: object, buffer: WlBufferProxy) -> None:
-        client.adopt(buffer)
-        made.append(buffer)
-
-    params = dmabuf.create_params()
-    params.dispatcher["created"] = on_created
-    params.dispatcher["failed"] = lambda _: refused.append(True)
+    params = dmabuf.create("create_params")
+    params.on("created", made.append)
+    params.on("failed", lambda: refused.append(True))
     layouts = LAYOUTS[drm_format]
     size = -(-stride * ROWS // _PLANE_ALIGNMENT) * _PLANE_ALIGNMENT
     modifier = (MODIFIER_LINEAR >> 32, MODIFIER_LINEAR & 0xFFFFFFFF)
     for index in range(len(layouts)):
         # The same stride for all: the chroma's may be longer than it need be.
-        params.add(udmabuf.fileno(), index, index * size, stride, *modifier)
+        plane = (index, index * size, stride, *modifier)
+        params.send("add", *plane, fds=(udmabuf.fileno(),))
     first = layouts[0]
     width = stride // first.sample * first.columns
     # Not create_immed: where that fails, weston ends the connection.
-    params.create(width, ROWS, drm_format, 0)
+    params.send("create", width, ROWS, drm_format, 0)
     try:
         for _ in range(ANSWER_ROUNDTRIPS):
             client.roundtrip()
@@ -276,4 +267,4 @@ def _imported(
         yield made[0] if made else None
     finally:
         for buffer in made:
-            buffer.destroy()
+            buffer.send("destroy")

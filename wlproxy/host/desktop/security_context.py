@@ -1,6 +1,6 @@
 """A listening socket whose clients the compositor knows to come from a guest.
 
-It uses wp_security_context_v1 of wayland-protocols (staging).  A pywayland client commits
+It uses wp_security_context_v1 of wayland-protocols (staging).  A client of ours commits
 the context once; later connections go to `path`.  What the compositor denies such clients is
 its own policy; ours is in `wlproxy.relay.policy`.
 """
@@ -13,13 +13,12 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Final
 
-from pywayland.protocol.security_context_v1 import WpSecurityContextManagerV1
-
 from wlproxy.host.desktop.wayland_client import WaylandClient
 from wlproxy.host.errors import CompositorRefusedError, SecurityContextError
 from wlproxy.transport.closable import Closing, closed_on_error
 from wlproxy.transport.fds import OwnedFd
 
+MANAGER: Final = "wp_security_context_manager_v1"
 ENGINE: Final = "org.wlproxy"
 """Names the sandbox engine, in reverse DNS as the protocol asks."""
 BACKLOG: Final = 128
@@ -104,22 +103,20 @@ class SecurityContext(Closing):
             socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener,
         ):
             self.outside = client.global_versions
-            if WpSecurityContextManagerV1.name not in self.outside:
-                raise SecurityContextError(
-                    f"the compositor has no {WpSecurityContextManagerV1.name}"
-                )
+            if MANAGER not in self.outside:
+                raise SecurityContextError(f"the compositor has no {MANAGER}")
             try:
                 with _making(f"bind {self.path}"):
                     listener.bind(str(self.path))
                     listener.listen(BACKLOG)
-                    manager = client.bind(WpSecurityContextManagerV1, 1)
+                    manager = client.bind(MANAGER, 1)
                     ends = listener.fileno(), close_fd.fileno()
-                    context = manager.create_listener(*ends)
-                    context.set_sandbox_engine(ENGINE)
-                    context.set_app_id(app_id)
-                    context.set_instance_id(instance_id)
-                    context.commit()
-                    context.destroy()
+                    context = manager.create("create_listener", fds=ends)
+                    context.send("set_sandbox_engine", ENGINE.encode())
+                    context.send("set_app_id", app_id.encode())
+                    context.send("set_instance_id", instance_id.encode())
+                    context.send("commit")
+                    context.send("destroy")
                     client.roundtrip()
             except CompositorRefusedError as exc:
                 raise SecurityContextError(

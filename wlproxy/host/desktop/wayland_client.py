@@ -1,26 +1,93 @@
 """The proxy's own Wayland client, for its own questions to the compositor.
 
 The probe, the doctor and the security context use it for a handful of requests at start.  It
-is pywayland's.  The guest's clients do not come this way.  Every call blocks, for `TIMEOUT` at
-most.
+speaks with the relay's codec and tables, so that it needs no library.  The guest's clients do
+not come this way.  Every call blocks, for `TIMEOUT` at most; requests leave at once.
+
+Ids are never used again, so that an event of an object which is gone is merely not heard.
 """
 
-import select
 import socket
 import time
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
-
-from pywayland.client.display import Display
-from pywayland.protocol_core.interface import Interface
-from pywayland.protocol_core.proxy import Proxy
+from typing import Final
 
 from wlproxy.host.desktop.address import connecting
 from wlproxy.host.errors import CompositorRefusedError
+from wlproxy.protocol.errors import WaylandError
+from wlproxy.protocol.wayland.interface import ArgKind, Interface, MessageSpec
+from wlproxy.protocol.wayland.interface_table import INTERFACES
+from wlproxy.protocol.wayland.message import DISPLAY_ID, ArgValue, NewId, RawMessage
+from wlproxy.protocol.wayland.wire import (
+    MessageSplitter,
+    decode_message,
+    encode_message,
+    event_spec,
+)
 from wlproxy.transport.closable import Closing, closed_on_error
 
 TIMEOUT: Final = 10.0
 """Seconds a compositor may take over a round trip; llvmpipe's first one is slow."""
+
+_RECEIVE_SIZE: Final = 65536
+
+Heard = Callable[..., None]
+"""Told the arguments of an event; an object that it creates as a `Remote`."""
+
+
+@dataclass(slots=True, eq=False)
+class Remote:
+    """An object of the compositor's, as its client has it."""
+
+    interface: Interface
+    version: int
+    object_id: int
+    _client: "WaylandClient" = field(repr=False)
+    _heard: dict[str, Heard] = field(default_factory=dict, repr=False)
+
+    def on(self, event: str, heard: Heard) -> None:
+        """Have `heard` called for each such event."""
+        self._heard[self.interface.event(event).name] = heard
+
+    def send(
+        self, request: str, *args: "ArgValue | Remote", fds: Sequence[int] = ()
+    ) -> None:
+        """Send a request that creates nothing.
+
+        Args:
+            request: its name.
+            args: its arguments, without fds; objects as they are here.
+            fds: its fds, which stay the caller's.
+
+        Raises:
+            CompositorRefusedError: the connection is at its end.
+        """
+        self._client.send(self, self.interface.request(request), args, fds)
+
+    def create(
+        self, request: str, *args: "ArgValue | Remote", fds: Sequence[int] = ()
+    ) -> "Remote":
+        """Send a request that creates an object, which is no argument; else as `send`."""
+        spec = self.interface.request(request)
+        assert spec.new_id_index is not None, f"{spec} creates nothing"
+        kind = spec.args[spec.new_id_index].interface
+        assert kind is not None, f"{spec}: see `bind`"
+        created = self._client.enter(INTERFACES[kind], self.version)
+        given = list(args)
+        place = sum(
+            arg.kind is not ArgKind.FD for arg in spec.args[: spec.new_id_index]
+        )
+        given.insert(place, created)
+        self._client.send(self, spec, given, fds)
+        return created
+
+    def tell(self, event: str, args: Sequence[object]) -> None:
+        """Tell whoever listens of an event."""
+        if heard := self._heard.get(event):
+            heard(*args)
 
 
 class WaylandClient(Closing):
@@ -34,24 +101,21 @@ class WaylandClient(Closing):
             CompositorRefusedError: it does not answer.
         """
         self._compositor = compositor
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with closed_on_error(sock), connecting(compositor):
-            sock.settimeout(TIMEOUT)
-            sock.connect(str(compositor))
-        sock.settimeout(None)
-        # The display owns the number from here on, also if it fails.
-        self._display = Display(sock.detach())
-        # pywayland knows a connection's objects weakly, and they are cycles: the garbage
-        # collector would free some at a moment of its own, perhaps in another thread,
-        # while the connection is closed here, and libwayland does not survive that.
-        self._objects: set[Proxy[Any]] = set()
-        self._display._children = self._objects  # type: ignore[assignment]  # noqa: SLF001
-        self._display.connect()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(TIMEOUT)
+        with closed_on_error(self._socket), connecting(compositor):
+            self._socket.connect(str(compositor))
+        self._splitter = MessageSplitter()
+        self._objects: dict[int, Remote] = {}
+        self._next_id = DISPLAY_ID
+        self._display = self.enter(INTERFACES["wl_display"], 1)
+        self._error = ""
+        self._display.on("error", self._note_error)
         self._global_names: dict[str, int] = {}
         self._versions: dict[str, int] = {}
         with closed_on_error(self):
-            self._registry = self._display.get_registry()
-            self._registry.dispatcher["global"] = self._add_global
+            self._registry = self._display.create("get_registry")
+            self._registry.on("global", self._add_global)
             self.roundtrip()
 
     @property
@@ -59,75 +123,158 @@ class WaylandClient(Closing):
         """The version of each global, by interface; the highest if there are several."""
         return dict(self._versions)
 
-    def bind(self, interface: type[Interface], most: int) -> Any:  # noqa: ANN401
+    def bind(self, interface: str, most: int) -> Remote:
         """Bind a global at its version, or at `most` if that is less.
 
-        The proxy's class is that of the interface, which pywayland cannot express.
-
         Args:
-            interface: a class of pywayland's protocol modules.
+            interface: its name, which the tables have.
             most: the version of it that the caller knows.
 
         Raises:
             KeyError: it is not advertised.
+            CompositorRefusedError: the connection is at its end.
         """
-        version = min(self._versions[interface.name], most)
-        return self._registry.bind(
-            self._global_names[interface.name], interface, version
-        )
-
-    def adopt(self, proxy: Proxy[Any]) -> None:
-        """Make an object that came in an event part of this connection.
-
-        pywayland counts it to whichever connection it finds first, perhaps one that is
-        closed: libwayland would then never learn of the object's end, or too late.
-        The caller destroys it before the connection is closed.
-        """
-        other = proxy._display  # noqa: SLF001
-        if isinstance(other, Display):
-            other._children.discard(proxy)  # noqa: SLF001
-        proxy._display = self._display  # noqa: SLF001
-        self._objects.add(proxy)
+        version = min(self._versions[interface], most)
+        bound = self.enter(INTERFACES[interface], version)
+        new_id = NewId(interface.encode(), version, bound.object_id)
+        self._registry.send("bind", self._global_names[interface], new_id)
+        return bound
 
     def roundtrip(self) -> None:
         """Wait until the compositor has dealt with everything that was asked.
 
         Raises:
-            CompositorRefusedError: it ended the connection, or took too long.
+            CompositorRefusedError: it ended the connection, broke the protocol, or took
+                too long.
         """
-        done: list[bool] = []
-        callback = self._display.sync()
-        callback.dispatcher["done"] = lambda *_: done.append(True)
+        done: list[object] = []
+        self._display.create("sync").on("done", done.append)
         deadline = time.monotonic() + TIMEOUT
-        try:
-            self._display.flush()
-            self._display.dispatch(block=False)
-            while not done:
-                self._wait_readable(deadline)
-                self._display.read()
-                self._display.dispatch(block=False)
-                self._display.flush()
-        except RuntimeError as exc:  # how pywayland tells that the connection broke
-            raise CompositorRefusedError(
-                f"the compositor at {self._compositor} ended the connection"
-            ) from exc
+        while not done:
+            self._receive(deadline)
 
     def close(self) -> None:
         """End the connection.  Again: nothing happens."""
-        self._display.disconnect()
-        self._objects.clear()
+        self._socket.close()
 
-    def _wait_readable(self, deadline: float) -> None:
-        poll = select.poll()
-        poll.register(self._display.get_fd(), select.POLLIN)
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise CompositorRefusedError(
-                f"the compositor at {self._compositor} does not answer"
-            )
+    # ------------------------------------------------------------ for `Remote`
 
-    def _add_global(
-        self, registry: object, global_name: int, interface: str, version: int
+    def enter(self, interface: Interface, version: int, object_id: int = 0) -> Remote:
+        """Enter an object: under the next id of ours, or under one of the compositor's."""
+        if not object_id:
+            object_id, self._next_id = self._next_id, self._next_id + 1
+        entered = Remote(interface, version, object_id, self)
+        self._objects[object_id] = entered
+        return entered
+
+    def send(
+        self,
+        target: Remote,
+        spec: MessageSpec,
+        args: "Sequence[ArgValue | Remote]",
+        fds: Sequence[int],
     ) -> None:
-        if version > self._versions.get(interface, 0):
-            self._global_names[interface] = global_name
-            self._versions[interface] = version
+        """Send a request, with all its arguments but fds.
+
+        Raises:
+            CompositorRefusedError: the connection is at its end.
+        """
+        given = iter(args)
+        values = [None if arg.kind is ArgKind.FD else next(given) for arg in spec.args]
+        plain = [
+            value.object_id if isinstance(value, Remote) else value for value in values
+        ]
+        data = encode_message(target.object_id, spec, plain)
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))
+        try:
+            sent = self._socket.sendmsg([data], [rights] if fds else [])
+            self._socket.sendall(data[sent:])
+        except TimeoutError as exc:
+            raise self._no_answer() from exc
+        except OSError as exc:
+            self._hear_the_rest()
+            raise self._ended() from exc
+
+    # ------------------------------------------------------------ what comes
+
+    def _receive(self, deadline: float) -> None:
+        """Wait for some events and take them.
+
+        Raises:
+            CompositorRefusedError: as `roundtrip` does.
+        """
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise self._no_answer()
+        self._socket.settimeout(left)
+        try:
+            # Fds that come along are for objects that nobody here makes; not asked for,
+            # they are closed by the kernel.
+            received = self._socket.recv(_RECEIVE_SIZE)
+        except TimeoutError as exc:
+            raise self._no_answer() from exc
+        except OSError as exc:
+            raise self._ended() from exc
+        if not received:
+            raise self._ended()
+        self._socket.settimeout(TIMEOUT)
+        self._splitter.feed(received)
+        try:
+            while raw := self._splitter.next_message():
+                self._dispatch(raw)
+        except WaylandError as exc:
+            raise CompositorRefusedError(
+                f"the compositor at {self._compositor} breaks the protocol: {exc.message}"
+            ) from exc
+        if self._error:
+            raise self._ended()
+
+    def _hear_the_rest(self) -> None:
+        """Read why the connection ended, if the compositor has said so."""
+        deadline = time.monotonic() + TIMEOUT
+        while not self._error:
+            self._receive(deadline)
+
+    def _dispatch(self, raw: RawMessage) -> None:
+        """Tell whoever listens of an event.
+
+        Raises:
+            WaylandError: it is none.
+        """
+        source = self._objects.get(raw.object_id)
+        if source is None:
+            raise WaylandError(DISPLAY_ID, 0, f"event of object {raw.object_id}")
+        spec = event_spec(
+            source.interface, source.version, source.object_id, raw.opcode
+        )
+        no_fds: list[int] = []
+        args: list[object] = list(decode_message(spec, raw, no_fds).args)
+        if (place := spec.new_id_index) is not None:
+            new_id, kind = args[place], spec.args[place].interface
+            assert isinstance(new_id, int)
+            assert kind is not None
+            args[place] = self.enter(INTERFACES[kind], source.version, new_id)
+        source.tell(spec.name, args)
+
+    def _note_error(self, object_id: int, code: int, message: bytes) -> None:
+        said = message.decode("utf-8", "replace")
+        about = self._objects.get(object_id)
+        kind = about.interface.name if about else "an unknown object"
+        self._error = f"error {code} of {kind}: {said}"
+
+    def _ended(self) -> CompositorRefusedError:
+        why = f": {self._error}" if self._error else ""
+        return CompositorRefusedError(
+            f"the compositor at {self._compositor} ended the connection{why}"
+        )
+
+    def _no_answer(self) -> CompositorRefusedError:
+        return CompositorRefusedError(
+            f"the compositor at {self._compositor} does not answer"
+        )
+
+    def _add_global(self, global_name: int, interface: bytes, version: int) -> None:
+        name = interface.decode("utf-8", "replace")
+        if version > self._versions.get(name, 0):
+            self._global_names[name] = global_name
+            self._versions[name] = version

@@ -94,6 +94,8 @@ class MessageSpec:
         opcode: its number among the interface's requests or events.
         since: the interface version that introduced it.
         args: its arguments in order.
+        is_destructor: whether it ends its object.  One with a client's id ends for good
+            with `delete_id`; for ids of the compositor's (0xff000000 and up) there is none.
         fd_count: how many of them are fds.
         new_id_index: which of them is the (first) NEW_ID, if any.
         size: bytes of every such message, header included; `None` if they differ.
@@ -114,6 +116,7 @@ class MessageSpec:
     opcode: int
     since: int
     args: tuple[ArgSpec, ...]
+    is_destructor: bool = field(default=False, compare=False)
     fd_count: int = field(init=False, repr=False, compare=False)
     new_id_index: int | None = field(init=False, repr=False, compare=False)
     size: int | None = field(init=False, repr=False, compare=False)
@@ -193,15 +196,6 @@ class Interface:
             KeyError: there is none.
         """
         return self._events_by_name[name]
-
-
-def is_destructor_request(spec: MessageSpec) -> bool:
-    """Guess from its name whether a request destroys its object.
-
-    The tables do not say. Objects with client-allocated ids end with `delete_id`, so
-    nobody need guess; for server-allocated ids (0xff000000 and up) there is none.
-    """
-    return spec.name in ("destroy", "release")
 
 
 def _words(args: tuple[ArgSpec, ...]) -> struct.Struct | None:

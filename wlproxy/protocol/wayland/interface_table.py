@@ -1,124 +1,109 @@
-"""The table of every interface that pywayland knows.
+"""The table of every known interface, read from `interfaces.txt`.
 
-It is built from pywayland's protocol modules on the first lookup (about 0.15 s). Only their
-data is used: none of its objects, and no connection. An interface that is missing here
-cannot be decoded, so it must be hidden from the client.
+That file is data of ours (`make tables` writes it, of the protocols' XML).  Blank lines
+separate interfaces.  The first line of each has its name, its version and its protocol; the
+others are its messages in the order of their opcodes: `request` or `event`, name, the version
+that introduced it, `destructor` if it ends the object, and its arguments as
+`name:kind:interface`, with a `?` after a kind that may be null.
+
+The file is read as the module is imported (half a millisecond), an interface's lines when it
+is first looked up.  One that is missing here cannot be decoded, so it must be hidden from the
+client.
 """
 
-import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any, Final
-
-import pywayland.protocol
-from pywayland.protocol_core.interface import Interface as PywaylandInterface
+from typing import Final
 
 from wlproxy.protocol.wayland.interface import ArgKind, ArgSpec, Interface, MessageSpec
 
-_KINDS: Final = {
-    "Int": ArgKind.INT,
-    "Uint": ArgKind.UINT,
-    "Fixed": ArgKind.FIXED,
-    "String": ArgKind.STRING,
-    "Object": ArgKind.OBJECT,
-    "NewId": ArgKind.NEW_ID,
-    "Array": ArgKind.ARRAY,
-    "FileDescriptor": ArgKind.FD,
-}
+_FILE: Final = "interfaces.txt"
 
-_SUPERSEDED: Final = frozenset({"xdg_shell_unstable_v5"})
-"""Modules whose interfaces have the names, but not the messages, of later ones."""
+_KINDS: Final = {
+    "int": ArgKind.INT,
+    "uint": ArgKind.UINT,
+    "fixed": ArgKind.FIXED,
+    "string": ArgKind.STRING,
+    "object": ArgKind.OBJECT,
+    "new_id": ArgKind.NEW_ID,
+    "array": ArgKind.ARRAY,
+    "fd": ArgKind.FD,
+}
 
 
 class _Interfaces(Mapping[str, Interface]):
-    """Interfaces by name; reads the tables when first asked."""
+    """Interfaces by name, made as they are asked for."""
+
+    def __init__(self, text: str) -> None:
+        blocks = (block.strip() for block in text.split("\n\n"))
+        self._blocks = {
+            block.partition(" ")[0]: block for block in blocks if block[:1] != "#"
+        }
+        self._made: dict[str, Interface] = {}
 
     def __getitem__(self, name: str) -> Interface:
-        return _tables()[name]
+        made = self._made.get(name)
+        if made is None:
+            made = self._made[name] = _interface(self._blocks[name])
+        return made
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._blocks
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_tables())
+        return iter(self._blocks)
 
     def __len__(self) -> int:
-        return len(_tables())
+        return len(self._blocks)
+
+    def version(self, name: str) -> int:
+        """The highest known version of an interface, whose messages are not read yet."""
+        return int(self._head(name)[1])
+
+    def protocol(self, name: str) -> str:
+        """Name the protocol that an interface belongs to."""
+        return self._head(name)[2]
+
+    def _head(self, name: str) -> list[str]:
+        return self._blocks[name].partition("\n")[0].split(" ")
 
 
-INTERFACES: Final[Mapping[str, Interface]] = _Interfaces()
-"""Every known interface by name, in its highest known version."""
+def _interface(block: str) -> Interface:
+    head, *lines = block.split("\n")
+    name, version, _protocol = head.split(" ")
+    requests: list[MessageSpec] = []
+    events: list[MessageSpec] = []
+    for line in lines:
+        side, *words = line.split()
+        messages = requests if side == "request" else events
+        is_request = messages is requests
+        messages.append(_message(name, len(messages), words, is_request=is_request))
+    return Interface(name, int(version), tuple(requests), tuple(events))
+
+
+def _message(
+    interface: str, opcode: int, words: list[str], *, is_request: bool
+) -> MessageSpec:
+    name, since, *args = words
+    ends = args[:1] == ["destructor"]
+    specs = tuple(_argument(arg, is_request) for arg in args[ends:])
+    return MessageSpec(interface, name, opcode, int(since), specs, ends)
 
 
 @cache
-def _tables() -> dict[str, Interface]:
-    """Build a table of each interface.
-
-    Several modules may describe one, since protocols become stable under their old
-    names: the highest version counts, as it begins with all that the lower ones have.
-    """
-    described = [
-        source
-        for module in pkgutil.iter_modules(pywayland.protocol.__path__)
-        if module.name not in _SUPERSEDED
-        for source in _interfaces_in(f"pywayland.protocol.{module.name}")
-    ]
-    described.sort(key=lambda source: source.version)
-    return {source.name: _interface(source) for source in described}
-
-
-def _interfaces_in(module_name: str) -> Iterator[type[Any]]:
-    module = importlib.import_module(module_name)
-    for value in vars(module).values():
-        # A module also holds what it imported, in the importer's older version.
-        if (
-            isinstance(value, type)
-            and issubclass(value, PywaylandInterface)
-            and value.__module__ == module_name
-        ):
-            yield value
-
-
-def _interface(source: type[Any]) -> Interface:
-    return Interface(
-        source.name,
-        source.version,
-        tuple(_message(source.name, *item) for item in enumerate(source.requests)),
-        tuple(_message(source.name, *item) for item in enumerate(source.events)),
+def _argument(text: str, is_request: bool) -> ArgSpec:  # noqa: FBT001
+    """Make the description of an argument: one for all messages that have the same."""
+    name, kind, *interface = text.split(":")
+    plain = kind.removesuffix("?")
+    made = is_request and plain == "new_id"
+    return ArgSpec(
+        _KINDS[plain],
+        plain != kind,
+        interface[0] if interface else None,
+        "new_id" if made else name,
     )
 
 
-def _names(source: Any) -> Iterator[str]:  # noqa: ANN401
-    """Name the arguments of a message, as the parameters of pywayland's method are.
-
-    A request's method has no parameter for a typed NEW_ID, and two for an untyped one.
-    """
-    code = source.py_func.__code__
-    named = iter(code.co_varnames[1 : code.co_argcount])
-    is_event = code.co_argcount - 1 == len(source.arguments) and not any(
-        _KINDS[arg.argument_type.name] is ArgKind.NEW_ID and arg.interface is None
-        for arg in source.arguments
-    )
-    for arg in source.arguments:
-        if is_event or _KINDS[arg.argument_type.name] is not ArgKind.NEW_ID:
-            yield next(named).rstrip("_")  # where it would be a keyword
-            continue
-        if arg.interface is None:
-            next(named), next(named)  # its interface, and its version
-        yield "new_id"
-
-
-def _message(interface: str, opcode: int, source: Any) -> MessageSpec:  # noqa: ANN401
-    return MessageSpec(
-        interface,
-        source.name,  # pywayland has taken the underscore off `global_` already
-        opcode,
-        source.version or 1,
-        tuple(
-            ArgSpec(
-                _KINDS[arg.argument_type.name],
-                arg.nullable,
-                arg.interface and arg.interface.name,
-                name,
-            )
-            for arg, name in zip(source.arguments, _names(source), strict=True)
-        ),
-    )
+INTERFACES: Final = _Interfaces((pkgutil.get_data(__package__, _FILE) or b"").decode())
+"""Every known interface by name, in its highest known version."""

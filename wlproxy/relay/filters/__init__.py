@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from wlproxy.relay.filters import (
+    colour,
     devices,
     dmabuf,
     registry,
@@ -25,6 +26,7 @@ EventFilter = Callable[[ClientState, Event], None]
 REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ("wl_compositor", "create_surface"): surface.create,
     ("wl_display", "get_registry"): registry.get_registry,
+    ("wl_fixes", "destroy_registry"): registry.destroy_registry,
     ("wl_pointer", "set_cursor"): surface.set_cursor,
     ("wl_registry", "bind"): registry.bind,
     ("wl_shell", "get_shell_surface"): toplevel.get_shell_surface,
@@ -46,6 +48,7 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ("wl_subsurface", "destroy"): surface.set_sync,
     ("wl_subsurface", "set_desync"): surface.set_sync,
     ("wl_subsurface", "set_sync"): surface.set_sync,
+    ("wp_color_manager_v1", "create_icc_creator"): colour.create_icc_creator,
     ("wp_commit_timing_manager_v1", "get_timer"): surface.queue_commits,
     ("wp_commit_timer_v1", "set_timestamp"): timing.set_timestamp,
     ("wp_fifo_manager_v1", "get_fifo"): surface.queue_commits,
@@ -60,6 +63,7 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ),
     ("xdg_toplevel_tag_manager_v1", "set_toplevel_tag"): toplevel.set_tag,
     ("xdg_wm_base", "get_xdg_surface"): toplevel.get_xdg_surface,
+    ("zwlr_layer_shell_v1", "get_layer_surface"): toplevel.get_layer_surface,
     ("zwp_linux_buffer_params_v1", "add"): dmabuf.add,
     ("zwp_linux_buffer_params_v1", "create"): dmabuf.create,
     ("zwp_linux_buffer_params_v1", "create_immed"): dmabuf.create_immed,
@@ -86,6 +90,9 @@ IDLE_FILTERS: Final[Mapping[tuple[str, str], Callable[[object], bool]]] = {
 than forward the request: then it is not asked."""
 
 EVENT_FILTERS: Final[Mapping[tuple[str, str], EventFilter]] = {
+    ("org_kde_kwin_outputdevice", "edid"): devices.drop,
+    ("org_kde_kwin_outputdevice", "serial_number"): devices.drop,
+    ("org_kde_kwin_outputdevice", "uuid"): devices.drop,
     ("wl_buffer", "release"): shm.release_buffer,
     ("wl_display", "delete_id"): registry.free_id,
     ("wl_display", "error"): registry.report_error,
@@ -94,8 +101,10 @@ EVENT_FILTERS: Final[Mapping[tuple[str, str], EventFilter]] = {
     ("wl_registry", "global"): registry.advertise,
     ("wl_registry", "global_remove"): registry.withdraw,
     ("wl_shm", "format"): shm.offer_format,
-    ("wp_drm_lease_connector_v1", "description"): devices.describe_connector,
+    ("wp_color_manager_v1", "supported_feature"): colour.offer_feature,
     ("wp_presentation", "clock_id"): timing.note_clock,
+    ("zwlr_output_head_v1", "description"): devices.describe,
+    ("zwlr_output_head_v1", "serial_number"): devices.drop,
     ("zwp_tablet_pad_v2", "path"): devices.drop,
     ("zwp_tablet_tool_v1", "hardware_serial"): devices.drop,
     ("zwp_tablet_tool_v2", "hardware_serial"): devices.drop,

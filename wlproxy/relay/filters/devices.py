@@ -39,13 +39,8 @@ def describe(state: ClientState, event: Event) -> None:
     _forward(state, event, (_monitor(event.object).model or b"monitor",))
 
 
-def describe_connector(state: ClientState, event: Event) -> None:
-    """`wp_drm_lease_connector_v1.description`: whose maker nothing else tells."""
-    _forward(state, event, (b"connector",))
-
-
 def drop(state: ClientState, event: Event) -> None:
-    """`path`, `hardware_serial`: sent by compositors only where there is one."""
+    """`path`, `serial_number` and the like: sent only where there is one."""
 
 
 def _monitor(entry: ProtocolObject) -> Monitor:

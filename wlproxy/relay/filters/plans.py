@@ -8,11 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Final, NamedTuple
 
-from wlproxy.protocol.wayland.interface import (
-    ArgKind,
-    MessageSpec,
-    is_destructor_request,
-)
+from wlproxy.protocol.wayland.interface import ArgKind, MessageSpec
 from wlproxy.protocol.wayland.message import RawMessage
 from wlproxy.protocol.wayland.wire import (
     decode_message,
@@ -88,7 +84,7 @@ def _plan_request(spec: MessageSpec) -> RequestPlan:
     name = (spec.interface, spec.name)
     claimed, needs, time = REQUEST_FILTERS.get(name), _needs(spec), request_time(spec)
     idle = IDLE_FILTERS.get(name)
-    special = (claimed and not idle) or needs or time or is_destructor_request(spec)
+    special = (claimed and not idle) or needs or time or spec.is_destructor
     plain_size = 0 if special else _size_without_ids(spec)
     makes_callback = name == ("wl_surface", "frame")
     return RequestPlan(spec, claimed, needs, makes_callback, time, plain_size, idle)

@@ -44,6 +44,18 @@ class Registry:
     postponed: set[int] = field(default_factory=set)
 
 
+def destroy_registry(state: ClientState, request: Request) -> None:
+    """`wl_fixes.destroy_registry`: from now on one of our own tells of globals.
+
+    What we would say to it ourselves must end at once, as what the compositor says does.
+    """
+    entry = state.context.objects.guest(request.integer("registry"))
+    if isinstance(entry.role, Registry):
+        entry.role = None
+        state.context.own_registry()
+    state.forward(request)
+
+
 def get_registry(state: ClientState, request: Request) -> None:
     """`wl_display.get_registry`: ours is there from the start."""
     created = state.forward_new(request)
@@ -57,6 +69,8 @@ def advertise(state: ClientState, event: Event) -> None:
     interface = event.string("interface") or b""
     context.globals[name] = _global(interface, event.integer("version"))
     context.withdrawn.discard(name)
+    if not isinstance(event.object.role, Registry):
+        return  # our own, or at its end
     if name != offer.GLOBAL_NAME:
         _advertise(context, event.object, name)
     _advertise_own(context, event.object)
@@ -84,8 +98,9 @@ def withdraw(state: ClientState, event: Event) -> None:
     """
     context, name = state.context, event.integer("name")
     context.withdrawn.add(name)
-    if isinstance(event.object.role, Registry):
-        event.object.role.postponed.discard(name)
+    if not isinstance(event.object.role, Registry):
+        return
+    event.object.role.postponed.discard(name)
     if name != offer.GLOBAL_NAME and offered_version(context, name):
         context.send_event(event.object, "global_remove", (name,))
     _advertise_own(context, event.object)
@@ -100,7 +115,8 @@ def may_judge_bind(state: ClientState, registry: ProtocolObject, name: int) -> b
     before the answer to a sync, since the registry was asked for before.
     """
     context, role = state.context, registry.role
-    assert isinstance(role, Registry)
+    if not isinstance(role, Registry):
+        return True  # `bind` refuses it
     known = name in context.globals or name == offer.GLOBAL_NAME
     if known or (role.question is not None and role.question.answered):
         role.question = None
@@ -114,6 +130,8 @@ def may_judge_bind(state: ClientState, registry: ProtocolObject, name: int) -> b
 def bind(state: ClientState, request: Request) -> None:
     """`wl_registry.bind`: of what may be advertised, up to the version that may."""
     context, name = state.context, request.integer("name")
+    if not isinstance(request.object.role, Registry):
+        raise request.error(DisplayError.INVALID_OBJECT, "the registry is destroyed")
     wanted = request.bound
     interface = wanted.interface.decode("utf-8", "replace")
     version = offered_version(context, name)

@@ -26,6 +26,14 @@ def get_shell_surface(state: ClientState, request: Request) -> None:
     _label(state, request, state.named_surface(request), "set_class")
 
 
+def get_layer_surface(state: ClientState, request: Request) -> None:
+    """`zwlr_layer_shell_v1.get_layer_surface`: its namespace is for rules, as an app id is."""
+    names = ("new_id", "surface", "output", "layer")
+    namespace = labels.plain(request.array("namespace"))
+    label = labels.app_id(_vm_name(state), namespace)
+    state.forward(request, (*request.integers(*names), label))
+
+
 def set_title(state: ClientState, request: Request) -> None:
     """`set_title`: "[VM] title"."""
     text = labels.plain(request.array("title"))
@@ -40,7 +48,7 @@ def set_app_id(state: ClientState, request: Request) -> None:
 
 def set_class(state: ClientState, request: Request) -> None:
     """`wl_shell_surface.set_class`: the same."""
-    _set_app_id(state, request, request.array("class"))
+    _set_app_id(state, request, request.array("class_"))
 
 
 def set_activating_app_id(state: ClientState, request: Request) -> None:

@@ -213,22 +213,24 @@ class Context:
         names = [n for n in self._names(interface) if n not in self.withdrawn]
         if not names:
             return None
-        name = names[-1]
-        if self._own_registry is None:
-            self._own_registry = self.objects.add_own(
-                INTERFACES["wl_registry"], 1, IGNORED
-            )
-            display = self.objects.display
-            self.send(display, "get_registry", (self._own_registry.host_id,))
+        name, registry = names[-1], self.own_registry()
         bound = min(version, self.globals[name].version, INTERFACES[interface].version)
         entry = self.objects.add_own(INTERFACES[interface], bound, IGNORED)
         self.send(
-            self._own_registry,
+            registry,
             "bind",
             (name, NewId(interface.encode(), bound, entry.host_id)),
         )
         self._own_globals[interface] = entry
         return entry
+
+    def own_registry(self) -> ProtocolObject:
+        """The proxy's own registry, whose events tell of globals as all others' do."""
+        if self._own_registry is None:
+            self._own_registry = self.objects.add_own(INTERFACES["wl_registry"], 1)
+            args = (self._own_registry.host_id,)
+            self.send(self.objects.display, "get_registry", args)
+        return self._own_registry
 
     def is_withdrawn(self, interface: str) -> bool:
         """Whether the compositor had such a global, and has none any more."""

@@ -20,7 +20,6 @@ from wlproxy.protocol.wayland.interface import (
     ArgSpec,
     Interface,
     MessageSpec,
-    is_destructor_request,
 )
 from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import (
@@ -177,7 +176,7 @@ class Forwarder:
             self._request_with_fds(spec, raw, attachments)
         else:
             self.context.outbox.request(raw.data)
-        if entry.guest_id >= FIRST_SERVER_ID and is_destructor_request(spec):
+        if entry.guest_id >= FIRST_SERVER_ID and spec.is_destructor:
             self.context.objects.forget_guest(entry)
         return self._created
 

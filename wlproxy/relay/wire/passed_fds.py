@@ -27,6 +27,9 @@ PURPOSES: Final[Mapping[tuple[str, str], Purpose]] = MappingProxyType(
     {
         ("ext_data_control_offer_v1", "receive"): Purpose.WRITTEN,
         ("ext_data_control_source_v1", "send"): Purpose.WRITTEN,
+        ("gtk_primary_selection_offer", "receive"): Purpose.WRITTEN,
+        ("gtk_primary_selection_source", "send"): Purpose.WRITTEN,
+        ("org_kde_plasma_window", "get_icon"): Purpose.WRITTEN,
         ("wl_data_offer", "receive"): Purpose.WRITTEN,
         ("wl_data_source", "send"): Purpose.WRITTEN,
         ("wl_keyboard", "keymap"): Purpose.CONTENTS,
@@ -43,7 +46,8 @@ PURPOSES: Final[Mapping[tuple[str, str], Purpose]] = MappingProxyType(
 
 Not here, because they cannot be carried: devices, leases and fences of the host; files of
 the guest that the compositor would map (`set_icc_file`, virtual keyboards' keymaps); the
-sockets of security contexts.
+sockets of security contexts.  What could pass them is denied (`relay.verdicts`), or not
+offered (`filters.colour`).
 """
 
 

@@ -65,8 +65,12 @@ EVENT_TIMES: Final[Mapping[tuple[str, str], tuple[int, Unit]]] = {
     ("wl_pointer", "motion"): (0, MS),
     ("wl_touch", "down"): (1, MS),
     ("wl_touch", "motion"): (0, MS),
+    ("wl_text_input", "keysym"): (1, MS),
     ("wl_touch", "up"): (1, MS),
     ("wp_presentation_feedback", "presented"): (0, Unit.PRESENTATION),
+    ("zwlr_export_dmabuf_frame_v1", "ready"): (0, Unit.PRESENTATION),
+    ("zwlr_screencopy_frame_v1", "ready"): (0, Unit.PRESENTATION),
+    ("zwp_input_method_keyboard_grab_v2", "key"): (1, MS),
     ("zwp_input_timestamps_v1", "timestamp"): (0, TS),
     ("zwp_pointer_gesture_hold_v1", "begin"): (1, MS),
     ("zwp_pointer_gesture_hold_v1", "end"): (1, MS),
@@ -85,13 +89,21 @@ EVENT_TIMES: Final[Mapping[tuple[str, str], tuple[int, Unit]]] = {
     ("zwp_tablet_tool_v1", "frame"): (0, MS),
     ("zwp_tablet_tool_v2", "frame"): (0, MS),
     ("zwp_text_input_v1", "keysym"): (1, MS),
+    ("zwp_text_input_v2", "keysym"): (0, MS),
 }
 """(interface, event) to the index of the time's first argument, and its unit."""
 
 REQUEST_TIMES: Final[Mapping[tuple[str, str], tuple[int, Unit]]] = {
     ("wp_commit_timer_v1", "set_timestamp"): (0, Unit.PRESENTATION),
+    ("zwlr_virtual_pointer_v1", "axis"): (0, MS),
+    ("zwlr_virtual_pointer_v1", "axis_discrete"): (0, MS),
+    ("zwlr_virtual_pointer_v1", "axis_stop"): (0, MS),
+    ("zwlr_virtual_pointer_v1", "button"): (0, MS),
+    ("zwlr_virtual_pointer_v1", "motion"): (0, MS),
+    ("zwlr_virtual_pointer_v1", "motion_absolute"): (0, MS),
     ("zwp_input_method_context_v1", "key"): (1, MS),
     ("zwp_input_method_context_v1", "keysym"): (1, MS),
+    ("zwp_virtual_keyboard_v1", "key"): (0, MS),
 }
 """The same for requests."""
 

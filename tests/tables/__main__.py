@@ -1,0 +1,33 @@
+"""`python -m tests.tables`: makes the tables of interfaces anew, and the page about them.
+
+The tables come from the XML in Debian's packages, the page (`docs/protocols.md`) from the
+tables and what `wlproxy.relay.verdicts` says of each global.  Without network:
+`python -m tests.tables page` makes the page alone.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.tables.packages import NoPackagesError, fetch
+from tests.tables.page import PAGE, page
+from tests.tables.written import TABLES, written
+
+
+def main(args: list[str]) -> str | None:
+    """Do it; returns what went wrong."""
+    if args not in ([], ["page"]):
+        return __doc__
+    if not args:
+        with tempfile.TemporaryDirectory() as directory:
+            try:
+                packages = fetch(Path(directory))
+            except NoPackagesError as exc:
+                return f"the protocols' packages cannot be had: {exc}"
+            TABLES.write_text(written(packages))
+    PAGE.write_text(page())
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
