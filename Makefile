@@ -125,6 +125,10 @@ build/venv-docs/.locked: requirements-docs.lock | $(VENV)/.locked
 demo: env ## show it: boots the lab and leaves a picture
 	$(BIN)/python -m lab.demo
 
+.PHONY: tables
+tables: env ## make the tables of Wayland interfaces, and the page about them, of Debian's XML
+	$(BIN)/python -m tests.tables
+
 .PHONY: lock
 lock: env ## pin the newest versions that pyproject.toml allows
 	@# A list of versions and hashes, where uv.lock would name the index's URLs: this

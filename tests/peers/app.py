@@ -122,10 +122,21 @@ class App:
         self.removed: list[int] = []
         self._alive: list[Any] = []
         self._bound: dict[str, Any] = {}
-        self.registry = display.get_registry()
+        self.registry: Any = None
+        self._registries: Any = None
+        self.watch_globals()
+
+    def watch_globals(self) -> None:
+        """Take a registry, in place of one that there was."""
+        self.registry = self.display.get_registry()
         self.registry.dispatcher["global"] = self._add_global
         self.registry.dispatcher["global_remove"] = self._remove_global
-        self._registries: Any = WeakValueDictionary({self.registry._ptr: self.registry})
+        self._registries = WeakValueDictionary({self.registry._ptr: self.registry})
+
+    def end_registry(self, fixes: Any) -> None:
+        """Destroy the registry, as wl_fixes lets apps do."""
+        fixes.destroy_registry(self.registry)
+        self.registry._destroy()
 
     @classmethod
     async def connect(cls, path: Path, ram: Ram) -> "App":

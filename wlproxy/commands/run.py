@@ -58,7 +58,7 @@ from wlproxy.relay.wire.context import RelayConfig
     "--allow",
     multiple=True,
     metavar="GLOBAL",
-    help="Let the guest see this global too.  Repeatable.",
+    help="Let the guest see this global too (docs/protocols.md has all).  Repeatable.",
 )
 @click.option(
     "--deny",

@@ -1,13 +1,24 @@
+import os
 import socket
+import struct
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.host.conftest import Weston
+from tests.peers.compositor import Compositor
 from wlproxy.host.desktop import wayland_client
 from wlproxy.host.desktop.wayland_client import WaylandClient
 from wlproxy.host.errors import CompositorRefusedError, NoCompositorError
+from wlproxy.protocol.errors import LocalProtocolError
+from wlproxy.transport.fds import OwnedFd
 
 
 def test_reads_the_registry_and_binds(weston: Weston) -> None:
@@ -59,3 +70,181 @@ def test_compositor_that_never_answers(
         listener.listen()
         with pytest.raises(CompositorRefusedError, match="does not answer"):
             WaylandClient(tmp_path / "wl")
+
+
+# ---------------------------------------------------------------- what is answered
+
+REGISTRY, CALLBACK = 2, 3
+DONE = struct.pack("=III", CALLBACK, 12 << 16, 0)
+
+
+@contextmanager
+def answering(path: Path, *answers: bytes) -> Iterator[Path]:
+    """A compositor that says this to its one client, and hangs up once that does."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def answer() -> None:
+            client, _ = listener.accept()
+            with client:
+                client.recv(65536)
+                for each in answers:
+                    client.sendall(each)
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(65536):
+                    pass
+
+        server = threading.Thread(target=answer)
+        server.start()
+        yield path
+        server.join()
+
+
+def event(sender: int, opcode: int, body: bytes) -> bytes:
+    return struct.pack("=II", sender, (8 + len(body)) << 16 | opcode) + body
+
+
+def text(said: bytes) -> bytes:
+    data = said + b"\0"
+    return struct.pack("=I", len(data)) + data + bytes(-len(data) % 4)
+
+
+ERROR = event(1, 0, struct.pack("=II", REGISTRY, 1) + text(b"invalid method 7"))
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        (ERROR, "ended the connection: error 1 of wl_registry: invalid method 7"),
+        (
+            event(1, 0, struct.pack("=II", 77, 1) + text(b"x")),
+            "of an unknown object: x",
+        ),
+        (event(77, 0, b""), "breaks the protocol: event of object 77"),
+        (
+            event(REGISTRY, 9, b""),
+            "breaks the protocol: wl_registry@2 version 1 has no",
+        ),
+        (event(REGISTRY, 0, b"abcd"), "breaks the protocol: wl_registry.global"),
+        (struct.pack("=II", 1, 4 << 16), "breaks the protocol: object 1: message size"),
+        (b"", "ended the connection$"),
+    ],
+)
+def test_why_it_ended_is_said(tmp_path: Path, said: bytes, problem: str) -> None:
+    with (
+        answering(tmp_path / "wl", said) as path,
+        pytest.raises(CompositorRefusedError, match=problem),
+    ):
+        WaylandClient(path)
+
+
+@given(st.lists(st.binary(max_size=64), max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_garbage_ends_the_connection_and_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes]
+) -> None:
+    directory = tmp_path_factory.mktemp("g")
+    with (
+        answering(directory / "wl", *pieces) as path,
+        pytest.raises(CompositorRefusedError),
+    ):
+        WaylandClient(path)
+
+
+def test_a_roundtrip_has_a_limit_whatever_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wayland_client, "TIMEOUT", 0)
+    with (
+        answering(tmp_path / "wl", event(REGISTRY, 1, struct.pack("=I", 5))) as path,
+        pytest.raises(CompositorRefusedError, match="does not answer"),
+    ):
+        WaylandClient(path)
+
+
+def test_events_may_come_in_pieces(tmp_path: Path) -> None:
+    body = struct.pack("=I", 5) + text(b"wl_seat") + struct.pack("=I", 9)
+    said = event(REGISTRY, 0, body) + DONE
+    with (
+        answering(tmp_path / "wl", *(bytes([each]) for each in said)) as path,
+        WaylandClient(path) as client,
+    ):
+        assert client.global_versions == {"wl_seat": 9}
+        with pytest.raises(CompositorRefusedError, match="ended the connection"):
+            client.roundtrip()
+
+
+def test_the_reason_is_heard_though_a_request_came_too_late(tmp_path: Path) -> None:
+    """The compositor has hung up by then: what it said before is there to be read."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "wl"))
+        listener.listen()
+        read, gone = threading.Event(), threading.Event()
+
+        def answer() -> None:
+            with listener.accept()[0] as client:
+                client.recv(65536)
+                body = struct.pack("=I", 5) + text(b"wl_seat") + struct.pack("=I", 9)
+                client.sendall(event(REGISTRY, 0, body) + DONE)
+                read.wait(10)
+                client.sendall(ERROR)
+            gone.set()
+
+        server = threading.Thread(target=answer)
+        server.start()
+        with WaylandClient(tmp_path / "wl") as client:
+            read.set()
+            gone.wait(10)
+            with pytest.raises(CompositorRefusedError, match="invalid method 7"):
+                client.bind("wl_seat", 9)
+        server.join()
+
+
+def test_what_is_no_request_of_that_kind_is_our_own_mistake(weston: Weston) -> None:
+    with WaylandClient(weston.socket) as client:
+        compositor = client.bind("wl_compositor", 4)
+        with pytest.raises(KeyError):
+            compositor.send("commit")
+        with pytest.raises(KeyError):
+            compositor.on("enter", print)
+        surface = compositor.create("create_surface")
+        with pytest.raises(LocalProtocolError):
+            surface.send("damage", 1, 2, 3)
+
+
+async def asked(directory: Path, ask: Callable[[WaylandClient], Any]) -> Any:
+    """Ask a compositor of libwayland's, which imports dma-bufs."""
+    path = directory / "wl"
+
+    def in_a_thread() -> Any:
+        with WaylandClient(path) as client:
+            return ask(client)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(Compositor(dmabuf=True).run, path)
+        try:
+            return await trio.to_thread.run_sync(in_a_thread)
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+async def test_an_object_that_an_event_makes_can_be_used(tmp_path: Path) -> None:
+    def import_one(client: WaylandClient) -> list[str]:
+        params = client.bind("zwp_linux_dmabuf_v1", 3).create("create_params")
+        made: list[Any] = []
+        params.on("created", made.append)
+        with OwnedFd(os.memfd_create("planes", os.MFD_CLOEXEC)) as memory:
+            os.ftruncate(memory.fileno(), 1 << 16)
+            params.send("add", 0, 0, 256, 0, 0, fds=(memory.fileno(),))
+            params.send("create", 64, 64, 0x34325258, 0)
+            client.roundtrip()
+        surface = client.bind("wl_compositor", 4).create("create_surface")
+        surface.send("attach", made[0], 0, 0)
+        surface.send("commit")
+        client.roundtrip()
+        made[0].send("destroy")
+        client.roundtrip()
+        return [each.interface.name for each in made]
+
+    assert await asked(tmp_path, import_one) == ["wl_buffer"]

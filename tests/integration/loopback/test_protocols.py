@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from pywayland.protocol.alpha_modifier_v1 import WpAlphaModifierV1
+from pywayland.protocol.color_representation_v1 import WpColorRepresentationManagerV1
 from pywayland.protocol.commit_timing_v1 import WpCommitTimingManagerV1
 from pywayland.protocol.content_type_v1 import WpContentTypeManagerV1
 from pywayland.protocol.cursor_shape_v1 import WpCursorShapeManagerV1
@@ -54,6 +55,7 @@ from pywayland.protocol_core.interface import Interface
 
 from tests.peers.app import App
 from tests.peers.compositor import Compositor
+from tests.peers.kde import KdeDecorationManager
 from tests.peers.libwayland import Resource
 from tests.peers.loopback import VM, Loopback
 from wlproxy.relay.policy import ALLOWED_BY_DEFAULT
@@ -61,7 +63,9 @@ from wlproxy.relay.policy import ALLOWED_BY_DEFAULT
 PROTOCOLS: list[tuple[type[Interface], ...]] = [
     (WlSeat,),  # wl_pointer, wl_keyboard, wl_touch
     (ZwpTabletManagerV2, WpCursorShapeManagerV1),  # which has shapes for tools, too
+    (KdeDecorationManager,),
     (WpAlphaModifierV1,),
+    (WpColorRepresentationManagerV1,),
     (WpCommitTimingManagerV1,),
     (WpContentTypeManagerV1,),
     (WpFifoManagerV1,),
@@ -88,6 +92,8 @@ ELSEWHERE = {
     *("wl_compositor", "wl_shm", "wl_subcompositor", "xdg_wm_base"),  # test_windows
     *("wl_output", "wp_presentation"),  # test_input
     *("wl_data_device_manager", "zwp_primary_selection_device_manager_v1"),
+    "wl_fixes",  # test_registry
+    "wp_color_manager_v1",  # test_colours
     "zwp_linux_dmabuf_v1",  # test_dmabufs
 }
 UNSPEAKABLE = {

@@ -1,5 +1,6 @@
-"""Apps that bind globals without waiting to hear of them: raw clients, a real server."""
+"""Apps that bind globals without waiting to hear of them, or end registries: a real server."""
 
+import ctypes
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import trio
+from pywayland.protocol.wayland import WlFixes
 
+from tests.peers.libwayland import SYMBOLS, Resource, address
 from tests.peers.loopback import Loopback
 
 Talk = Callable[[Path, bytes], Awaitable[bytes]]
@@ -77,3 +80,39 @@ async def test_a_hidden_global_cannot_be_had_by_its_number(
 
     assert f"invalid global {interface} ({name})".encode() in heard
     assert struct.pack("=II", CALLBACK, 12 << 16) not in heard
+
+
+async def test_an_app_ends_its_registry_and_takes_another(loopback: Loopback) -> None:
+    """libwayland serves registries itself, so that the compositor ends it by its id."""
+    SYMBOLS.wl_client_get_object.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+    SYMBOLS.wl_client_get_object.restype = ctypes.c_void_p
+    SYMBOLS.wl_resource_destroy.argtypes = [ctypes.c_void_p]
+    ended: list[int] = []
+
+    def end(fixes: Resource, _registry: None) -> None:
+        pointer = SYMBOLS.wl_client_get_object(address(fixes.client.pointer), REGISTRY)
+        assert pointer
+        SYMBOLS.wl_resource_destroy(pointer)
+        ended.append(REGISTRY)
+
+    compositor = loopback.compositor
+    compositor.handlers["wl_fixes", "destroy_registry"] = end
+    compositor.add_global(WlFixes, 1)
+    app = await loopback.app()
+    fixes = app.bind(WlFixes)
+    known = dict(app.globals)
+    app.end_registry(fixes)
+    await app.roundtrip()
+    assert ended == [REGISTRY]
+
+    app.globals.clear()
+    app.watch_globals()
+    await app.roundtrip()
+
+    assert app.globals == known
+    canvas = app.canvas((32, 32))  # wl_shm is bound at the new one
+    window = await app.window()
+    drawn = canvas.draw(1)
+    await app.show(window.surface, canvas)
+    [surface] = compositor.surfaces()
+    assert surface.frames == [drawn]

@@ -179,11 +179,10 @@ class WaylandClient(Closing):
         Raises:
             CompositorRefusedError: the connection is at its end.
         """
-        given = iter(args)
-        values = [None if arg.kind is ArgKind.FD else next(given) for arg in spec.args]
-        plain = [
-            value.object_id if isinstance(value, Remote) else value for value in values
-        ]
+        plain = [each.object_id if isinstance(each, Remote) else each for each in args]
+        for place, arg in enumerate(spec.args):
+            if arg.kind is ArgKind.FD:
+                plain.insert(place, None)
         data = encode_message(target.object_id, spec, plain)
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))
         try:
