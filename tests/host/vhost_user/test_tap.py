@@ -26,6 +26,7 @@ from wlproxy.host.qemu.tapped import TapClient
 from wlproxy.host.vhost_user.messages import MemoryRegion, Request
 from wlproxy.host.vhost_user.ram import Ram
 from wlproxy.host.vhost_user.ring import Ring
+from wlproxy.host.vhost_user.table import MAX_FILES, identity
 from wlproxy.host.vhost_user.tap import (
     KICK_PAUSE,
     MAX_READERS,
@@ -33,7 +34,6 @@ from wlproxy.host.vhost_user.tap import (
     QUIET,
     Tap,
 )
-from wlproxy.host.vhost_user.table import MAX_FILES, identity
 from wlproxy.memory.guest_memory import RamRegion
 from wlproxy.transport.fds import OwnedFd
 
