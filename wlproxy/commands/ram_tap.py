@@ -33,7 +33,8 @@ from wlproxy.transport.notify import notify
     "--socket",
     "vmm",
     type=click.Path(path_type=Path),
-    help="Where the VMM connects.  [default: wlproxy-NAME.ram in $XDG_RUNTIME_DIR]",
+    help="Where the VMM connects, in a directory that nobody else can write to.  [default: "
+    "wlproxy-NAME.ram in $XDG_RUNTIME_DIR]",
 )
 @click.option(
     "--group",
