@@ -1,7 +1,10 @@
 """Where the sockets of a VM are, in the user's runtime directory, by its name; and listens there."""
 
 import errno
+import grp
+import os
 import re
+import shutil
 import socket
 import stat
 from collections.abc import Mapping
@@ -117,6 +120,72 @@ def listen_at(
         path.chmod(stat.S_IRUSR | stat.S_IWUSR)
         listener.listen(BACKLOG)
     return listener
+
+
+def let_in(path: Path, group: str) -> None:
+    """Let the members of a group connect to a socket, too.
+
+    Raises:
+        HostError: there is no such group, or it is not ours to let in.
+    """
+    try:
+        shutil.chown(path, group=group)
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IWGRP)
+    except (OSError, LookupError) as exc:
+        known = ", ".join(sorted(each.gr_name for each in grp.getgrall()))
+        raise HostError(
+            f"group {group} cannot be let in: {exc}",
+            remedy=f"You must be in the group. There are: {known}.",
+        ) from exc
+
+
+def check_directory(directory: Path, group: str | None) -> None:
+    """Check that nobody else can put a socket of theirs there, and who is let in can enter.
+
+    Args:
+        directory: where a socket is to be.
+        group: whose members are to be let in, too; None: none.
+
+    Raises:
+        HostError: it is not so.
+    """
+    remedy = (
+        "Have a directory for it that only you can write to, as root:\n"
+        f"  install -d -o {os.geteuid()} -m 0755 /var/lib/wlproxy-NAME"
+    )
+    checking = HostError.explaining(
+        "cannot make a socket there", tried=f"stat {directory}", remedy=remedy
+    )
+    with checking:
+        status = directory.stat()
+        others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if others and not status.st_mode & stat.S_ISVTX:
+            raise HostError(
+                f"others can write to {directory}, and could listen there in our stead",
+                remedy=remedy,
+            )
+        if group is None:
+            return
+        for each in (directory.resolve(), *directory.resolve().parents):
+            if not _may_enter(each, group):
+                raise HostError(
+                    f"group {group} cannot enter {each}, so QEMU could not connect",
+                    remedy=remedy,
+                )
+
+
+def _may_enter(directory: Path, group: str) -> bool:
+    """Tell whether members of a group can enter a directory."""
+    if "system.posix_acl_access" in os.listxattr(directory):
+        return True  # somebody has thought about it
+    status = directory.stat()
+    if status.st_mode & stat.S_IXOTH:
+        return True
+    try:
+        theirs = grp.getgrnam(group).gr_gid == status.st_gid
+    except LookupError:
+        return True  # `let_in` says so
+    return theirs and bool(status.st_mode & stat.S_IXGRP)
 
 
 def is_alive(path: Path, kind: socket.SocketKind) -> bool:
