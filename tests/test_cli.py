@@ -18,6 +18,12 @@ from tests.documents import document, window
 from wlproxy import __version__, cli
 from wlproxy.commands import doctor, status
 from wlproxy.commands import run as run_command
+from wlproxy.host.channel_address import (
+    ChannelAddress,
+    HybridVsock,
+    Listen,
+    Vsock,
+)
 from wlproxy.host.config import HostConfig
 from wlproxy.host.doctor import Finding, Verdict
 from wlproxy.host.errors import HostError, NoCompositorError
@@ -96,8 +102,38 @@ def test_a_name_says_where_channel_and_tap_are(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "channel"),
+    [
+        ("--listen", Listen(Path("{}/wlproxy-work.channel"))),
+        ("--listen /run/c --group kvm", Listen(Path("/run/c"), "kvm")),
+        ("--channel vsock:3:5000 --qemu-pid 7", Vsock(3, 5000)),
+        ("--channel hvsock:/v:52 --ram-tap /tap", HybridVsock(Path("/v"), 52)),
+    ],
+)
+def test_run_has_other_channels(
+    runner: CliRunner,
+    configs: list[HostConfig],
+    tmp_path: Path,
+    arguments: str,
+    channel: ChannelAddress,
+) -> None:
+    result = runner.invoke(cli.main, f"run --name work {arguments}")
+    assert result.exit_code == 0, result.output
+    assert str(configs[0].channel) == str(channel).format(tmp_path)
+    assert type(configs[0].channel) is type(channel)
+    assert getattr(configs[0].channel, "group", None) == getattr(channel, "group", None)
+
+
+@pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
+        ("run --listen /c --channel /c", 2, "either connect"),
+        ("run --channel /c --group kvm", 2, "--group is for --listen"),
+        ("run --channel vsock:2:1", 2, "no guest has the CID 2"),
+        ("run --channel vsock:3:1", 1, "not found by a vsock"),
+        ("qemu-args --listen --channel /c", 2, "either --channel or --listen"),
+        ("qemu-args --channel vsock:1", 2, "neither vsock:CID:PORT"),
+        ("qemu-args --channel hvsock:/v:1", 2, "QEMU has no such vsock"),
         ("run --name a.b", 1, "cannot name a VM"),
         ("run --channel /c --name a/b", 1, "cannot name a VM"),
         ("run --channel /c --allow wl_nonsense", 2, "wl_nonsense"),

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from wlproxy import cli
 from wlproxy.commands import run as run_command
+from wlproxy.host.channel_address import Listen, Vsock
 from wlproxy.host.config import HostConfig
 from wlproxy.relay.capabilities import Preference
 
@@ -192,6 +193,23 @@ def test_a_path_that_is_none(home: Home) -> None:
     result = home.call("qemu-args --ram-tap")
     assert result.exit_code == 1
     assert f"{path}:2: vm.vm.tap.socket: is to be a string" in result.output
+
+
+def test_one_way_to_the_channel_takes_the_place_of_the_other(
+    home: Home, configs: list[HostConfig], tmp_path: Path
+) -> None:
+    home.write('[defaults]\nlisten = "/l"\n[vm.work]\nchannel = "vsock:3:5000"\n')
+    for words, channel in (
+        ("--name work --qemu-pid 1", Vsock(3, 5000)),
+        ("--name work --channel /typed", Path("/typed")),
+        ("--name other", Listen(Path("/l"))),
+        ("--name other --channel /typed", Path("/typed")),
+    ):
+        configs.clear()
+        result = home.call(f"run {words}")
+        assert result.exit_code == 0, result.output
+        assert configs[0].channel == channel
+    assert "vhost-vsock" in home.call("qemu-args --name work").output
 
 
 def test_check_says_that_all_is_right(home: Home) -> None:

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from click.testing import CliRunner
@@ -24,6 +25,14 @@ from wlproxy.host.qemu.tapped import TapClient
 from wlproxy.host.vhost_user.messages import Request
 
 GROUP = grp.getgrgid(os.getegid()).gr_name
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A directory that a group may enter: pytest's are its user's alone."""
+    with TemporaryDirectory() as directory:
+        Path(directory).chmod(0o711)
+        yield Path(directory)
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from wlproxy_guest.logs import log_to_stderr
 from wlproxy_guest.quotas import MIB, Limits, half_of_ram
 from wlproxy_guest.server import Server
 from wlproxy_guest.unix_socket import Listener, SocketError, adopt_activated, listen
+from wlproxy_guest.vsock import FirstOf, VsockPort, parse_port
 from wlproxy_guest.wire import WireSource, parse_source
 
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -43,10 +44,16 @@ class Options(argparse.Namespace):
     command: str | None
     socket: Path
     port: WireSource
+    vsock: VsockPort | None
     log_level: str
     max_clients: int
     max_pinned_mib: int
     max_pinned_total_mib: int
+
+    @property
+    def source(self) -> WireSource:
+        """Where a host may be."""
+        return self.port if self.vsock is None else FirstOf(self.vsock, self.port)
 
     @property
     def limits(self) -> Limits:
@@ -75,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             listener = adopt_activated() or listen(options.socket)
             try:
-                failure = trio.run(serve, listener, options.port, options.limits)
+                failure = trio.run(serve, listener, options.source, options.limits)
             except Exception:
                 log.exception("a bug, or no memory at all: the agent begins anew")
                 begin_anew(listener)
@@ -152,6 +159,13 @@ def parse(arguments: Sequence[str] | None) -> Options:
         metavar="PORT",
         help="the wire to the host: a virtio port's name, a device's path, unix:PATH or"
         " fd:N (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--vsock",
+        type=parse_port,
+        metavar="PORT",
+        help="let the host connect to this port of the machine's vsock, too (`wlproxy run"
+        " --channel vsock:CID:PORT` there); whichever wire has a host first is used",
     )
     parser.add_argument("--log-level", choices=LEVELS, default="info")
     parser.add_argument(

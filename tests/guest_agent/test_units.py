@@ -11,6 +11,7 @@ import pytest
 import wlproxy_guest
 from tests.integration.native import documented_exposure
 from wlproxy.protocol.channel.frames import PORT_NAME
+from wlproxy_guest.cli import parse
 from wlproxy_guest.doctor.login import DISPLAY_MANAGER, ENVIRONMENT
 from wlproxy_guest.doctor.machine import DISPLAY, SOCKET
 from wlproxy_guest.locating.gem_locate import DEVICE
@@ -123,6 +124,16 @@ def test_no_capability_with_the_module() -> None:
     for name in ("Wants", "After"):
         (units,) = setting(name, "gem-locate.conf")
         assert f"{escaped}.device" in units.split()
+
+
+def test_the_vsock_drop_in_says_what_the_agent_understands() -> None:
+    reset, start = setting("ExecStart", "vsock.conf")
+    program, *arguments = start.split()
+
+    assert reset == ""
+    assert [program] == setting("ExecStart", "wlproxy-guest-agent.service")
+    assert "vsock port 5000" in str(parse(arguments).source)
+    assert setting("RestrictAddressFamilies", "vsock.conf") == ["AF_VSOCK"]
 
 
 def test_the_modules_rule_is_what_the_unit_waits_for() -> None:

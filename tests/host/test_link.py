@@ -2,8 +2,6 @@
 
 import os
 import resource
-import socket
-from pathlib import Path
 
 import pytest
 import trio
@@ -13,12 +11,10 @@ from tests.host.scripted import RAM_SIZE, Agent, guest_ram, link_pair
 from wlproxy.host.errors import GuestRamError, GuestRamWrongMapError, HostError
 from wlproxy.host.link import (
     HELLO_INTERVAL,
-    LAST_RETRY,
     MAX_EARLY_FRAMES,
     ChannelGoneError,
     Goodbyed,
     Link,
-    connect_channel,
 )
 from wlproxy.host.report.vm_log import VmLog
 from wlproxy.memory.guest_memory import ExtentError
@@ -282,29 +278,3 @@ async def test_a_socket_that_closes_is_noticed_by_who_writes_the_rest() -> None:
     with pytest.raises(ChannelGoneError):
         await link.write_rest()
     await link.aclose()
-
-
-async def test_connecting_waits_for_qemu(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
-    path = tmp_path / "channel"
-    async with trio.open_nursery() as nursery:
-
-        async def connect() -> None:
-            stream = await connect_channel(path, LOG)
-            await stream.aclose()
-
-        nursery.start_soon(connect)
-        await trio.sleep(100)
-        listener = socket.socket(socket.AF_UNIX)
-        with listener:
-            listener.bind(str(path))
-            await trio.sleep(LAST_RETRY)  # nobody listens yet
-            listener.listen()
-            await trio.sleep(2 * LAST_RETRY)
-            listener.accept()[0].close()
-
-
-async def test_a_channel_that_cannot_be_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(HostError, match="cannot connect"):
-        await connect_channel(tmp_path / ("x" * 200), LOG)

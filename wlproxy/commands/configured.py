@@ -27,8 +27,11 @@ TABLES: Final = {"run": (), "ram-tap": ("tap",)}
 INNER: Final = frozenset(path[0] for path in TABLES.values() if path)
 """Tables of other commands, beside the options of `wlproxy run`."""
 
-SHARED: Final = frozenset({"channel", "log-level"})
+SHARED: Final = frozenset({"channel", "listen", "log-level"})
 """Options of `wlproxy run` that mean the same to every command that has them."""
+
+EITHER: Final = frozenset({"channel", "listen"})
+"""Parameters of which one takes the place of the others."""
 
 _FILE: Final = "wlproxy.commands.configured"
 _NAME: Final = "name"
@@ -57,7 +60,8 @@ class ConfiguredCommand(click.Command):
             try:
                 if (file := _find(typed)) is not None:
                     ctx.meta[_FILE] = file
-                    ctx.default_map = self.values(ctx, file, typed.get(_NAME, "vm"))
+                    found = self.values(ctx, file, typed.get(_NAME, "vm"))
+                    ctx.default_map = _laid_over(found, typed)
             except HostError as exc:
                 fail(exc)
         return super().parse_args(ctx, args)
@@ -73,10 +77,12 @@ class ConfiguredCommand(click.Command):
         found: dict[str, object] = {}
         own = TABLES.get(self.name or "")
         for table in ((DEFAULTS,), (VM, name)):
+            said: dict[str, object] = {}
             if own != ():
-                found |= self._shared(ctx, file, table)
+                said |= self._shared(ctx, file, table)
             if own is not None:
-                found |= self._judged(ctx, file, (*table, *own))
+                said |= self._judged(ctx, file, (*table, *own))
+            found = {**_laid_over(found, said), **said}
         return found
 
     def options(self) -> Mapping[str, click.Option]:
@@ -112,6 +118,14 @@ class ConfiguredCommand(click.Command):
             elif key not in inner:
                 raise file.unknown((*table, key), [*options, *inner])
         return found
+
+
+def _laid_over(
+    found: Mapping[str, object], more: Mapping[str, object]
+) -> dict[str, object]:
+    """Return what is left of some values when others count more."""
+    gone = EITHER if EITHER & more.keys() else frozenset[str]()
+    return {key: value for key, value in found.items() if key not in gone}
 
 
 def configured_path(ctx: click.Context, name: str, *keys: str) -> Path | None:

@@ -7,12 +7,13 @@ import click
 
 from wlproxy.commands.configured import ConfiguredCommand, configured_path
 from wlproxy.commands.failure import fail
+from wlproxy.host.channel_address import HybridVsock, Listen, Vsock, parse_channel
 from wlproxy.host.errors import HostError
 from wlproxy.host.qemu.args import QemuSetup, libvirt_xml, qemu_command_line
 from wlproxy.host.runtime_dir import channel_path, vmm_path
 
 HERE = Path()
-"""What `--ram-tap` without a path is: where the tap of that name listens by default."""
+"""What `--ram-tap` and `--listen` without a path are: where those of that name listen."""
 
 
 @click.command("qemu-args", cls=ConfiguredCommand)
@@ -21,9 +22,16 @@ HERE = Path()
 @click.option("--machine", default="q35", show_default=True)
 @click.option(
     "--channel",
+    metavar="CHANNEL",
+    help="Where QEMU is to make the socket, or vsock:CID:PORT.  [default: "
+    "wlproxy-NAME.channel in $XDG_RUNTIME_DIR]",
+)
+@click.option(
+    "--listen",
     type=click.Path(path_type=Path),
-    help="Where QEMU is to make the socket.  [default: wlproxy-NAME.channel in "
-    "$XDG_RUNTIME_DIR]",
+    is_flag=False,
+    flag_value=HERE,
+    help="Have QEMU connect to `wlproxy run --listen`.  With a path if that has one.",
 )
 @click.option("--name", default="vm", show_default=True, help="Name of the VM.")
 @click.option(
@@ -42,22 +50,45 @@ def qemu_args(
     libvirt: bool,
     memory: str,
     machine: str,
-    channel: Path | None,
+    channel: str | None,
+    listen: Path | None,
     name: str,
     ram_tap: Path | None,
 ) -> None:
     """Print the options that a VM needs: shared RAM, and the channel."""
     try:
-        channel = channel or channel_path(os.environ, name)
+        address = _address(channel, listen, name)
         if ram_tap == HERE:
             ram_tap = configured_path(ctx, name, "tap", "socket") or vmm_path(
                 os.environ, name
             )
     except HostError as exc:
         fail(exc)
-    setup = QemuSetup(channel, memory, machine, ram_tap)
+    setup = QemuSetup(address, memory, machine, ram_tap)
     try:
         text = libvirt_xml(setup) if libvirt else qemu_command_line(setup)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
     click.echo(text, nl=not text.endswith("\n"))
+
+
+def _address(
+    channel: str | None, listen: Path | None, name: str
+) -> Path | Listen | Vsock:
+    """Read where the channel is to be.
+
+    Raises:
+        click.UsageError: the options contradict each other, or are none of QEMU's.
+        HostError: the name says nothing.
+    """
+    if listen is not None:
+        if channel is not None:
+            raise click.UsageError("either --channel or --listen")
+        return Listen(channel_path(os.environ, name) if listen == HERE else listen)
+    try:
+        address = parse_channel(channel) if channel else channel_path(os.environ, name)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="--channel") from exc
+    if isinstance(address, HybridVsock):
+        raise click.UsageError("QEMU has no such vsock: other VMMs have")
+    return address

@@ -1,12 +1,9 @@
 """`wlproxy ram-tap`: has the VMM tell where the guest's RAM is."""
 
-import grp
 import logging
 import os
-import shutil
 import signal
 import socket
-import stat
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +18,13 @@ from wlproxy.commands.failure import fail
 from wlproxy.host.errors import HostError
 from wlproxy.host.report.unhurried import Unhurried
 from wlproxy.host.report.vm_log import VmLog, set_up_logging
-from wlproxy.host.runtime_dir import check_place, listen_at, table_path, vmm_path
+from wlproxy.host.runtime_dir import (
+    check_place,
+    let_in,
+    listen_at,
+    table_path,
+    vmm_path,
+)
 from wlproxy.host.vhost_user.tap import Tap
 from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.notify import notify
@@ -51,10 +54,10 @@ def ram_tap(*, name: str, vmm: Path | None, group: str | None) -> None:
     try:
         with ExitStack() as up:
             vmm = vmm or vmm_path(os.environ, name)
-            check_place(vmm)
+            check_place(vmm, group)
             vmms = up.enter_context(_listening(vmm, socket.SOCK_STREAM))
             if group is not None:
-                _let_in(vmm, group)
+                let_in(vmm, group)
             table = table_path(os.environ, name)
             with HostError.explaining("cannot make a directory", tried=str(table)):
                 table.parent.mkdir(mode=0o700, exist_ok=True)
@@ -91,15 +94,3 @@ def _listening(path: Path, kind: socket.SocketKind) -> Iterator[socket.socket]:
     finally:
         path.unlink(missing_ok=True)
         listener.close()
-
-
-def _let_in(path: Path, group: str) -> None:
-    try:
-        shutil.chown(path, group=group)
-        path.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IWGRP)
-    except (OSError, LookupError) as exc:
-        known = ", ".join(sorted(each.gr_name for each in grp.getgrall()))
-        raise HostError(
-            f"group {group} cannot be let in: {exc}",
-            remedy=f"You must be in the group. There are: {known}.",
-        ) from exc

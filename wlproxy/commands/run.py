@@ -9,8 +9,10 @@ import trio
 
 from wlproxy.commands.configured import ConfiguredCommand
 from wlproxy.commands.failure import fail
+from wlproxy.host.channel_address import ChannelAddress, Listen, parse_channel
 from wlproxy.host.config import HostConfig
 from wlproxy.host.errors import HostError
+from wlproxy.host.qemu.discovery import check_ram_is_told
 from wlproxy.host.report.vm_log import set_up_logging
 from wlproxy.host.runtime_dir import (
     channel_path,
@@ -23,13 +25,30 @@ from wlproxy.relay.capabilities import Preference
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.wire.context import RelayConfig
 
+HERE = Path()
+"""What `--listen` without a path is."""
+
 
 @click.command(cls=ConfiguredCommand)
 @click.option(
     "--channel",
-    type=click.Path(path_type=Path),
-    help="QEMU's socket for the channel (see `wlproxy qemu-args`).  [default: "
+    metavar="CHANNEL",
+    help="QEMU's socket for the channel (see `wlproxy qemu-args`), or vsock:CID:PORT, or "
+    "hvsock:PATH:PORT for a VMM whose vsock is a Unix socket.  [default: "
     "wlproxy-NAME.channel in $XDG_RUNTIME_DIR]",
+)
+@click.option(
+    "--listen",
+    type=click.Path(path_type=Path),
+    is_flag=False,
+    flag_value=HERE,
+    help="Make the socket, and have QEMU connect (`wlproxy qemu-args --listen`).  Without "
+    "a path: wlproxy-NAME.channel in $XDG_RUNTIME_DIR.",
+)
+@click.option(
+    "--group",
+    help="Let this group connect to --listen, too: the one that QEMU runs as under "
+    "libvirt's qemu:///system.",
 )
 @click.option("--name", default="vm", show_default=True, help="Name of the VM.")
 @click.option("--display", help="The compositor's socket, instead of $WAYLAND_DISPLAY.")
@@ -81,7 +100,9 @@ from wlproxy.relay.wire.context import RelayConfig
 @click.option("--once", is_flag=True, help="End when QEMU closes the channel.")
 def run(  # noqa: PLR0913 - one parameter per option
     *,
-    channel: Path | None,
+    channel: str | None,
+    listen: Path | None,
+    group: str | None,
     name: str,
     display: str | None,
     present: str,
@@ -102,7 +123,7 @@ def run(  # noqa: PLR0913 - one parameter per option
         raise click.BadParameter(str(exc), param_hint="--allow") from exc
     try:
         config = HostConfig(
-            channel=channel or channel_path(os.environ, name),
+            channel=_address(channel, listen, group, name),
             name=check_name(name),
             relay=RelayConfig(name, Preference(present), policy),
             display=display,
@@ -115,11 +136,34 @@ def run(  # noqa: PLR0913 - one parameter per option
             once=once,
             status=status_path(os.environ, name),
         )
+        check_ram_is_told(config)
         # What is there now stays: collections need not look at it (tens of thousands of objects).
         gc.freeze()
         trio.run(run_server, config)
     except HostError as exc:
         fail(exc)
+
+
+def _address(
+    channel: str | None, listen: Path | None, group: str | None, name: str
+) -> ChannelAddress:
+    """Read where the channel is.
+
+    Raises:
+        click.UsageError: the options contradict each other, or are none.
+        HostError: the name says nothing.
+    """
+    if listen is None:
+        if group is not None:
+            raise click.UsageError("--group is for --listen")
+        try:
+            return parse_channel(channel) if channel else channel_path(os.environ, name)
+        except ValueError as exc:
+            raise click.BadParameter(str(exc), param_hint="--channel") from exc
+    if channel is not None:
+        raise click.UsageError("either connect (--channel) or --listen")
+    path = channel_path(os.environ, name) if listen == HERE else listen
+    return Listen(path.absolute(), group)
 
 
 def _running_tap(name: str) -> Path | None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wlproxy.host.channel_address import ChannelAddress
 from wlproxy.relay.wire.context import RelayConfig
 
 
@@ -11,7 +12,7 @@ class HostConfig:
     """Settings of `wlproxy run`.
 
     Attributes:
-        channel: QEMU's socket for the channel.
+        channel: where the channel is, and who listens there.
         name: of the VM: in logs, window titles and the status socket's name.
         relay: what the core is to do.
         display: a WAYLAND_DISPLAY to use instead of the environment's.
@@ -28,7 +29,7 @@ class HostConfig:
         status: where the status socket is to be; None for none.
     """
 
-    channel: Path
+    channel: ChannelAddress
     name: str = "vm"
     relay: RelayConfig = field(default_factory=RelayConfig)
     display: str | None = None

@@ -7,12 +7,10 @@ something there sends it, as far as the socket takes it at once; the rest is for
 that waits (`write_rest`), and until it is done nothing more is taken out of the lanes.
 """
 
-import errno
 import logging
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import trio
 
@@ -20,7 +18,6 @@ from wlproxy.host.errors import GuestRamError, HostError
 from wlproxy.host.pings import Pings
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.report.metrics import Metrics
-from wlproxy.host.report.vm_log import VmLog
 from wlproxy.protocol.channel.frames import (
     NONCE_SIZE,
     RAM_TOKEN_SIZE,
@@ -48,7 +45,7 @@ from wlproxy.protocol.errors import (
     RemoteProtocolError,
     WlproxyError,
 )
-from wlproxy.transport.fd_stream import FdsLostError, FdStream, connect_unix
+from wlproxy.transport.fd_stream import FdsLostError, FdStream
 from wlproxy.transport.frame_writer import FrameWriter
 from wlproxy.transport.lane_tasks import LaneTasks
 
@@ -64,11 +61,6 @@ MAX_EARLY_FRAMES = 1024
 GOODBYE_SECONDS = 1.0
 """For the guest to take the last frames."""
 
-FIRST_RETRY, LAST_RETRY = 0.1, 5.0
-"""Seconds between attempts to connect to QEMU: doubled from the first to the last."""
-
-_NOT_THERE = (errno.ENOENT, errno.ECONNREFUSED)
-
 
 class ChannelGoneError(HostError):
     """The other end of the socket is closed: QEMU has gone."""
@@ -76,33 +68,6 @@ class ChannelGoneError(HostError):
 
 class Goodbyed(ChannelError):  # noqa: N818 - an event more than an error
     """The agent ended the session and said why."""
-
-
-async def connect_channel(path: Path, log: VmLog) -> FdStream:
-    """Connect to QEMU's socket; wait for as long as nobody listens there.
-
-    Raises:
-        HostError: it cannot be connected to, and waiting would not help.
-    """
-    delay = FIRST_RETRY
-    waiting = False
-    while True:
-        try:
-            return await connect_unix(path)
-        except OSError as exc:
-            if exc.errno not in _NOT_THERE:
-                raise HostError(
-                    "cannot connect to the channel",
-                    tried=f"connect {path}",
-                    errno=exc.errno or 0,
-                    remedy="It must be the socket of QEMU's chardev (`wlproxy "
-                    "qemu-args` prints the options), and yours to open.",
-                ) from exc
-        if not waiting:
-            waiting = True
-            log.info("waiting for QEMU at %s", path)
-        await trio.sleep(delay)
-        delay = min(2 * delay, LAST_RETRY)
 
 
 class Link:

@@ -1,8 +1,10 @@
 """Where the sockets of a VM are, in the user's runtime directory, by its name; and listens there."""
 
 import errno
+import grp
 import os
 import re
+import shutil
 import socket
 import stat
 from collections.abc import Mapping
@@ -93,19 +95,30 @@ def table_path(environ: Mapping[str, str], name: str) -> Path:
     return status_directory(environ) / f"{check_name(name)}.ram"
 
 
-def check_place(path: Path) -> None:
-    """Make sure that nobody else can listen at a path, now or while we are away.
+def check_place(path: Path, group: str | None = None) -> None:
+    """Make sure that nobody else can listen at a path, and that who is let in can get there.
 
     A sticky bit (/tmp) does not help: there, others cannot remove our socket, but bind its name
     before we do.  It does for the directories further up, whose entries are there already.
 
+    Args:
+        path: where a socket is to be.
+        group: whose members are to be let in, too; None: none.
+
     Raises:
-        HostError: somebody could.
+        HostError: it is not so.
     """
+    remedy = (
+        "Have a directory for it that only you can write to, as root:\n"
+        f"  install -d -o {os.geteuid()} -m 0755 /var/lib/wlproxy-NAME"
+    )
     # Links are looked at, too, and what they lead to.
     for place in (path.parent.absolute(), path.parent.resolve()):
         for each in (place, *place.parents):
-            with HostError.explaining("the socket has no place", tried=f"stat {each}"):
+            looking = HostError.explaining(
+                "there is no place for the socket", tried=f"stat {each}", remedy=remedy
+            )
+            with looking:
                 status = each.lstat()
             sticky = each != place and status.st_mode & stat.S_ISVTX
             loose = not sticky and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
@@ -118,6 +131,13 @@ def check_place(path: Path) -> None:
                     "to, and in none that others can write to:\n"
                     f"  chmod go-w {each}",
                 )
+    directory = path.parent.resolve()
+    for each in (directory, *directory.parents):
+        if group is not None and not _may_enter(each, group):
+            raise HostError(
+                f"group {group} cannot enter {each}, so QEMU could not connect",
+                remedy=remedy,
+            )
 
 
 def listen_at(
@@ -148,6 +168,37 @@ def listen_at(
         path.chmod(stat.S_IRUSR | stat.S_IWUSR)
         listener.listen(BACKLOG)
     return listener
+
+
+def let_in(path: Path, group: str) -> None:
+    """Let the members of a group connect to a socket, too.
+
+    Raises:
+        HostError: there is no such group, or it is not ours to let in.
+    """
+    try:
+        shutil.chown(path, group=group)
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IWGRP)
+    except (OSError, LookupError) as exc:
+        known = ", ".join(sorted(each.gr_name for each in grp.getgrall()))
+        raise HostError(
+            f"group {group} cannot be let in: {exc}",
+            remedy=f"You must be in the group. There are: {known}.",
+        ) from exc
+
+
+def _may_enter(directory: Path, group: str) -> bool:
+    """Tell whether members of a group can enter a directory."""
+    if "system.posix_acl_access" in os.listxattr(directory):
+        return True  # somebody has thought about it
+    status = directory.stat()
+    if status.st_mode & stat.S_IXOTH:
+        return True
+    try:
+        theirs = grp.getgrnam(group).gr_gid == status.st_gid
+    except LookupError:
+        return True  # `let_in` says so
+    return theirs and bool(status.st_mode & stat.S_IXGRP)
 
 
 def is_alive(path: Path, kind: socket.SocketKind) -> bool:

@@ -5,16 +5,18 @@ goes, and the compositor may be restarted meanwhile.  A peer that breaks the rul
 its session; an exception that nobody expected ends no more than that (`bugs`).
 """
 
+import logging
 import math
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 import trio
 
+from wlproxy.host.channel.wires import make_wire
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop.desktop import Desktop, prepare_when_back
 from wlproxy.host.desktop.udmabuf_watch import DeviceWatch
@@ -23,11 +25,9 @@ from wlproxy.host.fd_limit import fds_for_buffers
 from wlproxy.host.link import (
     ChannelGoneError,
     Link,
-    connect_channel,
     farewell,
     severity,
 )
-from wlproxy.host.qemu.channel_lock import ChannelLock
 from wlproxy.host.qemu.discovery import Qemu, RamProvider, name_qemu, qemu_ram, tap_path
 from wlproxy.host.qemu.following import find_ram, follow_ram
 from wlproxy.host.qemu.ram import GuestRam
@@ -62,6 +62,9 @@ REFUSE_SECONDS = 3.0
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """What ends the proxy: a service manager, Ctrl-C, a terminal that is closed."""
+
+NEXT_PLEASE = 0.001
+"""Seconds from one who connects, and is not QEMU, to the next."""
 
 QEMU_PATIENCE, QEMU_RETRY = 30.0, 0.5
 """Seconds for a socket that libvirt has made to become QEMU's; and between looks."""
@@ -104,6 +107,8 @@ class Server:
             allow=config.allow,
             isolate=config.security_context,
         )
+        locks = config.status.parent if config.status else None
+        self._wire = make_wire(config.channel, locks, config.name)
         self._progress = Progress(config.channel, self._desktop.path)
         self._provide_ram = provide_ram or partial(qemu_ram, config)
         self._make_relay = make_relay or self._relay
@@ -133,6 +138,7 @@ class Server:
         with trio.open_signal_receiver(*_stop_signals()) as signals:
             status = listen_status(self.config.status) if self.config.status else None
             try:
+                self._wire.claim()
                 async with trio.open_nursery() as nursery:  # noqa: TID251
                     nursery.start_soon(self._watch_signals, signals, nursery)
                     await self._start(nursery, status)
@@ -140,6 +146,7 @@ class Server:
                     nursery.cancel_scope.cancel()
             finally:
                 self._desktop.close()
+                self._wire.close()
                 if status is not None:
                     status.close()
         if self._failure is not None:
@@ -222,13 +229,11 @@ class Server:
         try:
             while not self._stopping:
                 self._progress.enter(State.WAITING_FOR_QEMU)
-                stream = await self._unless_stopped(
-                    partial(connect_channel, self.config.channel, self._log)
-                )
+                stream = await self._unless_stopped(partial(self._wire.open, self._log))
                 if stream is None:
                     break
                 async with stream:
-                    with self._lock_channel():
+                    with self._wire.held():
                         served = await self._serve_channel(Link(stream, self.metrics))
                 if served and self.config.once:
                     break
@@ -237,18 +242,6 @@ class Server:
         except HostError as exc:
             self._failure = exc
         self._progress.enter(State.STOPPING)
-
-    def _lock_channel(self) -> AbstractContextManager[object]:
-        """Make sure that no other proxy has the channel.
-
-        Raises:
-            HostError: one has.
-        """
-        if self.config.status is None:
-            return nullcontext()
-        return ChannelLock(
-            self.config.status.parent, self.config.channel, self.config.name
-        )
 
     async def _serve_channel(self, link: Link) -> bool:
         """Serve one session after the other, until QEMU closes the channel.
@@ -260,7 +253,7 @@ class Server:
             HostError: the RAM of this QEMU cannot be had.
         """
         if self._qemu_deadline == math.inf:
-            self._log.info("connected to %s", self.config.channel)
+            self._log.of_client(logging.INFO, "connected to %s", self.config.channel)
         try:
             ram = await self._unless_stopped(
                 partial(find_ram, self._provide_ram, link.stream, self._log)
@@ -290,6 +283,7 @@ class Server:
         """
         failure: HostError | None = None
         async with trio.open_nursery() as nursery:  # noqa: TID251
+            nursery.start_soon(self._wire.turn_away, link.stream, self._log)
             if tap := tap_path(self.config):
                 nursery.start_soon(follow_ram, tap, ram, self._log, self._ram_user)
             try:
@@ -309,6 +303,10 @@ class Server:
 
         Whom a connection belongs to does not change, so this one would stay libvirt's.
         """
+        if self._wire.listens:  # whoever connects next may be it
+            self._log.of_client(logging.WARNING, "turned away: %s", why)
+            self._pause = NEXT_PLEASE
+            return True
         now = trio.current_time()
         if self._qemu_deadline == math.inf:
             self._qemu_deadline = now + QEMU_PATIENCE

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wlproxy.host.channel_address import Listen, Vsock
 from wlproxy.host.qemu.args import (
     QemuSetup,
     libvirt_xml,
@@ -57,6 +58,29 @@ def test_the_device_that_tells_of_ram(machine: str, device: str) -> None:
         "-device",
         f"{device},chardev=wlproxy-tap",
     ]
+
+
+@pytest.mark.parametrize(
+    ("machine", "device"),
+    [("q35", "vhost-vsock-pci"), ("microvm", "vhost-vsock-device")],
+)
+def test_a_vsock_takes_the_place_of_the_port(machine: str, device: str) -> None:
+    arguments = read_by_shell(QemuSetup(Vsock(3, 5000), "6G", machine))
+    assert arguments[-2:] == ["-device", f"{device},guest-cid=3"]
+    assert "virtio-serial-pci" not in arguments
+    domain = ET.fromstring(f"<domain>{libvirt_xml(QemuSetup(Vsock(3, 5000)))}</domain>")
+    assert domain.find("vsock/cid[@auto='no'][@address='3']") is not None
+    assert domain.find("channel") is None
+
+
+def test_qemu_may_connect_to_the_proxy() -> None:
+    setup = QemuSetup(Listen(Path("/run/a,b")))
+    assert "socket,id=wlproxy,path=/run/a,,b,reconnect-ms=1000" in read_by_shell(setup)
+    domain = ET.fromstring(f"<domain>{libvirt_xml(setup)}</domain>")
+    source = domain.find("channel[@type='unix']/source[@mode='connect']")
+    assert source is not None
+    assert source.get("path") == "/run/a,b"
+    assert source.find("reconnect[@enabled='yes'][@timeout='1']") is not None
 
 
 def test_libvirt_has_it_too() -> None:

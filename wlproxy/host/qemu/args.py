@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 from xml.sax.saxutils import quoteattr
 
+from wlproxy.host.channel_address import Listen, Vsock
 from wlproxy.protocol.channel.frames import PORT_NAME
 
 MAX_SOCKET_PATH: Final = 107
@@ -29,13 +30,14 @@ class QemuSetup:
     """The settings that a VM gets.
 
     Attributes:
-        channel: the socket that QEMU makes for the channel.
+        channel: the socket that QEMU makes for the channel, one that the proxy makes, or a
+            vsock.
         memory: size of the RAM, such as `4G`; MiB if there is no unit, as for `-m`.
         machine: QEMU's machine type.
         ram_tap: where `wlproxy ram-tap` listens for the VMM; None: there is none.
     """
 
-    channel: Path
+    channel: Path | Listen | Vsock
     memory: str = "4G"
     machine: str = "q35"
     ram_tap: Path | None = None
@@ -57,9 +59,6 @@ def libvirt_xml(setup: QemuSetup) -> str:
     Raises:
         ValueError: the channel's path is not absolute, or too long.
     """
-    path = _checked_path(setup.channel)
-    if not setup.channel.is_absolute():
-        raise ValueError(f"libvirt wants an absolute path, not {path}")
     tap = ""
     if setup.ram_tap is not None:
         tap = f"""\
@@ -78,11 +77,37 @@ def libvirt_xml(setup: QemuSetup) -> str:
   <access mode='shared'/>
 </memoryBacking>
 <!-- in <devices> -->
+{_libvirt_channel(setup.channel)}{tap}"""
+
+
+def _libvirt_channel(channel: Path | Listen | Vsock) -> str:
+    """Write the device of the channel.
+
+    Raises:
+        ValueError: the channel's path is not absolute, or too long.
+    """
+    if isinstance(channel, Vsock):
+        return f"""\
+<vsock model='virtio'>
+  <cid auto='no' address='{channel.cid}'/>
+</vsock>
+"""
+    path = channel.path if isinstance(channel, Listen) else channel
+    if not path.is_absolute():
+        raise ValueError(f"libvirt wants an absolute path, not {path}")
+    where = f"path={quoteattr(_checked_path(path))}"
+    source = f"<source mode='bind' {where}/>"
+    if isinstance(channel, Listen):
+        source = f"""\
+<source mode='connect' {where}>
+    <reconnect enabled='yes' timeout='1'/>
+  </source>"""
+    return f"""\
 <channel type='unix'>
-  <source mode='bind' path={quoteattr(path)}/>
+  {source}
   <target type='virtio' name='{PORT_NAME}'/>
 </channel>
-{tap}"""
+"""
 
 
 def ram_options(memory: str = "4G", machine: str = "q35") -> str:
@@ -97,7 +122,6 @@ def _options(setup: QemuSetup) -> list[tuple[str, str]]:
     memory = _checked_memory(setup.memory)
     if not _MACHINE.fullmatch(setup.machine):
         raise ValueError(f"{setup.machine!r} is not a machine type")
-    path = _checked_path(setup.channel).replace(",", ",,")
     ram = ram_options(memory, setup.machine).split(" ")
     tap = []
     if setup.ram_tap is not None:
@@ -111,10 +135,26 @@ def _options(setup: QemuSetup) -> list[tuple[str, str]]:
         (ram[0], ram[1]),
         (ram[2], ram[3]),
         ("-m", memory),
-        ("-device", _SERIAL_DEVICES.get(setup.machine, "virtio-serial-pci")),
-        ("-chardev", f"socket,id=wlproxy,path={path},server=on,wait=off"),
-        ("-device", f"virtserialport,chardev=wlproxy,name={PORT_NAME}"),
+        *_channel_options(setup.channel, setup.machine),
         *tap,
+    ]
+
+
+def _channel_options(
+    channel: Path | Listen | Vsock, machine: str
+) -> list[tuple[str, str]]:
+    if isinstance(channel, Vsock):
+        device = "device" if machine == "microvm" else "pci"
+        return [("-device", f"vhost-vsock-{device},guest-cid={channel.cid}")]
+    if isinstance(channel, Listen):
+        path, side = channel.path, "reconnect-ms=1000"
+    else:
+        path, side = channel, "server=on,wait=off"
+    where = _checked_path(path).replace(",", ",,")
+    return [
+        ("-device", _SERIAL_DEVICES.get(machine, "virtio-serial-pci")),
+        ("-chardev", f"socket,id=wlproxy,path={where},{side}"),
+        ("-device", f"virtserialport,chardev=wlproxy,name={PORT_NAME}"),
     ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import trio
 
+from wlproxy.host.channel_address import ChannelAddress, advise
 from wlproxy.host.report.vm_log import VmLog
 from wlproxy.transport.notify import notify
 
@@ -31,19 +32,18 @@ class State(Enum):
 class Progress:
     """The state of one proxy."""
 
-    def __init__(self, channel: Path, compositor: Path) -> None:
+    def __init__(self, channel: ChannelAddress, compositor: Path) -> None:
         """Begin in the state of starting.
 
         Args:
-            channel: QEMU's socket, for the hints.
+            channel: where it is, for the hints.
             compositor: its socket, likewise.
         """
         self._state = State.STARTING
         self._compositor_away = False
         self._changed = trio.Event()
         self._hints = {
-            State.WAITING_FOR_QEMU: f"nobody listens at {channel}. Does the VM run, with "
-            f"the options of `wlproxy qemu-args --channel {channel}`?",
+            State.WAITING_FOR_QEMU: advise(channel),
             State.WAITING_FOR_AGENT: "no agent answers. Does it run in the guest "
             "(`systemctl status wlproxy-guest-agent` there)? QEMU talks to one program "
             f"at a time: does another one hold {channel}?",

@@ -1,15 +1,23 @@
 """Lets only one proxy use a channel.
 
 QEMU accepts one connection at a time, and leaves whoever connects second without an answer for
-ever.  So a proxy first locks a file that is named after the socket's inode.  The kernel drops
-the lock when the process ends, however that happens.  The next proxy sweeps up the file.
+ever; so does the agent at a vsock.  So a proxy first locks a file that is named after the
+channel.  The kernel drops the lock when the process ends, however that happens.  The next
+proxy sweeps up the file.
 """
 
 import fcntl
+import hashlib
 import os
 from pathlib import Path
 from typing import Final
 
+from wlproxy.host.channel_address import (
+    ChannelAddress,
+    HybridVsock,
+    Listen,
+    Vsock,
+)
 from wlproxy.host.errors import HostError
 from wlproxy.transport.closable import Closing, closed_on_error
 from wlproxy.transport.fds import OwnedFd
@@ -20,14 +28,14 @@ _MAX_NOTE: Final = 200
 
 
 class ChannelLock(Closing):
-    """Held for as long as the proxy is connected to a channel."""
+    """Held for as long as the proxy has the channel."""
 
-    def __init__(self, directory: Path, channel: Path, name: str) -> None:
+    def __init__(self, directory: Path, channel: ChannelAddress, name: str) -> None:
         """Take the lock.
 
         Args:
             directory: this user's own, where all proxies have their locks.
-            channel: QEMU's socket.
+            channel: the one to lock.
             name: of the VM, for whoever is refused.
 
         Raises:
@@ -36,8 +44,7 @@ class ChannelLock(Closing):
         self._path: Path | None = None
         self._file: OwnedFd | None = None
         try:
-            status = channel.stat()
-            path = directory / f"{_PREFIX}{status.st_dev:x}-{status.st_ino:x}{_SUFFIX}"
+            path = directory / f"{_PREFIX}{_identity(channel)}{_SUFFIX}"
             _sweep(directory)
             self._file = _lock(path)
         except OSError:
@@ -47,7 +54,7 @@ class ChannelLock(Closing):
             raise HostError(
                 f"another proxy has this channel: {_note(path)}",
                 tried=str(channel),
-                remedy="QEMU talks to one at a time. Stop the other one, or give each "
+                remedy="A VM talks to one at a time. Stop the other one, or give each "
                 "VM a channel of its own.",
             )
         self._path = path
@@ -59,6 +66,30 @@ class ChannelLock(Closing):
             self._path.unlink(missing_ok=True)
             self._file.close()
         self._path = self._file = None
+
+
+def _identity(channel: ChannelAddress) -> str:
+    """Name a channel, whichever path leads to it.
+
+    Raises:
+        OSError: there is no such socket.
+    """
+    match channel:
+        case Listen(path=path):
+            return _place(path)
+        case HybridVsock(path=path, port=port):
+            return f"{_place(path)}-{port}"
+        case Vsock(cid=cid, port=port):
+            return f"vsock-{cid}-{port}"
+        case Path():
+            status = channel.stat()
+            return f"{status.st_dev:x}-{status.st_ino:x}"
+
+
+def _place(path: Path) -> str:
+    """Name a path, whose socket may not be there yet."""
+    place = str(path.parent.resolve() / path.name)
+    return f"at-{hashlib.sha256(place.encode()).hexdigest()[:32]}"
 
 
 def _lock(path: Path) -> OwnedFd | None:

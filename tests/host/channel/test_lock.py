@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from wlproxy.host.channel.lock import ChannelLock
 from wlproxy.host.errors import HostError
-from wlproxy.host.qemu.channel_lock import ChannelLock
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_what_a_killed_proxy_left_is_no_obstacle_and_is_swept(
 ) -> None:
     program = (
         "import sys, time; from pathlib import Path;"
-        "from wlproxy.host.qemu.channel_lock import ChannelLock;"
+        "from wlproxy.host.channel.lock import ChannelLock;"
         "lock = ChannelLock(Path(sys.argv[1]), Path(sys.argv[2]), 'killed');"
         "print(flush=True); time.sleep(60)"
     )
