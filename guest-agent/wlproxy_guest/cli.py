@@ -127,6 +127,11 @@ def stop_signals() -> tuple[signal.Signals, ...]:
 
 def parse(arguments: Sequence[str] | None) -> Options:
     """Read the command line; exits on a wrong one, as argparse does."""
+    return make_parser().parse_args(arguments, namespace=Options())
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Say what the command line may have."""
     limits = Limits()
     parser = argparse.ArgumentParser(
         prog="wlproxy-guest-agent",
@@ -153,7 +158,12 @@ def parse(arguments: Sequence[str] | None) -> Options:
         help="the wire to the host: a virtio port's name, a device's path, unix:PATH or"
         " fd:N (default: %(default)s)",
     )
-    parser.add_argument("--log-level", choices=LEVELS, default="info")
+    parser.add_argument(
+        "--log-level",
+        choices=LEVELS,
+        default="info",
+        help="what to log, and all that is worse (default: %(default)s)",
+    )
     parser.add_argument(
         "--max-clients",
         type=int,
@@ -176,7 +186,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
         help="the same of all apps (default: half of the memory)",
     )
     parser.add_argument("--version", action="version", version=__version__)
-    return parser.parse_args(arguments, namespace=Options())
+    return parser
 
 
 def default_socket() -> Path:
