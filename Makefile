@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := wlproxy guest-agent kernel lab bench tests
+SOURCES := wlproxy guest-agent kernel lab bench release tests
 # pip: only what the lock names, from whatever index this machine's pip is set up for.
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install
 
@@ -128,6 +128,25 @@ demo: env ## show it: boots the lab and leaves a picture
 .PHONY: tables
 tables: env ## make the tables of Wayland interfaces, and the page about them, of Debian's XML
 	$(BIN)/python -m tests.tables
+
+.PHONY: share
+share: env ## make manual pages and shell completion anew, from the command lines
+	$(BIN)/python -m release share
+
+.PHONY: deb
+deb: env ## Debian packages, built in a clean Debian 13 (as root), into dist/
+	$(BIN)/python -m release deb
+
+.PHONY: wheels
+wheels: env ## a wheel and a source archive of each distribution, into dist/
+	$(BIN)/python -m release python
+
+.PHONY: release
+release: env ## all that is released, into an empty dist/: wheels, sources, packages, sums
+	rm -rf dist
+	$(BIN)/python -m release check
+	$(MAKE) --no-print-directory wheels deb
+	cd dist && sha256sum * >SHA256SUMS
 
 .PHONY: lock
 lock: env ## pin the newest versions that pyproject.toml allows

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("wlproxy", "guest-agent/wlproxy_guest", "bench")
+PACKAGES = ("wlproxy", "guest-agent/wlproxy_guest", "bench", "release")
 MODULES = sorted(
     path.relative_to(ROOT).as_posix()
     for package in PACKAGES

@@ -134,6 +134,11 @@ def stop_signals() -> tuple[signal.Signals, ...]:
 
 def parse(arguments: Sequence[str] | None) -> Options:
     """Read the command line; exits on a wrong one, as argparse does."""
+    return make_parser().parse_args(arguments, namespace=Options())
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Say what the command line may have."""
     limits = Limits()
     parser = argparse.ArgumentParser(
         prog="wlproxy-guest-agent",
@@ -167,7 +172,12 @@ def parse(arguments: Sequence[str] | None) -> Options:
         help="let the host connect to this port of the machine's vsock, too (`wlproxy run"
         " --channel vsock:CID:PORT` there); whichever wire has a host first is used",
     )
-    parser.add_argument("--log-level", choices=LEVELS, default="info")
+    parser.add_argument(
+        "--log-level",
+        choices=LEVELS,
+        default="info",
+        help="what to log, and all that is worse (default: %(default)s)",
+    )
     parser.add_argument(
         "--max-clients",
         type=int,
@@ -190,7 +200,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
         help="the same of all apps (default: half of the memory)",
     )
     parser.add_argument("--version", action="version", version=__version__)
-    return parser.parse_args(arguments, namespace=Options())
+    return parser
 
 
 def default_socket() -> Path:

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from email.message import Message
 from email.parser import Parser
 from pathlib import Path
 
@@ -22,11 +23,27 @@ SHARED_PACKAGES = {
 }
 
 
-def required_by(wheel: Path) -> set[str]:
-    (metadata,) = (n for n in zipfile.ZipFile(wheel).namelist() if "/METADATA" in n)
+def metadata(wheel: Path) -> Message:
     with zipfile.ZipFile(wheel) as archive:
-        text = archive.read(metadata).decode()
-    return set(Parser().parsestr(text).get_all("Requires-Dist", []))
+        (name,) = (each for each in archive.namelist() if "/METADATA" in each)
+        return Parser().parsestr(archive.read(name).decode())
+
+
+def required_by(wheel: Path) -> set[str]:
+    return set(metadata(wheel).get_all("Requires-Dist", []))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_an_index_shows_of_it(wheels: dict[str, Path], name: str) -> None:
+    """Licence and description, as `twine check --strict` wants them too."""
+    shown = metadata(wheels[name])
+    assert shown["License-Expression"] == "MIT"
+    assert shown.get_all("License-File") == ["LICENSE"]
+    assert shown["Description-Content-Type"] == "text/markdown"
+    assert str(shown.get_payload()).startswith("# wlproxy")
+    with zipfile.ZipFile(wheels[name]) as archive:
+        (licence,) = (n for n in archive.namelist() if n.endswith("/licenses/LICENSE"))
+        assert archive.read(licence) == (ROOT / "LICENSE").read_bytes()
 
 
 def test_each_file_has_one_owner(wheels: dict[str, Path]) -> None:
@@ -127,6 +144,7 @@ def test_wheel_from_the_sdist_is_the_same(
     # Not tarfile: its `filter` came with 3.11.4, and later versions warn without it.
     subprocess.run(["tar", "-xf", str(sdist), "-C", str(tmp_path)], check=True)
     unpacked = tmp_path / sdist.name.removesuffix(".tar.gz")
+    assert not (unpacked / "kernel").exists(), "of another licence"
     again = build(unpacked, "wheel", tmp_path / "wheel")
     assert again.name == wheels[name].name
     assert names_in(again) == names_in(wheels[name])

@@ -40,7 +40,8 @@ As root, with {DROP_IN} from where the agent's units are:
 LOAD_THE_MODULE: Final = f"""\
 Install the kernel module gem_locate (package wlproxy-dkms, kernel/udmabuf in the
 sources), or have the agent do without it; as root:
-  rm /etc/systemd/system/{SERVICE}.d/{DROP_IN}
+  mkdir -p /etc/systemd/system/{SERVICE}.d
+  ln -sf /dev/null /etc/systemd/system/{SERVICE}.d/{DROP_IN}
   systemctl daemon-reload
   systemctl restart {SERVICE}"""
 APPLY_MODULES_RULE: Final = """\

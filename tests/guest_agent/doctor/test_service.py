@@ -103,7 +103,7 @@ def test_drop_in_without_the_module(guest: GuestTree) -> None:
     guest.service["DropInPaths"] = f"/run/other.conf {DROP_IN}"
     found = guest.only_complaint()
     assert (found.subject, found.verdict) == ("module", Verdict.PROBLEM)
-    assert f"rm {DROP_IN}" in found.remedy
+    assert f"ln -sf /dev/null {DROP_IN}" in found.remedy
 
 
 @pytest.mark.parametrize("wants_it", [True, False])
