@@ -2,6 +2,7 @@ complete -c wlproxy-guest-agent -s h -l help -d 'show this help message and exit
 complete -c wlproxy-guest-agent -n __fish_is_first_arg -a 'doctor' -d 'say what is wrong in this machine, and what to do about it'
 complete -c wlproxy-guest-agent -l socket -r -d 'where apps connect'
 complete -c wlproxy-guest-agent -l port -r -d 'the wire to the host'
+complete -c wlproxy-guest-agent -l vsock -r -d 'let the host connect to this port of the machines vsock, too'
 complete -c wlproxy-guest-agent -l log-level -r -a 'debug info warning error' -d 'what to log, and all that is worse'
 complete -c wlproxy-guest-agent -l max-clients -r -d 'apps at once'
 complete -c wlproxy-guest-agent -l max-pinned-mib -r -d 'buffers of one app that the host may read'
