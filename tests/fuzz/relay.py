@@ -53,6 +53,7 @@ APART = 0.04
 JUDGED = {
     *("wl_display", "wl_registry", "wl_shm", "wl_shm_pool"),
     *("zwp_linux_dmabuf_v1", "zwp_linux_buffer_params_v1"),
+    "wp_color_manager_v1",  # which has no profiles of the guest's
 }
 """Whose requests the relay judges itself: with arguments at random they may be wrong."""
 SCRIPTED = {
@@ -172,6 +173,9 @@ class Conversation:
         spec = self._choices.pick(requests)
         if thing.interface.name == "wl_registry":
             return
+        if spec.name == "destroy_registry":
+            self._renew_registry(thing)
+            return
         args = self._args(spec, self._play.app.things)
         if args is None:
             return
@@ -268,6 +272,14 @@ class Conversation:
         new_id = NewId(interface.encode(), thing.version, thing.id)
         spec = app.registry.interface.request("bind")
         self._play.send(encode_message(app.registry.id, spec, (name, new_id)))
+
+    def _renew_registry(self, fixes: Thing) -> None:
+        """Destroy the registry as wl_fixes lets apps do, and take another."""
+        app = self._play.app
+        registry = app.registry
+        app.destroyed(registry)
+        app.request(fixes, "destroy_registry", registry.id)
+        app.request(app.display, "get_registry")
 
     def _create_pool(self) -> None:
         if len(self._pools) < 3:

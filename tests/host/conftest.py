@@ -92,9 +92,9 @@ def lab_socket() -> Callable[[str], Path]:
     return Path(os.environ["XDG_RUNTIME_DIR"]).joinpath
 
 
-@pytest.fixture(scope="session")
-def sway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The socket of a headless sway (wlroots), which has wp_security_context_v1."""
+@contextmanager
+def running_sway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A headless sway for as long as a fixture lasts; a skip where there is none."""
     if not shutil.which("sway"):
         pytest.skip("needs sway: apt-get install sway")
     directory = tmp_path_factory.mktemp("s")
@@ -129,6 +129,13 @@ def sway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield directory / display
     process.terminate()
     process.wait(READY_TIMEOUT)
+
+
+@pytest.fixture(scope="session")
+def sway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The socket of a headless sway (wlroots), which has wp_security_context_v1."""
+    with running_sway(tmp_path_factory) as sway:
+        yield sway
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ guest) and the search for QEMU's memory are replaced.
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from wlproxy.host.server import Server as HostServer
 from wlproxy.memory.guest_memory import GuestMemory, RamRegion
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy.relay.capabilities import Preference
+from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
@@ -135,18 +136,28 @@ class Loopback:
         await self._start("agent", run)
 
     async def start_host(
-        self, display: Path | None = None, device: UdmabufDevice | None = None
+        self,
+        display: Path | None = None,
+        device: UdmabufDevice | None = None,
+        *,
+        allow: Collection[str] = (),
+        isolate: bool = True,
     ) -> None:
         """Start the proxy.
 
         Args:
             display: another compositor than the test's.
             device: what makes dma-bufs; without one, everything is copied.
+            allow: globals that a guest sees besides.
+            isolate: connect through a security context, where there is one.
         """
         path = str(display or self.compositor_path)
         preference = Preference.AUTO if device else Preference.COPY
-        config = HostConfig(self.channel, VM, RelayConfig(VM, preference), path)
-        desktop = Desktop(VM, path, VmLog(VM))
+        policy = effective_policy(allow)
+        config = HostConfig(self.channel, VM, RelayConfig(VM, preference, policy), path)
+        desktop = Desktop(
+            VM, path, VmLog(VM), policy=policy, allow=allow, isolate=isolate
+        )
         desktop.device = device
         self.host = HostServer(config, desktop=desktop, provide_ram=self._provide_ram)
         await self._start("host", self.host.run)

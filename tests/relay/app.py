@@ -102,7 +102,9 @@ class App:
     @property
     def registry(self) -> Thing:
         return next(
-            t for t in self.things.values() if t.interface.name == "wl_registry"
+            t
+            for t in self.things.values()
+            if t.interface.name == "wl_registry" and t.alive
         )
 
     def receive(self, frame: Data) -> None:

@@ -26,7 +26,7 @@ def test_what_our_tables_do_not_know_is_left_out() -> None:
     policy = effective_policy()
 
     assert policy.keys() <= ALLOWED_BY_DEFAULT.keys()
-    caps = {"wl_fixes": 1, "zwp_linux_dmabuf_v1": 5}
+    caps = {"wl_compositor": 6, "wl_fixes": 1, "zwp_linux_dmabuf_v1": 5}
     assert all(
         version == caps.get(name, INTERFACES[name].version)
         for name, version in policy.items()

@@ -27,7 +27,7 @@ for what has no effect, the log says why.
 they are, but for the ids of objects. *Filter* names the file in `wlproxy/relay/filters` that changes or
 answers some; *times* are translated between the two clocks; *pipes* are carried as streams, so that one end of
 a paste is in the guest; *files* of the host are sent to the guest as copies. *Buffers* are the guest's
-own, shown as any buffer is.
+own, shown as any buffer is; what a compositor writes into one (a capture) does not arrive in mode C.
 
 A global is offered in the compositor's version, but no higher than the table says.
 """

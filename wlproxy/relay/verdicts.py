@@ -64,7 +64,12 @@ def _no(why: str, *filters: str, reaches: bool = False) -> Verdict:
 VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
     {
         # ------------------------------------------------ the core protocol
-        "wl_compositor": _yes("surfaces", "surface"),
+        "wl_compositor": _yes(
+            "surfaces; not version 7, whose releases end an app if its buffer has no room "
+            "and is left out",
+            "surface",
+            most=6,
+        ),
         "wl_data_device_manager": _yes("clipboard, drag and drop"),
         "wl_fixes": _yes(
             "ends registries; not version 2, by which removed globals are acknowledged: "
