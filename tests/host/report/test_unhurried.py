@@ -1,10 +1,11 @@
 """Whoever has something to say never waits for who reads it."""
 
 import os
+import threading
 
 import pytest
 
-from wlproxy.host.report.unhurried import MAX_WAITING, Unhurried
+from wlproxy.host.report.unhurried import MAX_WAITING, THREAD, Unhurried
 from wlproxy.transport.fds import OwnedFd
 
 
@@ -64,3 +65,7 @@ def test_the_end_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None
             stream.write("x" * (1 << 20))
         # Nobody reads on: the thread's write ends in an error, and the thread with it.
         reading.close()
+        for thread in threading.enumerate():
+            if thread.name == THREAD:
+                thread.join(30)
+                assert not thread.is_alive()

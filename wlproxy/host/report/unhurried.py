@@ -10,9 +10,11 @@ from queue import Full, Queue
 from typing import Final
 
 from wlproxy.transport.closable import Closing
+from wlproxy.transport.fds import OwnedFd
 
 MAX_WAITING: Final = 256
 """Pieces of text: beyond that, what is said is left out."""
+THREAD: Final = "wlproxy log"
 LAST_SECONDS: Final = 1.0
 """For what waits at the end to be written."""
 
@@ -21,12 +23,14 @@ class Unhurried(Closing):
     """A stream of text, as `logging.StreamHandler` wants it."""
 
     def __init__(self, fd: int) -> None:
-        """Write to an fd that stays its owner's."""
-        self._fd = fd
+        """Write to an fd that stays its owner's: its number may be another file's one day."""
+        self._own = OwnedFd(os.dup(fd))
         self._waiting: Queue[str | None] = Queue(MAX_WAITING)
         self._left_out = 0
         # A daemon: where nobody reads, the end of the process does not wait for it.
-        self._thread = threading.Thread(target=self._write_all, daemon=True)
+        self._thread = threading.Thread(
+            target=self._write_all, name=THREAD, daemon=True
+        )
         self._thread.start()
 
     def write(self, text: str) -> int:
@@ -52,9 +56,10 @@ class Unhurried(Closing):
         self._thread.join(LAST_SECONDS)
 
     def _write_all(self) -> None:
-        while (text := self._waiting.get()) is not None:
-            data = text.encode(errors="replace")
-            # Whoever read it may have gone: nobody is to feel that.
-            with suppress(OSError):
-                while data:
-                    data = data[os.write(self._fd, data) :]
+        with self._own as own:
+            while (text := self._waiting.get()) is not None:
+                data = text.encode(errors="replace")
+                # Whoever read it may have gone: nobody is to feel that.
+                with suppress(OSError):
+                    while data:
+                        data = data[os.write(own.fileno(), data) :]
