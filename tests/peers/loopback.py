@@ -31,6 +31,7 @@ from wlproxy.relay.capabilities import Preference
 from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
+from wlproxy_guest.launchers import Launchers
 from wlproxy_guest.locating.page_locator import PinnedRange
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.server import Server as AgentServer
@@ -120,10 +121,17 @@ class Loopback:
         self.compositor = Compositor(native_shm=native_shm, dmabuf=dmabuf)
         await self._start("compositor", self._run_compositor)
 
-    async def start_agent(self, limits: Limits | None = None) -> None:
+    async def start_agent(
+        self, limits: Limits | None = None, launchers: Launchers | None = None
+    ) -> None:
         listener = listen(self.display)
         self.agent = AgentServer(
-            listener, self.port, self.locator, limits or Limits(), grace=0
+            listener,
+            self.port,
+            self.locator,
+            limits or Limits(),
+            grace=0,
+            launchers=launchers,
         )
 
         async def run() -> None:
@@ -131,21 +139,37 @@ class Loopback:
                 await self.agent.run()
             finally:
                 listener.close()
+                if launchers is not None:
+                    launchers.close()
 
         await self._start("agent", run)
 
     async def start_host(
-        self, display: Path | None = None, device: UdmabufDevice | None = None
+        self,
+        display: Path | None = None,
+        device: UdmabufDevice | None = None,
+        *,
+        status: Path | None = None,
+        may_exec: bool = True,
     ) -> None:
         """Start the proxy.
 
         Args:
             display: another compositor than the test's.
             device: what makes dma-bufs; without one, everything is copied.
+            status: where its status socket is to be.
+            may_exec: let commands be started in the guest.
         """
         path = str(display or self.compositor_path)
         preference = Preference.AUTO if device else Preference.COPY
-        config = HostConfig(self.channel, VM, RelayConfig(VM, preference), path)
+        config = HostConfig(
+            self.channel,
+            VM,
+            RelayConfig(VM, preference),
+            path,
+            status=status,
+            exec=may_exec,
+        )
         desktop = Desktop(VM, path, VmLog(VM))
         desktop.device = device
         self.host = HostServer(config, desktop=desktop, provide_ram=self._provide_ram)

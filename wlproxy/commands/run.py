@@ -73,6 +73,13 @@ from wlproxy.relay.wire.context import RelayConfig
     "it has one.  [default: security-context]",
 )
 @click.option(
+    "--exec/--no-exec",
+    "may_exec",
+    default=True,
+    help="Serve `wlproxy exec` and `wlproxy apps`, where the guest lets launchers "
+    "start commands.  [default: exec]",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
@@ -91,6 +98,7 @@ def run(  # noqa: PLR0913 - one parameter per option
     allow: tuple[str, ...],
     deny: tuple[str, ...],
     security_context: bool,
+    may_exec: bool,
     log_level: str,
     once: bool,
 ) -> None:
@@ -113,6 +121,7 @@ def run(  # noqa: PLR0913 - one parameter per option
             security_context=security_context,
             once=once,
             status=status_path(os.environ, name),
+            exec=may_exec,
         )
         # What is there now stays: collections need not look at it (tens of thousands of objects).
         gc.freeze()

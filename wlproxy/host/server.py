@@ -18,12 +18,9 @@ import trio
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop.desktop import Desktop, prepare_when_back
 from wlproxy.host.desktop.udmabuf_watch import DeviceWatch
-from wlproxy.host.errors import (
-    GuestRamError,
-    HostError,
-    NotQemuError,
-)
+from wlproxy.host.errors import GuestRamError, HostError, NotQemuError
 from wlproxy.host.fd_limit import fds_for_buffers
+from wlproxy.host.launch.serving import Found, serve_launches
 from wlproxy.host.link import (
     ChannelGoneError,
     Link,
@@ -69,7 +66,6 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 QEMU_PATIENCE, QEMU_RETRY = 30.0, 0.5
 """Seconds for a socket that libvirt has made to become QEMU's; and between looks."""
-
 
 _T = TypeVar("_T")
 
@@ -197,11 +193,16 @@ class Server:
         if status is not None:
             answer = partial(serve_status, status, self.snapshot, self.dump)
             nursery.start_soon(keep, answer, "an answer to `status`")
+        serve = partial(serve_launches, self.config, self._launchers, self._log)
+        nursery.start_soon(keep, serve, "what `exec` asked for")
         nursery.start_soon(keep, self._watch_compositor, "a watch on the compositor")
         nursery.start_soon(keep, self._watch_devices, "a watch on devices")
         hint = partial(self._progress.watch, self._log)
         nursery.start_soon(keep, hint, "a hint in the log")
         notify("READY=1")
+
+    def _launchers(self) -> Found:
+        return self._session.launchers if self._session else self.state
 
     def _say_what_ends(self) -> None:
         clients = self._session.clients if self._session else []
@@ -233,7 +234,8 @@ class Server:
                     break
                 async with stream:
                     with self._lock_channel():
-                        served = await self._serve_channel(Link(stream, self.metrics))
+                        link = Link(stream, self.metrics, self.config.features)
+                        served = await self._serve_channel(link)
                 if served and self.config.once:
                     break
                 if not self._stopping:
@@ -464,8 +466,7 @@ class Server:
         except (ImportError, OSError) as exc:
             self._log.info("/dev/udmabuf is only looked for at the start: %s", exc)
             return
-        desktop = self._desktop
-        while desktop.device is None:
+        while (desktop := self._desktop).device is None:
             await watch.wait()
             with suppress(HostError):
                 if await desktop.find_device() and self._session is not None:

@@ -39,6 +39,7 @@ from wlproxy.protocol.channel.session import (
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
 
 BYE = Goodbye(CloseReason.NORMAL, "")
+FEATURES = Feature.LOCATE_MEMFD | Feature.EXEC
 HOST_STATES = {
     SessionState.CLOSED,
     SessionState.CONNECTING,
@@ -55,13 +56,13 @@ LEGAL_FROM_GUEST = GUEST_FRAMES.keys() - {HelloAck}
 
 
 def hello(number: int = 0, version: tuple[int, int] = (1, 0)) -> Hello:
-    return Hello(bytes([number] * 16), version, Feature.LOCATE_MEMFD, 65536, 65536, 9)
+    return Hello(bytes([number] * 16), version, FEATURES, 65536, 65536, 9)
 
 
 def ack(
     number: int = 0,
     version: tuple[int, int] = (1, 0),
-    features: Feature = Feature.LOCATE_MEMFD,
+    features: Feature = FEATURES,
 ) -> HelloAck:
     return HelloAck(
         bytes([number] * 16), version, features, 4096, 65536, 65536, 0, "test"
