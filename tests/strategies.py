@@ -28,6 +28,8 @@ from wlproxy.protocol.channel.frames import (
     Goodbye,
     Hello,
     HelloAck,
+    Launch,
+    LauncherOpened,
     Locate,
     Located,
     LocateStatus,
@@ -174,6 +176,9 @@ HOST_FRAMES: dict[type[Frame], st.SearchStrategy[Frame]] = BOTH_WAYS | {
         ProveRam, st.binary(min_size=RAM_TOKEN_SIZE, max_size=RAM_TOKEN_SIZE)
     ),
     ClientReleased: st.builds(ClientReleased, ids),
+    Launch: st.builds(
+        Launch, ids, st.integers(0, 2**31 - 6).map(lambda number: 2 * number + 1)
+    ),
     Data: data_frames(streams(1) | files),
     FileData: st.builds(FileData, ids, u32, payloads),
     OpenStream: st.builds(
@@ -192,6 +197,7 @@ GUEST_FRAMES: dict[type[Frame], st.SearchStrategy[Frame]] = BOTH_WAYS | {
     HelloAck: hello_acks,
     RamProof: ram_proofs(),
     ClientOpened: st.builds(ClientOpened, ids, u32, u32, u32, texts),
+    LauncherOpened: st.builds(LauncherOpened, ids, u32, texts),
     Data: data_frames(streams(0) | memories | others),
     Located: located_frames(),
     Released: st.builds(Released, ids, u32),

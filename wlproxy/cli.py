@@ -13,6 +13,7 @@ from wlproxy import __version__
 
 COMMANDS = (
     "run",
+    "exec",
     "ram-tap",
     "serve",
     "status",

@@ -20,6 +20,7 @@ from wlproxy.protocol.channel.frames import PORT_NAME
 from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.journal import is_journal
 from wlproxy_guest.doctor import diagnose
+from wlproxy_guest.launchers import Launchers, listen_for_launchers
 from wlproxy_guest.locating.module_locator import ModuleLocator
 from wlproxy_guest.logs import log_to_stderr
 from wlproxy_guest.quotas import MIB, Limits, half_of_ram
@@ -43,6 +44,8 @@ class Options(argparse.Namespace):
 
     command: str | None
     socket: Path
+    launch_socket: Path | None
+    launch_user: list[str]
     port: WireSource
     vsock: VsockPort | None
     log_level: str
@@ -82,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             listener = adopt_activated() or listen(options.socket)
             try:
-                failure = trio.run(serve, listener, options.source, options.limits)
+                failure = trio.run(serve, listener, options)
             except Exception:
                 log.exception("a bug, or no memory at all: the agent begins anew")
                 begin_anew(listener)
@@ -173,6 +176,22 @@ def make_parser() -> argparse.ArgumentParser:
         " --channel vsock:CID:PORT` there); whichever wire has a host first is used",
     )
     parser.add_argument(
+        "--launch-socket",
+        type=Path,
+        default=os.environ.get("WLPROXY_LAUNCH_SOCKET") or None,
+        metavar="PATH",
+        help="let launchers connect here, so that the host can have them start commands"
+        " (default: $WLPROXY_LAUNCH_SOCKET, else it cannot)",
+    )
+    parser.add_argument(
+        "--launch-user",
+        action="append",
+        default=os.environ.get("WLPROXY_LAUNCH_USERS", "").split(),
+        metavar="NAME",
+        help="let in no launchers but this user's; may be repeated (default:"
+        " $WLPROXY_LAUNCH_USERS, else everybody's)",
+    )
+    parser.add_argument(
         "--log-level",
         choices=LEVELS,
         default="info",
@@ -208,14 +227,21 @@ def default_socket() -> Path:
     return Path(os.environ.get("XDG_RUNTIME_DIR") or "/run/wlproxy") / "wayland-0"
 
 
-async def serve(listener: Listener, source: WireSource, limits: Limits) -> str:
+async def serve(listener: Listener, options: Options) -> str:
     """Serve until told to stop, or until no host can come any more; return why not."""
     failure = ""
     try:
         locator = ModuleLocator()
     except OSError as exc:
         return f"{exc.filename} cannot be opened: {exc.strerror}"
-    server = Server(listener, source, locator, limits)
+    launchers = None
+    if options.launch_socket is not None:
+        launchers = Launchers(
+            listen_for_launchers(options.launch_socket), options.launch_user
+        )
+    server = Server(
+        listener, options.source, locator, options.limits, launchers=launchers
+    )
 
     async def run(nursery: trio.Nursery) -> None:
         nonlocal failure
@@ -231,4 +257,6 @@ async def serve(listener: Listener, source: WireSource, limits: Limits) -> str:
                     nursery.cancel_scope.cancel()
     finally:
         locator.close()
+        if launchers is not None:
+            launchers.close()
     return failure

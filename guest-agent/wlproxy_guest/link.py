@@ -24,6 +24,7 @@ from wlproxy.protocol.channel.session import SessionState
 from wlproxy.protocol.errors import ChannelError
 from wlproxy.transport.frame_writer import FrameWriter
 from wlproxy.transport.notify import notify
+from wlproxy_guest.launchers import Launchers
 from wlproxy_guest.locating.locations import Locating
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.session import GRACE, Session
@@ -48,6 +49,7 @@ class Link:
         *,
         agent: str,
         grace: float = GRACE,
+        launchers: Launchers | None = None,
     ) -> None:
         """Use `wire`, which stays the caller's to close.
 
@@ -58,6 +60,7 @@ class Link:
         self._limits = limits
         self._agent = agent
         self._grace = grace
+        self._launchers = launchers
         self._channel = ChannelSession(Side.GUEST)
         self._raw = b""
         """What to send before any frame of the session."""
@@ -181,7 +184,9 @@ class Link:
 
     def _begin_session(self, hello: Hello, sessions: trio.Nursery) -> None:
         self._end_session("it was restarted on the host")
-        session = Session(hello, self._locating, self._limits, self._flush)
+        session = Session(
+            hello, self._locating, self._limits, self._flush, self._launchers
+        )
         self._write_raw(self._channel.accept(session.ack(self._agent)))
         if hello.version[0] != VERSION_MAJOR:
             log.error(

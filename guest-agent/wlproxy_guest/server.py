@@ -9,6 +9,7 @@ from wlproxy import __version__
 from wlproxy.protocol.quota import Quota
 from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.notify import notify
+from wlproxy_guest.launchers import Launchers
 from wlproxy_guest.link import Link
 from wlproxy_guest.locating.locations import Locating
 from wlproxy_guest.locating.page_locator import Locator
@@ -45,12 +46,14 @@ class Server:
         *,
         host_wait: float = HOST_WAIT,
         grace: float = GRACE,
+        launchers: Launchers | None = None,
     ) -> None:
         self._listener = listener
         self._source = source
         self._limits = limits
         self._host_wait = host_wait
         self._grace = grace
+        self._launchers = launchers
         self._locating = Locating(
             locator, Workers(MAX_LOCATING), Quota(limits.pinned_total)
         )
@@ -66,6 +69,8 @@ class Server:
         reason = ""
         async with trio.open_nursery() as nursery:  # noqa: TID251
             nursery.start_soon(self._accept, nursery)
+            if self._launchers is not None:
+                nursery.start_soon(self._launchers.run)
             log.info("apps connect to %s, the host to %s", self._listener, self._source)
             notify("READY=1", "STATUS=waiting for the host")
             task_status.started()
@@ -107,6 +112,7 @@ class Server:
             self._established,
             agent=f"wlproxy-guest {__version__}",
             grace=self._grace,
+            launchers=self._launchers,
         )
         self._link = link
         try:

@@ -45,6 +45,7 @@ from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy_guest.client import Client, ClientContext
 from wlproxy_guest.drm.allocation import find_main_device
 from wlproxy_guest.drm.implicit_layout import implicit_layout_is_linear
+from wlproxy_guest.launchers import Launchers, Offers
 from wlproxy_guest.locating.locations import LOCATE_SECONDS, Locating, as_locate_error
 from wlproxy_guest.locating.mapping import PAGE_SIZE
 from wlproxy_guest.locating.page_locator import LocateError, Pin, PinnedRange
@@ -74,6 +75,7 @@ class Session:
         locating: Locating,
         limits: Limits,
         flush: Callable[[], None],
+        launchers: Launchers | None = None,
     ) -> None:
         """Begin; `flush` sends what is to be taken from `lanes`."""
         theirs = Windows(hello.client_window, hello.stream_window)
@@ -92,7 +94,9 @@ class Session:
         self._clients: dict[int, Client] = {}
         """Those that run, and those whose pages the host may still be reading."""
         self._running = 0
-        self._next_client = 1
+        self._last_id = 0
+        self._launchers = launchers
+        self._offers = Offers(self.lanes, self._streams, self._new_id)
         self._max_clients = min(limits.clients, hello.max_clients)
         self._proofs = 0
         self._asked: deque[bytes] = deque()
@@ -110,6 +114,8 @@ class Session:
         dmabufs = Feature.LOCATE_DMABUF in features
         if dmabufs and found(implicit_layout_is_linear, unknown=False):
             features |= Feature.IMPLICIT_LINEAR
+        if self._launchers is not None:
+            features |= Feature.EXEC
         return HelloAck(
             nonce=self._hello.nonce,
             version=(VERSION_MAJOR, VERSION_MINOR),
@@ -139,6 +145,7 @@ class Session:
                 if not self._over.is_set():
                     self._nursery = nursery
                     established.unpark_all()
+                    self._offer_launchers()
                 nursery.start_soon(self._prove_ram)
                 await self._over.wait()
                 await self._drop_pins(grace)
@@ -155,6 +162,8 @@ class Session:
             self.lanes.close()
             self._asking.unpark_all()
             self._streams.close()
+            if self._launchers is not None:
+                self._launchers.withdraw(self._offers)
             for client in self._clients.values():
                 client.lose_host(why)
 
@@ -182,14 +191,21 @@ class Session:
             raise QuotaError("the host is just going")
         if self._running >= self._max_clients:
             raise QuotaError(f"over {self._max_clients} apps at once")
-        client = Client(self._next_client, socket, self._context)
+        client = Client(self._new_id(), socket, self._context)
         self._clients[client.client_id] = client
-        self._next_client += 1
         self._running += 1
         # Here, not in its task: tasks that are started at once run in any order, and the
         # host wants ids to count up.
         client.open()
         self._nursery.start_soon(self._run_client, client)
+
+    def _new_id(self) -> int:
+        self._last_id += 1
+        return self._last_id
+
+    def _offer_launchers(self) -> None:
+        if self._launchers is not None and Feature.EXEC in self._hello.features:
+            self._launchers.offer(self._offers)
 
     def receive(self, frame: Frame) -> None:
         """Take a frame from the host.
@@ -197,7 +213,7 @@ class Session:
         Raises:
             ChannelError: the host broke the protocol.
         """
-        if self.lanes.receive(frame):
+        if self.lanes.receive(frame) and not self._offers.receive(frame):
             self._take(frame)
 
     def _take(self, frame: Frame) -> None:

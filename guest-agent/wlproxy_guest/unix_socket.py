@@ -184,15 +184,18 @@ class Listener:
         Raises:
             OSError: out of fds, or the app has already gone.
         """
+        connected = await self.accept_socket()
+        with closed_on_error(connected):
+            return AppSocket(connected)
+
+    async def accept_socket(self) -> socket.socket:
+        """Wait for anybody; what is returned is the caller's.  Raises as `accept`."""
         await trio.lowlevel.checkpoint()
         while True:
             try:
-                connected, _ = self._listening.accept()
-                break
+                return self._listening.accept()[0]
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(self._listening)
-        with closed_on_error(connected):
-            return AppSocket(connected)
 
     def hand_over(self) -> None:
         """Leave systemd's socket to the program that this process becomes, as it was."""

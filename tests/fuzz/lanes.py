@@ -32,6 +32,7 @@ from wlproxy.protocol.channel.frames import (
     Extent,
     FileData,
     Frame,
+    Launch,
     Located,
     LocateStatus,
     OpenStream,
@@ -43,8 +44,9 @@ from wlproxy.protocol.channel.frames import (
 )
 from wlproxy.protocol.channel.lanes.bounds import StreamLimits
 from wlproxy.protocol.channel.lanes.engine import Lanes
-from wlproxy.protocol.channel.lanes.lane import FilePiece, Lane, Windows
+from wlproxy.protocol.channel.lanes.lane import FilePiece, Lane, Windows, opened_by
 from wlproxy.protocol.channel.lanes.snapshot import restore, write_down
+from wlproxy.protocol.channel.launching import PIPES
 
 WINDOWS = (64, 100, 1000, 16384)
 LIMITS = (StreamLimits(), StreamLimits(2, 3))
@@ -151,7 +153,13 @@ class BackToBack:
         steps = (
             *(self._open, self._write, self._write, self._name, self._attach),
             self._file,
-            *(self._end_stream, self._ask, self._locate, self._open_stream),
+            *(
+                self._end_stream,
+                self._ask,
+                self._locate,
+                self._open_stream,
+                self._launch,
+            ),
             *(self._produce, self._send, self._send, self._deliver, self._deliver),
             *(self._read, self._read, self._close, self._release),
         )
@@ -303,6 +311,20 @@ class BackToBack:
         sender.out[Lane(client_id, stream_id)] = Way()
         self._host.lanes.put(OpenStream(client_id, 1, stream_id, flags))
         self._note_end(self._host, Lane(client_id, stream_id))
+
+    def _launch(self) -> None:
+        """Open several streams at once, as for a launcher; they are a client's here."""
+        client_id = self._client(self._host)
+        if not client_id:
+            return
+        frame = Launch(client_id, self._host.next_stream)
+        self._host.next_stream += 2 * len(PIPES)
+        lanes = opened_by(frame)
+        for lane, host_sends in lanes:
+            (self._host if host_sends else self._guest).out[lane] = Way()
+        self._host.lanes.put(frame)
+        for lane, _ in lanes:
+            self._note_end(self._host, lane)
 
     def _end_stream(self) -> None:
         end = self._choices.pick(self._ends)

@@ -32,6 +32,7 @@ from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
+from wlproxy_guest.launchers import Launchers
 from wlproxy_guest.locating.page_locator import PinnedRange
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.server import Server as AgentServer
@@ -121,10 +122,17 @@ class Loopback:
         self.compositor = Compositor(native_shm=native_shm, dmabuf=dmabuf)
         await self._start("compositor", self._run_compositor)
 
-    async def start_agent(self, limits: Limits | None = None) -> None:
+    async def start_agent(
+        self, limits: Limits | None = None, launchers: Launchers | None = None
+    ) -> None:
         listener = listen(self.display)
         self.agent = AgentServer(
-            listener, self.port, self.locator, limits or Limits(), grace=0
+            listener,
+            self.port,
+            self.locator,
+            limits or Limits(),
+            grace=0,
+            launchers=launchers,
         )
 
         async def run() -> None:
@@ -132,6 +140,8 @@ class Loopback:
                 await self.agent.run()
             finally:
                 listener.close()
+                if launchers is not None:
+                    launchers.close()
 
         await self._start("agent", run)
 
@@ -142,6 +152,8 @@ class Loopback:
         *,
         allow: Collection[str] = (),
         isolate: bool = True,
+        status: Path | None = None,
+        may_exec: bool = True,
     ) -> None:
         """Start the proxy.
 
@@ -150,11 +162,20 @@ class Loopback:
             device: what makes dma-bufs; without one, everything is copied.
             allow: globals that a guest sees besides.
             isolate: connect through a security context, where there is one.
+            status: where its status socket is to be.
+            may_exec: let commands be started in the guest.
         """
         path = str(display or self.compositor_path)
         preference = Preference.AUTO if device else Preference.COPY
         policy = effective_policy(allow)
-        config = HostConfig(self.channel, VM, RelayConfig(VM, preference, policy), path)
+        config = HostConfig(
+            self.channel,
+            VM,
+            RelayConfig(VM, preference, policy),
+            path,
+            status=status,
+            exec=may_exec,
+        )
         desktop = Desktop(
             VM, path, VmLog(VM), policy=policy, allow=allow, isolate=isolate
         )

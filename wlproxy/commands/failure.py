@@ -8,8 +8,8 @@ import click
 from wlproxy.host.errors import HostError
 
 
-def fail(error: HostError) -> NoReturn:
-    """Print an error and its remedy; exit with status 1."""
+def fail(error: HostError, status: int = 1) -> NoReturn:
+    """Print an error and its remedy; exit with this status."""
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
     click.echo(str(error), err=True)
-    sys.exit(1)
+    sys.exit(status)

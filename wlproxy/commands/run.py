@@ -92,6 +92,13 @@ HERE = Path()
     "it has one.  [default: security-context]",
 )
 @click.option(
+    "--exec/--no-exec",
+    "may_exec",
+    default=True,
+    help="Serve `wlproxy exec` and `wlproxy apps`, where the guest lets launchers "
+    "start commands.  [default: exec]",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
@@ -112,6 +119,7 @@ def run(  # noqa: PLR0913 - one parameter per option
     allow: tuple[str, ...],
     deny: tuple[str, ...],
     security_context: bool,
+    may_exec: bool,
     log_level: str,
     once: bool,
 ) -> None:
@@ -135,6 +143,7 @@ def run(  # noqa: PLR0913 - one parameter per option
             security_context=security_context,
             once=once,
             status=status_path(os.environ, name),
+            exec=may_exec,
         )
         check_ram_is_told(config)
         # What is there now stays: collections need not look at it (tens of thousands of objects).

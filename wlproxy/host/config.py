@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wlproxy.host.channel_address import ChannelAddress
+from wlproxy.protocol.channel.frames import Feature
 from wlproxy.relay.wire.context import RelayConfig
 
 
@@ -27,6 +28,7 @@ class HostConfig:
         once: end when QEMU closes the channel, rather than wait for its return.
         max_clients: how many apps of the guest are served at once.
         status: where the status socket is to be; None for none.
+        exec: let this user's programs have commands started in the guest.
     """
 
     channel: ChannelAddress
@@ -42,3 +44,9 @@ class HostConfig:
     once: bool = False
     max_clients: int = 256
     status: Path | None = None
+    exec: bool = True
+
+    @property
+    def features(self) -> Feature:
+        """What agents are offered of what is not always."""
+        return Feature.EXEC if self.exec else Feature.NONE

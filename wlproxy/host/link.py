@@ -49,6 +49,9 @@ from wlproxy.transport.fd_stream import FdsLostError, FdStream
 from wlproxy.transport.frame_writer import FrameWriter
 from wlproxy.transport.lane_tasks import LaneTasks
 
+FEATURES = Feature.LOCATE_MEMFD | Feature.LOCATE_DMABUF | Feature.IMPLICIT_LINEAR
+"""What every agent is offered."""
+
 HELLO_INTERVAL = 1.0
 """Seconds after which an unanswered Hello is repeated: the agent may start any time."""
 
@@ -73,9 +76,18 @@ class Goodbyed(ChannelError):  # noqa: N818 - an event more than an error
 class Link:
     """Frames over a connected socket; one session at a time."""
 
-    def __init__(self, stream: FdStream, metrics: Metrics) -> None:
-        """Nothing is said yet.  The stream is owned from now on."""
+    def __init__(
+        self, stream: FdStream, metrics: Metrics, optional: Feature = Feature.NONE
+    ) -> None:
+        """Nothing is said yet.  The stream is owned from now on.
+
+        Args:
+            stream: to the guest.
+            metrics: counted into.
+            optional: what the user lets agents have, of what is not always offered.
+        """
         self._stream = stream
+        self._features = FEATURES | optional
         self._metrics = metrics
         self._session = Session(Side.HOST)
         self._agent: HelloAck | None = None
@@ -119,7 +131,7 @@ class Link:
         hello = Hello(
             secrets.token_bytes(NONCE_SIZE),
             (VERSION_MAJOR, VERSION_MINOR),
-            Feature.LOCATE_MEMFD | Feature.LOCATE_DMABUF | Feature.IMPLICIT_LINEAR,
+            self._features,
             CLIENT_WINDOW,
             STREAM_WINDOW,
             max_clients,

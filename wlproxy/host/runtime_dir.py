@@ -68,6 +68,11 @@ def dump_path(status: Path) -> Path:
     return status.with_suffix(".dump")
 
 
+def launch_path(status: Path) -> Path:
+    """Say where the socket for commands in the guest is, beside a status socket."""
+    return status.with_suffix(".exec")
+
+
 def channel_path(environ: Mapping[str, str], name: str) -> Path:
     """Say where QEMU makes the socket of a VM's channel, by default.
 

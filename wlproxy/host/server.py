@@ -18,10 +18,10 @@ import trio
 
 from wlproxy.host.channel.wires import make_wire
 from wlproxy.host.config import HostConfig
-from wlproxy.host.desktop.desktop import Desktop, prepare_when_back
-from wlproxy.host.desktop.udmabuf_watch import DeviceWatch
+from wlproxy.host.desktop.desktop import Desktop
 from wlproxy.host.errors import GuestRamError, HostError, NotQemuError
 from wlproxy.host.fd_limit import fds_for_buffers
+from wlproxy.host.launch.serving import Found, serve_launches
 from wlproxy.host.link import (
     ChannelGoneError,
     Link,
@@ -43,6 +43,7 @@ from wlproxy.host.report.status_socket import (
 from wlproxy.host.report.vm_log import VmLog
 from wlproxy.host.session import Session
 from wlproxy.host.status import take_snapshot
+from wlproxy.host.watching import watch_compositor, watch_devices
 from wlproxy.protocol.channel.frames import CloseReason, Feature, Frame, HelloAck
 from wlproxy.protocol.errors import RemoteProtocolError, WlproxyError
 from wlproxy.relay.capabilities import CompositorCapabilities
@@ -200,11 +201,23 @@ class Server:
         if status is not None:
             answer = partial(serve_status, status, self.snapshot, self.dump)
             nursery.start_soon(keep, answer, "an answer to `status`")
-        nursery.start_soon(keep, self._watch_compositor, "a watch on the compositor")
-        nursery.start_soon(keep, self._watch_devices, "a watch on devices")
+        serve = partial(serve_launches, self.config, self._launchers, self._log)
+        nursery.start_soon(keep, serve, "what `exec` asked for")
+        watch = partial(
+            watch_compositor, self._desktop, self._progress, self._found, self._log
+        )
+        nursery.start_soon(keep, watch, "a watch on the compositor")
+        watch = partial(watch_devices, self._desktop, self._found, self._log)
+        nursery.start_soon(keep, watch, "a watch on devices")
         hint = partial(self._progress.watch, self._log)
         nursery.start_soon(keep, hint, "a hint in the log")
         notify("READY=1")
+
+    def _found(self) -> Session | None:
+        return self._session
+
+    def _launchers(self) -> Found:
+        return self._session.launchers if self._session else self.state
 
     def _say_what_ends(self) -> None:
         clients = self._session.clients if self._session else []
@@ -234,7 +247,8 @@ class Server:
                     break
                 async with stream:
                     with self._wire.held():
-                        served = await self._serve_channel(Link(stream, self.metrics))
+                        link = Link(stream, self.metrics, self.config.features)
+                        served = await self._serve_channel(link)
                 if served and self.config.once:
                     break
                 if not self._stopping:
@@ -434,39 +448,6 @@ class Server:
             if self._stopping:
                 nursery.cancel_scope.cancel()
             self.stop()
-
-    async def _watch_compositor(self) -> None:
-        """Notice that the compositor ends, and look anew at the one that follows.
-
-        The session goes on: the clients that the old one had have lost their connections,
-        and those that come wait for the new one.
-        """
-        desktop = self._desktop
-        while True:
-            await desktop.wait_gone()
-            self._progress.set_compositor(there=False)
-            if self._session is not None:
-                self._session.compositor_away()
-            self._log.warning("the compositor has gone; waiting for it")
-            await prepare_when_back(desktop, self._log)
-            self._log.info("the compositor is back")
-            self._progress.set_compositor(there=True)
-            if self._session is not None:
-                self._session.use_desktop(desktop.device, desktop.capabilities)
-
-    async def _watch_devices(self) -> None:
-        """Notice that /dev/udmabuf comes, or that we may use it at last."""
-        try:
-            watch = DeviceWatch()
-        except (ImportError, OSError) as exc:
-            self._log.info("/dev/udmabuf is only looked for at the start: %s", exc)
-            return
-        desktop = self._desktop
-        while desktop.device is None:
-            await watch.wait()
-            with suppress(HostError):
-                if await desktop.find_device() and self._session is not None:
-                    self._session.use_desktop(desktop.device, desktop.capabilities)
 
 
 async def run(config: HostConfig) -> None:

@@ -18,6 +18,7 @@ from wlproxy.host.client.pixels import PixelCopier
 from wlproxy.host.client.streams import Streams
 from wlproxy.host.conductor import Conductor
 from wlproxy.host.desktop.udmabuf_device import UdmabufDevice
+from wlproxy.host.launch.launchers import Launchers
 from wlproxy.host.link import GOODBYE_SECONDS, ChannelGoneError, Goodbyed, Link
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.report.metrics import Metrics
@@ -114,6 +115,7 @@ class Session:
         self._lanes = LaneTasks(lanes, self._flush)
         link.carry(self._lanes)
         self._streams = Streams(self._lanes, self._start, log)
+        self.launchers = Launchers(self._lanes, self._streams)
         self._udmabufs = Udmabufs(ram, device)
         self._copier = PixelCopier(ram.map)
         self._conductor = Conductor(relay, metrics, log, lost=self.lost)
@@ -280,7 +282,7 @@ class Session:
             RemoteProtocolError: the agent broke the protocol, or said goodbye.
         """
         try:
-            if self._lanes.receive(frame):
+            if self._lanes.receive(frame) and not self.launchers.receive(frame):
                 self._take(frame)
         except RemoteProtocolError:
             raise

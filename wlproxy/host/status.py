@@ -67,6 +67,7 @@ def take_snapshot(
         "clock": session.clock() if session else None,
         "remarks": [remark.text for remark in desktop.remarks],
         "capabilities": _capabilities(desktop.capabilities),
+        "launchers": session.launchers.users if session else [],
         "clients": clients,
         "surfaces": surfaces,
         "metrics": totals,

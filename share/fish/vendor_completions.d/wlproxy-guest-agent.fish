@@ -3,6 +3,8 @@ complete -c wlproxy-guest-agent -n __fish_is_first_arg -a 'doctor' -d 'say what 
 complete -c wlproxy-guest-agent -l socket -r -d 'where apps connect'
 complete -c wlproxy-guest-agent -l port -r -d 'the wire to the host'
 complete -c wlproxy-guest-agent -l vsock -r -d 'let the host connect to this port of the machines vsock, too'
+complete -c wlproxy-guest-agent -l launch-socket -r -d 'let launchers connect here, so that the host can have them start commands'
+complete -c wlproxy-guest-agent -l launch-user -r -d 'let in no launchers but this users'
 complete -c wlproxy-guest-agent -l log-level -r -a 'debug info warning error' -d 'what to log, and all that is worse'
 complete -c wlproxy-guest-agent -l max-clients -r -d 'apps at once'
 complete -c wlproxy-guest-agent -l max-pinned-mib -r -d 'buffers of one app that the host may read'

@@ -25,6 +25,8 @@ from wlproxy.protocol.channel.frames import (
     Data,
     Extent,
     Frame,
+    Launch,
+    LauncherOpened,
     Located,
     LocateStatus,
     OpenStream,
@@ -522,3 +524,61 @@ def test_closed_it_keeps_nothing_and_nobody_waits(host: Lanes) -> None:
     assert host.pull(Lane(2, 5)) is None
     host.consumed(Lane(2), 5)
     host.drop_data(2)
+
+
+# ------------------------------------------------------------------ launchers
+
+
+def test_a_launch_opens_five_streams_at_both_ends() -> None:
+    host, guest = (Lanes(side, SMALL, SMALL) for side in Side)
+    guest.put(LauncherOpened(1, 1000, "ada"))
+    assert host.receive(LauncherOpened(1, 1000, "ada"))
+
+    host.put(Launch(1, 11))
+    host.put(StreamData(1, 11, b"request"))
+    assert drain(host) == [Launch(1, 11), StreamData(1, 11, b"request")]
+    assert guest.receive(Launch(1, 11))
+    assert guest.receive(StreamData(1, 11, b"request"))
+
+    lanes = [Lane(1, number) for number in range(11, 21, 2)]
+    assert all(end.is_open(lane) for lane in lanes for end in (host, guest))
+    sends = [end.room(lane) > 0 for end in (host, guest) for lane in lanes]
+    assert sends == [True, False, True, False, False, False, True, False, True, True]
+    with pytest.raises(ChannelError, match="no bytes may come for stream 13"):
+        guest.receive(StreamData(1, 13, b"x"))
+
+
+def test_streams_of_a_launch_that_are_too_many_end() -> None:
+    host, guest = (
+        Lanes(side, SMALL, SMALL, bounds.StreamLimits(3, 9)) for side in Side
+    )
+    guest.put(LauncherOpened(1, 1000, "ada"))
+    drain(guest)
+    host.receive(LauncherOpened(1, 1000, "ada"))
+
+    host.put(Launch(1, 1))
+    frames = drain(host)
+    limit = CloseReason.LIMIT_EXCEEDED
+    assert frames == [
+        Launch(1, 1),
+        StreamClosed(1, 7, limit),
+        StreamClosed(1, 9, limit),
+    ]
+    for frame in frames:
+        if isinstance(frame, Frame):
+            guest.receive(frame)
+
+    assert drain(guest) == [StreamClosed(1, 7, limit), StreamClosed(1, 9, limit)]
+    assert (host.stream_count, guest.stream_count) == (3, 3)
+
+
+def test_a_launch_for_a_launcher_that_has_gone_is_answered() -> None:
+    guest = Lanes(Side.GUEST, SMALL, SMALL)
+    guest.put(LauncherOpened(1, 1000, "ada"))
+    guest.put(CLOSED)
+    drain(guest)
+    guest.receive(ClientReleased(1))
+
+    assert not guest.receive(Launch(1, 1))
+
+    assert drain(guest) == [ended(number) for number in range(1, 11, 2)]

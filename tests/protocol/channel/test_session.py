@@ -1,6 +1,7 @@
 """Session, both sides of it: every (state, frame) pair, and every way to start over."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given, settings
@@ -27,6 +28,8 @@ from wlproxy.protocol.channel.frames import (
     Goodbye,
     Hello,
     HelloAck,
+    Launch,
+    LauncherOpened,
     Ping,
     Pong,
     Side,
@@ -39,6 +42,7 @@ from wlproxy.protocol.channel.session import (
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
 
 BYE = Goodbye(CloseReason.NORMAL, "")
+FEATURES = Feature.LOCATE_MEMFD | Feature.EXEC
 HOST_STATES = {
     SessionState.CLOSED,
     SessionState.CONNECTING,
@@ -55,13 +59,13 @@ LEGAL_FROM_GUEST = GUEST_FRAMES.keys() - {HelloAck}
 
 
 def hello(number: int = 0, version: tuple[int, int] = (1, 0)) -> Hello:
-    return Hello(bytes([number] * 16), version, Feature.LOCATE_MEMFD, 65536, 65536, 9)
+    return Hello(bytes([number] * 16), version, FEATURES, 65536, 65536, 9)
 
 
 def ack(
     number: int = 0,
     version: tuple[int, int] = (1, 0),
-    features: Feature = Feature.LOCATE_MEMFD,
+    features: Feature = FEATURES,
 ) -> HelloAck:
     return HelloAck(
         bytes([number] * 16), version, features, 4096, 65536, 65536, 0, "test"
@@ -544,3 +548,45 @@ def test_garbage_raises_only_channel_error(chunks: list[bytes]) -> None:
                         guest.announce()
             except ChannelError:
                 pass
+
+
+# ------------------------------------------------------------- without a feature
+
+
+@pytest.mark.parametrize("offered", [Feature.NONE, Feature.EXEC])
+@pytest.mark.parametrize("taken", [Feature.NONE, Feature.EXEC])
+def test_frames_of_a_feature_need_both_sides(offered: Feature, taken: Feature) -> None:
+    """Old peers: one that does not offer it, one that does not take it."""
+    agreed = offered & taken
+    host, guest = Session(Side.HOST), Session(Side.GUEST)
+    guest.feed(host.start(replace(hello(), features=offered)))
+    assert isinstance(guest.next_frame(), Hello)
+    host.feed(guest.accept(ack(features=agreed)))
+    assert isinstance(host.next_frame(), HelloAck)
+
+    for sender, receiver, frame in (
+        (host, guest, Launch(1, 1)),
+        (guest, host, LauncherOpened(1, 0, "root")),
+    ):
+        receiver.feed(encode_frame(frame))
+        if agreed:
+            assert sender.encode(frame) == encode_frame(frame)
+            assert receiver.next_frame() == frame
+        else:
+            with pytest.raises(LocalProtocolError, match="sends"):
+                sender.encode(frame)
+            with pytest.raises(ChannelError, match="sent"):
+                receiver.next_frame()
+
+
+def test_features_are_agreed_anew_in_each_session() -> None:
+    host, guest = host_in(SessionState.ESTABLISHED), guest_in(SessionState.ESTABLISHED)
+    assert host.encode(Launch(1, 1))
+
+    guest.feed(host.start(replace(hello(1), features=Feature.NONE)))
+    assert isinstance(guest.next_frame(), Hello)
+    host.feed(guest.accept(ack(1, features=Feature.NONE)))
+    assert isinstance(host.next_frame(), HelloAck)
+
+    with pytest.raises(LocalProtocolError):
+        host.encode(Launch(1, 1))

@@ -90,6 +90,14 @@ class Streams:
             problem = f"it has to go into something else than a file: {exc}"
             self._warn(lane.client_id, problem)
 
+    def carry(self, lane: Lane, fd: OwnedFd, *, to_guest: bool) -> None:
+        """Pump an fd, which this takes over, of a stream that the guest was told of.
+
+        Raises:
+            OSError: it is of no use; the guest is told.
+        """
+        self._pumps.adopt(lane, fd, to_peer=to_guest)
+
     def refuse(self, lane: Lane) -> None:
         """Tell the guest that nothing is done with a stream that it attached."""
         self._pumps.refuse(lane, CloseReason.FAILED)

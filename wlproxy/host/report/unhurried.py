@@ -10,7 +10,7 @@ from queue import Full, Queue
 from typing import Final
 
 from wlproxy.transport.closable import Closing
-from wlproxy.transport.fds import OwnedFd
+from wlproxy.transport.fds import duplicate
 
 MAX_WAITING: Final = 256
 """Pieces of text: beyond that, what is said is left out."""
@@ -24,7 +24,7 @@ class Unhurried(Closing):
 
     def __init__(self, fd: int) -> None:
         """Write to an fd that stays its owner's: its number may be another file's one day."""
-        self._own = OwnedFd(os.dup(fd))
+        self._own = duplicate(fd)
         self._waiting: Queue[str | None] = Queue(MAX_WAITING)
         self._left_out = 0
         # A daemon: where nobody reads, the end of the process does not wait for it.

@@ -10,6 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum, IntFlag
 
+from wlproxy.protocol.channel.launching import Launch as Launch  # noqa: PLC0414
+from wlproxy.protocol.channel.launching import (
+    LauncherOpened as LauncherOpened,  # noqa: PLC0414
+)
 from wlproxy.protocol.errors import CloseReason as CloseReason  # noqa: PLC0414
 from wlproxy.protocol.fd_limits import MAX_FDS_IN
 
@@ -74,6 +78,8 @@ class FrameType(IntEnum):
     CLIENT_OPENED = 16
     CLIENT_CLOSED = 17
     CLIENT_RELEASED = 18
+    LAUNCHER_OPENED = 19
+    LAUNCH = 20
     DATA = 32
     FILE_DATA = 33
     STREAM_DATA = 34
@@ -105,6 +111,8 @@ class Feature(IntFlag):
     """The agent can locate the pages of dma-bufs (the `gem_locate` module)."""
     IMPLICIT_LINEAR = 1 << 2
     """A dma-buf of the guest's without a modifier is linear (with LOCATE_DMABUF)."""
+    EXEC = 1 << 3
+    """The host may have launchers start commands in the guest."""
 
 
 class AttachmentKind(IntEnum):
@@ -471,6 +479,8 @@ Frame = (
     | ClientOpened
     | ClientClosed
     | ClientReleased
+    | LauncherOpened
+    | Launch
     | Data
     | FileData
     | StreamData

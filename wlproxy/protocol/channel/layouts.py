@@ -39,6 +39,8 @@ from wlproxy.protocol.channel.frames import (
     Goodbye,
     Hello,
     HelloAck,
+    Launch,
+    LauncherOpened,
     Locate,
     Located,
     LocateStatus,
@@ -107,6 +109,7 @@ class Layout:
         most: bytes of the longest payload.
         senders: the sides that may send it.
         of_client: the header's client id is a client's, not 0.
+        needs: the feature without which nobody may send it.
     """
 
     kind: type[Frame]
@@ -116,6 +119,7 @@ class Layout:
     most: int
     senders: frozenset[Side] = BOTH
     of_client: bool = True
+    needs: Feature = Feature.NONE
 
 
 def _known(table: dict[int, Any], what: str, number: int) -> Any:  # noqa: ANN401
@@ -261,6 +265,7 @@ def _packed(
     data: str = "",
     senders: frozenset[Side] = BOTH,
     of_client: bool = True,
+    needs: Feature = Feature.NONE,
 ) -> Layout:
     """Make the layout of a frame whose fields are packed in their order.
 
@@ -272,6 +277,7 @@ def _packed(
         data: the field of bytes that follow, if they do; they may fill the frame.
         senders: as of `Layout`.
         of_client: likewise; the client's id is the first field then.
+        needs: likewise.
     """
     fixed, names = struct.Struct(f"<{form}"), fields.split()
     build = cast("Callable[..., Frame]", kind)
@@ -303,7 +309,7 @@ def _packed(
         most += MAX_TEXT
     elif data:
         most = MAX_PAYLOAD
-    return Layout(kind, encode, decode, least, most, senders, of_client)
+    return Layout(kind, encode, decode, least, most, senders, of_client, needs)
 
 
 LAYOUTS: Final[dict[int, Layout]] = {
@@ -341,6 +347,12 @@ LAYOUTS: Final[dict[int, Layout]] = {
     ),
     FrameType.CLIENT_CLOSED: _packed(ClientClosed, "HH", "reason 0", text="message"),
     FrameType.CLIENT_RELEASED: _packed(ClientReleased, "", "", senders=HOST),
+    FrameType.LAUNCHER_OPENED: _packed(
+        LauncherOpened, "I", "uid", text="user", senders=GUEST, needs=Feature.EXEC
+    ),
+    FrameType.LAUNCH: _packed(
+        Launch, "I", "stream_id", senders=HOST, needs=Feature.EXEC
+    ),
     FrameType.DATA: Layout(
         Data, _encode_data, _decode_data, least=_COUNT.size, most=MAX_PAYLOAD
     ),

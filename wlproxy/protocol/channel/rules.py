@@ -27,6 +27,8 @@ from wlproxy.protocol.channel.frames import (
     Goodbye,
     Hello,
     HelloAck,
+    Launch,
+    LauncherOpened,
     Locate,
     Located,
     LocateStatus,
@@ -36,6 +38,7 @@ from wlproxy.protocol.channel.frames import (
     StreamClosed,
     StreamData,
 )
+from wlproxy.protocol.channel.launching import LAST_STREAM
 
 MIN_WINDOW: Final = 16 * 1024
 """Least credit window, bytes.
@@ -166,6 +169,12 @@ def _open_stream(frame: OpenStream) -> str:
     return ""
 
 
+def _launch(frame: Launch) -> str:
+    if frame.stream_id % 2 == 0 or frame.stream_id + LAST_STREAM >= 1 << 32:
+        return f"stream {frame.stream_id} is not the host's, or among the last"
+    return ""
+
+
 def _locate(frame: Locate) -> str:
     if not frame.length:
         return "no bytes"
@@ -192,6 +201,8 @@ _RULES: Final[dict[type, Callable[[Any], str]]] = {
     Goodbye: lambda frame: _text_fault(frame.message),
     ClientOpened: lambda frame: _text_fault(frame.executable),
     ClientClosed: lambda frame: _text_fault(frame.message),
+    LauncherOpened: lambda frame: _text_fault(frame.user),
+    Launch: _launch,
     Data: _data,
     FileData: lambda frame: "" if frame.data else "no bytes",
     StreamData: _stream_data,

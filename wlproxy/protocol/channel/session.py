@@ -16,6 +16,7 @@ from wlproxy.protocol.channel.frames import (
     Attachment,
     AttachmentKind,
     Data,
+    Feature,
     Frame,
     FrameType,
     Goodbye,
@@ -66,6 +67,9 @@ IN_SESSION: Final[dict[Side, frozenset[type[Frame]]]] = {
     for side in Side
 }
 """What each side sends in an established session; `Goodbye` ends it."""
+_NEEDS: Final = {
+    layout.kind: layout.needs for layout in LAYOUTS.values() if layout.needs
+}
 _KINDS: Final = {
     Side.HOST: frozenset((AttachmentKind.STREAM, AttachmentKind.FILE)),
     Side.GUEST: frozenset(
@@ -97,8 +101,7 @@ class Session:
         """Begin as the host's end, which starts sessions, or the guest's, which answers."""
         self._side = side
         # Looked up once: the hash of an Enum is a call.
-        self._ours = IN_SESSION[side]
-        self._theirs = IN_SESSION[side.peer]
+        self._ours, self._theirs = IN_SESSION[side], IN_SESSION[side.peer]
         self.state = _IDLE[side]
         self._hello: Hello | None = None
         self._scanner = Scanner(FrameType.HELLO)
@@ -171,7 +174,7 @@ class Session:
         if ack.features & ~hello.features:
             raise LocalProtocolError(f"features nobody offered: {ack.features!r}")
         data = encode_frame(ack)
-        self.state = SessionState.ESTABLISHED
+        self._establish(ack.features)
         return data
 
     # ---------------------------------------------------------------- both
@@ -258,8 +261,15 @@ class Session:
         if self._hello is not None and ack.features & ~self._hello.features:
             raise ChannelError(f"guest took features nobody offered: {ack.features!r}")
         self._decoder.feed(self._scanner.take_rest())
-        self.state = SessionState.ESTABLISHED
+        self._establish(ack.features)
         return ack
+
+    def _establish(self, features: Feature) -> None:
+        """Begin a session in which the frames of these features may be sent."""
+        lacking = {kind for kind, needs in _NEEDS.items() if needs not in features}
+        self._ours = IN_SESSION[self._side] - lacking
+        self._theirs = IN_SESSION[self._side.peer] - lacking
+        self.state = SessionState.ESTABLISHED
 
     def _offered(self, hello: Hello) -> bool:
         """Take a `Hello`; False if it repeats the last one and the session goes on."""

@@ -30,13 +30,14 @@ from dataclasses import dataclass
 
 from wlproxy.protocol.channel.flow import ReceiveWindow, SendWindow, cost
 from wlproxy.protocol.channel.frames import (
-    AttachmentFlags,
     ClientClosed,
     ClientOpened,
     ClientReleased,
     Credit,
     Data,
     Frame,
+    Launch,
+    LauncherOpened,
     Located,
     OpenStream,
     Released,
@@ -61,6 +62,7 @@ from wlproxy.protocol.channel.lanes.lane import (
     Stream,
     Usage,
     Windows,
+    opened_by,
     streams_in,
 )
 from wlproxy.protocol.errors import ChannelError
@@ -166,7 +168,7 @@ class Lanes:
     def put(self, frame: Frame) -> None:
         """Queue a frame, or drop it if it is for somebody who is gone.
 
-        What an attachment or `OpenStream` names is a stream from now on.
+        What an attachment, `OpenStream` or `Launch` names is a stream from now on.
 
         Raises:
             LocalProtocolError: an id is used twice.
@@ -176,17 +178,16 @@ class Lanes:
         match frame:
             case Data():
                 self._put_data(frame)
-            case ClientOpened():
+            case ClientOpened() | LauncherOpened():
                 self._clients.open(frame.client_id)
                 self._urgent.append(frame)
             case ClientClosed() | ClientReleased() | Located() | Released():
                 self._put_of_client(frame)
             case StreamData() | StreamClosed():
                 self._put_of_stream(frame)
-            case OpenStream():
-                lane = Lane(frame.client_id, frame.stream_id)
-                sends = frame.flags is AttachmentFlags.HOLDER_WRITES
-                self._clients.name_stream(lane, sends=sends, announced=True)
+            case OpenStream() | Launch():
+                for lane, sends in opened_by(frame):
+                    self._clients.name_stream(lane, sends=sends, announced=True)
                 self._urgent.append(frame)
                 self._due(frame.client_id, streams=True)
             case _:
@@ -257,8 +258,7 @@ class Lanes:
         connection = self._clients.connection(frame.client_id)
         if connection is None:
             return
-        for lane, flags in streams_in(frame):
-            sends = flags is AttachmentFlags.HOLDER_READS
+        for lane, sends in streams_in(frame):
             self._clients.attach_stream(lane, sends=sends)
         if connection.closed:
             self._drop_streams(frame)
@@ -358,7 +358,7 @@ class Lanes:
     def receive(self, frame: Frame) -> bool:
         """Count a frame from the peer; False if it is for somebody who is gone.
 
-        What an attachment or `OpenStream` names is a stream from now on: `pull` from it, put
+        What an attachment, `OpenStream` or `Launch` names is a stream from now on: `pull` from it, put
         `StreamData` to it, or put its `StreamClosed` if it is of no use.  If the frame is
         for somebody who is gone that has been answered.
 
@@ -368,7 +368,7 @@ class Lanes:
         if self.urgent_count > MAX_URGENT:
             raise ChannelError("the peer sends but does not read")
         client_id: int = getattr(frame, "client_id", 0)
-        if isinstance(frame, ClientOpened):
+        if isinstance(frame, ClientOpened | LauncherOpened):
             if client_id <= self._clients.last_opened:
                 raise ChannelError(f"client id {client_id} is used again")
             self._clients.open(client_id)
@@ -379,10 +379,12 @@ class Lanes:
                 return self._receive_credit(frame)
             case StreamData() | StreamClosed():
                 return self._receive_of_stream(frame)
-            case OpenStream():
-                lane = Lane(client_id, frame.stream_id)
-                sends = frame.flags is AttachmentFlags.HOLDER_READS
-                return self._learn_stream(lane, sends=sends, by_data=False)
+            case OpenStream() | Launch():
+                learnt = [
+                    self._learn_stream(lane, sends=not by_host, by_data=False)
+                    for lane, by_host in opened_by(frame)
+                ]
+                return any(learnt)
             case Data():
                 return self._receive_data(frame)
             case _:
@@ -429,13 +431,9 @@ class Lanes:
         return self._receive_bytes(frame, client_id, connection)
 
     def _receive_data(self, frame: Data) -> bool:
-        connection = self._clients.connection(frame.client_id)
-        wanted = connection is not None and self._receive_bytes(
-            frame, frame.client_id, connection
-        )
-        for lane, flags in streams_in(frame):
-            sends = flags is AttachmentFlags.HOLDER_WRITES
-            self._learn_stream(lane, sends=sends, by_data=True)
+        wanted = self._receive_of_client(frame, frame.client_id)
+        for lane, peer_sends in streams_in(frame):
+            self._learn_stream(lane, sends=not peer_sends, by_data=True)
         return wanted
 
     def _receive_bytes(

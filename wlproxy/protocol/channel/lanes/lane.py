@@ -16,12 +16,15 @@ from wlproxy.protocol.channel.frames import (
     ClientReleased,
     Data,
     Frame,
+    Launch,
     Located,
+    OpenStream,
     Released,
     StreamClosed,
     StreamData,
 )
 from wlproxy.protocol.channel.lanes.bounds import CHUNK, CLIENT_WINDOW, STREAM_WINDOW
+from wlproxy.protocol.channel.launching import PIPES
 
 _OVERHEAD: Final = 4
 """Bytes of a payload that are neither data nor attachments."""
@@ -293,14 +296,28 @@ class Stream:
         return self.chunks.popleft()
 
 
-def streams_in(frame: Data) -> list[tuple[Lane, AttachmentFlags]]:
-    """List the streams that a frame attaches, with who holds which end."""
+def streams_in(frame: Data) -> list[tuple[Lane, bool]]:
+    """List the streams that a frame attaches, and whether its sender sends."""
     if not frame.attachments:
         return []
     return [
-        (Lane(frame.client_id, one.object_id), one.flags)
+        (
+            Lane(frame.client_id, one.object_id),
+            one.flags is AttachmentFlags.HOLDER_READS,
+        )
         for one in frame.attachments
         if one.kind is AttachmentKind.STREAM
+    ]
+
+
+def opened_by(frame: OpenStream | Launch) -> list[tuple[Lane, bool]]:
+    """List the streams that a frame of the host opens, and whether the host sends."""
+    if isinstance(frame, OpenStream):
+        sends = frame.flags is AttachmentFlags.HOLDER_WRITES
+        return [(Lane(frame.client_id, frame.stream_id), sends)]
+    return [
+        (Lane(frame.client_id, frame.stream_id + 2 * index), pipe.from_host)
+        for index, pipe in enumerate(PIPES)
     ]
 
 
