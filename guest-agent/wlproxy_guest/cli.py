@@ -20,7 +20,7 @@ from wlproxy.protocol.channel.frames import PORT_NAME
 from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.journal import is_journal
 from wlproxy_guest.doctor import diagnose
-from wlproxy_guest.launchers import Launchers, listen_for_launchers
+from wlproxy_guest.launchers import Launchers, launching
 from wlproxy_guest.locating.module_locator import ModuleLocator
 from wlproxy_guest.logs import log_to_stderr
 from wlproxy_guest.quotas import MIB, Limits, half_of_ram
@@ -85,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             listener = adopt_activated() or listen(options.socket)
             try:
-                failure = trio.run(serve, listener, options)
+                with launching(options.launch_socket, options.launch_user) as lets:
+                    failure = trio.run(serve, listener, options, lets)
             except Exception:
                 log.exception("a bug, or no memory at all: the agent begins anew")
                 begin_anew(listener)
@@ -227,18 +228,15 @@ def default_socket() -> Path:
     return Path(os.environ.get("XDG_RUNTIME_DIR") or "/run/wlproxy") / "wayland-0"
 
 
-async def serve(listener: Listener, options: Options) -> str:
+async def serve(
+    listener: Listener, options: Options, launchers: Launchers | None
+) -> str:
     """Serve until told to stop, or until no host can come any more; return why not."""
     failure = ""
     try:
         locator = ModuleLocator()
     except OSError as exc:
         return f"{exc.filename} cannot be opened: {exc.strerror}"
-    launchers = None
-    if options.launch_socket is not None:
-        launchers = Launchers(
-            listen_for_launchers(options.launch_socket), options.launch_user
-        )
     server = Server(
         listener, options.source, locator, options.limits, launchers=launchers
     )
@@ -257,6 +255,4 @@ async def serve(listener: Listener, options: Options) -> str:
                     nursery.cancel_scope.cancel()
     finally:
         locator.close()
-        if launchers is not None:
-            launchers.close()
     return failure

@@ -11,8 +11,8 @@ Launchers stay connected while sessions come and go; each session offers them to
 import logging
 import pwd
 import socket
-from collections.abc import Callable, Collection
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -261,6 +261,23 @@ def listen_for_launchers(path: Path) -> Listener:
         except OSError as exc:
             raise SocketError(f"cannot open {path} for launchers: {exc}") from exc
     return listener
+
+
+@contextmanager
+def launching(path: Path | None, users: Collection[str]) -> Iterator[Launchers | None]:
+    """Let launchers of these users connect at a path; without one, nobody's.
+
+    Raises:
+        SocketError: as `listen_for_launchers`.
+    """
+    if path is None:
+        yield None
+        return
+    launchers = Launchers(listen_for_launchers(path), users)
+    try:
+        yield launchers
+    finally:
+        launchers.close()
 
 
 async def user_name(uid: int) -> str:

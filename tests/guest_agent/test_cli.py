@@ -69,6 +69,19 @@ def test_default_socket(
     assert str(parse([]).socket) == expected
 
 
+def test_launchers_are_let_in_only_if_that_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("WLPROXY_LAUNCH_SOCKET", raising=False)
+    assert parse([]).launch_socket is None
+
+    monkeypatch.setenv("WLPROXY_LAUNCH_SOCKET", "/run/x/socket")
+    monkeypatch.setenv("WLPROXY_LAUNCH_USERS", "ada bob")
+    options = parse(["--launch-user=eve"])
+    assert options.launch_socket == Path("/run/x/socket")
+    assert options.launch_user == ["ada", "bob", "eve"]
+
+
 def test_wrong_port(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(["--port=fd:x"])

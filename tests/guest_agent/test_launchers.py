@@ -34,7 +34,12 @@ from wlproxy.protocol.channel.frames import (
 )
 from wlproxy.protocol.channel.session import SessionLost
 from wlproxy_guest import launchers as launchers_module
-from wlproxy_guest.launchers import Launchers, listen_for_launchers, user_name
+from wlproxy_guest.launchers import (
+    Launchers,
+    launching,
+    listen_for_launchers,
+    user_name,
+)
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.server import Server
 from wlproxy_guest.unix_socket import SocketError, listen
@@ -310,3 +315,12 @@ def test_everybody_may_connect(tmp_path: Path) -> None:
     listener = listen_for_launchers(tmp_path / "launch")
     assert (tmp_path / "launch").stat().st_mode & 0o777 == 0o666
     listener.close()
+
+
+def test_nobody_connects_where_that_is_not_wanted(tmp_path: Path) -> None:
+    with launching(None, ()) as launchers:
+        assert launchers is None
+    with launching(tmp_path / "launch", ["ada"]) as launchers:
+        assert launchers is not None
+        assert (tmp_path / "launch").is_socket()
+    assert not (tmp_path / "launch").exists()

@@ -14,6 +14,7 @@ from wlproxy.protocol.channel.frames import PORT_NAME
 from wlproxy_guest.cli import parse
 from wlproxy_guest.doctor.login import DISPLAY_MANAGER, ENVIRONMENT
 from wlproxy_guest.doctor.machine import DISPLAY, SOCKET
+from wlproxy_guest.launcher import passing, service
 from wlproxy_guest.locating.gem_locate import DEVICE
 from wlproxy_guest.session import GRACE
 from wlproxy_guest.wire import SUBSYSTEM
@@ -183,3 +184,25 @@ def test_exposure_is_about_as_documented(tmp_path: Path, with_module: bool) -> N
 
     # Exactly so in the guest (tests/integration/test_native_guest.py).
     assert abs(float(found[1]) - documented_exposure(with_module=with_module)) < 0.3
+
+
+def test_launchers_connect_where_the_agent_listens() -> None:
+    environ = setting("Environment", "exec.conf")
+    (directory,) = setting("RuntimeDirectory", "exec.conf")
+
+    assert environ == [f"WLPROXY_LAUNCH_SOCKET={passing.SOCKET}"]
+    assert str(passing.SOCKET.parent) == f"/run/{directory}"
+    assert setting("RuntimeDirectoryMode", "exec.conf") == ["0755"]
+
+
+def test_what_a_launcher_starts_finds_the_agent() -> None:
+    assert service.DISPLAY == SOCKET_PATH
+
+
+def test_what_was_started_outlives_its_launcher() -> None:
+    assert setting("KillMode", "wlproxy-launcher.service") == ["process"]
+
+
+def test_commands_are_off_unless_the_guest_wants_them() -> None:
+    """The agent's own unit says nothing of launchers; a drop-in does."""
+    assert "LAUNCH" not in (UNITS / "wlproxy-guest-agent.service").read_text()

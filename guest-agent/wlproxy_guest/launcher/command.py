@@ -72,7 +72,7 @@ def _serve(pipes: Pipes, lines: LineReader, around: Surroundings) -> Outcome | N
     argv = _argv(request)
     if request.detach:
         process = _start(argv, around, (subprocess.DEVNULL, sys.stderr.fileno()))
-        process.returncode = 0  # nobody waits for it
+        _leave(process)
         return Outcome(started=process.pid)
     streams = (pipes.stdin, pipes.stdout, pipes.stderr)
     process = _start(argv, around, [fd.fileno() for fd in streams])
@@ -137,26 +137,30 @@ def _attend(
     Raises:
         ChannelError: what the host says is no signal.
     """
-    ended = os.pidfd_open(process.pid)
     poll = select.poll()
-    poll.register(ended, select.POLLIN)
-    poll.register(request, select.POLLIN)
-    try:
-        while ended not in (ready := [fd for fd, _ in poll.poll()]):
-            if request in ready and not _pass_signals(process.pid, request, lines):
-                return None
-    except BaseException:
-        _signal(process.pid, signal.SIGHUP)
-        raise
-    status = process.wait()
-    return Outcome(exited=status) if status >= 0 else Outcome(killed=-status)
+    with OwnedFd(os.pidfd_open(process.pid)) as ended:
+        poll.register(ended.fileno(), select.POLLIN)
+        poll.register(request, select.POLLIN)
+        try:
+            while ended.fileno() not in (ready := [fd for fd, _ in poll.poll()]):
+                if request in ready and not _pass_signals(process.pid, request, lines):
+                    break
+            else:
+                status = process.wait()
+                return (
+                    Outcome(exited=status) if status >= 0 else Outcome(killed=-status)
+                )
+        except ChannelError:
+            _hang_up(process)
+            raise
+    _hang_up(process)
+    return None
 
 
 def _pass_signals(pid: int, request: int, lines: LineReader) -> bool:
     """Do as the host says; False if it has gone."""
     data = os.read(request, MAX_LINE)
     if not data:
-        _signal(pid, signal.SIGHUP)
         return False
     lines.feed(data)
     while (fields := lines.next_line()) is not None:
@@ -168,6 +172,16 @@ def _signal(pid: int, number: int) -> None:
     """Send a signal to all that a command has started, while it has not been waited for."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
+
+
+def _hang_up(process: "subprocess.Popen[bytes]") -> None:
+    _signal(process.pid, signal.SIGHUP)
+    _leave(process)
+
+
+def _leave(process: "subprocess.Popen[bytes]") -> None:
+    """Let a process go on that nobody here waits for: whoever adopts it will."""
+    process.returncode = 0
 
 
 def serve_and_exit(pipes: Pipes, around: Surroundings) -> NoReturn:

@@ -5,14 +5,25 @@ import pwd
 import signal
 import socket
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 import trio
+import trio.testing
 
 from tests.peers.app import App
 from tests.peers.launching import SECONDS, Commands
 from tests.peers.loopback import VM, Loopback
+from wlproxy.host.errors import HostError
+from wlproxy.host.launch.asking import Asked, ask
+from wlproxy.host.launch.serving import MAX_ASKING
+from wlproxy.host.runtime_dir import launch_path
+from wlproxy.protocol.channel.launch_lines import Outcome, Request
+from wlproxy.transport.fd_stream import connect_unix
+from wlproxy.transport.fds import OwnedFd
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 LARGE = bytes(range(256)) * 8192
@@ -451,3 +462,125 @@ async def test_a_launcher_that_says_something_is_hung_up_on(
         launcher.send(b"hello")
 
         await unstarted.loopback.until(lambda: not unstarted.users())
+
+
+# ------------------------------------------------------------------ this user's programs
+
+
+async def ask_here(
+    commands: Commands, request: Request, stdin: bytes | None = b""
+) -> tuple[Outcome, bytes, bytes]:
+    with TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as err:
+        given.write(stdin or b"")
+        given.seek(0)
+        numbers = [file.fileno() for file in (given, out, err)]
+        asked = Asked(launch_path(commands.status), VM, None, request, *numbers)
+        if stdin is None:
+            asked = replace(asked, stdin=None)
+        with trio.fail_after(SECONDS):
+            outcome = await ask(asked)
+        for file in (out, err):
+            file.seek(0)
+        return outcome, out.read(), err.read()
+
+
+async def test_files_are_streams_too(commands: Commands) -> None:
+    request = Request(command=("sh", "-c", "cat; echo err >&2; exit 3"))
+
+    assert await ask_here(commands, request, LARGE) == (
+        Outcome(exited=3),
+        LARGE,
+        b"err\n",
+    )
+
+
+async def test_no_input_is_an_empty_one(commands: Commands) -> None:
+    outcome, out, _ = await ask_here(commands, Request(command=("cat",)), None)
+
+    assert (outcome, out) == (Outcome(exited=0), b"")
+
+
+async def test_a_signal_of_ours_is_the_commands(commands: Commands) -> None:
+    script = "trap 'exit 4' HUP; kill -HUP $HOST; while :; do sleep 0.01; done"
+    script = script.replace("$HOST", str(os.getpid()))
+
+    outcome, _, _ = await ask_here(commands, Request(command=("sh", "-c", script)))
+
+    assert outcome == Outcome(exited=4)
+
+
+async def test_who_goes_without_a_word_is_missed(commands: Commands) -> None:
+    script = "kill -KILL $PPID"
+
+    with pytest.raises(HostError, match="the command's end is not known"):
+        await ask_here(commands, Request(command=("sh", "-c", script)))
+
+
+async def test_what_cannot_be_asked(commands: Commands) -> None:
+    with pytest.raises(HostError, match="cannot be asked"):
+        await ask_here(commands, Request())
+
+
+@pytest.mark.parametrize(
+    ("said", "count"),
+    [
+        (b"nonsense\n", 0),
+        (b"{}\n", 0),
+        (b"{}\n", 4),
+        (b'{"user": 5}\n', 5),
+        (b"x" * 70_000, 0),
+    ],
+    ids=range(5),
+)
+async def test_questions_that_are_none(
+    commands: Commands, said: bytes, count: int
+) -> None:
+    path = launch_path(commands.status)
+    stream = await connect_unix(path)
+    async with stream:
+        with ExitStack() as closing:
+            fds = [closing.enter_context(OwnedFd(os.dup(2))) for _ in range(count)]
+            await stream.send(said, fds)
+        with trio.fail_after(SECONDS):
+            answer, _ = await stream.receive()
+
+    assert b"no question" in answer
+    assert (await commands.run(VM, "--", "echo", "on")).stdout == b"on\n"
+
+
+async def test_whoever_says_nothing_is_left(commands: Commands) -> None:
+    path = launch_path(commands.status)
+    async with await connect_unix(path):
+        pass
+    silent = [await connect_unix(path) for _ in range(MAX_ASKING + 1)]
+    with trio.fail_after(SECONDS):
+        assert (await silent[-1].receive())[0] == b""
+    for stream in silent:
+        stream.close()
+    await trio.testing.wait_all_tasks_blocked()
+
+    assert (await commands.run(VM, "--", "echo", "on")).stdout == b"on\n"
+
+
+async def test_the_socket_is_this_users_alone(commands: Commands) -> None:
+    path = launch_path(commands.status)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+    await commands.loopback.stop("host")
+
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("agent", [True, False])
+async def test_before_there_is_a_session(unstarted: Commands, agent: bool) -> None:
+    """The VM is off; or it is up, and its agent is not."""
+    await unstarted.loopback.start_compositor()
+    if not agent:
+        unstarted.loopback.port.close()
+    await unstarted.loopback.start_host(status=unstarted.status)
+
+    done = await unstarted.run(VM, "--", "true")
+
+    assert done.returncode == 125
+    said = b"waiting for the guest agent" if agent else b"the VM is off"
+    assert said in done.stderr
