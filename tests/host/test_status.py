@@ -41,6 +41,7 @@ DOCUMENT: dict[str, Any] = {
         "udmabuf_size_limit": 1 << 26,
         "globals": {"wl_shm": 2},
     },
+    "launchers": ["user"],
     "clients": [],
     "surfaces": [],
     "metrics": dict.fromkeys(
