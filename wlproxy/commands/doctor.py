@@ -6,11 +6,15 @@ import sys
 from dataclasses import asdict
 
 import click
+import trio
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from wlproxy.host.doctor import Finding, Verdict, examine
+from wlproxy.commands.run import config_of
+from wlproxy.host.doctor import Finding, Verdict, examine, problem
+from wlproxy.host.errors import HostError
+from wlproxy.host.vm_doctor import examine_vm
 
 VERDICT_STYLES = {
     Verdict.OK: "green",
@@ -22,17 +26,32 @@ VERDICT_STYLES = {
 @click.command()
 @click.option("--display", help="The compositor's socket, instead of $WAYLAND_DISPLAY.")
 @click.option(
+    "--name",
+    "--vm",
+    metavar="NAME",
+    help="Look at this VM, too: its RAM, its agent, what its proxy says.",
+)
+@click.option(
     "--json", "as_json", is_flag=True, help="Print the findings for programs."
 )
-def doctor(*, display: str | None, as_json: bool) -> None:
-    """Check this host for everything that the proxy needs."""
+def doctor(*, display: str | None, name: str | None, as_json: bool) -> None:
+    """Check this host for everything that the proxy needs, and a VM if it is named."""
     findings = examine(os.environ, display)
+    if name is not None:
+        findings += _examine_vm(name)
     if as_json:
         click.echo(json.dumps([_described(each) for each in findings], indent=2))
     else:
         print_findings(findings)
     if any(finding.verdict is Verdict.PROBLEM for finding in findings):
         sys.exit(1)
+
+
+def _examine_vm(name: str) -> list[Finding]:
+    try:
+        return trio.run(examine_vm, config_of(name))
+    except HostError as exc:
+        return [problem("VM", exc)]
 
 
 def print_findings(findings: list[Finding]) -> None:

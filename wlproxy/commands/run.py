@@ -3,6 +3,7 @@
 import gc
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 import trio
@@ -105,7 +106,20 @@ HERE = Path()
     show_default=True,
 )
 @click.option("--once", is_flag=True, help="End when QEMU closes the channel.")
-def run(  # noqa: PLR0913 - one parameter per option
+def run(*, log_level: str, **options: Any) -> None:  # noqa: ANN401 - see `host_config`
+    """Serve the guest at the other end of a channel."""
+    set_up_logging(log_level)
+    try:
+        config = host_config(**options)
+        check_ram_is_told(config)
+        # What is there now stays: collections need not look at it (tens of thousands of objects).
+        gc.freeze()
+        trio.run(run_server, config)
+    except HostError as exc:
+        fail(exc)
+
+
+def host_config(  # noqa: PLR0913 - one parameter per option
     *,
     channel: str | None,
     listen: Path | None,
@@ -120,37 +134,44 @@ def run(  # noqa: PLR0913 - one parameter per option
     deny: tuple[str, ...],
     security_context: bool,
     may_exec: bool,
-    log_level: str,
     once: bool,
-) -> None:
-    """Serve the guest at the other end of a channel."""
-    set_up_logging(log_level)
+) -> HostConfig:
+    """Make the settings of what the options say.
+
+    Raises:
+        click.UsageError: they contradict each other, or are none.
+        HostError: they say nothing here.
+    """
     try:
         policy = effective_policy(allow, deny)
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="--allow") from exc
-    try:
-        config = HostConfig(
-            channel=_address(channel, listen, group, name),
-            name=check_name(name),
-            relay=RelayConfig(name, Preference(present), policy),
-            display=display,
-            qemu_pid=qemu_pid,
-            ram_tap=ram_tap or _running_tap(name),
-            ram_tap_if_there=table_path(os.environ, name),
-            qmp=qmp,
-            allow=allow,
-            security_context=security_context,
-            once=once,
-            status=status_path(os.environ, name),
-            exec=may_exec,
-        )
-        check_ram_is_told(config)
-        # What is there now stays: collections need not look at it (tens of thousands of objects).
-        gc.freeze()
-        trio.run(run_server, config)
-    except HostError as exc:
-        fail(exc)
+    return HostConfig(
+        channel=_address(channel, listen, group, name),
+        name=check_name(name),
+        relay=RelayConfig(name, Preference(present), policy),
+        display=display,
+        qemu_pid=qemu_pid,
+        ram_tap=ram_tap or _running_tap(name),
+        ram_tap_if_there=table_path(os.environ, name),
+        qmp=qmp,
+        allow=allow,
+        security_context=security_context,
+        once=once,
+        status=status_path(os.environ, name),
+        exec=may_exec,
+    )
+
+
+def config_of(name: str) -> HostConfig:
+    """Make the settings that `wlproxy run --name NAME` has, by the configuration file.
+
+    Raises:
+        HostError: they say nothing here.
+    """
+    options = run.make_context("run", ["--name", name]).params
+    del options["log_level"]
+    return host_config(**options)
 
 
 def _address(

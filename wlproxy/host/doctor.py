@@ -1,7 +1,7 @@
 """Checks whether a host has everything that the proxy needs, and says how to get the rest.
 
-The findings are values, which the command line prints.  Nothing is changed.  The guest and its
-QEMU are not checked here: the session does that, and refuses with a remedy.
+The findings are values, which the command line prints.  Nothing is changed.  A VM is looked at by
+`vm_doctor`.
 """
 
 import platform
@@ -74,7 +74,7 @@ def examine(
         device = UdmabufDevice(device_path)
     except HostError as exc:
         kind = "missing" if isinstance(exc, UdmabufMissingError) else "not usable"
-        findings.append(_problem(f"udmabuf ({kind})", exc))
+        findings.append(problem(f"udmabuf ({kind})", exc))
         return findings + _check_compositor(environ, display, None)
     with device:
         findings.append(Finding("udmabuf", Verdict.OK, f"{device_path} can be used"))
@@ -169,12 +169,13 @@ def _check_compositor(
         path = compositor_path(environ, display)
         found = probe_compositor(path, device)
     except HostError as exc:
-        return [_problem(subject, exc)]
+        return [problem(subject, exc)]
     reached = Finding(
         subject, Verdict.OK, f"{path}, {len(found.global_versions)} interfaces"
     )
     return [reached, *check_capabilities(found)]
 
 
-def _problem(subject: str, error: HostError) -> Finding:
+def problem(subject: str, error: HostError) -> Finding:
+    """Make a finding of an error."""
     return Finding(subject, Verdict.PROBLEM, error.explanation, error.remedy)
