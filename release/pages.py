@@ -59,7 +59,8 @@ def pages() -> dict[str, str]:
 
 def host_pages() -> Iterator[Page]:
     """Make the pages of `wlproxy`, one for each command."""
-    context = click.Context(host_program, info_name=HOST)
+    # Made so that it has its settings: what help is asked by.
+    context = host_program.make_context(HOST, [], resilient_parsing=True)
     names = host_program.list_commands(context)
     commands = {name: host_program.get_command(context, name) for name in names}
     found = {name: command for name, command in commands.items() if command}
