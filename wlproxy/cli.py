@@ -11,7 +11,7 @@ import click
 
 from wlproxy import __version__
 
-COMMANDS = ("run", "exec", "ram-tap", "status", "qemu-args", "doctor", "config")
+COMMANDS = ("run", "exec", "apps", "ram-tap", "status", "qemu-args", "doctor", "config")
 
 
 class _Commands(click.Group):
