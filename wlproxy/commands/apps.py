@@ -87,7 +87,7 @@ def _find(vm: str, user: str | None, *, icons: bool) -> list[App]:
 
 def _export(vm: str, user: str | None, found: Sequence[App]) -> None:
     whose = ["--user", user] if user else []
-    start = [*_ourselves(), "exec", vm, *whose, "--app"]
+    start = [*ourselves(), "exec", vm, *whose, "--app"]
     changes = export_apps(data_home(os.environ), vm, found, start)
     click.echo(
         f"{changes.written} written, {changes.kept} as they were, "
@@ -95,7 +95,7 @@ def _export(vm: str, user: str | None, found: Sequence[App]) -> None:
     )
 
 
-def _ourselves() -> list[str]:
+def ourselves() -> list[str]:
     """Return the command that runs this program: menus may have another PATH."""
     program = Path(sys.argv[0])
     if program.name == "wlproxy" and (found := shutil.which(str(program))):
