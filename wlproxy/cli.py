@@ -14,6 +14,7 @@ from wlproxy import __version__
 COMMANDS = (
     "run",
     "exec",
+    "apps",
     "ram-tap",
     "serve",
     "status",

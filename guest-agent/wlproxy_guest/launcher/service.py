@@ -5,6 +5,7 @@ Each request gets a process of its own, which goes on when this one, or the agen
 
 import argparse
 import array
+import locale
 import os
 import signal
 import socket
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until killed, or refused; return the exit status."""
     options = parse(arguments)
     around = surroundings(os.environ, options.display)
+    with suppress(locale.Error):  # names of apps are in the user's language
+        locale.setlocale(locale.LC_MESSAGES, "")
     # Whoever serves a request is nobody's to wait for.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     told = False

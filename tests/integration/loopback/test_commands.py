@@ -1,19 +1,23 @@
 """Commands in the guest: `wlproxy exec`, the proxy, the agent and a launcher, all real."""
 
+import json
 import os
 import pwd
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
 from tempfile import TemporaryFile
 
 import pytest
 import trio
 import trio.testing
+from PIL import Image
 
+from tests.guest_agent.launcher.desktop import Desktop
 from tests.peers.app import App
 from tests.peers.launching import SECONDS, Commands
 from tests.peers.loopback import VM, Loopback
@@ -24,6 +28,7 @@ from wlproxy.host.runtime_dir import launch_path
 from wlproxy.protocol.channel.launch_lines import Outcome, Request
 from wlproxy.transport.fd_stream import connect_unix
 from wlproxy.transport.fds import OwnedFd
+from wlproxy_guest.launcher.entries import read_entry
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 LARGE = bytes(range(256)) * 8192
@@ -584,3 +589,90 @@ async def test_before_there_is_a_session(unstarted: Commands, agent: bool) -> No
     assert done.returncode == 125
     said = b"waiting for the guest agent" if agent else b"the VM is off"
     assert said in done.stderr
+
+
+# ------------------------------------------------------------------ apps
+
+
+@pytest.fixture
+async def desktop(unstarted: Commands, tmp_path: Path) -> Desktop:
+    """A guest whose user has apps."""
+    desktop = Desktop(tmp_path / "guest")
+    desktop.icon("icons/hicolor/64x64/apps/org.x.Cat.png", 64, "orange")
+    entry = "[Desktop Entry]\nType=Application\nIcon=org.x.Cat\nName=Cat\n"
+    desktop.entry("org.x.Cat", f'{entry}Exec=sh -c "echo meow > {tmp_path}/fifo"\n')
+    desktop.entry("b\u00e4d", f"{entry}Exec=true\n")
+    os.mkfifo(tmp_path / "fifo")
+    await unstarted.start()
+    await unstarted.start_launcher(**desktop.environ)
+    return desktop
+
+
+async def apps(commands: Commands, *arguments: str) -> "CompletedProcess[bytes]":
+    return await commands.run(*arguments, name="apps")
+
+
+async def test_apps_are_listed(unstarted: Commands, desktop: Desktop) -> None:
+    done = await apps(unstarted, VM)
+
+    assert done.stdout == b"org.x.Cat  Cat\n"
+    assert done.stderr == b"1 apps with impossible ids are left out\n"
+    listed = json.loads((await apps(unstarted, VM, "--json")).stdout)
+    assert [each["id"] for each in listed] == ["org.x.Cat"]
+
+
+async def test_an_app_is_exported_started_and_removed(
+    unstarted: Commands, desktop: Desktop, tmp_path: Path
+) -> None:
+    done = await apps(unstarted, VM, "--export")
+    assert done.stdout == b"1 written, 0 as they were, 0 removed\n"
+    name = f"wlproxy.{VM}.org.x.Cat"
+    (icon,) = unstarted.data.glob("icons/hicolor/64x64/apps/*.png")
+    assert icon.stem == name
+    with Image.open(icon) as image:
+        assert image.getcolors() == [(64 * 64, (255, 165, 0, 255))]
+
+    path = unstarted.data / "applications" / f"{name}.desktop"
+    argv = read_entry(name, path).argv()
+    assert argv[-5:] == ["wlproxy", "exec", VM, "--app", "org.x.Cat"]
+    with trio.fail_after(SECONDS):
+        await trio.run_process(argv, env=unstarted.environ())
+        fifo = tmp_path / "fifo"
+        assert await trio.to_thread.run_sync(fifo.read_bytes) == b"meow\n"
+
+    done = await apps(unstarted, VM, "--export")
+    assert done.stdout == b"0 written, 1 as they were, 0 removed\n"
+    await unstarted.loopback.stop("host")
+    done = await apps(unstarted, VM, "--remove")
+    assert done.stdout == b"1 removed\n"
+    assert not path.exists()
+
+
+async def test_an_app_that_is_not_there(unstarted: Commands, desktop: Desktop) -> None:
+    done = await unstarted.run(VM, "--app", "org.x.Dog")
+
+    assert done.returncode == 127
+    assert done.stderr == b"wlproxy: in testvm: there is no app org.x.Dog\n"
+
+
+async def test_a_list_that_has_no_end(unstarted: Commands) -> None:
+    """The launcher is hostile; whoever asked does not take it all."""
+    await unstarted.start()
+    with await hostile(unstarted) as launcher:
+
+        async def flood() -> None:
+            fds = await passed(launcher)
+            line = b'{"id": "a%d", "name": "A"}\n'
+            with suppress(BrokenPipeError), ExitStack() as closing:
+                for fd in fds:
+                    closing.callback(os.close, fd)
+                for number in range(1_000_000):
+                    data = line % number
+                    await trio.to_thread.run_sync(os.write, fds[3], data * 1)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(flood)
+            done = await apps(unstarted, VM)
+
+    assert done.returncode == 1
+    assert b"there is no end of apps" in done.stderr
