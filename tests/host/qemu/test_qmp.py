@@ -1,4 +1,5 @@
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -108,6 +109,13 @@ def test_asks_and_skips_events(fake: FakeMonitor) -> None:
             "arguments": {"command-line": "info x"},
         },
     ]
+
+
+def test_an_fd_is_passed(fake: FakeMonitor) -> None:
+    fake.serve(GREETING, {"return": {}}, {"return": {}})
+    with QmpClient(fake.path) as client, Path(os.devnull).open() as file:
+        client.pass_fd("mine", file.fileno())
+    assert fake.requests[1] == {"execute": "getfd", "arguments": {"fdname": "mine"}}
 
 
 @pytest.mark.parametrize(
