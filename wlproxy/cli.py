@@ -11,7 +11,7 @@ import click
 
 from wlproxy import __version__
 
-COMMANDS = ("run", "ram-tap", "status", "qemu-args", "doctor", "config")
+COMMANDS = ("run", "screen", "ram-tap", "status", "qemu-args", "doctor", "config")
 
 
 class _Commands(click.Group):

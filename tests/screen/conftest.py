@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.capture import Picture, from_ppm
+from tests.host.conftest import sway  # noqa: F401 - a fixture
 from wlproxy.host.qemu.qmp import QmpClient
 
 QEMU = "qemu-system-x86_64"

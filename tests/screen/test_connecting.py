@@ -29,6 +29,8 @@ FOREVER = 10
 def send(sock: socket.socket, output: list[Outgoing[OwnedFd]]) -> None:
     for each in output:
         socket.send_fds(sock, [each.data], [fd.fileno() for fd in each.fds])
+        for fd in each.fds:
+            fd.release()
 
 
 def receive(sock: socket.socket) -> tuple[bytes, list[QemuFile]]:

@@ -220,8 +220,8 @@ def test_pointers_that_are_refused(stage: Stage, body: tuple[Any, ...]) -> None:
 
 def test_disable_keeps_what_is_shown(stage: Stage) -> None:
     stage.answered(scanout_map(FakeFile()))
-    nothing = [], MessageKind.METHOD_RETURN
-    assert stage.answered(call(LISTENER, "Disable")) == nothing
+    commands, answer = stage.answered(call(LISTENER, "Disable"))
+    assert (commands, answer) == ([], MessageKind.METHOD_RETURN)
     assert stage.answered(update_map(0, 0, 1, 1))[0]
 
 

@@ -15,6 +15,19 @@ class FileKind(Enum):
     """Never used: QEMU 10 and 11 send their own stdin where they have nothing else."""
 
 
+class Fd(Protocol):
+    """An fd of ours, which may have to wait until it is sent."""
+
+    def hold(self) -> object:
+        """Keep it open until the matching `release`, whatever `close` says."""
+
+    def release(self) -> None:
+        """Undo one `hold`."""
+
+    def close(self) -> None:
+        """Close it now, or when the last hold is released.  Again: nothing happens."""
+
+
 class File(Protocol):
     """An fd that QEMU sent.  Whoever has it closes it."""
 

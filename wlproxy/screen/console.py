@@ -17,14 +17,15 @@ from wlproxy.protocol.dbus.connection import (
 from wlproxy.protocol.dbus.messages import Message, MessageKind
 from wlproxy.protocol.dbus.values import Value, Variant
 from wlproxy.protocol.errors import DBusError
-from wlproxy.transport.closable import Closable
+from wlproxy.screen.commands import Fd
 
-FdT = TypeVar("FdT", bound=Closable)
+FdT = TypeVar("FdT", bound=Fd)
 """An fd, ours or QEMU's."""
 
 CONSOLE: Final = "org.qemu.Display1.Console"
 KEYBOARD: Final = "org.qemu.Display1.Keyboard"
 MOUSE: Final = "org.qemu.Display1.Mouse"
+PLACE: Final = "org.qemu.Display1.Mouse.SetAbsPosition"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +36,22 @@ class InputCall:
         method: interface and name.
         signature: types of the arguments.
         body: the arguments.
-        replaceable: whether a later one makes up for it if it is left out.
+        droppable: whether little is lost without it.
     """
 
     method: str
     signature: str
     body: tuple[int, ...]
-    replaceable: bool = False
+    droppable: bool = False
+
+    @property
+    def lets_go(self) -> bool:
+        """Whether a key or button is let go of, which QEMU must know one day."""
+        return self.method.endswith(".Release")
+
+    def replaces(self, earlier: "InputCall") -> bool:
+        """Tell whether an earlier call is needless, if this one comes right after it."""
+        return self.method == earlier.method == PLACE
 
 
 def key(number: int, *, down: bool) -> InputCall:
@@ -56,12 +66,12 @@ def button(number: int, *, down: bool) -> InputCall:
 
 def place(x: int, y: int) -> InputCall:
     """Put the pointer somewhere, in pixels of the guest."""
-    return InputCall(f"{MOUSE}.SetAbsPosition", "uu", (x, y), replaceable=True)
+    return InputCall(PLACE, "uu", (x, y), droppable=True)
 
 
 def move(x: int, y: int) -> InputCall:
     """Move the pointer by so much."""
-    return InputCall(f"{MOUSE}.RelMotion", "ii", (x, y), replaceable=True)
+    return InputCall(f"{MOUSE}.RelMotion", "ii", (x, y), droppable=True)
 
 
 class Console(Generic[FdT]):
@@ -110,13 +120,22 @@ class Console(Generic[FdT]):
         """Take what is to be sent."""
         return self._connection.take_output()
 
+    def abandon(self) -> list[Outgoing[FdT]]:
+        """Take what will not be sent any more."""
+        return self._connection.abandon()
+
     def close(self) -> None:
         """Close the fds that came, which nobody wants."""
         for file in self._connection.waiting_fds:
             file.close()
 
     def register(self, listener: FdT) -> None:
-        """Have QEMU call at the other end of a socket; it says whether it does."""
+        """Have QEMU call at the other end of a socket; it says whether it does.
+
+        Args:
+            listener: is held until whoever takes the output releases it.
+        """
+        listener.hold()
         self.registered, self.refusal = False, ""
         self._ask(f"{CONSOLE}.RegisterListener", "h", (listener,), self._answered)
 

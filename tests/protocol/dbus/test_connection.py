@@ -121,3 +121,13 @@ def test_who_wants_no_answer_has_none() -> None:
     assert sent(connection) == []
     connection.call("/a", "x.y.Do", wants_reply=False)
     assert not sent(connection)[0].wants_reply
+
+
+def test_what_is_not_sent_any_more() -> None:
+    connection = Connection[int](0)
+    connection.call("/a", "x.y.Do", "h", (5,))
+    greeting, call = connection.abandon()
+    assert greeting.data == client_half(0)
+    assert call.fds == (5,)
+    connection.receive(LET_IN)
+    assert connection.take_output() == []

@@ -126,7 +126,10 @@ class QmpClient(Closing):
         self._socket.close()
 
     def _negotiate(self) -> None:
-        if "QMP" not in self._receive():
+        greeting = self._receive()
+        while "event" in greeting:  # what the last one to ask has not read
+            greeting = self._receive()
+        if "QMP" not in greeting:
             raise QmpError(f"{self._path} is not a QEMU monitor (QMP)")
         self.execute("qmp_capabilities")
 

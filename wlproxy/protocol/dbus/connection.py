@@ -83,6 +83,12 @@ class Connection(Generic[FdT]):
             self._output = []
         return taken
 
+    def abandon(self) -> list[Outgoing[FdT]]:
+        """Take all that was to be sent, and will not be any more."""
+        taken, self._greeting = self._greeting + self._output, []
+        self._output = []
+        return taken
+
     def call(
         self,
         path: str,
