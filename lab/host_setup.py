@@ -60,12 +60,25 @@ def qemu_version() -> tuple[int, ...] | None:
     return tuple(int(part) for part in found.groups()) if found else None
 
 
+def has_dbus_display() -> bool:
+    """Tell whether the installed QEMU can show its screen over D-Bus (ui-dbus.so)."""
+    program = find_program(QEMU)
+    if program is None:
+        return False
+    displays = subprocess.run(
+        [program, "-display", "help"], capture_output=True, text=True, check=True
+    )
+    return "dbus" in displays.stdout.split()
+
+
 def missing() -> list[str]:
     """List the Debian packages this machine lacks for the lab."""
     packages = [tool.package for tool in TOOLS if find_program(tool.program) is None]
     version = qemu_version()
     if version is None or version[0] < MIN_QEMU:
         packages.append("qemu-system-x86")
+    if not has_dbus_display():
+        packages.append("qemu-system-modules-opengl")
     if importlib.util.find_spec("pip") is None:
         packages.append("python3-pip")
     if not Path("/usr/share/keyrings/debian-archive-keyring.gpg").exists():
@@ -75,13 +88,12 @@ def missing() -> list[str]:
 
 def commands(packages: list[str]) -> list[list[str]]:
     """Return the apt commands that install `packages` on this release."""
-    target = []
-    needs_backports = debian.release().get("VERSION_ID") == "12"
-    if "qemu-system-x86" in packages and needs_backports:
-        target = ["--target-release", "bookworm-backports"]
     install = ["apt-get", "install", "--yes", "--no-install-recommends"]
     plain = [name for name in packages if not name.startswith("qemu-")]
     qemu = [name for name in packages if name.startswith("qemu-")]
+    target = []
+    if qemu and debian.release().get("VERSION_ID") == "12":
+        target = ["--target-release", "bookworm-backports"]
     result = [["apt-get", "update"]]
     if plain:
         result.append([*install, *plain])
@@ -102,7 +114,8 @@ def setup() -> None:
         return
     say(f"missing: {' '.join(packages)}")
     source = None
-    if "qemu-system-x86" in packages and debian.release().get("VERSION_ID") == "12":
+    of_qemu = any(name.startswith("qemu-") for name in packages)
+    if of_qemu and debian.release().get("VERSION_ID") == "12":
         source = BACKPORTS_TEXT.format(mirror=debian.mirror())
     if os.geteuid() != 0 or find_program("apt-get") is None:
         raise LabError(_by_hand(packages, source))

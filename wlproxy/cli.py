@@ -13,6 +13,7 @@ from wlproxy import __version__
 
 COMMANDS = (
     "run",
+    "screen",
     "exec",
     "apps",
     "ram-tap",

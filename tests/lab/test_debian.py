@@ -52,3 +52,12 @@ def test_only_bookworm_takes_qemu_from_backports(
     assert commands[1][-1] == "mmdebstrap"
     assert commands[2][-1] == "qemu-system-x86"
     assert ("bookworm-backports" in commands[2]) == backports
+
+
+def test_qemus_modules_are_of_qemus_own_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(debian, "release", lambda: {"VERSION_ID": "12"})
+    assert (
+        "bookworm-backports" in host_setup.commands(["qemu-system-modules-opengl"])[1]
+    )

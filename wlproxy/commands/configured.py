@@ -21,7 +21,7 @@ from wlproxy.host.config_file import (
 )
 from wlproxy.host.errors import HostError
 
-TABLES: Final = {"run": (), "ram-tap": ("tap",)}
+TABLES: Final = {"run": (), "ram-tap": ("tap",), "screen": ("screen",)}
 """Command -> its table in that of a VM, and in the defaults.  Others have none."""
 
 INNER: Final = frozenset(path[0] for path in TABLES.values() if path)

@@ -100,6 +100,15 @@ def table_path(environ: Mapping[str, str], name: str) -> Path:
     return status_directory(environ) / f"{check_name(name)}.ram"
 
 
+def monitor_path(environ: Mapping[str, str], name: str) -> Path:
+    """Say where QEMU makes a monitor's socket for `wlproxy screen`, by default.
+
+    Raises:
+        HostError: XDG_RUNTIME_DIR is not set, or the name is impossible.
+    """
+    return status_directory(environ).parent / f"wlproxy-{check_name(name)}.qmp"
+
+
 def check_place(path: Path, group: str | None = None) -> None:
     """Make sure that nobody else can listen at a path, and that who is let in can get there.
 

@@ -22,6 +22,11 @@ _SERIAL_DEVICES: Final = {
     "s390-ccw-virtio": "virtio-serial-ccw",
 }
 """The virtio-serial device of machine types that have no PCI bus."""
+_SCREEN_DEVICES: Final = {
+    "microvm": ("virtio-gpu-device", "virtio-tablet-device"),
+    "s390-ccw-virtio": ("virtio-gpu-ccw", "virtio-tablet-ccw"),
+}
+"""The same of a screen, whose picture QEMU has in shared memory, and a pointer."""
 _MACHINE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
 
 
@@ -35,12 +40,15 @@ class QemuSetup:
         memory: size of the RAM, such as `4G`; MiB if there is no unit, as for `-m`.
         machine: QEMU's machine type.
         ram_tap: where `wlproxy ram-tap` listens for the VMM; None: there is none.
+        screen: the monitor's socket, by which `wlproxy screen` gets at the display; None:
+            that is not for it.
     """
 
     channel: Path | Listen | Vsock
     memory: str = "4G"
     machine: str = "q35"
     ram_tap: Path | None = None
+    screen: Path | None = None
 
 
 def qemu_command_line(setup: QemuSetup) -> str:
@@ -57,8 +65,13 @@ def libvirt_xml(setup: QemuSetup) -> str:
     """Write the elements to add to a libvirt domain.
 
     Raises:
-        ValueError: the channel's path is not absolute, or too long.
+        ValueError: the channel's path is not absolute, or too long; or there is to be a
+            screen, whose monitor libvirt keeps for itself.
     """
+    if setup.screen is not None:
+        raise ValueError(
+            "libvirt keeps QEMU's monitor for itself: --screen is not for it"
+        )
     tap = ""
     if setup.ram_tap is not None:
         tap = f"""\
@@ -131,12 +144,25 @@ def _options(setup: QemuSetup) -> list[tuple[str, str]]:
             ("-chardev", f"socket,id=wlproxy-tap,path={where},reconnect-ms=1000"),
             ("-device", f"vhost-user-blk-{device},chardev=wlproxy-tap"),
         ]
+    screen = []
+    if setup.screen is not None:
+        monitor = _checked_path(setup.screen).replace(",", ",,")
+        gpu, tablet = _SCREEN_DEVICES.get(
+            setup.machine, ("virtio-vga", "virtio-tablet-pci")
+        )
+        screen = [
+            ("-display", "dbus,p2p=on"),
+            ("-device", gpu),
+            ("-device", tablet),
+            ("-qmp", f"unix:{monitor},server=on,wait=off"),
+        ]
     return [
         (ram[0], ram[1]),
         (ram[2], ram[3]),
         ("-m", memory),
         *_channel_options(setup.channel, setup.machine),
         *tap,
+        *screen,
     ]
 
 
