@@ -163,13 +163,17 @@ def host_config(  # noqa: PLR0913 - one parameter per option
     )
 
 
-def config_of(name: str) -> HostConfig:
+def config_of(ctx: click.Context, name: str) -> HostConfig:
     """Make the settings that `wlproxy run --name NAME` has, by the configuration file.
+
+    Args:
+        ctx: of a command beside it.
+        name: the VM's.
 
     Raises:
         HostError: they say nothing here.
     """
-    options = run.make_context("run", ["--name", name]).params
+    options = run.make_context("run", ["--name", name], ctx.parent).params
     del options["log_level"]
     return host_config(**options)
 
