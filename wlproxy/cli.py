@@ -11,7 +11,7 @@ import click
 
 from wlproxy import __version__
 
-COMMANDS = ("run", "ram-tap", "status", "qemu-args", "doctor")
+COMMANDS = ("run", "ram-tap", "status", "setup", "qemu-args", "doctor")
 
 
 class _Commands(click.Group):
