@@ -32,7 +32,7 @@ DOMAIN = """\
   <name>{name}</name>
   {memory}
   <vcpu>2</vcpu>
-  <os><type arch='x86_64' machine='q35'>hvm</type></os>
+  <os><type arch='x86_64' machine='q35'>hvm</type>{boot}</os>
   <features><acpi/></features>
   {more}
   <devices>
@@ -63,11 +63,13 @@ exec $2
 """
 
 
-def eventually(check: Callable[[], object], what: str) -> None:
+def eventually(
+    check: Callable[[], object], what: str, seconds: float = SECONDS
+) -> None:
     """Look until something is so."""
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     while not check():
-        assert time.monotonic() < deadline, f"not within {SECONDS} s: {what}"
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.05)
 
 
@@ -212,23 +214,30 @@ class Libvirt:
         memory: str = "<memory unit='MiB'>64</memory>",
         more: str = "",
         devices: str = "",
+        boot: str = "",
     ) -> None:
         xml = DOMAIN.format(
             name=name,
             memory=memory,
             more=more,
             devices=devices,
+            boot=boot,
             qemu=shutil.which("qemu-system-x86_64"),
         )
         self.virsh("define", "FILE", given=xml)
 
-    def owner(self, name: str) -> int:
-        """Say which user the QEMU of a domain is."""
+    def pid(self, name: str) -> int:
+        """Find the QEMU of a domain."""
         for each in Path("/proc").glob("[0-9]*/cmdline"):
             with suppress(OSError):
                 if f"guest={name}," in each.read_text(errors="replace"):
-                    return each.stat().st_uid
+                    return int(each.parent.name)
         raise AssertionError(f"{name} does not run")
+
+    def owner(self, name: str) -> int:
+        """Say which user the QEMU of a domain is."""
+        status = Path(f"/proc/{self.pid(name)}/status").read_text()
+        return int(status.partition("Uid:")[2].split()[0])
 
     def forget(self, name: str) -> None:
         """End a domain and what was started for it."""
