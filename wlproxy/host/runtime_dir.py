@@ -125,11 +125,15 @@ def listen_at(
 def let_in(path: Path, group: str) -> None:
     """Let the members of a group connect to a socket, too.
 
+    Args:
+        path: of the socket.
+        group: its name, or its number.
+
     Raises:
         HostError: there is no such group, or it is not ours to let in.
     """
     try:
-        shutil.chown(path, group=group)
+        shutil.chown(path, group=int(group) if group.isdigit() else group)
         path.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IWGRP)
     except (OSError, LookupError) as exc:
         known = ", ".join(sorted(each.gr_name for each in grp.getgrall()))
@@ -159,7 +163,8 @@ def check_directory(directory: Path, group: str | None) -> None:
     with checking:
         status = directory.stat()
         others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        if others and not status.st_mode & stat.S_ISVTX:
+        foreign = status.st_uid not in (0, os.geteuid())
+        if foreign or (others and not status.st_mode & stat.S_ISVTX):
             raise HostError(
                 f"others can write to {directory}, and could listen there in our stead",
                 remedy=remedy,
