@@ -24,6 +24,9 @@ Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 """
 
+LIBVIRT_QEMU = "*/libvirt/connection-driver/libvirt_driver_qemu.so"
+"""What libvirt has for QEMU; no program."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tool:
@@ -40,6 +43,8 @@ TOOLS = (
     Tool("setpriv", "util-linux"),
     # For the tests that run on this very machine, and the demo.
     Tool("weston", "weston"),
+    Tool("libvirtd", "libvirt-daemon"),
+    Tool("virsh", "libvirt-clients"),
 )
 
 
@@ -81,6 +86,8 @@ def missing() -> list[str]:
         packages.append("qemu-system-modules-opengl")
     if importlib.util.find_spec("pip") is None:
         packages.append("python3-pip")
+    if not list(Path("/usr/lib").glob(LIBVIRT_QEMU)):
+        packages.append("libvirt-daemon-driver-qemu")
     if not Path("/usr/share/keyrings/debian-archive-keyring.gpg").exists():
         packages.append("debian-archive-keyring")
     return packages

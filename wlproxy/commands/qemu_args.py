@@ -9,7 +9,8 @@ from wlproxy.commands.configured import ConfiguredCommand, configured_path
 from wlproxy.commands.failure import fail
 from wlproxy.host.channel_address import HybridVsock, Listen, Vsock, parse_channel
 from wlproxy.host.errors import HostError
-from wlproxy.host.qemu.args import QemuSetup, libvirt_xml, qemu_command_line
+from wlproxy.host.libvirt.elements import libvirt_xml
+from wlproxy.host.qemu.args import QemuSetup, qemu_command_line
 from wlproxy.host.runtime_dir import channel_path, monitor_path, vmm_path
 
 HERE = Path()

@@ -7,11 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wlproxy.host.channel_address import Listen, Vsock
-from wlproxy.host.qemu.args import (
-    QemuSetup,
-    libvirt_xml,
-    qemu_command_line,
-)
+from wlproxy.host.libvirt.elements import libvirt_xml
+from wlproxy.host.qemu.args import QemuSetup, qemu_command_line
 
 PATHS = st.text(
     st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=60

@@ -8,7 +8,6 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from xml.sax.saxutils import quoteattr
 
 from wlproxy.host.channel_address import Listen, Vsock
 from wlproxy.protocol.channel.frames import PORT_NAME
@@ -61,68 +60,6 @@ def qemu_command_line(setup: QemuSetup) -> str:
     return " \\\n".join(lines) + "\n"
 
 
-def libvirt_xml(setup: QemuSetup) -> str:
-    """Write the elements to add to a libvirt domain.
-
-    Raises:
-        ValueError: the channel's path is not absolute, or too long; or there is to be a
-            screen, whose monitor libvirt keeps for itself.
-    """
-    if setup.screen is not None:
-        raise ValueError(
-            "libvirt keeps QEMU's monitor for itself: --screen is not for it"
-        )
-    tap = ""
-    if setup.ram_tap is not None:
-        tap = f"""\
-<disk type='vhostuser' device='disk'>
-  <driver name='qemu' type='raw'/>
-  <source type='unix' path={quoteattr(_checked_path(setup.ram_tap))}>
-    <reconnect enabled='yes' timeout='1'/>
-  </source>
-  <target dev='vdz' bus='virtio'/>
-</disk>
-"""
-    return f"""\
-<!-- in <domain> -->
-<memoryBacking>
-  <source type='memfd'/>
-  <access mode='shared'/>
-</memoryBacking>
-<!-- in <devices> -->
-{_libvirt_channel(setup.channel)}{tap}"""
-
-
-def _libvirt_channel(channel: Path | Listen | Vsock) -> str:
-    """Write the device of the channel.
-
-    Raises:
-        ValueError: the channel's path is not absolute, or too long.
-    """
-    if isinstance(channel, Vsock):
-        return f"""\
-<vsock model='virtio'>
-  <cid auto='no' address='{channel.cid}'/>
-</vsock>
-"""
-    path = channel.path if isinstance(channel, Listen) else channel
-    if not path.is_absolute():
-        raise ValueError(f"libvirt wants an absolute path, not {path}")
-    where = f"path={quoteattr(_checked_path(path))}"
-    source = f"<source mode='bind' {where}/>"
-    if isinstance(channel, Listen):
-        source = f"""\
-<source mode='connect' {where}>
-    <reconnect enabled='yes' timeout='1'/>
-  </source>"""
-    return f"""\
-<channel type='unix'>
-  {source}
-  <target type='virtio' name='{PORT_NAME}'/>
-</channel>
-"""
-
-
 def ram_options(memory: str = "4G", machine: str = "q35") -> str:
     """Write the two options that make RAM shared, for messages about RAM that is not."""
     return (
@@ -138,7 +75,7 @@ def _options(setup: QemuSetup) -> list[tuple[str, str]]:
     ram = ram_options(memory, setup.machine).split(" ")
     tap = []
     if setup.ram_tap is not None:
-        where = _checked_path(setup.ram_tap).replace(",", ",,")
+        where = checked_path(setup.ram_tap).replace(",", ",,")
         device = "device" if setup.machine == "microvm" else "pci"
         tap = [
             ("-chardev", f"socket,id=wlproxy-tap,path={where},reconnect-ms=1000"),
@@ -146,7 +83,7 @@ def _options(setup: QemuSetup) -> list[tuple[str, str]]:
         ]
     screen = []
     if setup.screen is not None:
-        monitor = _checked_path(setup.screen).replace(",", ",,")
+        monitor = checked_path(setup.screen).replace(",", ",,")
         gpu, tablet = _SCREEN_DEVICES.get(
             setup.machine, ("virtio-vga", "virtio-tablet-pci")
         )
@@ -176,7 +113,7 @@ def _channel_options(
         path, side = channel.path, "reconnect-ms=1000"
     else:
         path, side = channel, "server=on,wait=off"
-    where = _checked_path(path).replace(",", ",,")
+    where = checked_path(path).replace(",", ",,")
     return [
         ("-device", _SERIAL_DEVICES.get(machine, "virtio-serial-pci")),
         ("-chardev", f"socket,id=wlproxy,path={where},{side}"),
@@ -193,7 +130,12 @@ def _checked_memory(text: str) -> str:
     return found[1] + (found[2].upper() or "M")
 
 
-def _checked_path(path: Path) -> str:
+def checked_path(path: Path) -> str:
+    """Write the path of a socket.
+
+    Raises:
+        ValueError: it is too long for one, or not printable.
+    """
     text = str(path)
     if not text.isprintable():
         raise ValueError(f"{text!r} has characters that an option cannot have")
