@@ -2,9 +2,11 @@
 
 import json
 import os
+import pty
 import pwd
 import signal
 import socket
+import termios
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -161,6 +163,21 @@ async def test_signals_reach_the_command(
 
     assert await read_line(process) == b"got\n"
     assert await end(process) == 3
+
+
+async def test_a_terminal_is_read_line_by_line_and_left_as_it_was(
+    commands: Commands,
+) -> None:
+    ours, theirs = pty.openpty()
+    with OwnedFd(ours) as terminal, OwnedFd(theirs) as slave:
+        before = termios.tcgetattr(slave.fileno())
+        process = await commands.begin(VM, "--", "head", "-n1", stdin=slave.fileno())
+        os.write(terminal.fileno(), b"typed\n")
+
+        assert await read_line(process) == b"typed\n"
+        assert await end(process) == 0
+        assert termios.tcgetattr(slave.fileno()) == before
+        assert os.get_blocking(slave.fileno())
 
 
 async def test_a_signal_passes_input_that_nobody_reads(commands: Commands) -> None:
