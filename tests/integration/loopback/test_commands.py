@@ -241,22 +241,27 @@ async def test_a_reader_that_has_gone_ends_a_flood(commands: Commands) -> None:
     await gone(pid)
 
 
-async def test_a_flood_that_nobody_reads_keeps_no_app_waiting(
-    commands: Commands,
-) -> None:
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_a_flood_keeps_no_app_waiting(commands: Commands, is_read: bool) -> None:
     process = await commands.begin(VM, "--", "sh", "-c", "echo $$; exec yes")
     await read_line(process)
 
-    app = await commands.loopback.app()
-    for _ in range(20):
-        with trio.fail_after(2):
-            await app.roundtrip()
+    async def read_all() -> None:
+        assert process.stdout is not None
+        async for _ in process.stdout:
+            pass
 
-    process.send_signal(signal.SIGTERM)
-    assert process.stdout is not None
-    async for _ in process.stdout:
-        pass
-    assert await end(process) == 128 + signal.SIGTERM
+    async with trio.open_nursery() as nursery:
+        if is_read:
+            nursery.start_soon(read_all)
+        app = await commands.loopback.app()
+        for _ in range(20):
+            with trio.fail_after(2):
+                await app.roundtrip()
+        process.send_signal(signal.SIGTERM)
+        if not is_read:
+            nursery.start_soon(read_all)
+        assert await end(process) == 128 + signal.SIGTERM
 
 
 async def test_what_runs_goes_on_without_its_launcher(commands: Commands) -> None:
