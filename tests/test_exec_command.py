@@ -15,11 +15,12 @@ from click.testing import CliRunner, Result
 
 from wlproxy.cli import main
 from wlproxy.commands import apps
+from wlproxy.commands import exec as exec_command
 from wlproxy.commands.vm_off import offer_start
 from wlproxy.host.launch.apps import App
 from wlproxy.host.launch.asking import Asked
 from wlproxy.host.launch.export import export_apps
-from wlproxy.protocol.channel.launch_lines import Outcome
+from wlproxy.protocol.channel.launch_lines import Outcome, Request
 
 
 @pytest.fixture
@@ -135,6 +136,39 @@ def test_from_a_menu_the_desktop_says_it(runtime: Path, programs: Path) -> None:
 
     (line,) = [each for each in programs.read_text().splitlines() if "notify" in each]
     assert line.startswith("notify-send --app-name=wlproxy -- wlproxy no proxy serves")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "output"),
+    [
+        (Outcome(exited=3), 3, ""),
+        (Outcome(killed=2), 130, ""),
+        (Outcome(started=9), 0, ""),
+        (Outcome(error="\x1bno", status=126), 126, "wlproxy: in vm: no\n"),
+    ],
+)
+def test_how_it_ends(
+    runtime: Path,
+    programs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    outcome: Outcome,
+    status: int,
+    output: str,
+) -> None:
+    asked: list[Asked] = []
+
+    async def ask(what: Asked) -> Outcome:
+        asked.append(what)
+        return outcome
+
+    monkeypatch.setattr(exec_command, "ask", ask)
+
+    done = run("vm", "--app", "foot")
+
+    assert (done.exit_code, done.output) == (status, output)
+    assert [each.request for each in asked] == [Request(app="foot", detach=True)]
+    assert asked[0].stdin is None
+    assert programs.exists() is (outcome.error is not None)
 
 
 # ------------------------------------------------------------------ apps

@@ -2,9 +2,11 @@
 
 import json
 import os
+import pty
 import pwd
 import signal
 import socket
+import termios
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -163,6 +165,21 @@ async def test_signals_reach_the_command(
     assert await end(process) == 3
 
 
+async def test_a_terminal_is_read_line_by_line_and_left_as_it_was(
+    commands: Commands,
+) -> None:
+    ours, theirs = pty.openpty()
+    with OwnedFd(ours) as terminal, OwnedFd(theirs) as slave:
+        before = termios.tcgetattr(slave.fileno())
+        process = await commands.begin(VM, "--", "head", "-n1", stdin=slave.fileno())
+        os.write(terminal.fileno(), b"typed\n")
+
+        assert await read_line(process) == b"typed\n"
+        assert await end(process) == 0
+        assert termios.tcgetattr(slave.fileno()) == before
+        assert os.get_blocking(slave.fileno())
+
+
 async def test_a_signal_passes_input_that_nobody_reads(commands: Commands) -> None:
     process = await commands.begin(VM, "--", "sh", "-c", "echo ready; exec sleep 1000")
     assert await read_line(process) == b"ready\n"
@@ -224,22 +241,27 @@ async def test_a_reader_that_has_gone_ends_a_flood(commands: Commands) -> None:
     await gone(pid)
 
 
-async def test_a_flood_that_nobody_reads_keeps_no_app_waiting(
-    commands: Commands,
-) -> None:
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_a_flood_keeps_no_app_waiting(commands: Commands, is_read: bool) -> None:
     process = await commands.begin(VM, "--", "sh", "-c", "echo $$; exec yes")
     await read_line(process)
 
-    app = await commands.loopback.app()
-    for _ in range(20):
-        with trio.fail_after(2):
-            await app.roundtrip()
+    async def read_all() -> None:
+        assert process.stdout is not None
+        async for _ in process.stdout:
+            pass
 
-    process.send_signal(signal.SIGTERM)
-    assert process.stdout is not None
-    async for _ in process.stdout:
-        pass
-    assert await end(process) == 128 + signal.SIGTERM
+    async with trio.open_nursery() as nursery:
+        if is_read:
+            nursery.start_soon(read_all)
+        app = await commands.loopback.app()
+        for _ in range(20):
+            with trio.fail_after(2):
+                await app.roundtrip()
+        process.send_signal(signal.SIGTERM)
+        if not is_read:
+            nursery.start_soon(read_all)
+        assert await end(process) == 128 + signal.SIGTERM
 
 
 async def test_what_runs_goes_on_without_its_launcher(commands: Commands) -> None:
