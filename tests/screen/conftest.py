@@ -12,6 +12,7 @@ import pytest
 
 from tests.clients.capture import Picture, from_ppm
 from tests.host.conftest import sway  # noqa: F401 - a fixture
+from wlproxy.host.errors import QmpError
 from wlproxy.host.qemu.qmp import QmpClient
 
 QEMU = "qemu-system-x86_64"
@@ -22,26 +23,43 @@ PATIENCE = 30
 class Machine:
     """A virtual machine.  Its monitor is free but for the moment that one asks it something."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, alone: bool = False) -> None:
+        """Start it.
+
+        Args:
+            directory: for its sockets.
+            options: what it has.
+            alone: whether the options are all that it has, its monitor among them.
+        """
         self.directory = directory
         self.monitor = directory / "qmp"
+        if not alone:
+            display = "-accel", "tcg", "-m", "32", "-display", "dbus,p2p=on"
+            monitor = "-qmp", f"unix:{self.monitor},server=on,wait=off"
+            options = ("-nodefaults", "-machine", "pc", *display, *monitor, *options)
         with (directory / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                [
-                    *(QEMU, "-nodefaults", "-no-user-config", "-machine", "pc"),
-                    *("-accel", "tcg", "-m", "32", "-display", "dbus,p2p=on"),
-                    *("-qmp", f"unix:{self.monitor},server=on,wait=off", *options),
-                ],
+                [QEMU, "-no-user-config", *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
+        if not alone:
+            self.wait_monitor(self.monitor)
+
+    def wait_monitor(self, path: Path) -> None:
+        """Wait until the monitor answers there: its socket is seen before that."""
+        self.monitor = path
         deadline = time.monotonic() + PATIENCE
-        while not self.monitor.exists():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                pytest.fail(f"QEMU: {(directory / 'log').read_text()}")
-            time.sleep(0.01)
+        while self.process.poll() is None and time.monotonic() < deadline:
+            try:
+                QmpClient(path).close()
+            except QmpError:
+                time.sleep(0.01)
+            else:
+                return
+        self.stop()
+        pytest.fail(f"QEMU: {(self.directory / 'log').read_text()}")
 
     def execute(self, command: str, **arguments: str) -> object:
         with QmpClient(self.monitor) as monitor:
@@ -91,12 +109,12 @@ def machine(tmp_path: Path) -> Iterator[MakeMachine]:
         pytest.skip(lacking)
     made: list[Machine] = []
 
-    def make(*options: str) -> Machine:
+    def make(*options: str, alone: bool = False) -> Machine:
         directory = tmp_path / f"vm{len(made)}"
         directory.mkdir()
         # The path of a socket is short, that of a test's directory perhaps not.
         assert len(os.fsencode(directory)) < 90
-        made.append(Machine(directory, *options))
+        made.append(Machine(directory, *options, alone=alone))
         return made[-1]
 
     yield make

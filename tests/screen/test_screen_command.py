@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -148,3 +149,21 @@ def test_no_monitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_either_a_monitor_or_a_socket() -> None:
     result = CliRunner().invoke(main, ["screen", "--qmp", "/x", "--fd", "3"])
     assert result.exit_code == 2
+
+
+@pytest.mark.slow
+def test_what_qemu_args_prints_is_what_it_takes(
+    machine: MakeMachine, weston: Weston, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = weston.environ["XDG_RUNTIME_DIR"]
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+    words = ["qemu-args", "--name", "work", "--screen", "--memory", "64M"]
+    printed = CliRunner().invoke(main, words).output
+    options = shlex.split(printed.replace("\\\n", " "))
+    vm = machine(*options, alone=True)
+    vm.wait_monitor(Path(runtime, "wlproxy-work.qmp"))
+    screen = Screen(weston.environ)
+    screen.wait_ready()
+    wait_until(lambda: has_text(vm.picture()), "SeaBIOS's text")
+    status, said = screen.end(signal.SIGTERM)
+    assert (status, "in place (mode A)" in said) == (0, True), said

@@ -283,16 +283,22 @@ async def test_it_ends_before_qemu_has_let_it_in(tmp_path: Path) -> None:
         await stage.until(stage.viewer.ready.is_set)
 
 
-async def test_many_cursors_at_once(tmp_path: Path) -> None:
+async def test_many_cursors_at_once_are_one(tmp_path: Path) -> None:
     async with staged(tmp_path) as stage:
         await stage.show()
         await stage.enter("wl_pointer", 1, 1)
         await stage.told("SetAbsPosition", count=1)
-        define = call(LISTENER, "CursorDefine", "iiiiay", 2, 2, 1, 0, bytes(16))
-        await stage.qemu.say((define[0] * 20, []))
-        await stage.until(
-            lambda: len(stage.compositor.called("wl_pointer.set_cursor")) == 20
-        )
+        pools = len(stage.compositor.called("wl_shm.create_pool"))
+        defined = [
+            call(LISTENER, "CursorDefine", "iiiiay", 2, 2, 1, 0, bytes([each] * 16))[0]
+            for each in range(200)
+        ]
+        await stage.qemu.say((b"".join(defined), []))
+        await stage.until(lambda: len(stage.qemu.answers) == 201)
+        await stage.until(lambda: stage.compositor.called("wl_pointer.set_cursor"))
+        shown = stage.compositor.called("wl_pointer.set_cursor")[-1].args[1]
+        await stage.until(lambda: shown.state.frames[-1] == bytes([199] * 16))
+        assert len(stage.compositor.called("wl_shm.create_pool")) < pools + 20
 
 
 async def test_many_pictures_at_once(tmp_path: Path) -> None:

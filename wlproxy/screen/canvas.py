@@ -43,6 +43,15 @@ class Canvas(Closing):
                 fcntl.fcntl(self.file.fileno(), fcntl.F_ADD_SEALS, _SEALS)
                 self._map = mmap.mmap(self.file.fileno(), layout.end)
 
+    def share(self) -> OwnedFd:
+        """Return another fd of the memory, for whoever shows it.
+
+        Raises:
+            HostError: no fd is left.
+        """
+        with HostError.explaining("the screen cannot be shown", tried="dup"):
+            return self.file.duplicate()
+
     def draw(self, pixels: bytes) -> None:
         """Draw all of it; `pixels` lie as the layout says."""
         self._map[:] = pixels[: self.layout.end]

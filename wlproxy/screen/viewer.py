@@ -131,6 +131,8 @@ class Viewer:
         self._hidden_at: int | None = None
         self._attempts = 0
         self._timing = False
+        self._cursor: Cursor | None = None
+        self._cursor_visible = True
         self._held: int | None = None
         self._repeating: trio.CancelScope | None = None
         self._flushing: set[FdStream] = set()
@@ -208,8 +210,10 @@ class Viewer:
                     await self._be_called(display, stream)
                 except (DBusError, FdsLostError) as exc:
                     self._end(f"QEMU is not understood: {exc}")
+                except HostError as exc:
+                    self._end(exc.explanation)
                 except trio.BrokenResourceError:
-                    pass
+                    pass  # as at its end
                 finally:
                     display.close()
         self._listener_ended.set()
@@ -232,9 +236,10 @@ class Viewer:
         try:
             await stream.flush()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # whoever receives from it says so
+            return  # whoever receives from it says so
         finally:
             self._flushing.discard(stream)
+        self._settle()
 
     async def _time_frame(self) -> None:
         """Stop listening to QEMU if the compositor wants no frame for a while."""
@@ -269,6 +274,8 @@ class Viewer:
             self._listen()
             self.ready.set()
         if self._seat is not None:
+            if not self._compositor.backlog:  # else when it has read what there is
+                self._show_cursor(self._seat)
             for call in self._seat.take_calls():
                 self._tell(call)
             held = self._seat.keyboard.held if self._seat.keyboard else None
@@ -366,10 +373,9 @@ class Viewer:
                 counts.updates += 1
                 window.damage(part)
             case Cursor():
-                self._draw_cursor(command)
+                self._cursor = command
             case CursorVisible(visible):
-                assert self._seat is not None
-                self._seat.set_cursor_visible(visible=visible)
+                self._cursor_visible = visible
             case Refused(why):
                 self._remark(why)
 
@@ -389,15 +395,19 @@ class Viewer:
             self._canvas = Canvas(layout)
         self._canvas.draw(pixels)
         self.counts.copied += layout.end
-        self.window.show(self._canvas.file.duplicate(), self._canvas.serial, layout)
+        self.window.show(self._canvas.share(), self._canvas.serial, layout)
 
-    def _draw_cursor(self, cursor: Cursor) -> None:
-        assert self._seat is not None
+    def _show_cursor(self, seat: Seat[OwnedFd]) -> None:
+        """Show the guest's last cursor: of those before it, nobody would have seen much."""
+        seat.set_cursor_visible(visible=self._cursor_visible)
+        cursor, self._cursor = self._cursor, None
+        if cursor is None:
+            return
         layout = Layout(cursor.width, cursor.height, cursor.width * 4, SHM_ARGB8888)
         with Canvas(layout) as canvas:
             canvas.draw(cursor.pixels)
-            file = canvas.file.duplicate()
-        self._seat.set_cursor(file, layout, (cursor.hot_x, cursor.hot_y))
+            file = canvas.share()
+        seat.set_cursor(file, layout, (cursor.hot_x, cursor.hot_y))
 
     def _remark(self, why: str) -> None:
         if why not in self._said and len(self._said) < MAX_REMARKS:

@@ -44,6 +44,28 @@ def test_what_a_vm_needs() -> None:
 
 
 @pytest.mark.parametrize(
+    ("machine", "devices"),
+    [
+        ("q35", ("virtio-vga", "virtio-tablet-pci")),
+        ("microvm", ("virtio-gpu-device", "virtio-tablet-device")),
+        ("s390-ccw-virtio", ("virtio-gpu-ccw", "virtio-tablet-ccw")),
+    ],
+)
+def test_a_screen(machine: str, devices: tuple[str, str]) -> None:
+    setup = QemuSetup(Path("/run/c"), "6G", machine, screen=Path("/run/a,b"))
+    assert read_by_shell(setup)[-8:] == [
+        *("-display", "dbus,p2p=on"),
+        *("-device", devices[0], "-device", devices[1]),
+        *("-qmp", "unix:/run/a,,b,server=on,wait=off"),
+    ]
+
+
+def test_libvirt_keeps_the_monitor() -> None:
+    with pytest.raises(ValueError, match="for itself"):
+        libvirt_xml(QemuSetup(Path("/run/c"), screen=Path("/run/q")))
+
+
+@pytest.mark.parametrize(
     ("machine", "device"),
     [("q35", "vhost-user-blk-pci"), ("microvm", "vhost-user-blk-device")],
 )

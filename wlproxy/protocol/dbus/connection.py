@@ -134,6 +134,7 @@ class Connection(Generic[FdT]):
         flags: int = MessageFlag.NONE,
     ) -> int:
         self._serial = self._serial % _LAST_SERIAL + 1
-        message = Message[FdT](kind, fields, body, (), self._serial, flags)
+        # `Message[FdT](...)` would cost more than all the rest.
+        message: Message[FdT] = Message(kind, fields, body, (), self._serial, flags)
         self._output.append(Outgoing(*encode_message(message)))
         return self._serial

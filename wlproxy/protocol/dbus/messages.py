@@ -219,12 +219,12 @@ def encode_message(message: Message[FdT]) -> tuple[bytes, tuple[FdT, ...]]:
     Raises:
         LocalProtocolError: the body is not what its signature says, or too large.
     """
-    body = Writer[FdT]()
+    body: Writer[FdT] = Writer()
     body.body(message.fields.signature, message.body)
     if len(body.data) > MAX_BODY or len(body.fds) > MAX_FDS:
         raise LocalProtocolError(f"{message.fields}: too large")
     fields = replace(message.fields, fd_count=len(body.fds))
-    header = Writer[FdT]()
+    header: Writer[FdT] = Writer()
     start = message.kind, message.flags, VERSION, len(body.data), message.serial
     header.body("yyyyuu", (ord("l"), *start))
     spelled = [
@@ -251,7 +251,7 @@ def _read_fields(header: bytes, order: str) -> Fields:
     Raises:
         DBusError: they are none, or a known one is of another type.
     """
-    reader = Reader[object](header, order)
+    reader: Reader[object] = Reader(header, order)
     reader.at = _NO_FIELDS_YET
     found: dict[str, Value] = {}
     for code, variant in reader.value("a(yv)"):
