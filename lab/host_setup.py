@@ -40,6 +40,8 @@ TOOLS = (
     Tool("setpriv", "util-linux"),
     # For the tests that run on this very machine, and the demo.
     Tool("weston", "weston"),
+    # For where Arm's RAM is: 10 MB, as the libraries are those of qemu-system-x86.
+    Tool("qemu-system-aarch64", "qemu-system-arm"),
 )
 
 
@@ -76,8 +78,7 @@ def missing() -> list[str]:
 def commands(packages: list[str]) -> list[list[str]]:
     """Return the apt commands that install `packages` on this release."""
     target = []
-    needs_backports = debian.release().get("VERSION_ID") == "12"
-    if "qemu-system-x86" in packages and needs_backports:
+    if _needs_backports(packages):
         target = ["--target-release", "bookworm-backports"]
     install = ["apt-get", "install", "--yes", "--no-install-recommends"]
     plain = [name for name in packages if not name.startswith("qemu-")]
@@ -88,6 +89,12 @@ def commands(packages: list[str]) -> list[list[str]]:
     if qemu:
         result.append([*install, *target, *qemu])
     return result
+
+
+def _needs_backports(packages: list[str]) -> bool:
+    """Whether these are to come from where QEMU is new enough, all from the same place."""
+    qemu = any(name.startswith("qemu-") for name in packages)
+    return qemu and debian.release().get("VERSION_ID") == "12"
 
 
 def setup() -> None:
@@ -102,7 +109,7 @@ def setup() -> None:
         return
     say(f"missing: {' '.join(packages)}")
     source = None
-    if "qemu-system-x86" in packages and debian.release().get("VERSION_ID") == "12":
+    if _needs_backports(packages):
         source = BACKPORTS_TEXT.format(mirror=debian.mirror())
     if os.geteuid() != 0 or find_program("apt-get") is None:
         raise LabError(_by_hand(packages, source))
