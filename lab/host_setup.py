@@ -45,6 +45,8 @@ TOOLS = (
     Tool("weston", "weston"),
     Tool("libvirtd", "libvirt-daemon"),
     Tool("virsh", "libvirt-clients"),
+    # For where Arm's RAM is: 10 MB, as the libraries are those of qemu-system-x86.
+    Tool("qemu-system-aarch64", "qemu-system-arm"),
 )
 
 
@@ -99,7 +101,7 @@ def commands(packages: list[str]) -> list[list[str]]:
     plain = [name for name in packages if not name.startswith("qemu-")]
     qemu = [name for name in packages if name.startswith("qemu-")]
     target = []
-    if qemu and debian.release().get("VERSION_ID") == "12":
+    if _needs_backports(packages):
         target = ["--target-release", "bookworm-backports"]
     result = [["apt-get", "update"]]
     if plain:
@@ -107,6 +109,12 @@ def commands(packages: list[str]) -> list[list[str]]:
     if qemu:
         result.append([*install, *target, *qemu])
     return result
+
+
+def _needs_backports(packages: list[str]) -> bool:
+    """Whether these are to come from where QEMU is new enough, all from the same place."""
+    qemu = any(name.startswith("qemu-") for name in packages)
+    return qemu and debian.release().get("VERSION_ID") == "12"
 
 
 def setup() -> None:
@@ -121,8 +129,7 @@ def setup() -> None:
         return
     say(f"missing: {' '.join(packages)}")
     source = None
-    of_qemu = any(name.startswith("qemu-") for name in packages)
-    if of_qemu and debian.release().get("VERSION_ID") == "12":
+    if _needs_backports(packages):
         source = BACKPORTS_TEXT.format(mirror=debian.mirror())
     if os.geteuid() != 0 or find_program("apt-get") is None:
         raise LabError(_by_hand(packages, source))
