@@ -39,7 +39,7 @@ def test_what_is_run_for_a_file(tmp_path: Path) -> None:
     ]
     [_, run, tap] = wanted(path)
     assert run.command[1:] == (
-        *("-m", "wlproxy", "run", "--name", "two", "--config", str(path)),
+        *("-P", "-m", "wlproxy", "run", "--name", "two", "--config", str(path)),
     )
     # What is said of one VM is nothing to the others; what is said to all, is.
     path.write_text(FILE.replace("debug", "error"))
@@ -53,7 +53,13 @@ def test_what_is_run_for_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", "has no VM"), ("[defaults]", "has no VM"), ("vm = 1", "is to be a table")],
+    [
+        ("", "has no VM"),
+        ("[defaults]", "has no VM"),
+        ("vm = 1", "is to be a table"),
+        ("[vm.work]\npresant = 'a'", "c.toml:2: vm.work.presant: is nothing"),
+        ("[vm.work.tap]\ngrou = 'a'", "c.toml:2: vm.work.tap.grou: is nothing"),
+    ],
 )
 def test_a_file_that_says_nothing(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "c.toml"

@@ -168,7 +168,7 @@ async def test_a_program_that_is_not_there(
     supervisor.want([Job("work", "nothing", ("/nowhere/nothing",))])
     with trio.fail_after(TIMEOUT):
         while "once more" not in caplog.text:
-            await trio.testing.wait_all_tasks_blocked(0.001)
+            await trio.lowlevel.checkpoint()
     assert "[work] /nowhere/nothing: No such file or directory" in caplog.text
 
 
@@ -180,20 +180,36 @@ async def test_the_manager_of_the_supervisor_is_not_told_of_its_programs(
     assert await read_line(said) == "--"
 
 
-async def test_programs_end_with_their_supervisor(said: Path) -> None:
-    program = (
-        "import trio; from wlproxy.host.supervisor import *\n"
-        "async def main():\n"
-        "  async with trio.open_nursery() as nursery:\n"
-        f'    script = \'trap "echo told >{said}" TERM; echo $$ >{said}; '
-        "while :; do sleep 0.01; done'\n"
-        "    job = Job('work', 'a program', ('sh', '-c', script))\n"
-        "    Supervisor(nursery).want([job])\n"
-        "trio.run(main)"
+SUPERVISED = """\
+import threading, trio, trio._core._thread_cache as cache
+from pathlib import Path
+from wlproxy.host.supervisor import *
+cache.IDLE_TIMEOUT = 0.001
+async def main():
+    async with trio.open_nursery() as nursery:
+        Supervisor(nursery).want([Job("work", "a program", ("sh", "-c", {script!r}))])
+        await trio.to_thread.run_sync(Path({go!r}).write_text, "go")
+        while any(each.name.startswith("Trio") for each in threading.enumerate()):
+            await trio.lowlevel.checkpoint()
+        Path({go!r}).write_text("on")
+trio.run(main)
+"""
+
+
+async def test_programs_end_with_their_supervisor_and_not_before(
+    said: Path, tmp_path: Path
+) -> None:
+    """PR_SET_PDEATHSIG comes when the *thread* ends that has started a program: trio's do when
+    they are idle."""
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    script = (
+        f"trap 'echo told >{said}; exit 0' TERM; read -r x <{go}; read -r x <{go}; "
+        f"echo $$ >{said}; while :; do sleep 0.01; done"
     )
+    program = SUPERVISED.format(script=script, go=str(go))
     process = await trio.lowlevel.open_process([sys.executable, "-c", program])
-    pid = await read_line(said)
+    assert int(await read_line(said)) > 1
     process.kill()
     await process.wait()
     assert await read_line(said) == "told"
-    os.kill(int(pid), 9)

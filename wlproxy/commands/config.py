@@ -36,13 +36,22 @@ def check(file: Path | None) -> None:
     """
     try:
         found = ConfigFile.read(file or default_path(os.environ))
-        for name in found.vms or ("vm",):
-            for command in _COMMANDS:
-                _values(command, found, name)
+        check_file(found)
     except HostError as exc:
         fail(exc)
     vms = ", ".join(found.vms) or "no VM"
     click.echo(f"{found.path} is right; it has {vms}")
+
+
+def check_file(file: ConfigFile) -> None:
+    """Judge all that a file says.
+
+    Raises:
+        ConfigFileError: something is wrong.
+    """
+    for name in file.vms or ("vm",):
+        for command in _COMMANDS:
+            _values(command, file, name)
 
 
 @config.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import trio
 
+from wlproxy.commands.config import check_file
 from wlproxy.commands.configured import TABLES
 from wlproxy.commands.failure import fail
 from wlproxy.host.config_file import (
@@ -57,6 +58,7 @@ def wanted(path: Path) -> list[Job]:
             f"{path} has no VM",
             remedy="Add a table for each: [vm.NAME], with options of `wlproxy run`.",
         )
+    check_file(file)
     jobs = []
     for name in file.vms:
         for command, table in TABLES.items():
@@ -68,7 +70,8 @@ def wanted(path: Path) -> list[Job]:
 
 def _job(file: ConfigFile, name: str, command: str) -> Job:
     said = (file.table(DEFAULTS), file.table(VM, name))
-    words = (sys.executable, "-m", "wlproxy", command, "--name", name)
+    # -P: not from the directory that we happen to be in (PYTHONSAFEPATH).
+    words = (sys.executable, "-P", "-m", "wlproxy", command, "--name", name)
     where = ("--config", str(file.path.absolute()))
     return Job(name, f"wlproxy {command}", (*words, *where), repr(said))
 

@@ -8,7 +8,7 @@ It is TOML (https://toml.io/en/v1.0.0):
     [vm.work]               # ... and for the VM `work`
     deny = ["wl_output"]
 
-    [vm.work.ram-tap]       # options of another command
+    [vm.work.tap]           # options of `wlproxy ram-tap`
     group = "libvirt-qemu"
 
 Here it is read, and found out where in it something is; what may be said in it, the commands

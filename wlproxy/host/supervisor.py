@@ -11,13 +11,14 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from wlproxy.host.report.vm_log import VmLog
+from wlproxy.transport.fds import OwnedFd
 
 FIRST_PAUSE: Final = 1.0
 LAST_PAUSE: Final = 60.0
@@ -105,26 +106,41 @@ async def _run(job: Job) -> int:
     # A program that says how it is would say it of the supervisor's service.
     environ = {key: each for key, each in os.environ.items() if key != "NOTIFY_SOCKET"}
     try:
-        process = await trio.lowlevel.open_process(
-            [*_bound_to_us(), *job.command],
-            stdin=subprocess.DEVNULL,
-            env=environ,
-        )
+        process = _start(job, environ)
     except OSError as exc:
         VmLog(job.vm).log(logging.ERROR, "%s: %s", job.command[0], exc.strerror)
         return 127
-    try:
-        return await process.wait()
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            with trio.CancelScope(shield=True):
-                with trio.move_on_after(STOP_SECONDS):
-                    await process.wait()
-                if process.returncode is None:
-                    VmLog(job.vm).warning("%s does not stop: it is killed", job.title)
-                    process.kill()
-                    await process.wait()
+    with process, OwnedFd(os.pidfd_open(process.pid)) as ended:
+        try:
+            await trio.lowlevel.wait_readable(ended.fileno())
+            return process.wait()
+        finally:
+            if process.poll() is None:
+                with trio.CancelScope(shield=True):
+                    await _stop(job, process, ended)
+
+
+def _start(job: Job, environ: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    """Start a program, from this thread.
+
+    Not as trio would, in another one: PR_SET_PDEATHSIG is about the thread that starts a
+    program, and trio's end when they have nothing to do.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    command = [*_bound_to_us(), *job.command]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environ)  # noqa: S603 - ours
+
+
+async def _stop(job: Job, process: "subprocess.Popen[bytes]", ended: OwnedFd) -> None:
+    process.terminate()
+    with trio.move_on_after(STOP_SECONDS):
+        await trio.lowlevel.wait_readable(ended.fileno())
+        return
+    VmLog(job.vm).warning("%s does not stop: it is killed", job.title)
+    process.kill()
+    await trio.lowlevel.wait_readable(ended.fileno())
 
 
 def _bound_to_us() -> tuple[str, ...]:
