@@ -14,8 +14,9 @@ from wlproxy.commands.setup import command_for, run_command
 from wlproxy.host.desktop.udmabuf_device import UdmabufLimits
 from wlproxy.host.doctor import Finding, Verdict, check_limits
 from wlproxy.host.errors import HostError
-from wlproxy.host.repairs import UNIT, Repair, repairs, unit_repair
+from wlproxy.host.repairs import UNIT, Repair, repairs, unit_repair, unit_word
 
+HOST_UNIT = Path(__file__).parent.parent / "wlproxy/host/systemd" / UNIT
 LIMITS = [*check_limits(UdmabufLimits(1024, 64 << 20))]
 REPAIR = Repair("udmabuf", "it is missing", "Do this:", "touch {}\n", as_root=True)
 
@@ -155,7 +156,9 @@ def test_a_program_that_cannot_be_run(tmp_path: Path) -> None:
 def test_the_unit_is_put_where_systemd_looks_and_finds_the_program(
     session: Session,
 ) -> None:
-    program = session.directory / "bin" / "wlproxy"
+    (session.directory / "a|b & c").mkdir()
+    program = session.directory / "a|b & c" / "wlproxy"
+    session.environ["PATH"] += f":{program.parent}"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     script = session.offer().script
@@ -166,13 +169,28 @@ def test_the_unit_is_put_where_systemd_looks_and_finds_the_program(
     path = f"{session.directory / 'bin'}:{os.environ['PATH']}"
     subprocess.run(["sh", "-eu", "-c", script], env={"PATH": path}, check=True)
     unit = (session.units / UNIT).read_text()
-    assert f"ExecStart={program} run --name %i\n" in unit
+    assert f'ExecStart="{program}" run --name %i\n' in unit
+    assert len(unit.splitlines()) == len(HOST_UNIT.read_text().splitlines())
     assert calls.read_text().splitlines() == [
         "--user daemon-reload",
         "--user enable --now wlproxy@work.service",
     ]
     # The unit is there now: it is only to be enabled.
     assert session.offer().script.splitlines()[0] == "systemctl --user daemon-reload"
+
+
+@pytest.mark.parametrize(
+    ("word", "written"),
+    [
+        ("/opt/wlproxy", "/opt/wlproxy"),
+        ("/my venv/wlproxy", '"/my venv/wlproxy"'),
+        ("/a|b&c/wlproxy", "/a|b&c/wlproxy"),
+        ("/100%/wlproxy", '"/100%%/wlproxy"'),
+        ('/a"b\\c/wlproxy', '"/a\\"b\\\\c/wlproxy"'),
+    ],
+)
+def test_paths_in_units(word: str, written: str) -> None:
+    assert unit_word(word) == written
 
 
 def test_a_program_that_systemd_finds_by_itself(

@@ -103,13 +103,23 @@ def unit_repair(
 
 def _install(environ: Mapping[str, str], units: Path) -> list[str]:
     """Say how the unit gets to where systemd looks, and finds the program."""
-    unit = shlex.quote(str(files(host) / "systemd" / UNIT))
+    source = files(host) / "systemd" / UNIT
     target = shlex.quote(str(units / UNIT))
     program = shutil.which("wlproxy", path=environ.get("PATH", ""))
     if program is None or str(Path(program).parent) in SYSTEMD_PATH:
-        return [f"install -Dm644 {unit} {target}"]
-    start = shlex.quote(f"s|^ExecStart=wlproxy|ExecStart={program}|")
+        return [f"install -Dm644 {shlex.quote(str(source))} {target}"]
+    unit = source.read_text().replace(
+        "ExecStart=wlproxy ", f"ExecStart={unit_word(program)} "
+    )
     return [
         f"mkdir -p {shlex.quote(str(units))}",
-        f"sed {start} {unit} > {target}",
+        f"cat > {target} <<'END'",
+        *unit.splitlines(),
+        "END",
     ]
+
+
+def unit_word(word: str) -> str:
+    """Write a word as units have it (systemd.syntax(7), systemd.unit(5) on specifiers)."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"' if escaped != word or " " in word else word
