@@ -1,5 +1,6 @@
 """`wlproxy screen`: shows a machine's own screen as a window."""
 
+import gc
 import os
 import signal
 import socket
@@ -88,6 +89,8 @@ def screen(
             qemu = connect_by_monitor(qmp or monitor_path(os.environ, name))
         with qemu:
             context = _context(where, name, log) if security_context else None
+            # What is there now stays: collections need not look at it.
+            gc.freeze()
             trio.run(_show, name, qemu, console, where, context, log)
     except HostError as exc:
         fail(exc)

@@ -251,11 +251,11 @@ class Viewer:
             if self._listening is not None:
                 self._listening.cancel()
 
-    async def _repeat(self, number: int) -> None:
+    async def _repeat(self, number: int, held: trio.CancelScope) -> None:
         """Press a key again and again, as it is held."""
         assert self._seat is not None
         keyboard = self._seat.keyboard
-        with trio.CancelScope() as self._repeating:
+        with held:
             pause = keyboard.delay if keyboard else 0
             while keyboard and keyboard.interval:
                 await trio.sleep(pause)
@@ -321,7 +321,8 @@ class Viewer:
             self._repeating.cancel()
             self._repeating = None
         if number is not None:
-            self._nursery.start_soon(self._repeat, number)
+            self._repeating = trio.CancelScope()
+            self._nursery.start_soon(self._repeat, number, self._repeating)
 
     def _tell(self, call: InputCall) -> None:
         """Tell QEMU of input, unless it does not read and it need not know."""
