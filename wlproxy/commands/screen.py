@@ -80,8 +80,10 @@ def screen(
     raise_fd_limit()
     if qmp is not None and fd is not None:
         raise click.UsageError("either --qmp or --fd")
-    log = VmLog(check_name(name))
+    # Ctrl+Z: what QEMU has to say would pile up there, and the VM would wait for answers.
+    signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     try:
+        log = VmLog(check_name(name))
         where = compositor_path(os.environ, display)
         if fd is not None:
             qemu = adopt(fd)

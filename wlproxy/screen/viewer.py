@@ -139,7 +139,7 @@ class Viewer:
         self._said: set[str] = set()
         self._why = ""
         self.ready = trio.Event()
-        """There is a window, or will be with the first picture."""
+        """QEMU has been answered who we are, and has sent a first picture."""
 
     async def run(self) -> str:
         """Show the screen until the window is closed; return why that is, or "".
@@ -272,7 +272,6 @@ class Viewer:
                 self._wayland, self.window, lambda: self._console.absolute
             )
             self._listen()
-            self.ready.set()
         if self._seat is not None:
             if not self._compositor.backlog:  # else when it has read what there is
                 self._show_cursor(self._seat)
@@ -387,6 +386,7 @@ class Viewer:
             self._log.info("screen %d x %d, %s", layout.width, layout.height, text)
         self.counts.mode = mode
         self.counts.pictures += 1
+        self.ready.set()
 
     def _draw(self, layout: Layout, pixels: bytes) -> None:
         """Show what came as bytes: in memory of ours, which is kept while its size fits."""
