@@ -4,6 +4,7 @@ There is no systemd here that would start it.  What its options forbid is enforc
 `confine`; those that are not are listed, with why they cannot matter.
 """
 
+import os
 import platform
 import re
 import shlex
@@ -18,9 +19,12 @@ import pytest
 
 from tests.host.conftest import Weston, running_weston
 from tests.packaging.confine import SOCKET_CALL
+from tests.screen.conftest import MakeMachine, machine  # noqa: F401 - a fixture
 
 UNITS = Path(__file__).parents[2] / "wlproxy" / "host" / "systemd"
 UNIT, RAM_UNIT = UNITS / "wlproxy@.service", UNITS / "wlproxy-ram@.service"
+SCREEN_UNIT = UNITS / "wlproxy-screen@.service"
+ALL = UNIT, RAM_UNIT, SCREEN_UNIT
 CONFINE = Path(__file__).with_name("confine.py")
 PROGRAM = Path(sys.executable).with_name("wlproxy")
 NAME = "work"
@@ -51,14 +55,14 @@ def command(runtime: Path, unit: Path = UNIT) -> list[str]:
     return [str(PROGRAM), *arguments]
 
 
-@pytest.mark.parametrize("unit", [UNIT, RAM_UNIT], ids=lambda unit: unit.stem)
+@pytest.mark.parametrize("unit", ALL, ids=lambda unit: unit.stem)
 def test_no_option_that_is_not_tried_here(unit: Path) -> None:
     """Who adds one sees to it that the program works under it, and that a test says so."""
     assert settings(unit).keys() == ENFORCED | HARMLESS | MANNERS
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
-@pytest.mark.parametrize("source", [UNIT, RAM_UNIT], ids=lambda unit: unit.stem)
+@pytest.mark.parametrize("source", ALL, ids=lambda unit: unit.stem)
 def test_systemd_understands_it(tmp_path: Path, source: Path) -> None:
     unit = tmp_path / source.name.replace("@", f"@{NAME}")
     # It looks for the program where packages put it.
@@ -128,3 +132,32 @@ def test_the_proxy_works_under_it(weston: Weston) -> None:
     assert status == 0, log
     assert "guest RAM: 64 MiB" in log
     assert "/dev/udmabuf is only looked for at the start" not in log
+
+
+@pytest.mark.skipif(
+    platform.machine() not in SOCKET_CALL, reason="another number of socket(2)"
+)
+@pytest.mark.slow
+def test_the_screen_works_under_it(
+    weston: Weston,
+    machine: MakeMachine,  # noqa: F811 - the fixture
+) -> None:
+    monitor = weston.directory / f"wlproxy-{NAME}.qmp"
+    vm = machine("-vga", "std", "-qmp", f"unix:{monitor},server=on,wait=off")
+    vm.wait_monitor(monitor)
+    families = settings(SCREEN_UNIT)["RestrictAddressFamilies"]
+    words = command(weston.directory, SCREEN_UNIT)
+    # Where the tree is not what is installed, it is what is tested.
+    tree = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    with subprocess.Popen(
+        [sys.executable, str(CONFINE), families, *words],
+        env={**weston.environ, **tree},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as screen:
+        assert screen.stderr is not None
+        assert any("in place (mode A)" in line for line in screen.stderr)
+        screen.send_signal(signal.SIGTERM)
+        said = screen.stderr.read()
+        assert screen.wait(10) == 0, said

@@ -1,5 +1,6 @@
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,41 @@ def test_who_is_silent_does_not_stop_the_machine_before_it_is_registered(
     vm = machine("-vga", "std")
     with connect_by_monitor(vm.monitor):
         assert vm.status == "running"
+
+
+def exchange(
+    main: socket.socket, console: Console[OwnedFd], done: Callable[[], object]
+) -> None:
+    """Talk to QEMU until something is so."""
+    send(main, console.take_output())
+    while not done():
+        console.receive(*receive(main))
+        send(main, console.take_output())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("vga", "takes"), [("std", False), ("virtio", True)])
+def test_which_devices_take_sizes(
+    machine: MakeMachine, vga: str, *, takes: bool
+) -> None:
+    vm = machine("-vga", vga)
+    with connect_by_monitor(vm.monitor) as main:
+        console = Console[OwnedFd](owner(main))
+        console.want_size(800, 600)
+        ours, qemus = listener_pair()
+        with ours, qemus:
+            console.register(qemus)  # whose answer comes after that to the size
+            exchange(main, console, lambda: console.registered)
+        assert console.takes_sizes == takes
+
+
+@pytest.mark.slow
+def test_a_screen_that_is_not_there(machine: MakeMachine) -> None:
+    vm = machine("-vga", "std")
+    with connect_by_monitor(vm.monitor) as main:
+        console = Console[OwnedFd](owner(main), 7)
+        exchange(main, console, lambda: console.refusal)
+        assert "no such screen" in console.refusal
 
 
 @pytest.mark.slow

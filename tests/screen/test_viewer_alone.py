@@ -280,7 +280,7 @@ async def test_but_not_for_ever(
 
 async def test_it_ends_before_qemu_has_let_it_in(tmp_path: Path) -> None:
     async with staged(tmp_path, speaks=trio.Event()) as stage:
-        await stage.until(stage.viewer.ready.is_set)
+        await stage.until(lambda: stage.compositor.called("xdg_surface.get_toplevel"))
 
 
 async def test_many_cursors_at_once_are_one(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ async def test_many_pictures_at_once(tmp_path: Path) -> None:
 
 async def test_a_qemu_that_says_nothing(tmp_path: Path) -> None:
     async with staged(tmp_path, speaks=trio.Event()) as stage:
-        await stage.until(stage.viewer.ready.is_set)
+        await stage.until(lambda: stage.compositor.called("xdg_surface.get_toplevel"))
         stage.find("xdg_toplevel").send("close")
         await stage.until(lambda: stage.ended)
 

@@ -1,5 +1,6 @@
 """`wlproxy screen`: shows a machine's own screen as a window."""
 
+import gc
 import os
 import signal
 import socket
@@ -79,8 +80,10 @@ def screen(
     raise_fd_limit()
     if qmp is not None and fd is not None:
         raise click.UsageError("either --qmp or --fd")
-    log = VmLog(check_name(name))
+    # Ctrl+Z: what QEMU has to say would pile up there, and the VM would wait for answers.
+    signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     try:
+        log = VmLog(check_name(name))
         where = compositor_path(os.environ, display)
         if fd is not None:
             qemu = adopt(fd)
@@ -88,6 +91,8 @@ def screen(
             qemu = connect_by_monitor(qmp or monitor_path(os.environ, name))
         with qemu:
             context = _context(where, name, log) if security_context else None
+            # What is there now stays: collections need not look at it.
+            gc.freeze()
             trio.run(_show, name, qemu, console, where, context, log)
     except HostError as exc:
         fail(exc)

@@ -81,7 +81,7 @@ class Console(Generic[FdT]):
         absolute: whether the guest's pointer can be put somewhere; else it can be moved.
         takes_sizes: whether the guest's screen may be asked for another size.
         registered: whether QEMU has taken the display's socket.
-        refusal: why it has not, if it has refused.
+        refusal: why it has not, if it has refused, or has no such screen.
     """
 
     def __init__(self, uid: int, number: int = 0) -> None:
@@ -184,8 +184,8 @@ class Console(Generic[FdT]):
 
     def _mouse(self, answer: Message[FdT]) -> None:
         if answer.kind is MessageKind.ERROR:
-            raise DBusError(f"QEMU has no such screen: {_text(answer)}")
-        if answer.fields.signature == "a{sv}":
+            self.refusal = f"it has no such screen ({_text(answer)})"
+        elif answer.fields.signature == "a{sv}":
             self._mouse_is(answer.body[0])
 
     def _mouse_is(self, properties: dict[str, Variant]) -> None:

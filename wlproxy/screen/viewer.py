@@ -139,7 +139,7 @@ class Viewer:
         self._said: set[str] = set()
         self._why = ""
         self.ready = trio.Event()
-        """There is a window, or will be with the first picture."""
+        """QEMU has been answered who we are, and has sent a first picture."""
 
     async def run(self) -> str:
         """Show the screen until the window is closed; return why that is, or "".
@@ -251,11 +251,11 @@ class Viewer:
             if self._listening is not None:
                 self._listening.cancel()
 
-    async def _repeat(self, number: int) -> None:
+    async def _repeat(self, number: int, held: trio.CancelScope) -> None:
         """Press a key again and again, as it is held."""
         assert self._seat is not None
         keyboard = self._seat.keyboard
-        with trio.CancelScope() as self._repeating:
+        with held:
             pause = keyboard.delay if keyboard else 0
             while keyboard and keyboard.interval:
                 await trio.sleep(pause)
@@ -272,7 +272,6 @@ class Viewer:
                 self._wayland, self.window, lambda: self._console.absolute
             )
             self._listen()
-            self.ready.set()
         if self._seat is not None:
             if not self._compositor.backlog:  # else when it has read what there is
                 self._show_cursor(self._seat)
@@ -321,7 +320,8 @@ class Viewer:
             self._repeating.cancel()
             self._repeating = None
         if number is not None:
-            self._nursery.start_soon(self._repeat, number)
+            self._repeating = trio.CancelScope()
+            self._nursery.start_soon(self._repeat, number, self._repeating)
 
     def _tell(self, call: InputCall) -> None:
         """Tell QEMU of input, unless it does not read and it need not know."""
@@ -386,6 +386,7 @@ class Viewer:
             self._log.info("screen %d x %d, %s", layout.width, layout.height, text)
         self.counts.mode = mode
         self.counts.pictures += 1
+        self.ready.set()
 
     def _draw(self, layout: Layout, pixels: bytes) -> None:
         """Show what came as bytes: in memory of ours, which is kept while its size fits."""
