@@ -52,12 +52,12 @@ def unknown_options(words: Sequence[str]) -> list[str]:
     """
     if words[0] != "wlproxy" or not words[1:] or not re.fullmatch(r"[\w-]+", words[1]):
         return []
-    command, rest = _command(words[1:])
+    command, rest, context = _command(words[1:])
     if command is None:
         return [words[1]]
     if "--" in rest:
         rest = rest[: rest.index("--")]
-    params = command.get_params(click.Context(command))
+    params = command.get_params(click.Context(command, parent=context))
     known = {name for each in params for name in (*each.opts, *each.secondary_opts)}
     typed = [word.partition("=")[0].rstrip(",.;:)") for word in rest]
     return [word for word in typed if word.startswith("-") and word not in known]
@@ -68,21 +68,28 @@ def _is_unit(found: re.Match[str]) -> bool:
     return any((directory / name).is_file() for directory in _UNITS)
 
 
-def _command(words: Sequence[str]) -> tuple[click.Command | None, list[str]]:
-    """Find a command, and what is left of the words."""
+def _command(
+    words: Sequence[str],
+) -> tuple[click.Command | None, list[str], click.Context]:
+    """Find a command, what is left of the words, and a context for it.
+
+    A command keeps the help option that the first context brings, hence the program's own.
+    """
     command: click.Command | None = host.main
+    context = host.main.make_context("wlproxy", [], resilient_parsing=True)
     rest = list(words)
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
-        command = command.get_command(click.Context(command), rest.pop(0))
-    return command, rest
+        command = command.get_command(context, rest.pop(0))
+    context.resilient_parsing = False  # what is below this one inherits it
+    return command, rest, context
 
 
 def _hosts(words: Sequence[str]) -> str | None:
-    command, rest = _command(words)
+    command, rest, context = _command(words)
     if command is None:
         return f"there is no `wlproxy {' '.join(words)}`"
     try:
-        command.make_context("wlproxy", rest)
+        command.make_context("wlproxy", rest, parent=context)
     except click.ClickException as exc:
         return exc.format_message()
     except (click.exceptions.Exit, SystemExit) as exc:  # --help, or a wrong file

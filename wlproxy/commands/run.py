@@ -169,7 +169,9 @@ def config_of(name: str) -> HostConfig:
     Raises:
         HostError: they say nothing here.
     """
-    options = run.make_context("run", ["--name", name]).params
+    # A command keeps the help option of its first context: the program's own, then.
+    parent = click.get_current_context(silent=True)
+    options = run.make_context("run", ["--name", name], parent=parent).params
     del options["log_level"]
     return host_config(**options)
 
