@@ -24,6 +24,9 @@ Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 """
 
+LIBVIRT_QEMU = "*/libvirt/connection-driver/libvirt_driver_qemu.so"
+"""What libvirt has for QEMU; no program."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tool:
@@ -40,6 +43,10 @@ TOOLS = (
     Tool("setpriv", "util-linux"),
     # For the tests that run on this very machine, and the demo.
     Tool("weston", "weston"),
+    Tool("libvirtd", "libvirt-daemon"),
+    Tool("virsh", "libvirt-clients"),
+    # For where Arm's RAM is: 10 MB, as the libraries are those of qemu-system-x86.
+    Tool("qemu-system-aarch64", "qemu-system-arm"),
 )
 
 
@@ -60,14 +67,29 @@ def qemu_version() -> tuple[int, ...] | None:
     return tuple(int(part) for part in found.groups()) if found else None
 
 
+def has_dbus_display() -> bool:
+    """Tell whether the installed QEMU can show its screen over D-Bus (ui-dbus.so)."""
+    program = find_program(QEMU)
+    if program is None:
+        return False
+    displays = subprocess.run(
+        [program, "-display", "help"], capture_output=True, text=True, check=True
+    )
+    return "dbus" in displays.stdout.split()
+
+
 def missing() -> list[str]:
     """List the Debian packages this machine lacks for the lab."""
     packages = [tool.package for tool in TOOLS if find_program(tool.program) is None]
     version = qemu_version()
     if version is None or version[0] < MIN_QEMU:
         packages.append("qemu-system-x86")
+    if not has_dbus_display():
+        packages.append("qemu-system-modules-opengl")
     if importlib.util.find_spec("pip") is None:
         packages.append("python3-pip")
+    if not list(Path("/usr/lib").glob(LIBVIRT_QEMU)):
+        packages.append("libvirt-daemon-driver-qemu")
     if not Path("/usr/share/keyrings/debian-archive-keyring.gpg").exists():
         packages.append("debian-archive-keyring")
     return packages
@@ -75,19 +97,24 @@ def missing() -> list[str]:
 
 def commands(packages: list[str]) -> list[list[str]]:
     """Return the apt commands that install `packages` on this release."""
-    target = []
-    needs_backports = debian.release().get("VERSION_ID") == "12"
-    if "qemu-system-x86" in packages and needs_backports:
-        target = ["--target-release", "bookworm-backports"]
     install = ["apt-get", "install", "--yes", "--no-install-recommends"]
     plain = [name for name in packages if not name.startswith("qemu-")]
     qemu = [name for name in packages if name.startswith("qemu-")]
+    target = []
+    if _needs_backports(packages):
+        target = ["--target-release", "bookworm-backports"]
     result = [["apt-get", "update"]]
     if plain:
         result.append([*install, *plain])
     if qemu:
         result.append([*install, *target, *qemu])
     return result
+
+
+def _needs_backports(packages: list[str]) -> bool:
+    """Whether these are to come from where QEMU is new enough, all from the same place."""
+    qemu = any(name.startswith("qemu-") for name in packages)
+    return qemu and debian.release().get("VERSION_ID") == "12"
 
 
 def setup() -> None:
@@ -102,7 +129,7 @@ def setup() -> None:
         return
     say(f"missing: {' '.join(packages)}")
     source = None
-    if "qemu-system-x86" in packages and debian.release().get("VERSION_ID") == "12":
+    if _needs_backports(packages):
         source = BACKPORTS_TEXT.format(mirror=debian.mirror())
     if os.geteuid() != 0 or find_program("apt-get") is None:
         raise LabError(_by_hand(packages, source))

@@ -1,7 +1,7 @@
 """What shells complete on the command lines of both programs.
 
-click asks the program itself, while one types.  The agent's options are few and stand in the
-files.
+click asks the program itself, while one types.  The options of the guest's programs are few
+and stand in the files.
 """
 
 import argparse
@@ -9,9 +9,9 @@ import re
 
 from click.shell_completion import ShellComplete, get_completion_class
 
-from release.pages import AGENT, HOST
+from release.pages import HOST, agents_parser
 from wlproxy.cli import main as host_program
-from wlproxy_guest.cli import make_parser
+from wlproxy_guest.launcher.service import make_parser
 
 PLACES = {
     "bash": "bash-completion/completions/{}",
@@ -26,7 +26,8 @@ def completions() -> dict[str, str]:
     found = {}
     for shell, place in PLACES.items():
         found[place.format(HOST)] = of_host(shell)
-        found[place.format(AGENT)] = OF_AGENT[shell](make_parser())
+        for parser in (agents_parser(), make_parser()):
+            found[place.format(parser.prog)] = OF_GUEST[shell](parser)
     return found
 
 
@@ -50,14 +51,14 @@ def words_of(parser: argparse.ArgumentParser) -> list[str]:
     return words
 
 
-def of_agent_in_bash(parser: argparse.ArgumentParser) -> str:
-    """Write bash's file for the agent."""
+def of_guest_in_bash(parser: argparse.ArgumentParser) -> str:
+    """Write bash's file for one of the guest's programs."""
     words = " ".join(words_of(parser))
-    return f"complete -o default -W '{words}' {AGENT}\n"
+    return f"complete -o default -W '{words}' {parser.prog}\n"
 
 
-def of_agent_in_zsh(parser: argparse.ArgumentParser) -> str:
-    """Write zsh's file for the agent."""
+def of_guest_in_zsh(parser: argparse.ArgumentParser) -> str:
+    """Write zsh's file for one of the guest's programs."""
     specs = []
     for each in parser._actions:
         about = quoted(each.help or "")
@@ -67,7 +68,7 @@ def of_agent_in_zsh(parser: argparse.ArgumentParser) -> str:
         takes = "" if each.nargs == 0 else f":{each.dest}:{values_in_zsh(each)}"
         specs += [f"'{name}[{about}]{takes}'" for name in each.option_strings]
     lines = " \\\n    ".join(specs)
-    return f"#compdef {AGENT}\n\n_arguments \\\n    {lines}\n"
+    return f"#compdef {parser.prog}\n\n_arguments \\\n    {lines}\n"
 
 
 def values_in_zsh(action: argparse.Action) -> str:
@@ -75,21 +76,23 @@ def values_in_zsh(action: argparse.Action) -> str:
     return f"({' '.join(map(str, action.choices))})" if action.choices else "_files"
 
 
-def of_agent_in_fish(parser: argparse.ArgumentParser) -> str:
-    """Write fish's file for the agent."""
+def of_guest_in_fish(parser: argparse.ArgumentParser) -> str:
+    """Write fish's file for one of the guest's programs."""
     lines = []
     for each in parser._actions:
         about = f"-d '{quoted(each.help or '')}'"
         choices = f" -a '{' '.join(map(str, each.choices))}'" if each.choices else ""
         if not each.option_strings:
-            lines.append(f"complete -c {AGENT} -n __fish_is_first_arg{choices} {about}")
+            lines.append(
+                f"complete -c {parser.prog} -n __fish_is_first_arg{choices} {about}"
+            )
             continue
         names = "".join(
             f" -l {name[2:]}" if name.startswith("--") else f" -s {name[1:]}"
             for name in each.option_strings
         )
         takes = "" if each.nargs == 0 else " -r"
-        lines.append(f"complete -c {AGENT}{names}{takes}{choices} {about}")
+        lines.append(f"complete -c {parser.prog}{names}{takes}{choices} {about}")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -99,8 +102,8 @@ def quoted(text: str) -> str:
     return "".join(c for c in first if c.isalnum() or c in " ,./-")
 
 
-OF_AGENT = {
-    "bash": of_agent_in_bash,
-    "zsh": of_agent_in_zsh,
-    "fish": of_agent_in_fish,
+OF_GUEST = {
+    "bash": of_guest_in_bash,
+    "zsh": of_guest_in_zsh,
+    "fish": of_guest_in_fish,
 }

@@ -9,15 +9,24 @@ import click
 from wlproxy import __version__
 from wlproxy.cli import main as host_program
 from wlproxy_guest.cli import make_parser
+from wlproxy_guest.launcher.service import make_parser as make_launchers_parser
 
 HOST = "wlproxy"
 AGENT = "wlproxy-guest-agent"
+LAUNCHER = "wlproxy-guest-launcher"
 
 EXIT_STATUS = "0 if all is well, 1 if something failed, 2 for a wrong command line."
 DOCTOR_STATUS = "0 if nothing is in the way, 1 if something is."
 AGENT_IN_GENERAL = (
     "It is usually run by its systemd unit. With doctor it says what is wrong in this"
     " machine instead, and what to do about it."
+)
+LAUNCHER_IN_GENERAL = (
+    "It is usually run by a unit of the user's systemd. The agent lets it connect only if"
+    " root has installed exec.conf."
+)
+LAUNCHER_FILES = (
+    ("/run/wlproxy-launch/socket", "where the agent lets launchers connect"),
 )
 AGENT_FILES = (
     ("/run/wlproxy/wayland-0", "where apps connect, if systemd made the socket"),
@@ -53,7 +62,7 @@ class Page:
 
 def pages() -> dict[str, str]:
     """Make all pages: path below `share/` -> source for man(1)."""
-    found = [*host_pages(), agent_page()]
+    found = [*host_pages(), agent_page(), launcher_page()]
     return {f"man/man1/{page.name}.1": render(page) for page in found}
 
 
@@ -100,22 +109,43 @@ def options_of(command: click.Command, context: click.Context) -> list[tuple[str
     return [record for record in records if record is not None]
 
 
+def agents_parser() -> argparse.ArgumentParser:
+    """Make the agent's parser as it is for everybody."""
+    parser = make_parser()
+    # Or it would be as the environment is just now.
+    parser.set_defaults(
+        socket="$XDG_RUNTIME_DIR/wayland-0", launch_socket=None, launch_user=[]
+    )
+    return parser
+
+
 def agent_page() -> Page:
     """Make the agent's page."""
-    parser = make_parser()
-    parser.set_defaults(socket="$XDG_RUNTIME_DIR/wayland-0")  # or it would be ours
+    parser = agents_parser()
     about = parser.description or ""
     return Page(
         AGENT,
         phrase(about),
         (f"{AGENT} [OPTIONS]", f"{AGENT} doctor"),
-        (
-            about,
-            AGENT_IN_GENERAL,
-        ),
+        (about, AGENT_IN_GENERAL),
         [("OPTIONS", arguments_of(parser)), ("FILES", AGENT_FILES)],
         EXIT_STATUS,
-        [HOST],
+        [HOST, LAUNCHER],
+    )
+
+
+def launcher_page() -> Page:
+    """Make the launcher's page."""
+    parser = make_launchers_parser()
+    about = parser.description or ""
+    return Page(
+        LAUNCHER,
+        phrase(about).replace("`", ""),
+        (f"{LAUNCHER} [OPTIONS]",),
+        (about, LAUNCHER_IN_GENERAL),
+        [("OPTIONS", arguments_of(parser)), ("FILES", LAUNCHER_FILES)],
+        EXIT_STATUS,
+        [f"{HOST}-exec", AGENT],
     )
 
 

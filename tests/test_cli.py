@@ -181,6 +181,8 @@ def test_qemu_args_and_their_xml(runner: CliRunner, tmp_path: Path) -> None:
     output = runner.invoke(cli.main, ["qemu-args", "--memory", "2G"]).output
     assert f"path={tmp_path}/wlproxy-vm.channel" in output
     assert "size=2G" in output
+    output = runner.invoke(cli.main, ["qemu-args", "--listen"]).output
+    assert f"path={tmp_path}/wlproxy-vm.channel,reconnect-ms=1000" in output
     xml = runner.invoke(cli.main, ["qemu-args", "--libvirt"]).output
     assert "<memoryBacking>" in xml
     for given, path in (("", f"{tmp_path}/wlproxy-vm.ram"), ("/run/tap", "/run/tap")):

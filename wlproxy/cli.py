@@ -13,7 +13,9 @@ from wlproxy import __version__
 
 COMMANDS = (
     "run",
+    "screen",
     "exec",
+    "apps",
     "ram-tap",
     "serve",
     "status",

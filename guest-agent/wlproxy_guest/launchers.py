@@ -234,18 +234,27 @@ class Offers:
 
     def _launch(self, frame: Launch, launcher: Launcher | None) -> None:
         """Pass on the ends of new pipes; if that fails, they break, and the host knows."""
-        with ExitStack() as closing, suppress(OSError):
-            pipes = []
+        reason = CloseReason.NORMAL if launcher is None else CloseReason.FAILED
+        with ExitStack() as closing:
+            pipes: list[OwnedFd] = []
             for index, pipe in enumerate(PIPES):
                 lane = Lane(frame.client_id, frame.stream_id + 2 * index)
-                if launcher is None:
-                    self._streams.refuse(lane, CloseReason.NORMAL)
+                if launcher is None or len(pipes) < index:
+                    self._streams.refuse(lane, reason)
                     continue
-                reads = AttachmentFlags.HOLDER_READS
-                flags = reads if pipe.from_host else AttachmentFlags.HOLDER_WRITES
-                pipes.append(closing.enter_context(self._streams.create(lane, flags)))
-            if launcher is not None and not launcher.pass_on(pipes):
-                log.warning("%s does not take what it is to start", launcher)
+                reads, writes = (
+                    AttachmentFlags.HOLDER_READS,
+                    AttachmentFlags.HOLDER_WRITES,
+                )
+                # Without fds there is no pipe, and the host has been told.
+                with suppress(OSError, MemoryError):
+                    made = self._streams.create(
+                        lane, reads if pipe.from_host else writes
+                    )
+                    pipes.append(closing.enter_context(made))
+            whole = len(pipes) == len(PIPES)
+            if launcher is not None and not (whole and launcher.pass_on(pipes)):
+                log.warning("%s does not get what it is to start", launcher)
 
 
 def listen_for_launchers(path: Path) -> Listener:

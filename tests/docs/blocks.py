@@ -6,7 +6,8 @@ Each block of commands has a comment before it, which says so:
     <!-- not run: needs a desktop -->
 
 The comment is for whoever edits the page; readers of the site do not see it.  A picture has one that
-names the command that makes it: `<!-- picture by: make demo -->`.
+names the command that makes it, `<!-- picture by: make demo -->`, or says how it was made:
+`<!-- picture by hand: ... -->`.
 """
 
 import re
@@ -30,9 +31,8 @@ _FENCE: Final = re.compile(r" {0,3}(```+)(\S*)")
 _IMAGE: Final = re.compile(r"!\[[^]]*\]\(")
 _RUN: Final = re.compile(r"run by: ([\w/.-]+\.py)(?:::(\w+))?")
 _NOT_RUN: Final = re.compile(r"not run: \S.*")
-_PICTURE: Final = re.compile(
-    r"picture by: (make [\w-]+)\b.*|pictures by: (make [\w-]+)"
-)
+_PICTURE: Final = re.compile(r"pictures? by: make ([\w-]+)")
+_BY_HAND: Final = re.compile(r"picture by hand: \S.*")
 _OPERATORS: Final = frozenset("();<>|&")
 
 
@@ -221,13 +221,12 @@ def fault_of(block: Block, root: Path = ROOT) -> str | None:
 
 def picture_fault(image: Image, root: Path = ROOT) -> str | None:
     """Say what is wrong with a picture's mark, if anything is."""
+    if _BY_HAND.fullmatch(image.mark):
+        return None
     found = _PICTURE.fullmatch(image.mark)
     if found is None:
         return f"no <!-- picture by: make TARGET --> before it: {image.mark!r}"
-    target = (found[1] or found[2]).removeprefix("make ")
-    if target not in make_targets(root):
-        return f"there is no `make {target}`"
-    return None
+    return None if found[1] in make_targets(root) else f"there is no `make {found[1]}`"
 
 
 def make_targets(root: Path = ROOT) -> set[str]:

@@ -170,6 +170,8 @@ def test_code_in_sentences_is_found(tmp_path: Path) -> None:
     [
         ("![a](a.png)", "no <!-- picture by"),
         ("<!-- picture by: hand -->\n\n![a](a.png)", "no <!-- picture by"),
+        ("<!-- picture by hand: of a screen -->\n\n![a](a.png)", None),
+        ("<!-- picture by hand: -->\n\n![a](a.png)", "no <!-- picture by"),
         ("<!-- picture by: make dmeo -->\n\n![a](a.png)", "there is no `make dmeo`"),
         ("<!-- picture by: make demo -->\n\nText.\n\n![a](a.png)", "no <!-- picture"),
         ("<!-- picture by: make demo -->\n\n![a](a.png)", None),

@@ -98,6 +98,15 @@ def test_qemu_args_print_what_the_page_shows(
     assert output_of(words).splitlines() == list(printed.lines)
 
 
+def test_qemu_args_print_a_screen(
+    blocks: list[Block], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+    command, end = blocks
+    (words,) = command.commands()
+    assert tuple(output_of(words).splitlines()[-len(end.lines) :]) == end.lines
+
+
 def test_qemu_args_run(blocks: list[Block]) -> None:
     for block in blocks:
         for words in block.commands():
@@ -162,7 +171,11 @@ def test_the_settings_are_right(blocks: list[Block], home: Path) -> None:
         'wlproxy run: log-level = "warning"',
         'wlproxy ram-tap: socket = "/var/lib/wlproxy-work/ram"',
         'wlproxy ram-tap: group = "libvirt-qemu"',
+        'wlproxy screen: qmp = "/run/work.qmp"',
+        'wlproxy screen: log-level = "warning"',
     ]
-    # "... takes the paths of the channel and of the tap from there, too"
-    printed = output_of(["wlproxy", "qemu-args", "--name", "work", "--ram-tap"])
+    # "... takes the paths of the channel, of the monitor and of the tap from there, too"
+    words = ["wlproxy", "qemu-args", "--name", "work", "--ram-tap", "--screen"]
+    printed = output_of(words)
     assert "path=/var/lib/wlproxy-work/ram" in printed
+    assert "unix:/run/work.qmp" in printed

@@ -33,6 +33,8 @@ from wlproxy.protocol.channel.frames import (
     StreamData,
 )
 from wlproxy.protocol.channel.session import SessionLost
+from wlproxy.transport import pumps
+from wlproxy.transport.stream_end import make_pipe
 from wlproxy_guest import launchers as launchers_module
 from wlproxy_guest.launchers import (
     Launchers,
@@ -121,6 +123,12 @@ async def passed(launcher: socket.socket, closing: ExitStack) -> list[int]:
     return list(fds)
 
 
+async def read(fd: int) -> bytes:
+    with trio.fail_after(10):
+        await trio.lowlevel.wait_readable(fd)
+    return os.read(fd, 99)
+
+
 async def ends(host: FakeHost, count: int) -> set[int]:
     """Streams that end, so many of them."""
     return {(await host.expect(StreamClosed)).stream_id for _ in range(count)}
@@ -145,12 +153,11 @@ async def test_bytes_go_through_the_pipes(
     await guest.host.send(Launch(1, 11), StreamData(1, 11, b"what"))
     request, answers, stdin, stdout, stderr = await passed(launcher, closing)
 
-    assert os.read(request, 10) == b"what"
+    assert await read(request) == b"what"
     os.write(answers, b"why")
     assert await guest.host.expect(StreamData) == StreamData(1, 13, b"why")
     await guest.host.send(StreamData(1, 15, b"in"))
-    await guest.host.settle()
-    assert os.read(stdin, 10) == b"in"
+    assert await read(stdin) == b"in"
     os.write(stdout, b"out")
     assert await guest.host.expect(StreamData) == StreamData(1, 17, b"out")
     os.write(stderr, b"err")
@@ -220,6 +227,28 @@ async def test_a_launcher_that_hangs_is_not_waited_for(
         "wlproxy.transport.fd_stream.FdStream.send_at_once", lambda *_: False
     )
     assert await refused()
+
+
+@pytest.mark.parametrize("made", range(5))
+async def test_without_fds_for_all_pipes_there_is_none(
+    guest: Guest, launcher: socket.socket, monkeypatch: pytest.MonkeyPatch, made: int
+) -> None:
+    left = made
+    make = make_pipe
+
+    def make_some(*, we_write: bool) -> object:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(24, "Too many open files")
+        return make(we_write=we_write)
+
+    monkeypatch.setattr(pumps, "make_pipe", make_some)
+    await guest.host.send(Launch(1, 1))
+
+    assert await ends(guest.host, 5) == {1, 3, 5, 7, 9}
+    with pytest.raises(BlockingIOError):
+        launcher.recv(1, socket.MSG_DONTWAIT)
 
 
 async def test_too_many_streams_end_at_once(

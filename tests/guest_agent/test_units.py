@@ -14,7 +14,7 @@ from wlproxy.protocol.channel.frames import PORT_NAME
 from wlproxy_guest.cli import parse
 from wlproxy_guest.doctor.login import DISPLAY_MANAGER, ENVIRONMENT
 from wlproxy_guest.doctor.machine import DISPLAY, SOCKET
-from wlproxy_guest.launcher import passing, service
+from wlproxy_guest.launcher import passing, surroundings
 from wlproxy_guest.locating.gem_locate import DEVICE
 from wlproxy_guest.session import GRACE
 from wlproxy_guest.wire import SUBSYSTEM
@@ -196,7 +196,7 @@ def test_launchers_connect_where_the_agent_listens() -> None:
 
 
 def test_what_a_launcher_starts_finds_the_agent() -> None:
-    assert service.DISPLAY == SOCKET_PATH
+    assert surroundings.SOCKET == SOCKET_PATH
 
 
 def test_what_was_started_outlives_its_launcher() -> None:

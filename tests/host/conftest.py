@@ -35,12 +35,18 @@ def nobody() -> Iterator[None]:
 class Weston:
     """A headless weston and the directory of its socket."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        shell: str = "desktop",
+        size: tuple[int, int] = (1024, 640),
+    ) -> None:
+        self.size = size
         self.directory = directory
         self.socket = directory / "wl-test"
         self.environ = {"XDG_RUNTIME_DIR": str(directory), "WAYLAND_DISPLAY": "wl-test"}
         program = WestonProgram()
-        command = program.command("pixman", "desktop", (1024, 640), self.socket.name)
+        command = program.command("pixman", shell, size, self.socket.name)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             notify = directory / "notify"
             notify.unlink(missing_ok=True)
@@ -67,13 +73,17 @@ class Weston:
 
 
 @contextmanager
-def running_weston(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weston]:
+def running_weston(
+    tmp_path_factory: pytest.TempPathFactory,
+    shell: str = "desktop",
+    size: tuple[int, int] = (1024, 640),
+) -> Iterator[Weston]:
     """A weston for as long as a fixture lasts; a skip where there is none."""
     if not shutil.which("weston"):
         pytest.skip("needs weston: apt-get install weston")
     directory = tmp_path_factory.mktemp("w")
     directory.chmod(0o700)
-    weston = Weston(directory)
+    weston = Weston(directory, shell, size)
     yield weston
     weston.stop()
 

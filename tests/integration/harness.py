@@ -158,12 +158,15 @@ class GuestSide:
         self.guest.put_tree(buffer.getvalue(), GUEST_TREE)
 
     def start_agent(
-        self, module: str = "wlproxy_guest", *, privileged: bool = True
+        self,
+        module: str = "wlproxy_guest",
+        *options: str,
+        privileged: bool = True,
     ) -> int:
         """Start the agent, or a module that is like it; as root, or without rights."""
         self.guest.run(["mkdir", "-p", GUEST_RUNTIME])
         argv = ["python3", "-m", module, "--socket", GUEST_DISPLAY]
-        argv += ["--log-level", "debug"]
+        argv += ["--log-level", "debug", *options]
         if not privileged:
             guest_agent.add_user(self.guest)
             self.guest.run(["chown", guest_agent.USER, GUEST_RUNTIME])

@@ -40,15 +40,25 @@ def test_mirror_can_be_set(apt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert debian.mirror(apt) == "http://d.example/debian"
 
 
+@pytest.mark.parametrize("package", ["qemu-system-x86", "qemu-system-arm"])
 @pytest.mark.parametrize(("release", "backports"), [("12", True), ("13", False)])
 def test_only_bookworm_takes_qemu_from_backports(
-    release: str, monkeypatch: pytest.MonkeyPatch, *, backports: bool
+    release: str, package: str, monkeypatch: pytest.MonkeyPatch, *, backports: bool
 ) -> None:
     monkeypatch.setattr(debian, "release", lambda: {"VERSION_ID": release})
 
-    commands = host_setup.commands(["mmdebstrap", "qemu-system-x86"])
+    commands = host_setup.commands(["mmdebstrap", package])
 
     assert commands[0] == ["apt-get", "update"]
     assert commands[1][-1] == "mmdebstrap"
-    assert commands[2][-1] == "qemu-system-x86"
+    assert commands[2][-1] == package
     assert ("bookworm-backports" in commands[2]) == backports
+
+
+def test_qemus_modules_are_of_qemus_own_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(debian, "release", lambda: {"VERSION_ID": "12"})
+    assert (
+        "bookworm-backports" in host_setup.commands(["qemu-system-modules-opengl"])[1]
+    )

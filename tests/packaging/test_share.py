@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from release.pages import AGENT, HOST, roff
+from release.pages import AGENT, HOST, LAUNCHER, roff
 from release.share import SHARE, made, outdated, write
 from wlproxy.cli import COMMANDS
 
@@ -19,7 +19,7 @@ def test_share_is_current() -> None:
 
 
 def test_each_command_has_a_page() -> None:
-    names = {HOST, AGENT, *(f"{HOST}-{command}" for command in COMMANDS)}
+    names = {HOST, AGENT, LAUNCHER, *(f"{HOST}-{command}" for command in COMMANDS)}
     assert {path.stem for path in PAGES} == names
 
 
@@ -41,6 +41,8 @@ def test_no_path_of_this_machine_is_in_it(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/4711")
     monkeypatch.setenv("HOME", "/home/somebody")
     monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("WLPROXY_LAUNCH_USERS", "ada")
+    monkeypatch.setenv("WLPROXY_LAUNCH_SOCKET", "/run/x")
     assert made() == before
 
 
@@ -103,7 +105,7 @@ def test_bash_completes_the_agents_options() -> None:
 )
 def test_shells_can_read_their_files(shell: str, pattern: str) -> None:
     files = sorted(SHARE.glob(pattern))
-    assert len(files) == 2
+    assert len(files) == 3
     if not shutil.which(shell):
         pytest.skip(f"needs {shell}")
     for path in files:

@@ -24,6 +24,8 @@ class Commands:
         self.runtime = directory
         self.home = directory / "home"
         self.home.mkdir()
+        self.data = directory / "data"
+        """Where this user's desktop entries are, on the host."""
         self.processes: list[trio.Process] = []
 
     @property
@@ -64,12 +66,12 @@ class Commands:
         return users
 
     async def run(
-        self, *arguments: str, stdin: bytes = b""
+        self, *arguments: str, stdin: bytes = b"", name: str = "exec"
     ) -> "subprocess.CompletedProcess[bytes]":
-        """Run `wlproxy exec` to its end."""
+        """Run `wlproxy exec`, or another command, to its end."""
         with trio.fail_after(SECONDS):
             return await trio.run_process(
-                self.command(*arguments),
+                self.command(name, *arguments),
                 env=self.environ(),
                 stdin=stdin,
                 capture_stdout=True,
@@ -80,18 +82,19 @@ class Commands:
     async def begin(self, *arguments: str, stdin: int | None = None) -> trio.Process:
         """Start `wlproxy exec`, with pipes of ours."""
         return await self._start(
-            self.command(*arguments),
+            self.command("exec", *arguments),
             self.environ(),
             stdin=subprocess.PIPE if stdin is None else stdin,
             stdout=subprocess.PIPE,
         )
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "wlproxy", "exec", *arguments]
+        return [sys.executable, "-m", "wlproxy", *arguments]
 
     def environ(self) -> Mapping[str, str]:
         return os.environ | {
             "XDG_RUNTIME_DIR": str(self.runtime),
+            "XDG_DATA_HOME": str(self.data),
             "OF_THE_HOST": "secret",
         }
 

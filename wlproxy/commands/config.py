@@ -12,10 +12,11 @@ from wlproxy.commands.configured import ConfiguredCommand
 from wlproxy.commands.failure import fail
 from wlproxy.commands.ram_tap import ram_tap
 from wlproxy.commands.run import run
+from wlproxy.commands.screen import screen
 from wlproxy.host.config_file import ConfigFile, default_path
 from wlproxy.host.errors import HostError
 
-_COMMANDS: Final[tuple[ConfiguredCommand, ...]] = (run, ram_tap)
+_COMMANDS: Final[tuple[ConfiguredCommand, ...]] = (run, ram_tap, screen)
 _FILE: Final = click.argument(
     "file", type=click.Path(path_type=Path), required=False, default=None
 )

@@ -21,7 +21,7 @@ from wlproxy.host.config_file import (
 )
 from wlproxy.host.errors import HostError
 
-TABLES: Final = {"run": (), "ram-tap": ("tap",)}
+TABLES: Final = {"run": (), "ram-tap": ("tap",), "screen": ("screen",)}
 """Command -> its table in that of a VM, and in the defaults.  Others have none."""
 
 INNER: Final = frozenset(path[0] for path in TABLES.values() if path)
@@ -29,9 +29,6 @@ INNER: Final = frozenset(path[0] for path in TABLES.values() if path)
 
 SHARED: Final = frozenset({"channel", "listen", "log-level"})
 """Options of `wlproxy run` that mean the same to every command that has them."""
-
-EITHER: Final = frozenset({"channel", "listen"})
-"""Parameters of which one takes the place of the others."""
 
 _FILE: Final = "wlproxy.commands.configured"
 _NAME: Final = "name"
@@ -60,7 +57,8 @@ class ConfiguredCommand(click.Command):
             try:
                 if (file := _find(typed)) is not None:
                     ctx.meta[_FILE] = file
-                    found = self.values(ctx, file, typed.get(_NAME, "vm"))
+                    name = typed.get(_NAME) or typed.get("libvirt") or "vm"
+                    found = self.values(ctx, file, name)
                     ctx.default_map = _laid_over(found, typed)
             except HostError as exc:
                 fail(exc)
@@ -123,8 +121,12 @@ class ConfiguredCommand(click.Command):
 def _laid_over(
     found: Mapping[str, object], more: Mapping[str, object]
 ) -> dict[str, object]:
-    """Return what is left of some values when others count more."""
-    gone = EITHER if EITHER & more.keys() else frozenset[str]()
+    """Return what is left of some values when others count more: there is one way to a VM."""
+    gone: set[str] = set()
+    if "libvirt" in more:
+        gone = {"channel", "listen", "group"}
+    elif "channel" in more or "listen" in more:
+        gone = {"channel", "listen", "libvirt", "connect"}
     return {key: value for key, value in found.items() if key not in gone}
 
 

@@ -34,11 +34,14 @@ VERDICT_STYLES = {
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the findings for programs."
 )
-def doctor(*, display: str | None, name: str | None, as_json: bool) -> None:
+@click.pass_context
+def doctor(
+    ctx: click.Context, *, display: str | None, name: str | None, as_json: bool
+) -> None:
     """Check this host for everything that the proxy needs, and a VM if it is named."""
     findings = examine(os.environ, display)
     if name is not None:
-        findings += _examine_vm(name)
+        findings += _examine_vm(ctx, name)
     if as_json:
         click.echo(json.dumps([_described(each) for each in findings], indent=2))
     else:
@@ -47,9 +50,9 @@ def doctor(*, display: str | None, name: str | None, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _examine_vm(name: str) -> list[Finding]:
+def _examine_vm(ctx: click.Context, name: str) -> list[Finding]:
     try:
-        return trio.run(examine_vm, config_of(name))
+        return trio.run(examine_vm, config_of(ctx, name))
     except HostError as exc:
         return [problem("VM", exc)]
 

@@ -8,8 +8,9 @@ import click
 import trio
 
 from wlproxy.commands.failure import fail
+from wlproxy.commands.vm_off import offer_start, tell_desktop
 from wlproxy.host.errors import HostError
-from wlproxy.host.launch.asking import Asked, ask, explain
+from wlproxy.host.launch.asking import Asked, NotAskedError, ask, explain
 from wlproxy.host.runtime_dir import launch_path, status_path
 from wlproxy.protocol.channel.launch_lines import BAD_REQUEST, Request
 
@@ -78,7 +79,13 @@ def exec(  # noqa: A001 - the name of the command
         )
         outcome = trio.run(ask, asked)
     except HostError as exc:
+        if app is not None:
+            tell_desktop(str(exc))
+        if isinstance(exc, NotAskedError):
+            offer_start(vm)
         fail(exc, BAD_REQUEST)
     if why := explain(outcome):
         click.echo(f"wlproxy: in {vm}: {why}", err=True)
+        if app is not None:
+            tell_desktop(f"In {vm}: {why}")
     sys.exit(outcome.exit_status)

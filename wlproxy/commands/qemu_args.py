@@ -9,11 +9,12 @@ from wlproxy.commands.configured import ConfiguredCommand, configured_path
 from wlproxy.commands.failure import fail
 from wlproxy.host.channel_address import HybridVsock, Listen, Vsock, parse_channel
 from wlproxy.host.errors import HostError
-from wlproxy.host.qemu.args import QemuSetup, libvirt_xml, qemu_command_line
-from wlproxy.host.runtime_dir import channel_path, vmm_path
+from wlproxy.host.libvirt.elements import libvirt_xml
+from wlproxy.host.qemu.args import QemuSetup, qemu_command_line
+from wlproxy.host.runtime_dir import channel_path, monitor_path, vmm_path
 
 HERE = Path()
-"""What `--ram-tap` and `--listen` without a path are: where those of that name listen."""
+"""What `--ram-tap`, `--listen` and `--screen` without a path are: where those of that name are."""
 
 
 @click.command("qemu-args", cls=ConfiguredCommand)
@@ -43,8 +44,16 @@ HERE = Path()
     "another user, has NUMA nodes, or gets memory plugged.  With a path if the tap has a "
     "--socket.",
 )
+@click.option(
+    "--screen",
+    type=click.Path(path_type=Path),
+    is_flag=False,
+    flag_value=HERE,
+    help="Have the machine's own screen shown by `wlproxy screen`.  With a path if its --qmp "
+    "is another one.",
+)
 @click.pass_context
-def qemu_args(
+def qemu_args(  # noqa: PLR0913 - one parameter per option
     ctx: click.Context,
     *,
     libvirt: bool,
@@ -54,6 +63,7 @@ def qemu_args(
     listen: Path | None,
     name: str,
     ram_tap: Path | None,
+    screen: Path | None,
 ) -> None:
     """Print the options that a VM needs: shared RAM, and the channel."""
     try:
@@ -62,9 +72,13 @@ def qemu_args(
             ram_tap = configured_path(ctx, name, "tap", "socket") or vmm_path(
                 os.environ, name
             )
+        if screen == HERE:
+            screen = configured_path(ctx, name, "screen", "qmp") or monitor_path(
+                os.environ, name
+            )
     except HostError as exc:
         fail(exc)
-    setup = QemuSetup(address, memory, machine, ram_tap)
+    setup = QemuSetup(address, memory, machine, ram_tap, screen)
     try:
         text = libvirt_xml(setup) if libvirt else qemu_command_line(setup)
     except ValueError as exc:

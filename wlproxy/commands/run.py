@@ -13,6 +13,9 @@ from wlproxy.commands.failure import fail
 from wlproxy.host.channel_address import ChannelAddress, Listen, parse_channel
 from wlproxy.host.config import HostConfig
 from wlproxy.host.errors import HostError
+from wlproxy.host.libvirt.domain import read_domain
+from wlproxy.host.libvirt.finding import find, vm_name
+from wlproxy.host.libvirt.virsh import find_libvirt
 from wlproxy.host.qemu.discovery import check_ram_is_told
 from wlproxy.host.report.vm_log import set_up_logging
 from wlproxy.host.runtime_dir import (
@@ -51,7 +54,17 @@ HERE = Path()
     help="Let this group connect to --listen, too: the one that QEMU runs as under "
     "libvirt's qemu:///system.",
 )
-@click.option("--name", default="vm", show_default=True, help="Name of the VM.")
+@click.option(
+    "--libvirt",
+    metavar="DOMAIN",
+    help="A VM of libvirt's: finds channel and RAM (see `wlproxy setup`).",
+)
+@click.option(
+    "--connect",
+    metavar="URI",
+    help="Which libvirt has it.  [default: as virsh; or whichever has it]",
+)
+@click.option("--name", help="Name of the VM.  [default: the domain's, or vm]")
 @click.option("--display", help="The compositor's socket, instead of $WAYLAND_DISPLAY.")
 @click.option(
     "--present",
@@ -124,7 +137,9 @@ def host_config(  # noqa: PLR0913 - one parameter per option
     channel: str | None,
     listen: Path | None,
     group: str | None,
-    name: str,
+    libvirt: str | None,
+    connect: str | None,
+    name: str | None,
     display: str | None,
     present: str,
     qemu_pid: int | None,
@@ -146,9 +161,20 @@ def host_config(  # noqa: PLR0913 - one parameter per option
         policy = effective_policy(allow, deny)
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="--allow") from exc
+    name = check_name(name or (vm_name(libvirt) if libvirt else "vm"))
+    if libvirt is None:
+        if connect is not None:
+            raise click.UsageError("--connect is for --libvirt")
+        address = _address(channel, listen, group, name)
+    else:
+        if channel or listen or group:
+            raise click.UsageError("--libvirt finds the channel by itself")
+        virsh = find_libvirt(libvirt, connect, os.environ)
+        found = find(read_domain(virsh, libvirt), os.environ, name)
+        address, ram_tap = found.channel, ram_tap or found.ram_tap
     return HostConfig(
-        channel=_address(channel, listen, group, name),
-        name=check_name(name),
+        channel=address,
+        name=name,
         relay=RelayConfig(name, Preference(present), policy),
         display=display,
         qemu_pid=qemu_pid,
@@ -163,15 +189,17 @@ def host_config(  # noqa: PLR0913 - one parameter per option
     )
 
 
-def config_of(name: str) -> HostConfig:
+def config_of(ctx: click.Context, name: str) -> HostConfig:
     """Make the settings that `wlproxy run --name NAME` has, by the configuration file.
+
+    Args:
+        ctx: of a command beside it.
+        name: the VM's.
 
     Raises:
         HostError: they say nothing here.
     """
-    # A command keeps the help option of its first context: the program's own, then.
-    parent = click.get_current_context(silent=True)
-    options = run.make_context("run", ["--name", name], parent=parent).params
+    options = run.make_context("run", ["--name", name], ctx.parent).params
     del options["log_level"]
     return host_config(**options)
 

@@ -6,11 +6,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
 from wlproxy.commands.doctor import print_findings
 from wlproxy.commands.failure import fail
+from wlproxy.commands.libvirt_setup import set_up_domain
 from wlproxy.host.doctor import Verdict, examine
 from wlproxy.host.errors import HostError
 from wlproxy.host.repairs import Repair, repairs, unit_repair
@@ -18,15 +20,63 @@ from wlproxy.host.repairs import Repair, repairs, unit_repair
 
 @click.command()
 @click.option(
-    "--name", help="Name of a VM that your systemd is to start a proxy for, too."
+    "--name",
+    help="Name of a VM that your systemd is to start a proxy for, too; with --libvirt the "
+    "VM's name here.  [default: the domain's]",
 )
 @click.option("--display", help="The compositor's socket, instead of $WAYLAND_DISPLAY.")
+@click.option(
+    "--libvirt",
+    "domain",
+    metavar="DOMAIN",
+    help="Give this VM of libvirt's what it needs, and leave the host as it is.",
+)
+@click.option(
+    "--connect",
+    metavar="URI",
+    help="Which libvirt has it.  [default: as virsh; or whichever has it]",
+)
+@click.option(
+    "--ram-tap/--no-ram-tap",
+    default=None,
+    help="Have the VM tell `wlproxy ram-tap` where its RAM is.  [default: if it runs as "
+    "another user, has NUMA nodes, or can get memory plugged]",
+)
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    help="Where the sockets are for a VM that runs as another user.  [default: "
+    "/var/lib/wlproxy-NAME]",
+)
 @click.option("--yes", is_flag=True, help="Do it all without asking.")
 @click.option(
     "--dry-run", is_flag=True, help="Show what would be done, and do nothing."
 )
-def setup(*, name: str | None, display: str | None, yes: bool, dry_run: bool) -> None:
-    """Prepare this host: show the commands that mend what is wrong, and run them if you agree."""
+def setup(
+    *,
+    name: str | None,
+    display: str | None,
+    domain: str | None,
+    connect: str | None,
+    ram_tap: bool | None,
+    directory: Path | None,
+    yes: bool,
+    dry_run: bool,
+) -> None:
+    """Prepare this host, or a VM of libvirt's: show what would be done, and do it if you agree."""
+    if domain is not None:
+        set_up_domain(
+            domain,
+            connect=connect,
+            name=name,
+            ram_tap=ram_tap,
+            directory=directory,
+            dry_run=dry_run,
+            yes=yes,
+        )
+        return
+    if connect is not None or ram_tap is not None or directory is not None:
+        raise click.UsageError("--connect, --ram-tap and --directory are for --libvirt")
     offered: set[str] = set()
     try:
         # Each may mend what others are for, and show what was hidden before.

@@ -18,6 +18,8 @@ BACKLOG: Final = 8
 
 OVERFLOW_UID: Final = 65534
 """Who owns, in a user namespace, what is root's outside (user_namespaces(7))."""
+ALL_UIDS: Final = re.compile(r"\s*0\s+0\s+4294967295\s*")
+"""/proc/self/uid_map outside of any."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 """Names that a VM may have.  A dot would end the name in app ids, where an app of VM `a` could
@@ -100,6 +102,15 @@ def table_path(environ: Mapping[str, str], name: str) -> Path:
     return status_directory(environ) / f"{check_name(name)}.ram"
 
 
+def monitor_path(environ: Mapping[str, str], name: str) -> Path:
+    """Say where QEMU makes a monitor's socket for `wlproxy screen`, by default.
+
+    Raises:
+        HostError: XDG_RUNTIME_DIR is not set, or the name is impossible.
+    """
+    return status_directory(environ).parent / f"wlproxy-{check_name(name)}.qmp"
+
+
 def check_place(path: Path, group: str | None = None) -> None:
     """Make sure that nobody else can listen at a path, and that who is let in can get there.
 
@@ -117,6 +128,9 @@ def check_place(path: Path, group: str | None = None) -> None:
         "Have a directory for it that only you can write to, as root:\n"
         f"  install -d -o {os.geteuid()} -m 0755 /var/lib/wlproxy-NAME"
     )
+    ours = {0, os.geteuid()}
+    if not ALL_UIDS.fullmatch(Path("/proc/self/uid_map").read_text()):
+        ours.add(OVERFLOW_UID)
     # Links are looked at, too, and what they lead to.
     for place in (path.parent.absolute(), path.parent.resolve()):
         for each in (place, *place.parents):
@@ -129,7 +143,7 @@ def check_place(path: Path, group: str | None = None) -> None:
             loose = not sticky and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
             if stat.S_ISLNK(status.st_mode):
                 loose = 0
-            if loose or status.st_uid not in (0, os.geteuid(), OVERFLOW_UID):
+            if loose or status.st_uid not in ours:
                 raise HostError(
                     f"others can write to {each}, and could listen at {path} in our stead",
                     remedy="Have the socket in a directory that is yours alone to write "
@@ -178,11 +192,15 @@ def listen_at(
 def let_in(path: Path, group: str) -> None:
     """Let the members of a group connect to a socket, too.
 
+    Args:
+        path: of the socket.
+        group: its name, or its number.
+
     Raises:
         HostError: there is no such group, or it is not ours to let in.
     """
     try:
-        shutil.chown(path, group=group)
+        shutil.chown(path, group=int(group) if group.isdigit() else group)
         path.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IWGRP)
     except (OSError, LookupError) as exc:
         known = ", ".join(sorted(each.gr_name for each in grp.getgrall()))

@@ -36,6 +36,10 @@ class ChannelError(RemoteProtocolError):
     """The other end of the virtio channel broke the channel protocol: end the session."""
 
 
+class DBusError(RemoteProtocolError):
+    """The other end of a D-Bus connection broke D-Bus, or our bounds of it: hang up."""
+
+
 class WaylandError(RemoteProtocolError):
     """A guest's client broke the Wayland protocol: drop it.
 

@@ -43,9 +43,14 @@ def title(vm_name: str, text: str | None = None) -> bytes:
     """
     if text is None:
         return f"[{vm_name}]".encode()
+    return f"[{vm_name}] {isolated(text)}".encode()
+
+
+def isolated(text: str) -> str:
+    """Keep a text from moving what stands around it, if it is from right to left."""
     if any(unicodedata.bidirectional(char) in _RIGHT_TO_LEFT for char in text):
-        text = f"{_ISOLATE}{text}{_POP_ISOLATE}"
-    return f"[{vm_name}] {text}".encode()
+        return f"{_ISOLATE}{text}{_POP_ISOLATE}"
+    return text
 
 
 def app_id(vm_name: str, text: str = "") -> bytes:

@@ -6,16 +6,17 @@ It looks, and changes nothing.  The host has a doctor of its own, `wlproxy docto
 from wlproxy_guest.doctor.findings import Finding, Verdict, report
 from wlproxy_guest.doctor.login import examine_login
 from wlproxy_guest.doctor.machine import Machine
-from wlproxy_guest.doctor.port import examine_port
-from wlproxy_guest.doctor.service import examine_service
+from wlproxy_guest.doctor.port import examine_port, examine_vsock
+from wlproxy_guest.doctor.service import examine_service, uses_vsock
 
 __all__ = ["Finding", "Machine", "Verdict", "diagnose", "examine", "report"]
 
 
 def examine(machine: Machine) -> list[Finding]:
     """Run every check; raises nothing of its own."""
+    wire = [examine_vsock(machine)] if uses_vsock(machine) else examine_port(machine)
     return [
-        *examine_port(machine),
+        *wire,
         *examine_service(machine),
         *examine_login(machine),
     ]

@@ -9,6 +9,7 @@ from wlproxy_guest.doctor.findings import Finding, Verdict
 from wlproxy_guest.doctor.machine import AGENTS_GROUP, Machine
 
 PORTS: Final = "/sys/class/virtio-ports"
+VSOCK: Final = "/dev/vsock"
 GROUP_MAY_USE: Final = 0o060
 NAMES_SHOWN: Final = 8
 
@@ -16,6 +17,9 @@ ADD_PORT: Final = """\
 Add the port on the host, and start the VM anew. This prints what its QEMU wants, or with
 --libvirt the XML:
   wlproxy qemu-args --name NAME --memory SIZE"""
+ADD_VSOCK: Final = """\
+Load the driver, as root; if the machine has no vsock, its VMM has to give it one:
+  modprobe -a vsock vmw_vsock_virtio_transport"""
 MAKE_GROUP: Final = """\
 The agent's user and group are made by wlproxy.sysusers.conf in /etc/sysusers.d; as root:
   systemd-sysusers"""
@@ -40,6 +44,14 @@ def examine_port(machine: Machine) -> Iterator[Finding]:
         return
     yield Finding("port", Verdict.OK, f"{found[PORT_NAME]} is {PORT_NAME}")
     yield check_port_rights(machine, found[PORT_NAME])
+
+
+def examine_vsock(machine: Machine) -> Finding:
+    """See whether the machine has a vsock, which the agent is to listen at."""
+    if machine.path(VSOCK).exists():
+        return Finding("vsock", Verdict.OK, "the agent lets the host connect to it")
+    explanation = f"the agent is to listen at one, but there is no {VSOCK}"
+    return Finding("vsock", Verdict.PROBLEM, explanation, ADD_VSOCK)
 
 
 def find_ports(machine: Machine) -> dict[str, str]:

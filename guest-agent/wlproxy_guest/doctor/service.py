@@ -75,6 +75,12 @@ def examine_service(machine: Machine) -> Iterator[Finding]:
         yield check_socket(machine)
 
 
+def uses_vsock(machine: Machine) -> bool:
+    """Say whether the unit has the agent listen at a vsock, as vsock.conf does."""
+    command = machine.run(["systemctl", "show", "--property=ExecStart", SERVICE])
+    return command is not None and " --vsock" in command
+
+
 def parse_units(text: str) -> dict[str, dict[str, str]]:
     """Read what `systemctl show` prints of several units: one paragraph for each."""
     units = {}

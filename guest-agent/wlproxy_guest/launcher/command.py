@@ -10,11 +10,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, NoReturn
 
 from wlproxy.protocol.channel.launch_lines import (
-    BAD_REQUEST,
     CANNOT_START,
     MAX_LINE,
     NOT_THERE,
@@ -25,6 +25,8 @@ from wlproxy.protocol.channel.launch_lines import (
 )
 from wlproxy.protocol.errors import ChannelError
 from wlproxy.transport.fds import OwnedFd
+from wlproxy_guest.launcher.entries import EntryError, find_entry
+from wlproxy_guest.launcher.listing import write_list
 from wlproxy_guest.launcher.surroundings import Surroundings
 
 REQUEST_SECONDS: Final = 30.0
@@ -69,7 +71,11 @@ def _serve(pipes: Pipes, lines: LineReader, around: Surroundings) -> Outcome | N
     request = _read_request(wanted, lines)
     if request is None:
         return None
-    argv = _argv(request)
+    if request.apps:
+        with suppress(BrokenPipeError):
+            write_list(pipes.stdout.fileno(), around.environ, icons=request.icons)
+        return Outcome(exited=0)
+    argv, around = _find_argv(request, around)
     if request.detach:
         process = _start(argv, around, (subprocess.DEVNULL, sys.stderr.fileno()))
         _leave(process)
@@ -81,10 +87,25 @@ def _serve(pipes: Pipes, lines: LineReader, around: Surroundings) -> Outcome | N
     return _attend(process, wanted, lines)
 
 
-def _argv(request: Request) -> Sequence[str]:
+def _find_argv(
+    request: Request, around: Surroundings
+) -> tuple[Sequence[str], Surroundings]:
+    """Say what is to be started, and where.
+
+    Raises:
+        NotStartedError: there is no such app, or it does not say how it is started.
+    """
     if request.command:
-        return request.command
-    raise NotStartedError("this launcher knows commands only", BAD_REQUEST)
+        return request.command, around
+    entry = find_entry(request.app, around.environ)
+    if entry is None:
+        raise NotStartedError(f"there is no app {request.app}", NOT_THERE)
+    try:
+        argv = entry.argv()
+    except EntryError as exc:
+        raise NotStartedError(f"{entry.path}: {exc}", CANNOT_START) from exc
+    directory = entry.text("Path")
+    return argv, replace(around, directory=Path(directory)) if directory else around
 
 
 def _read_request(fd: int, lines: LineReader) -> Request | None:
@@ -123,7 +144,8 @@ def _start(
             start_new_session=True,
         )
     except FileNotFoundError as exc:
-        raise NotStartedError(f"{argv[0]}: not found", NOT_THERE) from exc
+        what = exc.filename or argv[0]  # the program, or the directory
+        raise NotStartedError(f"{what}: not found", NOT_THERE) from exc
     except (OSError, ValueError) as exc:
         why = getattr(exc, "strerror", None) or str(exc)
         raise NotStartedError(f"{argv[0]}: {why}", CANNOT_START) from exc

@@ -5,6 +5,7 @@ Each request gets a process of its own, which goes on when this one, or the agen
 
 import argparse
 import array
+import locale
 import os
 import signal
 import socket
@@ -21,9 +22,12 @@ from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.journal import is_journal
 from wlproxy_guest.launcher.command import Pipes, serve_and_exit
 from wlproxy_guest.launcher.passing import PASSED, REFUSED, SOCKET
-from wlproxy_guest.launcher.surroundings import Surroundings, surroundings
+from wlproxy_guest.launcher.surroundings import (
+    Surroundings,
+    display_of,
+    surroundings,
+)
 
-DISPLAY: Final = "/run/wlproxy/wayland-0"
 RETRY: Final = 1.0
 """Seconds until the agent is looked for again."""
 
@@ -36,13 +40,15 @@ class Options(argparse.Namespace):
     """What the command line said."""
 
     agent: Path
-    display: str
+    display: str | None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until killed, or refused; return the exit status."""
     options = parse(arguments)
-    around = surroundings(os.environ, options.display)
+    around = surroundings(os.environ, options.display or display_of(os.environ))
+    with suppress(locale.Error):  # names of apps are in the user's language
+        locale.setlocale(locale.LC_MESSAGES, "")
     # Whoever serves a request is nobody's to wait for.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     told = False
@@ -69,6 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> Options:
     """Read the command line; exits on a wrong one, as argparse does."""
+    return make_parser().parse_args(arguments, namespace=Options())
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Say what the command line may have."""
     parser = argparse.ArgumentParser(
         prog="wlproxy-guest-launcher",
         description="Starts, as this user, what `wlproxy exec` on the host asks for.",
@@ -82,12 +93,12 @@ def parse(arguments: Sequence[str] | None) -> Options:
     )
     parser.add_argument(
         "--display",
-        default=DISPLAY,
         metavar="SOCKET",
-        help="WAYLAND_DISPLAY of what is started (default: %(default)s)",
+        help="WAYLAND_DISPLAY of what is started (default: wlproxy-0 if that is in"
+        " $XDG_RUNTIME_DIR, else /run/wlproxy/wayland-0)",
     )
     parser.add_argument("--version", action="version", version=__version__)
-    return parser.parse_args(arguments, namespace=Options())
+    return parser
 
 
 def connect(path: Path) -> socket.socket:

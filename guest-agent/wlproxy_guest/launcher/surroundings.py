@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+SOCKET: Final = "/run/wlproxy/wayland-0"
+"""The agent's, for apps."""
+DISPLAY: Final = "wlproxy-0"
+"""The name of a link to it in XDG_RUNTIME_DIR: apps make names of WAYLAND_DISPLAY."""
 OF_THE_UNIT: Final = (
     "INVOCATION_ID",
     "JOURNAL_STREAM",
@@ -34,6 +38,14 @@ class Surroundings:
 
     environ: Mapping[str, str]
     directory: Path
+
+
+def display_of(environ: Mapping[str, str]) -> str:
+    """Say what WAYLAND_DISPLAY is for the host's desktop: the name, where there is one."""
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    if runtime and os.path.lexists(Path(runtime, DISPLAY)):
+        return DISPLAY
+    return SOCKET
 
 
 def surroundings(environ: Mapping[str, str], display: str) -> Surroundings:

@@ -39,6 +39,7 @@ class GuestTree:
         self.service |= {"MainPID": "77", "DropInPaths": ""}
         self.service["StatusText"] = "showing apps on the host"
         self.manager: str | None = "LANG=C.UTF-8\nWAYLAND_DISPLAY=wlproxy-0\n"
+        self.command = "ExecStart={ path=/usr/bin/wlproxy-guest-agent ; argv[]= ; }\n"
         self.has_systemd = True
         for name, port in (("vport0p1", "org.wlproxy.0"), ("vport0p2", "other")):
             self.write(f"/sys/class/virtio-ports/{name}/name", f"{port}\n")
@@ -70,6 +71,8 @@ class GuestTree:
             return None
         if "--user" in command:
             return self.manager
+        if "--property=ExecStart" in command:
+            return self.command
         units = (self.socket, self.service)
         paragraphs = ("".join(f"{k}={v}\n" for k, v in unit.items()) for unit in units)
         return "\n".join(paragraphs)

@@ -53,3 +53,14 @@ def test_no_group(guest: GuestTree) -> None:
     found = guest.only_complaint()
     assert "no group wlproxy" in found.explanation
     assert "\n  systemd-sysusers" in found.remedy
+
+
+def test_no_port_is_needed_where_the_agent_listens_at_a_vsock(guest: GuestTree) -> None:
+    guest.command = "ExecStart={ argv[]=wlproxy-guest-agent --vsock 5000 ; }\n"
+    guest.remove("/sys/class/virtio-ports/vport0p1/name")
+    found = guest.only_complaint()
+    assert (found.subject, found.verdict) == ("vsock", Verdict.PROBLEM)
+    assert "\n  modprobe" in found.remedy
+
+    guest.write("/dev/vsock")
+    assert guest.examine()["vsock"].verdict is Verdict.OK

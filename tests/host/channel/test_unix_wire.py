@@ -55,7 +55,9 @@ def connect(path: Path) -> socket.socket:
     return qemu
 
 
-@pytest.mark.parametrize(("group", "mode"), [(None, 0o600), (GROUP, 0o660)])
+@pytest.mark.parametrize(
+    ("group", "mode"), [(None, 0o600), (GROUP, 0o660), (str(os.getegid()), 0o660)]
+)
 async def test_listening_takes_who_connects(
     tmp_path: Path,
     group: str | None,
@@ -177,3 +179,10 @@ def test_who_has_set_an_acl_has_thought_about_it(
     monkeypatch.setattr(os, "listxattr", lambda _: ["system.posix_acl_access"])
     with ListeningWire(Listen(tmp_path / "c", GROUP), None, "test") as wire:
         wire.claim()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a directory away")
+def test_a_directory_of_somebody_elses(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, 65534)
+    with pytest.raises(HostError, match="others can write to"):
+        ListeningWire(Listen(tmp_path / "c"), None, "test").claim()

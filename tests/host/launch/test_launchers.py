@@ -89,6 +89,12 @@ class Pipes:
         return theirs
 
 
+async def read(fd: OwnedFd) -> bytes:
+    with trio.fail_after(10):
+        await trio.lowlevel.wait_readable(fd.fileno())
+    return os.read(fd.fileno(), 99)
+
+
 def closed(client_id: int = 1) -> ClientClosed:
     return ClientClosed(client_id, CloseReason.NORMAL, "")
 
@@ -106,8 +112,8 @@ async def test_pipes_are_pumped(bench: Bench, pipes: Pipes) -> None:
     with trio.fail_after(10):
         while StreamData(1, 1, b"request") not in bench.sent:  # noqa: ASYNC110
             await trio.sleep(0.001)
-    assert os.read(pipes.ours[0][1].fileno(), 99) == b"answer"
-    assert os.read(pipes.ours[0][3].fileno(), 99) == b""
+    assert await read(pipes.ours[0][1]) == b"answer"
+    assert await read(pipes.ours[0][3]) == b""
     bench.receive(*(StreamClosed(1, each, CloseReason.NORMAL) for each in (1, 3)))
 
 

@@ -7,11 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wlproxy.host.channel_address import Listen, Vsock
-from wlproxy.host.qemu.args import (
-    QemuSetup,
-    libvirt_xml,
-    qemu_command_line,
-)
+from wlproxy.host.libvirt.elements import libvirt_xml
+from wlproxy.host.qemu.args import QemuSetup, qemu_command_line
 
 PATHS = st.text(
     st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=60
@@ -44,6 +41,28 @@ def test_what_a_vm_needs() -> None:
         "-device",
         "virtserialport,chardev=wlproxy,name=org.wlproxy.0",
     ]
+
+
+@pytest.mark.parametrize(
+    ("machine", "devices"),
+    [
+        ("q35", ("virtio-vga", "virtio-tablet-pci")),
+        ("microvm", ("virtio-gpu-device", "virtio-tablet-device")),
+        ("s390-ccw-virtio", ("virtio-gpu-ccw", "virtio-tablet-ccw")),
+    ],
+)
+def test_a_screen(machine: str, devices: tuple[str, str]) -> None:
+    setup = QemuSetup(Path("/run/c"), "6G", machine, screen=Path("/run/a,b"))
+    assert read_by_shell(setup)[-8:] == [
+        *("-display", "dbus,p2p=on"),
+        *("-device", devices[0], "-device", devices[1]),
+        *("-qmp", "unix:/run/a,,b,server=on,wait=off"),
+    ]
+
+
+def test_libvirt_keeps_the_monitor() -> None:
+    with pytest.raises(ValueError, match="for itself"):
+        libvirt_xml(QemuSetup(Path("/run/c"), screen=Path("/run/q")))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -74,7 +75,8 @@ class FakeMonitor:
     def _run(self, greeting: object, *answers: object) -> None:
         connection, _ = self._listener.accept()
         with connection, connection.makefile("rwb") as lines:
-            self._write(lines, greeting)
+            for each in greeting if isinstance(greeting, tuple) else (greeting,):
+                self._write(lines, each)
             for answer in answers:
                 request = lines.readline()
                 if not request:
@@ -108,6 +110,20 @@ def test_asks_and_skips_events(fake: FakeMonitor) -> None:
             "arguments": {"command-line": "info x"},
         },
     ]
+
+
+def test_an_event_before_the_greeting(fake: FakeMonitor) -> None:
+    """What QEMU had to tell whoever was connected before."""
+    fake.serve(({"event": "RESUME"}, GREETING), {"return": {}}, {"return": "text"})
+    with QmpClient(fake.path) as client:
+        assert client.monitor("info x") == "text"
+
+
+def test_an_fd_is_passed(fake: FakeMonitor) -> None:
+    fake.serve(GREETING, {"return": {}}, {"return": {}})
+    with QmpClient(fake.path) as client, Path(os.devnull).open() as file:
+        client.pass_fd("mine", file.fileno())
+    assert fake.requests[1] == {"execute": "getfd", "arguments": {"fdname": "mine"}}
 
 
 @pytest.mark.parametrize(

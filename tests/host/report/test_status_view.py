@@ -163,3 +163,10 @@ def test_sizes(count: int, text: str) -> None:
 )
 def test_spans(seconds: float, text: str) -> None:
     assert time_span(seconds) == text
+
+
+def test_as_whom_commands_run_in_the_guest() -> None:
+    text = "\n".join(lines(document(launchers=["ada", "b\x1bb"])))
+
+    assert "as ada, b?b" in text
+    assert "exec" not in "\n".join(lines(document(launchers=[])))

@@ -64,6 +64,19 @@ def test_features_are_those_that_qemu_needs() -> None:
         assert ProtocolFeature.LOG_SHMFD in PROTOCOL_FEATURES
 
 
+@pytest.mark.parametrize(
+    ("agreed", "rings"),
+    [(None, 256), (ProtocolFeature.CONFIGURE_MEM_SLOTS, 256), (ProtocolFeature.MQ, 1)],
+)
+def test_who_takes_all_rings_there_are_is_offered_one(
+    agreed: ProtocolFeature | None, rings: int
+) -> None:
+    with Backend() as device:
+        if agreed is not None:
+            send(device, ask(Request.SET_PROTOCOL_FEATURES, u64(agreed)))
+        assert answer_of(send(device, ask(Request.GET_QUEUE_NUM))) == u64(rings)
+
+
 def test_a_disk_without_a_sector() -> None:
     with Backend() as device:
         asked = struct.pack("<III", 0, 60, 0) + bytes(60)
@@ -212,6 +225,7 @@ def test_the_log_of_a_migration_is_answered(guest: Guest) -> None:
         (Request.SET_VRING_NUM, struct.pack("<II", 256, RING_SIZE)),
         (Request.SET_MEM_TABLE, struct.pack("<II", 9, 0)),
         (Request.SET_VRING_ADDR, b""),
+        (Request.SET_PROTOCOL_FEATURES, b""),
     ],
 )
 def test_what_cannot_be_is_refused(request_: Request, payload: bytes) -> None:

@@ -1,19 +1,25 @@
 """Commands in the guest: `wlproxy exec`, the proxy, the agent and a launcher, all real."""
 
+import json
 import os
+import pty
 import pwd
 import signal
 import socket
+import termios
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
 from tempfile import TemporaryFile
 
 import pytest
 import trio
 import trio.testing
+from PIL import Image
 
+from tests.guest_agent.launcher.desktop import Desktop
 from tests.peers.app import App
 from tests.peers.launching import SECONDS, Commands
 from tests.peers.loopback import VM, Loopback
@@ -24,6 +30,7 @@ from wlproxy.host.runtime_dir import launch_path
 from wlproxy.protocol.channel.launch_lines import Outcome, Request
 from wlproxy.transport.fd_stream import connect_unix
 from wlproxy.transport.fds import OwnedFd
+from wlproxy_guest.launcher.entries import read_entry
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 LARGE = bytes(range(256)) * 8192
@@ -158,6 +165,21 @@ async def test_signals_reach_the_command(
     assert await end(process) == 3
 
 
+async def test_a_terminal_is_read_line_by_line_and_left_as_it_was(
+    commands: Commands,
+) -> None:
+    ours, theirs = pty.openpty()
+    with OwnedFd(ours) as terminal, OwnedFd(theirs) as slave:
+        before = termios.tcgetattr(slave.fileno())
+        process = await commands.begin(VM, "--", "head", "-n1", stdin=slave.fileno())
+        os.write(terminal.fileno(), b"typed\n")
+
+        assert await read_line(process) == b"typed\n"
+        assert await end(process) == 0
+        assert termios.tcgetattr(slave.fileno()) == before
+        assert os.get_blocking(slave.fileno())
+
+
 async def test_a_signal_passes_input_that_nobody_reads(commands: Commands) -> None:
     process = await commands.begin(VM, "--", "sh", "-c", "echo ready; exec sleep 1000")
     assert await read_line(process) == b"ready\n"
@@ -219,22 +241,27 @@ async def test_a_reader_that_has_gone_ends_a_flood(commands: Commands) -> None:
     await gone(pid)
 
 
-async def test_a_flood_that_nobody_reads_keeps_no_app_waiting(
-    commands: Commands,
-) -> None:
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_a_flood_keeps_no_app_waiting(commands: Commands, is_read: bool) -> None:
     process = await commands.begin(VM, "--", "sh", "-c", "echo $$; exec yes")
     await read_line(process)
 
-    app = await commands.loopback.app()
-    for _ in range(20):
-        with trio.fail_after(2):
-            await app.roundtrip()
+    async def read_all() -> None:
+        assert process.stdout is not None
+        async for _ in process.stdout:
+            pass
 
-    process.send_signal(signal.SIGTERM)
-    assert process.stdout is not None
-    async for _ in process.stdout:
-        pass
-    assert await end(process) == 128 + signal.SIGTERM
+    async with trio.open_nursery() as nursery:
+        if is_read:
+            nursery.start_soon(read_all)
+        app = await commands.loopback.app()
+        for _ in range(20):
+            with trio.fail_after(2):
+                await app.roundtrip()
+        process.send_signal(signal.SIGTERM)
+        if not is_read:
+            nursery.start_soon(read_all)
+        assert await end(process) == 128 + signal.SIGTERM
 
 
 async def test_what_runs_goes_on_without_its_launcher(commands: Commands) -> None:
@@ -584,3 +611,90 @@ async def test_before_there_is_a_session(unstarted: Commands, agent: bool) -> No
     assert done.returncode == 125
     said = b"waiting for the guest agent" if agent else b"the VM is off"
     assert said in done.stderr
+
+
+# ------------------------------------------------------------------ apps
+
+
+@pytest.fixture
+async def desktop(unstarted: Commands, tmp_path: Path) -> Desktop:
+    """A guest whose user has apps."""
+    desktop = Desktop(tmp_path / "guest")
+    desktop.icon("icons/hicolor/64x64/apps/org.x.Cat.png", 64, "orange")
+    entry = "[Desktop Entry]\nType=Application\nIcon=org.x.Cat\nName=Cat\n"
+    desktop.entry("org.x.Cat", f'{entry}Exec=sh -c "echo meow > {tmp_path}/fifo"\n')
+    desktop.entry("b\u00e4d", f"{entry}Exec=true\n")
+    os.mkfifo(tmp_path / "fifo")
+    await unstarted.start()
+    await unstarted.start_launcher(**desktop.environ)
+    return desktop
+
+
+async def apps(commands: Commands, *arguments: str) -> "CompletedProcess[bytes]":
+    return await commands.run(*arguments, name="apps")
+
+
+async def test_apps_are_listed(unstarted: Commands, desktop: Desktop) -> None:
+    done = await apps(unstarted, VM)
+
+    assert done.stdout == b"org.x.Cat  Cat\n"
+    assert done.stderr == b"1 apps with impossible ids are left out\n"
+    listed = json.loads((await apps(unstarted, VM, "--json")).stdout)
+    assert [each["id"] for each in listed] == ["org.x.Cat"]
+
+
+async def test_an_app_is_exported_started_and_removed(
+    unstarted: Commands, desktop: Desktop, tmp_path: Path
+) -> None:
+    done = await apps(unstarted, VM, "--export")
+    assert done.stdout == b"1 written, 0 as they were, 0 removed\n"
+    name = f"wlproxy.{VM}.org.x.Cat"
+    (icon,) = unstarted.data.glob("icons/hicolor/64x64/apps/*.png")
+    assert icon.stem == name
+    with Image.open(icon) as image:
+        assert image.getcolors() == [(64 * 64, (255, 165, 0, 255))]
+
+    path = unstarted.data / "applications" / f"{name}.desktop"
+    argv = read_entry(name, path).argv()
+    assert argv[-5:] == ["wlproxy", "exec", VM, "--app", "org.x.Cat"]
+    with trio.fail_after(SECONDS):
+        await trio.run_process(argv, env=unstarted.environ())
+        fifo = tmp_path / "fifo"
+        assert await trio.to_thread.run_sync(fifo.read_bytes) == b"meow\n"
+
+    done = await apps(unstarted, VM, "--export")
+    assert done.stdout == b"0 written, 1 as they were, 0 removed\n"
+    await unstarted.loopback.stop("host")
+    done = await apps(unstarted, VM, "--remove")
+    assert done.stdout == b"1 removed\n"
+    assert not path.exists()
+
+
+async def test_an_app_that_is_not_there(unstarted: Commands, desktop: Desktop) -> None:
+    done = await unstarted.run(VM, "--app", "org.x.Dog")
+
+    assert done.returncode == 127
+    assert done.stderr == b"wlproxy: in testvm: there is no app org.x.Dog\n"
+
+
+async def test_a_list_that_has_no_end(unstarted: Commands) -> None:
+    """The launcher is hostile; whoever asked does not take it all."""
+    await unstarted.start()
+    with await hostile(unstarted) as launcher:
+
+        async def flood() -> None:
+            fds = await passed(launcher)
+            line = b'{"id": "a%d", "name": "A"}\n'
+            with suppress(BrokenPipeError), ExitStack() as closing:
+                for fd in fds:
+                    closing.callback(os.close, fd)
+                for number in range(1_000_000):
+                    data = line % number
+                    await trio.to_thread.run_sync(os.write, fds[3], data * 1)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(flood)
+            done = await apps(unstarted, VM)
+
+    assert done.returncode == 1
+    assert b"there is no end of apps" in done.stderr

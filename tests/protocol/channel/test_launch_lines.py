@@ -35,8 +35,7 @@ several = st.tuples(words, st.lists(arguments, max_size=4)).map(
 requests = st.one_of(
     st.builds(Request, command=several, detach=st.booleans()),
     st.builds(Request, app=words, detach=st.booleans()),
-    st.builds(Request, apps=st.just(True)),
-    st.builds(Request, icons=several),
+    st.builds(Request, apps=st.just(True), icons=st.booleans()),
 )
 outcomes = st.one_of(
     st.builds(Outcome, exited=st.integers(0, 255)),
@@ -150,7 +149,8 @@ def test_what_is_no_line(line: bytes) -> None:
         {"app": ["x"]},
         {"apps": False},
         {"apps": 1},
-        {"icons": {}},
+        {"icons": True},
+        {"apps": True, "icons": {}},
         {"command": ["ls"], "app": "x"},
         {"command": ["ls"], "detach": 1},
     ],

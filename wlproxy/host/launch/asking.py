@@ -6,7 +6,7 @@ what is typed goes to it line by line.  Nothing of our environment is sent.
 """
 
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -53,8 +53,8 @@ class Asked:
         user: of the guest; None if there is only one launcher.
         request: for the launcher.
         stdin: what the command reads; None for nothing.
-        stdout: where it writes.
-        stderr: likewise.
+        stdout: where it writes, or who takes what it writes (ChannelError: no more).
+        stderr: likewise an fd.
     """
 
     path: Path
@@ -62,7 +62,7 @@ class Asked:
     user: str | None
     request: Request
     stdin: int | None = 0
-    stdout: int = 1
+    stdout: int | Callable[[bytes], None] = 1
     stderr: int = 2
 
 
@@ -72,6 +72,7 @@ async def ask(asked: Asked) -> Outcome:
     Raises:
         NotAskedError: nobody was asked, with the remedy.
         HostError: the other side has gone meanwhile.
+        ChannelError: whoever takes the output does not want it.
     """
     try:
         request = asked.request.to_line()
@@ -149,6 +150,7 @@ class _Run:
         self._asked = asked
         self._ends = ends
         self._outcome: Outcome | None = None
+        self._refused: ChannelError | None = None
         self._signals = 0
         self._to_send: list[bytes] = []
         self._changed = trio.Event()
@@ -166,6 +168,8 @@ class _Run:
             nursery.start_soon(self._forward, signals, nursery.cancel_scope)
             await self._read_all()
             nursery.cancel_scope.cancel()
+        if self._refused is not None:
+            raise self._refused
         if self._outcome is None:
             if self._signals:
                 return Outcome(killed=int(signal.SIGINT))
@@ -198,12 +202,22 @@ class _Run:
                     self._outcome = Outcome(error=why, status=BAD_REQUEST)
                     return
 
-    async def _carry(self, pipe: Pipe, number: int) -> None:
+    async def _carry(self, pipe: Pipe, into: int | Callable[[bytes], None]) -> None:
         """Write what the command writes; if nobody reads that, the command gets to know."""
         with self._ends[pipe] as end, suppress(OSError):
-            own = adopt_end(duplicate(number), we_write=True)
+            if not isinstance(into, int):
+                await self._give(end, into)
+                return
+            own = adopt_end(duplicate(into), we_write=True)
             with own:
                 await own.write_chunks(partial(_chunk, end), _nothing)
+
+    async def _give(self, end: StreamEnd, take: Callable[[bytes], None]) -> None:
+        try:
+            while data := await end.read(CHUNK):
+                take(data)
+        except ChannelError as exc:
+            self._refused = exc
 
     async def _carry_stdin(self) -> None:
         with self._ends[Pipe.STDIN] as end, suppress(OSError):

@@ -32,8 +32,9 @@ QMP_REMEDY: Final = (
 )
 
 _SAME_USER_REMEDY: Final = (
-    "Run QEMU and wlproxy as the same user and group. libvirt: use qemu:///session, or "
-    "name both in /etc/libvirt/qemu.conf and restart libvirt's daemon:\n"
+    "Run QEMU and wlproxy as the same user and group, or have it tell where its RAM is "
+    "(`wlproxy ram-tap`). libvirt: `wlproxy setup --libvirt NAME` sees to that; or use "
+    "qemu:///session, or name both in /etc/libvirt/qemu.conf and restart libvirt's daemon:\n"
     '  user = "+{user}"\n'
     '  group = "+{group}"'
 )

@@ -93,12 +93,21 @@ class QmpClient(Closing):
         problem = f"QEMU's monitor at {self._path} broke off"
         with QmpError.explaining(problem, tried=command):
             self._socket.sendall(json.dumps(request).encode() + b"\n")
-            answer = self._receive()
-            while "event" in answer:
-                answer = self._receive()
-        if "return" not in answer:
-            raise QmpError(f"QEMU refuses {command}: {answer.get('error')}")
-        return answer["return"]
+        return self._answer(command)
+
+    def pass_fd(self, name: str, fd: int) -> None:
+        """Give QEMU a duplicate of an fd, which other commands then call `name`.
+
+        Raises:
+            QmpError: as `execute`.
+        """
+        request = {"execute": "getfd", "arguments": {"fdname": name}}
+        data = json.dumps(request).encode() + b"\n"
+        problem = f"QEMU's monitor at {self._path} broke off"
+        with QmpError.explaining(problem, tried="getfd"):
+            # The fd comes with the first byte; the rest of so few is never left over.
+            socket.send_fds(self._socket, [data], [fd])
+        self._answer("getfd")
 
     def monitor(self, line: str) -> str:
         """Run a command of the monitor for people and return its text.
@@ -117,9 +126,27 @@ class QmpClient(Closing):
         self._socket.close()
 
     def _negotiate(self) -> None:
-        if "QMP" not in self._receive():
+        greeting = self._receive()
+        while "event" in greeting:  # what the last one to ask has not read
+            greeting = self._receive()
+        if "QMP" not in greeting:
             raise QmpError(f"{self._path} is not a QEMU monitor (QMP)")
         self.execute("qmp_capabilities")
+
+    def _answer(self, command: str) -> object:
+        """Wait for a command's answer.
+
+        Raises:
+            QmpError: QEMU refuses it, or does not answer.
+        """
+        problem = f"QEMU's monitor at {self._path} broke off"
+        with QmpError.explaining(problem, tried=command):
+            answer = self._receive()
+            while "event" in answer:
+                answer = self._receive()
+        if "return" not in answer:
+            raise QmpError(f"QEMU refuses {command}: {answer.get('error')}")
+        return answer["return"]
 
     def _receive(self) -> dict[str, object]:
         line = self._lines.readline(MAX_ANSWER)

@@ -102,6 +102,8 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
     there = document["compositor_there"]
     yield "compositor", f"{document['compositor']}, {known if there else 'gone'}"
     yield "clock", _clock(document.get("clock"))
+    users = ", ".join(plain(user) for user in document.get("launchers", ()))
+    yield "exec", f"as {users}" if users else ""
     metrics = document["metrics"]
     copied = metrics["pixel_bytes_copied"]
     apps = sum(not client["closing"] for client in document["clients"])

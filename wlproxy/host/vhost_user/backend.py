@@ -52,6 +52,12 @@ CONFIGURATION: Final = bytes(20) + SECTOR.to_bytes(4, "little")
 """struct virtio_blk_config, as far as it is not 0: no capacity; blk_size."""
 MAX_RINGS: Final = 256
 """QEMU asks for one for each processor of the guest; RING_MASK can name no more."""
+FEW_RINGS: Final = 1
+"""For a front-end without memory slots: crosvm, which makes as many as there are, each with an eventfd
+and an interrupt, and has place for 256 interrupts, that of the configuration among them
+(devices/src/virtio/virtio_pci_device.rs).  QEMU before 5.1 wants no more than one either, unless
+told to.
+"""
 MAX_REGIONS: Final = 509
 """Pieces of RAM, DIMMs and their like: as many as the kernel's KVM_USER_MEM_SLOTS on x86, so that
 QEMU plugs as many with this device as without."""
@@ -80,6 +86,7 @@ class Backend(Closing):
         self.changed = False
         self.settled = False
         self._status = 0
+        self._agreed = int(PROTOCOL_FEATURES)
 
     def close(self) -> None:
         """Close every fd."""
@@ -120,6 +127,13 @@ class Backend(Closing):
     def _take_log(self, _message: Message, _fds: list[OwnedFd]) -> bytes:
         """Answer SET_LOG_BASE, as it must be with LOG_SHMFD."""
         return U64.pack(0)
+
+    def _agree(self, message: Message, _fds: list[OwnedFd]) -> None:
+        (self._agreed,) = message.unpack(U64)
+
+    def _count_rings(self, _message: Message, _fds: list[OwnedFd]) -> bytes:
+        slots = self._agreed & ProtocolFeature.CONFIGURE_MEM_SLOTS
+        return U64.pack(MAX_RINGS if slots else FEW_RINGS)
 
     def _take_table(self, message: Message, fds: list[OwnedFd]) -> None:
         regions = parse_table(message.payload)
@@ -205,7 +219,8 @@ class Backend(Closing):
         Request.SET_VRING_ENABLE: _ignore,
         Request.SET_CONFIG: _ignore,
         Request.SET_LOG_BASE: _take_log,
-        Request.SET_PROTOCOL_FEATURES: _ignore,
+        Request.SET_PROTOCOL_FEATURES: _agree,
+        Request.GET_QUEUE_NUM: _count_rings,
         Request.SET_MEM_TABLE: _take_table,
         Request.ADD_MEM_REG: _add_region,
         Request.REM_MEM_REG: _remove_region,
@@ -240,7 +255,8 @@ def _named_fd(message: Message, fds: list[OwnedFd]) -> tuple[int, OwnedFd | None
         raise VhostUserError(f"what kind an fd is: {exc.strerror}") from exc
     if kind != EVENTFD:
         raise VhostUserError(f"{kind} where an eventfd belongs")
-    # The open file is the VMM's, too.  QEMU's are so anyway.
+    # The open file is the VMM's, too.  Those of QEMU, Firecracker and cloud-hypervisor are so anyway;
+    # crosvm's are read by the kernel, or after epoll.
     os.set_blocking(number, False)
     return value & RING_MASK, fds.pop(0)
 
@@ -248,7 +264,6 @@ def _named_fd(message: Message, fds: list[OwnedFd]) -> tuple[int, OwnedFd | None
 _TOLD: Final[Mapping[int, int]] = {
     Request.GET_FEATURES: FEATURES,
     Request.GET_PROTOCOL_FEATURES: int(PROTOCOL_FEATURES),
-    Request.GET_QUEUE_NUM: MAX_RINGS,
     Request.GET_MAX_MEM_SLOTS: MAX_REGIONS,
 }
 """Request -> what is answered, always."""

@@ -13,6 +13,8 @@ from wlproxy.protocol.errors import ChannelError, LocalProtocolError
 
 MAX_LINE: Final = 64 * 1024
 """Longest line, bytes, its end included: what fits into a pipe at once."""
+MAX_ENTRY: Final = 512 * 1024
+"""The same of a desktop entry in a list: an icon of 256 x 256 pixels is in it."""
 SIGNALS: Final = frozenset((1, 2, 3, 10, 12, 15))
 """What a command may be sent: HUP, INT, QUIT, USR1, USR2, TERM."""
 BAD_REQUEST, CANNOT_START, NOT_THERE = 125, 126, 127
@@ -23,20 +25,20 @@ Fields = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a launcher is to do: one of the first four.
+    """What a launcher is to do: one of the first three.
 
     Attributes:
         command: to start: a program and its arguments.
         app: to start: the id of a desktop entry.
         apps: list desktop entries.
-        icons: of these entries, to send.
+        icons: send theirs as well.
         detach: do not wait for what was started.
     """
 
     command: tuple[str, ...] = ()
     app: str = ""
     apps: bool = False
-    icons: tuple[str, ...] = ()
+    icons: bool = False
     detach: bool = False
 
     def to_line(self) -> bytes:
@@ -48,7 +50,7 @@ class Request:
         fields = {
             name: value for name in self.__slots__ if (value := getattr(self, name))
         }
-        if len(fields.keys() - {"detach"}) != 1:
+        if len(fields.keys() - {"detach", "icons"}) != 1:
             raise LocalProtocolError(f"a request for {', '.join(fields) or 'nothing'}")
         return encode_line(fields)
 
@@ -59,14 +61,14 @@ class Request:
         Raises:
             ChannelError: it is no request.
         """
-        asked = [name for name in ("command", "app", "apps", "icons") if name in fields]
+        asked = [name for name in ("command", "app", "apps") if name in fields]
         if len(asked) != 1:
-            raise ChannelError("a request is for a command, an app, apps, or icons")
+            raise ChannelError("a request is for a command, an app, or a list of apps")
         return cls(
             command=_texts(fields, "command"),
             app=_text(fields, "app"),
             apps=_switch(fields, "apps"),
-            icons=_texts(fields, "icons"),
+            icons=_switch(fields, "icons"),
             detach=_switch(fields, "detach"),
         )
 
@@ -133,10 +135,12 @@ class Outcome:
 class LineReader:
     """Takes lines off the front of a stream of bytes."""
 
-    __slots__ = ("_buffer",)
+    __slots__ = ("_buffer", "_most")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_LINE) -> None:
+        """Take lines of at most so many bytes."""
         self._buffer = bytearray()
+        self._most = most
 
     def feed(self, data: bytes) -> None:
         """Append what was received; drain `next_line` after each call."""
@@ -148,10 +152,10 @@ class LineReader:
         Raises:
             ChannelError: it is too long, or no object of JSON.
         """
-        end = self._buffer.find(b"\n", 0, MAX_LINE)
+        end = self._buffer.find(b"\n", 0, self._most)
         if end < 0:
-            if len(self._buffer) >= MAX_LINE:
-                raise ChannelError(f"a line of over {MAX_LINE} bytes")
+            if len(self._buffer) >= self._most:
+                raise ChannelError(f"a line of over {self._most} bytes")
             return None
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
@@ -165,15 +169,15 @@ class LineReader:
         return fields
 
 
-def encode_line(fields: object) -> bytes:
-    """Encode a line.
+def encode_line(fields: object, most: int = MAX_LINE) -> bytes:
+    """Encode a line, of at most so many bytes.
 
     Raises:
         LocalProtocolError: it is too long.
     """
     line = json.dumps(fields).encode() + b"\n"
-    if len(line) > MAX_LINE:
-        raise LocalProtocolError(f"{len(line)} bytes are asked for, limit {MAX_LINE}")
+    if len(line) > most:
+        raise LocalProtocolError(f"{len(line)} bytes are asked for, limit {most}")
     return line
 
 

@@ -1,5 +1,6 @@
 """A user's launcher: one request of each kind, real commands, and an agent that is none."""
 
+import base64
 import os
 import signal
 import socket
@@ -9,8 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest_agent.launcher_bench import Request, home
-from wlproxy.protocol.channel.launch_lines import Outcome
+from tests.guest_agent.launcher.bench import ANYWHERE, Request, home
+from tests.guest_agent.launcher.desktop import ENTRY, Desktop
+from wlproxy.protocol.channel.launch_lines import (
+    MAX_ENTRY,
+    Fields,
+    LineReader,
+    Outcome,
+)
 from wlproxy_guest.launcher import command, service
 from wlproxy_guest.launcher.service import RefusedError, parse, serve_agent
 from wlproxy_guest.launcher.surroundings import surroundings
@@ -169,6 +176,93 @@ def test_surroundings_are_the_users_own() -> None:
     assert around.directory == Path("/")
 
 
+# ------------------------------------------------------------------ apps
+
+
+def test_an_app_is_started_as_its_entry_says(desktop: Desktop, tmp_path: Path) -> None:
+    desktop.entry(
+        "org.x.App",
+        ENTRY.replace("sh -c true", 'sh -c "pwd" %U') + f"Path={tmp_path}\n",
+    )
+    request = Request(home(desktop))
+    request.say(app="org.x.App")
+
+    assert request.output() == f"{tmp_path}\n".encode()
+    assert request.outcome() == Outcome(exited=0)
+    request.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "why"),
+    [
+        (None, 127, "there is no app app"),
+        (ENTRY.replace("sh -c true", "%x"), 126, "unknown field code"),
+        (ENTRY + "Path=/nowhere\n", 127, "/nowhere: not found"),
+    ],
+)
+def test_an_app_that_cannot_be_started(
+    desktop: Desktop, text: str | None, status: int, why: str
+) -> None:
+    if text is not None:
+        desktop.entry("app", text)
+    request = Request(home(desktop))
+    request.say(app="app", detach=True)
+
+    outcome = request.outcome()
+
+    assert outcome is not None
+    assert outcome.exit_status == status
+    assert why in (outcome.error or "")
+    request.close()
+
+
+def listed(desktop: Desktop, **also: bool) -> list[Fields]:
+    request = Request(home(desktop))
+    request.say(apps=True, **also)
+    lines, found = LineReader(MAX_ENTRY), []
+    lines.feed(request.output())
+    while (fields := lines.next_line()) is not None:
+        found.append(fields)
+    assert request.outcome() == Outcome(exited=0)
+    request.close()
+    return found
+
+
+def test_apps_are_listed(desktop: Desktop) -> None:
+    desktop.icon("icons/hicolor/48x48/apps/app.png", 48, "lime")
+    desktop.entry(
+        "a", ENTRY + "Icon=app\nComment=Com\nCategories=System;\nStartupWMClass=A\n"
+    )
+    desktop.entry("b", ENTRY + "NoDisplay=true\n")
+    desktop.entry("c")
+    a = {
+        "id": "a",
+        "name": "Terminal",
+        "comment": "Com",
+        "categories": ["System"],
+        "window": "A",
+    }
+    c = {"id": "c", "name": "Terminal"}
+
+    assert listed(desktop) == [a, c]
+    with_icons = listed(desktop, icons=True)
+    pixels = with_icons[0].pop("pixels")
+    assert isinstance(pixels, str)
+    assert base64.b64decode(pixels) == b"\0\xff\0\xff" * 48 * 48
+    assert with_icons == [a | {"size": 48}, c]
+
+
+def test_nobody_reads_the_list(desktop: Desktop) -> None:
+    for number in range(2000):
+        desktop.entry(f"app{number}")
+    request = Request(home(desktop))
+    request.stdout.close()
+    request.say(apps=True)
+
+    assert request.outcome() == Outcome(exited=0)
+    request.close()
+
+
 # ------------------------------------------------------------------ the agent's side
 
 
@@ -185,7 +279,7 @@ def test_an_agent_that_hangs_up(
     ours, theirs = agent
     ours.close()
 
-    serve_agent(theirs, home(tmp_path))
+    serve_agent(theirs, ANYWHERE)
 
 
 def test_an_agent_that_does_not_want_it(
@@ -195,7 +289,7 @@ def test_an_agent_that_does_not_want_it(
     ours.send(b"Rnot you")
 
     with pytest.raises(RefusedError, match="not you"):
-        serve_agent(theirs, home(tmp_path))
+        serve_agent(theirs, ANYWHERE)
 
 
 @pytest.mark.parametrize("count", [0, 1, 4])
@@ -208,7 +302,7 @@ def test_an_agent_that_passes_something_else(
     ours.send(b"?")
     ours.shutdown(socket.SHUT_WR)
 
-    serve_agent(theirs, home(tmp_path))
+    serve_agent(theirs, ANYWHERE)
 
 
 def test_it_waits_for_the_agent(
@@ -253,4 +347,4 @@ def test_it_waits_for_the_agent(
 def test_options() -> None:
     options = parse([])
     assert str(options.agent) == "/run/wlproxy-launch/socket"
-    assert options.display == "/run/wlproxy/wayland-0"
+    assert options.display is None  # by name, or by the path of the agent's socket

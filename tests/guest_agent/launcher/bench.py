@@ -2,8 +2,8 @@
 
 import os
 import threading
-from pathlib import Path
 
+from tests.guest_agent.launcher.desktop import Desktop
 from wlproxy.protocol.channel.launch_lines import LineReader, Outcome, encode_line
 from wlproxy.protocol.channel.launching import PIPES
 from wlproxy.transport.fds import OwnedFd
@@ -69,7 +69,8 @@ def read_all(fd: OwnedFd) -> bytes:
     return data
 
 
-def home(directory: Path) -> Surroundings:
-    return surroundings(
-        {"HOME": str(directory), "PATH": os.environ["PATH"]}, "wayland-test"
-    )
+ANYWHERE = surroundings({}, "wayland-test")
+
+
+def home(desktop: Desktop) -> Surroundings:
+    return surroundings(desktop.environ, "wayland-test")

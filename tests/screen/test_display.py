@@ -1,0 +1,357 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.screen.fake_qemu import (
+    LET_IN,
+    XRGB,
+    FakeFile,
+    Heard,
+    call,
+    scanout,
+    scanout_map,
+    update,
+    update_map,
+)
+from tests.strategies import chunked
+from wlproxy.protocol.dbus.connection import PROPERTIES, UNKNOWN_METHOD
+from wlproxy.protocol.dbus.messages import MAX_WAITING_FDS, MessageKind
+from wlproxy.protocol.dbus.values import Variant
+from wlproxy.protocol.errors import DBusError
+from wlproxy.screen import display
+from wlproxy.screen.commands import (
+    Command,
+    Cursor,
+    CursorVisible,
+    Damage,
+    FileKind,
+    Layout,
+    Rectangle,
+    Refused,
+    ShowBytes,
+    ShowMap,
+    UpdateBytes,
+)
+from wlproxy.screen.display import LISTENER, MAPS, MAX_REFUSALS, Display
+
+Sent = tuple[bytes, list[Any]]
+
+
+class Stage:
+    """A display, and QEMU that calls it."""
+
+    def __init__(self) -> None:
+        self.display = Display(0)
+        self.display.receive(LET_IN, ())
+        self.heard = Heard()
+
+    def answered(self, sent: Sent) -> tuple[list[Command], MessageKind]:
+        """What a call is to do, and what it is answered."""
+        commands = self.display.receive(*sent)
+        (answer,) = self.heard(self.display.take_answers())
+        assert answer.fields.reply_to == 1
+        return commands, answer.kind
+
+    def refusal(self, sent: Sent) -> str:
+        """Why a call is refused."""
+        commands, answer = self.answered(sent)
+        assert answer is MessageKind.ERROR
+        (refused,) = commands
+        assert isinstance(refused, Refused)
+        return refused.why
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def test_nothing_is_said_before_qemu_lets_us_in() -> None:
+    fresh = Display(0)
+    assert fresh.take_answers() == b""  # what a client says first was said already
+    fresh.receive(LET_IN[:10], ())
+    assert fresh.take_answers() == b""
+
+
+def test_who_we_are_is_answered_at_once(stage: Stage) -> None:
+    stage.display.receive(*call(PROPERTIES, "GetAll", "s", LISTENER))
+    (answer,) = stage.heard(stage.display.take_answers())
+    assert answer.body == ({"Interfaces": Variant("as", [MAPS])},)
+
+
+def test_other_properties_are_none(stage: Stage) -> None:
+    stage.display.receive(*call(PROPERTIES, "GetAll", "s", "a.b"))
+    (answer,) = stage.heard(stage.display.take_answers())
+    assert answer.body == ({},)
+    stage.display.receive(*call(PROPERTIES, "Get", "ss", "a.b", "C"))
+    (answer,) = stage.heard(stage.display.take_answers())
+    assert answer.kind is MessageKind.ERROR
+
+
+def test_a_map_is_shown(stage: Stage) -> None:
+    file = FakeFile(size=2560 * 480)
+    commands, answer = stage.answered(scanout_map(file))
+    assert commands == [ShowMap(file, Layout(640, 480, 2560, 1))]
+    assert answer is MessageKind.METHOD_RETURN
+    assert not file.closed
+
+
+def test_a_dma_buf_may_be_a_map(stage: Stage) -> None:
+    file = FakeFile(FileKind.DMABUF)
+    commands, _ = stage.answered(scanout_map(file))
+    assert isinstance(commands[0], ShowMap)
+
+
+@pytest.mark.parametrize(
+    ("file", "changed", "why"),
+    [
+        (FakeFile(FileKind.OTHER), {}, "neither a memfd"),
+        (FakeFile(size=2560 * 480 - 1), {}, "a file of"),
+        (FakeFile(size=2560 * 480), {"offset": 4}, "a file of"),
+        (FakeFile(), {"width": 0}, "a picture of"),
+        (FakeFile(), {"height": 0}, "a picture of"),
+        (FakeFile(), {"stride": 0}, "a picture of"),
+        (FakeFile(), {"stride": 2556}, "a picture of"),
+        (FakeFile(), {"stride": 2561}, "no pool"),
+        (FakeFile(), {"offset": 2}, "no pool"),
+        (FakeFile(), {"width": 16385, "stride": 1 << 20}, "a picture of"),
+        (FakeFile(), {"height": 0xFFFFFFFF}, "a picture of"),
+        (FakeFile(size=1 << 40), {"stride": 0xFFFFFFFC}, "no pool"),
+        (FakeFile(size=1 << 40), {"offset": 0xFFFFFFFC}, "no pool"),
+        (FakeFile(), {"pixman": 0}, "format"),
+        (FakeFile(), {"pixman": 0x20030888}, "format"),
+    ],
+)
+def test_maps_that_are_refused(
+    stage: Stage, file: FakeFile, changed: dict[str, int], why: str
+) -> None:
+    file.closed = False
+    assert why in stage.refusal(scanout_map(file, **changed))
+    assert file.closed
+
+
+def test_formats_are_the_compositors() -> None:
+    stage = Stage()
+    stage.display = Display(0, {0x34324258})
+    stage.display.receive(LET_IN, ())
+    commands, _ = stage.answered(scanout_map(FakeFile(), pixman=0x20030888))
+    assert isinstance(commands[0], ShowMap)
+    assert "format" in stage.refusal(scanout_map(FakeFile()))
+
+
+def test_damage_is_of_the_map(stage: Stage) -> None:
+    stage.answered(scanout_map(FakeFile()))
+    commands, _ = stage.answered(update_map(600, -5, 100, 20))
+    assert commands == [Damage(Rectangle(600, 0, 40, 15))]
+    outside: tuple[tuple[int, int, int, int], ...] = (
+        (640, 0, 1, 1),
+        (0, 0, 0, 5),
+        (5, 5, -3, 2),
+        (-(2**31), 0, 2**31 - 1, 5),
+    )
+    for nothing in outside:
+        assert stage.answered(update_map(*nothing))[0] == []
+
+
+def test_damage_without_a_map_is_nothing(stage: Stage) -> None:
+    assert stage.answered(update_map(0, 0, 1, 1)) == ([], MessageKind.METHOD_RETURN)
+
+
+def test_bytes_are_shown_and_updated(stage: Stage) -> None:
+    commands, _ = stage.answered(scanout(2, 3, 12, bytes(36)))
+    assert commands == [ShowBytes(Layout(2, 3, 12, 1), bytes(36))]
+    commands, _ = stage.answered(update((1, 1, 1, 2), 8, bytes(12)))
+    assert commands == [UpdateBytes(Rectangle(1, 1, 1, 2), 8, bytes(12))]
+
+
+@pytest.mark.parametrize(
+    ("part", "stride", "size", "pixman"),
+    [
+        ((1, 1, 2, 2), 8, 16, XRGB),
+        ((-1, 0, 1, 1), 4, 4, XRGB),
+        ((0, 0, 0, 1), 4, 4, XRGB),
+        ((0, 0, 1, 2), 4, 7, XRGB),
+        ((0, 0, 1, 1), 0, 4, XRGB),
+        ((0, 0, 1, 1), 4, 4, 0x20028888),
+        ((0, 0, 1, 1), 4, 4, 5),
+    ],
+)
+def test_updates_that_are_refused(
+    stage: Stage, part: tuple[int, int, int, int], stride: int, size: int, pixman: int
+) -> None:
+    stage.answered(scanout(2, 3, 8, bytes(24)))
+    assert stage.refusal(update(part, stride, bytes(size), pixman))
+
+
+def test_updates_of_what_is_not_shown(stage: Stage) -> None:
+    assert "no bytes" in stage.refusal(update((0, 0, 1, 1), 4, bytes(4)))
+    stage.answered(scanout(2, 3, 8, bytes(24)))
+    stage.answered(scanout_map(FakeFile()))
+    assert "no bytes" in stage.refusal(update((0, 0, 1, 1), 4, bytes(4)))
+
+
+def test_too_few_bytes(stage: Stage) -> None:
+    assert "23 bytes" in stage.refusal(scanout(2, 3, 8, bytes(23)))
+
+
+def test_the_pointer(stage: Stage) -> None:
+    defined = call(LISTENER, "CursorDefine", "iiiiay", 2, 2, 1, 0, bytes(16))
+    assert stage.answered(defined)[0] == [Cursor(2, 2, 1, 0, bytes(16))]
+    hidden = call(LISTENER, "MouseSet", "iii", 5, 5, 0)
+    assert stage.answered(hidden)[0] == [CursorVisible(visible=False)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        (0, 2, 0, 0, b""),
+        (2, -2, 0, 0, bytes(16)),
+        (2, 2, 2, 0, bytes(16)),
+        (2, 2, 0, -1, bytes(16)),
+        (2, 2, 0, 0, bytes(15)),
+        (1 << 30, 1, 0, 0, b""),
+    ],
+)
+def test_pointers_that_are_refused(stage: Stage, body: tuple[Any, ...]) -> None:
+    assert "pointer" in stage.refusal(call(LISTENER, "CursorDefine", "iiiiay", *body))
+
+
+def test_disable_keeps_what_is_shown(stage: Stage) -> None:
+    stage.answered(scanout_map(FakeFile()))
+    commands, answer = stage.answered(call(LISTENER, "Disable"))
+    assert (commands, answer) == ([], MessageKind.METHOD_RETURN)
+    assert stage.answered(update_map(0, 0, 1, 1))[0]
+
+
+def test_what_is_unknown_is_answered(stage: Stage) -> None:
+    stage.display.receive(*call(LISTENER, "Sing"))
+    (answer,) = stage.heard(stage.display.take_answers())
+    assert answer.fields.error_name == UNKNOWN_METHOD
+
+
+def test_fds_of_what_is_unknown_are_closed(stage: Stage) -> None:
+    file = FakeFile()
+    assert "such fds" in stage.refusal(call(LISTENER, "ScanoutDMABUF", "h", file))
+    assert file.closed
+
+
+def test_other_arguments_are_refused(stage: Stage) -> None:
+    file = FakeFile()
+    assert "arguments" in stage.refusal(call(MAPS, "ScanoutMap", "hu", file, 1))
+    assert file.closed
+
+
+def test_who_wants_no_answer_has_none(stage: Stage) -> None:
+    stage.display.receive(*call(LISTENER, "Disable", flags=1))
+    assert stage.display.take_answers() == b""
+
+
+def test_what_is_refused_too_often_ends_it(stage: Stage) -> None:
+    for _ in range(MAX_REFUSALS):
+        stage.refusal(scanout_map(FakeFile(FileKind.OTHER)))
+    file = FakeFile(FileKind.OTHER)
+    with pytest.raises(DBusError, match="at last: the fd"):
+        stage.display.receive(*scanout_map(file))
+    assert file.closed
+
+
+def test_what_came_with_a_mistake_is_closed(stage: Stage) -> None:
+    shown, waiting = FakeFile(), FakeFile()
+    data, fds = scanout_map(shown)
+    with pytest.raises(DBusError):
+        stage.display.receive(
+            data + b"garbage, of which there is enough", [*fds, waiting]
+        )
+    assert shown.closed
+    assert waiting.closed
+
+
+def test_the_65th_fd(stage: Stage) -> None:
+    files = [FakeFile() for _ in range(MAX_WAITING_FDS + 1)]
+    stage.display.receive(b"", files[1:])
+    with pytest.raises(DBusError, match="65 fds"):
+        stage.display.receive(b"", files[:1])
+    assert all(file.closed for file in files)
+
+
+def test_a_message_of_128_mib(stage: Stage) -> None:
+    header = bytearray(scanout(2, 3, 8, bytes(24))[0][:16])
+    header[4:8] = (128 << 20).to_bytes(4, "little")
+    with pytest.raises(DBusError, match="bytes"):
+        stage.display.receive(bytes(header), ())
+
+
+def test_a_million_updates_are_nothing_that_piles_up(stage: Stage) -> None:
+    stage.answered(scanout_map(FakeFile()))
+    many = update_map(0, 0, 640, 480)[0] * 500
+    for _ in range(4):
+        assert len(stage.display.receive(many, ())) == 500
+        stage.display.take_answers()
+    assert stage.display.receive(b"", ()) == []
+
+
+numbers = st.integers(-(2**31), 2**31 - 1) | st.integers(-2, 700)
+unsigned = st.integers(0, 2**32 - 1) | st.integers(0, 3000) | st.just(XRGB)
+pixels = st.binary(max_size=100)
+files = st.builds(
+    FakeFile, st.sampled_from(FileKind), st.integers(0, 1 << 23), closed=st.just(False)
+)
+calls = st.one_of(
+    st.builds(scanout_map, files, *[unsigned] * 3, st.just(XRGB) | unsigned, unsigned),
+    st.builds(update_map, *[numbers] * 4),
+    st.builds(scanout, *[unsigned] * 3, pixels, st.just(XRGB) | unsigned),
+    st.builds(update, st.tuples(*[numbers] * 4), unsigned, pixels),
+    st.builds(
+        lambda *body: call(LISTENER, "CursorDefine", "iiiiay", *body),
+        *[numbers] * 4,
+        pixels,
+    ),
+)
+
+
+def holds(command: Command) -> bool:
+    """Whether what a command says can be done with what it has."""
+    match command:
+        case ShowMap(file, layout):
+            return layout.end <= min(file.size, display.MAX_POOL)
+        case ShowBytes(layout, data):
+            return layout.end <= len(data)
+        case UpdateBytes(part, stride, data):
+            return stride * (part.height - 1) + part.width * 4 <= len(data)
+        case Damage(part):
+            return min(part.x, part.y) >= 0 < min(part.width, part.height)
+        case Cursor(width, height, hot_x, hot_y, data):
+            inside = 0 <= hot_x < width and 0 <= hot_y < height
+            return inside and len(data) == width * height * 4
+        case _:
+            return True
+
+
+@given(st.lists(calls, max_size=12), st.data())
+def test_whatever_is_called(sent: list[Sent], data: st.DataObject) -> None:
+    stage = Stage()
+    commands = []
+    fds = [file for _, files in sent for file in files]
+    stage.display.receive(b"", fds)
+    for chunk in data.draw(chunked(b"".join(each for each, _ in sent))):
+        commands += stage.display.receive(chunk, ())
+    assert all(map(holds, commands))
+    answers = stage.heard(stage.display.take_answers())
+    assert len(answers) == len(sent)
+    shown = [command.file for command in commands if isinstance(command, ShowMap)]
+    for file in fds:
+        assert file.closed != any(file is each for each in shown)
+
+
+@given(st.lists(st.binary(max_size=100), max_size=5))
+def test_garbage(chunks: list[bytes]) -> None:
+    stage = Stage()
+    file = FakeFile()
+    stage.display.receive(b"", (file,))
+    try:
+        for chunk in chunks:
+            stage.display.receive(chunk, ())
+    except DBusError:
+        assert file.closed

@@ -1,0 +1,169 @@
+"""`wlproxy screen` as a user starts it: a process with a real QEMU and a real weston."""
+
+import os
+import random
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.host.conftest import Weston, running_weston
+from tests.screen.conftest import Machine, MakeMachine, has_text, wait_until
+from wlproxy.cli import main
+from wlproxy.screen.connecting import connect_by_monitor
+
+PATIENCE = 30
+
+
+@pytest.fixture(scope="module")
+def weston(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weston]:
+    with running_weston(tmp_path_factory) as weston:
+        yield weston
+
+
+class Screen:
+    """The command, as it runs."""
+
+    def __init__(
+        self, environ: Mapping[str, str], *options: str, fds: tuple[int, ...] = ()
+    ) -> None:
+        words = [sys.executable, "-m", "wlproxy", "screen", "--name", "work", *options]
+        notify = Path(environ["XDG_RUNTIME_DIR"], f"notify-{random.random()}")
+        self._ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._ready.bind(str(notify))
+        self._ready.settimeout(PATIENCE)
+        self.process = subprocess.Popen(
+            words,
+            env={**os.environ, **environ, "NOTIFY_SOCKET": str(notify)},
+            stderr=subprocess.PIPE,
+            text=True,
+            pass_fds=fds,
+        )
+
+    def wait_ready(self) -> None:
+        assert self._ready.recv(100) == b"READY=1"
+
+    def end(self, number: int | None = None) -> tuple[int, str]:
+        """Wait for its end, after a signal if one is given: status, and what it said."""
+        if number is not None:
+            self.process.send_signal(number)
+        _, said = self.process.communicate(timeout=PATIENCE)
+        self._ready.close()
+        return self.process.returncode, said
+
+
+def seconds_to_answer(vm: Machine) -> float:
+    start = time.monotonic()
+    assert vm.status == "running"
+    return time.monotonic() - start
+
+
+def resident(vm: Machine) -> int:
+    """MiB of memory that QEMU has."""
+    text = Path(f"/proc/{vm.process.pid}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+)", text)
+    assert found
+    return int(found[1]) // 1024
+
+
+@pytest.mark.slow
+def test_it_ends_with_a_signal_or_with_qemu(
+    machine: MakeMachine, weston: Weston
+) -> None:
+    vm = machine("-vga", "std")
+    first = Screen(weston.environ, "--qmp", str(vm.monitor))
+    first.wait_ready()
+    status, said = first.end(signal.SIGTERM)
+    assert (status, "Traceback" in said) == (0, False)
+    second = Screen(weston.environ, "--qmp", str(vm.monitor))
+    second.wait_ready()
+    vm.stop()
+    status, said = second.end()
+    assert status == 1
+    assert "QEMU has ended" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_a_socket_that_was_passed(machine: MakeMachine, weston: Weston) -> None:
+    vm = machine("-vga", "std")
+    with connect_by_monitor(vm.monitor) as qemu:
+        number = qemu.fileno()
+        screen = Screen(weston.environ, "--fd", str(number), fds=(number,))
+    screen.wait_ready()
+    assert screen.end(signal.SIGINT)[0] == 0
+
+
+@pytest.mark.slow
+def test_another_one_takes_its_place(machine: MakeMachine, weston: Weston) -> None:
+    vm = machine("-vga", "std")
+    first = Screen(weston.environ, "--qmp", str(vm.monitor))
+    first.wait_ready()
+    second = Screen(weston.environ, "--qmp", str(vm.monitor))
+    status, said = first.end()
+    assert status == 1
+    assert "another viewer" in said
+    second.wait_ready()
+    assert second.end(signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_viewers_that_die_or_stand_still_do_not_stop_the_machine(
+    machine: MakeMachine, weston: Weston
+) -> None:
+    vm = machine("-vga", "std")
+    wait_until(lambda: has_text(vm.picture()), "SeaBIOS's text")
+    before = resident(vm)
+    slowest = 0.0
+    for _ in range(12):
+        screen = Screen(weston.environ, "--qmp", str(vm.monitor))
+        time.sleep(random.uniform(0.2, 0.8))  # wherever it is by then
+        screen.process.send_signal(random.choice((signal.SIGKILL, signal.SIGSTOP)))
+        slowest = max(slowest, seconds_to_answer(vm))
+        screen.end(signal.SIGKILL)
+        slowest = max(slowest, seconds_to_answer(vm))
+    assert slowest < 2
+    assert resident(vm) < before + 32
+    last = Screen(weston.environ, "--qmp", str(vm.monitor))
+    last.wait_ready()
+    assert last.end(signal.SIGTERM)[0] == 0
+
+
+def test_no_monitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    result = CliRunner().invoke(main, ["screen", "--display", "none-such"])
+    assert result.exit_code == 1
+    assert "no answer from QEMU's monitor" in result.output
+    assert "wlproxy-vm.qmp" in result.output
+
+
+def test_either_a_monitor_or_a_socket() -> None:
+    result = CliRunner().invoke(main, ["screen", "--qmp", "/x", "--fd", "3"])
+    assert result.exit_code == 2
+
+
+@pytest.mark.slow
+def test_what_qemu_args_prints_is_what_it_takes(
+    machine: MakeMachine, weston: Weston, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = weston.environ["XDG_RUNTIME_DIR"]
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+    words = ["qemu-args", "--name", "work", "--screen", "--memory", "64M"]
+    printed = CliRunner().invoke(main, words).output
+    options = shlex.split(printed.replace("\\\n", " "))
+    vm = machine(*options, alone=True)
+    vm.wait_monitor(Path(runtime, "wlproxy-work.qmp"))
+    screen = Screen(weston.environ)
+    screen.wait_ready()
+    wait_until(lambda: has_text(vm.picture()), "SeaBIOS's text")
+    status, said = screen.end(signal.SIGTERM)
+    assert (status, "in place (mode A)" in said) == (0, True), said

@@ -1,0 +1,121 @@
+"""A viewer between a compositor and a QEMU that are the test's, which has every pixel and call."""
+
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from tests.peers.compositor import Compositor, Surface, configure
+from tests.peers.libwayland import Resource
+from tests.screen.fake_qemu import FakeQemu, memory, scanout_map
+from wlproxy.host.desktop.address import connect_compositor
+from wlproxy.screen.viewer import ScreenError, Viewer
+
+PATIENCE = 20
+
+
+class ViewerStage:
+    """The three of them.
+
+    Attributes:
+        ended: what `Viewer.run` returned, or why it raised.
+    """
+
+    def __init__(self, compositor: Compositor, directory: Path) -> None:
+        self.compositor = compositor
+        self.qemu: FakeQemu
+        self.viewer: Viewer
+        self.ended = ""
+        self._path = directory / "wl"
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until something is so that nobody tells."""
+        with trio.fail_after(PATIENCE):
+            while not condition():  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.001)
+
+    async def start(self, nursery: trio.Nursery, **qemu: Any) -> None:
+        await nursery.start(self.compositor.run, self._path)
+        ours, theirs = socket.socketpair()
+        self.qemu = FakeQemu(theirs)
+        for name, value in qemu.items():
+            setattr(self.qemu, name, value)
+        nursery.start_soon(self.qemu.run)
+        stream = await connect_compositor(self._path)
+        log = logging.LoggerAdapter(logging.getLogger("wlproxy"))
+        self.viewer = Viewer("vm", ours, stream, log)
+        nursery.start_soon(self._run)
+
+    async def show(
+        self, contents: bytes = b"", width: int = 16, height: int = 8
+    ) -> None:
+        """Have QEMU show a map, and wait for a window that shows it."""
+        await self.until(lambda: self.qemu.listeners and self.qemu.listener)
+        frames = len(self.frames)
+        whole = contents or os.urandom(width * height * 4)
+        await self.qemu.say(scanout_map(memory(whole), width, height, width * 4))
+        await self.frame_after(frames)
+
+    async def frame_after(self, frames: int) -> None:
+        """Wait until more than so many have been shown."""
+        await self.until(lambda: len(self.frames) > frames)
+
+    @property
+    def surface(self) -> Resource:
+        """The window's."""
+        surfaces = [
+            resource
+            for client in self.compositor.clients
+            for resource in client.all("wl_surface")
+        ]
+        return surfaces[0]
+
+    @property
+    def frames(self) -> list[bytes]:
+        """What the window has shown."""
+        if not any(client.all("wl_surface") for client in self.compositor.clients):
+            return []
+        state: Surface = self.surface.state
+        return state.frames
+
+    def find(self, interface: str) -> Resource:
+        return self.compositor.apps[-1].find(interface)
+
+    def configure(self, width: int, height: int) -> None:
+        configure(self.surface, (width, height))
+
+    async def enter(self, interface: str, *args: Any) -> Resource:
+        """Give the window the focus of a keyboard or pointer; return that."""
+        await self.until(lambda: any(c.all(interface) for c in self.compositor.clients))
+        device = self.find(interface)
+        device.send("enter", 1, self.surface, *args)
+        return device
+
+    async def told(
+        self, *members: str, count: int
+    ) -> list[tuple[str, tuple[Any, ...]]]:
+        """Wait until QEMU was told so often; return what."""
+        await self.until(lambda: len(self.qemu.heard(*members)) >= count)
+        return self.qemu.heard(*members)
+
+    async def _run(self) -> None:
+        try:
+            self.ended = await self.viewer.run()
+        except ScreenError as exc:
+            self.ended = str(exc)
+
+
+@asynccontextmanager
+async def staged(
+    directory: Path, compositor: Compositor | None = None, **qemu: Any
+) -> AsyncIterator[ViewerStage]:
+    stage = ViewerStage(compositor or Compositor(), directory)
+    async with trio.open_nursery() as nursery:
+        await stage.start(nursery, **qemu)
+        yield stage
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,156 @@
+"""`wlproxy screen`: shows a machine's own screen as a window."""
+
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Final
+
+import click
+import trio
+
+from wlproxy.commands.configured import ConfiguredCommand
+from wlproxy.commands.failure import fail
+from wlproxy.host.desktop.address import compositor_path, connect_compositor
+from wlproxy.host.desktop.desktop import APP_ID
+from wlproxy.host.desktop.security_context import SecurityContext
+from wlproxy.host.errors import HostError, SecurityContextError
+from wlproxy.host.report.vm_log import VmLog, set_up_logging
+from wlproxy.host.runtime_dir import check_name, monitor_path
+from wlproxy.screen.connecting import adopt, connect_by_monitor
+from wlproxy.screen.viewer import Viewer
+from wlproxy.transport.fd_stream import FdStream
+from wlproxy.transport.fds import raise_fd_limit
+from wlproxy.transport.notify import notify
+
+_SIGNALS: Final = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+
+
+@click.command(cls=ConfiguredCommand)
+@click.option("--name", default="vm", show_default=True, help="Name of the VM.")
+@click.option(
+    "--qmp",
+    type=click.Path(path_type=Path),
+    help="QEMU's monitor socket, by which the display is asked for once.  [default: "
+    "wlproxy-NAME.qmp in $XDG_RUNTIME_DIR]",
+)
+@click.option(
+    "--fd",
+    type=click.IntRange(0),
+    help="A socket to QEMU's display that this process was given, instead of a monitor.",
+)
+@click.option(
+    "--console",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Which of the machine's screens.",
+)
+@click.option("--display", help="The compositor's socket, instead of $WAYLAND_DISPLAY.")
+@click.option(
+    "--security-context/--no-security-context",
+    default=True,
+    help="Have the compositor apply its own policy for sandboxed clients, too, where "
+    "it has one.  [default: security-context]",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
+def screen(
+    *,
+    name: str,
+    qmp: Path | None,
+    fd: int | None,
+    console: int,
+    display: str | None,
+    security_context: bool,
+    log_level: str,
+) -> None:
+    """Show a machine's own screen as a window: firmware, boot menu, console, desktop.
+
+    It needs no agent in the guest, and no guest at all, but a QEMU that was started for it
+    (`wlproxy qemu-args --screen`).  Ctrl+Alt+G gives all keys to the guest, and takes them
+    back.
+    """
+    set_up_logging(log_level)
+    raise_fd_limit()
+    if qmp is not None and fd is not None:
+        raise click.UsageError("either --qmp or --fd")
+    log = VmLog(check_name(name))
+    try:
+        where = compositor_path(os.environ, display)
+        if fd is not None:
+            qemu = adopt(fd)
+        else:
+            qemu = connect_by_monitor(qmp or monitor_path(os.environ, name))
+        with qemu:
+            context = _context(where, name, log) if security_context else None
+            trio.run(_show, name, qemu, console, where, context, log)
+    except HostError as exc:
+        fail(exc)
+
+
+def _context(where: Path, name: str, log: VmLog) -> SecurityContext | None:
+    """Have the compositor know whose window this is, if it cares.
+
+    Raises:
+        NoCompositorError: nobody listens there.
+    """
+    try:
+        return SecurityContext(where, APP_ID, name)
+    except SecurityContextError as exc:
+        log.info("no security context: %s", exc.explanation)
+        return None
+
+
+async def _show(
+    name: str,
+    qemu: socket.socket,
+    console: int,
+    where: Path,
+    context: SecurityContext | None,
+    log: VmLog,
+) -> None:
+    """Show the window until it is closed, or a signal ends it.
+
+    Raises:
+        HostError: there is no compositor, or the window cannot go on.
+    """
+    compositor = await _connect(where, context)
+    viewer = Viewer(name, qemu, compositor, log, console)
+    failure: HostError | None = None
+    with trio.open_signal_receiver(*_SIGNALS) as got:
+        async with trio.open_nursery() as nursery:  # noqa: TID251 - ends with the window
+
+            async def wait_signal() -> None:
+                async for _ in got:
+                    nursery.cancel_scope.cancel()
+
+            async def wait_ready() -> None:
+                await viewer.ready.wait()
+                notify("READY=1")
+
+            nursery.start_soon(wait_signal)
+            nursery.start_soon(wait_ready)
+            try:
+                log.info("%s", await viewer.run())
+            except HostError as exc:
+                failure = exc
+            nursery.cancel_scope.cancel()
+    if failure is not None:  # out here, so that it is in no group of exceptions
+        raise failure
+
+
+async def _connect(where: Path, context: SecurityContext | None) -> FdStream:
+    """Connect to the compositor; a context is for this one connection.
+
+    Raises:
+        NoCompositorError: nobody listens there.
+    """
+    if context is None:
+        return await connect_compositor(where)
+    with context:
+        return await connect_compositor(context.path)

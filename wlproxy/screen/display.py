@@ -1,0 +1,260 @@
+"""What QEMU's display calls us to show: calls in, commands out, each answered at once.
+
+QEMU's main loop stands still until we have said who we are and answered `GetAll`, and for up to a
+second at each `ScanoutMap`.  So no answer waits for anything, least of all for a compositor, and
+nothing here does I/O.  QEMU is not trusted either: what it sends is checked before it is
+shown, and refused with an error, upon which it tries something else (bytes, where a map was refused).
+
+The interfaces are QEMU's: ui/dbus-display1.xml there, `org.qemu.Display1.Listener`.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Final
+
+from wlproxy.protocol.dbus.connection import (
+    FAILED,
+    PROPERTIES,
+    UNKNOWN_METHOD,
+    Connection,
+)
+from wlproxy.protocol.dbus.messages import Message, MessageKind
+from wlproxy.protocol.dbus.values import Value, Variant
+from wlproxy.protocol.errors import DBusError, WlproxyError
+from wlproxy.screen.commands import (
+    Command,
+    Cursor,
+    CursorVisible,
+    Damage,
+    File,
+    FileKind,
+    Layout,
+    Rectangle,
+    Refused,
+    ShowBytes,
+    ShowMap,
+    UpdateBytes,
+)
+from wlproxy.screen.formats import ALWAYS, SHM_OF_PIXMAN, pixel_size
+
+LISTENER: Final = "org.qemu.Display1.Listener"
+MAPS: Final = "org.qemu.Display1.Listener.Unix.Map"
+"""Whoever says that it has this interface is sent files instead of bytes."""
+
+MAX_SIDE: Final = 16384
+"""Pixels: what QEMU and compositors take at most."""
+MAX_POOL: Final = (1 << 31) - 1
+"""Bytes of a `wl_shm` pool, which are an int there."""
+MAX_CURSOR: Final = 512
+"""Pixels of a side of the pointer; virtio-gpu has 64."""
+MAX_REFUSALS: Final = 200
+"""After so many, whoever asks means no good.  Each may have an fd that takes a thread to close."""
+
+
+class _UnfitError(WlproxyError):
+    """What was asked for is not done; the text says why."""
+
+
+class Display:
+    """Our end of the connection on which QEMU calls."""
+
+    def __init__(self, uid: int, shm_formats: Collection[int] = ALWAYS) -> None:
+        """Begin it; what a client says first has been sent (`client_half`).
+
+        Args:
+            uid: whose socket it is.
+            shm_formats: those that the compositor takes.
+        """
+        self._connection = Connection[File](uid, greeted=True)
+        self._shm_formats = frozenset(shm_formats)
+        self._refusals = 0
+        self._shown: Layout | None = None
+        self._bytes_shown = False
+        self._methods: dict[
+            tuple[str, str], tuple[str, Callable[..., Command | None]]
+        ] = {
+            (MAPS, "ScanoutMap"): ("huuuuu", self._scanout_map),
+            (MAPS, "UpdateMap"): ("iiii", self._update_map),
+            (LISTENER, "Scanout"): ("uuuuay", self._scanout),
+            (LISTENER, "Update"): ("iiiiuuay", self._update),
+            (LISTENER, "CursorDefine"): ("iiiiay", self._cursor_define),
+            (LISTENER, "MouseSet"): ("iii", self._mouse_set),
+            # Comes *after* the next picture, too: what is shown stays.
+            (LISTENER, "Disable"): ("", lambda: None),
+        }
+
+    def receive(self, data: bytes, fds: Sequence[File]) -> list[Command]:
+        """Take what came; return what is to be done.  Then `take_answers`.
+
+        Raises:
+            DBusError: it is no D-Bus, or too much was refused.  Whatever had come is
+                closed.
+        """
+        commands: list[Command] = []
+        try:
+            self._connection.receive(data, fds)
+            while (message := self._connection.next_message()) is not None:
+                command = self._take(message)
+                if command is not None:
+                    commands.append(command)
+        except DBusError:
+            for command in commands:
+                if isinstance(command, ShowMap):
+                    command.file.close()
+            self.close()
+            raise
+        return commands
+
+    def take_answers(self) -> bytes:
+        """Take what is to be sent; no fd is."""
+        return b"".join(each.data for each in self._connection.take_output())
+
+    def close(self) -> None:
+        """Close the fds that came and were not used."""
+        for file in self._connection.waiting_fds:
+            file.close()
+
+    def _take(self, message: Message[File]) -> Command | None:
+        command: Command | None = None
+        try:
+            if message.kind is MessageKind.METHOD_CALL:
+                command = self._called(message)
+        except _UnfitError as exc:
+            self._refusals += 1
+            if self._refusals > MAX_REFUSALS:
+                raise DBusError(f"too much is refused, at last: {exc}") from exc
+            self._connection.refuse(message, FAILED, str(exc))
+            command = Refused(f"{message.fields.member}: {exc}")
+        finally:
+            kept = command.file if isinstance(command, ShowMap) else None
+            for file in message.fds:
+                if file is not kept:
+                    file.close()
+        return command
+
+    def _called(self, call: Message[File]) -> Command | None:
+        """Do what is called; answer.
+
+        Raises:
+            _UnfitError: it is not done, and not answered yet.
+        """
+        fields = call.fields
+        if fields.interface == PROPERTIES:
+            self._properties(call)
+            return None
+        method = self._methods.get((fields.interface, fields.member))
+        if method is None:
+            if call.fds:  # counted: a picture that is drawn by GL, for one
+                raise _UnfitError("nothing is done with such fds")
+            self._connection.refuse(call, UNKNOWN_METHOD, "no such method")
+            return None
+        signature, do = method
+        if fields.signature != signature:
+            raise _UnfitError(f"arguments {fields.signature!r}, not {signature!r}")
+        command = do(*call.body)
+        self._connection.reply(call)
+        return command
+
+    def _properties(self, call: Message[File]) -> None:
+        if call.fields.member != "GetAll" or call.fields.signature != "s":
+            self._connection.refuse(call, UNKNOWN_METHOD, "only GetAll")
+            return
+        (interface,) = call.body
+        found: dict[str, Value] = {}
+        if interface == LISTENER:
+            found["Interfaces"] = Variant("as", [MAPS])
+        self._connection.reply(call, "a{sv}", (found,))
+
+    def _scanout_map(
+        self, file: File, offset: int, width: int, height: int, stride: int, pixman: int
+    ) -> Command:
+        layout = self._layout(width, height, stride, pixman, offset)
+        if file.kind is FileKind.OTHER:
+            raise _UnfitError("the fd is neither a memfd nor a dma-buf")
+        if layout.end > file.size:
+            raise _UnfitError(f"a file of {file.size} bytes for {layout}")
+        self._shown, self._bytes_shown = layout, False
+        return ShowMap(file, layout)
+
+    def _update_map(self, x: int, y: int, width: int, height: int) -> Command | None:
+        if self._shown is None or self._bytes_shown:
+            return None  # the map was refused, and QEMU has not noticed yet
+        part = _clipped(self._shown, x, y, width, height)
+        return Damage(part) if part else None
+
+    def _scanout(
+        self, width: int, height: int, stride: int, pixman: int, pixels: bytes
+    ) -> Command:
+        layout = self._layout(width, height, stride, pixman)
+        if layout.end > len(pixels):
+            raise _UnfitError(f"{len(pixels)} bytes for {layout}")
+        self._shown, self._bytes_shown = layout, True
+        return ShowBytes(layout, pixels)
+
+    def _update(
+        self,
+        x: int,
+        y: int,
+        width: int,
+        height: int,
+        stride: int,
+        pixman: int,
+        pixels: bytes,
+    ) -> Command:
+        shown = self._shown
+        if shown is None or not self._bytes_shown:
+            raise _UnfitError("no bytes are shown")
+        layout = self._layout(width, height, stride, pixman)
+        part = Rectangle(x, y, width, height)
+        if layout.shm_format != shown.shm_format or part != _clipped(
+            shown, x, y, width, height
+        ):
+            raise _UnfitError(f"{part} is no part of {shown}")
+        # The last row may end with its last pixel.
+        row = width * pixel_size(layout.shm_format)
+        if stride * (height - 1) + row > len(pixels):
+            raise _UnfitError(f"{len(pixels)} bytes for {part}")
+        return UpdateBytes(part, stride, pixels)
+
+    def _cursor_define(
+        self, width: int, height: int, hot_x: int, hot_y: int, pixels: bytes
+    ) -> Command:
+        if not (0 < width <= MAX_CURSOR and 0 < height <= MAX_CURSOR):
+            raise _UnfitError(f"a pointer of {width} x {height}")
+        if not (0 <= hot_x < width and 0 <= hot_y < height):
+            raise _UnfitError(f"a pointer's tip at {hot_x}, {hot_y}")
+        if len(pixels) != width * height * 4:
+            raise _UnfitError(f"a pointer of {len(pixels)} bytes")
+        return Cursor(width, height, hot_x, hot_y, pixels)
+
+    def _mouse_set(self, _x: int, _y: int, visible: int) -> Command:
+        return CursorVisible(bool(visible))
+
+    def _layout(
+        self, width: int, height: int, stride: int, pixman: int, offset: int = 0
+    ) -> Layout:
+        """Check how a picture lies in memory.
+
+        Raises:
+            _UnfitError: nothing lies so, or the compositor does not take it.
+        """
+        shm_format = SHM_OF_PIXMAN.get(pixman)
+        if shm_format is None or shm_format not in self._shm_formats:
+            raise _UnfitError(f"pixels of the format {pixman:#x}")
+        layout = Layout(width, height, stride, shm_format, offset)
+        row = width * pixel_size(shm_format)
+        if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and stride >= row):
+            raise _UnfitError(f"a picture of {layout}")
+        if stride % 4 or offset % 4 or layout.end > MAX_POOL:
+            raise _UnfitError(f"no pool has {layout}")
+        return layout
+
+
+def _clipped(
+    layout: Layout, x: int, y: int, width: int, height: int
+) -> Rectangle | None:
+    """Return what of a rectangle is in the picture, if anything is."""
+    left, top = max(x, 0), max(y, 0)
+    right, bottom = min(x + width, layout.width), min(y + height, layout.height)
+    if right <= left or bottom <= top:
+        return None
+    return Rectangle(left, top, right - left, bottom - top)

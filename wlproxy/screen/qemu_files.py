@@ -1,0 +1,57 @@
+"""What an fd that QEMU sent is, found out without asking whoever made the file.
+
+A file may be one of FUSE, whose server answers nobody, so that even `fstat` and `close` hang.  Where
+an fd's link leads to, and whether it can have seals, the kernel says by itself.
+"""
+
+import fcntl
+import os
+import threading
+from typing import Final
+
+from wlproxy.screen.commands import FileKind
+from wlproxy.transport.fds import OwnedFd
+
+_DMABUF: Final = "/dmabuf:"
+"""How the links of dma-bufs begin (drivers/dma-buf/dma-buf.c)."""
+
+
+class QemuFile(OwnedFd):
+    """An fd that QEMU sent.
+
+    Attributes:
+        kind: what it is.
+        size: how many bytes it has; 0 if it is OTHER.
+        identity: device and inode.
+    """
+
+    __slots__ = ("identity", "kind", "size")
+
+    def __init__(self, fd: int) -> None:
+        """Own an fd, and see what it is."""
+        self.kind = _kind(fd)
+        self.size, self.identity = 0, (0, 0)
+        if self.kind is FileKind.OTHER:
+            super().__init__(fd, _close_in_thread)
+            return
+        super().__init__(fd)
+        found = os.fstat(fd)
+        self.identity = found.st_dev, found.st_ino
+        if self.kind is FileKind.DMABUF:
+            self.size = os.lseek(fd, 0, os.SEEK_END)
+        else:
+            self.size = found.st_size
+
+
+def _kind(fd: int) -> FileKind:
+    try:
+        if os.readlink(f"/proc/self/fd/{fd}").startswith(_DMABUF):
+            return FileKind.DMABUF
+        fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError:
+        return FileKind.OTHER
+    return FileKind.MEMORY
+
+
+def _close_in_thread(fd: int) -> None:
+    threading.Thread(target=OwnedFd(fd).close, daemon=True).start()
