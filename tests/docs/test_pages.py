@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.docs.blocks import PAGES, Block, read_page
+from tests.docs.blocks import PAGES, ROOT, Block, read_page
 from tests.documents import document, window
 from tests.host.fake_root import FakeRoot
 from wlproxy import cli
@@ -75,7 +75,7 @@ def test_the_doctor_and_setup_answer(blocks: list[Block]) -> None:
 def test_the_rule_and_the_limits_are_set(blocks: list[Block], tmp_path: Path) -> None:
     root = FakeRoot(tmp_path / "root")
     for block in blocks:
-        root.paste("\n".join(f"  {line}" for line in block.lines))
+        root.paste(pasted(block))
     assert root.read("etc/udev/rules.d/70-udmabuf.rules").startswith(
         'KERNEL=="udmabuf"'
     )
@@ -87,6 +87,36 @@ def test_the_rule_and_the_limits_are_set(blocks: list[Block], tmp_path: Path) ->
     assert root.read("sys/module/udmabuf/parameters/size_limit_mb") == "256\n"
     options = root.read("etc/modprobe.d/udmabuf.conf")
     assert options == "options udmabuf list_limit=65536 size_limit_mb=256\n"
+
+
+def pasted(block: Block) -> str:
+    """Return a block as a page of text shows it."""
+    return "\n".join(f"  {line}" for line in block.lines)
+
+
+def test_root_lets_commands_run(blocks: list[Block], tmp_path: Path) -> None:
+    root = FakeRoot(tmp_path / "root")
+    (block,) = blocks
+    root.paste(pasted(block))
+    drop_in = root.read("etc/systemd/system/wlproxy-guest-agent.service.d/exec.conf")
+    assert "WLPROXY_LAUNCH_SOCKET" in drop_in
+    unit = root.read("etc/systemd/user/wlproxy-launcher.service")
+    assert "ExecStart=wlproxy-guest-launcher" in unit
+    assert root.read("called").splitlines() == [
+        "systemctl daemon-reload",
+        "systemctl restart wlproxy-guest-agent.service",
+    ]
+
+
+def test_the_unit_is_put_in_place(blocks: list[Block], tmp_path: Path) -> None:
+    root = FakeRoot(tmp_path / "root")
+    (block,) = blocks
+    root.paste(pasted(block))
+    unit = root.read("home/.config/systemd/user/wlproxy@.service")
+    assert "ExecStart=wlproxy run --name %i" in unit
+    program = root.directory / "usr/local/bin/wlproxy"
+    assert program.readlink() == ROOT / ".venv/bin/wlproxy"
+    assert root.read("called") == "systemctl --user enable --now wlproxy@work.service\n"
 
 
 def test_qemu_args_print_what_the_page_shows(
