@@ -1,9 +1,11 @@
 """Runs commands of the documentation, as they stand there."""
 
 import contextlib
+import getpass
 import json
 import shlex
 import socket
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from tests.docs.blocks import PAGES, ROOT, Block, read_page
 from tests.documents import document, window
 from tests.host.fake_root import FakeRoot
 from wlproxy import cli
+from wlproxy.host.runtime_dir import check_place
 from wlproxy.protocol.channel.frames import PORT_NAME
 
 HERE = "tests/docs/test_pages.py"
@@ -106,6 +109,19 @@ def test_root_lets_commands_run(blocks: list[Block], tmp_path: Path) -> None:
         "systemctl daemon-reload",
         "systemctl restart wlproxy-guest-agent.service",
     ]
+
+
+def test_root_makes_room_for_the_sockets(blocks: list[Block], tmp_path: Path) -> None:
+    root = FakeRoot(tmp_path / "root")
+    directory, rule = blocks
+    root.paste(pasted(directory))
+    place = root.directory / "var/lib/wlproxy-work"
+    assert place.owner() == getpass.getuser()
+    assert stat.S_IMODE(place.stat().st_mode) == 0o755
+    check_place(place / "ram")
+    root.paste(pasted(rule))
+    rules = root.read("etc/apparmor.d/local/abstractions/libvirt-qemu")
+    assert rules == f"{root.directory}/var/lib/wlproxy-*/{{channel,ram}} rw,\n"
 
 
 def test_the_unit_is_put_in_place(blocks: list[Block], tmp_path: Path) -> None:

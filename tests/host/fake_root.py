@@ -1,10 +1,12 @@
 """A place where commands that are printed for root can be pasted without harm."""
 
+import getpass
 import os
 import subprocess
 from pathlib import Path
 
 TIMEOUT = 60
+_PLACES = ("etc/apparmor.d/local/abstractions", "usr/local/bin", "var/lib")
 _TREE = Path(__file__).parent.parent.parent
 _SHIPPED = _TREE / "guest-agent/systemd"
 """What the agent's wheel installs as `/usr/local/share/wlproxy/systemd`."""
@@ -16,7 +18,7 @@ class FakeRoot:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.parameters = directory / "sys/module/udmabuf/parameters"
-        for each in ("etc/modprobe.d", "etc/udev/rules.d", "bin", "usr/local/bin"):
+        for each in ("etc/modprobe.d", "etc/udev/rules.d", "bin", *_PLACES):
             (directory / each).mkdir(parents=True)
         self.parameters.mkdir(parents=True)
         sudo = directory / "bin" / "sudo"
@@ -34,13 +36,18 @@ class FakeRoot:
         """
         commands = [line for line in text.splitlines() if line.startswith("  ")]
         script = "\n".join(commands)
-        for place in ("/etc/", "/sys/", "/usr/local/bin/"):
+        for place in ("/etc/", "/sys/", "/usr/local/bin/", "/var/lib/"):
             script = script.replace(place, f"{self.directory}{place}")
         script = script.replace("/usr/local/share/wlproxy/systemd", str(_SHIPPED))
         path = f"{self.directory}/bin:{os.environ['PATH']}"
         subprocess.run(
             ["sh", "-eu", "-c", script],
-            env={**os.environ, "PATH": path, "HOME": f"{self.directory}/home"},
+            env={
+                **os.environ,
+                "PATH": path,
+                "HOME": f"{self.directory}/home",
+                "SUDO_USER": getpass.getuser(),
+            },
             cwd=_TREE,
             check=True,
             timeout=TIMEOUT,
