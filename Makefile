@@ -111,7 +111,9 @@ bench: env ## what it costs, beside waypipe: a quarter of an hour; into docs/ben
 docs: build/venv-docs/.locked ## the documentation as a site, in build/site; broken links fail
 	@rm -rf build/docs && mkdir -p build/docs
 	@git ls-files -z -- '*.md' '*.png' '*.svg' LICENSE | xargs -0 cp --parents -t build/docs
-	@NO_MKDOCS_2_WARNING=1 build/venv-docs/bin/mkdocs build --quiet -f docs/mkdocs.yml
+	@# Not with --quiet: what that hides is not counted, and nothing fails.
+	@NO_MKDOCS_2_WARNING=1 build/venv-docs/bin/mkdocs build -f docs/mkdocs.yml \
+	  >build/docs.log 2>&1 || { cat build/docs.log; exit 1; }
 	@echo "The documentation: build/site/index.html"
 
 # Apart from .venv, whose versions it need not agree with.

@@ -56,7 +56,7 @@ def sources() -> list[tuple[Path, str]]:
 
 
 def install(guest: Guest, wheels: Iterable[Path]) -> None:
-    """Install the wheels as docs/running.md says.
+    """Install the wheels as docs/guest.md says.
 
     Raises:
         LabError: one does not install.
@@ -71,7 +71,7 @@ def install(guest: Guest, wheels: Iterable[Path]) -> None:
 
 
 def add_user(guest: Guest) -> None:
-    """Make the agent's user, and let it have its devices, as docs/running.md says.
+    """Make the agent's user, and let it have its devices, as docs/guest.md says.
 
     Raises:
         LabError: that fails.

@@ -158,7 +158,7 @@ def test_a_vm_with_huge_pages(tap: RamTap, up: ExitStack, tmp_path: Path) -> Non
 def test_a_stopped_tap_is_waited_for_when_a_vm_is_reset_suspended_or_ends(
     tap: RamTap, vm: TinyVm, command: str
 ) -> None:
-    """As any vhost-user device is; nothing is lost by it.  docs/running.md says so."""
+    """As any vhost-user device is; nothing is lost by it.  docs/ram-tap.md says so."""
     with ThreadPoolExecutor() as threads, Watch(vm) as watch:
         tap.stop()
         done = threads.submit(vm.qmp, command)

@@ -1,7 +1,6 @@
 """Commands that are printed for people to paste do what they say."""
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -11,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.host.conftest import nobody
+from tests.host.fake_root import FakeRoot
 from wlproxy import cli
 from wlproxy.commands import doctor
 from wlproxy.host.desktop.udmabuf_device import (
@@ -24,38 +24,6 @@ from wlproxy.host.errors import HostError
 from wlproxy.host.qemu.ram import open_guest_ram
 
 TIMEOUT = 60
-
-
-class FakeRoot:
-    """A directory in place of `/`, and programs that only note that they were called."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.parameters = directory / "sys/module/udmabuf/parameters"
-        for each in ("etc/modprobe.d", "etc/udev/rules.d", "bin"):
-            (directory / each).mkdir(parents=True)
-        self.parameters.mkdir(parents=True)
-        for program in ("udevadm", "modprobe"):
-            path = directory / "bin" / program
-            path.write_text(f'#!/bin/sh\necho {program} "$@" >> {directory}/called\n')
-            path.chmod(0o755)
-
-    def paste(self, text: str) -> None:
-        """Run the commands of a printed text: the lines that are indented."""
-        commands = [line for line in text.splitlines() if line.startswith("  ")]
-        script = "\n".join(commands)
-        for place in ("/etc/", "/sys/"):
-            script = script.replace(place, f"{self.directory}{place}")
-        path = f"{self.directory}/bin:{os.environ['PATH']}"
-        subprocess.run(
-            ["sh", "-eu", "-c", script],
-            env={**os.environ, "PATH": path},
-            check=True,
-            timeout=TIMEOUT,
-        )
-
-    def read(self, path: str) -> str:
-        return (self.directory / path).read_text()
 
 
 @pytest.fixture

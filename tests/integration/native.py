@@ -22,6 +22,7 @@ from lab.guest import Completed, Guest
 from lab.weston import Weston
 from tests.clients import capture
 from tests.clients.capture import Picture, assert_shows
+from tests.docs.blocks import read_page
 from tests.integration.harness import PATIENCE, TREE, ClientError, eventually
 from tests.status_schema import judged
 from wlproxy.host.errors import HostError
@@ -44,11 +45,7 @@ HAS_UDMABUF = Path("/dev/udmabuf").exists()
 
 def documented_commands(markdown: Path, heading: str) -> list[str]:
     """Return the commands that a section of a document has the guest's root run."""
-    text = markdown.read_text().partition(f"\n{heading}\n")[2].partition("\n## ")[0]
-    _, _, rest = text.partition("as root:\n\n")
-    block = re.match(r"(?: {4}.*\n)+", rest)
-    assert block is not None, f"{markdown.name} has no commands in {heading!r}"
-    return [line.strip() for line in block[0].splitlines()]
+    return list(read_page(markdown).block(heading, "as root:").lines)
 
 
 def documented_exposure(*, with_module: bool = False) -> float:

@@ -82,10 +82,10 @@ def booted(
 def native(
     booted: NativeGuest, tmp_path_factory: pytest.TempPathFactory
 ) -> NativeGuest:
-    """The guest, once docs/running.md has been followed in it."""
+    """The guest, once docs/guest.md has been followed in it."""
     wheels = guest_agent.build_wheels(tmp_path_factory.mktemp("wheels"))
     apt, installer, *others = documented_commands(
-        TREE / "docs" / "running.md", "## 3. The guest"
+        TREE / "docs" / "guest.md", "## Without the package"
     )
     assert apt.startswith("apt install ")
     packages = set(apt.removeprefix("apt install ").split())
@@ -240,7 +240,7 @@ def test_exposure_is_as_documented(native: NativeGuest) -> None:
 def with_module(native: NativeGuest) -> Iterator[None]:
     """The agent as it runs where the kernel module is, as documented."""
     commands = documented_commands(
-        TREE / "docs" / "running.md", "### With the kernel module"
+        TREE / "docs" / "guest.md", "## With the kernel module"
     )
     native.shell("\n".join(commands))
     yield

@@ -52,7 +52,7 @@ chmod 755 /usr/local/bin/wlproxy-guest-agent
 
 @pytest.fixture(scope="module")
 def native() -> Iterator[NativeGuest]:
-    """A guest in which docs/running.md was followed, also for the module."""
+    """A guest in which docs/guest.md was followed, also for the module."""
     # In the place of the lab's, which this powers off: one is all that it bears.
     machine = nested.in_lab().replace(init="systemd")
     with Guest(machine) as guest:
@@ -63,10 +63,12 @@ def native() -> Iterator[NativeGuest]:
         GuestSide(guest).ship()
         native.shell(INSTALL)
         guest.put_directory(guest_agent.SYSTEMD, "/usr/local/share/wlproxy/systemd")
-        document = TREE / "docs" / "running.md"
-        _apt, _installer, *units = documented_commands(document, "## 3. The guest")
+        document = TREE / "docs" / "guest.md"
+        _apt, _installer, *units = documented_commands(
+            document, "## Without the package"
+        )
         native.shell("\n".join(units))
-        drop_in = documented_commands(document, "### With the kernel module")
+        drop_in = documented_commands(document, "## With the kernel module")
         native.shell("\n".join(drop_in))
         print(f"the agent is up after {time.monotonic() - began:.0f} s")
         yield native

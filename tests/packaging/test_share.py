@@ -133,6 +133,6 @@ def test_limits_are_those_that_the_doctor_wants() -> None:
 
 def test_the_rule_is_that_of_the_documents() -> None:
     rule = (SHARE / "udev/70-wlproxy.rules").read_text().splitlines()[-1]
-    document = (SHARE.parent / "docs/running.md").read_text()
+    document = (SHARE.parent / "docs/install.md").read_text()
     (documented,) = re.findall(r"echo '(KERNEL==\"udmabuf\".*?)' >", document)
     assert set(documented.split(", ")) <= set(rule.split(", "))

@@ -22,7 +22,7 @@ WAITING: Final = "waiting for the host"
 """What the service says of itself while nobody is at the other end (`server`)."""
 
 INSTALL: Final = """\
-Install the agent: "The guest" in docs/running.md, or the package wlproxy-guest-agent."""
+Install the agent: see docs/guest.md, or the package wlproxy-guest-agent."""
 ENABLE: Final = f"""\
 As root:
   systemctl enable --now {SOCKET_UNIT} {SERVICE}"""

@@ -29,7 +29,7 @@ def test_units_that_are_not_installed(guest: GuestTree) -> None:
     found = guest.only_complaint()
     assert found.verdict is Verdict.PROBLEM
     assert "agent.socket and no wlproxy-guest-agent.service" in found.explanation
-    assert "docs/running.md" in found.remedy
+    assert "docs/guest.md" in found.remedy
 
 
 def test_socket_that_is_not_started(guest: GuestTree) -> None:

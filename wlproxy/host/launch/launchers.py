@@ -143,7 +143,7 @@ class Launchers:
             f"{whose} has no launcher running" if user else f"{whose} runs a launcher",
             remedy="In the guest, as the user that commands are to run as: `systemctl "
             "--user enable --now wlproxy-launcher`; the agent must let launchers "
-            "connect: see docs/running.md, 'Apps from the host'.",
+            "connect: see docs/apps.md, 'Apps from the host'.",
         )
 
     def _check_room(self) -> None:
