@@ -129,7 +129,7 @@ def service(
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_vms_come_and_go_and_one_that_fails_leaves_the_other(service: Service) -> None:
-    service.wait_said("waiting for QEMU", times=2)
+    service.wait_said("waiting for the VM at", times=2)
     assert service.names() == ["one", "two"]
 
     # One is killed: it is started again, and nothing happens to the other.
@@ -139,7 +139,7 @@ def test_vms_come_and_go_and_one_that_fails_leaves_the_other(service: Service) -
     ).split()
     os.kill(int(pid), signal.SIGKILL)
     service.wait_said("[one] wlproxy run failed (SIGKILL); once more in 1 s")
-    service.wait_said("[one] waiting for QEMU")
+    service.wait_said("[one] waiting for the VM at")
     assert service.uptime("two") > before
 
     # Another file: what is wrong changes nothing, what is right is done.
@@ -148,7 +148,7 @@ def test_vms_come_and_go_and_one_that_fails_leaves_the_other(service: Service) -
     service.wait_said("nothing is changed: ")
     service.file.write_text("[vm.three]\n[vm.two]\n")
     service.process.send_signal(signal.SIGHUP)
-    service.wait_said("[three] waiting for QEMU")
+    service.wait_said("[three] waiting for the VM at")
     service.file.write_text("[vm.two]\n")
     assert service.end() == 0
     assert service.names() == []
