@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 from click.testing import CliRunner
 
 from tests.host.conftest import Weston, running_weston
 from wlproxy import cli
-from wlproxy.commands.serve import wanted
+from wlproxy.commands.serve import serve_jobs, wanted
+from wlproxy.host.errors import HostError
 from wlproxy.host.report.status_socket import read_status, running_names
 from wlproxy.host.runtime_dir import status_path
+from wlproxy.host.supervisor import Job
 
 FILE = """\
 [vm.one]
@@ -67,6 +70,42 @@ def test_a_file_that_says_nothing(tmp_path: Path, text: str, said: str) -> None:
     result = CliRunner().invoke(cli.main, ["serve", "--config", str(path)])
     assert result.exit_code == 1
     assert said in result.output
+
+
+async def test_signals_have_the_file_read_again_and_end_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    said = tmp_path / "said"
+    os.mkfifo(said)
+
+    def job(name: str) -> Job:
+        return Job(name, "a program", ("sh", "-c", f"echo {name} >{said}; sleep 1000"))
+
+    answers: list[list[Job] | HostError] = [HostError("wrong"), [job("two")]]
+
+    def read() -> list[Job]:
+        answer = answers.pop(0)
+        if isinstance(answer, HostError):
+            raise answer
+        return answer
+
+    async def heard() -> str:
+        return (await trio.to_thread.run_sync(said.read_text)).strip()
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_jobs, [job("one")], read)
+            assert await heard() == "one"
+            os.kill(os.getpid(), signal.SIGHUP)
+            while answers[1:]:
+                await trio.lowlevel.checkpoint()
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert await heard() == "two"
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert "nothing is changed: wrong" in caplog.text
+    assert "read again: two" in caplog.text
+    assert "stopping" in caplog.text
 
 
 class Service:

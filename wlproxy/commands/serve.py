@@ -43,7 +43,7 @@ def serve(*, config: Path | None) -> None:
         jobs = wanted(path)
     except HostError as exc:
         fail(exc)
-    trio.run(_serve, jobs, lambda: wanted(path))
+    trio.run(serve_jobs, jobs, lambda: wanted(path))
 
 
 def wanted(path: Path) -> list[Job]:
@@ -76,7 +76,7 @@ def _job(file: ConfigFile, name: str, command: str) -> Job:
     return Job(name, f"wlproxy {command}", (*words, *where), repr(said))
 
 
-async def _serve(jobs: Sequence[Job], read: Callable[[], Sequence[Job]]) -> None:
+async def serve_jobs(jobs: Sequence[Job], read: Callable[[], Sequence[Job]]) -> None:
     """Run jobs until a signal says that it is enough."""
     with trio.open_signal_receiver(
         signal.SIGTERM, signal.SIGINT, signal.SIGHUP
