@@ -133,7 +133,11 @@ def test_the_vsock_drop_in_says_what_the_agent_understands() -> None:
 
     assert reset == ""
     assert [program] == setting("ExecStart", "wlproxy-guest-agent.service")
-    assert "vsock port 5000" in str(parse(arguments).source)
+    source = str(parse(arguments).source)
+    (port,) = re.findall(r"vsock port (\d+)", source)
+    assert int(port) < 1024, "any process of the guest could take it"
+    for name in ("AmbientCapabilities", "CapabilityBoundingSet"):
+        assert setting(name, "vsock.conf") == ["CAP_NET_BIND_SERVICE"]
     assert setting("RestrictAddressFamilies", "vsock.conf") == ["AF_VSOCK"]
 
 
