@@ -127,6 +127,51 @@ def test_no_capability_with_the_module() -> None:
         assert f"{escaped}.device" in units.split()
 
 
+@pytest.mark.parametrize("has_module", [True, False])
+def test_no_capability_is_taken_where_the_module_is_not(
+    tmp_path: Path, *, has_module: bool
+) -> None:
+    """As after an update to a kernel for which it was not built, or not signed."""
+    modules = tmp_path / "sys" / "gem_locate"
+    if has_module:
+        modules.mkdir(parents=True)
+    elif Path("/sys/module/gem_locate").exists() or in_this_kernel("gem_locate"):
+        pytest.skip("this kernel has gem_locate")
+    generated = tmp_path / "generator"
+    generated.mkdir()
+    subprocess.run(
+        [UNITS / "wlproxy.gem-locate-generator", generated, generated, generated],
+        env={
+            "WLPROXY_MODULE": str(modules),
+            "WLPROXY_DROP_IN": str(UNITS / "gem-locate.conf"),
+        },
+        check=True,
+        timeout=30,
+    )
+    drop_in = generated / "wlproxy-guest-agent.service.d" / "gem-locate.conf"
+    if not has_module:
+        assert list(generated.iterdir()) == []
+    else:
+        assert drop_in.read_text() == (UNITS / "gem-locate.conf").read_text()
+
+
+def in_this_kernel(module: str) -> bool:
+    if not shutil.which("modinfo"):
+        return False
+    return not subprocess.run(
+        ["modinfo", module], capture_output=True, check=False
+    ).returncode
+
+
+def test_the_module_is_only_used_by_a_generators_word() -> None:
+    """A drop-in in a package would be in force with any kernel."""
+    rules = (UNITS.parent.parent / "debian" / "rules").read_text()
+    assert "$(UNITS)/wlproxy.gem-locate-generator" in rules
+    assert "wlproxy-guest-agent.service.d $(UNITS)/gem-locate.conf" not in rules
+    script = (UNITS / "wlproxy.gem-locate-generator").read_text()
+    assert "/usr/lib/wlproxy-dkms/gem-locate.conf" in script
+
+
 def test_the_vsock_drop_in_says_what_the_agent_understands() -> None:
     reset, start = setting("ExecStart", "vsock.conf")
     program, *arguments = start.split()
