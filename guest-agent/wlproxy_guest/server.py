@@ -116,7 +116,10 @@ class Server:
         )
         self._link = link
         try:
-            await link.run(sessions)
+            # The link ends by an exception, and that ends the other.
+            async with trio.open_nursery() as nursery:  # noqa: TID251
+                nursery.start_soon(self._source.turn_away, wire)
+                await link.run(sessions)
         finally:
             self._link = None
             wire.close()

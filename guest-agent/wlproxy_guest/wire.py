@@ -49,13 +49,14 @@ class NoWireError(Exception):
 class Wire:
     """An open wire with a host at the other end."""
 
-    __slots__ = ("_drained", "_fd", "_unsent")
+    __slots__ = ("_drained", "_fd", "_unread", "_unsent")
 
     def __init__(self, fd: OwnedFd) -> None:
         """Take over `fd`."""
         os.set_blocking(fd.fileno(), False)
         self._fd = fd
         self._unsent = b""
+        self._unread = b""
         self._drained = False
         """Whether there was nothing left to receive, the last time."""
 
@@ -67,6 +68,10 @@ class Wire:
         """
         fd = self._fd.fileno()
         await trio.lowlevel.checkpoint_if_cancelled()
+        if self._unread:
+            data, self._unread = self._unread[:size], self._unread[size:]
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return data
         waited = self._drained
         if waited:
             await wait_until(trio.lowlevel.wait_readable, fd)
@@ -86,6 +91,15 @@ class Wire:
         if not waited:
             await trio.lowlevel.cancel_shielded_checkpoint()
         return data
+
+    def unread(self, data: bytes) -> None:
+        """Put back what was received last: it is to be received again."""
+        self._unread = data + self._unread
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the host has ended the connection, though more may be left to receive."""
+        return hung_up(self._fd.fileno())
 
     @property
     def backlog(self) -> bool:
@@ -147,8 +161,15 @@ class WireSource(Protocol):
             NoWireError: there will be none.
         """
 
+    async def turn_away(self, current: Wire) -> None:
+        """Hang up on whoever else comes while `current` has its host; then return.
 
-class Port:
+        Most wires have one host by nature.
+        """
+        await trio.lowlevel.checkpoint()
+
+
+class Port(WireSource):
     """A character device, by its path or by the name of the virtio port."""
 
     __slots__ = ("_name", "_path")
@@ -183,7 +204,7 @@ class Port:
             await trio.sleep(LOOK_AGAIN)
 
 
-class UnixSocket:
+class UnixSocket(WireSource):
     """A Unix socket at which the host listens."""
 
     __slots__ = ("_path",)
@@ -210,7 +231,7 @@ class UnixSocket:
             await trio.sleep(LOOK_AGAIN)
 
 
-class InheritedFd:
+class InheritedFd(WireSource):
     """An fd that was open before we were: one wire, and no second."""
 
     __slots__ = ("_fd", "_used")
@@ -290,8 +311,11 @@ async def _pause_for_memory(exc: OSError | MemoryError) -> None:
 def hung_up(fd: int) -> bool:
     """Tell whether nobody is at the other end of an fd just now."""
     poll = select.poll()
-    poll.register(fd, 0)
-    return any(events & select.POLLHUP for _, events in poll.poll(0))
+    # A vsock whose peer closed says only that there is no more to read.
+    poll.register(fd, select.POLLRDHUP)
+    return any(
+        events & (select.POLLHUP | select.POLLRDHUP) for _, events in poll.poll(0)
+    )
 
 
 async def host_appears(fd: OwnedFd) -> bool:

@@ -14,7 +14,7 @@ from wlproxy_guest.locating.gem_locate import DEVICE
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.server import Server
 from wlproxy_guest.unix_socket import listen
-from wlproxy_guest.wire import Wire
+from wlproxy_guest.wire import Wire, WireSource
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def device() -> None:
         pytest.skip(f"no {DEVICE}: the lab's image has no gem_locate")
 
 
-class Wires:
+class Wires(WireSource):
     """A source of wires whose other ends are the test's."""
 
     def __init__(self) -> None:

@@ -47,7 +47,7 @@ from wlproxy_guest.locating.module_locator import ModuleLocator
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.server import Server
 from wlproxy_guest.unix_socket import listen
-from wlproxy_guest.wire import Wire
+from wlproxy_guest.wire import Wire, WireSource
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("device")]
 
@@ -105,7 +105,7 @@ async def test_only_what_was_begun_before_is_waited_for(vgem: DrmCard) -> None:
     os.close(fd)
 
 
-class RealAgent:
+class RealAgent(WireSource):
     """An agent with the real locator, between a fake host and apps."""
 
     def __init__(self, path: Path) -> None:
@@ -132,7 +132,7 @@ def expected_features() -> Feature:
     return features
 
 
-class OneWire:
+class OneWire(WireSource):
     """A source of one wire, and then of no more."""
 
     def __init__(self, agent: RealAgent) -> None:

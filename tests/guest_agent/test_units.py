@@ -1,6 +1,8 @@
 """The systemd files agree with the code and with each other.  They run in the lab."""
 
+import ctypes
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -24,6 +26,8 @@ MODULE_RULES = (
     UNITS.parent.parent / "kernel" / "udmabuf" / "udev" / "60-wlproxy-udmabuf.rules"
 )
 SOCKET_PATH = "/run/wlproxy/wayland-0"
+PAM_TTY = 3
+"""An item of a login (security/_pam_types.h)."""
 
 
 def setting(name: str, unit: str) -> list[str]:
@@ -92,6 +96,64 @@ def test_logins_by_terminal_only_are_told() -> None:
     assert f"conffile={ENVIRONMENT}" in profile
 
 
+@pytest.mark.parametrize(
+    ("service", "tty", "told"),
+    [
+        ("sshd", "ssh", True),
+        ("sshd", "/dev/pts/3", True),
+        ("login", "ttyS0", True),  # a serial console: no seat
+        ("login", "hvc0", True),
+        ("su-l", None, True),
+        ("su-l", "/dev/pts/3", True),
+        # These are of seat0, where startx and sway are started.
+        ("login", "tty1", False),
+        ("login", "/dev/tty12", False),
+        ("su-l", "tty1", False),
+        ("gdm-password", None, False),
+    ],
+)
+def test_who_is_told_by_pam(
+    tmp_path: Path, service: str, tty: str | None, *, told: bool
+) -> None:
+    profile = (UNITS / "wlproxy.pam-config").read_text()
+    lines = profile.partition("Session:\n")[2].strip().splitlines()
+    stack = "".join(f"session {line.strip()}\n" for line in lines)
+    stack = stack.replace(ENVIRONMENT, str(UNITS / "wlproxy.pam_env.conf"))
+    assert str(UNITS) in stack
+    (tmp_path / service).write_text(f"session required pam_permit.so\n{stack}")
+
+    given = open_session(tmp_path, service, tty)
+
+    expected = logins() if told else dict.fromkeys(logins())
+    assert given == expected
+
+
+def open_session(
+    directory: Path, service: str, tty: str | None
+) -> dict[str, str | None]:
+    """Open a session by libpam itself; return what of the profile's it is given."""
+    try:
+        pam = ctypes.CDLL("libpam.so.0")
+        start = pam.pam_start_confdir
+    except (OSError, AttributeError) as exc:
+        pytest.skip(f"no libpam with pam_start_confdir (1.4): {exc}")
+    pam.pam_getenv.restype = ctypes.c_char_p
+    handle = ctypes.c_void_p()
+    nobody_to_ask = (ctypes.c_void_p * 2)()
+    user = pwd.getpwuid(os.getuid()).pw_name.encode()
+    names = (service.encode(), user)
+    status = start(*names, nobody_to_ask, bytes(directory), ctypes.byref(handle))
+    assert status == 0
+    if tty is not None:
+        assert pam.pam_set_item(handle, PAM_TTY, ctypes.c_char_p(tty.encode())) == 0
+    status = pam.pam_open_session(handle, 0)
+    assert status == 0
+    given = {name: pam.pam_getenv(handle, name.encode()) for name in logins()}
+    found = {name: value and value.decode() for name, value in given.items()}
+    pam.pam_end(handle, 0)
+    return found
+
+
 def test_it_is_tried_again_for_ever() -> None:
     assert setting("StartLimitIntervalSec", "wlproxy-guest-agent.service") == ["0"]
     assert setting("Restart", "wlproxy-guest-agent.service") == ["on-failure"]
@@ -127,13 +189,62 @@ def test_no_capability_with_the_module() -> None:
         assert f"{escaped}.device" in units.split()
 
 
+@pytest.mark.parametrize("has_module", [True, False])
+def test_no_capability_is_taken_where_the_module_is_not(
+    tmp_path: Path, *, has_module: bool
+) -> None:
+    """As after an update to a kernel for which it was not built, or not signed."""
+    modules = tmp_path / "sys" / "gem_locate"
+    if has_module:
+        modules.mkdir(parents=True)
+    elif Path("/sys/module/gem_locate").exists() or in_this_kernel("gem_locate"):
+        pytest.skip("this kernel has gem_locate")
+    generated = tmp_path / "generator"
+    generated.mkdir()
+    subprocess.run(
+        [UNITS / "wlproxy.gem-locate-generator", generated, generated, generated],
+        env={
+            "WLPROXY_MODULE": str(modules),
+            "WLPROXY_DROP_IN": str(UNITS / "gem-locate.conf"),
+        },
+        check=True,
+        timeout=30,
+    )
+    drop_in = generated / "wlproxy-guest-agent.service.d" / "gem-locate.conf"
+    if not has_module:
+        assert list(generated.iterdir()) == []
+    else:
+        assert drop_in.read_text() == (UNITS / "gem-locate.conf").read_text()
+
+
+def in_this_kernel(module: str) -> bool:
+    if not shutil.which("modinfo"):
+        return False
+    return not subprocess.run(
+        ["modinfo", module], capture_output=True, check=False
+    ).returncode
+
+
+def test_the_module_is_only_used_by_a_generators_word() -> None:
+    """A drop-in in a package would be in force with any kernel."""
+    rules = (UNITS.parent.parent / "debian" / "rules").read_text()
+    assert "$(UNITS)/wlproxy.gem-locate-generator" in rules
+    assert "wlproxy-guest-agent.service.d $(UNITS)/gem-locate.conf" not in rules
+    script = (UNITS / "wlproxy.gem-locate-generator").read_text()
+    assert "/usr/lib/wlproxy-dkms/gem-locate.conf" in script
+
+
 def test_the_vsock_drop_in_says_what_the_agent_understands() -> None:
     reset, start = setting("ExecStart", "vsock.conf")
     program, *arguments = start.split()
 
     assert reset == ""
     assert [program] == setting("ExecStart", "wlproxy-guest-agent.service")
-    assert "vsock port 5000" in str(parse(arguments).source)
+    source = str(parse(arguments).source)
+    (port,) = re.findall(r"vsock port (\d+)", source)
+    assert int(port) < 1024, "any process of the guest could take it"
+    for name in ("AmbientCapabilities", "CapabilityBoundingSet"):
+        assert setting(name, "vsock.conf") == ["CAP_NET_BIND_SERVICE"]
     assert setting("RestrictAddressFamilies", "vsock.conf") == ["AF_VSOCK"]
 
 

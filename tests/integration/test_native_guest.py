@@ -244,7 +244,9 @@ def with_module(native: NativeGuest) -> Iterator[None]:
     )
     native.shell("\n".join(commands))
     yield
-    native.shell(f"rm -r /etc/systemd/system/{SERVICE}.d && systemctl daemon-reload")
+    native.shell(
+        "rm /etc/systemd/system-generators/wlproxy-gem-locate && systemctl daemon-reload"
+    )
     native.systemctl("restart", SERVICE)
 
 

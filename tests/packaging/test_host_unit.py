@@ -25,6 +25,7 @@ UNITS = Path(__file__).parents[2] / "wlproxy" / "host" / "systemd"
 UNIT, RAM_UNIT = UNITS / "wlproxy@.service", UNITS / "wlproxy-ram@.service"
 SCREEN_UNIT = UNITS / "wlproxy-screen@.service"
 ALL = UNIT, RAM_UNIT, SCREEN_UNIT
+ALL_VMS = UNITS / "wlproxy.service"
 CONFINE = Path(__file__).with_name("confine.py")
 PROGRAM = Path(sys.executable).with_name("wlproxy")
 NAME = "work"
@@ -59,6 +60,15 @@ def command(runtime: Path, unit: Path = UNIT) -> list[str]:
 def test_no_option_that_is_not_tried_here(unit: Path) -> None:
     """Who adds one sees to it that the program works under it, and that a test says so."""
     assert settings(unit).keys() == ENFORCED | HARMLESS | MANNERS
+
+
+def test_the_service_for_all_vms_forbids_what_that_of_one_does() -> None:
+    """Their proxies are its children: they do the same, under its options."""
+    sandbox = ENFORCED | HARMLESS
+    alone, together = settings(UNIT), settings(ALL_VMS)
+    assert together.keys() - {"ExecReload"} == alone.keys()
+    for name in sandbox:
+        assert together[name] == alone[name], name
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")

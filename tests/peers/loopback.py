@@ -37,7 +37,7 @@ from wlproxy_guest.locating.page_locator import PinnedRange
 from wlproxy_guest.quotas import Limits
 from wlproxy_guest.server import Server as AgentServer
 from wlproxy_guest.unix_socket import listen
-from wlproxy_guest.wire import Wire, hung_up
+from wlproxy_guest.wire import Wire, WireSource, hung_up
 
 RAM_SIZE = 1 << 28
 VM = "testvm"
@@ -68,7 +68,7 @@ class RamLocator(FileOffsetLocator):
         return PinnedRange((Extent(gpa, PAGE),), FilePin(self), pinned=PAGE)
 
 
-class Port:
+class Port(WireSource):
     """A virtio-serial port: stays as it is while agents come and go.
 
     QEMU's socket, which the proxy connects to, is the other end of it.

@@ -33,7 +33,8 @@ the next boot:
 SET_NOW: Final = f"""\
   export WAYLAND_DISPLAY={DISPLAY} XDG_SESSION_TYPE=wayland"""
 LOG_IN: Final = f"""\
-Logins by ssh, console and `su -` have it, but not those of before. In this shell:
+Logins by ssh, serial console and `su -` have it, but neither those of before nor
+those at the machine's own screen, where desktops are started. In this shell:
 {SET_NOW}"""
 INSTALL_VARIABLES: Final = f"""\
 Install the agent's wlproxy.pam_env.conf as {ENVIRONMENT} and its

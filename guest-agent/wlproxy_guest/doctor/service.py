@@ -11,6 +11,8 @@ from wlproxy_guest.locating.gem_locate import DEVICE
 SERVICE: Final = "wlproxy-guest-agent.service"
 SOCKET_UNIT: Final = "wlproxy-guest-agent.socket"
 DROP_IN: Final = "gem-locate.conf"
+GENERATOR: Final = "wlproxy.gem-locate-generator"
+"""Puts the drop-in in place."""
 CAP_SYS_ADMIN: Final = 21
 """Its bit (linux/capability.h)."""
 PROPERTIES: Final = (
@@ -33,8 +35,10 @@ START_THE_PROXY: Final = """\
 On the host, in the desktop's session; what it lacks, `wlproxy doctor` there says:
   wlproxy run --name NAME"""
 USE_THE_MODULE: Final = f"""\
-As root, with {DROP_IN} from where the agent's units are:
-  install -Dm644 -t /etc/systemd/system/{SERVICE}.d {DROP_IN}
+As root; {GENERATOR} is where the agent's units are, or the
+package wlproxy-dkms has it in place:
+  install -Dm755 {GENERATOR} \\
+    /etc/systemd/system-generators/wlproxy-gem-locate
   systemctl daemon-reload
   systemctl restart {SERVICE}"""
 LOAD_THE_MODULE: Final = f"""\

@@ -96,7 +96,7 @@ def test_module_that_the_unit_does_not_use(guest: GuestTree) -> None:
     guest.write(DEVICE, mode=0o660)
     found = guest.only_complaint()
     assert (found.subject, found.verdict) == ("module", Verdict.WARNING)
-    assert "gem-locate.conf" in found.remedy
+    assert "gem-locate-generator" in found.remedy
 
 
 def test_drop_in_without_the_module(guest: GuestTree) -> None:

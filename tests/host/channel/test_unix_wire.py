@@ -2,6 +2,7 @@
 
 import grp
 import os
+import resource
 import socket
 import stat
 from pathlib import Path
@@ -10,7 +11,11 @@ import pytest
 import trio
 import trio.testing
 
-from wlproxy.host.channel.unix_wire import ConnectingWire, ListeningWire
+from wlproxy.host.channel.unix_wire import (
+    OUT_OF_FDS_PAUSE,
+    ConnectingWire,
+    ListeningWire,
+)
 from wlproxy.host.channel.wire import LAST_RETRY
 from wlproxy.host.channel.wires import make_wire
 from wlproxy.host.channel_address import HybridVsock, Listen, Vsock
@@ -106,6 +111,30 @@ async def test_while_it_is_in_use_others_are_turned_away(
                     await successor.send(b"x")
                     assert await trio.to_thread.run_sync(late.recv, 1) == b"x"
     assert caplog.text.count("is turned away: it is in use") == 1
+
+
+async def test_without_fds_it_waits_to_turn_others_away(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The listener stays readable: looking at it all the time would cost a processor."""
+    with ListeningWire(Listen(tmp_path / "c"), None, "test") as wire:
+        wire.claim()
+        with connect(tmp_path / "c"):
+            async with await wire.open(LOG) as current, trio.open_nursery() as nursery:
+                with connect(tmp_path / "c") as late:
+                    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+                    try:
+                        nursery.start_soon(wire.turn_away, current, LOG)
+                        await trio.sleep(4.1 * OUT_OF_FDS_PAUSE)
+                    finally:
+                        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                    assert caplog.text.count("nobody can connect: Too many open") == 5
+                    await trio.sleep(OUT_OF_FDS_PAUSE)
+                    assert late.recv(1) == b""
+                nursery.cancel_scope.cancel()
 
 
 def test_a_second_proxy_is_refused_before_it_listens(tmp_path: Path) -> None:

@@ -8,17 +8,22 @@ from contextlib import suppress
 
 import pytest
 import trio
+import trio.testing
 
+from tests.guest_agent.fakes import hello
 from wlproxy.host.channel.vsock_wire import VsockWire, connect_vsock
 from wlproxy.host.channel.wire import NobodyThereError
 from wlproxy.host.channel_address import LOCAL_CID, Vsock
 from wlproxy.host.report.vm_log import VmLog
+from wlproxy.protocol.channel.frames import Side
+from wlproxy.protocol.channel.session import Session
 from wlproxy_guest.vsock import VsockPort
 
 pytestmark = pytest.mark.lab
 
 ADDRESS = Vsock(LOCAL_CID, 5000)
 LOG = VmLog("test")
+GREETING = Session(Side.HOST).start(hello())
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +40,7 @@ def loopback() -> None:
         pytest.skip("the kernel has no vsock_loopback")
 
 
-async def test_bytes_go_both_ways_and_a_second_host_is_refused() -> None:
+async def test_bytes_go_both_ways_and_a_second_host_is_hung_up_on() -> None:
     agent = VsockPort(ADDRESS.port, hosts=(LOCAL_CID,))
     host = VsockWire(ADDRESS, None, "test")
     for _ in range(2):  # sessions one after the other, at one port
@@ -47,25 +52,36 @@ async def test_bytes_go_both_ways_and_a_second_host_is_refused() -> None:
 
             nursery.start_soon(listen)
             stream = await host.open(LOG)
+            await stream.send(GREETING)
         (wire,) = wires
-        async with stream:
-            await stream.send(b"x" * 100_000)
+        async with stream, trio.open_nursery() as nursery:
+            nursery.start_soon(agent.turn_away, wire)
             received = 0
-            while received < 100_000:
+            while received < len(GREETING):
                 received += len(await wire.receive(65536))
             assert wire.send_at_once(b"answer")
             assert (await stream.receive())[0] == b"answer"
-            with pytest.raises(NobodyThereError):
-                await connect_vsock(ADDRESS)
+            await is_hung_up_on()
             assert not stream.hung_up
+            nursery.cancel_scope.cancel()
         wire.close()
+    agent.close()
+    with pytest.raises(NobodyThereError):
+        await connect_vsock(ADDRESS)
+
+
+async def is_hung_up_on() -> None:
+    async with await connect_vsock(ADDRESS) as stream:
+        with trio.fail_after(5), suppress(trio.BrokenResourceError):
+            assert (await stream.receive())[0] == b""
 
 
 async def test_who_is_no_host_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    agent = VsockPort(ADDRESS.port)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(VsockPort(ADDRESS.port).open)
-        async with await VsockWire(ADDRESS, None, "test").open(LOG) as stream:
-            with trio.fail_after(5), suppress(trio.BrokenResourceError):
-                assert (await stream.receive())[0] == b""
+        nursery.start_soon(agent.open)
+        await trio.testing.wait_all_tasks_blocked()
+        await is_hung_up_on()
         nursery.cancel_scope.cancel()
+    agent.close()
     assert "context 1, which is no host, is refused" in caplog.text

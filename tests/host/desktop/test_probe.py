@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,12 +9,13 @@ import pytest
 
 from tests.host.conftest import Weston
 from wlproxy.host.desktop.probe import (
+    PROBE_SECONDS,
     TRIED_FORMATS,
     probe_compositor,
     trial_memfd,
     try_shm_pool,
 )
-from wlproxy.host.desktop.udmabuf_device import UdmabufDevice, seal_error
+from wlproxy.host.desktop.udmabuf_device import UdmabufDevice, UdmabufLimits, seal_error
 from wlproxy.host.errors import CompositorRefusedError, NoCompositorError
 from wlproxy.relay.buffers.choice import BufferShape, Mode, PlaneShape, choose
 from wlproxy.relay.capabilities import Preference
@@ -50,6 +52,27 @@ def test_pool_that_cannot_be_mapped_is_only_a_no(weston: Weston) -> None:
     read, write = (OwnedFd(number) for number in os.pipe())
     with read, write, pytest.raises(CompositorRefusedError):
         try_shm_pool(weston.socket, read.fileno())
+
+
+def test_a_compositor_that_is_slow_throughout_is_an_error(
+    weston: Weston, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer in time, and all of them too late: what was not asked is no "no"."""
+    late = time.monotonic() + PROBE_SECONDS
+
+    class Device(UdmabufDevice):
+        def __init__(self) -> None:
+            """Not opened."""
+
+        def create(self, items: object) -> OwnedFd:
+            monkeypatch.setattr(time, "monotonic", lambda: late + 1)
+            return trial_memfd()
+
+        def limits(self) -> UdmabufLimits:
+            return UdmabufLimits(1024, 64)
+
+    with pytest.raises(CompositorRefusedError, match="takes longer than 60 s"):
+        probe_compositor(weston.socket, Device())
 
 
 def test_every_tried_format_has_a_layout() -> None:

@@ -2,6 +2,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from tests.host.conftest import Weston
 from tests.peers.compositor import Compositor
 from wlproxy.host.desktop import wayland_client
-from wlproxy.host.desktop.wayland_client import WaylandClient
+from wlproxy.host.desktop.wayland_client import MAX_ANSWER, WaylandClient
 from wlproxy.host.errors import CompositorRefusedError, NoCompositorError
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.transport.fds import OwnedFd
@@ -72,6 +73,14 @@ def test_compositor_that_never_answers(
             WaylandClient(tmp_path / "wl")
 
 
+def test_no_answer_is_waited_for_after_the_deadline(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "wl"))
+        listener.listen()
+        with pytest.raises(CompositorRefusedError, match="does not answer"):
+            WaylandClient(tmp_path / "wl", deadline=time.monotonic())
+
+
 # ---------------------------------------------------------------- what is answered
 
 REGISTRY, CALLBACK = 2, 3
@@ -108,6 +117,28 @@ def event(sender: int, opcode: int, body: bytes) -> bytes:
 def text(said: bytes) -> bytes:
     data = said + b"\0"
     return struct.pack("=I", len(data)) + data + bytes(-len(data) % 4)
+
+
+def test_an_answer_without_end_is_refused(tmp_path: Path) -> None:
+    """Each global is remembered: a compositor has some dozens, not hundreds of thousands."""
+    names = [f"x{number:08}".encode() + b"y" * 3000 for number in range(400)]
+    shown = [
+        struct.pack("=I", number) + text(name) + struct.pack("=I", 1)
+        for number, name in enumerate(names)
+    ]
+    said = b"".join(event(REGISTRY, 0, each) for each in shown)
+    assert len(said) > MAX_ANSWER
+    with (
+        answering(tmp_path / "much", said) as path,
+        pytest.raises(CompositorRefusedError, match="with more than 1 MiB"),
+    ):
+        WaylandClient(path)
+    whole = len(said) // len(shown) * (len(shown) // 2)
+    with (
+        answering(tmp_path / "enough", said[:whole], DONE) as path,
+        WaylandClient(path) as client,
+    ):
+        assert len(client.global_versions) == len(shown) // 2
 
 
 ERROR = event(1, 0, struct.pack("=II", REGISTRY, 1) + text(b"invalid method 7"))

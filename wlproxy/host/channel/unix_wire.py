@@ -4,7 +4,7 @@ import errno
 import logging
 import os
 import socket
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -99,12 +99,14 @@ class ListeningWire(Wire):
             await trio.lowlevel.wait_readable(self._listening)
             if current.hung_up:  # who comes now may be its successor, and is for `open`
                 return
-            with suppress(OSError), self._listening.accept()[0]:
-                log.of_client(
-                    logging.WARNING,
-                    "somebody connects to %s, and is turned away: it is in use",
-                    self._path,
-                )
+            if (connected := await self._accept_now(log)) is None:
+                continue
+            connected.close()
+            log.of_client(
+                logging.WARNING,
+                "somebody connects to %s, and is turned away: it is in use",
+                self._path,
+            )
 
     @property
     def _listening(self) -> socket.socket:
@@ -114,13 +116,19 @@ class ListeningWire(Wire):
     async def _accept(self, log: VmLog) -> socket.socket:
         while True:
             await trio.lowlevel.wait_readable(self._listening)
-            try:
-                return self._listening.accept()[0]
-            except OSError as exc:
-                if exc.errno in (errno.EAGAIN, errno.ECONNABORTED):
-                    continue  # it has gone already
-                log.error("nobody can connect: %s", os.strerror(exc.errno or 0))  # noqa: TRY400
-            await trio.sleep(OUT_OF_FDS_PAUSE)
+            if (connected := await self._accept_now(log)) is not None:
+                return connected
+
+    async def _accept_now(self, log: VmLog) -> socket.socket | None:
+        """Accept who is there; None if it has gone, or, after a pause, if no fd is left for it."""
+        try:
+            return self._listening.accept()[0]
+        except OSError as exc:
+            if exc.errno in (errno.EAGAIN, errno.ECONNABORTED):
+                return None
+            log.error("nobody can connect: %s", os.strerror(exc.errno or 0))  # noqa: TRY400
+        await trio.sleep(OUT_OF_FDS_PAUSE)
+        return None
 
 
 async def connect_channel(path: Path) -> FdStream:

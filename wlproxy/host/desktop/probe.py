@@ -5,7 +5,9 @@ a "no".  `wlproxy.relay.buffers.choice` then chooses the mode for each buffer.
 """
 
 import fcntl
+import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -52,6 +54,9 @@ SHM_STRIDES: Final = (1024, 1332, 2408)
 DMABUF_STRIDES: Final = ((256, 768), (64, 832), (16, 816), (4, 804))
 """For mode B: alignments, and a stride that is no multiple of a larger one."""
 
+PROBE_SECONDS: Final = 60.0
+"""For all of it; a tenth of a second is usual, and llvmpipe takes a few."""
+
 ANSWER_ROUNDTRIPS: Final = 10
 """Round trips to wait for the answer to an import, which may come late."""
 
@@ -74,9 +79,11 @@ def probe_compositor(
 
     Raises:
         NoCompositorError: nobody listens there.
-        CompositorRefusedError: it does not even answer.
+        CompositorRefusedError: it does not even answer, or takes longer than
+            `PROBE_SECONDS`.
     """
-    with WaylandClient(compositor) as client:
+    deadline = time.monotonic() + PROBE_SECONDS
+    with WaylandClient(compositor, deadline=deadline) as client:
         versions = client.global_versions
         shm_formats = _shm_formats(client)
     found = CompositorCapabilities(
@@ -94,8 +101,15 @@ def probe_compositor(
         return _without_udmabufs(found, f"no udmabuf could be made: {exc.problem}")
     limits = device.limits()
     with udmabuf:
-        shm_reason = _try_shm(compositor, udmabuf)
-        alignments, dmabuf_reason = _try_dmabufs(compositor, udmabuf, versions)
+        shm_reason = _try_shm(compositor, udmabuf, deadline)
+        alignments, dmabuf_reason = _try_dmabufs(
+            compositor, udmabuf, versions, deadline
+        )
+    if time.monotonic() >= deadline:  # what it was not asked is no "no"
+        raise CompositorRefusedError(
+            f"the compositor at {compositor} takes longer than {PROBE_SECONDS:g} s to answer"
+            " what it can show"
+        )
     return replace(
         found,
         shm_udmabuf=not shm_reason,
@@ -121,15 +135,20 @@ def trial_memfd() -> OwnedFd:
     return memory
 
 
-def try_shm_pool(compositor: Path, fd: int) -> None:
+def try_shm_pool(compositor: Path, fd: int, deadline: float = math.inf) -> None:
     """Show a `wl_shm` pool of this fd to the compositor, at several strides.
+
+    Args:
+        compositor: its socket.
+        fd: of a file of the trials' size.
+        deadline: `time.monotonic` after which no answer is waited for.
 
     Raises:
         NoCompositorError: nobody listens there.
         CompositorRefusedError: it does not take such a pool.
         KeyError: it lacks a global, which is the argument.
     """
-    with WaylandClient(compositor) as client:
+    with WaylandClient(compositor, deadline=deadline) as client:
         shm = client.bind("wl_shm", 1)
         surface = client.bind("wl_compositor", 4).create("create_surface")
         pool = shm.create("create_pool", _TRIAL_SIZE, fds=(fd,))
@@ -168,9 +187,9 @@ def _trial_udmabuf(device: UdmabufDevice) -> OwnedFd:
         return device.create((UdmabufItem(memory.fileno(), 0, _TRIAL_SIZE),))
 
 
-def _try_shm(compositor: Path, udmabuf: OwnedFd) -> str:
+def _try_shm(compositor: Path, udmabuf: OwnedFd, deadline: float) -> str:
     try:
-        try_shm_pool(compositor, udmabuf.fileno())
+        try_shm_pool(compositor, udmabuf.fileno(), deadline)
     except CompositorRefusedError as exc:
         return f"the compositor refuses a udmabuf as a wl_shm pool: {exc.problem}"
     except KeyError as exc:
@@ -179,7 +198,7 @@ def _try_shm(compositor: Path, udmabuf: OwnedFd) -> str:
 
 
 def _try_dmabufs(
-    compositor: Path, udmabuf: OwnedFd, versions: dict[str, int]
+    compositor: Path, udmabuf: OwnedFd, versions: dict[str, int], deadline: float
 ) -> tuple[dict[int, int], str]:
     """Find the alignments that mode B takes, by format; if there are none, why not."""
     version = versions.get(DMABUF, 0)
@@ -187,11 +206,11 @@ def _try_dmabufs(
         return {}, "the compositor has no linux-dmabuf"
     if version < MODIFIERS_SINCE:
         return {}, f"the compositor's linux-dmabuf is of version {version}"
-    advertised = _linear_formats(compositor)
+    advertised = _linear_formats(compositor, deadline)
     alignments = {
         drm_format: alignment
         for drm_format in advertised & TRIED_FORMATS
-        if (alignment := _smallest_alignment(compositor, udmabuf, drm_format))
+        if (alignment := _smallest_alignment(compositor, udmabuf, drm_format, deadline))
     }
     if alignments:
         return alignments, ""
@@ -200,7 +219,7 @@ def _try_dmabufs(
     return {}, "the compositor imports no LINEAR dma-bufs"
 
 
-def _linear_formats(compositor: Path) -> set[int]:
+def _linear_formats(compositor: Path, deadline: float) -> set[int]:
     """Ask for the formats that the compositor imports as LINEAR."""
     formats = set()
 
@@ -209,7 +228,7 @@ def _linear_formats(compositor: Path) -> set[int]:
             formats.add(drm_format)
 
     try:
-        with WaylandClient(compositor) as client:
+        with WaylandClient(compositor, deadline=deadline) as client:
             client.bind(DMABUF, MODIFIERS_SINCE).on("modifier", on_modifier)
             client.roundtrip()
     except CompositorRefusedError:
@@ -217,10 +236,15 @@ def _linear_formats(compositor: Path) -> set[int]:
     return formats
 
 
-def _smallest_alignment(compositor: Path, udmabuf: OwnedFd, drm_format: int) -> int:
+def _smallest_alignment(
+    compositor: Path, udmabuf: OwnedFd, drm_format: int, deadline: float
+) -> int:
     """Find the smallest alignment of the stride that is imported; 0 if none is."""
     smallest = 0
-    with suppress(CompositorRefusedError), WaylandClient(compositor) as client:
+    with (
+        suppress(CompositorRefusedError),
+        WaylandClient(compositor, deadline=deadline) as client,
+    ):
         dmabuf = client.bind(DMABUF, MODIFIERS_SINCE)
         surface = client.bind("wl_compositor", 4).create("create_surface")
         for alignment, stride in DMABUF_STRIDES:

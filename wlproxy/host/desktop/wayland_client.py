@@ -2,11 +2,13 @@
 
 The probe, the doctor and the security context use it for a handful of requests at start.  It
 speaks with the relay's codec and tables, so that it needs no library.  The guest's clients do
-not come this way.  Every call blocks, for `TIMEOUT` at most; requests leave at once.
+not come this way.  Every call blocks, for `TIMEOUT` at most; requests leave at once, and an
+answer has `MAX_ANSWER` bytes.
 
 Ids are never used again, so that an event of an object which is gone is merely not heard.
 """
 
+import math
 import socket
 import time
 from array import array
@@ -31,6 +33,9 @@ from wlproxy.transport.closable import Closing, closed_on_error
 
 TIMEOUT: Final = 10.0
 """Seconds a compositor may take over a round trip; llvmpipe's first one is slow."""
+
+MAX_ANSWER: Final = 1 << 20
+"""Bytes in one round trip: a registry has a few thousand, a list of formats 100 000 at most."""
 
 _RECEIVE_SIZE: Final = 65536
 
@@ -93,14 +98,21 @@ class Remote:
 class WaylandClient(Closing):
     """A connection whose registry has been read.  Only one thread may use it."""
 
-    def __init__(self, compositor: Path) -> None:
+    def __init__(self, compositor: Path, *, deadline: float = math.inf) -> None:
         """Connect and read the registry.
+
+        Args:
+            compositor: its socket.
+            deadline: `time.monotonic` after which no round trip is waited for.
 
         Raises:
             NoCompositorError: nobody listens there.
             CompositorRefusedError: it does not answer.
         """
         self._compositor = compositor
+        self._deadline = deadline
+        self._received = 0
+        """Bytes in this round trip."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(TIMEOUT)
         with closed_on_error(self._socket), connecting(compositor):
@@ -144,12 +156,13 @@ class WaylandClient(Closing):
         """Wait until the compositor has dealt with everything that was asked.
 
         Raises:
-            CompositorRefusedError: it ended the connection, broke the protocol, or took
-                too long.
+            CompositorRefusedError: it ended the connection, broke the protocol, took
+                too long, or said too much.
         """
+        self._received = 0
         done: list[object] = []
         self._display.create("sync").on("done", done.append)
-        deadline = time.monotonic() + TIMEOUT
+        deadline = min(time.monotonic() + TIMEOUT, self._deadline)
         while not done:
             self._receive(deadline)
 
@@ -216,6 +229,12 @@ class WaylandClient(Closing):
             raise self._ended() from exc
         if not received:
             raise self._ended()
+        self._received += len(received)
+        if self._received > MAX_ANSWER:
+            raise CompositorRefusedError(
+                f"the compositor at {self._compositor} answers one question with more than"
+                f" {MAX_ANSWER >> 20} MiB"
+            )
         self._socket.settimeout(TIMEOUT)
         self._splitter.feed(received)
         try:
