@@ -36,9 +36,10 @@ from wlproxy.protocol.channel.launching import PIPES
 from wlproxy.protocol.channel.rules import fit_text
 from wlproxy.protocol.errors import ChannelError
 from wlproxy.transport.closable import closed_on_error
-from wlproxy.transport.fd_stream import FdsLostError, FdStream
+from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.lane_tasks import LaneTasks
+from wlproxy_guest.hanging_files import own
 from wlproxy_guest.launcher.passing import PASSED, REFUSED
 from wlproxy_guest.streams import Streams
 from wlproxy_guest.unix_socket import Listener, SocketError, identify_peer, listen
@@ -75,11 +76,12 @@ class Launcher:
         return False
 
     async def gone(self) -> None:
-        """Wait until it hangs up, or says anything: there is nothing it has to say."""
-        with suppress(OSError, trio.BrokenResourceError, FdsLostError):
-            _, fds = await self._stream.receive(1)
-            for fd in fds:
-                fd.close()
+        """Wait until it hangs up, or says anything: there is nothing it has to say.
+
+        What that is stays where it is: an fd in it may be of a file that hangs.
+        """
+        with suppress(OSError):
+            await trio.lowlevel.wait_readable(self._stream.socket)
 
 
 class Launchers:
@@ -116,7 +118,7 @@ class Launchers:
                     await trio.sleep(ACCEPT_PAUSE)
                     continue
                 if self._connected >= MAX_CONNECTED:
-                    connected.close()
+                    _hang_up(connected)
                     continue
                 self._connected += 1
                 nursery.start_soon(self._serve_defended, connected)
@@ -131,12 +133,12 @@ class Launchers:
             log.exception("a launcher was lost: a bug, or no memory")
         finally:
             self._connected -= 1
-            connected.close()
 
     async def _serve(self, connected: socket.socket) -> None:
         with ExitStack() as closing:
+            closing.callback(_hang_up, connected)
             stream = FdStream(connected)
-            closing.callback(stream.close)
+            closing.callback(stream.drop_unsent)
             uid = identify_peer(connected).uid
             launcher = Launcher(stream, uid, await user_name(uid))
             if why := self._refusal(launcher):
@@ -255,6 +257,17 @@ class Offers:
             whole = len(pipes) == len(PIPES)
             if launcher is not None and not (whole and launcher.pass_on(pipes)):
                 log.warning("%s does not get what it is to start", launcher)
+
+
+def _hang_up(connected: socket.socket) -> None:
+    """Close a connection, and wait for nobody.
+
+    With it go fds that were sent and not received, whose files may hang: a thread does it.
+    """
+    with suppress(OSError):  # it has gone already
+        connected.shutdown(socket.SHUT_RDWR)
+    trio.lowlevel.notify_closing(connected)
+    own(connected.detach()).close()
 
 
 def listen_for_launchers(path: Path) -> Listener:
