@@ -36,9 +36,10 @@ from wlproxy.protocol.channel.launching import PIPES
 from wlproxy.protocol.channel.rules import fit_text
 from wlproxy.protocol.errors import ChannelError
 from wlproxy.transport.closable import closed_on_error
-from wlproxy.transport.fd_stream import FdsLostError, FdStream
+from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.lane_tasks import LaneTasks
+from wlproxy_guest.hanging_files import own
 from wlproxy_guest.launcher.passing import PASSED, REFUSED
 from wlproxy_guest.streams import Streams
 from wlproxy_guest.unix_socket import Listener, SocketError, identify_peer, listen
@@ -46,6 +47,9 @@ from wlproxy_guest.unix_socket import Listener, SocketError, identify_peer, list
 MAX_LAUNCHERS: Final = 16
 MAX_CONNECTED: Final = 64
 """Connections at once, those included that are turned away in a moment."""
+MAX_OFFERED: Final = 32
+"""Launchers that the host has not released.  It takes 64: that one has gone is told in order, but
+that one has come may overtake it, so what counts is what the host has let go of."""
 NAME_SECONDS: Final = 5.0
 """For whoever knows the names of users (a server, perhaps) to say one."""
 ACCEPT_PAUSE: Final = 0.1
@@ -75,11 +79,12 @@ class Launcher:
         return False
 
     async def gone(self) -> None:
-        """Wait until it hangs up, or says anything: there is nothing it has to say."""
-        with suppress(OSError, trio.BrokenResourceError, FdsLostError):
-            _, fds = await self._stream.receive(1)
-            for fd in fds:
-                fd.close()
+        """Wait until it hangs up, or says anything: there is nothing it has to say.
+
+        What that is stays where it is: an fd in it may be of a file that hangs.
+        """
+        with suppress(OSError):
+            await trio.lowlevel.wait_readable(self._stream.socket)
 
 
 class Launchers:
@@ -116,7 +121,7 @@ class Launchers:
                     await trio.sleep(ACCEPT_PAUSE)
                     continue
                 if self._connected >= MAX_CONNECTED:
-                    connected.close()
+                    _hang_up(connected)
                     continue
                 self._connected += 1
                 nursery.start_soon(self._serve_defended, connected)
@@ -131,12 +136,12 @@ class Launchers:
             log.exception("a launcher was lost: a bug, or no memory")
         finally:
             self._connected -= 1
-            connected.close()
 
     async def _serve(self, connected: socket.socket) -> None:
         with ExitStack() as closing:
+            closing.callback(_hang_up, connected)
             stream = FdStream(connected)
-            closing.callback(stream.close)
+            closing.callback(stream.drop_unsent)
             uid = identify_peer(connected).uid
             launcher = Launcher(stream, uid, await user_name(uid))
             if why := self._refusal(launcher):
@@ -193,21 +198,39 @@ class Offers:
         self._streams = streams
         self._new_id = new_id
         self._known: dict[int, Launcher | None] = {}
-        """By id; None has gone, and the host may not have noticed."""
+        """By id, until the host releases it; None has gone."""
+        self._ids: dict[Launcher, int] = {}
+        """Of those that have not gone."""
+        self._waiting: dict[Launcher, None] = {}
+        """Those that the host is told of when it has released others, in order."""
 
     def open(self, launcher: Launcher) -> None:
-        """Tell the host of one."""
+        """Tell the host of one, now or when it has let go of enough others."""
+        if len(self._known) >= MAX_OFFERED:
+            self._waiting[launcher] = None
+            return
         client_id = self._new_id()
         self._known[client_id] = launcher
+        self._ids[launcher] = client_id
         user = fit_text(launcher.user)
         self._lanes.put(LauncherOpened(client_id, launcher.uid, user))
 
     def close(self, launcher: Launcher) -> None:
         """Tell the host that one has gone; what it has started goes on."""
-        for client_id, known in self._known.items():
-            if known is launcher:
-                self._known[client_id] = None
-                self._lanes.put(ClientClosed(client_id, CloseReason.NORMAL, ""))
+        self._waiting.pop(launcher, None)
+        client_id = self._ids.pop(launcher, None)
+        if client_id is not None:
+            self._known[client_id] = None
+            self._lanes.put(ClientClosed(client_id, CloseReason.NORMAL, ""))
+
+    def _release(self, client_id: int) -> None:
+        """Forget one that the host has let go of; another may have its place."""
+        if self._known.pop(client_id):
+            raise ChannelError(f"launcher {client_id} has not ended")
+        if self._waiting:
+            first = next(iter(self._waiting))
+            del self._waiting[first]
+            self.open(first)
 
     def receive(self, frame: Frame) -> bool:
         """Take a frame from the host, unless it is about somebody else.
@@ -224,8 +247,7 @@ class Offers:
             case Launch():
                 self._launch(frame, self._known[client_id])
             case ClientReleased():
-                if self._known.pop(client_id):
-                    raise ChannelError(f"launcher {client_id} has not ended")
+                self._release(client_id)
             case StreamData() | StreamClosed() | Credit():
                 pass  # whoever waits for it has been woken
             case _:
@@ -255,6 +277,17 @@ class Offers:
             whole = len(pipes) == len(PIPES)
             if launcher is not None and not (whole and launcher.pass_on(pipes)):
                 log.warning("%s does not get what it is to start", launcher)
+
+
+def _hang_up(connected: socket.socket) -> None:
+    """Close a connection, and wait for nobody.
+
+    With it go fds that were sent and not received, whose files may hang: a thread does it.
+    """
+    with suppress(OSError):  # it has gone already
+        connected.shutdown(socket.SHUT_RDWR)
+    trio.lowlevel.notify_closing(connected)
+    own(connected.detach()).close()
 
 
 def listen_for_launchers(path: Path) -> Listener:

@@ -3,6 +3,7 @@
 import os
 import pwd
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,6 +15,7 @@ import trio.testing
 
 from tests.guest_agent.conftest import Wires
 from tests.guest_agent.fakes import FakeHost, FileOffsetLocator, hello
+from tests.guest_agent.hung_fuse import HungFile
 from wlproxy.protocol.channel.codec import encode_frame
 from wlproxy.protocol.channel.frames import (
     ClientClosed,
@@ -188,6 +190,31 @@ async def test_a_launcher_that_leaves_and_its_pipes_stay(
     await guest.host.send(ClientReleased(1))
     os.write(fds[3], b"still here")
     assert await guest.host.expect(StreamData) == StreamData(1, 7, b"still here")
+
+
+async def test_a_launcher_that_passes_a_file_that_hangs(
+    guest: Guest, launcher: socket.socket
+) -> None:
+    """It is hung up on, and nobody waits for the file: the agent goes on."""
+    with tempfile.TemporaryDirectory() as directory, HungFile(Path(directory)) as file:
+        for _ in range(3):  # what is behind the first is dropped with the connection
+            socket.send_fds(launcher, [b"x"], [file.fd])
+
+        assert (await guest.host.expect(ClientClosed)).client_id == 1
+        with await guest.connect():
+            assert (await guest.opened()).client_id == 2
+
+
+async def test_fds_of_a_launcher_are_let_go_of(
+    guest: Guest, launcher: socket.socket
+) -> None:
+    reader, writer = os.pipe()
+    socket.send_fds(launcher, [b"x"], [writer])
+    os.close(writer)
+
+    assert (await guest.host.expect(ClientClosed)).client_id == 1
+    assert await read(reader) == b""
+    os.close(reader)
 
 
 async def test_what_crosses_the_end_of_a_launcher(

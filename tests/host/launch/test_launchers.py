@@ -10,7 +10,12 @@ import trio.testing
 
 from wlproxy.host.client.streams import Streams
 from wlproxy.host.errors import HostError
-from wlproxy.host.launch.launchers import MAX_COMMANDS, MAX_LAUNCHERS, Launchers
+from wlproxy.host.launch.launchers import (
+    MAX_COMMANDS,
+    MAX_LAUNCHERS,
+    MAX_UNUSED,
+    Launchers,
+)
 from wlproxy.host.report.vm_log import VmLog
 from wlproxy.protocol.channel.frames import (
     ClientClosed,
@@ -187,11 +192,30 @@ async def test_names_are_for_people(bench: Bench) -> None:
     assert bench.launchers.users == ["8", "[31m eve", "x" * 64]
 
 
-async def test_too_many(bench: Bench) -> None:
-    bench.receive(*(LauncherOpened(each + 1, 0, "a") for each in range(MAX_LAUNCHERS)))
+async def test_one_too_many_is_not_used(bench: Bench, pipes: Pipes) -> None:
+    """The session goes on, and those that were there before."""
+    bench.receive(
+        *(LauncherOpened(each + 1, 0, f"a{each}") for each in range(MAX_LAUNCHERS)),
+        LauncherOpened(65, 0, "late"),
+    )
 
-    with pytest.raises(ChannelError, match="over 64 launchers"):
-        bench.receive(LauncherOpened(MAX_LAUNCHERS + 1, 0, "a"))
+    assert "late" not in bench.launchers.users
+    with pytest.raises(HostError, match="'late' of the guest has no launcher"):
+        bench.launchers.launch("late", pipes.make())
+    assert bench.launchers.launch("a0", pipes.make()) == "a0"
+    bench.receive(closed(65))
+    assert bench.sent[-1] == ClientReleased(65)
+    bench.receive(closed(2), LauncherOpened(66, 0, "later"))
+    assert "later" in bench.launchers.users
+    bench.lanes.close()
+
+
+async def test_no_end_of_launchers(bench: Bench) -> None:
+    most = MAX_LAUNCHERS + MAX_UNUSED
+    bench.receive(*(LauncherOpened(each + 1, 0, "a") for each in range(most)))
+
+    with pytest.raises(ChannelError, match=f"over {most} launchers"):
+        bench.receive(LauncherOpened(most + 1, 0, "a"))
 
 
 @pytest.mark.parametrize(

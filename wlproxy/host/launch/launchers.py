@@ -25,7 +25,9 @@ from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.lane_tasks import LaneTasks
 
 MAX_LAUNCHERS: Final = 64
-"""In a session; an agent that tells of more breaks it."""
+"""In a session; those that are too many are not used."""
+MAX_UNUSED: Final = 1024
+"""How many of those there may be; an agent that tells of more breaks the session."""
 MAX_COMMANDS: Final = 64
 """Whose pipes are open at once: the apps' pastes need streams, too."""
 MAX_NAME: Final = 64
@@ -58,6 +60,8 @@ class Launchers:
         self._lanes = lanes
         self._streams = streams
         self._all: dict[int, _Launcher] = {}
+        self._unused: set[int] = set()
+        """Those that were too many."""
         self._gone: set[int] = set()
         """Those whose streams may be open yet."""
 
@@ -76,7 +80,7 @@ class Launchers:
             self._open(frame)
             return True
         client_id: int = getattr(frame, "client_id", 0)
-        if client_id not in self._all:
+        if client_id not in self._all and client_id not in self._unused:
             return False
         match frame:
             case ClientClosed():
@@ -89,12 +93,16 @@ class Launchers:
 
     def _open(self, frame: LauncherOpened) -> None:
         if len(self._all) >= MAX_LAUNCHERS:
-            raise ChannelError(f"over {MAX_LAUNCHERS} launchers")
+            if len(self._unused) >= MAX_UNUSED:
+                raise ChannelError(f"over {MAX_LAUNCHERS + MAX_UNUSED} launchers")
+            self._unused.add(frame.client_id)
+            return
         user = plain(frame.user.encode())[:MAX_NAME]
         self._all[frame.client_id] = _Launcher(user or str(frame.uid))
 
     def _close(self, client_id: int) -> None:
-        del self._all[client_id]
+        self._all.pop(client_id, None)
+        self._unused.discard(client_id)
         self._gone = {each for each in self._gone if self._lanes.streams_of(each)}
         self._gone.add(client_id)
         self._lanes.put(ClientReleased(client_id))
