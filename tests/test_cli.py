@@ -137,6 +137,7 @@ def test_run_has_other_channels(
         ("run --name a.b", 1, "cannot name a VM"),
         ("run --channel /c --name a/b", 1, "cannot name a VM"),
         ("run --channel /c --allow wl_nonsense", 2, "wl_nonsense"),
+        ("run --channel /c --deny wl_outptu", 2, "mean wl_output?"),
         ("status", 1, "no proxy runs"),
         ("status --name other", 1, "no proxy answers for other"),
         ("qemu-args --memory lots", 2, "lots"),

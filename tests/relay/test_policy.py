@@ -36,7 +36,7 @@ def test_what_our_tables_do_not_know_is_left_out() -> None:
 def test_allow_and_deny() -> None:
     policy = effective_policy(
         allow=["ext_session_lock_manager_v1", "zwp_linux_dmabuf_v1"],
-        deny=["wl_seat", "nothing"],
+        deny=["wl_seat", "zwlr_screencopy_manager_v1"],  # not allowed anyway
     )
 
     assert "ext_session_lock_manager_v1" in policy
@@ -51,6 +51,20 @@ def test_nothing_privileged_is_allowed_by_default() -> None:
 def test_a_name_that_is_nearly_right_is_recognized() -> None:
     with pytest.raises(ValueError, match=r"mean ext_session_lock_manager_v1\?"):
         effective_policy(allow=["ext_session_lock_manager"])
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("zwp_idle_inhibit_manger_v1", r"mean zwp_idle_inhibit_manager_v1\?"),
+        ("some_vendors_own_v1", "no such global is known"),
+        ("wl_surface", "no global"),
+    ],
+)
+def test_what_is_no_global_cannot_be_denied(name: str, problem: str) -> None:
+    """Taken silently, a mistyped one would stay allowed."""
+    with pytest.raises(ValueError, match=f"cannot deny {name}: .*{problem}"):
+        effective_policy(deny=[name])
 
 
 def test_an_interface_that_cannot_be_allowed() -> None:

@@ -158,9 +158,13 @@ def host_config(  # noqa: PLR0913 - one parameter per option
         HostError: they say nothing here.
     """
     try:
-        policy = effective_policy(allow, deny)
+        effective_policy(allow)
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="--allow") from exc
+    try:
+        policy = effective_policy(allow, deny)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="--deny") from exc
     name = check_name(name or (vm_name(libvirt) if libvirt else "vm"))
     if libvirt is None:
         if connect is not None:

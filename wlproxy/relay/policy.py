@@ -44,22 +44,36 @@ def effective_policy(
         Interface name to the highest version that a guest may bind.
 
     Raises:
-        ValueError: a name in `allow` is no global, or one that cannot be relayed.
+        ValueError: a name in `allow` is no global, or one that cannot be relayed; or one in
+            `deny` is no global that is known: it may be a mistyped one, which would stay.
     """
     policy = dict(ALLOWED_BY_DEFAULT)
     for name in allow:
         verdict = VERDICTS.get(name)
         if verdict is None:
-            raise ValueError(_unknown(name))
+            raise ValueError(_cannot_allow(name))
         if verdict.access is Access.DENIED:
             raise ValueError(f"cannot allow {name}: {verdict.why}")
         policy[name] = verdict.most
     for name in deny:
+        if name not in VERDICTS:
+            raise ValueError(_cannot_deny(name))
         policy.pop(name, None)
     return {name: min(cap, INTERFACES.version(name)) for name, cap in policy.items()}
 
 
-def _unknown(name: str) -> str:
+def _cannot_deny(name: str) -> str:
+    """Say why an interface cannot be denied, and what may have been meant."""
+    if name in INTERFACES:
+        return f"cannot deny {name}: it is no global, but made by others"
+    why = (
+        f"cannot deny {name}: no such global is known here, so that no guest sees it"
+        " (docs/protocols.md has what wlproxy knows)"
+    )
+    return why + _perhaps(name)
+
+
+def _cannot_allow(name: str) -> str:
     """Say why an interface cannot be allowed, and what may have been meant."""
     if name in INTERFACES:
         return f"cannot allow {name}: it is no global, but made by others"
@@ -67,5 +81,10 @@ def _unknown(name: str) -> str:
         f"cannot allow {name}: its messages are not known here, so they could not be "
         "passed on (docs/protocols.md has what wlproxy knows)"
     )
+    return why + _perhaps(name)
+
+
+def _perhaps(name: str) -> str:
+    """Name the global that is nearly so called, if there is one."""
     close = get_close_matches(name, VERDICTS, n=1, cutoff=0.8)
-    return f"{why}. Did you mean {close[0]}?" if close else why
+    return f". Did you mean {close[0]}?" if close else ""
