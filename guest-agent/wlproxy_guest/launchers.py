@@ -200,7 +200,7 @@ class Offers:
         self._known: dict[int, Launcher | None] = {}
         """By id, until the host releases it; None has gone."""
         self._ids: dict[Launcher, int] = {}
-        """Of those that have not gone."""
+        """Those that have not gone."""
         self._waiting: dict[Launcher, None] = {}
         """Those that the host is told of when it has released others, in order."""
 
