@@ -12,12 +12,17 @@ import pytest
 import trio
 import trio.testing
 
-from tests.guest_agent.fakes import hello
+from tests.guest_agent.conftest import Wires
+from tests.guest_agent.fakes import FileOffsetLocator, hello
+from tests.host.conftest import nobody
 from wlproxy.protocol.channel.frames import Side
 from wlproxy.protocol.channel.session import Session
 from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.cli import parse
+from wlproxy_guest.quotas import Limits
+from wlproxy_guest.server import Server
+from wlproxy_guest.unix_socket import listen
 from wlproxy_guest.vsock import (
     HELLO_SECONDS,
     MAX_STRANGERS,
@@ -334,6 +339,48 @@ async def test_a_port_that_is_taken_is_waited_for(
             squatter.bind((socket.VMADDR_CID_ANY, port))
         ours.close()
         squatter.bind((socket.VMADDR_CID_ANY, port))
+
+
+async def test_a_port_that_only_the_privileged_may_have(
+    caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    """As the drop-in's: whoever else is in the guest cannot take it."""
+    try:
+        socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM).close()
+    except OSError as exc:
+        pytest.skip(f"the kernel has no AF_VSOCK ({exc.strerror})")
+    with nobody(), trio.move_on_after(1):
+        await VsockPort(500).open()
+    assert "Permission denied (a port below 1024 takes CAP_NET_BIND_SERVICE" in (
+        caplog.text
+    )
+
+
+async def test_a_silent_stranger_keeps_no_app_from_its_host(
+    listening: Path, tmp_path: Path
+) -> None:
+    """The whole agent: the stranger at the vsock came first, the host at the other wire."""
+    FakeListener.cids = deque([2, 2])
+    port, wires = VsockPort(5000), Wires()
+    listener = listen(tmp_path / "wayland-0")
+    server = Server(
+        listener, FirstOf(port, wires), FileOffsetLocator(), Limits(), grace=0
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.run)
+        with await connect(listening) as stranger:
+            await trio.testing.wait_all_tasks_blocked()
+            host = await wires.plug_in()
+            ack = await host.start(hello())
+            assert ack.nonce == hello().nonce
+            assert await hung_up_on(stranger)
+        # And nobody gets in between, nor can the port be had.
+        assert await hung_up_on(await connect(listening))
+        assert await host.settle() == []
+        await host.stream.aclose()
+        nursery.cancel_scope.cancel()
+    listener.close()
+    port.close()
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "x", "4294967295"])
