@@ -115,10 +115,10 @@ class VsockPort(WireSource):
         with scope:
             if await says_hello(wire):
                 first.found(wire)
+                return
         with suppress(ValueError):  # it was the oldest of too many
             heard.remove(scope)
-        if wire is not first.wire:
-            log.warning("%s: somebody connects, and does not say hello", self)
+        log.warning("%s: somebody connects, and does not say hello", self)
 
     async def _pause(self, exc: OSError | MemoryError) -> None:
         """Let others run; if who connected has not merely gone already, for a while."""
@@ -201,9 +201,7 @@ class FirstOf(WireSource):
             try:
                 while True:
                     wire = await source.open()
-                    # A host that had a session with an earlier agent is to notice.
-                    wire.send_at_once(bytes(RESYNC_PADDING))
-                    if await says_hello(wire):
+                    if await answers_padding(wire):
                         first.found(wire)
                         return
             except NoWireError as exc:
@@ -283,6 +281,25 @@ async def says_hello(wire: Wire) -> bool:
             if scanner.next_frame() is not None:
                 wire.unread(received)
                 return True
+
+
+async def answers_padding(wire: Wire) -> bool:
+    """As `says_hello`, of a host that may have a session with an earlier agent.
+
+    It notices by padding, all of which it may have to read for that.
+    """
+    wire.send_at_once(bytes(RESYNC_PADDING))
+    said = False
+
+    async def send_rest() -> None:
+        with suppress(HostGoneError, trio.ClosedResourceError):
+            await wire.flush()
+
+    async with trio.open_nursery() as nursery:  # noqa: TID251
+        nursery.start_soon(send_rest)
+        said = await says_hello(wire)
+        nursery.cancel_scope.cancel()
+    return said
 
 
 def parse_port(text: str) -> VsockPort:

@@ -15,7 +15,7 @@ import trio.testing
 from tests.guest_agent.conftest import Wires
 from tests.guest_agent.fakes import FileOffsetLocator, hello
 from tests.host.conftest import nobody
-from wlproxy.protocol.channel.frames import Side
+from wlproxy.protocol.channel.frames import RESYNC_PADDING, Side
 from wlproxy.protocol.channel.session import Session
 from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fds import OwnedFd
@@ -242,15 +242,62 @@ async def test_the_wire_whose_host_says_hello_first_is_used(
 class AtOnce(WireSource):
     """A wire that has its host when all of its kind have."""
 
-    def __init__(self, others: trio.Event) -> None:
+    def __init__(self, others: trio.Event, *, says_hello: bool = True) -> None:
         self.others = others
         self.host, self.agents = socket.socketpair()
-        self.host.sendall(greeting())
+        if says_hello:
+            self.host.sendall(greeting())
 
     async def open(self) -> Wire:
         with trio.CancelScope(shield=True):
             await self.others.wait()
         return Wire(OwnedFd(self.agents.detach()))
+
+
+async def test_a_host_of_an_earlier_agent_is_sent_all_the_padding() -> None:
+    """It may be in the middle of a frame, and says hello once it has noticed."""
+    ready = trio.Event()
+    ready.set()
+    source = AtOnce(ready, says_hello=False)
+    source.agents.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    source.host.settimeout(10)
+
+    def notice() -> None:
+        received = 0
+        while received < RESYNC_PADDING:
+            data = source.host.recv(1000)
+            assert data, "the agent hung up"
+            received += len(data)
+        source.host.sendall(greeting())
+
+    with source.host, trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, notice)
+            wire = await FirstOf(source).open()
+        assert await takes_hello(wire)
+        wire.close()
+
+
+async def test_a_host_that_hangs_up_is_looked_for_again(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        async with trio.open_nursery() as nursery:
+            wires: list[Wire] = []
+
+            async def look() -> None:
+                wires.append(await FirstOf(UnixSocket(str(path))).open())
+
+            nursery.start_soon(look)
+            await trio.lowlevel.wait_readable(other)
+            other.accept()[0].close()
+            await trio.lowlevel.wait_readable(other)
+            host, _ = other.accept()
+            host.sendall(greeting())
+        with host:
+            assert await takes_hello(wires[0])
+            wires[0].close()
 
 
 async def test_two_hosts_at_once_are_one() -> None:
