@@ -7,7 +7,7 @@ import pwd
 import signal
 import socket
 import termios
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -575,6 +575,62 @@ async def test_questions_that_are_none(
 
     assert b"no question" in answer
     assert (await commands.run(VM, "--", "echo", "on")).stdout == b"on\n"
+
+
+async def reply(commands: Commands, said: bytes, fds: Sequence[int]) -> bytes:
+    """Ask with duplicates of these fds, and return the answer."""
+    async with await connect_unix(launch_path(commands.status)) as stream:
+        with ExitStack() as closing:
+            own = [closing.enter_context(OwnedFd(os.dup(fd))) for fd in fds]
+            await stream.send(said, own)
+        with trio.fail_after(SECONDS):
+            return (await stream.receive())[0]
+
+
+async def test_what_is_no_pipe_is_not_taken(commands: Commands, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe:[1]")
+    flags = os.O_RDWR | os.O_CLOEXEC
+    numbers = [os.open("/dev/null", flags), os.open(tmp_path / "pipe:[1]", flags)]
+    for number in numbers:
+        with OwnedFd(number):
+            answer = await reply(commands, b'{"user": null}\n', [number] * 5)
+            assert b"pipes, and nothing else" in answer
+    assert (await commands.run(VM, "--", "echo", "on")).stdout == b"on\n"
+
+
+async def test_fds_without_end_are_no_question(commands: Commands) -> None:
+    reader, writer = map(OwnedFd, os.pipe2(os.O_CLOEXEC))
+    with reader:
+        with writer:
+            answer = await reply(commands, b"{", [writer.fileno()] * 6)
+        assert b"no question" in answer
+        with trio.fail_after(SECONDS):
+            await trio.lowlevel.wait_readable(reader.fileno())
+        assert os.read(reader.fileno(), 1) == b""  # all have been closed
+
+
+@pytest.mark.parametrize("user", ["\u00e9" * 10_900, "x" * 257])
+async def test_a_long_name_costs_one_question(commands: Commands, user: str) -> None:
+    done = await commands.run("--user", user, VM, "--", "true")
+
+    assert done.returncode == 125
+    assert b"256 characters" in done.stderr
+    assert commands.loopback.status()["metrics"]["bugs"] == 0
+    assert (await commands.run(VM, "--", "echo", "on")).stdout == b"on\n"
+
+
+async def test_a_name_that_is_no_text(commands: Commands) -> None:
+    done = await commands.run("--user", os.fsdecode(b"\xff" * 200), VM, "--", "true")
+
+    assert done.returncode == 125
+    assert b"has no launcher running" in done.stderr
+
+
+async def test_a_name_that_does_not_fit_into_a_line(commands: Commands) -> None:
+    done = await commands.run("--user", "x" * 70_000, VM, "--", "true")
+
+    assert done.returncode == 125
+    assert b"limit 65536" in done.stderr
 
 
 async def test_whoever_says_nothing_is_left(commands: Commands) -> None:

@@ -76,12 +76,13 @@ async def ask(asked: Asked) -> Outcome:
     """
     try:
         request = asked.request.to_line()
+        question = encode_line({"user": asked.user})
     except LocalProtocolError as exc:
         raise NotAskedError(f"this cannot be asked: {exc}") from exc
     # First of all: from now on signals are the command's.
     with trio.open_signal_receiver(*FORWARDED) as signals, ExitStack() as closing:
         ends, theirs = _make_pipes(closing)
-        await _ask_proxy(asked, theirs)
+        await _ask_proxy(asked, question, theirs)
         return await _Run(asked, ends).run(request, signals)
 
 
@@ -96,7 +97,7 @@ def _make_pipes(closing: ExitStack) -> tuple[dict[Pipe, StreamEnd], list[OwnedFd
     return ends, theirs
 
 
-async def _ask_proxy(asked: Asked, pipes: Sequence[OwnedFd]) -> None:
+async def _ask_proxy(asked: Asked, question: bytes, pipes: Sequence[OwnedFd]) -> None:
     """Give the proxy its ends of the pipes, which are closed here after that."""
     try:
         stream = await connect_unix(asked.path)
@@ -111,7 +112,7 @@ async def _ask_proxy(asked: Asked, pipes: Sequence[OwnedFd]) -> None:
     async with stream:
         answer: Fields | None = None
         with suppress(trio.BrokenResourceError), trio.move_on_after(ANSWER_SECONDS):
-            await stream.send(encode_line({"user": asked.user}), pipes)
+            await stream.send(question, pipes)
             answer = await _read_answer(stream)
     for fd in pipes:
         fd.close()

@@ -4,8 +4,9 @@ A question is a line of JSON and five fds; so is the answer a line: whose launch
 or why it went to none.  What passes through the pipes is no business of the socket's.
 """
 
-import errno
+import os
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Final
@@ -20,15 +21,16 @@ from wlproxy.host.report.vm_log import VmLog
 from wlproxy.host.runtime_dir import launch_path, listen_at
 from wlproxy.protocol.channel.launch_lines import Fields, LineReader, encode_line
 from wlproxy.protocol.channel.launching import PIPES
-from wlproxy.protocol.errors import ChannelError
-from wlproxy.transport.fd_stream import FdsLostError, FdStream
+from wlproxy.protocol.errors import ChannelError, WlproxyError
+from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
 
 ASK_SECONDS: Final = 5.0
 """For whoever connects to ask, and to take the answer."""
 MAX_ASKING: Final = 16
 """That have connected, and have no answer yet."""
-NOT_ACCEPTED: Final = (errno.ECONNABORTED, errno.EMFILE, errno.ENFILE)
+MAX_USER: Final = 256
+"""Characters of the name of a user that is asked for, as of a login (LOGIN_NAME_MAX)."""
 ACCEPT_PAUSE: Final = 0.1
 """Seconds until the next is accepted where there was nothing to accept it with."""
 
@@ -80,9 +82,7 @@ class _Questions:
             while True:
                 try:
                     connection, _ = await listener.accept()
-                except OSError as exc:  # it has left already, or no fd is left
-                    if exc.errno not in NOT_ACCEPTED:
-                        raise
+                except OSError:  # it has left already, or no fd or memory is left
                     await trio.sleep(ACCEPT_PAUSE)
                     continue
                 connected = socket.socket(fileno=connection.detach())
@@ -90,13 +90,13 @@ class _Questions:
                     connected.close()
                     continue
                 self._asking += 1
-                nursery.start_soon(self._serve_one, FdStream(connected))
+                nursery.start_soon(self._serve_one, FdStream(connected, own))
 
     async def _serve_one(self, stream: FdStream) -> None:
         try:
             with trio.move_on_after(ASK_SECONDS):
                 await self._answer(stream)
-        except (OSError, trio.BrokenResourceError, FdsLostError) as exc:
+        except (OSError, trio.BrokenResourceError, WlproxyError) as exc:
             self._log.warning("a question of `wlproxy exec` was lost: %s", exc)
         finally:
             self._asking -= 1
@@ -107,7 +107,15 @@ class _Questions:
             question, pipes = await _read_question(stream, closing)
             reply: Fields = {"error": "that is no question of `wlproxy exec`"}
             user = question.get("user")
-            if len(pipes) == len(PIPES) and isinstance(user, str | None):
+            if len(pipes) != len(PIPES) or not isinstance(user, str | None):
+                pass
+            elif not all(is_pipe(fd.fileno()) for fd in pipes):
+                reply = {
+                    "error": "what `wlproxy exec` passes is pipes, and nothing else"
+                }
+            elif user is not None and len(user) > MAX_USER:
+                reply = {"error": f"a user's name has {MAX_USER} characters at most"}
+            else:
                 try:
                     # It takes them over; closing them again is harmless.
                     reply = {"user": _launchers(self._find()).launch(user, pipes)}
@@ -120,19 +128,48 @@ class _Questions:
 async def _read_question(
     stream: FdStream, closing: ExitStack
 ) -> tuple[Fields, list[OwnedFd]]:
-    """Read a question and the fds that come with it; without a whole one, return none."""
+    """Read a question and the fds that come with it; without a whole one, return none.
+
+    One fd too many is no question, however it might end.
+    """
     lines = LineReader()
     pipes: list[OwnedFd] = []
     with suppress(ChannelError):
         while (question := lines.next_line()) is None:
             said, fds = await stream.receive()
             pipes += [closing.enter_context(fd) for fd in fds]
-            if not said:
+            if not said or len(pipes) > len(PIPES):
                 break
             lines.feed(said)
         else:
             return question, pipes
     return {}, []
+
+
+def is_pipe(fd: int) -> bool:
+    """Tell whether an fd is of a pipe without a name, and ask nobody but the kernel.
+
+    A file may be of a server that does not answer (FUSE, NFS), and fstat asks that.
+    """
+    # A file's path begins with a slash.
+    with suppress(OSError):
+        return os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:[")
+    return False
+
+
+def own(fd: int) -> OwnedFd:
+    """Take over an fd that somebody passed: closing what is no pipe holds up nobody."""
+    return OwnedFd(fd) if is_pipe(fd) else OwnedFd(fd, _close_elsewhere)
+
+
+def _close_elsewhere(fd: int) -> None:
+    def close() -> None:
+        with suppress(OSError):
+            OwnedFd(fd).close()
+
+    # Nobody waits for it, at the end of the process neither.  Without a thread it stays open.
+    with suppress(RuntimeError, MemoryError):
+        threading.Thread(target=close, daemon=True).start()
 
 
 def _launchers(found: Found) -> Launchers:
