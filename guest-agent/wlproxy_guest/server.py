@@ -112,7 +112,7 @@ class Server:
             self._established,
             agent=f"wlproxy-guest {__version__}",
             grace=self._grace,
-            launchers=self._launchers,
+            launchers=None if wire.anybody else self._launchers,
         )
         self._link = link
         try:

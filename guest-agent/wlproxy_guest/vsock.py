@@ -173,7 +173,7 @@ class VsockPort(WireSource):
                 continue
             with closed_on_error(connected):
                 if cid in self._hosts:
-                    return Wire(OwnedFd(connected.detach()))
+                    return Wire(OwnedFd(connected.detach()), anybody=True)
             connected.close()
             log.warning("%s: context %d, which is no host, is refused", self, cid)
 

@@ -47,13 +47,18 @@ class NoWireError(Exception):
 
 
 class Wire:
-    """An open wire with a host at the other end."""
+    """An open wire with a host at the other end.
 
-    __slots__ = ("_drained", "_fd", "_unread", "_unsent")
+    Attributes:
+        anybody: whether that may be any user of the host's, who is not to run commands here.
+    """
 
-    def __init__(self, fd: OwnedFd) -> None:
+    __slots__ = ("_drained", "_fd", "_unread", "_unsent", "anybody")
+
+    def __init__(self, fd: OwnedFd, *, anybody: bool = False) -> None:
         """Take over `fd`."""
         os.set_blocking(fd.fileno(), False)
+        self.anybody = anybody
         self._fd = fd
         self._unsent = b""
         self._unread = b""

@@ -40,9 +40,9 @@ class Wires(WireSource):
     async def open(self) -> Wire:
         return await self.receive.receive()
 
-    async def plug_in(self) -> FakeHost:
+    async def plug_in(self, *, anybody: bool = False) -> FakeHost:
         ours, agents = socket.socketpair()
-        await self.send.send(Wire(OwnedFd(agents.detach())))
+        await self.send.send(Wire(OwnedFd(agents.detach()), anybody=anybody))
         return FakeHost(ours)
 
 

@@ -149,6 +149,16 @@ async def test_it_has_not_what_was_not_offered(guest: Guest) -> None:
         assert await guest.host.silence() == []
 
 
+async def test_whoever_may_be_anybody_runs_no_commands(guest: Guest) -> None:
+    """The host's kernel lets each of its users connect to a vsock."""
+    await guest.host.stream.aclose()
+    guest.host = await guest.wires.plug_in(anybody=True)
+    ack = await guest.host.start(OFFER)
+    with await guest.connect():
+        assert Feature.EXEC not in ack.features
+        assert await guest.host.silence() == []
+
+
 async def test_bytes_go_through_the_pipes(
     guest: Guest, launcher: socket.socket, closing: ExitStack
 ) -> None:
