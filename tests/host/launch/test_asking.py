@@ -165,3 +165,8 @@ async def test_without_fds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(asking, "make_pipe", refuse)
     with pytest.raises(HostError, match="cannot make pipes"):
         await ask(Asked(tmp_path / "none", "vm", None, REQUEST))
+
+
+def test_what_is_no_text_is_explained_all_the_same() -> None:
+    assert explain(Outcome(error="nope\udcff: \ud800")) == "nope?: ?"
+    assert explain(Outcome(exited=0)) == ""

@@ -259,4 +259,7 @@ def _nothing(_: int) -> None:
 
 def explain(outcome: Outcome) -> str:
     """Say in one line why nothing was started; empty if something was."""
-    return "" if outcome.error is None else plain(outcome.error.encode())
+    if outcome.error is None:
+        return ""
+    # A file's name may be no text, and what a launcher says is JSON, which has more than text.
+    return plain(outcome.error.encode(errors="replace"))
