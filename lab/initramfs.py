@@ -15,7 +15,7 @@ from lab.images import Image
 # for a checksum by name, which no modprobe is there to look up.
 MODULES = (
     *("crc32c_generic", "overlay", "virtio_blk", "virtio_pci", "virtio_console"),
-    "ext4",
+    *("virtio_mmio", "ext4"),
 )
 # DRM devices of a machine without a GPU, in the order of their nodes' numbers.
 GUEST_MODULES = ("virtio_gpu", "vgem")

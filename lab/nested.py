@@ -36,9 +36,13 @@ class Machine:
         accel: ``kvm`` or ``tcg``.
         init: ``lab`` (a few processes) or ``systemd``.
         backend: QEMU's memory backend; its id has to stay ``ram``.
+        nodes: NUMA nodes; each has a backend of its own, and as much of the RAM.
         gpu: the device that buffers are allocated on.
         append: more words for the kernel command line.
         options: more options for QEMU.
+        described: QEMU's options for machine, RAM and channel as somebody else tells them;
+            none: those of a q35.
+        bus: what the disk's name ends in: ``pci``, or ``device`` on a machine without.
     """
 
     directory: Path
@@ -50,9 +54,12 @@ class Machine:
     cpus: int = 1
     init: str = "lab"
     backend: str = "memory-backend-memfd,share=on"
+    nodes: int = 1
     gpu: str = "virtio-gpu-pci"
     append: str = ""
     options: tuple[str, ...] = ()
+    described: tuple[str, ...] = ()
+    bus: str = "pci"
 
     @property
     def channel(self) -> Path:
@@ -90,28 +97,40 @@ class Machine:
 
     def command(self) -> list[str]:
         """Return QEMU's command line."""
-        ram = f"{self.backend},id=ram,size={self.memory_mib}M"
         kernel = f"console=ttyS0 quiet panic=-1 mitigations=off nokaslr {self.append}"
         kernel += f" random.trust_cpu=on wlproxy.role=guest wlproxy.init={self.init}"
         # Whoever waits for it watches the console.
         kernel += " systemd.show_status=1" if self.init == "systemd" else ""
         disk = f"if=none,id=root,file={self.disk},format=raw,readonly=on"
-        serial = "virtio-serial-pci,max_ports=8"
         return [
-            *(qemu.PROGRAM, "-machine", "q35,usb=off,vmport=off,memory-backend=ram"),
-            *qemu.cpu_options(self.accel),
-            *("-smp", str(self.cpus), "-m", str(self.memory_mib), "-object", ram),
+            *(qemu.PROGRAM, *qemu.cpu_options(self.accel), "-smp", str(self.cpus)),
+            *(self.described or self._q35()),
             *(*qemu.BARE, *qemu.BARE_DEVICES, "-pidfile", str(self.pid_file)),
             *("-kernel", str(self.kernel), "-initrd", str(self.initrd)),
             *("-append", " ".join(kernel.split()), "-serial", f"file:{self.console}"),
-            *("-drive", disk, "-device", "virtio-blk-pci,drive=root,serial=guest"),
-            *("-device", serial),
-            *_port("channel", self.channel, CHANNEL_PORT),
+            *("-drive", disk),
+            *("-device", f"virtio-blk-{self.bus},drive=root,serial=guest"),
             *_port("control", self.control, CONTROL_PORT),
             *("-qmp", f"unix:{self.qmp},server=on,wait=off"),
             # No GPU: what it is for is buffers that a DRM driver has allocated.
             *("-device", self.gpu),
             *self.options,
+        ]
+
+    def _q35(self) -> list[str]:
+        """Machine, RAM, and the bus that ports are on with that of the channel."""
+        machine, size = "q35,usb=off,vmport=off", self.memory_mib // self.nodes
+        ram = ["-m", str(self.memory_mib)]
+        if self.nodes == 1:
+            machine += ",memory-backend=ram"
+            ram += ["-object", f"{self.backend},id=ram,size={size}M"]
+        else:
+            for node in range(self.nodes):
+                ram += ["-object", f"{self.backend},id=ram{node},size={size}M"]
+                ram += ["-numa", f"node,nodeid={node},memdev=ram{node}"]
+        return [
+            *("-machine", machine, *ram, "-device", "virtio-serial-pci,max_ports=8"),
+            *_port("channel", self.channel, CHANNEL_PORT),
         ]
 
     def start(self, *, die_with_parent: bool = False) -> Process:

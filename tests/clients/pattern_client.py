@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.clients import pattern
+from tests.clients import numa, pattern
 from tests.clients.wire import (
     DISPLAY,
     Connection,
@@ -238,6 +238,7 @@ class Client:
         kind: str = "sealed",
         scatter: int = 0,
         claim: int = 0,
+        stripe: int = 0,
         pin: bool = False,
     ) -> None:
         """Make a pool.
@@ -250,10 +251,15 @@ class Client:
             scatter: not 0: touch the pages in random order, this the seed, so that
                 they are not contiguous.
             claim: what the pool is said to be, if not `size`.
+            stripe: not 0: so many bytes are on NUMA node 0, as many on node 1, and so on.
             pin: hold every page in a pipe, so that the kernel cannot move it.
         """
         fd = _make_file(kind, size)
         memory = mmap.mmap(fd, size)
+        if stripe:
+            for offset in range(0, size, stripe):
+                length = min(stripe, size - offset)
+                numa.bind(memory, offset, length, offset // stripe % 2)
         if scatter:
             pages = list(range(0, size, PAGE))
             random.Random(scatter).shuffle(pages)
@@ -300,6 +306,10 @@ class Client:
             offset,
             length,
         )
+
+    def op_nodes(self, pool: str) -> list[int]:
+        """Return the NUMA node of each page of a pool, all of which were drawn into."""
+        return numa.nodes(self._pools[pool].memory)
 
     def op_blocks(self, pool: str) -> int:
         """Return the bytes of memory that a pool's file has."""

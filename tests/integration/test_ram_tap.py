@@ -1,6 +1,6 @@
 """The guest's RAM as the VMM tells of it, with a real QEMU that runs as another user.
 
-The lab's guest boots anew, with the tap's device and slots for memory.
+The lab's guest boots anew, with the tap's device, two NUMA nodes and slots for memory.
 """
 
 import signal
@@ -32,6 +32,9 @@ MIB = 1 << 20
 DIMM = 256 * MIB
 WIDTH, HEIGHT = 640, 480
 FRAMES = 60
+NODES = 2
+STRIPE = 64 * 4096
+"""Bytes that a buffer has on one node before it goes on in the other."""
 ONLINE = """\
 for state in /sys/devices/system/memory/memory*/state; do
     if grep -q offline $state; then echo online_kernel >$state; fi
@@ -96,7 +99,7 @@ def side(tap: Tap) -> Iterator[GuestSide]:
         *("-device", "vhost-user-blk-pci,chardev=tap"),
         *("-run-with", f"user={USER}"),
     )
-    machine = machine.replace(options=(*machine.options, *options))
+    machine = machine.replace(nodes=NODES, options=(*machine.options, *options))
     with Guest(machine) as guest:
         guest.boot()
         side = GuestSide(guest)
@@ -115,10 +118,10 @@ def slot(side: GuestSide) -> Iterator[ProxySlot]:
     slot.stop()
 
 
-def open_window(client: PatternClient) -> None:
+def open_window(client: PatternClient, **pool: int) -> None:
     length = WIDTH * HEIGHT * 4
     client.call("toplevel", surface="window")
-    client.call("pool", pool="pool", size=2 * length)
+    client.call("pool", pool="pool", size=2 * length, **pool)
     for index in (0, 1):
         shape = {"width": WIDTH, "height": HEIGHT, "offset": index * length}
         client.call("buffer", buffer=f"b{index}", pool="pool", **shape)
@@ -163,6 +166,21 @@ def test_windows_are_shown_without_a_copy(
     open_window(client)
     show_four(proxy, client)
     assert proxy.surface()["mode"] == mode, proxy.surface()["reason"]
+    assert proxy.copied() == 0
+    client.kill()
+    proxy.wait_no_clients()
+
+
+def test_a_window_is_on_two_numa_nodes(slot: ProxySlot, side: GuestSide) -> None:
+    """Each of its buffers is in two files, which the VMM has told of."""
+    proxy = slot.use(WESTON_PIXMAN)
+    client = side.client()
+    open_window(client, stripe=STRIPE)
+    show_four(proxy, client)
+    pages = client.call("nodes", pool="pool")
+    per_stripe = STRIPE // 4096
+    assert pages == [page // per_stripe % NODES for page in range(len(pages))]
+    assert proxy.surface()["mode"] == "A", proxy.surface()["reason"]
     assert proxy.copied() == 0
     client.kill()
     proxy.wait_no_clients()
