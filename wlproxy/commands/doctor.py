@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from wlproxy.commands.options import DISPLAY
 from wlproxy.commands.run import config_of
 from wlproxy.host.doctor import Finding, Verdict, examine, problem
 from wlproxy.host.errors import HostError
@@ -24,7 +25,7 @@ VERDICT_STYLES = {
 
 
 @click.command()
-@click.option("--display", help="The compositor's socket, instead of $WAYLAND_DISPLAY.")
+@DISPLAY
 @click.option(
     "--name",
     "--vm",

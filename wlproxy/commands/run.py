@@ -10,6 +10,7 @@ import trio
 
 from wlproxy.commands.configured import ConfiguredCommand
 from wlproxy.commands.failure import fail
+from wlproxy.commands.options import DISPLAY, LOG_LEVEL
 from wlproxy.host.channel_address import ChannelAddress, Listen, parse_channel
 from wlproxy.host.config import HostConfig
 from wlproxy.host.errors import HostError
@@ -65,7 +66,7 @@ HERE = Path()
     help="Which libvirt has it.  [default: as virsh; or whichever has it]",
 )
 @click.option("--name", help="Name of the VM.  [default: the domain's, or vm]")
-@click.option("--display", help="The compositor's socket, instead of $WAYLAND_DISPLAY.")
+@DISPLAY
 @click.option(
     "--present",
     type=click.Choice([preference.value for preference in Preference]),
@@ -112,12 +113,7 @@ HERE = Path()
     help="Serve `wlproxy exec` and `wlproxy apps`, where the guest lets launchers "
     "start commands.  [default: exec]",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-)
+@LOG_LEVEL
 @click.option("--once", is_flag=True, help="End when QEMU closes the channel.")
 def run(*, log_level: str, **options: Any) -> None:  # noqa: ANN401 - see `host_config`
     """Serve the guest at the other end of a channel."""

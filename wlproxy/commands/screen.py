@@ -12,6 +12,7 @@ import trio
 
 from wlproxy.commands.configured import ConfiguredCommand
 from wlproxy.commands.failure import fail
+from wlproxy.commands.options import DISPLAY, LOG_LEVEL
 from wlproxy.host.desktop.address import compositor_path, connect_compositor
 from wlproxy.host.desktop.desktop import APP_ID
 from wlproxy.host.desktop.security_context import SecurityContext
@@ -47,19 +48,14 @@ _SIGNALS: Final = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
     show_default=True,
     help="Which of the machine's screens.",
 )
-@click.option("--display", help="The compositor's socket, instead of $WAYLAND_DISPLAY.")
+@DISPLAY
 @click.option(
     "--security-context/--no-security-context",
     default=True,
     help="Have the compositor apply its own policy for sandboxed clients, too, where "
     "it has one.  [default: security-context]",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-)
+@LOG_LEVEL
 def screen(
     *,
     name: str,

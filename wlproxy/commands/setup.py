@@ -13,6 +13,7 @@ import click
 from wlproxy.commands.doctor import print_findings
 from wlproxy.commands.failure import fail
 from wlproxy.commands.libvirt_setup import set_up_domain
+from wlproxy.commands.options import DISPLAY
 from wlproxy.host.doctor import Verdict, examine
 from wlproxy.host.errors import HostError
 from wlproxy.host.repairs import Repair, repairs, unit_repair
@@ -24,7 +25,7 @@ from wlproxy.host.repairs import Repair, repairs, unit_repair
     help="Name of a VM that your systemd is to start a proxy for, too; with --libvirt the "
     "VM's name here.  [default: the domain's]",
 )
-@click.option("--display", help="The compositor's socket, instead of $WAYLAND_DISPLAY.")
+@DISPLAY
 @click.option(
     "--libvirt",
     "domain",

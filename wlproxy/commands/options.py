@@ -1,0 +1,16 @@
+"""Options that several commands have, in the same words."""
+
+from typing import Final
+
+import click
+
+DISPLAY: Final = click.option(
+    "--display", help="The compositor's socket, instead of $WAYLAND_DISPLAY."
+)
+
+LOG_LEVEL: Final = click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
