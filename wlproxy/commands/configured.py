@@ -6,9 +6,9 @@ before the defaults; an option's own default comes last.
 """
 
 import os
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import click
 
@@ -166,6 +166,30 @@ def _find(typed: Mapping[str, Any]) -> ConfigFile | None:
     return ConfigFile.read(path) if path.exists() else None
 
 
+class _Kind(NamedTuple):
+    """A kind of value in TOML: its name, an example, and whether a value is one."""
+
+    name: str
+    example: str
+    has: Callable[[object], bool]
+
+
+_STRINGS: Final = _Kind(
+    "an array of strings",
+    '["one", "another"]',
+    lambda value: (
+        isinstance(value, list) and all(isinstance(each, str) for each in value)
+    ),
+)
+_SWITCH: Final = _Kind("true or false", "true", lambda value: isinstance(value, bool))
+_NUMBER: Final = _Kind(
+    "a number",
+    "1",
+    lambda value: isinstance(value, int) and not isinstance(value, bool),
+)
+_STRING: Final = _Kind("a string", '"..."', lambda value: isinstance(value, str))
+
+
 def _value(
     ctx: click.Context,
     file: ConfigFile,
@@ -178,9 +202,10 @@ def _value(
     Raises:
         ConfigFileError: it is of another kind, or none that the option has.
     """
-    kind, example = _kind(option)
-    if not _is(kind, value):
-        raise file.fault(keys, f"is to be {kind}", f"Such as: {keys[-1]} = {example}")
+    kind = _kind(option)
+    if not kind.has(value):
+        remedy = f"Such as: {keys[-1]} = {kind.example}"
+        raise file.fault(keys, f"is to be {kind.name}", remedy)
     try:
         option.type_cast_value(ctx, value)
     except click.BadParameter as exc:
@@ -188,24 +213,10 @@ def _value(
     return value
 
 
-def _kind(option: click.Option) -> tuple[str, str]:
-    """Say what an option is in TOML, and give an example."""
+def _kind(option: click.Option) -> _Kind:
+    """Say what an option is in TOML."""
     if option.multiple:
-        return "an array of strings", '["one", "another"]'
+        return _STRINGS
     if option.is_flag:
-        return "true or false", "true"
-    if isinstance(option.type, click.types.IntParamType):
-        return "a number", "1"
-    return "a string", '"..."'
-
-
-def _is(kind: str, value: object) -> bool:
-    match kind:
-        case "an array of strings":
-            return isinstance(value, list) and all(isinstance(x, str) for x in value)
-        case "true or false":
-            return isinstance(value, bool)
-        case "a number":
-            return isinstance(value, int) and not isinstance(value, bool)
-        case _:
-            return isinstance(value, str)
+        return _SWITCH
+    return _NUMBER if isinstance(option.type, click.types.IntParamType) else _STRING
