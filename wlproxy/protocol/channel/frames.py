@@ -21,7 +21,7 @@ MAGIC = b"wlproxy-channel\x01"
 """First bytes of `Hello` and `HelloAck`: what a resynchronising peer looks for."""
 
 VERSION_MAJOR = 1
-VERSION_MINOR = 1
+VERSION_MINOR = 2
 
 PORT_NAME = "org.wlproxy.0"
 """Name of the virtio-serial port that is the channel: QEMU gives it, the agent looks for it."""
@@ -46,6 +46,8 @@ EXTENT_SIZE = 16
 MAX_ATTACHMENTS = MAX_FDS_IN
 """Per `Data` frame, so that what one recvmsg brings always fits."""
 MAX_EXTENTS_PER_FRAME = 4000
+GRANT_SIZE = 4096
+"""Bytes of the page that a grant reference of Xen's stands for, on every architecture."""
 MAX_FILE_SIZE = 16 * 1024 * 1024
 """Largest host file (keymap, feedback table) that is carried to the guest, bytes."""
 MAX_TEXT = 1024
@@ -113,6 +115,8 @@ class Feature(IntFlag):
     """A dma-buf of the guest's without a modifier is linear (with LOCATE_DMABUF)."""
     EXEC = 1 << 3
     """The host may have launchers start commands in the guest."""
+    GRANTS = 1 << 4
+    """Addresses are Xen's grant references times 4096, and not guest-physical ones."""
 
 
 class AttachmentKind(IntEnum):
@@ -183,7 +187,12 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """A run of guest-physical memory: `gpa` and `length`, bytes, page-aligned."""
+    """A run of the guest's memory: address and length, bytes, page-aligned.
+
+    Attributes:
+        gpa: guest-physical address; with GRANTS, a grant reference times `GRANT_SIZE`.
+        length: bytes.
+    """
 
     gpa: int
     length: int
