@@ -46,8 +46,6 @@ EXTENT_SIZE = 16
 MAX_ATTACHMENTS = MAX_FDS_IN
 """Per `Data` frame, so that what one recvmsg brings always fits."""
 MAX_EXTENTS_PER_FRAME = 4000
-GRANT_SIZE = 4096
-"""Bytes of the page that a grant reference of Xen's stands for, on every architecture."""
 MAX_FILE_SIZE = 16 * 1024 * 1024
 """Largest host file (keymap, feedback table) that is carried to the guest, bytes."""
 MAX_TEXT = 1024
@@ -187,12 +185,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """A run of the guest's memory: address and length, bytes, page-aligned.
-
-    Attributes:
-        gpa: guest-physical address; with GRANTS, a grant reference times `GRANT_SIZE`.
-        length: bytes.
-    """
+    """A run of guest-physical memory, or of grants: `gpa` and `length`, bytes, page-aligned."""
 
     gpa: int
     length: int

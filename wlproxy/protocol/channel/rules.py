@@ -8,8 +8,8 @@ business of `session`.
 from collections.abc import Callable
 from typing import Any, Final
 
+from wlproxy.protocol.channel.extents import GRANT_SIZE
 from wlproxy.protocol.channel.frames import (
-    GRANT_SIZE,
     MAX_ATTACHMENTS,
     MAX_EXTENTS_PER_FRAME,
     MAX_FILE_SIZE,
