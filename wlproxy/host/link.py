@@ -15,8 +15,8 @@ from contextlib import suppress
 import trio
 
 from wlproxy.host.errors import GuestRamError, HostError
+from wlproxy.host.pages import PageSource
 from wlproxy.host.pings import Pings
-from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.report.metrics import Metrics
 from wlproxy.protocol.channel.frames import (
     NONCE_SIZE,
@@ -152,7 +152,7 @@ class Link:
                     self._session.feed(await self._receive())
             greeting = self._session.repeat_hello()
 
-    async def prove_ram(self, ram: GuestRam) -> list[Frame]:
+    async def prove_ram(self, pages: PageSource) -> list[Frame]:
         """Have the agent show a token in the RAM that we found; return early frames.
 
         Meanwhile it is asked for its clock, so that times are translated from the first
@@ -171,7 +171,7 @@ class Link:
                 frames = self.received()
                 for index, frame in enumerate(frames, 1):
                     if isinstance(frame, RamProof):
-                        _check_proof(frame, ram, token)
+                        _check_proof(frame, pages, token)
                         return [*early, *frames[index:]]
                     await self._keep(frame, early)
                 self._session.feed(await self._receive())
@@ -316,7 +316,7 @@ def _gone(why: str) -> ChannelGoneError:
     return ChannelGoneError(f"the channel was closed by its other end ({why})")
 
 
-def _check_proof(proof: RamProof, ram: GuestRam, token: bytes) -> None:
+def _check_proof(proof: RamProof, pages: PageSource, token: bytes) -> None:
     """Believe a proof or say what is wrong.
 
     Raises:
@@ -339,4 +339,4 @@ def _check_proof(proof: RamProof, ram: GuestRam, token: bytes) -> None:
             remedy="Look at its log in the guest: journalctl -u wlproxy-guest-agent",
             for_guest="the agent could not pin a page",
         )
-    ram.verify(proof.gpa, token)
+    pages.verify(proof.gpa, token)
