@@ -24,6 +24,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--lab", action="store_true", help="also run what needs the lab's machines"
     )
+    parser.addoption(
+        "--moments",
+        type=int,
+        default=30,
+        help="at how many moments viewers of a machine's screen are harmed",
+    )
+    parser.addoption("--moments-seed", type=int, help="the seed of those")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -18,7 +18,8 @@ from wlproxy.protocol.dbus.messages import (
 )
 from wlproxy.protocol.dbus.values import Value, Variant
 from wlproxy.screen.commands import FileKind
-from wlproxy.screen.display import LISTENER, MAPS
+from wlproxy.screen.display import MAPS
+from wlproxy.screen.doorman import LISTENER
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
 

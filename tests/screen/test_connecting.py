@@ -7,6 +7,7 @@ import pytest
 
 from tests.clients.capture import Picture
 from tests.screen.conftest import MakeMachine, has_text, wait_until
+from tests.screen.doormen import DoormanThread
 from wlproxy.host.errors import QmpError
 from wlproxy.protocol.dbus.auth import client_half
 from wlproxy.protocol.dbus.connection import Outgoing
@@ -19,7 +20,8 @@ from wlproxy.screen.connecting import (
     owner,
 )
 from wlproxy.screen.console import Console
-from wlproxy.screen.display import Display
+from wlproxy.screen.display import MAPS, Display
+from wlproxy.screen.doorman import LET_IN
 from wlproxy.screen.qemu_files import QemuFile
 from wlproxy.transport.fds import OwnedFd
 
@@ -46,14 +48,16 @@ def first_picture(main: socket.socket) -> ShowMap | ShowBytes:
     """Register a listener, and return what it is told to show."""
     console = Console[OwnedFd](owner(main))
     ours, qemus = listener_pair()
-    with ours, qemus:
+    with ours, qemus, DoormanThread() as doorman:
+        doorman.admit(ours, 1, MAPS)
         console.register(qemus)
         send(main, console.take_output())
         while not console.registered:
             assert not console.refusal
             console.receive(*receive(main))
             send(main, console.take_output())
-        display = Display(owner(ours))
+        assert doorman.hear() == LET_IN + b"\1"
+        display = Display()
         shown: list[ShowMap | ShowBytes] = []
         while not shown:
             commands = display.receive(*receive(ours))

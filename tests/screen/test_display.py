@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.screen.fake_qemu import (
-    LET_IN,
     XRGB,
     FakeFile,
     Heard,
@@ -34,7 +33,8 @@ from wlproxy.screen.commands import (
     ShowMap,
     UpdateBytes,
 )
-from wlproxy.screen.display import LISTENER, MAPS, MAX_REFUSALS, Display
+from wlproxy.screen.display import MAPS, MAX_REFUSALS, Display
+from wlproxy.screen.doorman import LISTENER
 
 Sent = tuple[bytes, list[Any]]
 
@@ -43,8 +43,7 @@ class Stage:
     """A display, and QEMU that calls it."""
 
     def __init__(self) -> None:
-        self.display = Display(0)
-        self.display.receive(LET_IN, ())
+        self.display = Display()
         self.heard = Heard()
 
     def answered(self, sent: Sent) -> tuple[list[Command], MessageKind]:
@@ -66,13 +65,6 @@ class Stage:
 @pytest.fixture
 def stage() -> Stage:
     return Stage()
-
-
-def test_nothing_is_said_before_qemu_lets_us_in() -> None:
-    fresh = Display(0)
-    assert fresh.take_answers() == b""  # what a client says first was said already
-    fresh.receive(LET_IN[:10], ())
-    assert fresh.take_answers() == b""
 
 
 def test_who_we_are_is_answered_at_once(stage: Stage) -> None:
@@ -134,8 +126,7 @@ def test_maps_that_are_refused(
 
 def test_formats_are_the_compositors() -> None:
     stage = Stage()
-    stage.display = Display(0, {0x34324258})
-    stage.display.receive(LET_IN, ())
+    stage.display = Display({0x34324258})
     commands, _ = stage.answered(scanout_map(FakeFile(), pixman=0x20030888))
     assert isinstance(commands[0], ShowMap)
     assert "format" in stage.refusal(scanout_map(FakeFile()))

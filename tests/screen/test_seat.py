@@ -20,7 +20,7 @@ from tests.screen.fake_qemu import call
 from tests.screen.viewer_stage import ViewerStage, staged
 from wlproxy.protocol.dbus.values import Variant
 from wlproxy.screen.console import MOUSE
-from wlproxy.screen.display import LISTENER
+from wlproxy.screen.doorman import LISTENER
 
 KEYS = "Press", "Release"
 LEFT, RIGHT, MIDDLE, SIDE, EXTRA = 0x110, 0x111, 0x112, 0x113, 0x114

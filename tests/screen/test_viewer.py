@@ -17,6 +17,7 @@ from tests.screen.conftest import Machine, MakeMachine, has_text
 from wlproxy.host.desktop.address import connect_compositor
 from wlproxy.host.report.vm_log import VmLog
 from wlproxy.screen.connecting import connect_by_monitor
+from wlproxy.screen.door import Door
 from wlproxy.screen.viewer import Viewer
 
 pytestmark = pytest.mark.slow
@@ -76,7 +77,8 @@ def rows_wrong(expected: Picture, shown: Picture) -> int:
 async def viewing(vm: Machine, compositor: Path) -> AsyncIterator[Viewer]:
     """A window of a machine's screen."""
     qemu = await trio.to_thread.run_sync(connect_by_monitor, vm.monitor)
-    viewer = Viewer("vm", qemu, await connect_compositor(compositor), VmLog("vm"))
+    stream = await connect_compositor(compositor)
+    viewer = Viewer("vm", qemu, stream, Door.start(), VmLog("vm"))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(viewer.run)
         yield viewer

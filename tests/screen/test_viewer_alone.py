@@ -19,7 +19,7 @@ from tests.screen.fake_qemu import (
 from tests.screen.viewer_stage import staged
 from wlproxy.protocol.dbus.messages import MessageKind
 from wlproxy.screen import viewer
-from wlproxy.screen.display import LISTENER
+from wlproxy.screen.doorman import LISTENER
 from wlproxy.transport.fds import OwnedFd
 
 

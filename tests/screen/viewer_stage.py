@@ -12,8 +12,10 @@ import trio
 
 from tests.peers.compositor import Compositor, Surface, configure
 from tests.peers.libwayland import Resource
+from tests.screen.doormen import doorman_in_thread
 from tests.screen.fake_qemu import FakeQemu, memory, scanout_map
 from wlproxy.host.desktop.address import connect_compositor
+from wlproxy.screen.door import Door
 from wlproxy.screen.viewer import ScreenError, Viewer
 
 PATIENCE = 20
@@ -48,7 +50,9 @@ class ViewerStage:
         nursery.start_soon(self.qemu.run)
         stream = await connect_compositor(self._path)
         log = logging.LoggerAdapter(logging.getLogger("wlproxy"))
-        self.viewer = Viewer("vm", ours, stream, log)
+        self.viewer = Viewer(
+            "vm", ours, stream, Door.with_doorman(doorman_in_thread), log
+        )
         nursery.start_soon(self._run)
 
     async def show(

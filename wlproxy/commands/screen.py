@@ -20,6 +20,7 @@ from wlproxy.host.errors import HostError, SecurityContextError
 from wlproxy.host.report.vm_log import VmLog, set_up_logging
 from wlproxy.host.runtime_dir import check_name, monitor_path
 from wlproxy.screen.connecting import adopt, connect_by_monitor
+from wlproxy.screen.door import Door
 from wlproxy.screen.viewer import Viewer
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import raise_fd_limit
@@ -121,7 +122,7 @@ async def _show(
         HostError: there is no compositor, or the window cannot go on.
     """
     compositor = await _connect(where, context)
-    viewer = Viewer(name, qemu, compositor, log, console)
+    viewer = Viewer(name, qemu, compositor, Door.start(), log, console)
     failure: HostError | None = None
     with trio.open_signal_receiver(*_SIGNALS) as got:
         async with trio.open_nursery() as nursery:  # noqa: TID251 - ends with the window

@@ -18,7 +18,6 @@ from wlproxy.protocol.dbus.connection import (
     Connection,
 )
 from wlproxy.protocol.dbus.messages import Message, MessageKind
-from wlproxy.protocol.dbus.values import Value, Variant
 from wlproxy.protocol.errors import DBusError, WlproxyError
 from wlproxy.screen.commands import (
     Command,
@@ -34,11 +33,13 @@ from wlproxy.screen.commands import (
     ShowMap,
     UpdateBytes,
 )
+from wlproxy.screen.doorman import LISTENER, properties
 from wlproxy.screen.formats import ALWAYS, SHM_OF_PIXMAN, pixel_size
 
-LISTENER: Final = "org.qemu.Display1.Listener"
 MAPS: Final = "org.qemu.Display1.Listener.Unix.Map"
 """Whoever says that it has this interface is sent files instead of bytes."""
+INTERFACES: Final = (MAPS,)
+"""What we say that we have."""
 
 MAX_SIDE: Final = 16384
 """Pixels: what QEMU and compositors take at most."""
@@ -57,14 +58,13 @@ class _UnfitError(WlproxyError):
 class Display:
     """Our end of the connection on which QEMU calls."""
 
-    def __init__(self, uid: int, shm_formats: Collection[int] = ALWAYS) -> None:
-        """Begin it; what a client says first has been sent (`client_half`).
+    def __init__(self, shm_formats: Collection[int] = ALWAYS) -> None:
+        """Begin it, when QEMU has been let in (`doorman`).
 
         Args:
-            uid: whose socket it is.
             shm_formats: those that the compositor takes.
         """
-        self._connection = Connection[File](uid, greeted=True)
+        self._connection = Connection[File](0, greeted=True)
         self._shm_formats = frozenset(shm_formats)
         self._refusals = 0
         self._shown: Layout | None = None
@@ -158,10 +158,7 @@ class Display:
         if call.fields.member != "GetAll" or call.fields.signature != "s":
             self._connection.refuse(call, UNKNOWN_METHOD, "only GetAll")
             return
-        (interface,) = call.body
-        found: dict[str, Value] = {}
-        if interface == LISTENER:
-            found["Interfaces"] = Variant("as", [MAPS])
+        found = properties(call.body[0], INTERFACES)
         self._connection.reply(call, "a{sv}", (found,))
 
     def _scanout_map(

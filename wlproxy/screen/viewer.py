@@ -8,6 +8,7 @@ say would only pile up, there or here.
 import logging
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +20,7 @@ from wlproxy.protocol.errors import CompositorError, DBusError
 from wlproxy.relay import labels
 from wlproxy.relay.formats import SHM_ARGB8888
 from wlproxy.screen import console as calls
+from wlproxy.screen import doorman
 from wlproxy.screen.canvas import Canvas
 from wlproxy.screen.commands import (
     Command,
@@ -33,7 +35,8 @@ from wlproxy.screen.commands import (
 )
 from wlproxy.screen.connecting import listener_pair, owner
 from wlproxy.screen.console import Console, InputCall
-from wlproxy.screen.display import Display
+from wlproxy.screen.display import INTERFACES, Display
+from wlproxy.screen.door import Door, Listener
 from wlproxy.screen.qemu_files import QemuFile
 from wlproxy.screen.seat import Seat
 from wlproxy.screen.wayland_connection import WaylandConnection, WaylandOutput
@@ -62,6 +65,7 @@ MODES: Final = {
     "A": "in place (mode A): the compositor reads QEMU's memory, and nothing is copied here",
     "C": "copied (mode C): QEMU sends bytes of this device; virtio-vga would do without",
 }
+SLEPT: Final = "to wait: this process had stood still, or did not keep up"
 MAX_REMARKS: Final = 32
 """Different things that are said about QEMU."""
 
@@ -102,21 +106,24 @@ class Viewer:
         name: str,
         qemu: socket.socket,
         compositor: FdStream,
+        door: Door,
         log: logging.LoggerAdapter[logging.Logger],
         number: int = 0,
     ) -> None:
-        """Take over both connections.
+        """Take over both connections, and the door.
 
         Args:
             name: the VM's.
             qemu: a socket to its display.
             compositor: a fresh connection.
+            door: where QEMU is let in.
             log: written to.
             number: which of the machine's screens.
         """
         self.counts = Counts()
         self._log = log
         self._compositor = compositor
+        self._door = door
         self._main = FdStream(qemu, QemuFile)
         self._console = Console[OwnedFd](owner(qemu), number)
         self._wayland = WaylandConnection[OwnedFd]()
@@ -151,6 +158,7 @@ class Viewer:
             async with trio.open_nursery() as self._nursery:  # noqa: TID251 - all ends with the window
                 self._nursery.start_soon(self._run_wayland)
                 self._nursery.start_soon(self._run_console)
+                self._nursery.start_soon(self._run_door)
                 self._settle()
         finally:
             self._close()
@@ -201,28 +209,57 @@ class Viewer:
                 why = "another viewer has taken this one's place"
         self._end(why)
 
-    async def _run_display(self, sock: socket.socket) -> None:
-        """Be called by QEMU, until the window is hidden or QEMU has ended."""
-        display = Display(owner(sock), self.window.shm_formats)
-        with trio.CancelScope() as self._listening:
-            async with FdStream(sock, QemuFile) as stream:
-                try:
-                    await self._be_called(display, stream)
-                except (DBusError, FdsLostError) as exc:
-                    self._end(f"QEMU is not understood: {exc}")
-                except HostError as exc:
-                    self._end(exc.explanation)
-                except trio.BrokenResourceError:
-                    pass  # as at its end
-                finally:
-                    display.close()
-        self._listener_ended.set()
+    async def _run_door(self) -> None:
+        await self._door.run()
+        self._end("the process that lets QEMU in has ended")
 
-    async def _be_called(self, display: Display, stream: FdStream) -> None:
+    async def _run_display(self) -> None:
+        """Be called by QEMU, until the window is hidden or QEMU has ended."""
+        ended = self._listener_ended
+        with trio.CancelScope() as self._listening:
+            await self._door.ready.wait()
+            sock, qemus = listener_pair()
+            async with FdStream(sock, QemuFile) as stream:
+                with qemus:
+                    listener = self._door.admit(sock, INTERFACES)
+                    self._console.register(qemus)
+                    self._send_out()
+                self.counts.listened += 1
+                try:
+                    await self._be_called(listener, stream)
+                finally:
+                    with suppress(OSError):  # the doorman has it, too
+                        sock.shutdown(socket.SHUT_RDWR)
+            if self._door.was_shut(listener):
+                self._remark(SLEPT)
+                self._nursery.start_soon(self._listen_again)
+        ended.set()
+
+    async def _be_called(self, listener: Listener, stream: FdStream) -> None:
+        await listener.answered.wait()
+        if listener.outcome == doorman.REFUSED:
+            self._end("QEMU is not understood: it does not let us in")
+        if listener.outcome != doorman.LET_IN:
+            return
+        self._attempts = 0
+        display = Display(self.window.shm_formats)
+        try:
+            await self._take_calls(display, stream)
+        except (DBusError, FdsLostError) as exc:
+            self._end(f"QEMU is not understood: {exc}")
+        except HostError as exc:
+            self._end(exc.explanation)
+        except trio.BrokenResourceError:
+            pass  # as at its end
+        finally:
+            display.close()
+
+    async def _take_calls(self, display: Display, stream: FdStream) -> None:
         while True:
             data, fds = await stream.receive(RECEIVE_SIZE)
             if not data:
                 return
+            self._door.beat()
             commands = display.receive(data, [_qemus(fd) for fd in fds])
             if not stream.send_at_once(display.take_answers()):
                 if stream.unsent > MAX_ANSWERS:
@@ -290,11 +327,7 @@ class Viewer:
     def _listen(self) -> None:
         """Have QEMU call us."""
         self._listener_ended = trio.Event()
-        ours, qemus = listener_pair()
-        with qemus:
-            self._console.register(qemus)
-        self.counts.listened += 1
-        self._nursery.start_soon(self._run_display, ours)
+        self._nursery.start_soon(self._run_display)
 
     def _refused(self, why: str) -> bool:
         """Take it that QEMU does not call us; tell whether there is another attempt."""
@@ -438,6 +471,7 @@ class Viewer:
         # What was never sent was held for that.
         _release(self._console.abandon())
         _release(self._wayland.take_output())
+        self._door.close()
         self._main.close()
         self._compositor.close()
 

@@ -25,11 +25,11 @@ def client_half(uid: int) -> bytes:
 class ServerAnswer:
     """What the server says to that: `feed` it until it is `done`."""
 
-    def __init__(self) -> None:
-        """Nothing has come yet."""
+    def __init__(self, *, done: bool = False) -> None:
+        """Nothing has come yet, or all."""
         self._pending = b""
         self._lines = 0
-        self.done = False
+        self.done = done
 
     def feed(self, data: bytes) -> bytes:
         """Read the server's lines; return what follows them.

@@ -43,9 +43,9 @@ class Connection(Generic[FdT]):
 
         Args:
             uid: whose socket it is, as the other end sees it.
-            greeted: whether `client_half` has been sent already.
+            greeted: whether all that comes before messages has been sent and received.
         """
-        self._answer = ServerAnswer()
+        self._answer = ServerAnswer(done=greeted)
         self._reader = MessageReader[FdT]()
         self._serial = 0
         self._output: list[Outgoing[FdT]] = []

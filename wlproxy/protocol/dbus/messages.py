@@ -169,21 +169,11 @@ class MessageReader(Generic[FdT]):
     def _cut(self) -> tuple[int, bytes] | None:
         """Take the bytes of the next message, if they are all there."""
         start = self._start
-        order = _ORDERS.get(self._buffer[start])
-        if order is None:
-            raise DBusError(f"byte order {self._buffer[start]:#x}")
-        _, kind, _, version, body, serial, fields = struct.unpack_from(
-            order + "BBBBIII", self._buffer, start
-        )
-        if version != VERSION or not kind or not serial:
-            raise DBusError(f"version {version}, kind {kind}, serial {serial}")
-        if fields > MAX_FIELDS or body > MAX_BODY:
-            raise DBusError(f"a message of {fields} + {body} bytes")
-        end = start + _body_start(fields) + body
-        if len(self._buffer) < end:
+        kind, size = _measure(self._buffer, start)
+        if len(self._buffer) < start + size:
             return None
-        self._start = end
-        return kind, bytes(memoryview(self._buffer)[start:end])
+        self._start = start + size
+        return kind, bytes(memoryview(self._buffer)[start : start + size])
 
     def _decode(self, kind: MessageKind, data: bytes) -> Message[FdT]:
         order = _order(data)
@@ -235,6 +225,34 @@ def encode_message(message: Message[FdT]) -> tuple[bytes, tuple[FdT, ...]]:
     header.body("a(yv)", (spelled,))
     header.align(8)
     return bytes(header.data + body.data), tuple(body.fds)
+
+
+def message_size(data: bytes) -> int:
+    """Return how many bytes the message has with which these begin; 0 if that needs more.
+
+    Raises:
+        DBusError: it is none, or too large.
+    """
+    return _measure(data, 0)[1] if len(data) >= _FIXED_SIZE else 0
+
+
+def _measure(data: bytes | bytearray, start: int) -> tuple[int, int]:
+    """Return the kind of the message that begins there, and how many bytes it has.
+
+    Raises:
+        DBusError: it is none, or too large.
+    """
+    order = _ORDERS.get(data[start])
+    if order is None:
+        raise DBusError(f"byte order {data[start]:#x}")
+    _, kind, _, version, body, serial, fields = struct.unpack_from(
+        order + "BBBBIII", data, start
+    )
+    if version != VERSION or not kind or not serial:
+        raise DBusError(f"version {version}, kind {kind}, serial {serial}")
+    if fields > MAX_FIELDS or body > MAX_BODY:
+        raise DBusError(f"a message of {fields} + {body} bytes")
+    return kind, _body_start(fields) + body
 
 
 def _order(data: bytes) -> str:

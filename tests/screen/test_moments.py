@@ -1,0 +1,262 @@
+"""A machine beside viewers that are killed, stopped, starved and started again, at random moments.
+
+Thirty of them; `pytest --moments 200` for as many as one likes, `--moments-seed` for the same ones again.
+"""
+
+import mmap
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+import trio
+
+from tests.clients.capture import Picture
+from tests.screen.conftest import PATIENCE, Machine, MakeMachine
+from tests.screen.test_screen_command import Screen, resident
+from tests.screen.test_viewer import Frames, rows_wrong
+from wlproxy.host.qemu.qmp import QmpClient
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+NEVER_LONGER = 1.0
+"""Seconds for which the machine may stand still because of a viewer."""
+MAY_GROW = 48
+"""MiB that QEMU may be larger in the end."""
+MIB = 32
+TICKS = 0x46C
+"""Where the firmware counts the timer's interrupts, 18.2 a second."""
+
+GUEST = bytes.fromhex(
+    "31c0 8ed8 fb"  # xor ax, ax; mov ds, ax; sti
+    "b80300 cd10"  # mov ax, 3; int 10h: text
+    # again:
+    "f4"  # hlt, until the next interrupt
+    "b800b8 8ec0 26ff060000"  # inc word [b800:0]: some character
+    "b800a0 8ec0 26ff060000"  # inc word [a000:0]: some pixels
+    "a06c04 a80f 75e4"  # the count of ticks; 15 times in 16: again
+    "a810 b80300 7403 b81300 cd10"  # text and 320 x 200 pixels, in turns
+    "ebd6"  # again
+)
+
+
+class Watch:
+    """Looks at a machine's clock and asks its monitor, all the while.
+
+    Attributes:
+        longest: seconds for which the clock stood still, at most.
+        slowest: seconds that an answer of the monitor took, at most.
+    """
+
+    def __init__(self, ram: Path, monitor: Path) -> None:
+        self.longest = self.slowest = 0.0
+        self._monitor = monitor
+        with ram.open("rb") as file:
+            self._ram = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        self._over = threading.Event()
+        self._threads = [
+            threading.Thread(target=each) for each in (self._look, self._ask)
+        ]
+        self._may_stop = threading.Lock()
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+        self._ram.close()
+
+    @property
+    def ticks(self) -> int:
+        (ticks,) = struct.unpack_from("<I", self._ram, TICKS)
+        return int(ticks)
+
+    def paused(self) -> threading.Lock:
+        """Hold this while the machine is stopped on purpose."""
+        return self._may_stop
+
+    def _look(self) -> None:
+        last, since = self.ticks, time.monotonic()
+        while not self._over.wait(0.005):
+            now = time.monotonic()
+            if self._may_stop.locked():
+                since = now
+            ticks = self.ticks
+            if ticks != last:
+                last, since = ticks, now
+            self.longest = max(self.longest, now - since)
+
+    def _ask(self) -> None:
+        with QmpClient(self._monitor) as monitor:
+            while not self._over.wait(0.02):
+                start = time.monotonic()
+                monitor.execute("query-status")
+                self.slowest = max(self.slowest, time.monotonic() - start)
+
+
+class Harm:
+    """What viewers suffer, decided by a seed."""
+
+    def __init__(self, start: Callable[[], Screen], seed: int) -> None:
+        self.random = random.Random(seed)
+        self.done: list[str] = []
+        self._start = start
+        self._ready = 1.0
+
+    def measure(self) -> None:
+        """See how long it takes to the first picture, around which are the moments."""
+        start = time.monotonic()
+        screen = self._start()
+        screen.wait_ready()
+        self._ready = time.monotonic() - start
+        screen.end(signal.SIGTERM)
+
+    def moment(self) -> None:
+        """Start a viewer, and harm it somewhen."""
+        kind = self.random.choice(["kill", "stop", "starve", "restart"])
+        late = self.random.random() < 0.3
+        self.done.append(kind)
+        screen = self._start()
+        bounds = (1.0, 3.0) if late else (0.4, 1.15)
+        time.sleep(self._ready * self.random.uniform(*bounds))
+        with ExitStack() as stack:
+            stack.callback(screen.end, signal.SIGKILL)
+            getattr(self, "_" + kind)(screen)
+
+    def _kill(self, screen: Screen) -> None:
+        screen.process.kill()
+
+    def _stop(self, screen: Screen) -> None:
+        screen.process.send_signal(signal.SIGSTOP)
+        time.sleep(self.random.uniform(0.5, 2.5))
+        if self.random.random() < 0.5:
+            screen.process.send_signal(signal.SIGCONT)
+            time.sleep(self.random.uniform(0, 0.5))
+
+    def _starve(self, screen: Screen) -> None:
+        """Leave it what somebody else leaves of one processor."""
+        (cpu, *_) = os.sched_getaffinity(0)
+        busy = [sys.executable, "-c", "while True: pass"]
+        with subprocess.Popen(busy) as spinner:
+            os.sched_setaffinity(spinner.pid, {cpu})
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(screen.process.pid, {cpu})
+                idle = os.sched_param(0)
+                os.sched_setscheduler(screen.process.pid, os.SCHED_IDLE, idle)
+            time.sleep(self.random.uniform(0.5, 2.5))
+            spinner.kill()
+
+    def _restart(self, screen: Screen) -> None:
+        other = self._start()  # takes its place, or is the next
+        if self.random.random() < 0.5:
+            screen.process.send_signal(signal.SIGTERM)
+        time.sleep(self._ready * self.random.uniform(0.4, 1.3))
+        other.end(signal.SIGTERM)
+
+
+@pytest.fixture
+def floppy(tmp_path: Path) -> str:
+    image = tmp_path / "floppy.img"
+    image.write_bytes(GUEST.ljust(510, b"\0") + b"\x55\xaa" + bytes(1474048))
+    return f"if=floppy,format=raw,file={image}"
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    given: int | None = request.config.getoption("--moments-seed")
+    return random.randrange(1 << 32) if given is None else given
+
+
+async def shows(vm: Machine, compositor: Frames, watch: Watch) -> None:
+    """Stop the machine; check that a viewer shows all of it, and let it go on."""
+
+    def expected() -> Picture:
+        return vm.still_picture()
+
+    with watch.paused():
+        picture = await trio.to_thread.run_sync(expected)
+        with trio.fail_after(PATIENCE):
+            while rows_wrong(picture, compositor.last()):  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.02)
+        await trio.to_thread.run_sync(vm.execute, "cont")
+
+
+@pytest.mark.parametrize(
+    ("device", "share"), [(("-vga", "std"), 1.0), (("-device", "ramfb"), 0.25)]
+)
+async def test_at_random_moments(
+    machine: MakeMachine,
+    tmp_path: Path,
+    floppy: str,
+    seed: int,
+    request: pytest.FixtureRequest,
+    device: tuple[str, ...],
+    share: float,
+) -> None:
+    """`share` is how many of all moments there are with this device."""
+    moments = int(request.config.getoption("--moments") * share)
+    ram = tmp_path / "ram"
+    backend = f"memory-backend-file,id=ram,size={MIB}M,mem-path={ram},share=on"
+    second = tmp_path / "second"
+    vm = machine(
+        *device,
+        *("-drive", floppy, "-object", backend, "-machine", "memory-backend=ram"),
+        *("-qmp", f"unix:{second},server=on,wait=off"),
+    )
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    words = "--qmp", str(vm.monitor), "--display", str(tmp_path / "wl")
+
+    def start() -> Screen:
+        return Screen(environ, *words)
+
+    compositor = Frames()
+    harm = Harm(start, seed)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(compositor.run, tmp_path / "wl")
+        with Watch(ram, second) as watch:
+            with trio.fail_after(PATIENCE):
+                while not watch.ticks:  # noqa: ASYNC110 - nobody tells
+                    await trio.sleep(0.02)
+            watch.longest = watch.slowest = 0
+            for _ in range(3):
+                await trio.to_thread.run_sync(harm.measure)
+            before = resident(vm)
+            for number in range(moments):
+                await trio.to_thread.run_sync(harm.moment)
+                said = f"seed {seed}, moment {number}: {harm.done[-1]}"
+                assert watch.longest <= NEVER_LONGER, said
+                assert watch.slowest <= NEVER_LONGER, said
+                if number % 5 == 4 or number == moments - 1:
+                    screen = await trio.to_thread.run_sync(start)
+                    await trio.to_thread.run_sync(screen.wait_ready)
+                    await shows(vm, compositor, watch)
+                    status, _ = await trio.to_thread.run_sync(
+                        screen.end, signal.SIGTERM
+                    )
+                    assert status == 0, said
+            grown = resident(vm) - before
+            print(
+                f"{moments} moments, seed {seed}: clock {watch.longest:.3f} s, "
+                f"monitor {watch.slowest:.3f} s at most, QEMU {grown:+} MiB"
+            )
+            assert grown < MAY_GROW
+        nursery.cancel_scope.cancel()
