@@ -18,7 +18,7 @@ from wlproxy.protocol.dbus.messages import (
 )
 from wlproxy.protocol.dbus.values import Value, Variant
 from wlproxy.screen.commands import FileKind
-from wlproxy.screen.display import MAPS
+from wlproxy.screen.display import DMABUF2, MAPS
 from wlproxy.screen.doorman import LISTENER
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
@@ -26,6 +26,8 @@ from wlproxy.transport.fds import OwnedFd
 LET_IN = b"OK 0123456789abcdef0123456789abcdef\r\nAGREE_UNIX_FD\r\n"
 XRGB = 0x20020888
 """pixman's x8r8g8b8."""
+XR24, AR24 = 0x34325258, 0x34325241
+"""The same, and with alpha, as DRM calls them."""
 
 
 @dataclass
@@ -37,6 +39,7 @@ class FakeFile:
     identity: tuple[int, int] = (1, 1)
     closed: bool = False
     holds: int = 0
+    mappable: bool = True
 
     def hold(self) -> None:
         self.holds += 1
@@ -79,6 +82,41 @@ def scanout_map(
 
 def update_map(x: int, y: int, width: int, height: int) -> tuple[bytes, list[Any]]:
     return call(MAPS, "UpdateMap", "iiii", x, y, width, height)
+
+
+def scanout_dmabuf(
+    file: Any,
+    width: int = 640,
+    height: int = 480,
+    stride: int = 2560,
+    fourcc: int = XR24,
+    modifier: int = 0,
+    *,
+    y0_top: bool = False,
+) -> tuple[bytes, list[Any]]:
+    body = (file, width, height, stride, fourcc, modifier, y0_top)
+    return call(LISTENER, "ScanoutDMABUF", "huuuutb", *body)
+
+
+def scanout_dmabuf2(
+    files: list[Any],
+    part: tuple[int, int, int, int],
+    whole: tuple[int, int],
+    offsets: list[int],
+    strides: list[int],
+    fourcc: int = XR24,
+    modifier: int = 0,
+    *,
+    count: int | None = None,
+    y0_top: bool = False,
+) -> tuple[bytes, list[Any]]:
+    planes = (offsets, strides, len(offsets) if count is None else count)
+    body: tuple[Any, ...] = (files, *part, *planes, fourcc, *whole, modifier, y0_top)
+    return call(DMABUF2, "ScanoutDMABUF2", "ahuuuuauauuuuutb", *body)
+
+
+def update_dmabuf(x: int, y: int, width: int, height: int) -> tuple[bytes, list[Any]]:
+    return call(LISTENER, "UpdateDMABUF", "iiii", x, y, width, height)
 
 
 def scanout(

@@ -30,17 +30,19 @@ from wlproxy.screen.commands import (
     Layout,
     Refused,
     ShowBytes,
+    ShowDmabuf,
     ShowMap,
     UpdateBytes,
 )
 from wlproxy.screen.connecting import listener_pair, owner
 from wlproxy.screen.console import Console, InputCall
 from wlproxy.screen.display import INTERFACES, Display
+from wlproxy.screen.dmabuf_import import ImportedPlane
 from wlproxy.screen.door import Door, Listener
 from wlproxy.screen.qemu_files import QemuFile
 from wlproxy.screen.seat import Seat
 from wlproxy.screen.wayland_connection import WaylandConnection, WaylandOutput
-from wlproxy.screen.window import Window
+from wlproxy.screen.window import DmabufSource, Window
 from wlproxy.transport.fd_stream import Chunk, FdsLostError, FdStream
 from wlproxy.transport.fds import OwnedFd
 
@@ -63,6 +65,7 @@ ALREADY: Final = "already registered"
 """What QEMU says then."""
 MODES: Final = {
     "A": "in place (mode A): the compositor reads QEMU's memory, and nothing is copied here",
+    "B": "in place (mode B): the compositor imports QEMU's dma-buf, and nothing is copied here",
     "C": "copied (mode C): QEMU sends bytes of this device; virtio-vga would do without",
 }
 SLEPT: Final = "to wait: this process had stood still, or did not keep up"
@@ -79,7 +82,8 @@ class Counts:
     """What has been done so far.
 
     Attributes:
-        mode: how the picture comes to the compositor: "A" in place, "C" copied, "" not yet.
+        mode: how the picture comes to the compositor: "A" in place, "B" the same as a dma-buf
+            that it imports, "C" copied, "" not yet.
         pictures: how often QEMU began a new one.
         updates: how often it said that a part has changed.
         copied: bytes that we have copied.
@@ -242,7 +246,7 @@ class Viewer:
         if listener.outcome != doorman.LET_IN:
             return
         self._attempts = 0
-        display = Display(self.window.shm_formats)
+        display = Display(self.window.shm_formats, self.window.importable)
         try:
             await self._take_calls(display, stream)
         except (DBusError, FdsLostError) as exc:
@@ -283,6 +287,10 @@ class Viewer:
         frames = self.window.frames
         await trio.sleep(HIDDEN_AFTER)
         self._timing = False
+        if self.window.shows_dmabuf:
+            # QEMU (10.0) never forgets a listener that has gone, and with GL it writes into its
+            # log for each update that it cannot tell it of.
+            return
         if self.window.stalled and self.window.frames == frames:
             self._hidden_at = frames
             if self._listening is not None:
@@ -317,6 +325,8 @@ class Viewer:
             held = self._seat.keyboard.held if self._seat.keyboard else None
             if held != self._held:
                 self._hold(held)
+        if decided := self.window.take_decided():
+            self._begin_dmabuf(*decided)
         if size := self.window.sizing.take_wanted():
             self._console.want_size(*size)
         self._send_out()
@@ -393,6 +403,8 @@ class Viewer:
                 assert isinstance(file, QemuFile)
                 self._begin("A", layout)
                 window.show(file, file.identity, layout)
+            case ShowDmabuf():
+                self._show_dmabuf(command)
             case ShowBytes(layout, pixels):
                 self._begin("C", layout)
                 self._draw(layout, pixels)
@@ -420,6 +432,30 @@ class Viewer:
         self.counts.mode = mode
         self.counts.pictures += 1
         self.ready.set()
+
+    def _show_dmabuf(self, command: ShowDmabuf) -> None:
+        """Show a dma-buf; the compositor says later in which mode."""
+        planes, layout = command.planes, command.layout
+        files = [plane.file for plane in planes]
+        first = files[0]
+        source = DmabufSource[OwnedFd](
+            tuple(
+                ImportedPlane(_qemus(plane.file), plane.offset, plane.stride)
+                for plane in planes
+            ),
+            command.modifier,
+            command.flipped,
+            lambda: layout.end <= first.size and first.mappable,
+        )
+        identity = tuple(file.identity for file in files)
+        self.window.show_dmabuf(source, identity, layout)
+        self.ready.set()
+
+    def _begin_dmabuf(self, mode: str, layout: Layout) -> None:
+        if mode:
+            self._begin(mode, layout)
+        else:
+            self._remark("a dma-buf: the compositor neither imports nor maps it")
 
     def _draw(self, layout: Layout, pixels: bytes) -> None:
         """Show what came as bytes: in memory of ours, which is kept while its size fits."""
@@ -484,6 +520,6 @@ def _release(
             fd.release()
 
 
-def _qemus(fd: OwnedFd) -> QemuFile:
+def _qemus(fd: object) -> QemuFile:
     assert isinstance(fd, QemuFile)  # as the stream makes them
     return fd
