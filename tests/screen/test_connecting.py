@@ -21,6 +21,7 @@ from wlproxy.screen.connecting import (
 from wlproxy.screen.console import Console
 from wlproxy.screen.display import Display
 from wlproxy.screen.qemu_files import QemuFile
+from wlproxy.screen.qemu_peer import QemuPeer
 from wlproxy.transport.fds import OwnedFd
 
 FOREVER = 10
@@ -44,15 +45,13 @@ def receive(sock: socket.socket) -> tuple[bytes, list[QemuFile]]:
 
 def first_picture(main: socket.socket) -> ShowMap | ShowBytes:
     """Register a listener, and return what it is told to show."""
-    console = Console[OwnedFd](owner(main))
+    peer = QemuPeer[OwnedFd](owner(main))
+    console = Console[OwnedFd](peer)
     ours, qemus = listener_pair()
     with ours, qemus:
         console.register(qemus)
-        send(main, console.take_output())
-        while not console.registered:
-            assert not console.refusal
-            console.receive(*receive(main))
-            send(main, console.take_output())
+        exchange(main, peer, lambda: console.registered or console.refusal)
+        assert not console.refusal
         display = Display(owner(ours))
         shown: list[ShowMap | ShowBytes] = []
         while not shown:
@@ -104,13 +103,13 @@ def test_who_is_silent_does_not_stop_the_machine_before_it_is_registered(
 
 
 def exchange(
-    main: socket.socket, console: Console[OwnedFd], done: Callable[[], object]
+    main: socket.socket, peer: QemuPeer[OwnedFd], done: Callable[[], object]
 ) -> None:
     """Talk to QEMU until something is so."""
-    send(main, console.take_output())
+    send(main, peer.take_output())
     while not done():
-        console.receive(*receive(main))
-        send(main, console.take_output())
+        peer.receive(*receive(main))
+        send(main, peer.take_output())
 
 
 @pytest.mark.slow
@@ -120,12 +119,13 @@ def test_which_devices_take_sizes(
 ) -> None:
     vm = machine("-vga", vga)
     with connect_by_monitor(vm.monitor) as main:
-        console = Console[OwnedFd](owner(main))
+        peer = QemuPeer[OwnedFd](owner(main))
+        console = Console[OwnedFd](peer)
         console.want_size(800, 600)
         ours, qemus = listener_pair()
         with ours, qemus:
             console.register(qemus)  # whose answer comes after that to the size
-            exchange(main, console, lambda: console.registered)
+            exchange(main, peer, lambda: console.registered)
         assert console.takes_sizes == takes
 
 
@@ -133,8 +133,9 @@ def test_which_devices_take_sizes(
 def test_a_screen_that_is_not_there(machine: MakeMachine) -> None:
     vm = machine("-vga", "std")
     with connect_by_monitor(vm.monitor) as main:
-        console = Console[OwnedFd](owner(main), 7)
-        exchange(main, console, lambda: console.refusal)
+        peer = QemuPeer[OwnedFd](owner(main))
+        console = Console[OwnedFd](peer, 7)
+        exchange(main, peer, lambda: console.refusal)
         assert "no such screen" in console.refusal
 
 

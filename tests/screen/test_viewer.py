@@ -17,6 +17,7 @@ from tests.screen.conftest import Machine, MakeMachine, has_text
 from wlproxy.host.desktop.address import connect_compositor
 from wlproxy.host.report.vm_log import VmLog
 from wlproxy.screen.connecting import connect_by_monitor
+from wlproxy.screen.line import Line
 from wlproxy.screen.viewer import Viewer
 
 pytestmark = pytest.mark.slow
@@ -76,11 +77,14 @@ def rows_wrong(expected: Picture, shown: Picture) -> int:
 async def viewing(vm: Machine, compositor: Path) -> AsyncIterator[Viewer]:
     """A window of a machine's screen."""
     qemu = await trio.to_thread.run_sync(connect_by_monitor, vm.monitor)
-    viewer = Viewer("vm", qemu, await connect_compositor(compositor), VmLog("vm"))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(viewer.run)
-        yield viewer
-        nursery.cancel_scope.cancel()
+    stream = await connect_compositor(compositor)
+    with Line(qemu) as line:
+        viewer = Viewer("vm", line, stream, VmLog("vm"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(line.run)
+            nursery.start_soon(viewer.run)
+            yield viewer
+            nursery.cancel_scope.cancel()
 
 
 async def until(condition: Callable[[], bool]) -> None:

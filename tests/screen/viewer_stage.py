@@ -14,6 +14,7 @@ from tests.peers.compositor import Compositor, Surface, configure
 from tests.peers.libwayland import Resource
 from tests.screen.fake_qemu import FakeQemu, memory, scanout_map
 from wlproxy.host.desktop.address import connect_compositor
+from wlproxy.screen.line import Line
 from wlproxy.screen.viewer import ScreenError, Viewer
 
 PATIENCE = 20
@@ -48,8 +49,9 @@ class ViewerStage:
         nursery.start_soon(self.qemu.run)
         stream = await connect_compositor(self._path)
         log = logging.LoggerAdapter(logging.getLogger("wlproxy"))
-        self.viewer = Viewer("vm", ours, stream, log)
-        nursery.start_soon(self._run)
+        line = Line(ours)
+        self.viewer = Viewer("vm", line, stream, log)
+        nursery.start_soon(self._run, line)
 
     async def show(
         self, contents: bytes = b"", width: int = 16, height: int = 8
@@ -103,11 +105,15 @@ class ViewerStage:
         await self.until(lambda: len(self.qemu.heard(*members)) >= count)
         return self.qemu.heard(*members)
 
-    async def _run(self) -> None:
-        try:
-            self.ended = await self.viewer.run()
-        except ScreenError as exc:
-            self.ended = str(exc)
+    async def _run(self, line: Line) -> None:
+        with line:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(line.run)
+                try:
+                    self.ended = await self.viewer.run()
+                except ScreenError as exc:
+                    self.ended = str(exc)
+                nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
