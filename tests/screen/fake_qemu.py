@@ -18,8 +18,10 @@ from wlproxy.protocol.dbus.messages import (
 )
 from wlproxy.protocol.dbus.values import Value, Variant
 from wlproxy.screen.commands import FileKind
+from wlproxy.screen.console import CONSOLE
 from wlproxy.screen.display import DMABUF2, MAPS
 from wlproxy.screen.doorman import LISTENER
+from wlproxy.screen.machine import VM
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
 
@@ -167,6 +169,9 @@ class FakeQemu:
         listeners: how often it was asked to call.
         listener: where it calls now.
         absolute: whether its pointer can be put somewhere.
+        consoles: how many screens it has.
+        kind: what it says that each is.
+        head: which of its device's it says that each is.
         refuses: methods that it answers with an error.
         speaks: set unless it is to answer nothing at all.
     """
@@ -179,6 +184,7 @@ class FakeQemu:
         self.listener: FdStream | None = None
         self.listener_gone = False
         self.absolute = True
+        self.consoles, self.kind, self.head = 1, "Graphic", 0
         self.refuses: dict[str, str] = {}
         self.speaks = trio.Event()
         self.speaks.set()
@@ -244,7 +250,7 @@ class FakeQemu:
         reply: tuple[Value, ...] = ()
         signature = ""
         if member == "GetAll":
-            signature, reply = "a{sv}", ({"IsAbsolute": Variant("b", self.absolute)},)
+            signature, reply = "a{sv}", (self._properties(*call.body),)
         else:
             self.calls.append(call)
         if member in self.refuses:
@@ -262,6 +268,13 @@ class FakeQemu:
             fields = Fields(reply_to=call.serial, signature=signature)
             await self._send(Message(MessageKind.METHOD_RETURN, fields, reply, (), 1))
 
+    def _properties(self, interface: str) -> dict[str, Value]:
+        if interface == VM:
+            return {"ConsoleIDs": Variant("au", list(range(self.consoles)))}
+        if interface == CONSOLE:
+            return {"Type": Variant("s", self.kind), "Head": Variant("u", self.head)}
+        return {"IsAbsolute": Variant("b", self.absolute)}
+
     async def _listened_to(self, stream: FdStream) -> None:
         """Read answers.  The client's half of the beginning is there already."""
         greeting, _ = await stream.receive()
@@ -270,8 +283,11 @@ class FakeQemu:
         self.listeners += 1
         self.listener, self.listener_gone = stream, False
         reader = MessageReader[Any]()
-        with trio.CancelScope() as self.stop_reading:
-            await self._read_answers(stream, reader)
+        async with stream:
+            with trio.CancelScope() as self.stop_reading:
+                await self._read_answers(stream, reader)
+            if self.stop_reading.cancelled_caught:
+                await trio.sleep_forever()
 
     async def _read_answers(self, stream: FdStream, reader: MessageReader[Any]) -> None:
         try:

@@ -15,6 +15,7 @@ from wlproxy.protocol.dbus.messages import (
 from wlproxy.protocol.dbus.values import Value, Variant
 from wlproxy.protocol.errors import DBusError
 from wlproxy.screen.console import MOUSE, Console, button, key, move, place
+from wlproxy.screen.qemu_peer import QemuPeer
 
 PATH = "/org/qemu/Display1/Console_0"
 
@@ -23,13 +24,14 @@ class Stage:
     """A console, and QEMU that is called."""
 
     def __init__(self) -> None:
-        self.console = Console[Any](0)
+        self.peer = QemuPeer[Any](0)
+        self.console = Console[Any](self.peer)
         self._heard = Heard()
-        self._greeting = self.console.take_output()
-        self.console.receive(LET_IN)
+        self._greeting = self.peer.take_output()
+        self.peer.receive(LET_IN)
 
     def heard(self) -> list[Message[Any]]:
-        return self._heard(self.console.take_output())
+        return self._heard(self.peer.take_output())
 
     def say(
         self,
@@ -39,7 +41,7 @@ class Stage:
         fds: tuple[FakeFile, ...] = (),
     ) -> None:
         data, own = encode_message(Message[Any](kind, fields, body, (), 1))
-        self.console.receive(data, (*own, *fds))
+        self.peer.receive(data, (*own, *fds))
 
     def answer(self, serial: int, signature: str = "", *body: Value) -> None:
         fields = Fields(reply_to=serial, signature=signature)
@@ -158,9 +160,9 @@ def test_what_nobody_asked_for(stage: Stage) -> None:
 def test_garbage(chunks: list[bytes]) -> None:
     stage = Stage()
     file = FakeFile()
-    stage.console.receive(b"", (file,))
+    stage.peer.receive(b"", (file,))
     try:
         for chunk in chunks:
-            stage.console.receive(chunk)
+            stage.peer.receive(chunk)
     except DBusError:
         assert file.closed

@@ -16,6 +16,7 @@ from tests.screen.doormen import doorman_in_thread
 from tests.screen.fake_qemu import FakeQemu, memory, scanout_map
 from wlproxy.host.desktop.address import connect_compositor
 from wlproxy.screen.door import Door
+from wlproxy.screen.line import Line
 from wlproxy.screen.viewer import ScreenError, Viewer
 
 PATIENCE = 20
@@ -50,10 +51,10 @@ class ViewerStage:
         nursery.start_soon(self.qemu.run)
         stream = await connect_compositor(self._path)
         log = logging.LoggerAdapter(logging.getLogger("wlproxy"))
-        self.viewer = Viewer(
-            "vm", ours, stream, Door.with_doorman(doorman_in_thread), log
-        )
-        nursery.start_soon(self._run)
+        line = Line(ours)
+        door = Door.with_doorman(doorman_in_thread)
+        self.viewer = Viewer("vm", line, stream, door, log)
+        nursery.start_soon(self._run, line)
 
     async def show(
         self, contents: bytes = b"", width: int = 16, height: int = 8
@@ -107,11 +108,15 @@ class ViewerStage:
         await self.until(lambda: len(self.qemu.heard(*members)) >= count)
         return self.qemu.heard(*members)
 
-    async def _run(self) -> None:
-        try:
-            self.ended = await self.viewer.run()
-        except ScreenError as exc:
-            self.ended = str(exc)
+    async def _run(self, line: Line) -> None:
+        with line:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(line.run)
+                try:
+                    self.ended = await self.viewer.run()
+                except ScreenError as exc:
+                    self.ended = str(exc)
+                nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

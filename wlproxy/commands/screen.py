@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import socket
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +22,8 @@ from wlproxy.host.report.vm_log import VmLog, set_up_logging
 from wlproxy.host.runtime_dir import check_name, monitor_path
 from wlproxy.screen.connecting import adopt, connect_by_monitor
 from wlproxy.screen.door import Door
-from wlproxy.screen.viewer import Viewer
-from wlproxy.transport.fd_stream import FdStream
+from wlproxy.screen.heads import Heads
+from wlproxy.screen.line import Line
 from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.notify import notify
 
@@ -45,9 +46,7 @@ _SIGNALS: Final = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 @click.option(
     "--console",
     type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Which of the machine's screens.",
+    help="Which of the machine's screens.  [default: all, in a window each]",
 )
 @DISPLAY
 @click.option(
@@ -62,7 +61,7 @@ def screen(
     name: str,
     qmp: Path | None,
     fd: int | None,
-    console: int,
+    console: int | None,
     display: str | None,
     security_context: bool,
     log_level: str,
@@ -111,48 +110,44 @@ def _context(where: Path, name: str, log: VmLog) -> SecurityContext | None:
 async def _show(
     name: str,
     qemu: socket.socket,
-    console: int,
+    console: int | None,
     where: Path,
     context: SecurityContext | None,
     log: VmLog,
 ) -> None:
-    """Show the window until it is closed, or a signal ends it.
+    """Show the windows until they are closed, or a signal ends it.
 
     Raises:
-        HostError: there is no compositor, or the window cannot go on.
+        HostError: there is no compositor, or a window cannot go on.
     """
-    compositor = await _connect(where, context)
-    viewer = Viewer(name, qemu, compositor, Door.start(), log, console)
-    failure: HostError | None = None
-    with trio.open_signal_receiver(*_SIGNALS) as got:
-        async with trio.open_nursery() as nursery:  # noqa: TID251 - ends with the window
+    with context or nullcontext(), Line(qemu) as line:
+        socket_path = context.path if context else where
+        heads = Heads(
+            name,
+            line,
+            lambda: connect_compositor(socket_path),
+            Door.start,
+            log,
+            console,
+        )
+        failure: HostError | None = None
+        with trio.open_signal_receiver(*_SIGNALS) as got:
+            async with trio.open_nursery() as nursery:  # noqa: TID251 - ends with the windows
 
-            async def wait_signal() -> None:
-                async for _ in got:
-                    nursery.cancel_scope.cancel()
+                async def wait_signal() -> None:
+                    async for _ in got:
+                        nursery.cancel_scope.cancel()
 
-            async def wait_ready() -> None:
-                await viewer.ready.wait()
-                notify("READY=1")
+                async def wait_ready() -> None:
+                    await heads.ready.wait()
+                    notify("READY=1")
 
-            nursery.start_soon(wait_signal)
-            nursery.start_soon(wait_ready)
-            try:
-                log.info("%s", await viewer.run())
-            except HostError as exc:
-                failure = exc
-            nursery.cancel_scope.cancel()
+                nursery.start_soon(wait_signal)
+                nursery.start_soon(wait_ready)
+                try:
+                    await heads.run()
+                except HostError as exc:
+                    failure = exc
+                nursery.cancel_scope.cancel()
     if failure is not None:  # out here, so that it is in no group of exceptions
         raise failure
-
-
-async def _connect(where: Path, context: SecurityContext | None) -> FdStream:
-    """Connect to the compositor; a context is for this one connection.
-
-    Raises:
-        NoCompositorError: nobody listens there.
-    """
-    if context is None:
-        return await connect_compositor(where)
-    with context:
-        return await connect_compositor(context.path)

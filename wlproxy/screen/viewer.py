@@ -7,7 +7,6 @@ say would only pile up, there or here.
 
 import logging
 import socket
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +14,6 @@ from typing import Final
 import trio
 
 from wlproxy.host.errors import HostError
-from wlproxy.protocol.dbus.connection import Outgoing
 from wlproxy.protocol.errors import CompositorError, DBusError
 from wlproxy.relay import labels
 from wlproxy.relay.formats import SHM_ARGB8888
@@ -34,14 +32,16 @@ from wlproxy.screen.commands import (
     ShowMap,
     UpdateBytes,
 )
-from wlproxy.screen.connecting import listener_pair, owner
+from wlproxy.screen.connecting import listener_pair
 from wlproxy.screen.console import Console, InputCall
 from wlproxy.screen.display import INTERFACES, Display
 from wlproxy.screen.dmabuf_import import ImportedPlane
 from wlproxy.screen.door import Door, Listener
+from wlproxy.screen.line import ENDED, Line, release
+from wlproxy.screen.machine import Screen
 from wlproxy.screen.qemu_files import QemuFile
 from wlproxy.screen.seat import Seat
-from wlproxy.screen.wayland_connection import WaylandConnection, WaylandOutput
+from wlproxy.screen.wayland_connection import WaylandConnection
 from wlproxy.screen.window import DmabufSource, Window
 from wlproxy.transport.fd_stream import Chunk, FdsLostError, FdStream
 from wlproxy.transport.fds import OwnedFd
@@ -69,6 +69,10 @@ MODES: Final = {
     "C": "copied (mode C): QEMU sends bytes of this device; virtio-vga would do without",
 }
 SLEPT: Final = "to wait: this process had stood still, or did not keep up"
+PLUGGED: Final = 1280, 800
+"""Pixels that a further head is told of at first: it has no picture that would have a size."""
+UNPLUGGED: Final = 0, 0
+FIRST: Final = Screen(0)
 MAX_REMARKS: Final = 32
 """Different things that are said about QEMU."""
 
@@ -108,30 +112,33 @@ class Viewer:
     def __init__(
         self,
         name: str,
-        qemu: socket.socket,
+        line: Line,
         compositor: FdStream,
         door: Door,
         log: logging.LoggerAdapter[logging.Logger],
-        number: int = 0,
+        screen: Screen = FIRST,
+        ready: trio.Event | None = None,
     ) -> None:
-        """Take over both connections, and the door.
+        """Take over a connection, and the door.
 
         Args:
             name: the VM's.
-            qemu: a socket to its display.
+            line: to QEMU, which others may share.
             compositor: a fresh connection.
             door: where QEMU is let in.
             log: written to.
-            number: which of the machine's screens.
+            screen: which of the machine's screens.
+            ready: is set once QEMU has sent a first picture.
         """
         self.counts = Counts()
         self._log = log
         self._compositor = compositor
+        self._line = line
         self._door = door
-        self._main = FdStream(qemu, QemuFile)
-        self._console = Console[OwnedFd](owner(qemu), number)
+        self._screen = screen
+        self._console = Console[OwnedFd](line.peer, screen.number)
         self._wayland = WaylandConnection[OwnedFd]()
-        title = "screen" if not number else f"screen {number + 1}"
+        title = "screen" if not screen.number else f"screen {screen.number + 1}"
         self.window = Window(
             self._wayland, labels.title(name, title), labels.app_id(name, "screen")
         )
@@ -149,7 +156,7 @@ class Viewer:
         self._flushing: set[FdStream] = set()
         self._said: set[str] = set()
         self._why = ""
-        self.ready = trio.Event()
+        self.ready = trio.Event() if ready is None else ready
         """QEMU has been answered who we are, and has sent a first picture."""
 
     async def run(self) -> str:
@@ -161,7 +168,7 @@ class Viewer:
         try:
             async with trio.open_nursery() as self._nursery:  # noqa: TID251 - all ends with the window
                 self._nursery.start_soon(self._run_wayland)
-                self._nursery.start_soon(self._run_console)
+                self._nursery.start_soon(self._follow_line)
                 self._nursery.start_soon(self._run_door)
                 self._settle()
         finally:
@@ -189,23 +196,15 @@ class Viewer:
             self._settle()
         self._end("")
 
-    async def _run_console(self) -> None:
-        why = "QEMU has ended: there is no screen any more"
-        while True:
-            try:
-                data, fds = await self._main.receive()
-                if not data:
-                    break
-                self._console.receive(data, fds)
-            except (DBusError, FdsLostError) as exc:
-                self._end(f"QEMU is not understood: {exc}")
-                return
-            except trio.BrokenResourceError:
-                break
+    async def _follow_line(self) -> None:
+        line = self._line
+        while not line.ended.is_set():
+            await line.wait_news()
             if self._console.refusal and not self._refused(self._console.refusal):
                 return
             self._settle()
-        if self._listening is not None:
+        why = line.why
+        if why == ENDED and self._listening is not None:
             # QEMU drops whoever was there first, but goes on telling him what it shows.
             with trio.move_on_after(FAREWELL) as scope:
                 await self._listener_ended.wait()
@@ -317,6 +316,8 @@ class Viewer:
                 self._wayland, self.window, lambda: self._console.absolute
             )
             self._listen()
+            if self._screen.head:
+                self._console.want_size(*PLUGGED)
         if self._seat is not None:
             if not self._compositor.backlog:  # else when it has read what there is
                 self._show_cursor(self._seat)
@@ -368,7 +369,7 @@ class Viewer:
 
     def _tell(self, call: InputCall) -> None:
         """Tell QEMU of input, unless it does not read and it need not know."""
-        unsent = self._main.unsent
+        unsent = self._line.unsent
         if unsent > BUSY and call.droppable:
             return
         if unsent > STUCK and not call.lets_go:
@@ -376,20 +377,12 @@ class Viewer:
         self._console.tell(call)
 
     def _send_out(self) -> None:
-        self._send(self._main, self._console.take_output())
-        self._send(self._compositor, self._wayland.take_output())
-
-    def _send(
-        self,
-        stream: FdStream,
-        output: Sequence[Outgoing[OwnedFd] | WaylandOutput[OwnedFd]],
-    ) -> None:
-        if not output:
-            return
-        chunks = [Chunk(out.data, out.fds) for out in output]
-        if not stream.send_batch_at_once(chunks):
-            self._flush_later(stream)
-        _release(output)
+        self._line.send_out()
+        if output := self._wayland.take_output():
+            chunks = [Chunk(out.data, out.fds) for out in output]
+            if not self._compositor.send_batch_at_once(chunks):
+                self._flush_later(self._compositor)
+            release(output)
 
     def _flush_later(self, stream: FdStream) -> None:
         if stream not in self._flushing:
@@ -495,29 +488,18 @@ class Viewer:
             self._seat.release_all()
             for call in self._seat.take_calls():
                 self._tell(call)
-            last = self._console.take_output()
-            self._main.send_batch_at_once([Chunk(out.data, out.fds) for out in last])
-            _release(last)
             self._seat.close()
+        if self._screen.head:
+            self._console.want_size(*UNPLUGGED)
+        self._line.send_out()
         if self._canvas is not None:
             self._canvas.close()
         self.window.close()
         self._wayland.close()
-        self._console.close()
         # What was never sent was held for that.
-        _release(self._console.abandon())
-        _release(self._wayland.take_output())
+        release(self._wayland.take_output())
         self._door.close()
-        self._main.close()
         self._compositor.close()
-
-
-def _release(
-    output: Sequence[Outgoing[OwnedFd] | WaylandOutput[OwnedFd]],
-) -> None:
-    for out in output:
-        for fd in out.fds:
-            fd.release()
 
 
 def _qemus(fd: object) -> QemuFile:
