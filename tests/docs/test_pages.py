@@ -18,6 +18,7 @@ from tests.docs.blocks import PAGES, ROOT, Block, read_page
 from tests.documents import document, window
 from tests.host.fake_root import FakeRoot
 from wlproxy import cli
+from wlproxy.commands import qemu_args
 from wlproxy.host.runtime_dir import check_place
 from wlproxy.protocol.channel.frames import PORT_NAME
 
@@ -144,13 +145,17 @@ def test_qemu_args_print_what_the_page_shows(
     assert output_of(words).splitlines() == list(printed.lines)
 
 
+@pytest.mark.parametrize(("node", "place"), [("", 1), ("/dev/dri/renderD128", 2)])
 def test_qemu_args_print_a_screen(
-    blocks: list[Block], monkeypatch: pytest.MonkeyPatch
+    blocks: list[Block], monkeypatch: pytest.MonkeyPatch, node: str, place: int
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
-    command, end = blocks
-    (words,) = command.commands()
-    assert tuple(output_of(words).splitlines()[-len(end.lines) :]) == end.lines
+    found = Path(node) if node else None
+    monkeypatch.setattr(qemu_args, "usable_render_node", lambda: found)
+    monkeypatch.setattr(qemu_args, "SCATTERED_4K_ITEMS", 0)  # whatever is so here
+    (words,) = blocks[0].commands()
+    end = blocks[place].lines
+    assert tuple(output_of(words).splitlines()[-len(end) :]) == end
 
 
 def test_qemu_args_run(blocks: list[Block]) -> None:

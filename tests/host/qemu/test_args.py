@@ -60,6 +60,23 @@ def test_a_screen(machine: str, devices: tuple[str, str]) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("machine", "device"),
+    [("q35", "virtio-vga"), ("microvm", "virtio-gpu-device")],
+)
+def test_a_screen_that_nobody_copies(machine: str, device: str) -> None:
+    setup = QemuSetup(
+        Path("/run/c"), "6G", machine, screen=Path("/q"), render_node=Path("/dev/a,b")
+    )
+    arguments = read_by_shell(setup)
+    assert "dbus,p2p=on,gl=es,rendernode=/dev/a,,b" in arguments
+    assert f"{device},blob=true" in arguments
+    # Without a screen there is nothing that it would be for.
+    assert "rendernode" not in qemu_command_line(
+        QemuSetup(Path("/run/c"), render_node=Path("/dev/a"))
+    )
+
+
 def test_libvirt_keeps_the_monitor() -> None:
     with pytest.raises(ValueError, match="for itself"):
         libvirt_xml(QemuSetup(Path("/run/c"), screen=Path("/run/q")))

@@ -41,6 +41,8 @@ class QemuSetup:
         ram_tap: where `wlproxy ram-tap` listens for the VMM; None: there is none.
         screen: the monitor's socket, by which `wlproxy screen` gets at the display; None:
             that is not for it.
+        render_node: the DRM device on which QEMU has its GL, for the screen: with it a
+            guest's pictures stay where they are in its RAM; None: QEMU copies them once.
     """
 
     channel: Path | Listen | Vsock
@@ -48,6 +50,7 @@ class QemuSetup:
     machine: str = "q35"
     ram_tap: Path | None = None
     screen: Path | None = None
+    render_node: Path | None = None
 
 
 def qemu_command_line(setup: QemuSetup) -> str:
@@ -83,16 +86,7 @@ def _options(setup: QemuSetup) -> list[tuple[str, str]]:
         ]
     screen = []
     if setup.screen is not None:
-        monitor = checked_path(setup.screen).replace(",", ",,")
-        gpu, tablet = _SCREEN_DEVICES.get(
-            setup.machine, ("virtio-vga", "virtio-tablet-pci")
-        )
-        screen = [
-            ("-display", "dbus,p2p=on"),
-            ("-device", gpu),
-            ("-device", tablet),
-            ("-qmp", f"unix:{monitor},server=on,wait=off"),
-        ]
+        screen = _screen_options(setup.screen, setup.machine, setup.render_node)
     return [
         (ram[0], ram[1]),
         (ram[2], ram[3]),
@@ -100,6 +94,25 @@ def _options(setup: QemuSetup) -> list[tuple[str, str]]:
         *_channel_options(setup.channel, setup.machine),
         *tap,
         *screen,
+    ]
+
+
+def _screen_options(
+    monitor: Path, machine: str, render_node: Path | None
+) -> list[tuple[str, str]]:
+    where = checked_path(monitor).replace(",", ",,")
+    display = "dbus,p2p=on"
+    gpu, tablet = _SCREEN_DEVICES.get(machine, ("virtio-vga", "virtio-tablet-pci"))
+    if render_node is not None:
+        # Without GL a blob is none that QEMU can hand over.  "on" would want libGL, too.
+        node = checked_path(render_node).replace(",", ",,")
+        display += f",gl=es,rendernode={node}"
+        gpu += ",blob=true"
+    return [
+        ("-display", display),
+        ("-device", gpu),
+        ("-device", tablet),
+        ("-qmp", f"unix:{where},server=on,wait=off"),
     ]
 
 
