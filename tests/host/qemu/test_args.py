@@ -60,9 +60,10 @@ def test_a_screen(machine: str, devices: tuple[str, str]) -> None:
     ]
 
 
-def test_libvirt_keeps_the_monitor() -> None:
-    with pytest.raises(ValueError, match="for itself"):
-        libvirt_xml(QemuSetup(Path("/run/c"), screen=Path("/run/q")))
+def test_libvirt_opens_the_display_itself() -> None:
+    printed = libvirt_xml(QemuSetup(Path("/run/c"), screen=Path("/run/q")))
+    assert "<graphics type='dbus' p2p='yes'/>\n<video>\n" in printed
+    assert "/run/q" not in printed
 
 
 @pytest.mark.parametrize(
