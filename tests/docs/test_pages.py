@@ -158,6 +158,12 @@ def test_qemu_args_print_a_screen(
     assert tuple(output_of(words).splitlines()[-len(end) :]) == end
 
 
+def test_qemu_args_print_a_screen_for_libvirt(blocks: list[Block]) -> None:
+    command, end = blocks
+    (words,) = command.commands()
+    assert tuple(output_of(words).splitlines()[-len(end.lines) :]) == end.lines
+
+
 def test_qemu_args_run(blocks: list[Block]) -> None:
     for block in blocks:
         for words in block.commands():

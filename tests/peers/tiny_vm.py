@@ -190,25 +190,26 @@ class Watch:
         what we have waited for one ourselves.
         """
         last, stood = self._vm.count(), 0.0
-        looked, waited = time.monotonic(), self._waited()
+        looked, before = time.monotonic(), waited(self._vm.pid)
         while not self._over.wait(0.001):
             count = self._vm.count()
-            now, waits = time.monotonic(), self._waited()
-            step = min(now - looked, 0.01) - (waits - waited)
-            looked, waited = now, waits
+            now, waits = time.monotonic(), waited(self._vm.pid)
+            step = min(now - looked, 0.01) - (waits - before)
+            looked, before = now, waits
             stood = stood + max(step, 0) if count == last else 0
             last = count
             self.longest = max(self.longest, stood)
 
-    def _waited(self) -> float:
-        """Seconds that QEMU's threads have waited for a processor (schedstat)."""
-        total = 0
-        for each in Path(f"/proc/{self._vm.pid}/task").iterdir():
-            try:
-                total += int((each / "schedstat").read_text().split()[1])
-            except (OSError, IndexError):  # it has ended, or the kernel does not count
-                continue
-        return total / 1e9
+
+def waited(pid: int) -> float:
+    """Seconds that a process' threads have waited for a processor (schedstat)."""
+    total = 0
+    for each in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            total += int((each / "schedstat").read_text().split()[1])
+        except (OSError, IndexError):  # it has ended, or the kernel does not count
+            continue
+    return total / 1e9
 
 
 def free_huge_pages() -> int:

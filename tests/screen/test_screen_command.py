@@ -118,7 +118,9 @@ def test_no_monitor(tmp_path: Path) -> None:
 def test_either_a_monitor_or_a_socket(tmp_path: Path) -> None:
     environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
     status, said = Screen(environ, "--qmp", "/x", "--fd", "3").end()
-    assert (status, "either --qmp or --fd" in said) == (2, True)
+    assert (status, "only one of --qmp, --fd and --libvirt" in said) == (2, True)
+    status, said = Screen(environ, "--connect", "qemu:///system").end()
+    assert (status, "--connect is for --libvirt" in said) == (2, True)
 
 
 @pytest.mark.slow

@@ -14,3 +14,9 @@ LOG_LEVEL: Final = click.option(
     default="info",
     show_default=True,
 )
+
+CONNECT: Final = click.option(
+    "--connect",
+    metavar="URI",
+    help="Which libvirt has it.  [default: as virsh; or whichever has it]",
+)

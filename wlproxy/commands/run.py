@@ -10,7 +10,7 @@ import trio
 
 from wlproxy.commands.configured import ConfiguredCommand
 from wlproxy.commands.failure import fail
-from wlproxy.commands.options import DISPLAY, LOG_LEVEL
+from wlproxy.commands.options import CONNECT, DISPLAY, LOG_LEVEL
 from wlproxy.host.channel_address import ChannelAddress, Listen, parse_channel
 from wlproxy.host.config import HostConfig
 from wlproxy.host.errors import HostError
@@ -60,11 +60,7 @@ HERE = Path()
     metavar="DOMAIN",
     help="A VM of libvirt's: finds channel and RAM (see `wlproxy setup`).",
 )
-@click.option(
-    "--connect",
-    metavar="URI",
-    help="Which libvirt has it.  [default: as virsh; or whichever has it]",
-)
+@CONNECT
 @click.option("--name", help="Name of the VM.  [default: the domain's, or vm]")
 @DISPLAY
 @click.option(

@@ -13,11 +13,13 @@ import trio
 
 from wlproxy.commands.configured import ConfiguredCommand
 from wlproxy.commands.failure import fail
-from wlproxy.commands.options import DISPLAY, LOG_LEVEL
+from wlproxy.commands.options import CONNECT, DISPLAY, LOG_LEVEL
 from wlproxy.host.desktop.address import compositor_path, connect_compositor
 from wlproxy.host.desktop.desktop import APP_ID
 from wlproxy.host.desktop.security_context import SecurityContext
 from wlproxy.host.errors import HostError, SecurityContextError
+from wlproxy.host.libvirt.finding import vm_name
+from wlproxy.host.libvirt.graphics import open_display
 from wlproxy.host.report.vm_log import VmLog, set_up_logging
 from wlproxy.host.runtime_dir import check_name, monitor_path
 from wlproxy.screen.connecting import adopt, connect_by_monitor
@@ -31,7 +33,13 @@ _SIGNALS: Final = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 
 
 @click.command(cls=ConfiguredCommand)
-@click.option("--name", default="vm", show_default=True, help="Name of the VM.")
+@click.option("--name", help="Name of the VM.  [default: the domain's, or vm]")
+@click.option(
+    "--libvirt",
+    metavar="DOMAIN",
+    help="A VM of libvirt's, which has a <graphics type='dbus' p2p='yes'/>.",
+)
+@CONNECT
 @click.option(
     "--qmp",
     type=click.Path(path_type=Path),
@@ -56,9 +64,11 @@ _SIGNALS: Final = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
     "it has one.  [default: security-context]",
 )
 @LOG_LEVEL
-def screen(
+def screen(  # noqa: PLR0913 - one parameter per option
     *,
-    name: str,
+    name: str | None,
+    libvirt: str | None,
+    connect: str | None,
     qmp: Path | None,
     fd: int | None,
     console: int | None,
@@ -74,15 +84,20 @@ def screen(
     """
     set_up_logging(log_level)
     raise_fd_limit()
-    if qmp is not None and fd is not None:
-        raise click.UsageError("either --qmp or --fd")
+    if sum(way is not None for way in (qmp, fd, libvirt)) > 1:
+        raise click.UsageError("only one of --qmp, --fd and --libvirt")
+    if connect is not None and libvirt is None:
+        raise click.UsageError("--connect is for --libvirt")
     # Ctrl+Z: what QEMU has to say would pile up there, and the VM would wait for answers.
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     try:
-        log = VmLog(check_name(name))
+        name = check_name(name or (vm_name(libvirt) if libvirt else "vm"))
+        log = VmLog(name)
         where = compositor_path(os.environ, display)
         if fd is not None:
             qemu = adopt(fd)
+        elif libvirt is not None:
+            qemu = open_display(libvirt, connect, os.environ)
         else:
             qemu = connect_by_monitor(qmp or monitor_path(os.environ, name))
         with qemu:

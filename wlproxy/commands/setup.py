@@ -13,7 +13,7 @@ import click
 from wlproxy.commands.doctor import print_findings
 from wlproxy.commands.failure import fail
 from wlproxy.commands.libvirt_setup import set_up_domain
-from wlproxy.commands.options import DISPLAY
+from wlproxy.commands.options import CONNECT, DISPLAY
 from wlproxy.host.doctor import Verdict, examine
 from wlproxy.host.errors import HostError
 from wlproxy.host.repairs import Repair, repairs, unit_repair
@@ -32,11 +32,7 @@ from wlproxy.host.repairs import Repair, repairs, unit_repair
     metavar="DOMAIN",
     help="Give this VM of libvirt's what it needs, and leave the host as it is.",
 )
-@click.option(
-    "--connect",
-    metavar="URI",
-    help="Which libvirt has it.  [default: as virsh; or whichever has it]",
-)
+@CONNECT
 @click.option(
     "--ram-tap/--no-ram-tap",
     default=None,

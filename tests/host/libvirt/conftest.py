@@ -152,10 +152,13 @@ class Libvirt:
 
     @property
     def _python(self) -> str:
-        """A Python that the user may run."""
+        """A Python that the user may run, and that may run itself."""
+        itself = (
+            "import sys, subprocess as s; s.run([sys.executable, '-c', ''], check=True)"
+        )
         version = f"python3.{sys.version_info.minor}"
         for program in (sys.executable, f"/usr/bin/{version}"):
-            words = self.as_user((program, "-c", "import wlproxy.cli"))
+            words = self.as_user((program, "-c", f"import wlproxy.cli; {itself}"))
             done = subprocess.run(
                 words, env=self.environ, capture_output=True, check=False
             )

@@ -77,9 +77,10 @@ def test_a_screen_that_nobody_copies(machine: str, device: str) -> None:
     )
 
 
-def test_libvirt_keeps_the_monitor() -> None:
-    with pytest.raises(ValueError, match="for itself"):
-        libvirt_xml(QemuSetup(Path("/run/c"), screen=Path("/run/q")))
+def test_libvirt_opens_the_display_itself() -> None:
+    printed = libvirt_xml(QemuSetup(Path("/run/c"), screen=Path("/run/q")))
+    assert "<graphics type='dbus' p2p='yes'/>\n<video>\n" in printed
+    assert "/run/q" not in printed
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,15 @@ MEMORY: Final = f"""\
   {MEMORY_ACCESS}
 </memoryBacking>
 """
+GRAPHICS: Final = "<graphics type='dbus' p2p='yes'/>"
+SCREEN: Final = f"""\
+{GRAPHICS}
+<video>
+  <model type='virtio'/>
+</video>
+<input type='tablet' bus='virtio'/>
+"""
+"""The machine's screen, for `wlproxy screen`, in place of other graphics and video."""
 DISK_ALIAS: Final = "ua-wlproxy-ram"
 """How the tap's disk is known again: libvirt keeps aliases that begin with `ua-`."""
 
@@ -24,19 +33,17 @@ def libvirt_xml(setup: QemuSetup) -> str:
     """Write the elements to add to a libvirt domain.
 
     Raises:
-        ValueError: a path is not absolute, or too long; or there is to be a screen,
-            whose monitor libvirt keeps for itself.
+        ValueError: a path is not absolute, or too long.
     """
-    if setup.screen is not None:
-        raise ValueError(
-            "libvirt keeps QEMU's monitor for itself: --screen is not for it"
-        )
     tap = "" if setup.ram_tap is None else disk_xml(setup.ram_tap)
     if isinstance(setup.channel, Vsock):
         channel = vsock_xml(setup.channel)
     else:
         channel = channel_xml(setup.channel)
-    return f"<!-- in <domain> -->\n{MEMORY}<!-- in <devices> -->\n{channel}{tap}"
+    # Without a path: it is libvirt that opens the display.
+    screen = "" if setup.screen is None else SCREEN
+    elements = f"{channel}{tap}{screen}"
+    return f"<!-- in <domain> -->\n{MEMORY}<!-- in <devices> -->\n{elements}"
 
 
 def vsock_xml(address: Vsock) -> str:
