@@ -17,14 +17,12 @@
 #include <linux/fcntl.h>
 #include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/kref.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/platform_device.h>
 #include <linux/scatterlist.h>
-#include <linux/sched/mm.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -36,6 +34,7 @@
 
 #include <linux/gem_grant.h>
 
+#include "charge.h"
 #include "compat.h"
 #include "dmabuf_hold.h"
 #include "memfd_pages.h"
@@ -74,26 +73,10 @@ static DEFINE_SPINLOCK(gem_grant_counts_lock);
 static struct gem_grant_counts gem_grant_counts;
 
 /**
- * struct gem_grant_client - one open /dev/gem-grant, and what was granted through it
- * @refs: one of the open file, one of each object
- * @lock: protects the counts
- * @objects: how many are granted
- * @pages: how large they are together
- */
-struct gem_grant_client {
-	struct kref refs;
-	spinlock_t lock;	/* protects what follows */
-	u64 objects;
-	u64 pages;
-};
-
-/**
  * struct gem_grant_object - something granted: what a returned descriptor stands for
- * @client: through which
- * @mm: whose RLIMIT_MEMLOCK is charged
+ * @charge: what it counts for: all of a dma-buf, which is kept as a whole
  * @pages: how many pages of it are granted
  * @offset: where these begin, in bytes
- * @charged: how many pages are charged: all of a dma-buf, which is kept as a whole
  * @dmabuf: the dma-buf; its @buf is NULL if it is a memfd
  * @memfd: the pages of the memfd, else
  * @ref: the ref of each page, or INVALID_GRANT_REF once access has been ended
@@ -104,11 +87,9 @@ struct gem_grant_client {
  * Nothing in it changes while the descriptor exists; after that, it is @ending's.
  */
 struct gem_grant_object {
-	struct gem_grant_client *client;
-	struct mm_struct *mm;
+	struct charge charge;
 	u64 pages;
 	u64 offset;
-	unsigned long charged;
 	struct dmabuf_hold dmabuf;
 	struct memfd_pages memfd;
 	grant_ref_t *ref;
@@ -116,11 +97,6 @@ struct gem_grant_object {
 	struct delayed_work ending;
 	unsigned long delay;
 };
-
-static void gem_grant_client_free(struct kref *refs)
-{
-	kfree(container_of(refs, struct gem_grant_client, refs));
-}
 
 /* Most refs that everybody may have together: drivers of disks and networks need some. */
 static u64 gem_grant_ref_limit(void)
@@ -157,58 +133,18 @@ static void gem_grant_refs_uncharge(u64 refs, u64 closed_refs, u64 objects, u64 
 	spin_unlock(&gem_grant_counts_lock);
 }
 
-static void gem_grant_client_uncharge(struct gem_grant_client *client, u64 pages)
-{
-	spin_lock(&client->lock);
-	client->objects--;
-	client->pages -= pages;
-	spin_unlock(&client->lock);
-}
-
 /* Counts @held more against the client and the process; nothing is held yet. */
 static int gem_grant_object_charge(struct gem_grant_object *object, u64 held)
 {
-	struct gem_grant_client *client = object->client;
-	const u64 limit = (u64)READ_ONCE(max_mb) << (20 - PAGE_SHIFT);
-	int error = -EDQUOT;
+	int error = charge_add(&object->charge, held, READ_ONCE(max_objects), READ_ONCE(max_mb));
 
-	spin_lock(&client->lock);
-	if (client->objects < READ_ONCE(max_objects) && client->pages <= limit &&
-	    held <= limit - client->pages) {
-		client->objects++;
-		client->pages += held;
-		error = 0;
-	}
-	spin_unlock(&client->lock);
 	if (error)
 		return error;
 	if (!gem_grant_refs_charge(object->pages)) {
-		error = -EDQUOT;
-		goto uncharge_client;
+		charge_drop(&object->charge);
+		return -EDQUOT;
 	}
-	/* Below 2^32 MiB, thanks to the limit: it fits on 64-bit machines. */
-	error = account_locked_vm(current->mm, held, true);
-	if (error)
-		goto uncharge_refs;
-	mmgrab(current->mm);
-	object->mm = current->mm;
-	object->charged = held;
 	return 0;
-
-uncharge_refs:
-	gem_grant_refs_uncharge(object->pages, 0, 1, 0);
-uncharge_client:
-	gem_grant_client_uncharge(client, held);
-	return error;
-}
-
-/* The refs are uncharged one by one, as access to them ends. */
-static void gem_grant_object_uncharge(struct gem_grant_object *object)
-{
-	/* The process that was charged, even if another one closed the last copy. */
-	account_locked_vm(object->mm, object->charged, false);
-	mmdrop(object->mm);
-	gem_grant_client_uncharge(object->client, object->charged);
 }
 
 /* Pages of another domain, mapped here, are not ours to give. */
@@ -288,7 +224,7 @@ unmap:
 	dmabuf_hold_unmap(&object->dmabuf);
 uncharge:
 	gem_grant_refs_uncharge(object->pages, 0, 1, 0);
-	gem_grant_object_uncharge(object);
+	charge_drop(&object->charge);
 	return error;
 }
 
@@ -334,7 +270,7 @@ release_pages:
 	memfd_pages_release(&object->memfd);
 uncharge:
 	gem_grant_refs_uncharge(object->pages, 0, 1, 0);
-	gem_grant_object_uncharge(object);
+	charge_drop(&object->charge);
 	return error;
 }
 
@@ -368,7 +304,7 @@ static void gem_grant_object_drop(struct gem_grant_object *object)
 	} else {
 		memfd_pages_release(&object->memfd);
 	}
-	gem_grant_object_uncharge(object);
+	charge_drop(&object->charge);
 }
 
 /* Takes refs one by one, where there are not as many in a row. */
@@ -433,20 +369,17 @@ static int gem_grant_object_grant(struct gem_grant_object *object)
 	return 0;
 }
 
-static struct gem_grant_object *gem_grant_object_new(struct gem_grant_client *client)
+static struct gem_grant_object *gem_grant_object_new(struct charge_client *client)
 {
 	struct gem_grant_object *object = kzalloc(sizeof(*object), GFP_KERNEL_ACCOUNT);
 
-	if (object) {
-		kref_get(&client->refs);
-		object->client = client;
-	}
+	if (object)
+		object->charge.client = client;
 	return object;
 }
 
 static void gem_grant_object_free(struct gem_grant_object *object)
 {
-	kref_put(&object->client->refs, gem_grant_client_free);
 	kvfree(object->ref);
 	kfree(object);
 }
@@ -625,7 +558,7 @@ static int gem_grant_object_setup(struct gem_grant_object *object, struct gem_gr
 	return 0;
 }
 
-static long gem_grant_object_create(struct gem_grant_client *client, void __user *argument)
+static long gem_grant_object_create(struct charge_client *client, void __user *argument)
 {
 	struct gem_grant_object *object;
 	struct gem_grant_pages request;
@@ -709,21 +642,13 @@ static long gem_grant_ioctl(struct file *file, unsigned int command, unsigned lo
 
 static int gem_grant_open(struct inode *inode, struct file *file)
 {
-	struct gem_grant_client *client = kzalloc(sizeof(*client), GFP_KERNEL_ACCOUNT);
-
-	if (!client)
-		return -ENOMEM;
-	kref_init(&client->refs);
-	spin_lock_init(&client->lock);
-	file->private_data = client;
-	return 0;
+	file->private_data = charge_client_new();
+	return file->private_data ? 0 : -ENOMEM;
 }
 
 static int gem_grant_release(struct inode *inode, struct file *file)
 {
-	struct gem_grant_client *client = file->private_data;
-
-	kref_put(&client->refs, gem_grant_client_free);
+	charge_client_put(file->private_data);
 	return 0;
 }
 

@@ -15,20 +15,19 @@
 #include <linux/dma-mapping.h>
 #include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/kref.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/platform_device.h>
 #include <linux/scatterlist.h>
-#include <linux/sched/mm.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
 #include <linux/gem_locate.h>
 
+#include "charge.h"
 #include "compat.h"
 #include "dmabuf_hold.h"
 #include "memfd_pages.h"
@@ -45,24 +44,8 @@ MODULE_PARM_DESC(max_mb, "most MiB located at once through one open file (defaul
 static struct platform_device *gem_locate_device;
 
 /**
- * struct gem_locate_client - one open /dev/gem-locate, and what was located through it
- * @refs: one of the open file, one of each object
- * @lock: protects the counts
- * @objects: how many are located
- * @pages: how large they are together
- */
-struct gem_locate_client {
-	struct kref refs;
-	spinlock_t lock;	/* protects what follows */
-	u64 objects;
-	u64 pages;
-};
-
-/**
  * struct gem_locate_object - something located: what a returned descriptor stands for
- * @client: through which
- * @mm: whose RLIMIT_MEMLOCK is charged
- * @charged: how many pages are
+ * @charge: what it counts for
  * @dmabuf: the dma-buf; its @buf is NULL if it is a memfd
  * @memfd: the pages of the memfd, else
  * @extents: where it is
@@ -71,64 +54,16 @@ struct gem_locate_client {
  * Nothing in it changes once the descriptor exists: it needs no lock.
  */
 struct gem_locate_object {
-	struct gem_locate_client *client;
-	struct mm_struct *mm;
-	unsigned long charged;
+	struct charge charge;
 	struct dmabuf_hold dmabuf;
 	struct memfd_pages memfd;
 	struct gem_locate_extent *extents;
 	u32 count;
 };
 
-static void gem_locate_client_free(struct kref *refs)
-{
-	kfree(container_of(refs, struct gem_locate_client, refs));
-}
-
-/* Counts @pages more against the client and the process; nothing is held yet. */
 static int gem_locate_object_charge(struct gem_locate_object *object, u64 pages)
 {
-	struct gem_locate_client *client = object->client;
-	const u64 limit = (u64)READ_ONCE(max_mb) << (20 - PAGE_SHIFT);
-	int error = -EDQUOT;
-
-	spin_lock(&client->lock);
-	if (client->objects < READ_ONCE(max_objects) && client->pages <= limit &&
-	    pages <= limit - client->pages) {
-		client->objects++;
-		client->pages += pages;
-		error = 0;
-	}
-	spin_unlock(&client->lock);
-	if (error)
-		return error;
-
-	/* Below 2^32 MiB, thanks to the limit: it fits on 64-bit machines. */
-	error = account_locked_vm(current->mm, pages, true);
-	if (error) {
-		spin_lock(&client->lock);
-		client->objects--;
-		client->pages -= pages;
-		spin_unlock(&client->lock);
-		return error;
-	}
-	mmgrab(current->mm);
-	object->mm = current->mm;
-	object->charged = pages;
-	return 0;
-}
-
-static void gem_locate_object_uncharge(struct gem_locate_object *object)
-{
-	struct gem_locate_client *client = object->client;
-
-	/* The process that was charged, even if another one closed the last copy. */
-	account_locked_vm(object->mm, object->charged, false);
-	mmdrop(object->mm);
-	spin_lock(&client->lock);
-	client->objects--;
-	client->pages -= object->charged;
-	spin_unlock(&client->lock);
+	return charge_add(&object->charge, pages, READ_ONCE(max_objects), READ_ONCE(max_mb));
 }
 
 /* Appends bytes to the extents, if there are any yet: else only counts. */
@@ -207,7 +142,7 @@ static int gem_locate_dmabuf_hold(struct gem_locate_object *object, int fd)
 	return 0;
 
 uncharge:
-	gem_locate_object_uncharge(object);
+	charge_drop(&object->charge);
 put:
 	dma_buf_put(buf);
 	return error;
@@ -216,7 +151,7 @@ put:
 static void gem_locate_dmabuf_drop(struct gem_locate_object *object)
 {
 	dmabuf_hold_unmap(&object->dmabuf);
-	gem_locate_object_uncharge(object);
+	charge_drop(&object->charge);
 	dma_buf_put(object->dmabuf.buf);
 }
 
@@ -295,14 +230,14 @@ static int gem_locate_memfd_hold(struct gem_locate_object *object, struct file *
 release_pages:
 	memfd_pages_release(&object->memfd);
 uncharge:
-	gem_locate_object_uncharge(object);
+	charge_drop(&object->charge);
 	return error;
 }
 
 static void gem_locate_memfd_drop(struct gem_locate_object *object)
 {
 	memfd_pages_release(&object->memfd);
-	gem_locate_object_uncharge(object);
+	charge_drop(&object->charge);
 }
 
 static int gem_locate_memfd_locate(struct gem_locate_object *object,
@@ -336,21 +271,13 @@ drop:
 	return error;
 }
 
-static struct gem_locate_object *gem_locate_object_new(struct gem_locate_client *client)
+static struct gem_locate_object *gem_locate_object_new(struct charge_client *client)
 {
 	struct gem_locate_object *object = kzalloc(sizeof(*object), GFP_KERNEL_ACCOUNT);
 
-	if (object) {
-		kref_get(&client->refs);
-		object->client = client;
-	}
+	if (object)
+		object->charge.client = client;
 	return object;
-}
-
-static void gem_locate_object_free(struct gem_locate_object *object)
-{
-	kref_put(&object->client->refs, gem_locate_client_free);
-	kfree(object);
 }
 
 /* Undoes what one of the two functions that locate has done. */
@@ -366,7 +293,7 @@ static void gem_locate_object_drop(struct gem_locate_object *object)
 static int gem_locate_object_release(struct inode *inode, struct file *file)
 {
 	gem_locate_object_drop(file->private_data);
-	gem_locate_object_free(file->private_data);
+	kfree(file->private_data);
 	return 0;
 }
 
@@ -402,7 +329,7 @@ static void gem_locate_object_show_fdinfo(struct seq_file *out, struct file *fil
 	struct gem_locate_object *object = file->private_data;
 
 	seq_printf(out, "kind:\t%s\n", object->dmabuf.buf ? "dma-buf" : "memfd");
-	seq_printf(out, "bytes:\t%llu\n", (u64)object->charged << PAGE_SHIFT);
+	seq_printf(out, "bytes:\t%llu\n", (u64)object->charge.pages << PAGE_SHIFT);
 	seq_printf(out, "extents:\t%u\n", object->count);
 }
 
@@ -419,7 +346,7 @@ union gem_locate_request {
 	struct gem_locate_memfd memfd;
 };
 
-static long gem_locate_object_create(struct gem_locate_client *client, unsigned int command,
+static long gem_locate_object_create(struct charge_client *client, unsigned int command,
 				     void __user *argument)
 {
 	struct gem_locate_object *object;
@@ -464,7 +391,7 @@ put_fd:
 drop_object:
 	gem_locate_object_drop(object);
 free_object:
-	gem_locate_object_free(object);
+	kfree(object);
 	return error;
 }
 
@@ -488,21 +415,13 @@ static long gem_locate_ioctl(struct file *file, unsigned int command, unsigned l
 
 static int gem_locate_open(struct inode *inode, struct file *file)
 {
-	struct gem_locate_client *client = kzalloc(sizeof(*client), GFP_KERNEL_ACCOUNT);
-
-	if (!client)
-		return -ENOMEM;
-	kref_init(&client->refs);
-	spin_lock_init(&client->lock);
-	file->private_data = client;
-	return 0;
+	file->private_data = charge_client_new();
+	return file->private_data ? 0 : -ENOMEM;
 }
 
 static int gem_locate_release(struct inode *inode, struct file *file)
 {
-	struct gem_locate_client *client = file->private_data;
-
-	kref_put(&client->refs, gem_locate_client_free);
+	charge_client_put(file->private_data);
 	return 0;
 }
 
