@@ -37,6 +37,7 @@
 #include "charge.h"
 #include "compat.h"
 #include "dmabuf_hold.h"
+#include "grant_refs.h"
 #include "memfd_pages.h"
 
 static unsigned int backend;
@@ -79,8 +80,7 @@ static struct gem_grant_counts gem_grant_counts;
  * @offset: where these begin, in bytes
  * @dmabuf: the dma-buf; its @buf is NULL if it is a memfd
  * @memfd: the pages of the memfd, else
- * @ref: the ref of each page, or INVALID_GRANT_REF once access has been ended
- * @runs: how many runs these were
+ * @refs: the references of the pages
  * @ending: ends access to what could not be ended at once
  * @delay: until @ending looks again
  *
@@ -92,8 +92,7 @@ struct gem_grant_object {
 	u64 offset;
 	struct dmabuf_hold dmabuf;
 	struct memfd_pages memfd;
-	grant_ref_t *ref;
-	u32 runs;
+	struct grant_refs refs;
 	struct delayed_work ending;
 	unsigned long delay;
 };
@@ -102,9 +101,8 @@ struct gem_grant_object {
 static u64 gem_grant_ref_limit(void)
 {
 	const u64 limit = READ_ONCE(max_refs);
-	const u64 in_frame = XEN_PAGE_SIZE / sizeof(struct grant_entry_v1);
 
-	return limit ? limit : gnttab_max_grant_frames() * in_frame / 8 * 7;
+	return limit ? limit : grant_refs_most() / 8 * 7;
 }
 
 static bool gem_grant_refs_charge(u64 pages)
@@ -158,11 +156,6 @@ static bool gem_grant_is_foreign(struct page *page)
 #endif
 }
 
-static void gem_grant_page(struct gem_grant_object *object, u64 n, struct page *page)
-{
-	gnttab_grant_foreign_access_ref(object->ref[n], backend, xen_page_to_gfn(page), 0);
-}
-
 /*
  * Goes through the pages of a dma-buf, and grants those of the range if there are refs.
  *
@@ -194,8 +187,8 @@ static int gem_grant_dmabuf_walk(struct gem_grant_object *object)
 		for (; in < count && n < object->pages; in++, n++) {
 			if (gem_grant_is_foreign(page + in))
 				return -EREMOTE;
-			if (object->ref)
-				gem_grant_page(object, n, page + in);
+			if (object->refs.ref)
+				grant_refs_give(&object->refs, n, backend, page + in);
 		}
 		cond_resched();
 	}
@@ -307,56 +300,6 @@ static void gem_grant_object_drop(struct gem_grant_object *object)
 	charge_drop(&object->charge);
 }
 
-/* Takes refs one by one, where there are not as many in a row. */
-static int gem_grant_refs_gather(grant_ref_t *ref, u64 count)
-{
-	grant_ref_t head;
-	u64 n = 0;
-
-	while (n < count) {
-		u64 part = min_t(u64, count - n, U16_MAX);
-
-		if (gnttab_alloc_grant_references(part, &head))
-			goto free;
-		while (part--)
-			ref[n++] = gnttab_claim_grant_reference(&head);
-		cond_resched();
-	}
-	return 0;
-
-free:
-	while (n)
-		gnttab_free_grant_reference(ref[--n]);
-	return -ENOSPC;
-}
-
-static int gem_grant_refs_alloc(struct gem_grant_object *object)
-{
-	grant_ref_t *ref;
-	grant_ref_t first;
-	int error = 0;
-	u64 n;
-
-	ref = kvmalloc_array(object->pages, sizeof(*ref), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-	if (!ref)
-		return -ENOMEM;
-	/* It fits: of an array with more than 2^29 there was none. */
-	if (!gnttab_alloc_grant_reference_seq(object->pages, &first))
-		for (n = 0; n < object->pages; n++)
-			ref[n] = first + n;
-	else
-		error = gem_grant_refs_gather(ref, object->pages);
-	if (error) {
-		kvfree(ref);
-		return error;
-	}
-	object->ref = ref;
-	object->runs = 1;
-	for (n = 1; n < object->pages; n++)
-		object->runs += ref[n] != ref[n - 1] + 1;
-	return 0;
-}
-
 static int gem_grant_object_grant(struct gem_grant_object *object)
 {
 	u64 n;
@@ -365,7 +308,7 @@ static int gem_grant_object_grant(struct gem_grant_object *object)
 	if (object->dmabuf.buf)
 		return gem_grant_dmabuf_walk(object);
 	for (n = 0; n < object->pages; n++)
-		gem_grant_page(object, n, object->memfd.page[n]);
+		grant_refs_give(&object->refs, n, backend, object->memfd.page[n]);
 	return 0;
 }
 
@@ -380,27 +323,16 @@ static struct gem_grant_object *gem_grant_object_new(struct charge_client *clien
 
 static void gem_grant_object_free(struct gem_grant_object *object)
 {
-	kvfree(object->ref);
+	grant_refs_free(&object->refs);
 	kfree(object);
 }
 
 /* Ends access where that is possible. Returns whether it was, everywhere. */
 static bool gem_grant_object_end(struct gem_grant_object *object)
 {
-	u64 ended = 0, left = 0;
-	u64 n;
+	u64 left;
+	const u64 ended = grant_refs_end(&object->refs, &left);
 
-	for (n = 0; n < object->pages; n++) {
-		if (object->ref[n] == INVALID_GRANT_REF)
-			continue;
-		if (gnttab_try_end_foreign_access(object->ref[n])) {
-			object->ref[n] = INVALID_GRANT_REF;
-			ended++;
-		} else {
-			left++;
-		}
-		cond_resched();
-	}
 	gem_grant_refs_uncharge(ended, ended, 0, 0);
 	return !left;
 }
@@ -459,16 +391,6 @@ static int gem_grant_object_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-/* The run that begins with page @n. */
-static struct gem_grant_run gem_grant_object_run(struct gem_grant_object *object, u64 n)
-{
-	struct gem_grant_run run = { .first = object->ref[n], .count = 1 };
-
-	while (n + run.count < object->pages && object->ref[n + run.count] == run.first + run.count)
-		run.count++;
-	return run;
-}
-
 static long gem_grant_object_copy_runs(struct gem_grant_object *object,
 				       struct gem_grant_run __user *out, u32 count)
 {
@@ -480,7 +402,7 @@ static long gem_grant_object_copy_runs(struct gem_grant_object *object,
 		u32 i;
 
 		for (i = 0; i < part; i++) {
-			batch[i] = gem_grant_object_run(object, n);
+			batch[i] = grant_refs_run(&object->refs, n);
 			n += batch[i].count;
 		}
 		if (copy_to_user(out, batch, array_size(part, sizeof(*batch))))
@@ -501,9 +423,9 @@ static long gem_grant_object_list(struct gem_grant_object *object, void __user *
 	if (list.reserved)
 		return -EINVAL;
 	if (gem_grant_object_copy_runs(object, u64_to_user_ptr(list.runs),
-				       min(list.count, object->runs)))
+				       min(list.count, object->refs.runs)))
 		return -EFAULT;
-	list.count = object->runs;
+	list.count = object->refs.runs;
 	if (copy_to_user(argument, &list, sizeof(list)))
 		return -EFAULT;
 	return 0;
@@ -522,7 +444,7 @@ static void gem_grant_object_show_fdinfo(struct seq_file *out, struct file *file
 
 	seq_printf(out, "kind:\t%s\n", object->dmabuf.buf ? "dma-buf" : "memfd");
 	seq_printf(out, "bytes:\t%llu\n", object->pages << PAGE_SHIFT);
-	seq_printf(out, "runs:\t%u\n", object->runs);
+	seq_printf(out, "runs:\t%u\n", object->refs.runs);
 }
 
 static const struct file_operations gem_grant_object_fops = {
@@ -548,13 +470,13 @@ static int gem_grant_object_setup(struct gem_grant_object *object, struct gem_gr
 	error = gem_grant_object_hold(object, request->fd, request->length);
 	if (error)
 		return error;
-	error = gem_grant_refs_alloc(object);
+	error = grant_refs_alloc(&object->refs, object->pages);
 	if (error) {
 		gem_grant_object_drop(object);
 		gem_grant_refs_uncharge(object->pages, 0, 1, 0);
 		return error;
 	}
-	request->count = object->runs;
+	request->count = object->refs.runs;
 	return 0;
 }
 
