@@ -121,8 +121,11 @@ def test_root_makes_room_for_the_sockets(blocks: list[Block], tmp_path: Path) ->
     assert stat.S_IMODE(place.stat().st_mode) == 0o755
     check_place(place / "ram")
     root.paste(pasted(rule))
-    rules = root.read("etc/apparmor.d/local/abstractions/libvirt-qemu")
-    assert rules == f"{root.directory}/var/lib/wlproxy-*/{{channel,ram}} rw,\n"
+    rules = root.read("etc/apparmor.d/abstractions/libvirt-qemu.d/wlproxy-sockets")
+    (line,) = rules.splitlines()
+    assert line == f"{root.directory}/var/lib/wlproxy-*/{{channel,ram}} rw,"
+    shipped = (ROOT / "share/apparmor/wlproxy-sockets").read_text()
+    assert line.removeprefix(str(root.directory)) == shipped.splitlines()[-1]
 
 
 def test_the_unit_is_put_in_place(blocks: list[Block], tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ echo "@removed"
 apt-get -q remove --yes wlproxy wlproxy-guest-agent wlproxy-dkms python3-wlproxy-protocol
 ours | grep -v '^/var/lib/dpkg/info/' || true
 echo "@purged"
-dpkg --purge wlproxy-guest-agent
+dpkg --purge wlproxy wlproxy-guest-agent
 ours
 diff -r /tmp/pam.d /etc/pam.d && echo "@pam is as it was"
 """
@@ -110,6 +110,7 @@ class TestPackages:
             *("/usr/lib/systemd/system/wlproxy-guest-agent.service",),
             *("/usr/lib/systemd/user-preset/50-wlproxy.preset",),
             *("/usr/lib/systemd/user-environment-generators/60-wlproxy",),
+            *("/usr/share/wlproxy/systemd/exec.conf",),
             *("/usr/lib/modprobe.d/wlproxy.conf", "/usr/share/pam-configs/wlproxy"),
             *("/usr/lib/udev/rules.d/60-wlproxy.rules",),
             *("/usr/lib/udev/rules.d/70-wlproxy.rules",),
@@ -137,7 +138,8 @@ class TestPackages:
         # Whether units were enabled is configuration, too; systemd's helper keeps it.
         enabled = re.compile(r"/etc/systemd/.*\.wants/|/var/lib/systemd/deb-systemd-h")
         assert [path for path in left if not enabled.match(path)] == [
-            "/etc/security/wlproxy_env.conf"
+            "/etc/apparmor.d/abstractions/libvirt-qemu.d/wlproxy-sockets",
+            "/etc/security/wlproxy_env.conf",
         ]
 
     def test_nothing_is_left_of_what_was_purged(self, said: dict[str, str]) -> None:
