@@ -63,7 +63,7 @@ NO_NODE: Final = "none"
     metavar="PATH|none",
     help="With --screen: the DRM device for QEMU's GL, with which pictures stay where they are in "
     "the guest's RAM.  [default: the first of /dev/dri that this user may use, if that is so "
-    "of /dev/udmabuf, too]",
+    "of /dev/udmabuf, too; with --libvirt none]",
 )
 @click.pass_context
 def qemu_args(  # noqa: PLR0913 - one parameter per option
@@ -92,6 +92,10 @@ def qemu_args(  # noqa: PLR0913 - one parameter per option
             )
     except HostError as exc:
         fail(exc)
+    if render_node is None and libvirt:
+        render_node = (
+            NO_NODE  # libvirt knows but gl=on, for which libGL has to be there
+        )
     node = None if screen is None else _render_node(render_node)
     setup = QemuSetup(address, memory, machine, ram_tap, screen, node)
     try:

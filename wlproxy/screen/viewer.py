@@ -35,14 +35,14 @@ from wlproxy.screen.commands import (
 from wlproxy.screen.connecting import listener_pair
 from wlproxy.screen.console import Console, InputCall
 from wlproxy.screen.display import INTERFACES, Display
-from wlproxy.screen.dmabuf_import import ImportedPlane
 from wlproxy.screen.door import Door, Listener
 from wlproxy.screen.line import ENDED, Line, release
 from wlproxy.screen.machine import Screen
+from wlproxy.screen.qemu_dmabufs import dmabuf_source
 from wlproxy.screen.qemu_files import QemuFile
 from wlproxy.screen.seat import Seat
 from wlproxy.screen.wayland_connection import WaylandConnection
-from wlproxy.screen.window import DmabufSource, Window
+from wlproxy.screen.window import Window
 from wlproxy.transport.fd_stream import Chunk, FdsLostError, FdStream
 from wlproxy.transport.fds import OwnedFd
 
@@ -396,8 +396,9 @@ class Viewer:
                 assert isinstance(file, QemuFile)
                 self._begin("A", layout)
                 window.show(file, file.identity, layout)
-            case ShowDmabuf():
-                self._show_dmabuf(command)
+            case ShowDmabuf(layout=layout):  # the compositor says later in which mode
+                window.show_dmabuf(*dmabuf_source(command), layout)
+                self.ready.set()
             case ShowBytes(layout, pixels):
                 self._begin("C", layout)
                 self._draw(layout, pixels)
@@ -424,24 +425,6 @@ class Viewer:
             self._log.info("screen %d x %d, %s", layout.width, layout.height, text)
         self.counts.mode = mode
         self.counts.pictures += 1
-        self.ready.set()
-
-    def _show_dmabuf(self, command: ShowDmabuf) -> None:
-        """Show a dma-buf; the compositor says later in which mode."""
-        planes, layout = command.planes, command.layout
-        files = [plane.file for plane in planes]
-        first = files[0]
-        source = DmabufSource[OwnedFd](
-            tuple(
-                ImportedPlane(_qemus(plane.file), plane.offset, plane.stride)
-                for plane in planes
-            ),
-            command.modifier,
-            command.flipped,
-            lambda: layout.end <= first.size and first.mappable,
-        )
-        identity = tuple(file.identity for file in files)
-        self.window.show_dmabuf(source, identity, layout)
         self.ready.set()
 
     def _begin_dmabuf(self, mode: str, layout: Layout) -> None:
@@ -502,6 +485,6 @@ class Viewer:
         self._compositor.close()
 
 
-def _qemus(fd: object) -> QemuFile:
+def _qemus(fd: OwnedFd) -> QemuFile:
     assert isinstance(fd, QemuFile)  # as the stream makes them
     return fd

@@ -77,6 +77,18 @@ def test_a_screen_that_nobody_copies(machine: str, device: str) -> None:
     )
 
 
+def test_libvirt_has_the_node_as_well() -> None:
+    setup = QemuSetup(
+        Path("/run/c"), screen=Path("/run/q"), render_node=Path("/dev/<'>")
+    )
+    domain = ET.fromstring(f"<domain>{libvirt_xml(setup)}</domain>")
+    gl = domain.find("graphics[@type='dbus'][@p2p='yes']/gl[@enable='yes']")
+    assert gl is not None
+    assert gl.get("rendernode") == "/dev/<'>"
+    assert domain.find("video/model[@type='virtio'][@blob='on']") is not None
+    assert domain.find("input[@type='tablet']") is not None
+
+
 def test_libvirt_opens_the_display_itself() -> None:
     printed = libvirt_xml(QemuSetup(Path("/run/c"), screen=Path("/run/q")))
     assert "<graphics type='dbus' p2p='yes'/>\n<video>\n" in printed

@@ -41,9 +41,31 @@ def libvirt_xml(setup: QemuSetup) -> str:
     else:
         channel = channel_xml(setup.channel)
     # Without a path: it is libvirt that opens the display.
-    screen = "" if setup.screen is None else SCREEN
+    screen = "" if setup.screen is None else screen_xml(setup.render_node)
     elements = f"{channel}{tap}{screen}"
     return f"<!-- in <domain> -->\n{MEMORY}<!-- in <devices> -->\n{elements}"
+
+
+def screen_xml(render_node: Path | None) -> str:
+    """Write the machine's screen, for `wlproxy screen`.
+
+    Args:
+        render_node: the device for QEMU's GL, with which it copies nothing; None: without.
+
+    Raises:
+        ValueError: its path is not absolute, or too long.
+    """
+    if render_node is None:
+        return SCREEN
+    return f"""\
+<graphics type='dbus' p2p='yes'>
+  <gl enable='yes' rendernode={_quoted(render_node)}/>
+</graphics>
+<video>
+  <model type='virtio' blob='on'/>
+</video>
+<input type='tablet' bus='virtio'/>
+"""
 
 
 def vsock_xml(address: Vsock) -> str:
