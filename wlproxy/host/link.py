@@ -121,8 +121,14 @@ class Link:
         """Whether there is a session."""
         return self._session.state is SessionState.ESTABLISHED
 
-    async def establish(self, max_clients: int) -> HelloAck:
+    async def establish(
+        self, max_clients: int, features: Feature = Feature.NONE
+    ) -> HelloAck:
         """Begin a session; wait for as long as no agent answers.
+
+        Args:
+            max_clients: that the agent may have at once.
+            features: offered besides: what the guest's pages need.
 
         Raises:
             ChannelGoneError: the other end closed the socket.
@@ -131,7 +137,7 @@ class Link:
         hello = Hello(
             secrets.token_bytes(NONCE_SIZE),
             (VERSION_MAJOR, VERSION_MINOR),
-            self._features,
+            self._features | features,
             CLIENT_WINDOW,
             STREAM_WINDOW,
             max_clients,
@@ -163,6 +169,7 @@ class Link:
             ChannelGoneError: the other end closed the socket.
             ChannelError: the agent broke the protocol.
         """
+        pages.expect(self.agent)
         token = secrets.token_bytes(RAM_TOKEN_SIZE)
         await self.send((ProveRam(token), self._pings.ask()))
         early: list[Frame] = []

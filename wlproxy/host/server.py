@@ -377,7 +377,7 @@ class Server:
         """Establish a session and prove the RAM; return early frames."""
         self._progress.enter(State.WAITING_FOR_AGENT)
         self._log.info("waiting for the guest agent")
-        ack = await link.establish(self.config.max_clients)
+        ack = await link.establish(self.config.max_clients, pages.features)
         self._agent = ack.agent
         self._progress.enter(State.PROVING_RAM)
         early = await link.prove_ram(pages)

@@ -123,7 +123,7 @@ async def _ask_agent(
     """Have the agent say what it is, and prove the RAM."""
     agent = None
     with trio.move_on_after(AGENT_SECONDS):
-        agent = await link.establish(config.max_clients)
+        agent = await link.establish(config.max_clients, pages.features)
     if agent is None:
         silence = f"it did not answer within {AGENT_SECONDS:.0f} s"
         remedy = "In the guest, `wlproxy-guest-agent doctor` says why."

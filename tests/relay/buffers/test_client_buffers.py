@@ -7,7 +7,7 @@ import pytest
 from tests.relay import compositor
 from tests.relay.playbook import NOTHING, ONLY_SHM, ZERO_COPY, Stage
 from tests.relay.shell import PAGE
-from tests.relay.things import Thing
+from tests.relay.things import Thing, integer
 from wlproxy.protocol.channel.frames import Located, LocateStatus
 from wlproxy.relay.capabilities import CompositorCapabilities, Preference
 from wlproxy.relay.commands import CreateCopyBuffer, CreateUdmabuf
@@ -700,7 +700,7 @@ def same_pages(play: Stage, number: int) -> list[Thing]:
 def pool_fds(play: Stage) -> list[int]:
     """The fds of the compositor's pools, by the buffers in them."""
     things = play.host.things.values()
-    return [t.facts["fd"] for t in things if t.interface.name == "wl_buffer"]
+    return [integer(t.facts["fd"]) for t in things if t.interface.name == "wl_buffer"]
 
 
 def test_each_pool_has_a_fd_of_its_own_where_one_is_mapped_once() -> None:
