@@ -3,7 +3,7 @@
 The programs are the shipped ones; the agent runs without rights, with `/dev/gem-grant`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,6 @@ from tests.integration.harness import (
     eventually,
     start_proxy,
 )
-from tests.xen.conftest import Domains
 from tests.xen.domain import NOTHING, Domain
 
 pytestmark = [
@@ -65,9 +64,11 @@ class Chain:
 
 
 @pytest.fixture(params=xen_guest.KINDS)
-def chain(domains: Domains, request: pytest.FixtureRequest) -> Iterator[Chain]:
+def chain(
+    domains: Mapping[str, Domain], request: pytest.FixtureRequest
+) -> Iterator[Chain]:
     """Have agent and proxy, and afterwards nothing granted."""
-    domain = domains.of(request.param)
+    domain = domains[request.param]
     domain.await_counts(NOTHING)
     side = GuestSide(domain.guest)
     side.ship()
