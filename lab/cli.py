@@ -160,6 +160,7 @@ def _pytest(arguments: argparse.Namespace) -> int:
 def _xen(arguments: argparse.Namespace) -> int:
     arguments.guest, arguments.host = False, recipe.XEN_IMAGE.suite
     job = _job(arguments, pytest=arguments.pytest, xen=True)
+    job.env["WLPROXY_LAB_XEN"] = "1"
     for attempt in (1, 2):
         status = runner.run(job)
         if status not in runner.LOST_STATUSES:

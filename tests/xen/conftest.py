@@ -1,49 +1,40 @@
-"""The domUs: each is booted once, when a test first wants it."""
+"""The domUs: one of each kind, booted before the first test."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
-from lab import xen_guest
+from lab import delegation, xen_guest
 from tests.xen.domain import NOTHING, Domain
 
 COMPLAINTS = ("WARNING:", "BUG:", "Oops", "Call Trace", "refcount_t", "still in use")
 
 
-class Domains:
-    """The domUs that run, by kind."""
-
-    def __init__(self) -> None:
-        self._running: dict[str, Domain] = {}
-
-    def of(self, kind: str) -> Domain:
-        """Return the domU of a kind, booted if need be."""
-        if kind not in self._running:
-            self._running[kind] = Domain(xen_guest.domu(kind))
-        return self._running[kind]
-
-    def forget(self, kind: str) -> None:
-        """Have the next test boot another."""
-        self._running.pop(kind)
-
-    def close(self) -> None:
-        """Destroy all."""
-        for domain in self._running.values():
-            domain.close()
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Say at once what failed: the machine may be lost before the end."""
+    if report.failed and delegation.in_lab():
+        print(f"\n{report.nodeid} ({report.when}):\n{report.longreprtext[-3000:]}\n")
 
 
 @pytest.fixture(scope="session")
-def domains() -> Iterator[Domains]:
-    """Have domUs."""
-    running = Domains()
-    yield running
-    running.close()
+def domains() -> Iterator[Mapping[str, Domain]]:
+    """Have a domU of each kind."""
+    running: dict[str, Domain] = {}
+    try:
+        for kind in xen_guest.KINDS:
+            running[kind] = Domain(xen_guest.domu(kind))
+        yield running
+    finally:
+        for domain in running.values():
+            domain.close()
 
 
 @pytest.fixture(params=xen_guest.KINDS)
-def domain(domains: Domains, request: pytest.FixtureRequest) -> Iterator[Domain]:
+def domain(
+    domains: Mapping[str, Domain], request: pytest.FixtureRequest
+) -> Iterator[Domain]:
     """Have a domU of each kind, in which nothing is granted before and after."""
-    running = domains.of(request.param)
+    running = domains[request.param]
     running.await_counts(NOTHING)
     running.shell("dmesg --clear")
     yield running
