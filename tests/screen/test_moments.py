@@ -45,8 +45,9 @@ GUEST = bytes.fromhex(
     "f4"  # hlt, until the next interrupt
     "b800b8 8ec0 26ff060000"  # inc word [b800:0]: some character
     "b800a0 8ec0 26ff060000"  # inc word [a000:0]: some pixels
-    "a06c04 a80f 75e4"  # the count of ticks; 15 times in 16: again
-    "a810 b80300 7403 b81300 cd10"  # text and 320 x 200 pixels, in turns
+    "a06c04 a81f 75e4"  # the count of ticks; 31 times in 32: again
+    # Text and 320 x 200 pixels in turns, not cleared, as that takes long without interrupts.
+    "a820 b88300 7403 b89300 cd10"
     "ebd6"  # again
 )
 

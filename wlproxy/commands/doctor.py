@@ -11,11 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from wlproxy.commands.configured import configured_path
 from wlproxy.commands.options import DISPLAY
 from wlproxy.commands.run import config_of
 from wlproxy.host.doctor import Finding, Verdict, examine, problem
 from wlproxy.host.errors import HostError
+from wlproxy.host.runtime_dir import monitor_path
 from wlproxy.host.vm_doctor import examine_vm
+from wlproxy.screen.doctor import examine_screen
 
 VERDICT_STYLES = {
     Verdict.OK: "green",
@@ -42,7 +45,7 @@ def doctor(
     """Check this host for everything that the proxy needs, and a VM if it is named."""
     findings = examine(os.environ, display)
     if name is not None:
-        findings += _examine_vm(ctx, name)
+        findings += _examine_vm(ctx, name) + _examine_screen(ctx, name)
     if as_json:
         click.echo(json.dumps([_described(each) for each in findings], indent=2))
     else:
@@ -56,6 +59,14 @@ def _examine_vm(ctx: click.Context, name: str) -> list[Finding]:
         return trio.run(examine_vm, config_of(ctx, name))
     except HostError as exc:
         return [problem("VM", exc)]
+
+
+def _examine_screen(ctx: click.Context, name: str) -> list[Finding]:
+    try:
+        monitor = configured_path(ctx, name, "screen", "qmp")
+        return examine_screen(monitor or monitor_path(os.environ, name))
+    except HostError as exc:
+        return [problem("screen", exc)]
 
 
 def print_findings(findings: list[Finding]) -> None:

@@ -184,7 +184,9 @@ class Display:
     ) -> Command:
         layout = self._layout(width, height, stride, pixman, offset)
         if file.kind is FileKind.OTHER:
-            raise _UnfitError("the fd is neither a memfd nor a dma-buf")
+            raise _UnfitError(
+                "the fd is neither a memfd nor a dma-buf, or cannot be written to"
+            )
         if layout.end > file.size:
             raise _UnfitError(f"a file of {file.size} bytes for {layout}")
         self._show(layout)

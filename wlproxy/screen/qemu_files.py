@@ -21,6 +21,10 @@ _FDINFO_SIZE: Final = 4096
 """Bytes of it that are read; it is far less."""
 
 
+_READ_ONLY: Final = fcntl.F_SEAL_WRITE | 0x10
+"""F_SEAL_WRITE and F_SEAL_FUTURE_WRITE, which Python's `fcntl` lacks (linux/fcntl.h)."""
+
+
 class QemuFile(OwnedFd):
     """An fd that QEMU sent.
 
@@ -67,10 +71,14 @@ def _kind(fd: int) -> FileKind:
         link = os.readlink(f"/proc/self/fd/{fd}")
         if link.startswith(_DMABUF) and _EXPORTER in _fdinfo(fd):
             return FileKind.DMABUF
-        fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
     except OSError:
         return FileKind.OTHER
-    return FileKind.MEMORY
+    # Compositors map it to be written to, though they do not write, and take us to task if they cannot.
+    return (
+        FileKind.OTHER if seals & _READ_ONLY or mode != os.O_RDWR else FileKind.MEMORY
+    )
 
 
 def _fdinfo(fd: int) -> bytes:

@@ -54,8 +54,11 @@ STUCK: Final = 1 << 16
 """Bytes from which on all input is, but that keys and buttons are let go of."""
 MAX_ANSWERS: Final = 1 << 20
 """Bytes of answers that QEMU has not read, though it goes on calling."""
-RECEIVE_SIZE: Final = 1 << 20
-"""Bytes that are read of QEMU at once: it may send pictures."""
+RECEIVE_SIZE: Final = 1 << 12
+"""Bytes that are read of QEMU at once: many updates."""
+RECEIVE_MORE: Final = 1 << 20
+"""Bytes that are, when there was more: it may send pictures.  Memory of so many for each update would
+cost more than all else that is done for it."""
 FAREWELL: Final = 1.0
 """Seconds between the ends of QEMU's two connections, when it is QEMU that has ended."""
 REGISTER_AGAIN: Final = 0.1
@@ -258,10 +261,12 @@ class Viewer:
             display.close()
 
     async def _take_calls(self, display: Display, stream: FdStream) -> None:
+        size = RECEIVE_SIZE
         while True:
-            data, fds = await stream.receive(RECEIVE_SIZE)
+            data, fds = await stream.receive(size)
             if not data:
                 return
+            size = RECEIVE_MORE if len(data) >= RECEIVE_SIZE else RECEIVE_SIZE
             self._door.beat()
             commands = display.receive(data, [_qemus(fd) for fd in fds])
             if not stream.send_at_once(display.take_answers()):
