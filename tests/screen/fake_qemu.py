@@ -22,6 +22,7 @@ from wlproxy.screen.console import CONSOLE
 from wlproxy.screen.display import DMABUF2, MAPS
 from wlproxy.screen.doorman import LISTENER
 from wlproxy.screen.machine import VM
+from wlproxy.screen.qemu_clipboard import CLIPBOARD, TEXT
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
 
@@ -172,6 +173,7 @@ class FakeQemu:
         consoles: how many screens it has.
         kind: what it says that each is.
         head: which of its device's it says that each is.
+        pasted: what its guest has copied; None if it does not answer.
         refuses: methods that it answers with an error.
         speaks: set unless it is to answer nothing at all.
     """
@@ -186,6 +188,7 @@ class FakeQemu:
         self.absolute = True
         self.consoles, self.kind, self.head = 1, "Graphic", 0
         self.refuses: dict[str, str] = {}
+        self.pasted: bytes | None = b""
         self.speaks = trio.Event()
         self.speaks.set()
 
@@ -216,7 +219,7 @@ class FakeQemu:
         path = "/org/qemu/Display1/Console_0"
         fields = Fields(path, PROPERTIES, "PropertiesChanged", signature="sa{sv}as")
         body: tuple[Value, ...] = (interface, properties, [])
-        await self._send(Message(MessageKind.SIGNAL, fields, body, (), 1))
+        await self.send(Message(MessageKind.SIGNAL, fields, body, (), 1))
 
     def heard(self, *members: str) -> list[tuple[str, tuple[Any, ...]]]:
         """Which of these methods were called, and with what."""
@@ -256,7 +259,7 @@ class FakeQemu:
         if member in self.refuses:
             fields = Fields(error_name="a.b", reply_to=call.serial, signature="s")
             body = (self.refuses[member],)
-            await self._send(Message(MessageKind.ERROR, fields, body, (), 1))
+            await self.send(Message(MessageKind.ERROR, fields, body, (), 1))
             for fd in call.fds:
                 fd.close()
             return
@@ -264,9 +267,13 @@ class FakeQemu:
             (fd,) = call.fds
             stream = FdStream(socket.socket(fileno=fd.detach()))
             self._nursery.start_soon(self._listened_to, stream)
+        if call.fields.interface == CLIPBOARD and member == "Request":
+            if self.pasted is None:
+                return
+            signature, reply = "say", (TEXT, self.pasted)
         if call.wants_reply:
             fields = Fields(reply_to=call.serial, signature=signature)
-            await self._send(Message(MessageKind.METHOD_RETURN, fields, reply, (), 1))
+            await self.send(Message(MessageKind.METHOD_RETURN, fields, reply, (), 1))
 
     def _properties(self, interface: str) -> dict[str, Value]:
         if interface == VM:
@@ -299,5 +306,5 @@ class FakeQemu:
             pass
         self.listener_gone = stream is self.listener
 
-    async def _send(self, message: Message[Any]) -> None:
+    async def send(self, message: Message[Any]) -> None:
         await self.main.send(encode_message(message)[0])

@@ -11,6 +11,7 @@ from tests.screen.doormen import DoormanThread
 from wlproxy.host.errors import QmpError
 from wlproxy.protocol.dbus.auth import client_half
 from wlproxy.protocol.dbus.connection import Outgoing
+from wlproxy.protocol.dbus.messages import MessageKind
 from wlproxy.screen.commands import FileKind, ShowBytes, ShowMap
 from wlproxy.screen.connecting import (
     NoScreenError,
@@ -19,7 +20,8 @@ from wlproxy.screen.connecting import (
     listener_pair,
     owner,
 )
-from wlproxy.screen.console import Console
+from wlproxy.screen.console import Console, TouchKind, console_path, touch
+from wlproxy.screen.devices import has_touchscreen
 from wlproxy.screen.display import MAPS, Display
 from wlproxy.screen.doorman import LET_IN
 from wlproxy.screen.qemu_files import QemuFile
@@ -131,6 +133,31 @@ def test_which_devices_take_sizes(
             console.register(qemus)  # whose answer comes after that to the size
             exchange(main, peer, lambda: console.registered)
         assert console.takes_sizes == takes
+
+
+@pytest.mark.slow
+def test_which_machines_can_be_touched(machine: MakeMachine) -> None:
+    assert not has_touchscreen(machine("-device", "virtio-tablet-pci").monitor)
+    assert has_touchscreen(machine("-device", "virtio-multitouch-pci").monitor)
+
+
+@pytest.mark.slow
+def test_qemu_takes_what_fingers_do(machine: MakeMachine) -> None:
+    vm = machine("-vga", "std", "-device", "virtio-multitouch-pci")
+    with connect_by_monitor(vm.monitor) as main:
+        peer = QemuPeer[OwnedFd](owner(main))
+        kinds: list[MessageKind] = []
+        for kind, slot in ((0, 9), (1, 9), (2, 9), (0, 10)):
+            call = touch(TouchKind(kind), slot, 5, 6)
+            peer.ask(
+                console_path(0),
+                call.method,
+                call.signature,
+                call.body,
+                lambda answer: kinds.append(answer.kind),
+            )
+        exchange(main, peer, lambda: len(kinds) == 4)
+        assert kinds == [MessageKind.METHOD_RETURN] * 3 + [MessageKind.ERROR]
 
 
 @pytest.mark.slow

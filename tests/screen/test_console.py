@@ -14,7 +14,16 @@ from wlproxy.protocol.dbus.messages import (
 )
 from wlproxy.protocol.dbus.values import Value, Variant
 from wlproxy.protocol.errors import DBusError
-from wlproxy.screen.console import MOUSE, Console, button, key, move, place
+from wlproxy.screen.console import (
+    MOUSE,
+    Console,
+    TouchKind,
+    button,
+    key,
+    move,
+    place,
+    touch,
+)
 from wlproxy.screen.qemu_peer import QemuPeer
 
 PATH = "/org/qemu/Display1/Console_0"
@@ -143,6 +152,27 @@ def test_a_size_is_asked_for_until_it_is_refused(stage: Stage) -> None:
     stage.refuse(called.serial, "not supported")
     stage.console.want_size(802, 600)
     assert stage.heard() == []
+
+
+def test_sizes_are_asked_for_one_at_a_time(stage: Stage) -> None:
+    stage.heard()
+    for width in (800, 900, 1000):
+        stage.console.want_size(width, 600)
+    (first,) = stage.heard()
+    assert first.body[4:] == (800, 600)
+    stage.answer(first.serial)
+    (last,) = stage.heard()
+    assert last.body[4:] == (1000, 600)
+    stage.answer(last.serial)
+    assert stage.heard() == []
+
+
+def test_what_lets_go_must_be_told(stage: Stage) -> None:
+    lets_go = key(1, down=False), button(1, down=False), touch(TouchKind.END, 0, 1, 2)
+    assert all(call.lets_go for call in lets_go)
+    stays = key(1, down=True), place(1, 2), touch(TouchKind.BEGIN, 0, 1, 2)
+    assert not any(call.lets_go for call in stays)
+    assert touch(TouchKind.UPDATE, 0, 1, 2).droppable
 
 
 def test_what_nobody_asked_for(stage: Stage) -> None:

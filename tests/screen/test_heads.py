@@ -3,6 +3,7 @@
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from wlproxy.host.report.vm_log import VmLog
 from wlproxy.screen import viewer
 from wlproxy.screen.connecting import connect_by_monitor
 from wlproxy.screen.door import Door
-from wlproxy.screen.heads import Heads
+from wlproxy.screen.heads import Heads, Options
 from wlproxy.screen.line import Line
 
 PATIENCE = 30
@@ -79,14 +80,9 @@ async def shown(
     async with trio.open_nursery() as nursery:
         await nursery.start(compositor.run, path)
         with Line(qemu) as line:
-            heads = Heads(
-                "vm",
-                line,
-                lambda: connect_compositor(path),
-                Door.start,
-                VmLog("vm"),
-                only,
-            )
+            connect = partial(connect_compositor, path)
+            log = VmLog("vm")
+            heads = Heads("vm", line, connect, Door.start, log, Options(only))
             stage = Stage(compositor, heads)
             async with trio.open_nursery() as inner:
                 inner.start_soon(stage.run)

@@ -6,7 +6,11 @@ from typing import Final
 
 import click
 
-from wlproxy.commands.configured import ConfiguredCommand, configured_path
+from wlproxy.commands.configured import (
+    ConfiguredCommand,
+    configured_path,
+    configured_text,
+)
 from wlproxy.commands.failure import fail
 from wlproxy.host.channel_address import HybridVsock, Listen, Vsock, parse_channel
 from wlproxy.host.desktop.render_node import usable_render_node
@@ -90,14 +94,19 @@ def qemu_args(  # noqa: PLR0913 - one parameter per option
             screen = configured_path(ctx, name, "screen", "qmp") or monitor_path(
                 os.environ, name
             )
+        ways = [
+            configured_text(ctx, name, "screen", key)
+            for key in ("clipboard", "primary")
+        ]
     except HostError as exc:
         fail(exc)
     if render_node is None and libvirt:
         render_node = (
             NO_NODE  # libvirt knows but gl=on, for which libGL has to be there
         )
+    clipboard = ways != ["off", "off"]
     node = None if screen is None else _render_node(render_node)
-    setup = QemuSetup(address, memory, machine, ram_tap, screen, node)
+    setup = QemuSetup(address, memory, machine, ram_tap, screen, node, clipboard)
     try:
         text = libvirt_xml(setup) if libvirt else qemu_command_line(setup)
     except ValueError as exc:

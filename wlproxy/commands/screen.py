@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,9 +24,11 @@ from wlproxy.host.libvirt.graphics import open_display
 from wlproxy.host.report.vm_log import VmLog, set_up_logging
 from wlproxy.host.runtime_dir import check_name, monitor_path
 from wlproxy.screen.connecting import adopt, connect_by_monitor
+from wlproxy.screen.devices import has_touchscreen
 from wlproxy.screen.door import Door
-from wlproxy.screen.heads import Heads
+from wlproxy.screen.heads import Heads, Options
 from wlproxy.screen.line import Line
+from wlproxy.screen.qemu_clipboard import Selection, Way
 from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.notify import notify
 
@@ -56,6 +59,26 @@ _SIGNALS: Final = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
     type=click.IntRange(0),
     help="Which of the machine's screens.  [default: all, in a window each]",
 )
+@click.option(
+    "--clipboard",
+    type=click.Choice([way.value for way in Way]),
+    default=Way.BOTH.value,
+    show_default=True,
+    help="Which way texts may be copied and pasted, if the guest has spice-vdagent.",
+)
+@click.option(
+    "--primary",
+    type=click.Choice([way.value for way in Way]),
+    default=Way.BOTH.value,
+    show_default=True,
+    help="The same of what is selected, and pasted with the middle button.",
+)
+@click.option(
+    "--touch/--no-touch",
+    default=None,
+    help="Whether the guest has a touchscreen; else a finger is its pointer.  [default: "
+    "what the monitor says; without one, no-touch]",
+)
 @DISPLAY
 @click.option(
     "--security-context/--no-security-context",
@@ -72,6 +95,9 @@ def screen(  # noqa: PLR0913 - one parameter per option
     qmp: Path | None,
     fd: int | None,
     console: int | None,
+    clipboard: str,
+    primary: str,
+    touch: bool | None,
     display: str | None,
     security_context: bool,
     log_level: str,
@@ -80,7 +106,7 @@ def screen(  # noqa: PLR0913 - one parameter per option
 
     It needs no agent in the guest, and no guest at all, but a QEMU that was started for it
     (`wlproxy qemu-args --screen`).  Ctrl+Alt+G gives all keys to the guest, and takes them
-    back.
+    back; Ctrl+Alt+F does so with the window as large as the monitor.
     """
     set_up_logging(log_level)
     raise_fd_limit()
@@ -99,12 +125,20 @@ def screen(  # noqa: PLR0913 - one parameter per option
         elif libvirt is not None:
             qemu = open_display(libvirt, connect, os.environ)
         else:
-            qemu = connect_by_monitor(qmp or monitor_path(os.environ, name))
+            monitor = qmp or monitor_path(os.environ, name)
+            if touch is None:
+                touch = has_touchscreen(monitor)
+            qemu = connect_by_monitor(monitor)
+        options = Options(
+            console,
+            {Selection.CLIPBOARD: Way(clipboard), Selection.PRIMARY: Way(primary)},
+            touches=bool(touch),
+        )
         with qemu:
             context = _context(where, name, log) if security_context else None
             # What is there now stays: collections need not look at it.
             gc.freeze()
-            trio.run(_show, name, qemu, console, where, context, log)
+            trio.run(_show, name, qemu, options, where, context, log)
     except HostError as exc:
         fail(exc)
 
@@ -125,7 +159,7 @@ def _context(where: Path, name: str, log: VmLog) -> SecurityContext | None:
 async def _show(
     name: str,
     qemu: socket.socket,
-    console: int | None,
+    options: Options,
     where: Path,
     context: SecurityContext | None,
     log: VmLog,
@@ -137,14 +171,8 @@ async def _show(
     """
     with context or nullcontext(), Line(qemu) as line:
         socket_path = context.path if context else where
-        heads = Heads(
-            name,
-            line,
-            lambda: connect_compositor(socket_path),
-            Door.start,
-            log,
-            console,
-        )
+        connect = partial(connect_compositor, socket_path)
+        heads = Heads(name, line, connect, Door.start, log, options)
         failure: HostError | None = None
         with trio.open_signal_receiver(*_SIGNALS) as got:
             async with trio.open_nursery() as nursery:  # noqa: TID251 - ends with the windows

@@ -4,8 +4,10 @@ What goes wrong with one of them ends that one.
 """
 
 import logging
+import secrets
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -14,7 +16,8 @@ from wlproxy.host.errors import HostError
 from wlproxy.screen.door import Door
 from wlproxy.screen.line import Line
 from wlproxy.screen.machine import Machine, Screen
-from wlproxy.screen.viewer import ScreenError, Viewer
+from wlproxy.screen.qemu_clipboard import QemuClipboard, Selection, Way
+from wlproxy.screen.viewer import ScreenError, Shared, Viewer
 from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
@@ -27,11 +30,29 @@ Connect = Callable[[], Awaitable[FdStream]]
 Log = logging.LoggerAdapter[logging.Logger]
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What whoever starts it decides.
+
+    Attributes:
+        only: the number of the only screen to show; None: all are.
+        ways: which way texts may be copied.
+        touches: whether the guest can be touched; else a finger is its pointer.
+    """
+
+    only: int | None = None
+    ways: Mapping[Selection, Way] = field(
+        default_factory=lambda: dict.fromkeys(Selection, Way.BOTH)
+    )
+    touches: bool = False
+
+
 class Heads:
     """The windows of a machine.
 
     Attributes:
         viewers: those that are there, by the screen's number.
+        clipboard: QEMU's.
         ready: set once the first of them shows something.
     """
 
@@ -42,7 +63,7 @@ class Heads:
         connect: Connect,
         open_door: Callable[[], Door],
         log: Log,
-        only: int | None = None,
+        options: Options,
     ) -> None:
         """There is none yet.
 
@@ -52,13 +73,16 @@ class Heads:
             connect: makes a connection for each.
             open_door: lets QEMU in, for each.
             log: written to.
-            only: the number of the only screen to show; all are.
+            options: what else is to be so.
         """
         self.viewers: dict[int, Viewer] = {}
         self.ready = trio.Event()
         self._name, self._line, self._log = name, line, log
         self._connect, self._open_door = connect, open_door
-        self._only = only
+        self._options = options
+        self.clipboard = QemuClipboard[OwnedFd](
+            line.peer, options.ways, secrets.token_hex(8)
+        )
         self._failures: list[HostError] = []
 
     async def run(self) -> None:
@@ -77,6 +101,7 @@ class Heads:
             async with trio.open_nursery() as windows:  # noqa: TID251 - each contains its faults
                 for screen in screens:
                     windows.start_soon(self._show, screen)
+            self.clipboard.close()
             nursery.cancel_scope.cancel()
         if self._failures:
             raise self._failures[0]
@@ -99,13 +124,13 @@ class Heads:
             raise ScreenError(self._line.why)
         if machine.refusal:
             raise ScreenError(f"QEMU does not show its screen: {machine.refusal}")
-        if self._only is None:
+        if self._options.only is None:
             return machine.screens
-        found = [each for each in machine.screens if each.number == self._only]
+        found = [each for each in machine.screens if each.number == self._options.only]
         if not found:
             numbers = ", ".join(str(each.number) for each in machine.screens)
             raise ScreenError(
-                f"QEMU has no screen {self._only}",
+                f"QEMU has no screen {self._options.only}",
                 tried="ConsoleIDs of org.qemu.Display1.VM",
                 remedy=f"--console can be one of {numbers}.",
             )
@@ -124,7 +149,7 @@ class Heads:
                 door,
                 self._log,
                 screen,
-                self.ready,
+                Shared(self.ready, self.clipboard, self._options.touches),
             )
             self.viewers[screen.number] = viewer
             said = await viewer.run()

@@ -16,31 +16,20 @@ import trio
 from wlproxy.host.errors import HostError
 from wlproxy.protocol.errors import CompositorError, DBusError
 from wlproxy.relay import labels
-from wlproxy.relay.formats import SHM_ARGB8888
 from wlproxy.screen import console as calls
 from wlproxy.screen import doorman
-from wlproxy.screen.canvas import Canvas
-from wlproxy.screen.commands import (
-    Command,
-    Cursor,
-    CursorVisible,
-    Damage,
-    Layout,
-    Refused,
-    ShowBytes,
-    ShowDmabuf,
-    ShowMap,
-    UpdateBytes,
-)
 from wlproxy.screen.connecting import listener_pair
 from wlproxy.screen.console import Console, InputCall
 from wlproxy.screen.display import INTERFACES, Display
 from wlproxy.screen.door import Door, Listener
 from wlproxy.screen.line import ENDED, Line, release
 from wlproxy.screen.machine import Screen
-from wlproxy.screen.qemu_dmabufs import dmabuf_source
+from wlproxy.screen.picture import Counts, Picture
+from wlproxy.screen.qemu_clipboard import QemuClipboard
 from wlproxy.screen.qemu_files import QemuFile
 from wlproxy.screen.seat import Seat
+from wlproxy.screen.selections import Selections
+from wlproxy.screen.transfers import Transfers
 from wlproxy.screen.wayland_connection import WaylandConnection
 from wlproxy.screen.window import Window
 from wlproxy.transport.fd_stream import Chunk, FdsLostError, FdStream
@@ -66,50 +55,38 @@ REGISTER_AGAIN: Final = 0.1
 REGISTER_TRIES: Final = 50
 ALREADY: Final = "already registered"
 """What QEMU says then."""
-MODES: Final = {
-    "A": "in place (mode A): the compositor reads QEMU's memory, and nothing is copied here",
-    "B": "in place (mode B): the compositor imports QEMU's dma-buf, and nothing is copied here",
-    "C": "copied (mode C): QEMU sends bytes of this device; virtio-vga would do without",
-}
 SLEPT: Final = "to wait: this process had stood still, or did not keep up"
 PLUGGED: Final = 1280, 800
 """Pixels that a further head is told of at first: it has no picture that would have a size."""
 UNPLUGGED: Final = 0, 0
 FIRST: Final = Screen(0)
-MAX_REMARKS: Final = 32
-"""Different things that are said about QEMU."""
 
 
 class ScreenError(HostError):
     """The window cannot go on."""
 
 
-@dataclass(slots=True)
-class Counts:
-    """What has been done so far.
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all windows of a machine share.
 
     Attributes:
-        mode: how the picture comes to the compositor: "A" in place, "B" the same as a dma-buf
-            that it imports, "C" copied, "" not yet.
-        pictures: how often QEMU began a new one.
-        updates: how often it said that a part has changed.
-        copied: bytes that we have copied.
-        listened: how often QEMU was asked to call us.
+        ready: is set once QEMU has sent a first picture of any.
+        clipboard: QEMU's.
+        touches: whether the guest can be touched; else a finger is its pointer.
     """
 
-    mode: str = ""
-    pictures: int = 0
-    updates: int = 0
-    copied: int = 0
-    listened: int = 0
+    ready: trio.Event
+    clipboard: QemuClipboard[OwnedFd] | None = None
+    touches: bool = False
 
 
 class Viewer:
     """A window, from its connections' beginnings to their end.
 
     Attributes:
-        counts: what has been done so far.
-        window: what is shown.
+        picture: what QEMU shows.
+        window: where it is shown.
     """
 
     def __init__(
@@ -120,7 +97,7 @@ class Viewer:
         door: Door,
         log: logging.LoggerAdapter[logging.Logger],
         screen: Screen = FIRST,
-        ready: trio.Event | None = None,
+        shared: Shared | None = None,
     ) -> None:
         """Take over a connection, and the door.
 
@@ -131,10 +108,9 @@ class Viewer:
             door: where QEMU is let in.
             log: written to.
             screen: which of the machine's screens.
-            ready: is set once QEMU has sent a first picture.
+            shared: what others of the machine's windows have, too.
         """
-        self.counts = Counts()
-        self._log = log
+        self._shared = Shared(trio.Event()) if shared is None else shared
         self._compositor = compositor
         self._line = line
         self._door = door
@@ -145,22 +121,29 @@ class Viewer:
         self.window = Window(
             self._wayland, labels.title(name, title), labels.app_id(name, "screen")
         )
+        self.picture = Picture(self.window, log, self._shared.ready)
         self._seat: Seat[OwnedFd] | None = None
-        self._canvas: Canvas | None = None
+        self._selections: Selections[OwnedFd] | None = None
+        self._transfers: Transfers | None = None
         self._listening: trio.CancelScope | None = None
         self._listener_ended = trio.Event()
         self._hidden_at: int | None = None
         self._attempts = 0
         self._timing = False
-        self._cursor: Cursor | None = None
-        self._cursor_visible = True
         self._held: int | None = None
         self._repeating: trio.CancelScope | None = None
         self._flushing: set[FdStream] = set()
-        self._said: set[str] = set()
         self._why = ""
-        self.ready = trio.Event() if ready is None else ready
-        """QEMU has been answered who we are, and has sent a first picture."""
+
+    @property
+    def counts(self) -> Counts:
+        """What has been done so far."""
+        return self.picture.counts
+
+    @property
+    def hidden(self) -> bool:
+        """Whether the window cannot be seen, so that QEMU is not listened to."""
+        return self._hidden_at is not None
 
     async def run(self) -> str:
         """Show the screen until the window is closed; return why that is, or "".
@@ -237,7 +220,7 @@ class Viewer:
                     with suppress(OSError):  # the doorman has it, too
                         sock.shutdown(socket.SHUT_RDWR)
             if self._door.was_shut(listener):
-                self._remark(SLEPT)
+                self.picture.remark(SLEPT)
                 self._nursery.start_soon(self._listen_again)
         ended.set()
 
@@ -274,7 +257,7 @@ class Viewer:
                     raise DBusError("QEMU calls, and does not read what it is answered")
                 self._flush_later(stream)
             for command in commands:
-                self._do(command)
+                self.picture.do(command)
             self._settle()
 
     async def _flush(self, stream: FdStream) -> None:
@@ -317,28 +300,50 @@ class Viewer:
     def _settle(self) -> None:
         """Do what follows of what came."""
         if self.window.ready and self._seat is None:
-            self._seat = Seat(
-                self._wayland, self.window, lambda: self._console.absolute
-            )
-            self._listen()
-            if self._screen.head:
-                self._console.want_size(*PLUGGED)
+            self._begin()
         if self._seat is not None:
             if not self._compositor.backlog:  # else when it has read what there is
-                self._show_cursor(self._seat)
+                self.picture.show_cursor(self._seat)
+                if self._selections is not None:
+                    self._selections.settle()
             for call in self._seat.take_calls():
                 self._tell(call)
             held = self._seat.keyboard.held if self._seat.keyboard else None
             if held != self._held:
                 self._hold(held)
         if decided := self.window.take_decided():
-            self._begin_dmabuf(*decided)
+            self.picture.begin_dmabuf(*decided)
         if size := self.window.sizing.take_wanted():
             self._console.want_size(*size)
         self._send_out()
         if self.window.stalled and not self._timing:
             self._timing = True
             self._nursery.start_soon(self._time_frame)
+
+    def _begin(self) -> None:
+        """Do what needs a window that can show something."""
+        self._seat = Seat(
+            self._wayland,
+            self.window,
+            lambda: self._console.absolute,
+            touches=self._shared.touches,
+        )
+        self._share_clipboard(self._seat)
+        self._listen()
+        if self._screen.head:
+            self._console.want_size(*PLUGGED)
+
+    def _share_clipboard(self, seat: Seat[OwnedFd]) -> None:
+        if self._shared.clipboard is None or not seat.object_id:
+            return
+        self._transfers = Transfers(self._nursery, self._settle)
+        self._selections = seat.watcher = Selections(
+            self._wayland,
+            self.window.optional,
+            seat.object_id,
+            self._shared.clipboard,
+            self._transfers,
+        )
 
     def _listen(self) -> None:
         """Have QEMU call us."""
@@ -394,77 +399,6 @@ class Viewer:
             self._flushing.add(stream)
             self._nursery.start_soon(self._flush, stream)
 
-    def _do(self, command: Command) -> None:
-        window, counts = self.window, self.counts
-        match command:
-            case ShowMap(file, layout):
-                assert isinstance(file, QemuFile)
-                self._begin("A", layout)
-                window.show(file, file.identity, layout)
-            case ShowDmabuf(layout=layout):  # the compositor says later in which mode
-                window.show_dmabuf(*dmabuf_source(command), layout)
-                self.ready.set()
-            case ShowBytes(layout, pixels):
-                self._begin("C", layout)
-                self._draw(layout, pixels)
-            case UpdateBytes(part, stride, pixels):
-                assert self._canvas is not None
-                self._canvas.update(part, stride, pixels)
-                counts.updates += 1
-                counts.copied += len(pixels)
-                window.damage(part)
-            case Damage(part):
-                counts.updates += 1
-                window.damage(part)
-            case Cursor():
-                self._cursor = command
-            case CursorVisible(visible):
-                self._cursor_visible = visible
-            case Refused(why):
-                self._remark(why)
-
-    def _begin(self, mode: str, layout: Layout) -> None:
-        """Count another picture, and say so if it comes another way than the last."""
-        if mode != self.counts.mode:
-            text = MODES[mode]
-            self._log.info("screen %d x %d, %s", layout.width, layout.height, text)
-        self.counts.mode = mode
-        self.counts.pictures += 1
-        self.ready.set()
-
-    def _begin_dmabuf(self, mode: str, layout: Layout) -> None:
-        if mode:
-            self._begin(mode, layout)
-        else:
-            self._remark("a dma-buf: the compositor neither imports nor maps it")
-
-    def _draw(self, layout: Layout, pixels: bytes) -> None:
-        """Show what came as bytes: in memory of ours, which is kept while its size fits."""
-        if self._canvas is None or self._canvas.layout != layout:
-            if self._canvas is not None:
-                self._canvas.close()
-            self._canvas = Canvas(layout)
-        self._canvas.draw(pixels)
-        self.counts.copied += layout.end
-        self.window.show(self._canvas.share(), self._canvas.serial, layout)
-
-    def _show_cursor(self, seat: Seat[OwnedFd]) -> None:
-        """Show the guest's last cursor: of those before it, nobody would have seen much."""
-        seat.set_cursor_visible(visible=self._cursor_visible)
-        cursor, self._cursor = self._cursor, None
-        if cursor is None:
-            return
-        layout = Layout(cursor.width, cursor.height, cursor.width * 4, SHM_ARGB8888)
-        with Canvas(layout) as canvas:
-            canvas.draw(cursor.pixels)
-            file = canvas.share()
-        seat.set_cursor(file, layout, (cursor.hot_x, cursor.hot_y))
-
-    def _remark(self, why: str) -> None:
-        if why not in self._said and len(self._said) < MAX_REMARKS:
-            self._said.add(why)
-            self._log.warning("QEMU was refused %s", why)
-
     def _end(self, why: str) -> None:
         """End everything; the first to say why is right."""
         if not self._nursery.cancel_scope.cancel_called:
@@ -477,11 +411,14 @@ class Viewer:
             for call in self._seat.take_calls():
                 self._tell(call)
             self._seat.close()
+        if self._transfers is not None:
+            self._transfers.close()
+        if self._selections is not None:
+            self._selections.left()
         if self._screen.head:
             self._console.want_size(*UNPLUGGED)
         self._line.send_out()
-        if self._canvas is not None:
-            self._canvas.close()
+        self.picture.close()
         self.window.close()
         self._wayland.close()
         # What was never sent was held for that.

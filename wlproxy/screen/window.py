@@ -109,6 +109,7 @@ class Window(Generic[FdT]):
         self._configured = False
         self._frame_pending = False
         self._resized = False
+        self._toplevel = 0
         self._shown: _Picture[FdT] | None = None
         self._wanted: _Picture[FdT] | None = None
         self._asking: _Picture[FdT] | None = None
@@ -117,6 +118,18 @@ class Window(Generic[FdT]):
         self._transform = NORMAL
         self._decided: tuple[str, Layout] | None = None
         wayland.sync(self._globals_known)
+
+    @property
+    def fullscreen(self) -> bool:
+        """Whether it is as large as the output."""
+        return self.sizing.fullscreen
+
+    def set_fullscreen(self, *, on: bool) -> None:
+        """Ask the compositor to have it as large as the output, or not any more."""
+        if on:
+            self._wayland.send(self._toplevel, "set_fullscreen", 0)
+        else:
+            self._wayland.send(self._toplevel, "unset_fullscreen")
 
     @property
     def stalled(self) -> bool:
@@ -224,6 +237,7 @@ class Window(Generic[FdT]):
             base, "get_xdg_surface", self.surface, handler=self._on_xdg_surface
         )
         toplevel = wayland.create(self._xdg, "get_toplevel", handler=self._on_toplevel)
+        self._toplevel = toplevel
         wayland.send(toplevel, "set_title", self._title)
         wayland.send(toplevel, "set_app_id", self._app_id)
         self._extend(toplevel)
