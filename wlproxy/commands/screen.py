@@ -4,6 +4,8 @@ import gc
 import os
 import signal
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -16,18 +18,20 @@ from wlproxy.commands.options import CONNECT, DISPLAY, LOG_LEVEL
 from wlproxy.host.desktop.address import compositor_path, connect_compositor
 from wlproxy.host.desktop.desktop import APP_ID
 from wlproxy.host.desktop.security_context import SecurityContext
-from wlproxy.host.errors import HostError, SecurityContextError
+from wlproxy.host.errors import HostError, QmpError, SecurityContextError
 from wlproxy.host.libvirt.finding import vm_name
-from wlproxy.host.libvirt.graphics import open_display
+from wlproxy.host.libvirt.graphics import NotRunningError, open_display
 from wlproxy.host.report.vm_log import VmLog, set_up_logging
 from wlproxy.host.runtime_dir import check_name, monitor_path
 from wlproxy.screen.connecting import adopt, connect_by_monitor
 from wlproxy.screen.door import Door
-from wlproxy.screen.viewer import Viewer
+from wlproxy.screen.viewer import QemuEndedError, Viewer
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.notify import notify
 
+LOOK_AGAIN: Final = 1.0
+"""Seconds between two looks for a VM that is not there."""
 _SIGNALS: Final = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 
 
@@ -64,6 +68,11 @@ _SIGNALS: Final = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
     help="Have the compositor apply its own policy for sandboxed clients, too, where "
     "it has one.  [default: security-context]",
 )
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Wait for a VM that is not there, or that has ended, instead of ending.",
+)
 @LOG_LEVEL
 def screen(  # noqa: PLR0913 - one parameter per option
     *,
@@ -75,6 +84,7 @@ def screen(  # noqa: PLR0913 - one parameter per option
     console: int,
     display: str | None,
     security_context: bool,
+    wait: bool,
     log_level: str,
 ) -> None:
     """Show a machine's own screen as a window: firmware, boot menu, console, desktop.
@@ -85,29 +95,87 @@ def screen(  # noqa: PLR0913 - one parameter per option
     """
     set_up_logging(log_level)
     raise_fd_limit()
-    if sum(way is not None for way in (qmp, fd, libvirt)) > 1:
-        raise click.UsageError("only one of --qmp, --fd and --libvirt")
-    if connect is not None and libvirt is None:
-        raise click.UsageError("--connect is for --libvirt")
+    _check_ways(qmp, fd, libvirt, connect, wait=wait)
     # Ctrl+Z: what QEMU has to say would pile up there, and the VM would wait for answers.
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     try:
         name = check_name(name or (vm_name(libvirt) if libvirt else "vm"))
         log = VmLog(name)
         where = compositor_path(os.environ, display)
-        if fd is not None:
-            qemu = adopt(fd)
-        elif libvirt is not None:
-            qemu = open_display(libvirt, connect, os.environ)
+
+        def find() -> socket.socket:
+            if fd is not None:
+                return adopt(fd)
+            if libvirt is not None:
+                return open_display(libvirt, connect, os.environ)
+            return connect_by_monitor(qmp or monitor_path(os.environ, name))
+
+        def show(qemu: socket.socket) -> None:
+            with qemu:
+                context = _context(where, name, log) if security_context else None
+                # What is there now stays: collections need not look at it.
+                gc.freeze()
+                trio.run(_show, name, qemu, console, where, context, log)
+
+        if wait:
+            _show_again(lambda: show(_found(find, log)), log)
         else:
-            qemu = connect_by_monitor(qmp or monitor_path(os.environ, name))
-        with qemu:
-            context = _context(where, name, log) if security_context else None
-            # What is there now stays: collections need not look at it.
-            gc.freeze()
-            trio.run(_show, name, qemu, console, where, context, log)
+            show(find())
     except HostError as exc:
         fail(exc)
+
+
+def _check_ways(
+    qmp: Path | None,
+    fd: int | None,
+    libvirt: str | None,
+    connect: str | None,
+    *,
+    wait: bool,
+) -> None:
+    """Check that options that are given go together.
+
+    Raises:
+        click.UsageError: they do not.
+    """
+    if sum(way is not None for way in (qmp, fd, libvirt)) > 1:
+        raise click.UsageError("only one of --qmp, --fd and --libvirt")
+    if connect is not None and libvirt is None:
+        raise click.UsageError("--connect is for --libvirt")
+    if wait and fd is not None:
+        raise click.UsageError("--wait is not for --fd, which ends with its QEMU")
+
+
+def _show_again(show: Callable[[], None], log: VmLog) -> None:
+    """Show a screen, and that of the next QEMU, until the window is closed.
+
+    Raises:
+        HostError: as `show`, but that QEMU has ended.
+    """
+    while True:
+        try:
+            show()
+        except QemuEndedError as exc:
+            log.info("%s", exc.explanation)
+        else:
+            return
+
+
+def _found(find: Callable[[], socket.socket], log: VmLog) -> socket.socket:
+    """Wait until there is a QEMU.
+
+    Raises:
+        HostError: there is one that has no screen for us.
+    """
+    said = ""
+    while True:
+        try:
+            return find()
+        except (NotRunningError, QmpError) as exc:
+            if said != exc.explanation:
+                said = exc.explanation
+                log.info("waiting: %s", said)
+        time.sleep(LOOK_AGAIN)
 
 
 def _context(where: Path, name: str, log: VmLog) -> SecurityContext | None:

@@ -68,6 +68,7 @@ MODES: Final = {
     "A": "in place (mode A): the compositor reads QEMU's memory, and nothing is copied here",
     "C": "copied (mode C): QEMU sends bytes of this device; virtio-vga would do without",
 }
+GONE: Final = "QEMU has ended: there is no screen any more"
 SLEPT: Final = "to wait: this process had stood still, or did not keep up"
 MAX_REMARKS: Final = 32
 """Different things that are said about QEMU."""
@@ -75,6 +76,10 @@ MAX_REMARKS: Final = 32
 
 class ScreenError(HostError):
     """The window cannot go on."""
+
+
+class QemuEndedError(ScreenError):
+    """There is nothing to show any more."""
 
 
 @dataclass(slots=True)
@@ -166,7 +171,7 @@ class Viewer:
         finally:
             self._close()
         if self._why:
-            raise ScreenError(self._why)
+            raise QemuEndedError(GONE) if self._why == GONE else ScreenError(self._why)
         return "the window was closed"
 
     # ---------------------------------------------------------------- tasks
@@ -189,7 +194,7 @@ class Viewer:
         self._end("")
 
     async def _run_console(self) -> None:
-        why = "QEMU has ended: there is no screen any more"
+        why = GONE
         while True:
             try:
                 data, fds = await self._main.receive()
