@@ -86,6 +86,25 @@ def test_it_ends_with_a_signal_or_with_qemu(
 
 
 @pytest.mark.slow
+def test_it_waits_for_qemu_if_asked(
+    machine: MakeMachine, weston: Weston, tmp_path: Path
+) -> None:
+    place = tmp_path / "q"
+    screen = Screen(weston.environ, "--qmp", str(place), "--wait")
+    for _ in range(2):
+        vm = machine("-vga", "std")
+        place.unlink(missing_ok=True)
+        place.symlink_to(vm.monitor)
+        screen.wait_ready()
+        vm.stop()
+    status, said = screen.end(signal.SIGTERM)
+    assert status in (0, -signal.SIGTERM)
+    assert said.count("waiting: no answer from QEMU's monitor") >= 1
+    assert said.count("QEMU has ended") >= 1
+    assert said.count("in place (mode A)") == 2
+
+
+@pytest.mark.slow
 def test_a_socket_that_was_passed(machine: MakeMachine, weston: Weston) -> None:
     vm = machine("-vga", "std")
     with connect_by_monitor(vm.monitor) as qemu:
@@ -121,6 +140,8 @@ def test_either_a_monitor_or_a_socket(tmp_path: Path) -> None:
     assert (status, "only one of --qmp, --fd and --libvirt" in said) == (2, True)
     status, said = Screen(environ, "--connect", "qemu:///system").end()
     assert (status, "--connect is for --libvirt" in said) == (2, True)
+    status, said = Screen(environ, "--wait", "--fd", "3").end()
+    assert (status, "--wait is not for --fd" in said) == (2, True)
 
 
 @pytest.mark.slow

@@ -4,6 +4,8 @@ import gc
 import os
 import signal
 import socket
+import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -18,9 +20,9 @@ from wlproxy.commands.options import CONNECT, DISPLAY, LOG_LEVEL
 from wlproxy.host.desktop.address import compositor_path, connect_compositor
 from wlproxy.host.desktop.desktop import APP_ID
 from wlproxy.host.desktop.security_context import SecurityContext
-from wlproxy.host.errors import HostError, SecurityContextError
+from wlproxy.host.errors import HostError, QmpError, SecurityContextError
 from wlproxy.host.libvirt.finding import vm_name
-from wlproxy.host.libvirt.graphics import open_display
+from wlproxy.host.libvirt.graphics import NotRunningError, open_display
 from wlproxy.host.report.vm_log import VmLog, set_up_logging
 from wlproxy.host.runtime_dir import check_name, monitor_path
 from wlproxy.screen.connecting import adopt, connect_by_monitor
@@ -29,10 +31,15 @@ from wlproxy.screen.door import Door
 from wlproxy.screen.heads import Heads, Options
 from wlproxy.screen.line import Line
 from wlproxy.screen.qemu_clipboard import Selection, Way
+from wlproxy.screen.viewer import QemuEndedError
 from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.notify import notify
 
+LOOK_AGAIN: Final = 1.0
+"""Seconds between two looks for a VM that is not there."""
 _SIGNALS: Final = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+_Qemu = tuple[socket.socket, bool]
+"""A socket to its display, and whether the guest can be touched."""
 
 
 @click.command(cls=ConfiguredCommand)
@@ -86,6 +93,11 @@ _SIGNALS: Final = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
     help="Have the compositor apply its own policy for sandboxed clients, too, where "
     "it has one.  [default: security-context]",
 )
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Wait for a VM that is not there, or that has ended, instead of ending.",
+)
 @LOG_LEVEL
 def screen(  # noqa: PLR0913 - one parameter per option
     *,
@@ -100,6 +112,7 @@ def screen(  # noqa: PLR0913 - one parameter per option
     touch: bool | None,
     display: str | None,
     security_context: bool,
+    wait: bool,
     log_level: str,
 ) -> None:
     """Show a machine's own screen as a window: firmware, boot menu, console, desktop.
@@ -110,37 +123,92 @@ def screen(  # noqa: PLR0913 - one parameter per option
     """
     set_up_logging(log_level)
     raise_fd_limit()
-    if sum(way is not None for way in (qmp, fd, libvirt)) > 1:
-        raise click.UsageError("only one of --qmp, --fd and --libvirt")
-    if connect is not None and libvirt is None:
-        raise click.UsageError("--connect is for --libvirt")
+    _check_ways(qmp, fd, libvirt, connect, wait=wait)
     # Ctrl+Z: what QEMU has to say would pile up there, and the VM would wait for answers.
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     try:
         name = check_name(name or (vm_name(libvirt) if libvirt else "vm"))
         log = VmLog(name)
         where = compositor_path(os.environ, display)
-        if fd is not None:
-            qemu = adopt(fd)
-        elif libvirt is not None:
-            qemu = open_display(libvirt, connect, os.environ)
-        else:
+        ways = {Selection.CLIPBOARD: Way(clipboard), Selection.PRIMARY: Way(primary)}
+
+        def find() -> _Qemu:
+            if fd is not None:
+                return adopt(fd), bool(touch)
+            if libvirt is not None:
+                return open_display(libvirt, connect, os.environ), bool(touch)
             monitor = qmp or monitor_path(os.environ, name)
-            if touch is None:
-                touch = has_touchscreen(monitor)
-            qemu = connect_by_monitor(monitor)
-        options = Options(
-            console,
-            {Selection.CLIPBOARD: Way(clipboard), Selection.PRIMARY: Way(primary)},
-            touches=bool(touch),
-        )
-        with qemu:
-            context = _context(where, name, log) if security_context else None
-            # What is there now stays: collections need not look at it.
-            gc.freeze()
-            trio.run(_show, name, qemu, options, where, context, log)
+            touches = has_touchscreen(monitor) if touch is None else touch
+            return connect_by_monitor(monitor), touches
+
+        def show(found: _Qemu) -> None:
+            qemu, touches = found
+            options = Options(console, ways, touches=touches)
+            with qemu:
+                context = _context(where, name, log) if security_context else None
+                # What is there now stays: collections need not look at it.
+                gc.freeze()
+                trio.run(_show, name, qemu, options, where, context, log)
+
+        if wait:
+            _show_again(lambda: show(_found(find, log)), log)
+        else:
+            show(find())
     except HostError as exc:
         fail(exc)
+
+
+def _check_ways(
+    qmp: Path | None,
+    fd: int | None,
+    libvirt: str | None,
+    connect: str | None,
+    *,
+    wait: bool,
+) -> None:
+    """Check that options that are given go together.
+
+    Raises:
+        click.UsageError: they do not.
+    """
+    if sum(way is not None for way in (qmp, fd, libvirt)) > 1:
+        raise click.UsageError("only one of --qmp, --fd and --libvirt")
+    if connect is not None and libvirt is None:
+        raise click.UsageError("--connect is for --libvirt")
+    if wait and fd is not None:
+        raise click.UsageError("--wait is not for --fd, which ends with its QEMU")
+
+
+def _show_again(show: Callable[[], None], log: VmLog) -> None:
+    """Show a screen, and that of the next QEMU, until the window is closed.
+
+    Raises:
+        HostError: as `show`, but that QEMU has ended.
+    """
+    while True:
+        try:
+            show()
+        except QemuEndedError as exc:
+            log.info("%s", exc.explanation)
+        else:
+            return
+
+
+def _found(find: Callable[[], _Qemu], log: VmLog) -> _Qemu:
+    """Wait until there is a QEMU.
+
+    Raises:
+        HostError: there is one that has no screen for us.
+    """
+    said = ""
+    while True:
+        try:
+            return find()
+        except (NotRunningError, QmpError) as exc:
+            if said != exc.explanation:
+                said = exc.explanation
+                log.info("waiting: %s", said)
+        time.sleep(LOOK_AGAIN)
 
 
 def _context(where: Path, name: str, log: VmLog) -> SecurityContext | None:

@@ -14,10 +14,10 @@ import trio
 
 from wlproxy.host.errors import HostError
 from wlproxy.screen.door import Door
-from wlproxy.screen.line import Line
+from wlproxy.screen.line import ENDED, Line
 from wlproxy.screen.machine import Machine, Screen
 from wlproxy.screen.qemu_clipboard import QemuClipboard, Selection, Way
-from wlproxy.screen.viewer import ScreenError, Shared, Viewer
+from wlproxy.screen.viewer import QemuEndedError, ScreenError, Shared, Viewer
 from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
@@ -89,6 +89,7 @@ class Heads:
         """Show them until the last window is gone.
 
         Raises:
+            QemuEndedError: QEMU has ended.
             HostError: a window is gone for another reason than that it was closed.
         """
         async with trio.open_nursery() as nursery:  # noqa: TID251 - ends with the windows
@@ -103,6 +104,10 @@ class Heads:
                     windows.start_soon(self._show, screen)
             self.clipboard.close()
             nursery.cancel_scope.cancel()
+        # That QEMU has ended counts for more than what went wrong with one of them before.
+        for failure in self._failures:
+            if isinstance(failure, QemuEndedError):
+                raise failure
         if self._failures:
             raise self._failures[0]
 
@@ -121,7 +126,8 @@ class Heads:
         if scope.cancelled_caught:
             raise ScreenError(f"QEMU has not answered for {ANSWER:.0f} s")
         if not known.is_set():
-            raise ScreenError(self._line.why)
+            why = self._line.why
+            raise QemuEndedError(why) if why == ENDED else ScreenError(why)
         if machine.refusal:
             raise ScreenError(f"QEMU does not show its screen: {machine.refusal}")
         if self._options.only is None:

@@ -66,6 +66,10 @@ class ScreenError(HostError):
     """The window cannot go on."""
 
 
+class QemuEndedError(ScreenError):
+    """There is nothing to show any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shared:
     """What all windows of a machine share.
@@ -160,7 +164,9 @@ class Viewer:
         finally:
             self._close()
         if self._why:
-            raise ScreenError(self._why)
+            raise (
+                QemuEndedError(ENDED) if self._why == ENDED else ScreenError(self._why)
+            )
         return "the window was closed"
 
     # ---------------------------------------------------------------- tasks

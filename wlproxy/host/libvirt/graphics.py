@@ -36,6 +36,10 @@ class NoGraphicsError(HostError):
     """libvirt gives no socket to a domain's display."""
 
 
+class NotRunningError(NoGraphicsError):
+    """The domain does not run."""
+
+
 def open_display(
     name: str, uri: str | None, environ: Mapping[str, str]
 ) -> socket.socket:
@@ -48,7 +52,8 @@ def open_display(
 
     Raises:
         LibvirtError: libvirt cannot be asked, or does not have it.
-        NoGraphicsError: it does not run, or has no such display.
+        NotRunningError: it does not run.
+        NoGraphicsError: it has no such display.
     """
     virsh = find_libvirt(name, uri, environ)
     return _open(virsh.uri, name, _place(virsh, name))
@@ -59,10 +64,11 @@ def _place(virsh: Virsh, name: str) -> int:
 
     Raises:
         LibvirtError: libvirt cannot be asked.
-        NoGraphicsError: none is, or it does not run.
+        NotRunningError: it does not run.
+        NoGraphicsError: none is.
     """
     if virsh.ask("domstate", "--domain", name).strip() in ("shut off", "crashed"):
-        raise NoGraphicsError(
+        raise NotRunningError(
             f"domain {name} does not run", remedy=f"virsh start {name}"
         )
     root = parse_domain(virsh.ask("dumpxml", "--domain", name))
