@@ -242,11 +242,14 @@ async def _show(
         connect = partial(connect_compositor, socket_path)
         heads = Heads(name, line, connect, Door.start, log, options)
         failure: HostError | None = None
+        stopped = False
         with trio.open_signal_receiver(*_SIGNALS) as got:
             async with trio.open_nursery() as nursery:  # noqa: TID251 - ends with the windows
 
                 async def wait_signal() -> None:
+                    nonlocal stopped
                     async for _ in got:
+                        stopped = True
                         nursery.cancel_scope.cancel()
 
                 async def wait_ready() -> None:
@@ -260,5 +263,7 @@ async def _show(
                 except HostError as exc:
                     failure = exc
                 nursery.cancel_scope.cancel()
-    if failure is not None:  # out here, so that it is in no group of exceptions
+    # Out here, so that it is in no group of exceptions.  Not if we were told to end at the
+    # same time: whoever waits for the next QEMU would wait on.
+    if failure is not None and not stopped:
         raise failure

@@ -78,6 +78,7 @@ class _Listener:
         self.beats = 0
         self._names = names
         self._lines = 0
+        self._begun = b""
 
     def answer(self) -> bytes:
         """Answer what can be answered now; return what that leads to, if to anything."""
@@ -96,14 +97,19 @@ class _Listener:
             self.sock.recv(size)
 
     def _line(self, seen: bytes) -> int:
-        """Read one of the server's lines; -1: it is none of ours."""
-        line, found, _ = seen.partition(b"\r\n")
-        if not found or len(line) > MAX_ANSWER:
+        """Read one of the server's lines, or the beginning of it; -1: it is none of ours."""
+        line, found, _ = (self._begun + seen).partition(b"\r\n")
+        if len(line) > MAX_ANSWER:
             return -1
+        if not found:
+            self._begun += seen
+            return len(seen)
         if not line.startswith(_LINES[self._lines]):
             return -1
+        size = len(line) + 2 - len(self._begun)
+        self._begun = b""
         self._lines += 1
-        return len(line) + 2
+        return size
 
     def _call(self, seen: bytes) -> int:
         """Answer a call; 0: it is one for the viewer."""
