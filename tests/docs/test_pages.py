@@ -148,6 +148,12 @@ def test_qemu_args_print_what_the_page_shows(
     assert output_of(words).splitlines() == list(printed.lines)
 
 
+def test_xl_lines_are_as_shown(blocks: list[Block]) -> None:
+    command, printed = blocks
+    (words,) = command.commands()
+    assert output_of(words).splitlines() == list(printed.lines)
+
+
 @pytest.mark.parametrize(("node", "place"), [("", 1), ("/dev/dri/renderD128", 2)])
 def test_qemu_args_print_a_screen(
     blocks: list[Block], monkeypatch: pytest.MonkeyPatch, node: str, place: int
