@@ -144,6 +144,12 @@ def test_qemu_args_print_what_the_page_shows(
     assert output_of(words).splitlines() == list(printed.lines)
 
 
+def test_xl_lines_are_as_shown(blocks: list[Block]) -> None:
+    command, printed = blocks
+    (words,) = command.commands()
+    assert output_of(words).splitlines() == list(printed.lines)
+
+
 def test_qemu_args_print_a_screen(
     blocks: list[Block], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ else in the proxy is the same for them, and asks none of them what it is.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 import trio
@@ -114,6 +115,15 @@ class PageSource(Protocol):
         Raises:
             ExtentError: there is no such address.
             GuestRamError: something else is there, or it cannot be read.
+        """
+
+    async def try_out(self, compositor: Path) -> None:
+        """Try out whether a compositor takes these pages, once they have been proved.
+
+        What comes of it is in `abilities`.
+
+        Args:
+            compositor: its socket.
         """
 
     def is_slow(self, items: Sequence[RamItem]) -> bool:

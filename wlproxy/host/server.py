@@ -381,6 +381,7 @@ class Server:
         self._agent = ack.agent
         self._progress.enter(State.PROVING_RAM)
         early = await link.prove_ram(pages)
+        await pages.try_out(self._desktop.path)
         self._log.info("guest agent %s: its RAM is proved, serving", ack.agent)
         return early
 

@@ -2,12 +2,14 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.host.conftest import Weston
 from tests.host.xen.fake_domain import PAGE, FakeDomain
 from wlproxy.host.client.pixels import CopyBuffer, PixelCopier
 from wlproxy.host.errors import (
@@ -18,6 +20,7 @@ from wlproxy.host.errors import (
 )
 from wlproxy.host.pages import Vmm
 from wlproxy.host.report.vm_log import VmLog
+from wlproxy.host.xen import grant_pages
 from wlproxy.host.xen.domain import Domain
 from wlproxy.host.xen.gntdev import FIRST_REF
 from wlproxy.host.xen.grant_pages import NO_DMABUF, GrantPages, grant_table
@@ -213,3 +216,60 @@ async def test_pages_that_are_not_granted_cannot_be_copied(bench: Bench) -> None
     with pytest.raises(GrantError, match="not granted"):
         copier.find(CopyRows(1, Handle(2), bench.items(9), 0, 4, 4, 1), target)
     target.fd.close()
+
+
+# ---------------------------------------------------------------- what a compositor takes
+
+
+def proved(bench: Bench) -> None:
+    bench.domain.grant(300, TOKEN)
+    bench.pages.verify(300 * PAGE, TOKEN)
+
+
+def can_show(bench: Bench) -> tuple[bool, str]:
+    found = bench.pages.abilities(CompositorCapabilities(shm_udmabuf=False))
+    return found.shm_udmabuf, found.shm_udmabuf_reason
+
+
+async def test_a_compositor_that_takes_the_page(bench: Bench, weston: Weston) -> None:
+    proved(bench)
+    await bench.pages.try_out(weston.socket)
+    assert can_show(bench) == (True, "")
+    assert bench.domain.asked == [((300, 1),)] * 2  # each fd is mapped once
+
+
+async def test_a_compositor_that_cannot_map_the_page(
+    bench: Bench, weston: Weston
+) -> None:
+    proved(bench)
+    bench.domain.pages.clear()
+    await bench.pages.try_out(weston.socket)
+    able, why = can_show(bench)
+    assert not able
+    assert why.startswith("the compositor does not take granted pages: ")
+
+
+async def test_a_gntdev_that_fails_meanwhile(bench: Bench, tmp_path: Path) -> None:
+    proved(bench)
+    bench.domain.fails = errno.ENOMEM
+    await bench.pages.try_out(tmp_path / "none")
+    assert can_show(bench) == (False, "the driver takes no grants")
+
+
+async def test_a_compositor_that_has_gone(bench: Bench, tmp_path: Path) -> None:
+    """The one that follows may take them."""
+    proved(bench)
+    await bench.pages.try_out(tmp_path / "none")
+    assert can_show(bench) == (True, "")
+
+
+async def test_a_compositor_without_wl_shm(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lack(*_: object, **__: object) -> None:
+        raise KeyError("wl_shm")
+
+    proved(bench)
+    monkeypatch.setattr(grant_pages, "try_shm_pool", lack)
+    await bench.pages.try_out(tmp_path)
+    assert can_show(bench) == (False, "the compositor has no wl_shm")

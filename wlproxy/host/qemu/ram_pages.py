@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import trio
+
 from wlproxy.host.desktop.udmabuf_device import UdmabufDevice, UdmabufItem
 from wlproxy.host.errors import HostError
 from wlproxy.host.pages import PageSource, PageUser, Views, Vmm
@@ -74,6 +76,10 @@ class RamPages(PageSource):
     def verify(self, address: int, token: bytes) -> None:
         """See `PageSource`."""
         self._ram.verify(address, token)
+
+    async def try_out(self, compositor: Path) -> None:
+        """See `PageSource`: the probe has, before there was a guest."""
+        await trio.lowlevel.checkpoint()
 
     def is_slow(self, items: Sequence[RamItem]) -> bool:
         """See `PageSource`."""

@@ -5,17 +5,25 @@ is one "file", which is the domain's grant table.  Xen knows whose a page is: no
 a page that this domain did not give us.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Final
 
+import trio
+
 from wlproxy.host.config import DEFAULT_GRANT_FRAMES
+from wlproxy.host.desktop.probe import try_shm_pool
 from wlproxy.host.errors import (
+    CompositorRefusedError,
     GrantError,
     GuestRamError,
     GuestRamWrongMapError,
     HostError,
+    NoCompositorError,
 )
 from wlproxy.host.pages import PageSource, PageUser, Views, Vmm
 from wlproxy.host.report.vm_log import VmLog
@@ -33,6 +41,10 @@ MAX_FRAMES: Final = 1 << 14
 """As many as have references for 32 GiB."""
 SLOW_PAGES: Final = 512
 """A fd of more is made in a thread: over a millisecond for thousands."""
+TRIAL_SECONDS: Final = 10.0
+"""For a compositor to show a page."""
+TRIAL_STRIDES, TRIAL_ROWS = (64,), 16
+"""For a buffer that is in one page."""
 NO_DMABUF: Final = "what Xen's gntdev makes is no dma-buf"
 
 
@@ -64,6 +76,8 @@ class GrantPages(PageSource):
         self._vmm = Vmm(domain.pid, program)
         self._memory = grant_table(frames)
         self._limit = granted.limit()
+        self._proved: Run | None = None
+        self._refused = ""
 
     @property
     def memory(self) -> GuestMemory:
@@ -80,14 +94,11 @@ class GrantPages(PageSource):
         return f"{pages} grants of Xen's domain {self._domain.domid}, at most"
 
     def abilities(self, desktop: CompositorCapabilities) -> CompositorCapabilities:
-        """See `PageSource`.
-
-        A compositor does nothing to a pool's fd but map it: that it takes ours is assumed.
-        """
+        """See `PageSource`: mode A, if that is not known to fail, and never mode B."""
         return replace(
             desktop,
-            shm_udmabuf=True,
-            shm_udmabuf_reason="",
+            shm_udmabuf=not self._refused,
+            shm_udmabuf_reason=self._refused,
             shm_once=True,
             dmabuf_stride_alignment={},
             dmabuf_reason=NO_DMABUF,
@@ -119,6 +130,34 @@ class GrantPages(PageSource):
                 found = page[: len(token)]
         if found != token:
             raise self._wrong(run[0])
+        self._proved = run
+
+    async def try_out(self, compositor: Path) -> None:
+        """See `PageSource`: by a pool of the page that was proved, in a window that nobody sees."""
+        try_pool = partial(self._try_pool, compositor)
+        self._refused = await trio.to_thread.run_sync(try_pool, abandon_on_cancel=True)
+
+    def _try_pool(self, compositor: Path) -> str:
+        """Say why a compositor does not take granted pages, or nothing.  Blocks."""
+        assert self._proved is not None
+        deadline = time.monotonic() + TRIAL_SECONDS
+        try:
+            with self._granted.open((self._proved,)) as fd:
+                try_shm_pool(
+                    *(compositor, fd.fileno(), deadline),
+                    size=GRANT_SIZE,
+                    strides=TRIAL_STRIDES,
+                    rows=TRIAL_ROWS,
+                )
+        except NoCompositorError:
+            pass  # the next one is tried with the next session
+        except CompositorRefusedError as exc:
+            return f"the compositor does not take granted pages: {exc.problem}"
+        except GrantError as exc:
+            return exc.problem
+        except KeyError as exc:
+            return f"the compositor has no {exc.args[0]}"
+        return ""
 
     def is_slow(self, items: Sequence[RamItem]) -> bool:
         """See `PageSource`."""
