@@ -16,7 +16,7 @@ from wlproxy.host.qemu.qmp import QmpClient
 
 PROGRAM: Final = "qemu-system-x86_64"
 BYTES: Final = 3
-"""Of a pixel."""
+"""A pixel's."""
 VNC: Final = 47
 """The number of the display that gvncviewer connects to."""
 
