@@ -204,11 +204,12 @@ def weston(directory: Path) -> Iterator[Started]:
 
 
 @contextlib.contextmanager
-def sway(directory: Path) -> Iterator[Started]:
+def sway(directory: Path, settings: str = SWAY_CONFIG) -> Iterator[Started]:
     """Run a headless sway at DIRECTORY/wl-bench: it has a seat, whose input can be made up.
 
     Args:
         directory: if we are root, it becomes that of an ordinary user.
+        settings: its configuration file.
 
     Raises:
         BenchError: there is none, or it does not answer.
@@ -216,7 +217,7 @@ def sway(directory: Path) -> Iterator[Started]:
     if not shutil.which("sway"):
         raise BenchError("there is no sway: apt-get install sway")
     config = directory / "config"
-    config.write_text(SWAY_CONFIG)
+    config.write_text(settings)
     if os.geteuid() == 0:
         os.chown(directory, NOBODY, NOBODY)
     words = as_nobody(["sway", "--config", str(config)], dies_with_parent=True)

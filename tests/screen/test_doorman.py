@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 import trio
+import trio.testing
 
-from tests.screen.doormen import FOREVER, DoormanThread
+from tests.screen.doormen import FOREVER, DoormanThread, doorman_in_thread
 from tests.screen.fake_qemu import LET_IN as LINES
 from tests.screen.fake_qemu import call, update_map
 from wlproxy.protocol.dbus.connection import PROPERTIES
@@ -227,6 +228,19 @@ async def test_a_doorman_that_is_stopped_is_sent_away(
     os.kill(pid, signal.SIGSTOP)
     door.close()
     assert pid not in children()
+
+
+async def test_who_is_cut_off_again_and_again_comes_back_later(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    sockets = Sockets()
+    with Door.with_doorman(doorman_in_thread) as door:
+        pauses = [door.pause_after(door.admit(sockets.ours, [])) for _ in range(6)]
+        assert pauses == pytest.approx([0.1, 0.8, 6.4, 51.2, 60, 60])
+        listener = door.admit(sockets.ours, [])
+        autojump_clock.jump(61)
+        assert door.pause_after(listener) == pytest.approx(0.1)
+    sockets.close()
 
 
 def children() -> set[int]:

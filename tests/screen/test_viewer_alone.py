@@ -129,14 +129,36 @@ async def test_a_hidden_window_is_not_told_of(
     monkeypatch.setattr(viewer, "HIDDEN_AFTER", 0.02)
     compositor = Slow()
     async with staged(tmp_path, compositor) as stage:
-        await stage.show()
-        await stage.qemu.say(update_map(0, 0, 1, 1))
+        await stage.until(lambda: stage.qemu.listener)
+        await stage.qemu.say(scanout(4, 2, 16, bytes(32)))
+        await stage.until(lambda: stage.frames)
+        await stage.qemu.say(update((1, 1, 2, 1), 8, bytes(8)))
         await stage.until(lambda: stage.qemu.listener_gone)
         stage.qemu.hang_up()
         assert stage.qemu.listeners == 1
         compositor.done(stage.surface)
         await stage.until(lambda: stage.qemu.listeners == 2)
         assert not stage.ended
+
+
+async def test_a_hidden_window_of_a_map_goes_on_listening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another listener would cost more than its damage: QEMU never forgets one."""
+    monkeypatch.setattr(viewer, "HIDDEN_AFTER", 0.02)
+    compositor = Slow()
+    async with staged(tmp_path, compositor) as stage:
+        await stage.show()
+        commits = compositor.commits
+        for _ in range(10):
+            await stage.qemu.say(update_map(0, 0, 1, 1))
+            await trio.sleep(0.01)
+        await stage.until(lambda: stage.viewer.counts.updates == 10)
+        assert not stage.qemu.listener_gone
+        assert compositor.commits == commits
+        compositor.done(stage.surface)
+        await stage.until(lambda: compositor.commits == commits + 1)
+        assert stage.viewer.counts.listened == 1
 
 
 async def test_page_flips_use_buffers_again(tmp_path: Path) -> None:

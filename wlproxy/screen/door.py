@@ -23,6 +23,12 @@ _PROGRAM: Final = (
     "from wlproxy.screen.doorman import main; main(int(sys.argv[2]), int(sys.argv[3]))"
 )
 _NUMBERS: Final = 255
+SOON: Final = 0.1
+"""Seconds from when a listener was cut off until there is another."""
+LATER: Final = 8.0
+"""How many times as long it is if that one is cut off, too: QEMU never forgets a listener..."""
+LATEST: Final = 60.0
+"""...and the most; one that has lasted so long is forgiven."""
 LEAVES: Final = 1.0
 """Seconds in which a doorman that was sent away ends."""
 
@@ -36,6 +42,7 @@ class Listener:
 
     Attributes:
         number: by which it is told from others.
+        began: when it was made.
         answered: set when it is known what became of it.
         outcome: what did, one of `doorman.LET_IN`, `GONE` and `REFUSED`.
     """
@@ -43,6 +50,7 @@ class Listener:
     def __init__(self, number: int) -> None:
         """Nothing is known yet."""
         self.number = number
+        self.began = trio.current_time()
         self.answered = trio.Event()
         self.outcome = b""
 
@@ -72,6 +80,7 @@ class Door(Closing):
         self._number = 0
         self._listener: Listener | None = None
         self._beats = 0
+        self._pause = SOON
 
     @classmethod
     def start(cls) -> Self:
@@ -129,6 +138,13 @@ class Door(Closing):
     def was_shut(self, listener: Listener) -> bool:
         """Tell whether the doorman has shut it down, as it was not read."""
         return self._pulse[doorman.SHUT] == listener.number
+
+    def pause_after(self, listener: Listener) -> float:
+        """Return how long to wait, in seconds, until there is another one than that."""
+        if trio.current_time() > listener.began + LATEST:
+            self._pause = SOON
+        pause, self._pause = self._pause, min(self._pause * LATER, LATEST)
+        return pause
 
     async def run(self) -> None:
         """Hear what the doorman says, until it has ended."""

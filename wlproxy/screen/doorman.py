@@ -22,6 +22,7 @@ import select
 import socket
 import sys
 import termios
+import time
 from array import array
 from collections.abc import Sequence
 from contextlib import suppress
@@ -50,11 +51,17 @@ was shut down because it did not."""
 
 LOOK: Final = 100
 """Milliseconds from one look at whether the viewer reads to the next."""
-HUNG: Final = 4
+HUNG: Final = 7
 """Looks in a row, without anything read, after which it hangs.  Looks and not time: who
-was frozen together with it has not looked."""
-BEHIND: Final = 8
+was frozen together with it has not looked.  Not sooner than need be: QEMU 10 never forgets a listener
+that has gone, and copies for it for ever."""
+BEHIND: Final = 20
 """Looks in a row with something left to read, after which it does not keep up."""
+
+NAP: Final = 0.01
+NAPS: Final = 50
+"""Seconds between two looks at whether a line is there as a whole, and how many there are at most: it
+always was at the first."""
 
 _LINES: Final = b"OK ", b"AGREE_UNIX_FD"
 """How the server's lines begin (D-Bus specification, "Authentication Protocol")."""
@@ -67,18 +74,18 @@ class _Listener:
 
     Attributes:
         let_in: whether it is the viewer's to read.
-        looks: how often in a row something was left to read.
-        unread: how often in a row nothing was read.
+        looking: whether it is looked at; else nothing is said there.
+        left: looks in a row with something left to read.
+        unread: those of them without anything read since the last.
     """
 
     def __init__(self, sock: socket.socket, number: int, names: list[str]) -> None:
         self.sock, self.number = sock, number
-        self.let_in = False
-        self.looks = self.unread = 0
+        self.let_in = self.looking = False
+        self.left = self.unread = 0
         self.beats = 0
         self._names = names
-        self._lines = 0
-        self._begun = b""
+        self._lines = self._naps = 0
 
     def answer(self) -> bytes:
         """Answer what can be answered now; return what that leads to, if to anything."""
@@ -91,25 +98,28 @@ class _Listener:
                 return GONE
             if not seen:
                 return GONE
-            size = self._line(seen) if self._lines < len(_LINES) else self._call(seen)
-            if size <= 0:
-                return REFUSED if size else LET_IN
+            if self._lines < len(_LINES):
+                size = self._line(seen)
+                if size < 0 or self._naps > NAPS:
+                    return REFUSED
+                if not size:
+                    self._naps += 1
+                    time.sleep(NAP)
+                    continue
+            elif not (size := self._call(seen)):
+                return LET_IN
             self.sock.recv(size)
 
     def _line(self, seen: bytes) -> int:
-        """Read one of the server's lines, or the beginning of it; -1: it is none of ours."""
-        line, found, _ = (self._begun + seen).partition(b"\r\n")
-        if len(line) > MAX_ANSWER:
+        """Read one of the server's lines; 0: not all of it is there; -1: it is none of ours."""
+        line, found, _ = seen.partition(b"\r\n")
+        expected = _LINES[self._lines]
+        if len(line) > MAX_ANSWER or line[: len(expected)] != expected[: len(line)]:
             return -1
         if not found:
-            self._begun += seen
-            return len(seen)
-        if not line.startswith(_LINES[self._lines]):
-            return -1
-        size = len(line) + 2 - len(self._begun)
-        self._begun = b""
+            return 0
         self._lines += 1
-        return size
+        return len(line) + 2
 
     def _call(self, seen: bytes) -> int:
         """Answer a call; 0: it is one for the viewer."""
@@ -165,12 +175,10 @@ class Doorman:
         poll, listener = select.poll(), self._listener
         poll.register(self._control, select.POLLIN)
         if listener is not None:
-            looking = bool(listener.looks)
-            wanted = select.POLLRDHUP | (0 if looking else select.POLLIN)
-            poll.register(listener.sock, wanted)
-        found = dict(
-            poll.poll(LOOK if listener is not None and listener.looks else None)
-        )
+            wanted = 0 if listener.looking else select.POLLIN
+            poll.register(listener.sock, select.POLLRDHUP | wanted)
+        looking = listener is not None and listener.looking
+        found = dict(poll.poll(LOOK if looking else None))
         if self._control.fileno() in found:
             return self._receive()
         if listener is None:
@@ -182,7 +190,7 @@ class Doorman:
         elif event & ~select.POLLIN:
             self._drop()  # QEMU or the viewer has hung up
         elif event:
-            listener.looks, listener.unread = 1, 0
+            listener.looking = True
             listener.beats = self._pulse[BEATS]
         else:
             self._look(listener)
@@ -220,14 +228,15 @@ class Doorman:
 
     def _look(self, listener: _Listener) -> None:
         """See whether the viewer reads; shut the connection down if it does not."""
-        if not _waiting(listener.sock):
-            listener.looks = 0
-            return
         beats = self._pulse[BEATS]
-        listener.looks += 1
-        listener.unread = 0 if beats != listener.beats else listener.unread + 1
-        listener.beats = beats
-        if listener.unread >= HUNG or listener.looks > BEHIND:
+        read, listener.beats = beats != listener.beats, beats
+        if not _waiting(listener.sock):
+            listener.left = listener.unread = 0
+            listener.looking = read  # else nothing has come for a while
+            return
+        listener.left += 1
+        listener.unread = 0 if read else listener.unread + 1
+        if listener.unread >= HUNG or listener.left >= BEHIND:
             self._pulse[SHUT] = listener.number
             self._drop()
 

@@ -46,8 +46,7 @@ MAX_ANSWERS: Final = 1 << 20
 RECEIVE_SIZE: Final = 1 << 12
 """Bytes that are read of QEMU at once: many updates."""
 RECEIVE_MORE: Final = 1 << 20
-"""Bytes that are, when there was more: it may send pictures.  Memory of so many for each update would
-cost more than all else that is done for it."""
+"""Bytes that are, when there was more.  So much memory costs more than all else of an update."""
 FAREWELL: Final = 1.0
 """Seconds between the ends of QEMU's two connections, when it is QEMU that has ended."""
 REGISTER_AGAIN: Final = 0.1
@@ -227,14 +226,15 @@ class Viewer:
                         sock.shutdown(socket.SHUT_RDWR)
             if self._door.was_shut(listener):
                 self.picture.remark(SLEPT)
-                self._nursery.start_soon(self._listen_again)
+                pause = self._door.pause_after(listener)
+                self._nursery.start_soon(self._listen_again, pause)
         ended.set()
 
     async def _be_called(self, listener: Listener, stream: FdStream) -> None:
         await listener.answered.wait()
-        if listener.outcome == doorman.REFUSED:
-            self._end("QEMU is not understood: it does not let us in")
         if listener.outcome != doorman.LET_IN:
+            if listener.outcome == doorman.REFUSED:
+                self._end("QEMU is not understood: it does not let us in")
             return
         self._attempts = 0
         display = Display(self.window.shm_formats, self.window.importable)
@@ -276,15 +276,13 @@ class Viewer:
         self._settle()
 
     async def _time_frame(self) -> None:
-        """Stop listening to QEMU if the compositor wants no frame for a while."""
+        """Stop listening for bytes if the compositor wants no frame for a while."""
         frames = self.window.frames
         await trio.sleep(HIDDEN_AFTER)
         self._timing = False
-        if self.window.shows_dmabuf:
-            # QEMU (10.0) never forgets a listener that has gone, and with GL it writes into its
-            # log for each update that it cannot tell it of.
-            return
-        if self.window.stalled and self.window.frames == frames:
+        hidden = self.window.stalled and self.window.frames == frames
+        # Damage costs less than another listener would, as QEMU never forgets one.
+        if hidden and self.counts.mode == "C":
             self._hidden_at = frames
             if self._listening is not None:
                 self._listening.cancel()
@@ -367,8 +365,8 @@ class Viewer:
         self._nursery.start_soon(self._listen_again)
         return True
 
-    async def _listen_again(self) -> None:
-        await trio.sleep(REGISTER_AGAIN)
+    async def _listen_again(self, pause: float = REGISTER_AGAIN) -> None:
+        await trio.sleep(pause)
         if self._hidden_at is None:
             self._listen()
             self._settle()
