@@ -62,6 +62,9 @@ systemctl enable desktop.service
 systemctl disable e2scrub_reap.service apt-daily.timer apt-daily-upgrade.timer || true
 mkdir -p /lab /work
 echo host >/etc/hostname
+echo '127.0.1.1 host' >>/etc/hosts
+# Else its first boot would do again what packages have done.
+touch /etc/.updated /var/.updated
 """
 """Run in the host's tree."""
 

@@ -28,6 +28,7 @@ echo "@installed"
 ours
 echo "@checks"
 sh -x tests/programs
+ls /usr/share/wlproxy/systemd
 man --path wlproxy-run
 systemd-analyze --user verify /usr/lib/systemd/user/wlproxy@work.service || true
 systemd-analyze verify wlproxy-guest-agent.service
@@ -110,7 +111,6 @@ class TestPackages:
             *("/usr/lib/systemd/system/wlproxy-guest-agent.service",),
             *("/usr/lib/systemd/user-preset/50-wlproxy.preset",),
             *("/usr/lib/systemd/user-environment-generators/60-wlproxy",),
-            *("/usr/share/wlproxy/systemd/exec.conf",),
             *("/usr/lib/modprobe.d/wlproxy.conf", "/usr/share/pam-configs/wlproxy"),
             *("/usr/lib/udev/rules.d/60-wlproxy.rules",),
             *("/usr/lib/udev/rules.d/70-wlproxy.rules",),
@@ -125,6 +125,7 @@ class TestPackages:
         checks = said["checks"]
         assert "/usr/share/man/man1/wlproxy-run.1.gz" in checks
         assert "enabled\nenabled\n" in checks
+        assert "exec.conf\nvsock.conf\n" in checks
         assert re.search(r"^wlproxy:.*nologin$", checks, re.MULTILINE)
         assert "pam_env.so conffile=/etc/security/wlproxy_env.conf" in checks
         assert f"wlproxy-udmabuf/{__version__}" in checks
