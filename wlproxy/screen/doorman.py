@@ -118,6 +118,8 @@ class _Listener:
             return -1
         if not found:
             return 0
+        if not line.startswith(expected):
+            return -1
         self._lines += 1
         return len(line) + 2
 
