@@ -19,6 +19,7 @@ import fcntl
 import mmap
 import os
 import select
+import signal
 import socket
 import sys
 import termios
@@ -273,12 +274,14 @@ def main(control: int, pulse: int) -> None:
         control: the fd of the socket to the viewer.
         pulse: that of the shared memory.
     """
-    with suppress(
-        OSError
-    ):  # a viewer that runs at leisure only needs a prompt one still
+    # A service manager tells all processes to end: the viewer does first.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    # A viewer that runs only when nobody else does needs one that is prompt all the same.
+    with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     memory = mmap.mmap(pulse, PULSE_SIZE)
-    with socket.socket(fileno=control) as sock, suppress(KeyboardInterrupt):
+    with socket.socket(fileno=control) as sock:
         Doorman(sock, memory).serve()
 
 
