@@ -52,7 +52,7 @@ was shut down because it did not."""
 
 LOOK: Final = 100
 """Milliseconds from one look at whether the viewer reads to the next."""
-HUNG: Final = 7
+HUNG: Final = 5
 """Looks in a row, without anything read, after which it hangs.  Looks and not time: who
 was frozen together with it has not looked.  Not sooner than need be: QEMU 10 never forgets a listener
 that has gone, and copies for it for ever."""
