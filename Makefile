@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 .PHONY: env
 env: $(VENV)/.in-place ## make .venv: locked tools, and all three distributions in place
@@ -74,6 +74,11 @@ test: env docs ## everything: what is quick first, then all else, in the lab's m
 	  wait $$here || status=1; \
 	  cat build/tests-here.log; \
 	  exit $$status
+
+.PHONY: test-xen
+test-xen: env ## what needs Xen: the machine that runs it, with both kinds of domU; not in `test`
+	$(BIN)/python -m lab setup
+	$(BIN)/python -m lab xen --timeout 3600 --pytest -- -m xen tests/xen
 
 .PHONY: chaos
 chaos: env ## break processes at random moments, and have hostile apps, here and in the lab

@@ -21,6 +21,7 @@ from typing import Final, cast
 
 from bench.counting import descendants, tree_bytes_written
 from bench.processes import BenchError, Started, started, wait_until
+from lab.ordinary_user import NOBODY, as_nobody
 from lab.weston import Weston
 from tests.clients.wire import Connection, DisconnectedError
 from wlproxy.host.errors import HostError
@@ -42,7 +43,6 @@ output * mode 1024x768
 for_window [shell=".*"] floating enable
 """
 """One above the other: no window makes room when the last app's has gone."""
-NOBODY: Final = 65534
 """The user with no rights: Debian 12's sway refuses to run as root."""
 NAME: Final = "bench"
 NOT_THERE: Final = "not there"
@@ -218,12 +218,9 @@ def sway(directory: Path, settings: str = SWAY_CONFIG) -> Iterator[Started]:
         raise BenchError("there is no sway: apt-get install sway")
     config = directory / "config"
     config.write_text(settings)
-    words = ["sway", "--config", str(config)]
     if os.geteuid() == 0:
         os.chown(directory, NOBODY, NOBODY)
-        ids = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
-        # A change of user makes the kernel forget whose death it is to die with.
-        words = ["setpriv", *ids, "--pdeathsig", "KILL", "--", *words]
+    words = as_nobody(["sway", "--config", str(config)], dies_with_parent=True)
     environ = {
         "WLR_BACKENDS": "headless",
         "WLR_RENDERER": "pixman",

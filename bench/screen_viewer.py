@@ -13,14 +13,15 @@ import trio
 from wlproxy.host.desktop.address import connect_compositor
 from wlproxy.screen.connecting import connect_by_monitor
 from wlproxy.screen.door import Door
+from wlproxy.screen.line import Line
 from wlproxy.screen.viewer import Viewer
 
 
 async def _run(monitor: Path, compositor: Path) -> None:
-    qemu = connect_by_monitor(monitor)
+    line = Line(connect_by_monitor(monitor))
     stream = await connect_compositor(compositor)
     log = logging.LoggerAdapter(logging.getLogger("bench"))
-    viewer = Viewer("bench", qemu, stream, Door.start(), log)
+    viewer = Viewer("bench", line, stream, Door.start(), log)
     gc.freeze()  # as the command does
 
     async def count() -> None:
@@ -31,6 +32,7 @@ async def _run(monitor: Path, compositor: Path) -> None:
                 print(json.dumps(counts), flush=True)
 
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(line.run)
         nursery.start_soon(count)
         await viewer.run()
 

@@ -18,6 +18,7 @@ import tarfile
 import threading
 import time
 import traceback
+import tty
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -300,7 +301,10 @@ def main() -> None:
     """Serve the port named on the command line."""
     # What found this program is none of the business of those it starts.
     os.environ.pop("PYTHONPATH", None)
-    Agent(os.open(sys.argv[1], os.O_RDWR | os.O_CLOEXEC)).serve()
+    port = os.open(sys.argv[1], os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
+    if os.isatty(port):  # a console of Xen's, which would also give an echo
+        tty.setraw(port)
+    Agent(port).serve()
 
 
 if __name__ == "__main__":

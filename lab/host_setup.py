@@ -27,6 +27,8 @@ Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 LIBVIRT_QEMU = "*/libvirt/connection-driver/libvirt_driver_qemu.so"
 """What libvirt has for QEMU; no program."""
 
+QT_ON_WAYLAND = "*/qt6/plugins/platforms/libqwayland-generic.so"
+
 
 @dataclass(frozen=True, slots=True)
 class Tool:
@@ -43,6 +45,12 @@ TOOLS = (
     Tool("setpriv", "util-linux"),
     # For the tests that run on this very machine, and the demo.
     Tool("weston", "weston"),
+    # A compositor of wlroots', its pictures, and apps of several toolkits: 14 MB.
+    Tool("sway", "sway"),
+    Tool("grim", "grim"),
+    Tool("foot", "foot"),
+    Tool("wayland-info", "wayland-utils"),
+    Tool("gtk4-demo", "gtk-4-examples"),
     Tool("libvirtd", "libvirt-daemon"),
     Tool("virsh", "libvirt-clients"),
     # For where Arm's RAM is: 10 MB, as the libraries are those of qemu-system-x86.
@@ -86,6 +94,10 @@ def missing() -> list[str]:
         packages.append("qemu-system-x86")
     if not has_dbus_display():
         packages.append("qemu-system-modules-opengl")
+    if not Path("/usr/lib/python3/dist-packages/PyQt6").exists():
+        packages.append("python3-pyqt6")
+    if not list(Path("/usr/lib").glob(QT_ON_WAYLAND)):
+        packages.append("qt6-wayland")
     if importlib.util.find_spec("pip") is None:
         packages.append("python3-pip")
     if not list(Path("/usr/lib").glob(LIBVIRT_QEMU)):

@@ -6,6 +6,7 @@ The unpacked tree is kept too (``rootfs/``): it is what compiles the PyPI packag
 the image's own Python.
 """
 
+import gzip
 import os
 import shutil
 import subprocess
@@ -51,6 +52,11 @@ class Image:
     def kernel(self) -> Path:
         """The kernel."""
         return self.directory / "vmlinuz"
+
+    @property
+    def hypervisor(self) -> Path:
+        """Xen, unpacked, in the image that has it."""
+        return self.directory / "xen"
 
     @property
     def busybox(self) -> Path:
@@ -108,13 +114,20 @@ def deps_path(host: recipe.Recipe) -> Path:
     return paths.cache() / "images" / f"deps-{host.suite}-{key}.img"
 
 
-def build(hosts: Collection[recipe.Recipe] = ()) -> None:
-    """Build what is not in the cache yet: these hosts, and the guest.
+def build(
+    hosts: Collection[recipe.Recipe] = (),
+    others: Collection[recipe.Recipe] = (recipe.GUEST_IMAGE,),
+) -> None:
+    """Build what is not in the cache yet.
+
+    Args:
+        hosts: what needs the PyPI packages as well.
+        others: what does not.
 
     Raises:
         LabError: this is not root, or a step failed.
     """
-    wanted = (*hosts, recipe.GUEST_IMAGE)
+    wanted = (*hosts, *others)
     if all(map(_is_current, wanted)) and all(
         deps_path(each).exists() for each in hosts
     ):
@@ -182,6 +195,9 @@ def _build_image(wanted: recipe.Recipe, fetched: Future[kernels.Kernel]) -> None
     shutil.copy(kernel.vmlinuz, work / "vmlinuz")
     shutil.copy(rootfs / "usr/bin/busybox", work / "busybox")
     shutil.copytree(kernel.modules, work / "modules")
+    for packed in rootfs.glob("boot/xen-*-amd64.gz"):
+        # Multiboot, which is how QEMU starts it, takes no compressed one.
+        (work / "xen").write_bytes(gzip.decompress(packed.read_bytes()))
     work.rename(final)
     size = (final / "root.img").stat().st_blocks * 512 >> 20
     say(f"{wanted.name}: {size} MiB, kernel {kernel.release}")

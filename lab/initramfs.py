@@ -96,6 +96,22 @@ def build_host(image: Image, guest: Image) -> bytes:
     return build(image, "host-init", own, extra=extra)
 
 
+def build_domu(image: Image) -> bytes:
+    """Build the initramfs of Xen's guests."""
+    return build(image, "xen-init", ["gem_grant"], ("xen_blkfront",))
+
+
+def build_dom0(image: Image) -> bytes:
+    """Build the initramfs of Xen's domain 0, which carries what boots the others."""
+    vm = paths.LAB / "vm"
+    extra = {
+        "guest/vmlinuz": image.kernel.read_bytes(),
+        "guest/initrd": build_domu(image),
+        "xen-block": (vm / "xen-block").read_bytes(),
+    }
+    return build(image, "xen-init", [], extra=extra)
+
+
 def module_files(modules: Path, names: Sequence[str]) -> list[Path]:
     """List the files of kernel modules and of what they need, in loading order.
 

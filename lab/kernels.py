@@ -22,7 +22,7 @@ from lab.say import say, step
 SOURCE = paths.REPOSITORY / "kernel" / "udmabuf"
 # What the modules are made of; the selftests are not among it.
 MODULE_SOURCES = ("*.c", "*.h", "Kbuild", "Makefile", "dkms.conf", "include")
-MODULES = ("gem_locate", "udmabuf_compat")
+MODULES = ("gem_locate", "udmabuf_compat", "gem_grant")
 # Where the kernel has the driver itself, ours can be loaded only if it is built with
 # another name for its device; programs are then shown that one in place of the kernel's.
 RENAMED = "udmabuf_compat-renamed"

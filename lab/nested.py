@@ -211,7 +211,7 @@ def in_lab() -> Machine:
         directory=RUN / "guest",
         kernel=BOOT / "vmlinuz",
         initrd=BOOT / "initrd",
-        disk=_disk_by_serial("guest"),
+        disk=disk_by_serial("guest"),
         accel="kvm" if Path("/dev/kvm").exists() else "tcg",
     )
 
@@ -238,7 +238,12 @@ def native(directory: Path) -> Machine:
     )
 
 
-def _disk_by_serial(serial: str) -> Path:
+def disk_by_serial(serial: str) -> Path:
+    """Return the disk with a serial number.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
     for path in Path("/sys/block").glob("vd*/serial"):
         if path.read_text().strip() == serial:
             return Path("/dev") / path.parent.name

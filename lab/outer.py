@@ -70,8 +70,7 @@ class Outer:
 
     def arguments(self) -> list[str]:
         """Return the part of the command line that needs no paths."""
-        words = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr"
-        words += " random.trust_cpu=on wlproxy.role=host"
+        words = self.words("console=ttyS0 wlproxy.role=host")
         words += " wlproxy.guest=1" if self.with_guest else ""
         # Debian 12's LLVM believes the name, and then compiles nothing for 64 bits.
         cpu = qemu.cpu_options(self.accel, as_qemu64=self.host.suite == "bookworm")
@@ -81,6 +80,19 @@ class Outer:
             *(*cpu, "-smp", str(CPUS), "-m", str(MEMORY_MIB)),
             *(*qemu.BARE, *qemu.BARE_DEVICES, "-append", words),
         ]
+
+    @staticmethod
+    def words(first: str) -> str:
+        """Return a command line for a kernel of this machine."""
+        return f"{first} quiet panic=-1 mitigations=off nokaslr random.trust_cpu=on"
+
+    def boots(self, initrd: Path) -> list[str]:
+        """Return QEMU's options for what is booted."""
+        return ["-kernel", str(self.host.kernel), "-initrd", str(initrd)]
+
+    def disks(self) -> dict[str, Path]:
+        """Return the disks by their serial numbers; none is written to."""
+        return {"host": self.host.root, "deps": self.deps, "guest": self.guest.root}
 
     def command(self, directory: Path, initrd: Path, memory: str) -> list[str]:
         """Return the command line.
@@ -92,10 +104,9 @@ class Outer:
         """
         command = self.arguments()
         command += ["-object", f"{memory},id=ram,size={MEMORY_MIB}M"]
-        command += ["-kernel", str(self.host.kernel), "-initrd", str(initrd)]
+        command += self.boots(initrd)
         command += ["-serial", f"file:{directory}/console"]
-        disks = {"host": self.host.root, "deps": self.deps, "guest": self.guest.root}
-        for name, path in disks.items():
+        for name, path in self.disks().items():
             drive = f"if=none,id={name},file={path},format=raw,readonly=on"
             device = f"virtio-blk-pci,drive={name},serial={name}"
             command += ["-drive", drive, "-device", device]

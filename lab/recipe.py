@@ -72,6 +72,17 @@ GUEST = (
     "xterm",
     "xwayland",
 )
+# Both ends of the machine that runs Xen: its dom0 and its domUs boot the same image.
+XEN = (
+    "psmisc",
+    "python3-cffi-backend",
+    "python3-pywayland",
+    "qemu-system-xen",
+    "xen-hypervisor-4.20-amd64",
+    "xen-utils-4.20",
+    "xen-utils-common",
+    "xenstore-utils",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +115,8 @@ OLD_HOST_IMAGE = Recipe(
     "host12", tuple(each for each in COMMON + HOST if each != "wlrctl"), "bookworm"
 )
 HOSTS = {host.suite: host for host in (HOST_IMAGE, OLD_HOST_IMAGE)}
-IMAGES = (*HOSTS.values(), GUEST_IMAGE)
+XEN_IMAGE = Recipe("xen", COMMON + XEN)
+IMAGES = (*HOSTS.values(), GUEST_IMAGE, XEN_IMAGE)
 
 
 def digest(value: object) -> str:

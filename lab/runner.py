@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab import host_setup, images, outer, paths, recipe, template
+from lab import host_setup, images, outer, paths, recipe, template, xen_machine
 from lab.errors import LabError
 from lab.say import say
 from lab.wire import Connection, Frame, WireError
@@ -37,6 +37,7 @@ class Job:
         argv: a command, or pytest's arguments.
         pytest: whether it is the latter.
         guest: whether it needs the guest.
+        xen: whether it is for the machine that runs Xen, in its dom0.
         host: the Debian release that plays the host.
         timeout: seconds until the machine is stopped; those in which it could run.
         silence: the same, if nothing is heard of it.
@@ -49,6 +50,7 @@ class Job:
     argv: list[str]
     pytest: bool = False
     guest: bool = False
+    xen: bool = False
     host: str = recipe.HOST_IMAGE.suite
     timeout: float = 600
     silence: float = math.inf
@@ -78,12 +80,11 @@ def run(job: Job) -> int:
     """
     with exclusive(), tempfile.TemporaryDirectory(prefix="wlproxy-lab-") as name:
         host_setup.setup()
-        host = recipe.HOSTS[job.host]
-        images.build([host])
-        machine = outer.prepare(host, with_guest=job.guest)
+        machine = _prepare(job)
         tree = pack_tree(paths.REPOSITORY, job.files)
         frozen = None
-        if job.template:
+        # Frozen machines with Xen in them have not been tried.
+        if job.template and not job.xen:
             frozen = template.ensure(machine, lambda vm: _check(vm, tree))
         began = time.monotonic()
         vm, connection = _bring_up(machine, frozen, Path(name))
@@ -93,6 +94,16 @@ def run(job: Job) -> int:
             ended = time.monotonic()
         say(f"machine {up - began:.1f} s, command {ended - up:.1f} s, status {status}")
         return status
+
+
+def _prepare(job: Job) -> outer.Outer:
+    """Put the job's machine together, its images built if need be."""
+    if job.xen:
+        images.build([recipe.XEN_IMAGE], [])
+        return xen_machine.prepare()
+    host = recipe.HOSTS[job.host]
+    images.build([host])
+    return outer.prepare(host, with_guest=job.guest)
 
 
 def _bring_up(

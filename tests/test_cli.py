@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from tests.documents import document, window
 from wlproxy import __version__, cli
-from wlproxy.commands import doctor, status
+from wlproxy.commands import doctor, qemu_args, status
 from wlproxy.commands import run as run_command
 from wlproxy.host.channel_address import (
     ChannelAddress,
@@ -25,6 +25,7 @@ from wlproxy.host.channel_address import (
     Vsock,
 )
 from wlproxy.host.config import HostConfig
+from wlproxy.host.desktop.udmabuf_device import UdmabufLimits
 from wlproxy.host.doctor import Finding, Verdict
 from wlproxy.host.errors import HostError, NoCompositorError
 from wlproxy.relay.capabilities import Preference
@@ -189,6 +190,24 @@ def test_qemu_args_and_their_xml(runner: CliRunner, tmp_path: Path) -> None:
     for given, path in (("", f"{tmp_path}/wlproxy-vm.ram"), ("/run/tap", "/run/tap")):
         words = ["qemu-args", "--ram-tap", *filter(None, [given])]
         assert f"path={path},reconnect" in runner.invoke(cli.main, words).output
+
+
+@pytest.mark.parametrize(("limit", "is_said"), [(1024, True), (65536, False)])
+def test_qemu_args_with_a_render_node(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch, limit: int, *, is_said: bool
+) -> None:
+    limits = UdmabufLimits(limit, 1 << 26)
+    monkeypatch.setattr(qemu_args, "read_limits", lambda: limits)
+    words = ["qemu-args", "--screen", "--render-node", "/dev/dri/renderD129"]
+    result = runner.invoke(cli.main, words)
+    assert "rendernode=/dev/dri/renderD129" in result.stdout
+    assert ("list_limit" in result.stderr) is is_said
+    monkeypatch.setattr(qemu_args, "usable_render_node", lambda: Path("/dev/dri/x"))
+    found = runner.invoke(cli.main, words[:2])
+    assert "rendernode=/dev/dri/x" in found.stdout
+    none = runner.invoke(cli.main, [*words[:3], "none"])
+    assert "-display dbus,p2p=on \\\n" in none.stdout
+    assert not none.stderr
 
 
 @pytest.fixture

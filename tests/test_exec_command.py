@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from wlproxy.cli import main
 from wlproxy.commands import apps
 from wlproxy.commands import exec as exec_command
+from wlproxy.commands.program import ourselves
 from wlproxy.commands.vm_off import offer_start
 from wlproxy.host.launch.apps import App
 from wlproxy.host.launch.asking import Asked
@@ -253,8 +254,8 @@ def test_menus_start_this_very_program(
     program.chmod(0o755)
     monkeypatch.setattr(sys, "argv", [str(program)])
 
-    ours = apps.ourselves()
+    ours = ourselves()
 
     assert ours == (
-        [str(program)] if name == "wlproxy" else [sys.executable, "-m", "wlproxy"]
+        [str(program)] if name == "wlproxy" else [sys.executable, "-P", "-m", "wlproxy"]
     )

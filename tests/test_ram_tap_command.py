@@ -77,7 +77,7 @@ def test_a_group_that_is_none(environ: Mapping[str, str]) -> None:
     result = CliRunner().invoke(main, arguments, env=environ)
     assert result.exit_code == 1
     assert "cannot be let in" in result.output
-    assert "You must be in the group" in result.output
+    assert "Be a member of the group" in result.output
 
 
 def test_a_log_that_nobody_reads_holds_up_no_vmm(

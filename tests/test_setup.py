@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from wlproxy import cli
-from wlproxy.commands import setup
-from wlproxy.commands.setup import command_for, run_command
+from wlproxy.commands import offering, setup
+from wlproxy.commands.offering import command_for, run_command
 from wlproxy.host.desktop.udmabuf_device import UdmabufLimits
 from wlproxy.host.doctor import Finding, Verdict, check_limits
 from wlproxy.host.errors import HostError
@@ -121,7 +121,7 @@ def test_one_repair_for_both_limits(
         ran.append(command[-1])
         return 0
 
-    monkeypatch.setattr(setup, "run_command", run)
+    monkeypatch.setattr(offering, "run_command", run)
     session.call("--yes")
     [script] = ran
     assert "echo 65536 > /sys/module/udmabuf/parameters/list_limit\n" in script
@@ -144,7 +144,7 @@ def test_who_is_not_root_goes_through_sudo_or_is_told(
 def test_without_a_way_to_root_the_user_is_told(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(setup, "command_for", lambda repair: None)
+    monkeypatch.setattr(offering, "command_for", lambda repair: None)
     assert "There is no sudo here: run this as root." in session.call("--yes").output
     assert not session.made.exists()
 

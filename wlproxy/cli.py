@@ -20,6 +20,8 @@ COMMANDS = (
     "serve",
     "status",
     "qemu-args",
+    "xl-cfg",
+    "xen-gntdev",
     "doctor",
     "setup",
     "config",

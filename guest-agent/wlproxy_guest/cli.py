@@ -21,13 +21,14 @@ from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.journal import is_journal
 from wlproxy_guest.doctor import diagnose
 from wlproxy_guest.launchers import Launchers, launching
-from wlproxy_guest.locating.module_locator import ModuleLocator
+from wlproxy_guest.locating.locators import make_locator
 from wlproxy_guest.logs import log_to_stderr
 from wlproxy_guest.quotas import MIB, Limits, half_of_ram
 from wlproxy_guest.server import Server
 from wlproxy_guest.unix_socket import Listener, SocketError, adopt_activated, listen
 from wlproxy_guest.vsock import FirstOf, VsockPort, parse_port
-from wlproxy_guest.wire import WireSource, parse_source
+from wlproxy_guest.wire import WireSource
+from wlproxy_guest.xen_console import parse_source
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 DOCTOR: Final = "doctor"
@@ -166,8 +167,8 @@ def make_parser() -> argparse.ArgumentParser:
         type=parse_source,
         default=PORT_NAME,
         metavar="PORT",
-        help="the wire to the host: a virtio port's name, a device's path, unix:PATH or"
-        " fd:N (default: %(default)s)",
+        help="the wire to the host: the name of a virtio port (of a channel, in a domain of"
+        " Xen's), a device's path, unix:PATH or fd:N (default: %(default)s)",
     )
     parser.add_argument(
         "--vsock",
@@ -234,7 +235,7 @@ async def serve(
     """Serve until told to stop, or until no host can come any more; return why not."""
     failure = ""
     try:
-        locator = ModuleLocator()
+        locator = make_locator()
     except OSError as exc:
         return f"{exc.filename} cannot be opened: {exc.strerror}"
     server = Server(

@@ -99,6 +99,8 @@ class Session:
         self._offers = Offers(self.lanes, self._streams, self._new_id)
         self._max_clients = min(limits.clients, hello.max_clients)
         self._proofs = 0
+        self._unable = False
+        """Whether what we could tell of pages is not what the host takes."""
         self._asked: deque[bytes] = deque()
         self._asking = trio.lowlevel.ParkingLot()
         self._tokens: list[Pin] = []
@@ -111,6 +113,9 @@ class Session:
         features = found(
             self._locating.locator.find_features, unknown=Feature.LOCATE_MEMFD
         )
+        self._unable = bool(Feature.GRANTS & features & ~self._hello.features)
+        if self._unable:
+            log.error("this host takes no grants of Xen's: it is none of this domain's")
         dmabufs = Feature.LOCATE_DMABUF in features
         if dmabufs and found(implicit_layout_is_linear, unknown=False):
             features |= Feature.IMPLICIT_LINEAR
@@ -272,6 +277,8 @@ class Session:
 
     async def _proof(self, token: bytes) -> RamProof:
         def place() -> PinnedRange:
+            if self._unable:
+                raise LocateError(LocateStatus.NOT_PERMITTED)
             return self._locating.locator.place_token(token)
 
         try:
@@ -308,6 +315,6 @@ def explain(exc: LocateError) -> str:
     if exc.status is LocateStatus.NOT_PERMITTED:
         return (
             "page frame numbers are hidden: the agent needs the kernel module"
-            " gem_locate, or CAP_SYS_ADMIN"
+            " gem_locate, or CAP_SYS_ADMIN; in a domain of Xen's, gem_grant"
         )
     return str(exc)

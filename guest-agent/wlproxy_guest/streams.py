@@ -56,7 +56,8 @@ class Streams:
         """Make a pipe for a stream of the host's; return the app's end.
 
         Raises:
-            OSError: no pipe can be had.
+            OSError: no pipe can be had; the host is told.
+            MemoryError: likewise.
         """
         to_host = flags is not AttachmentFlags.HOLDER_READS
         return self._pumps.create(lane, to_peer=to_host)

@@ -15,23 +15,21 @@
 #include <linux/dma-mapping.h>
 #include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/ioport.h>
-#include <linux/kref.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/platform_device.h>
 #include <linux/scatterlist.h>
-#include <linux/sched/mm.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
-#include <linux/swiotlb.h>
 #include <linux/uaccess.h>
 
 #include <linux/gem_locate.h>
 
+#include "charge.h"
 #include "compat.h"
+#include "dmabuf_hold.h"
 #include "memfd_pages.h"
 
 static unsigned int max_objects = 4096;
@@ -45,106 +43,27 @@ MODULE_PARM_DESC(max_mb, "most MiB located at once through one open file (defaul
 /* The device that dma-bufs are mapped for: it reaches all memory, and has no IOMMU. */
 static struct platform_device *gem_locate_device;
 
-/* It writes nothing, so that it may have one dma-buf mapped any number of times. */
-#define GEM_LOCATE_READS DMA_TO_DEVICE
-
-/**
- * struct gem_locate_client - one open /dev/gem-locate, and what was located through it
- * @refs: one of the open file, one of each object
- * @lock: protects the counts
- * @objects: how many are located
- * @pages: how large they are together
- */
-struct gem_locate_client {
-	struct kref refs;
-	spinlock_t lock;	/* protects what follows */
-	u64 objects;
-	u64 pages;
-};
-
 /**
  * struct gem_locate_object - something located: what a returned descriptor stands for
- * @client: through which
- * @mm: whose RLIMIT_MEMLOCK is charged
- * @charged: how many pages are
- * @buf: the dma-buf, or NULL
- * @attachment: to @buf
- * @table: the mapping of @attachment
- * @memfd: the pages of the memfd, if @buf is NULL
+ * @charge: what it counts for
+ * @dmabuf: the dma-buf; its @buf is NULL if it is a memfd
+ * @memfd: the pages of the memfd, else
  * @extents: where it is
  * @count: how many those are
  *
  * Nothing in it changes once the descriptor exists: it needs no lock.
  */
 struct gem_locate_object {
-	struct gem_locate_client *client;
-	struct mm_struct *mm;
-	unsigned long charged;
-	struct dma_buf *buf;
-	struct dma_buf_attachment *attachment;
-	struct sg_table *table;
+	struct charge charge;
+	struct dmabuf_hold dmabuf;
 	struct memfd_pages memfd;
 	struct gem_locate_extent *extents;
 	u32 count;
 };
 
-static void gem_locate_client_free(struct kref *refs)
-{
-	kfree(container_of(refs, struct gem_locate_client, refs));
-}
-
-/* Counts @pages more against the client and the process; nothing is held yet. */
 static int gem_locate_object_charge(struct gem_locate_object *object, u64 pages)
 {
-	struct gem_locate_client *client = object->client;
-	const u64 limit = (u64)READ_ONCE(max_mb) << (20 - PAGE_SHIFT);
-	int error = -EDQUOT;
-
-	spin_lock(&client->lock);
-	if (client->objects < READ_ONCE(max_objects) && client->pages <= limit &&
-	    pages <= limit - client->pages) {
-		client->objects++;
-		client->pages += pages;
-		error = 0;
-	}
-	spin_unlock(&client->lock);
-	if (error)
-		return error;
-
-	/* Below 2^32 MiB, thanks to the limit: it fits on 64-bit machines. */
-	error = account_locked_vm(current->mm, pages, true);
-	if (error) {
-		spin_lock(&client->lock);
-		client->objects--;
-		client->pages -= pages;
-		spin_unlock(&client->lock);
-		return error;
-	}
-	mmgrab(current->mm);
-	object->mm = current->mm;
-	object->charged = pages;
-	return 0;
-}
-
-static void gem_locate_object_uncharge(struct gem_locate_object *object)
-{
-	struct gem_locate_client *client = object->client;
-
-	/* The process that was charged, even if another one closed the last copy. */
-	account_locked_vm(object->mm, object->charged, false);
-	mmdrop(object->mm);
-	spin_lock(&client->lock);
-	client->objects--;
-	client->pages -= object->charged;
-	spin_unlock(&client->lock);
-}
-
-/* All of it, and with struct pages. */
-static bool gem_locate_is_ram(u64 gpa, u64 length)
-{
-	return pfn_valid(PHYS_PFN(gpa)) &&
-	       region_intersects(gpa, length, IORESOURCE_SYSTEM_RAM, IORES_DESC_NONE) ==
-	       REGION_INTERSECTS;
+	return charge_add(&object->charge, pages, READ_ONCE(max_objects), READ_ONCE(max_mb));
 }
 
 /* Appends bytes to the extents, if there are any yet: else only counts. */
@@ -178,25 +97,25 @@ static int gem_locate_extents_alloc(struct gem_locate_object *object)
 /* Goes through the segments once; they must be all of the dma-buf, in ordinary memory. */
 static int gem_locate_dmabuf_walk(struct gem_locate_object *object)
 {
-	u64 left = object->buf->size;
+	u64 left = object->dmabuf.buf->size;
 	struct scatterlist *sg;
 	u64 next = 0;
 	int i;
 
 	object->count = 0;
-	for_each_sgtable_dma_sg(object->table, sg, i) {
+	for_each_sgtable_dma_sg(object->dmabuf.table, sg, i) {
 		const u64 gpa = sg_dma_address(sg);
 		const u64 length = min_t(u64, sg_dma_len(sg), left);
 
 		if (!length)
 			continue;
-		if (!gem_locate_is_ram(gpa, length))
+		if (!dmabuf_hold_is_ram(gpa, length))
 			return -EREMOTE;
 		/*
 		 * The address must be that of the page itself, not of a copy (swiotlb)
 		 * nor one that only an IOMMU understands. With CONFIG_DMABUF_DEBUG the
 		 * pages are hidden from importers, and it is for the check of
-		 * gem_locate_dmabuf_attach() alone.
+		 * dmabuf_hold_map() alone.
 		 */
 		if (!IS_ENABLED(CONFIG_DMABUF_DEBUG) && sg_page(sg) && gpa != sg_phys(sg))
 			return -EXDEV;
@@ -206,73 +125,34 @@ static int gem_locate_dmabuf_walk(struct gem_locate_object *object)
 	return left ? -EIO : 0;
 }
 
-static int gem_locate_dmabuf_attach(struct gem_locate_object *object)
-{
-	struct device *device = &gem_locate_device->dev;
-	struct dma_buf_attachment *attachment;
-	struct sg_table *table;
-	int error;
-
-	/*
-	 * An exporter that can move its buffers would have to be told to stop, which
-	 * may mean to take them away from a GPU: not for an address.
-	 */
-	if (dma_buf_is_dynamic(object->buf))
-		return -EOPNOTSUPP;
-	if (is_swiotlb_force_bounce(device))
-		return -EXDEV;
-	attachment = dma_buf_attach(object->buf, device);
-	if (IS_ERR(attachment))
-		return PTR_ERR(attachment);
-	table = dma_buf_map_attachment_unlocked(attachment, GEM_LOCATE_READS);
-	if (IS_ERR_OR_NULL(table)) {
-		error = table ? PTR_ERR(table) : -ENOMEM;
-		goto detach;
-	}
-	/* More segments at first than for the device: an IOMMU has joined some. */
-	if (table->nents != table->orig_nents) {
-		error = -EXDEV;
-		goto unmap;
-	}
-	object->attachment = attachment;
-	object->table = table;
-	return 0;
-
-unmap:
-	dma_buf_unmap_attachment_unlocked(attachment, table, GEM_LOCATE_READS);
-detach:
-	dma_buf_detach(object->buf, attachment);
-	return error;
-}
-
 static int gem_locate_dmabuf_hold(struct gem_locate_object *object, int fd)
 {
+	struct dma_buf *buf = dma_buf_get(fd);
 	int error;
 
-	object->buf = dma_buf_get(fd);
-	if (IS_ERR(object->buf))
-		return PTR_ERR(object->buf);
-	error = gem_locate_object_charge(object, DIV_ROUND_UP_ULL(object->buf->size, PAGE_SIZE));
+	if (IS_ERR(buf))
+		return PTR_ERR(buf);
+	object->dmabuf.buf = buf;
+	error = gem_locate_object_charge(object, DIV_ROUND_UP_ULL(buf->size, PAGE_SIZE));
 	if (error)
 		goto put;
-	error = gem_locate_dmabuf_attach(object);
+	error = dmabuf_hold_map(&object->dmabuf, &gem_locate_device->dev);
 	if (error)
 		goto uncharge;
 	return 0;
 
 uncharge:
-	gem_locate_object_uncharge(object);
+	charge_drop(&object->charge);
 put:
-	dma_buf_put(object->buf);
+	dma_buf_put(buf);
 	return error;
 }
 
 static void gem_locate_dmabuf_drop(struct gem_locate_object *object)
 {
-	dma_buf_unmap_attachment_unlocked(object->attachment, object->table, GEM_LOCATE_READS);
-	dma_buf_detach(object->buf, object->attachment);
-	gem_locate_object_uncharge(object);
-	dma_buf_put(object->buf);
+	dmabuf_hold_unmap(&object->dmabuf);
+	charge_drop(&object->charge);
+	dma_buf_put(object->dmabuf.buf);
 }
 
 static int gem_locate_dmabuf_locate(struct gem_locate_object *object,
@@ -294,7 +174,7 @@ static int gem_locate_dmabuf_locate(struct gem_locate_object *object,
 	error = gem_locate_dmabuf_walk(object);
 	if (error)
 		goto free_extents;
-	request->size = object->buf->size;
+	request->size = object->dmabuf.buf->size;
 	request->count = object->count;
 	return 0;
 
@@ -350,14 +230,14 @@ static int gem_locate_memfd_hold(struct gem_locate_object *object, struct file *
 release_pages:
 	memfd_pages_release(&object->memfd);
 uncharge:
-	gem_locate_object_uncharge(object);
+	charge_drop(&object->charge);
 	return error;
 }
 
 static void gem_locate_memfd_drop(struct gem_locate_object *object)
 {
 	memfd_pages_release(&object->memfd);
-	gem_locate_object_uncharge(object);
+	charge_drop(&object->charge);
 }
 
 static int gem_locate_memfd_locate(struct gem_locate_object *object,
@@ -391,28 +271,20 @@ drop:
 	return error;
 }
 
-static struct gem_locate_object *gem_locate_object_new(struct gem_locate_client *client)
+static struct gem_locate_object *gem_locate_object_new(struct charge_client *client)
 {
 	struct gem_locate_object *object = kzalloc(sizeof(*object), GFP_KERNEL_ACCOUNT);
 
-	if (object) {
-		kref_get(&client->refs);
-		object->client = client;
-	}
+	if (object)
+		object->charge.client = client;
 	return object;
-}
-
-static void gem_locate_object_free(struct gem_locate_object *object)
-{
-	kref_put(&object->client->refs, gem_locate_client_free);
-	kfree(object);
 }
 
 /* Undoes what one of the two functions that locate has done. */
 static void gem_locate_object_drop(struct gem_locate_object *object)
 {
 	kvfree(object->extents);
-	if (object->buf)
+	if (object->dmabuf.buf)
 		gem_locate_dmabuf_drop(object);
 	else
 		gem_locate_memfd_drop(object);
@@ -421,7 +293,7 @@ static void gem_locate_object_drop(struct gem_locate_object *object)
 static int gem_locate_object_release(struct inode *inode, struct file *file)
 {
 	gem_locate_object_drop(file->private_data);
-	gem_locate_object_free(file->private_data);
+	kfree(file->private_data);
 	return 0;
 }
 
@@ -456,8 +328,8 @@ static void gem_locate_object_show_fdinfo(struct seq_file *out, struct file *fil
 {
 	struct gem_locate_object *object = file->private_data;
 
-	seq_printf(out, "kind:\t%s\n", object->buf ? "dma-buf" : "memfd");
-	seq_printf(out, "bytes:\t%llu\n", (u64)object->charged << PAGE_SHIFT);
+	seq_printf(out, "kind:\t%s\n", object->dmabuf.buf ? "dma-buf" : "memfd");
+	seq_printf(out, "bytes:\t%llu\n", (u64)object->charge.pages << PAGE_SHIFT);
 	seq_printf(out, "extents:\t%u\n", object->count);
 }
 
@@ -474,7 +346,7 @@ union gem_locate_request {
 	struct gem_locate_memfd memfd;
 };
 
-static long gem_locate_object_create(struct gem_locate_client *client, unsigned int command,
+static long gem_locate_object_create(struct charge_client *client, unsigned int command,
 				     void __user *argument)
 {
 	struct gem_locate_object *object;
@@ -519,7 +391,7 @@ put_fd:
 drop_object:
 	gem_locate_object_drop(object);
 free_object:
-	gem_locate_object_free(object);
+	kfree(object);
 	return error;
 }
 
@@ -543,21 +415,13 @@ static long gem_locate_ioctl(struct file *file, unsigned int command, unsigned l
 
 static int gem_locate_open(struct inode *inode, struct file *file)
 {
-	struct gem_locate_client *client = kzalloc(sizeof(*client), GFP_KERNEL_ACCOUNT);
-
-	if (!client)
-		return -ENOMEM;
-	kref_init(&client->refs);
-	spin_lock_init(&client->lock);
-	file->private_data = client;
-	return 0;
+	file->private_data = charge_client_new();
+	return file->private_data ? 0 : -ENOMEM;
 }
 
 static int gem_locate_release(struct inode *inode, struct file *file)
 {
-	struct gem_locate_client *client = file->private_data;
-
-	kref_put(&client->refs, gem_locate_client_free);
+	charge_client_put(file->private_data);
 	return 0;
 }
 

@@ -64,6 +64,26 @@ enum memfd_pages_kind memfd_pages_kind(struct file *file)
 }
 
 /**
+ * memfd_pages_seals() - the seals of a memfd
+ * @file: the memfd
+ * @kind: what memfd_pages_kind() said of it
+ *
+ * They are added with the inode's lock held exclusively: with it held, they do not change.
+ *
+ * Return: F_SEAL_*.
+ */
+unsigned int memfd_pages_seals(struct file *file, enum memfd_pages_kind kind)
+{
+	struct inode *inode = file_inode(file);
+
+#if IS_ENABLED(CONFIG_HUGETLBFS)
+	if (kind == MEMFD_PAGES_HUGETLB)
+		return READ_ONCE(HUGETLBFS_I(inode)->seals);
+#endif
+	return READ_ONCE(SHMEM_I(inode)->seals);
+}
+
+/**
  * memfd_pages_init() - make room for pages
  * @pages: what to set up
  * @capacity: how many pages there shall be room for

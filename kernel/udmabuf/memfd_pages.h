@@ -42,6 +42,7 @@ struct memfd_pages {
 
 int __init memfd_pages_setup(void);
 enum memfd_pages_kind memfd_pages_kind(struct file *file);
+unsigned int memfd_pages_seals(struct file *file, enum memfd_pages_kind kind);
 int memfd_pages_init(struct memfd_pages *pages, pgoff_t capacity);
 void memfd_pages_populate(struct file *file, enum memfd_pages_kind kind, u64 offset,
 			  pgoff_t count);

@@ -268,15 +268,8 @@ static const struct dma_buf_ops udmabuf_ops = {
 
 static int udmabuf_check_seals(struct file *file, enum memfd_pages_kind kind)
 {
-	struct inode *inode = file_inode(file);
-	unsigned int seals = F_SEAL_SEAL;
+	const unsigned int seals = memfd_pages_seals(file, kind);
 
-	if (kind == MEMFD_PAGES_SHMEM)
-		seals = READ_ONCE(SHMEM_I(inode)->seals);
-#if IS_ENABLED(CONFIG_HUGETLBFS)
-	else
-		seals = READ_ONCE(HUGETLBFS_I(inode)->seals);
-#endif
 	/* Truncated pages would no longer be the file's. */
 	if (!(seals & F_SEAL_SHRINK))
 		return -EINVAL;

@@ -121,6 +121,10 @@ fi
 dmesg | grep -E -f complaints
 export WLPROXY_SELFTEST_ARGS={rounds}
 insmod /modules/gem_locate.ko || bad=1
+# What it does is seen in Xen's domains only (tests/xen); here, that it knows where it is.
+insmod /modules/gem_grant.ko 2>&1 | grep "No such device" || bad=1
+dmesg | grep "gem_grant: this machine is no domain" || bad=1
+[ ! -e /dev/gem-grant ] || bad=1
 if grep -q swiotlb=force /proc/cmdline; then
   # Where all DMA bounces, there is nothing but refusals to be seen.
   insmod /modules/udmabuf_compat.ko 2>/dev/null

@@ -7,7 +7,6 @@ lab's host VM with the real ones: a guest, its agent, udmabuf, modes A and B.
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lab.guest import Guest
+from lab.ordinary_user import NOBODY, as_nobody
 from lab.weston import Weston
 from tests.chaos.accounting import Usage, usage
 from tests.chaos.app import App, HungError, eventually
@@ -38,7 +38,6 @@ from wlproxy.host.report.status_socket import read_status
 ROOM = "16M"
 """Size of a process's directory, where it is a file system of its own."""
 
-NOBODY: Final = 65534
 
 NO_ANSWER: Final = "does not answer"
 """Why a proxy ends that was started before its compositor could do anything."""
@@ -457,14 +456,6 @@ def lab_stage(compositor: str, guest: Guest) -> Iterator[LabStage]:
     finally:
         stage.close()
         stage.remove_directories()
-
-
-def as_nobody(argv: list[str]) -> list[str]:
-    """Run something as an ordinary user, if we are root: Debian 12's sway insists."""
-    if os.geteuid() != 0:
-        return argv
-    ids = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    return ["setpriv", *ids, "--", *argv]
 
 
 def can_run(compositor: str) -> bool:

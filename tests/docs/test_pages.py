@@ -18,6 +18,7 @@ from tests.docs.blocks import PAGES, ROOT, Block, read_page
 from tests.documents import document, window
 from tests.host.fake_root import FakeRoot
 from wlproxy import cli
+from wlproxy.commands import qemu_args
 from wlproxy.host.runtime_dir import check_place
 from wlproxy.protocol.channel.frames import PORT_NAME
 
@@ -120,8 +121,11 @@ def test_root_makes_room_for_the_sockets(blocks: list[Block], tmp_path: Path) ->
     assert stat.S_IMODE(place.stat().st_mode) == 0o755
     check_place(place / "ram")
     root.paste(pasted(rule))
-    rules = root.read("etc/apparmor.d/local/abstractions/libvirt-qemu")
-    assert rules == f"{root.directory}/var/lib/wlproxy-*/{{channel,ram}} rw,\n"
+    rules = root.read("etc/apparmor.d/abstractions/libvirt-qemu.d/wlproxy-sockets")
+    (line,) = rules.splitlines()
+    assert line == f"{root.directory}/var/lib/wlproxy-*/{{channel,ram}} rw,"
+    shipped = (ROOT / "share/apparmor/wlproxy-sockets").read_text()
+    assert line.removeprefix(str(root.directory)) == shipped.splitlines()[-1]
 
 
 def test_the_unit_is_put_in_place(blocks: list[Block], tmp_path: Path) -> None:
@@ -144,13 +148,23 @@ def test_qemu_args_print_what_the_page_shows(
     assert output_of(words).splitlines() == list(printed.lines)
 
 
+def test_xl_lines_are_as_shown(blocks: list[Block]) -> None:
+    command, printed = blocks
+    (words,) = command.commands()
+    assert output_of(words).splitlines() == list(printed.lines)
+
+
+@pytest.mark.parametrize(("node", "place"), [("", 1), ("/dev/dri/renderD128", 2)])
 def test_qemu_args_print_a_screen(
-    blocks: list[Block], monkeypatch: pytest.MonkeyPatch
+    blocks: list[Block], monkeypatch: pytest.MonkeyPatch, node: str, place: int
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
-    command, end = blocks
-    (words,) = command.commands()
-    assert tuple(output_of(words).splitlines()[-len(end.lines) :]) == end.lines
+    found = Path(node) if node else None
+    monkeypatch.setattr(qemu_args, "usable_render_node", lambda: found)
+    monkeypatch.setattr(qemu_args, "SCATTERED_4K_ITEMS", 0)  # whatever is so here
+    (words,) = blocks[0].commands()
+    end = blocks[place].lines
+    assert tuple(output_of(words).splitlines()[-len(end) :]) == end
 
 
 def test_qemu_args_print_a_screen_for_libvirt(blocks: list[Block]) -> None:

@@ -2,10 +2,11 @@
 
 import os
 import pwd
+import resource
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -266,9 +267,50 @@ async def test_a_launcher_that_hangs_is_not_waited_for(
     assert await refused()
 
 
+@pytest.fixture
+def exhaust() -> Iterator[Callable[[int], None]]:
+    """Takes all fds that this process may have but so many."""
+    taken: list[int] = []
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def take(left: int) -> None:
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 50, limits[1]))
+        with suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        for _ in range(left):
+            os.close(taken.pop())
+
+    yield take
+    for each in taken:
+        os.close(each)
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("left", range(10))
+async def test_an_agent_out_of_fds_ends_what_it_cannot_launch(
+    guest: Guest, launcher: socket.socket, exhaust: Callable[[int], None], left: int
+) -> None:
+    """All of it, so that whoever waits for the command on the host gets to know: ten are needed."""
+    exhaust(left)
+    await guest.host.send(Launch(1, 1))
+
+    closed = [await guest.host.expect(StreamClosed) for _ in range(5)]
+    assert {each.stream_id for each in closed} == {1, 3, 5, 7, 9}
+    assert CloseReason.FAILED in {each.reason for each in closed}
+    with pytest.raises(BlockingIOError):
+        launcher.recv(1, socket.MSG_DONTWAIT)
+
+
 @pytest.mark.parametrize("made", range(5))
-async def test_without_fds_for_all_pipes_there_is_none(
-    guest: Guest, launcher: socket.socket, monkeypatch: pytest.MonkeyPatch, made: int
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), MemoryError()])
+async def test_without_all_pipes_there_is_none(
+    guest: Guest,
+    launcher: socket.socket,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    made: int,
 ) -> None:
     left = made
     make = make_pipe
@@ -277,7 +319,7 @@ async def test_without_fds_for_all_pipes_there_is_none(
         nonlocal left
         left -= 1
         if left < 0:
-            raise OSError(24, "Too many open files")
+            raise error
         return make(we_write=we_write)
 
     monkeypatch.setattr(pumps, "make_pipe", make_some)

@@ -17,6 +17,7 @@ from wlproxy_guest.cli import parse
 from wlproxy_guest.doctor.login import DISPLAY_MANAGER, ENVIRONMENT
 from wlproxy_guest.doctor.machine import DISPLAY, SOCKET
 from wlproxy_guest.launcher import passing, surroundings
+from wlproxy_guest.locating.gem_grant import DEVICE as GEM_GRANT
 from wlproxy_guest.locating.gem_locate import DEVICE
 from wlproxy_guest.session import GRACE
 from wlproxy_guest.wire import SUBSYSTEM
@@ -246,6 +247,20 @@ def test_the_vsock_drop_in_says_what_the_agent_understands() -> None:
     for name in ("AmbientCapabilities", "CapabilityBoundingSet"):
         assert setting(name, "vsock.conf") == ["CAP_NET_BIND_SERVICE"]
     assert setting("RestrictAddressFamilies", "vsock.conf") == ["AF_VSOCK"]
+
+
+def test_the_xen_drop_in_lets_the_agent_have_what_it_needs() -> None:
+    assert setting("DeviceAllow", "xen.conf") == ["/dev/hvc1 rw", f"{GEM_GRANT} rw"]
+    for name in ("AmbientCapabilities", "CapabilityBoundingSet"):
+        assert setting(name, "xen.conf") == [""]
+    (rule,) = (
+        line
+        for line in (UNITS / "60-wlproxy.rules").read_text().splitlines()
+        if "hvc1" in line
+    )
+    (user,) = setting("Group", "wlproxy-guest-agent.service")
+    assert f'GROUP="{user}"' in rule
+    assert 'TEST=="/sys/hypervisor/uuid"' in rule
 
 
 def test_the_modules_rule_is_what_the_unit_waits_for() -> None:

@@ -13,6 +13,7 @@ from tests.host.scripted import (
     ScriptedRelay,
     guest_ram,
     link_pair,
+    ram_pages,
 )
 from wlproxy.host.errors import NoCompositorError
 from wlproxy.host.report.metrics import Metrics
@@ -94,8 +95,7 @@ class Bench:
         self.session = Session(
             link=self.link,
             relay=self.relay,
-            ram=self.ram,
-            device=None,
+            pages=ram_pages(self.ram),
             metrics=self.metrics,
             log=VmLog("test"),
             connect=lambda: self.connect(),  # noqa: PLW0108 - a test may change it

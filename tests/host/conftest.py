@@ -8,9 +8,11 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from lab.ordinary_user import NOBODY, as_nobody
 from lab.weston import Weston as WestonProgram
 from wlproxy.host.desktop.udmabuf_device import UdmabufDevice
 from wlproxy.transport.fds import OwnedFd
@@ -103,12 +105,20 @@ def lab_socket() -> Callable[[str], Path]:
 
 
 @contextmanager
-def running_sway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def running_sway() -> Iterator[Path]:
     """A headless sway for as long as a fixture lasts; a skip where there is none."""
     if not shutil.which("sway"):
         pytest.skip("needs sway: apt-get install sway")
-    directory = tmp_path_factory.mktemp("s")
-    directory.chmod(0o700)
+    # Where nobody gets to as well.
+    with (
+        TemporaryDirectory(prefix="sway-") as name,
+        _running_sway(Path(name)) as display,
+    ):
+        yield display
+
+
+@contextmanager
+def _running_sway(directory: Path) -> Iterator[Path]:
     ready = directory / "ready"
     os.mkfifo(ready)
     config = directory / "config"
@@ -121,9 +131,12 @@ def running_sway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         "WLR_LIBINPUT_NO_DEVICES": "1",
     }
     environ.pop("WAYLAND_DISPLAY", None)
+    if os.geteuid() == 0:
+        os.chown(directory, NOBODY, NOBODY)
+        os.chown(ready, NOBODY, NOBODY)
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
-            ["sway", "--config", str(config)],
+            as_nobody(["sway", "--config", str(config)]),
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -142,9 +155,9 @@ def running_sway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def sway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def sway() -> Iterator[Path]:
     """The socket of a headless sway (wlroots), which has wp_security_context_v1."""
-    with running_sway(tmp_path_factory) as sway:
+    with running_sway() as sway:
         yield sway
 
 

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 TIMEOUT = 60
-_PLACES = ("etc/apparmor.d/local/abstractions", "usr/local/bin", "var/lib")
+_PLACES = ("usr/local/bin", "var/lib")
 _TREE = Path(__file__).parent.parent.parent
 _SHIPPED = _TREE / "guest-agent/systemd"
 """What the agent's wheel installs as `/usr/local/share/wlproxy/systemd`."""

@@ -5,15 +5,18 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import trio
 
 from wlproxy.host.link import Link
+from wlproxy.host.pages import Views
 from wlproxy.host.qemu.ram import GuestRam
+from wlproxy.host.qemu.ram_pages import RamPages
 from wlproxy.host.report.metrics import Metrics
-from wlproxy.memory.guest_memory import GuestMemory, RamRegion
+from wlproxy.memory.guest_memory import GuestMemory, RamItem, RamRegion
 from wlproxy.protocol.channel.frames import (
     CloseReason,
     Feature,
@@ -71,6 +74,26 @@ def guest_ram(size: int = RAM_SIZE) -> GuestRam:
     fcntl.fcntl(fd.fileno(), fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
     memory = GuestMemory([RamRegion(gpa=0, length=size, file=0, offset=0)])
     return GuestRam(os.getpid(), {0: fd}, memory, "of the test")
+
+
+class Bytes(Views):
+    """Bytes of the test, in place of RAM files."""
+
+    def __init__(self, *files: bytes) -> None:
+        self._files = {index: memoryview(each) for index, each in enumerate(files)}
+
+    def view(
+        self, items: Sequence[RamItem]
+    ) -> tuple[Sequence[RamItem], Mapping[int, memoryview]]:
+        return items, self._files
+
+    def close(self) -> None:
+        self._files.clear()
+
+
+def ram_pages(ram: GuestRam | None = None, tap: Path | None = None) -> RamPages:
+    """Pages of such RAM, and no udmabuf."""
+    return RamPages(ram or guest_ram(), lambda: None, tap)
 
 
 class ScriptedRelay(Relay):

@@ -12,9 +12,9 @@ from tests.host.scripted import see_hang_up
 from wlproxy.host.client.client import CANNOT, Client
 from wlproxy.host.client.compositor_queue import CompositorQueue
 from wlproxy.host.errors import HostError
+from wlproxy.host.qemu.ram_pages import RamPages
 from wlproxy.host.report.bugs import MISTAKE
 from wlproxy.host.report.vm_log import VmLog
-from wlproxy.host.udmabufs import Udmabufs
 from wlproxy.memory.guest_memory import RamItem
 from wlproxy.protocol.channel.frames import (
     ClientClosed,
@@ -236,7 +236,7 @@ async def in_a_pipe(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def in_the_thread(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Udmabufs, "make", fault)
+    monkeypatch.setattr(RamPages, "make", fault)
     await bench.open()
     await bench.data(b"make", CreateUdmabuf(1, Handle(2), ITEMS * 300))
 

@@ -11,6 +11,7 @@ from wlproxy.host.doctor import (
     check_capabilities,
     check_kernel,
     check_limits,
+    check_xen,
     examine,
 )
 from wlproxy.relay.capabilities import CompositorCapabilities
@@ -100,3 +101,21 @@ def test_the_labs_host_is_fit(weston: Weston, udmabuf: UdmabufDevice) -> None:
     findings = by_subject(examine(weston.environ))
     assert findings["udmabuf"].verdict is Verdict.OK
     assert findings["zero-copy"].verdict is Verdict.OK
+
+
+@pytest.mark.parametrize("kind", ["kvm\n", "", None])
+def test_gntdev_is_looked_for_in_a_domain_only(
+    tmp_path: Path, kind: str | None
+) -> None:
+    if kind is not None:
+        (tmp_path / "type").write_text(kind)
+    assert list(check_xen(tmp_path / "type", tmp_path / "gntdev")) == []
+
+
+def test_a_domain_with_gntdev_and_without(tmp_path: Path) -> None:
+    (tmp_path / "type").write_text("xen\n")
+    [lacks] = check_xen(tmp_path / "type", tmp_path / "gntdev")
+    assert lacks.verdict is Verdict.WARNING
+    assert "modprobe xen-gntdev" in lacks.remedy
+    [has] = check_xen(tmp_path / "type", Path("/dev/null"))
+    assert has.verdict is Verdict.OK

@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.host.scripted import RAM_SIZE, Agent, guest_ram, link_pair
+from tests.host.scripted import RAM_SIZE, Agent, guest_ram, link_pair, ram_pages
 from wlproxy.host.errors import GuestRamError, GuestRamWrongMapError, HostError
 from wlproxy.host.link import (
     HELLO_INTERVAL,
@@ -124,7 +124,7 @@ async def test_frames_that_come_with_the_proof_are_kept() -> None:
     async with stream, trio.open_nursery() as nursery:
         nursery.start_soon(act)
         await link.establish(7)
-        early += await link.prove_ram(ram)
+        early += await link.prove_ram(ram_pages(ram))
     assert early == [OPENED, Data(1, b"x"), Data(1, b"y")]
     await link.aclose()
     ram.close()
@@ -150,7 +150,7 @@ async def test_the_clock_is_asked_for_while_the_ram_is_proved() -> None:
     async with stream, trio.open_nursery() as nursery:
         nursery.start_soon(act)
         await link.establish(7)
-        assert await link.prove_ram(ram) == []
+        assert await link.prove_ram(ram_pages(ram)) == []
     assert [sample.clock for sample in link.pings.samples] == [
         number + 1 for number in range(SETTLED)
     ]
@@ -191,7 +191,7 @@ async def test_without_a_proof_there_is_no_session(
         nursery.start_soon(act)
         await link.establish(7)
         with pytest.raises(error):
-            await link.prove_ram(ram)
+            await link.prove_ram(ram_pages(ram))
     await link.aclose()
     ram.close()
 

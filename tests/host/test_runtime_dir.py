@@ -1,13 +1,24 @@
 """Where sockets are, and that nobody else can listen there."""
 
+import grp
 import os
+import socket
+import stat
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from wlproxy.host.errors import HostError
-from wlproxy.host.runtime_dir import check_place
+from wlproxy.host.runtime_dir import (
+    ACCESS_LIST,
+    access_list,
+    check_place,
+    let_in,
+    listen_at,
+)
 
 
 @pytest.fixture
@@ -63,3 +74,62 @@ def test_a_directory_of_somebody_else(of_somebody_else: Path) -> None:
 def test_no_directory(place: Path) -> None:
     with pytest.raises(HostError, match="ENOENT"):
         check_place(place / "none" / "ram")
+
+
+@pytest.fixture
+def listening() -> Iterator[Path]:
+    """A socket of ours, where everybody may get."""
+    with tempfile.TemporaryDirectory(prefix="wl-") as directory:
+        Path(directory).chmod(0o755)
+        path = Path(directory, "ram")
+        with listen_at(path, socket.SOCK_STREAM, "cannot", "busy"):
+            yield path
+
+
+def may_connect(path: Path, user: int, group: int) -> bool:
+    """Ask a process of that user, in no group but this one."""
+    code = f"import socket; socket.socket(socket.AF_UNIX).connect({str(path)!r})"
+    done = subprocess.run(
+        ["/usr/bin/python3", "-c", code],
+        user=user,
+        group=group,
+        extra_groups=[],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 or "PermissionError" in done.stderr, done.stderr
+    return done.returncode == 0
+
+
+def test_a_group_that_we_are_in_is_let_in(listening: Path) -> None:
+    own = grp.getgrgid(os.getegid()).gr_name
+    let_in(listening, own)
+    assert stat.S_IMODE(listening.stat().st_mode) == 0o660
+
+
+def test_a_group_that_is_not(listening: Path) -> None:
+    with pytest.raises(HostError, match="no-such-group cannot be let in"):
+        let_in(listening, "no-such-group")
+    assert stat.S_IMODE(listening.stat().st_mode) == 0o600
+
+
+def test_a_group_that_we_are_not_in_is_let_in_by_a_list(
+    listening: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an ordinary user's proxy lets QEMU in; root, as a test may be, could give it away."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    try:
+        let_in(listening, "4712")
+    except HostError as exc:
+        pytest.skip(f"this file system has no access control lists: {exc}")
+    assert os.getxattr(listening, ACCESS_LIST) == access_list(4712)
+    monkeypatch.undo()
+    if os.geteuid() or not Path("/usr/bin/python3").exists():
+        pytest.skip("needs root, to be somebody else, and a Python for all")
+    assert may_connect(listening, 4711, 4712)
+    assert not may_connect(listening, 4711, 4713)

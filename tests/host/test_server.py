@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from tests.host.fake_tap import PAGE, FakeTap, memory
-from tests.host.scripted import Agent, ScriptedRelay, guest_ram, see_hang_up
+from tests.host.scripted import Agent, ScriptedRelay, guest_ram, ram_pages, see_hang_up
 from tests.status_schema import judged
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop.exposure import Remark
@@ -27,6 +27,8 @@ from wlproxy.host.errors import (
     NotQemuError,
     QmpError,
 )
+from wlproxy.host.pages import PageSource
+from wlproxy.host.qemu.discovery import tap_path
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.report.bugs import MISTAKE
 from wlproxy.host.report.progress import State
@@ -146,7 +148,7 @@ class Bench:
         self.server = Server(
             self.config,
             desktop=self.desktop,  # type: ignore[arg-type]
-            provide_ram=self.provide_ram,
+            provide_pages=self.provide_pages,
             make_relay=self.make_relay,
         )
         self.error: HostError | None = None
@@ -154,17 +156,20 @@ class Bench:
         self._listener = trio.socket.socket(socket.AF_UNIX)
         self.agents: list[Agent] = []
 
-    def provide_ram(self, stream: FdStream) -> GuestRam:
+    def provide_pages(self, stream: FdStream) -> PageSource:
         self.looked += 1
         if self.no_ram and (
             self.looked <= self.looks_without or not self.looks_without
         ):
             raise self.no_ram
         self.rams.append(guest_ram())
-        return self.rams[-1]
+        return ram_pages(self.rams[-1], tap_path(self.config))
 
     def make_relay(
-        self, config: RelayConfig, ram: GuestRam, capabilities: CompositorCapabilities
+        self,
+        config: RelayConfig,
+        pages: PageSource,
+        capabilities: CompositorCapabilities,
     ) -> ScriptedRelay:
         if self.bad_relays:
             self.bad_relays -= 1
@@ -434,7 +439,7 @@ async def test_a_tap_that_is_away_ends_nothing(
 async def test_without_ram_the_agent_hears_why_and_it_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wlproxy.host.qemu.following.PATIENCE", 0.3)
+    monkeypatch.setattr("wlproxy.host.pages.PATIENCE", 0.3)
     async with serving(tmp_path) as bench:
         bench.no_ram = GuestRamNotSharedError("not shared", remedy="share=on")
         agent = await bench.accept()
@@ -577,7 +582,7 @@ def fault(kind: type[HostError]) -> HostError:
 async def test_a_refused_guest_hears_nothing_of_the_host(
     tmp_path: Path, kind: type[HostError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wlproxy.host.qemu.following.PATIENCE", 0)
+    monkeypatch.setattr("wlproxy.host.pages.PATIENCE", 0)
     monkeypatch.setattr("wlproxy.host.server.QEMU_PATIENCE", 0)
     async with serving(tmp_path) as bench:
         bench.no_ram = fault(kind)

@@ -13,7 +13,7 @@ import trio
 from click.testing import CliRunner
 
 from tests.documents import document, window
-from tests.host.scripted import Agent, guest_ram
+from tests.host.scripted import Agent, guest_ram, ram_pages
 from wlproxy import cli
 from wlproxy.commands import doctor
 from wlproxy.host import vm_doctor
@@ -68,7 +68,7 @@ async def examined(
     config: HostConfig, acts: Acts, ram: Callable[[], GuestRam] = guest_ram
 ) -> list[Finding]:
     async with vm(config, acts):
-        return await examine_vm(config, lambda _stream: ram())
+        return await examine_vm(config, lambda _stream: ram_pages(ram()))
 
 
 class Guest:
@@ -106,7 +106,7 @@ async def test_a_vm_that_is_well(config: HostConfig) -> None:
         ("GPU buffers", "ok"),
         ("proof", "ok"),
     ]
-    assert findings[1].explanation.startswith("1 MiB of process ")
+    assert findings[1].explanation.startswith("1 MiB, map of the test, of process ")
     assert findings[2].explanation == "scripted agent"
 
 
@@ -119,7 +119,7 @@ async def test_an_agent_hears_that_this_was_the_doctor(config: HostConfig) -> No
         heard.set()
 
     async with vm(config, answer):
-        findings = await examine_vm(config, lambda _stream: guest.found())
+        findings = await examine_vm(config, lambda _stream: ram_pages(guest.found()))
         await heard.wait()
     assert guest.goodbye == "wlproxy doctor has looked"
     assert "gem_locate" in findings[3].explanation

@@ -513,11 +513,14 @@ def stall(proxy: Proxy, client: PatternClient) -> int:
 
 
 def start_proxy(
-    compositor: Compositor, directory: Path, options: Sequence[str] = ()
+    compositor: Compositor,
+    directory: Path,
+    options: Sequence[str] = (),
+    channel: Path = CHANNEL,
 ) -> Proxy:
     """Start the proxy as a user would."""
     log_path = directory / f"wlproxy-{time.monotonic_ns()}.log"
-    argv = [sys.executable, "-m", "wlproxy", "run", "--channel", str(CHANNEL)]
+    argv = [sys.executable, "-m", "wlproxy", "run", "--channel", str(channel)]
     argv += ["--display", str(compositor.display), "--log-level", "debug", *options]
     with log_path.open("wb") as log:
         process = subprocess.Popen(

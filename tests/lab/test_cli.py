@@ -14,6 +14,7 @@ from lab import cli
         ("pytest --timeout=5 -q --guest", "pytest --timeout=5", "-q --guest"),
         ("pytest tests --out x", "pytest", "tests --out x"),
         ("pytest --out x", "pytest --out x", ""),
+        ("xen --pytest -- -q --pytest", "xen --pytest", "-q --pytest"),
         ("status", "status", ""),
     ],
 )

@@ -28,6 +28,7 @@ echo "@installed"
 ours
 echo "@checks"
 sh -x tests/programs
+ls /usr/share/wlproxy/systemd
 man --path wlproxy-run
 systemd-analyze --user verify /usr/lib/systemd/user/wlproxy@work.service || true
 systemd-analyze verify wlproxy-guest-agent.service
@@ -45,7 +46,7 @@ echo "@removed"
 apt-get -q remove --yes wlproxy wlproxy-guest-agent wlproxy-dkms python3-wlproxy-protocol
 ours | grep -v '^/var/lib/dpkg/info/' || true
 echo "@purged"
-dpkg --purge wlproxy-guest-agent
+dpkg --purge wlproxy wlproxy-guest-agent
 ours
 diff -r /tmp/pam.d /etc/pam.d && echo "@pam is as it was"
 """
@@ -124,6 +125,7 @@ class TestPackages:
         checks = said["checks"]
         assert "/usr/share/man/man1/wlproxy-run.1.gz" in checks
         assert "enabled\nenabled\n" in checks
+        assert "exec.conf\nvsock.conf\n" in checks
         assert re.search(r"^wlproxy:.*nologin$", checks, re.MULTILINE)
         assert "pam_env.so conffile=/etc/security/wlproxy_env.conf" in checks
         assert f"wlproxy-udmabuf/{__version__}" in checks
@@ -137,7 +139,8 @@ class TestPackages:
         # Whether units were enabled is configuration, too; systemd's helper keeps it.
         enabled = re.compile(r"/etc/systemd/.*\.wants/|/var/lib/systemd/deb-systemd-h")
         assert [path for path in left if not enabled.match(path)] == [
-            "/etc/security/wlproxy_env.conf"
+            "/etc/apparmor.d/abstractions/libvirt-qemu.d/wlproxy-sockets",
+            "/etc/security/wlproxy_env.conf",
         ]
 
     def test_nothing_is_left_of_what_was_purged(self, said: dict[str, str]) -> None:

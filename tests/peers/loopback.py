@@ -21,7 +21,9 @@ from tests.peers.compositor import Compositor
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop.desktop import Desktop
 from wlproxy.host.desktop.udmabuf_device import UdmabufDevice
+from wlproxy.host.pages import PageSource
 from wlproxy.host.qemu.ram import GuestRam
+from wlproxy.host.qemu.ram_pages import RamPages
 from wlproxy.host.report.progress import State
 from wlproxy.host.report.vm_log import VmLog
 from wlproxy.host.server import Server as HostServer
@@ -111,6 +113,7 @@ class Loopback:
         self.port = Port(self.channel)
         self.compositor: Compositor
         self.host: HostServer
+        self._desktop: Desktop
         self.agent: AgentServer
         self.apps: list[App] = []
         self._nursery = nursery
@@ -179,8 +182,11 @@ class Loopback:
         desktop = Desktop(
             VM, path, VmLog(VM), policy=policy, allow=allow, isolate=isolate
         )
+        self._desktop = desktop
         desktop.device = device
-        self.host = HostServer(config, desktop=desktop, provide_ram=self._provide_ram)
+        self.host = HostServer(
+            config, desktop=desktop, provide_pages=self._provide_pages
+        )
         await self._start("host", self.host.run)
         if "agent" in self._scopes:
             await self.until(lambda: self.host.state is State.SERVING)
@@ -243,11 +249,11 @@ class Loopback:
     async def _run_compositor(self) -> None:
         await self.compositor.run(self.compositor_path)
 
-    def _provide_ram(self, stream: FdStream) -> GuestRam:
+    def _provide_pages(self, stream: FdStream) -> PageSource:
         memory = GuestMemory([RamRegion(0, self.ram.size, 0, 0)])
-        return GuestRam(
-            os.getpid(), {0: OwnedFd(os.dup(self.ram.fd))}, memory, "a test"
-        )
+        files = {0: OwnedFd(os.dup(self.ram.fd))}
+        ram = GuestRam(os.getpid(), files, memory, "a test")
+        return RamPages(ram, lambda: self._desktop.device)
 
     async def _start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         scope, stopped = trio.CancelScope(), trio.Event()

@@ -31,6 +31,8 @@ class Shell:
         self.open_memories: set[int] = set()
         self.pins: dict[int, tuple[int, int, int]] = {}
         self.udmabufs: dict[Handle, Sequence[RamItem]] = {}
+        self.mapped: dict[Handle, Sequence[RamItem]] = {}
+        """What a compositor may still have mapped, though we have closed it."""
         self.copies: dict[Handle, bytearray] = {}
         self.others: set[Handle] = set()
         self.copied = 0
@@ -73,14 +75,15 @@ class Shell:
 
     def close(self, handle: Handle) -> None:
         assert self.is_open(handle), f"handle {handle} is not open"
-        self.udmabufs.pop(handle, None)
+        if handle in self.udmabufs:
+            self.mapped[handle] = self.udmabufs.pop(handle)
         self.copies.pop(handle, None)
         self.others.discard(handle)
 
     def contents(self, handle: Handle) -> bytes:
         if handle in self.copies:
             return bytes(self.copies[handle])
-        return self.gather(self.udmabufs[handle])
+        return self.gather((self.udmabufs | self.mapped)[handle])
 
     def gather(self, items: Iterable[RamItem]) -> bytes:
         return b"".join(self.ram[i.offset : i.offset + i.length] for i in items)

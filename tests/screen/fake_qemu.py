@@ -18,14 +18,19 @@ from wlproxy.protocol.dbus.messages import (
 )
 from wlproxy.protocol.dbus.values import Value, Variant
 from wlproxy.screen.commands import FileKind
-from wlproxy.screen.display import MAPS
+from wlproxy.screen.console import CONSOLE
+from wlproxy.screen.display import DMABUF2, MAPS
 from wlproxy.screen.doorman import LISTENER
+from wlproxy.screen.machine import VM
+from wlproxy.screen.qemu_clipboard import CLIPBOARD, TEXT
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
 
 LET_IN = b"OK 0123456789abcdef0123456789abcdef\r\nAGREE_UNIX_FD\r\n"
 XRGB = 0x20020888
 """pixman's x8r8g8b8."""
+XR24, AR24 = 0x34325258, 0x34325241
+"""The same, and with alpha, as DRM calls them."""
 
 
 @dataclass
@@ -37,6 +42,7 @@ class FakeFile:
     identity: tuple[int, int] = (1, 1)
     closed: bool = False
     holds: int = 0
+    mappable: bool = True
 
     def hold(self) -> None:
         self.holds += 1
@@ -79,6 +85,41 @@ def scanout_map(
 
 def update_map(x: int, y: int, width: int, height: int) -> tuple[bytes, list[Any]]:
     return call(MAPS, "UpdateMap", "iiii", x, y, width, height)
+
+
+def scanout_dmabuf(
+    file: Any,
+    width: int = 640,
+    height: int = 480,
+    stride: int = 2560,
+    fourcc: int = XR24,
+    modifier: int = 0,
+    *,
+    y0_top: bool = False,
+) -> tuple[bytes, list[Any]]:
+    body = (file, width, height, stride, fourcc, modifier, y0_top)
+    return call(LISTENER, "ScanoutDMABUF", "huuuutb", *body)
+
+
+def scanout_dmabuf2(
+    files: list[Any],
+    part: tuple[int, int, int, int],
+    whole: tuple[int, int],
+    offsets: list[int],
+    strides: list[int],
+    fourcc: int = XR24,
+    modifier: int = 0,
+    *,
+    count: int | None = None,
+    y0_top: bool = False,
+) -> tuple[bytes, list[Any]]:
+    planes = (offsets, strides, len(offsets) if count is None else count)
+    body: tuple[Any, ...] = (files, *part, *planes, fourcc, *whole, modifier, y0_top)
+    return call(DMABUF2, "ScanoutDMABUF2", "ahuuuuauauuuuutb", *body)
+
+
+def update_dmabuf(x: int, y: int, width: int, height: int) -> tuple[bytes, list[Any]]:
+    return call(LISTENER, "UpdateDMABUF", "iiii", x, y, width, height)
 
 
 def scanout(
@@ -129,6 +170,10 @@ class FakeQemu:
         listeners: how often it was asked to call.
         listener: where it calls now.
         absolute: whether its pointer can be put somewhere.
+        consoles: how many screens it has.
+        kind: what it says that each is.
+        head: which of its device's it says that each is.
+        pasted: what its guest has copied; None if it does not answer.
         refuses: methods that it answers with an error.
         speaks: set unless it is to answer nothing at all.
     """
@@ -141,7 +186,9 @@ class FakeQemu:
         self.listener: FdStream | None = None
         self.listener_gone = False
         self.absolute = True
+        self.consoles, self.kind, self.head = 1, "Graphic", 0
         self.refuses: dict[str, str] = {}
+        self.pasted: bytes | None = b""
         self.speaks = trio.Event()
         self.speaks.set()
 
@@ -172,7 +219,7 @@ class FakeQemu:
         path = "/org/qemu/Display1/Console_0"
         fields = Fields(path, PROPERTIES, "PropertiesChanged", signature="sa{sv}as")
         body: tuple[Value, ...] = (interface, properties, [])
-        await self._send(Message(MessageKind.SIGNAL, fields, body, (), 1))
+        await self.send(Message(MessageKind.SIGNAL, fields, body, (), 1))
 
     def heard(self, *members: str) -> list[tuple[str, tuple[Any, ...]]]:
         """Which of these methods were called, and with what."""
@@ -206,13 +253,13 @@ class FakeQemu:
         reply: tuple[Value, ...] = ()
         signature = ""
         if member == "GetAll":
-            signature, reply = "a{sv}", ({"IsAbsolute": Variant("b", self.absolute)},)
+            signature, reply = "a{sv}", (self._properties(*call.body),)
         else:
             self.calls.append(call)
         if member in self.refuses:
             fields = Fields(error_name="a.b", reply_to=call.serial, signature="s")
             body = (self.refuses[member],)
-            await self._send(Message(MessageKind.ERROR, fields, body, (), 1))
+            await self.send(Message(MessageKind.ERROR, fields, body, (), 1))
             for fd in call.fds:
                 fd.close()
             return
@@ -220,9 +267,20 @@ class FakeQemu:
             (fd,) = call.fds
             stream = FdStream(socket.socket(fileno=fd.detach()))
             self._nursery.start_soon(self._listened_to, stream)
+        if call.fields.interface == CLIPBOARD and member == "Request":
+            if self.pasted is None:
+                return
+            signature, reply = "say", (TEXT, self.pasted)
         if call.wants_reply:
             fields = Fields(reply_to=call.serial, signature=signature)
-            await self._send(Message(MessageKind.METHOD_RETURN, fields, reply, (), 1))
+            await self.send(Message(MessageKind.METHOD_RETURN, fields, reply, (), 1))
+
+    def _properties(self, interface: str) -> dict[str, Value]:
+        if interface == VM:
+            return {"ConsoleIDs": Variant("au", list(range(self.consoles)))}
+        if interface == CONSOLE:
+            return {"Type": Variant("s", self.kind), "Head": Variant("u", self.head)}
+        return {"IsAbsolute": Variant("b", self.absolute)}
 
     async def _listened_to(self, stream: FdStream) -> None:
         """Read answers.  The client's half of the beginning is there already."""
@@ -232,8 +290,11 @@ class FakeQemu:
         self.listeners += 1
         self.listener, self.listener_gone = stream, False
         reader = MessageReader[Any]()
-        with trio.CancelScope() as self.stop_reading:
-            await self._read_answers(stream, reader)
+        async with stream:
+            with trio.CancelScope() as self.stop_reading:
+                await self._read_answers(stream, reader)
+            if self.stop_reading.cancelled_caught:
+                await trio.sleep_forever()
 
     async def _read_answers(self, stream: FdStream, reader: MessageReader[Any]) -> None:
         try:
@@ -245,5 +306,5 @@ class FakeQemu:
             pass
         self.listener_gone = stream is self.listener
 
-    async def _send(self, message: Message[Any]) -> None:
+    async def send(self, message: Message[Any]) -> None:
         await self.main.send(encode_message(message)[0])

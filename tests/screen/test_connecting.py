@@ -11,6 +11,7 @@ from tests.screen.doormen import DoormanThread
 from wlproxy.host.errors import QmpError
 from wlproxy.protocol.dbus.auth import client_half
 from wlproxy.protocol.dbus.connection import Outgoing
+from wlproxy.protocol.dbus.messages import MessageKind
 from wlproxy.screen.commands import FileKind, ShowBytes, ShowMap
 from wlproxy.screen.connecting import (
     NoScreenError,
@@ -19,10 +20,12 @@ from wlproxy.screen.connecting import (
     listener_pair,
     owner,
 )
-from wlproxy.screen.console import Console
+from wlproxy.screen.console import Console, TouchKind, console_path, touch
+from wlproxy.screen.devices import has_touchscreen
 from wlproxy.screen.display import MAPS, Display
 from wlproxy.screen.doorman import LET_IN
 from wlproxy.screen.qemu_files import QemuFile
+from wlproxy.screen.qemu_peer import QemuPeer
 from wlproxy.transport.fds import OwnedFd
 
 FOREVER = 10
@@ -46,16 +49,14 @@ def receive(sock: socket.socket) -> tuple[bytes, list[QemuFile]]:
 
 def first_picture(main: socket.socket) -> ShowMap | ShowBytes:
     """Register a listener, and return what it is told to show."""
-    console = Console[OwnedFd](owner(main))
+    peer = QemuPeer[OwnedFd](owner(main))
+    console = Console[OwnedFd](peer)
     ours, qemus = listener_pair()
     with ours, qemus, DoormanThread() as doorman:
         doorman.admit(ours, 1, MAPS)
         console.register(qemus)
-        send(main, console.take_output())
-        while not console.registered:
-            assert not console.refusal
-            console.receive(*receive(main))
-            send(main, console.take_output())
+        exchange(main, peer, lambda: console.registered or console.refusal)
+        assert not console.refusal
         assert doorman.hear() == LET_IN + b"\1"
         display = Display()
         shown: list[ShowMap | ShowBytes] = []
@@ -108,13 +109,13 @@ def test_who_is_silent_does_not_stop_the_machine_before_it_is_registered(
 
 
 def exchange(
-    main: socket.socket, console: Console[OwnedFd], done: Callable[[], object]
+    main: socket.socket, peer: QemuPeer[OwnedFd], done: Callable[[], object]
 ) -> None:
     """Talk to QEMU until something is so."""
-    send(main, console.take_output())
+    send(main, peer.take_output())
     while not done():
-        console.receive(*receive(main))
-        send(main, console.take_output())
+        peer.receive(*receive(main))
+        send(main, peer.take_output())
 
 
 @pytest.mark.slow
@@ -124,21 +125,48 @@ def test_which_devices_take_sizes(
 ) -> None:
     vm = machine("-vga", vga)
     with connect_by_monitor(vm.monitor) as main:
-        console = Console[OwnedFd](owner(main))
+        peer = QemuPeer[OwnedFd](owner(main))
+        console = Console[OwnedFd](peer)
         console.want_size(800, 600)
         ours, qemus = listener_pair()
         with ours, qemus:
             console.register(qemus)  # whose answer comes after that to the size
-            exchange(main, console, lambda: console.registered)
+            exchange(main, peer, lambda: console.registered)
         assert console.takes_sizes == takes
+
+
+@pytest.mark.slow
+def test_which_machines_can_be_touched(machine: MakeMachine) -> None:
+    assert not has_touchscreen(machine("-device", "virtio-tablet-pci").monitor)
+    assert has_touchscreen(machine("-device", "virtio-multitouch-pci").monitor)
+
+
+@pytest.mark.slow
+def test_qemu_takes_what_fingers_do(machine: MakeMachine) -> None:
+    vm = machine("-vga", "std", "-device", "virtio-multitouch-pci")
+    with connect_by_monitor(vm.monitor) as main:
+        peer = QemuPeer[OwnedFd](owner(main))
+        kinds: list[MessageKind] = []
+        for kind, slot in ((0, 9), (1, 9), (2, 9), (0, 10)):
+            call = touch(TouchKind(kind), slot, 5, 6)
+            peer.ask(
+                console_path(0),
+                call.method,
+                call.signature,
+                call.body,
+                lambda answer: kinds.append(answer.kind),
+            )
+        exchange(main, peer, lambda: len(kinds) == 4)
+        assert kinds == [MessageKind.METHOD_RETURN] * 3 + [MessageKind.ERROR]
 
 
 @pytest.mark.slow
 def test_a_screen_that_is_not_there(machine: MakeMachine) -> None:
     vm = machine("-vga", "std")
     with connect_by_monitor(vm.monitor) as main:
-        console = Console[OwnedFd](owner(main), 7)
-        exchange(main, console, lambda: console.refusal)
+        peer = QemuPeer[OwnedFd](owner(main))
+        console = Console[OwnedFd](peer, 7)
+        exchange(main, peer, lambda: console.refusal)
         assert "no such screen" in console.refusal
 
 

@@ -14,7 +14,17 @@ from wlproxy.protocol.dbus.messages import (
 )
 from wlproxy.protocol.dbus.values import Value, Variant
 from wlproxy.protocol.errors import DBusError
-from wlproxy.screen.console import MOUSE, Console, button, key, move, place
+from wlproxy.screen.console import (
+    MOUSE,
+    Console,
+    TouchKind,
+    button,
+    key,
+    move,
+    place,
+    touch,
+)
+from wlproxy.screen.qemu_peer import QemuPeer
 
 PATH = "/org/qemu/Display1/Console_0"
 
@@ -23,13 +33,14 @@ class Stage:
     """A console, and QEMU that is called."""
 
     def __init__(self) -> None:
-        self.console = Console[Any](0)
+        self.peer = QemuPeer[Any](0)
+        self.console = Console[Any](self.peer)
         self._heard = Heard()
-        self._greeting = self.console.take_output()
-        self.console.receive(LET_IN)
+        self._greeting = self.peer.take_output()
+        self.peer.receive(LET_IN)
 
     def heard(self) -> list[Message[Any]]:
-        return self._heard(self.console.take_output())
+        return self._heard(self.peer.take_output())
 
     def say(
         self,
@@ -39,7 +50,7 @@ class Stage:
         fds: tuple[FakeFile, ...] = (),
     ) -> None:
         data, own = encode_message(Message[Any](kind, fields, body, (), 1))
-        self.console.receive(data, (*own, *fds))
+        self.peer.receive(data, (*own, *fds))
 
     def answer(self, serial: int, signature: str = "", *body: Value) -> None:
         fields = Fields(reply_to=serial, signature=signature)
@@ -143,6 +154,27 @@ def test_a_size_is_asked_for_until_it_is_refused(stage: Stage) -> None:
     assert stage.heard() == []
 
 
+def test_sizes_are_asked_for_one_at_a_time(stage: Stage) -> None:
+    stage.heard()
+    for width in (800, 900, 1000):
+        stage.console.want_size(width, 600)
+    (first,) = stage.heard()
+    assert first.body[4:] == (800, 600)
+    stage.answer(first.serial)
+    (last,) = stage.heard()
+    assert last.body[4:] == (1000, 600)
+    stage.answer(last.serial)
+    assert stage.heard() == []
+
+
+def test_what_lets_go_must_be_told(stage: Stage) -> None:
+    lets_go = key(1, down=False), button(1, down=False), touch(TouchKind.END, 0, 1, 2)
+    assert all(call.lets_go for call in lets_go)
+    stays = key(1, down=True), place(1, 2), touch(TouchKind.BEGIN, 0, 1, 2)
+    assert not any(call.lets_go for call in stays)
+    assert touch(TouchKind.UPDATE, 0, 1, 2).droppable
+
+
 def test_what_nobody_asked_for(stage: Stage) -> None:
     stage.heard()
     stage.answer(4711, "s", "well")
@@ -158,9 +190,9 @@ def test_what_nobody_asked_for(stage: Stage) -> None:
 def test_garbage(chunks: list[bytes]) -> None:
     stage = Stage()
     file = FakeFile()
-    stage.console.receive(b"", (file,))
+    stage.peer.receive(b"", (file,))
     try:
         for chunk in chunks:
-            stage.console.receive(chunk)
+            stage.peer.receive(chunk)
     except DBusError:
         assert file.closed

@@ -5,13 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.screen.fake_qemu import (
+    AR24,
+    XR24,
     XRGB,
     FakeFile,
     Heard,
     call,
     scanout,
+    scanout_dmabuf,
+    scanout_dmabuf2,
     scanout_map,
     update,
+    update_dmabuf,
     update_map,
 )
 from tests.strategies import chunked
@@ -27,13 +32,16 @@ from wlproxy.screen.commands import (
     Damage,
     FileKind,
     Layout,
+    Plane,
     Rectangle,
     Refused,
     ShowBytes,
+    ShowDmabuf,
     ShowMap,
     UpdateBytes,
+    files_of,
 )
-from wlproxy.screen.display import MAPS, MAX_REFUSALS, Display
+from wlproxy.screen.display import DMABUF2, MAPS, MAX_REFUSALS, Display
 from wlproxy.screen.doorman import LISTENER
 
 Sent = tuple[bytes, list[Any]]
@@ -42,8 +50,8 @@ Sent = tuple[bytes, list[Any]]
 class Stage:
     """A display, and QEMU that calls it."""
 
-    def __init__(self) -> None:
-        self.display = Display()
+    def __init__(self, *importable: tuple[int, int]) -> None:
+        self.display = Display(importable=importable)
         self.heard = Heard()
 
     def answered(self, sent: Sent) -> tuple[list[Command], MessageKind]:
@@ -70,7 +78,7 @@ def stage() -> Stage:
 def test_who_we_are_is_answered_at_once(stage: Stage) -> None:
     stage.display.receive(*call(PROPERTIES, "GetAll", "s", LISTENER))
     (answer,) = stage.heard(stage.display.take_answers())
-    assert answer.body == ({"Interfaces": Variant("as", [MAPS])},)
+    assert answer.body == ({"Interfaces": Variant("as", [MAPS, DMABUF2])},)
 
 
 def test_other_properties_are_none(stage: Stage) -> None:
@@ -93,7 +101,8 @@ def test_a_map_is_shown(stage: Stage) -> None:
 def test_a_dma_buf_may_be_a_map(stage: Stage) -> None:
     file = FakeFile(FileKind.DMABUF)
     commands, _ = stage.answered(scanout_map(file))
-    assert isinstance(commands[0], ShowMap)
+    layout = Layout(640, 480, 2560, 1)
+    assert commands == [ShowDmabuf((Plane(file, 0, 2560),), layout, 0)]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +131,159 @@ def test_maps_that_are_refused(
     file.closed = False
     assert why in stage.refusal(scanout_map(file, **changed))
     assert file.closed
+
+
+TILED = 0x0100000000000002
+"""DRM_FORMAT_MOD: Intel's Y tiling."""
+
+
+def dmabuf(size: int = 2560 * 480) -> FakeFile:
+    return FakeFile(FileKind.DMABUF, size)
+
+
+@pytest.mark.parametrize("fourcc", [XR24, AR24])
+def test_a_dma_buf_is_shown_without_its_alpha(stage: Stage, fourcc: int) -> None:
+    file = dmabuf()
+    commands, answer = stage.answered(scanout_dmabuf(file, fourcc=fourcc))
+    plane, layout = Plane(file, 0, 2560), Layout(640, 480, 2560, 1)
+    assert commands == [ShowDmabuf((plane,), layout, 0)]
+    assert answer is MessageKind.METHOD_RETURN
+    assert not file.closed
+
+
+def test_a_compositor_may_import_no_format_without_alpha() -> None:
+    stage = Stage((AR24, TILED))
+    sent = scanout_dmabuf(dmabuf(), fourcc=AR24, modifier=TILED)
+    commands, _ = stage.answered(sent)
+    assert isinstance(commands[0], ShowDmabuf)
+    assert (commands[0].layout.shm_format, commands[0].modifier) == (0, TILED)
+
+
+@pytest.mark.parametrize(
+    ("file", "changed", "why"),
+    [
+        (FakeFile(), {}, "no dma-buf"),  # a memfd
+        (FakeFile(FileKind.OTHER), {}, "no dma-buf"),
+        (dmabuf(2560 * 480 - 1), {}, "a dma-buf of 1228799"),
+        (dmabuf(0), {}, "a dma-buf of 0"),
+        (dmabuf(), {"width": 0}, "a picture of"),
+        (dmabuf(), {"height": 0}, "a picture of"),
+        (dmabuf(), {"stride": 0}, "a picture of"),
+        (dmabuf(), {"stride": 2556}, "a picture of"),
+        (dmabuf(), {"stride": 2562}, "no pool"),
+        (dmabuf(1 << 60), {"height": 0xFFFFFFFF}, "a picture of"),
+        (dmabuf(1 << 60), {"stride": 0xFFFFFFFC}, "no pool"),
+        (dmabuf(), {"fourcc": 0}, "format 0x0"),
+        (dmabuf(), {"fourcc": 0x3231564E}, "format 0x3231564e"),  # NV12
+        (dmabuf(), {"modifier": TILED}, "modifier 0x100000000000002"),
+        (dmabuf(), {"modifier": (1 << 56) - 1}, "modifier"),  # none that is known
+    ],
+)
+def test_dma_bufs_that_are_refused(
+    stage: Stage, file: FakeFile, changed: dict[str, int], why: str
+) -> None:
+    file.closed = False
+    assert why in stage.refusal(scanout_dmabuf(file, **changed))  # type: ignore[arg-type]
+    assert file.closed
+    assert stage.answered(update_dmabuf(0, 0, 1, 1))[0] == []
+
+
+def test_tiled_dma_bufs_are_for_those_who_import_them() -> None:
+    stage = Stage((XR24, TILED))
+    file = dmabuf()
+    commands, _ = stage.answered(scanout_dmabuf(file, modifier=TILED))
+    assert isinstance(commands[0], ShowDmabuf)
+    short = dmabuf(2560 * 480 - 1)
+    assert "a dma-buf of" in stage.refusal(scanout_dmabuf(short, modifier=TILED))
+    wide = scanout_dmabuf(dmabuf(), width=16385, modifier=TILED)
+    assert "a picture" in stage.refusal(wide)
+    assert "a dma-buf of" in stage.refusal(
+        scanout_dmabuf(dmabuf(), stride=0, modifier=TILED)
+    )
+
+
+def test_flipped_damage_is_in_the_order_of_the_rows(stage: Stage) -> None:
+    stage.answered(scanout_dmabuf(dmabuf()))
+    commands, _ = stage.answered(update_dmabuf(3, 10, 20, 30))
+    assert commands == [Damage(Rectangle(3, 10, 20, 30))]
+    (command,), _ = stage.answered(scanout_dmabuf(dmabuf(), y0_top=True))
+    assert isinstance(command, ShowDmabuf)
+    assert command.flipped
+    commands, _ = stage.answered(update_dmabuf(3, 10, 20, 30))
+    assert commands == [Damage(Rectangle(3, 440, 20, 30))]
+
+
+WHOLE = 640, 480
+
+
+def test_newer_qemus_tell_of_offsets(stage: Stage) -> None:
+    file = dmabuf(2560 * 480 + 4096)
+    sent = scanout_dmabuf2([file], (0, 0, *WHOLE), WHOLE, [4096], [2560])
+    commands, _ = stage.answered(sent)
+    layout = Layout(640, 480, 2560, 1, 4096)
+    assert commands == [ShowDmabuf((Plane(file, 4096, 2560),), layout, 0)]
+    short = dmabuf(2560 * 480 + 4095)
+    sent = scanout_dmabuf2([short], (0, 0, *WHOLE), WHOLE, [4096], [2560])
+    assert "a dma-buf of" in stage.refusal(sent)
+
+
+@pytest.mark.parametrize(("y0_top", "row"), [(False, 20), (True, 480 - 20 - 100)])
+def test_a_part_of_a_dma_buf(stage: Stage, row: int, *, y0_top: bool) -> None:
+    part = 8, 20, 300, 100
+    sent = scanout_dmabuf2([dmabuf()], part, WHOLE, [0], [2560], y0_top=y0_top)
+    (command,), _ = stage.answered(sent)
+    assert isinstance(command, ShowDmabuf)
+    assert command.layout == Layout(300, 100, 2560, 1, row * 2560 + 8 * 4)
+
+
+def test_planes_may_share_a_file() -> None:
+    stage = Stage((XR24, TILED))
+    one, two = dmabuf(), dmabuf()
+    places = [0, 64, 128], [2560, 64, 64]
+    sent = scanout_dmabuf2([one, two], (0, 0, *WHOLE), WHOLE, *places, modifier=TILED)
+    (command,), _ = stage.answered(sent)
+    assert isinstance(command, ShowDmabuf)
+    planes = Plane(one, 0, 2560), Plane(two, 64, 64), Plane(two, 128, 64)
+    assert command.planes == planes
+    assert not one.closed | two.closed
+
+
+@pytest.mark.parametrize(
+    ("files", "part", "places", "modifier", "count", "why"),
+    [
+        (0, (0, 0, *WHOLE), ([0], [2560]), 0, 1, "0 fds"),
+        (2, (0, 0, *WHOLE), ([0], [2560]), 0, 1, "2 fds"),
+        (1, (0, 0, *WHOLE), ([0], [2560]), 0, 0, "0 planes"),
+        (1, (0, 0, *WHOLE), ([0], [2560]), 0, 2, "2 planes"),
+        (1, (0, 0, *WHOLE), ([0, 0], [2560]), 0, 1, "1 planes"),
+        (5, (0, 0, *WHOLE), ([0] * 5, [2560] * 5), 0, 5, "5 planes"),
+        (2, (0, 0, *WHOLE), ([0] * 2, [2560] * 2), 0, 2, "of several planes"),
+        (1, (1, 0, *WHOLE), ([0], [2560]), 0, 1, "beyond"),
+        (1, (0, 1, *WHOLE), ([0], [2560]), 0, 1, "beyond"),
+        (1, (0, 0, 10, 481), ([0], [2560]), 0, 1, "beyond"),
+        (1, (0, 0, 10, 10), ([0], [2560]), TILED, 1, "not LINEAR"),
+        (2, (0, 0, *WHOLE), ([0, 1 << 31], [2560, 4]), TILED, 2, "a dma-buf of"),
+    ],
+)
+def test_planes_that_are_refused(
+    files: int,
+    part: tuple[int, int, int, int],
+    places: tuple[list[int], list[int]],
+    modifier: int,
+    count: int,
+    why: str,
+) -> None:
+    stage = Stage((XR24, TILED))
+    sent = [dmabuf() for _ in range(files)]
+    body = scanout_dmabuf2(sent, part, WHOLE, *places, modifier=modifier, count=count)
+    assert why in stage.refusal(body)
+    assert all(file.closed for file in sent)
+
+
+def test_bytes_take_a_dma_bufs_place(stage: Stage) -> None:
+    stage.answered(scanout_dmabuf(dmabuf()))
+    stage.answered(scanout(2, 3, 8, bytes(24)))
+    assert stage.answered(update_dmabuf(0, 0, 1, 1))[0] == []
 
 
 def test_formats_are_the_compositors() -> None:
@@ -224,7 +386,7 @@ def test_what_is_unknown_is_answered(stage: Stage) -> None:
 
 def test_fds_of_what_is_unknown_are_closed(stage: Stage) -> None:
     file = FakeFile()
-    assert "such fds" in stage.refusal(call(LISTENER, "ScanoutDMABUF", "h", file))
+    assert "such fds" in stage.refusal(call(LISTENER, "ScanoutHologram", "h", file))
     assert file.closed
 
 
@@ -289,9 +451,32 @@ pixels = st.binary(max_size=100)
 files = st.builds(
     FakeFile, st.sampled_from(FileKind), st.integers(0, 1 << 23), closed=st.just(False)
 )
+fourccs = st.just(XR24) | st.just(AR24) | unsigned
+modifiers = st.just(0) | st.just(TILED) | st.integers(0, 2**64 - 1)
 calls = st.one_of(
     st.builds(scanout_map, files, *[unsigned] * 3, st.just(XRGB) | unsigned, unsigned),
     st.builds(update_map, *[numbers] * 4),
+    st.builds(update_dmabuf, *[numbers] * 4),
+    st.builds(
+        scanout_dmabuf,
+        files,
+        *[unsigned] * 3,
+        fourccs,
+        modifiers,
+        y0_top=st.booleans(),
+    ),
+    st.builds(
+        scanout_dmabuf2,
+        st.lists(files, max_size=5),
+        st.tuples(*[unsigned] * 4),
+        st.tuples(*[unsigned] * 2),
+        st.lists(unsigned, max_size=5),
+        st.lists(unsigned, max_size=5),
+        fourccs,
+        modifiers,
+        count=st.none() | unsigned,
+        y0_top=st.booleans(),
+    ),
     st.builds(scanout, *[unsigned] * 3, pixels, st.just(XRGB) | unsigned),
     st.builds(update, st.tuples(*[numbers] * 4), unsigned, pixels),
     st.builds(
@@ -307,6 +492,14 @@ def holds(command: Command) -> bool:
     match command:
         case ShowMap(file, layout):
             return layout.end <= min(file.size, display.MAX_POOL)
+        case ShowDmabuf(planes, layout):
+            assert planes[0].offset == layout.offset
+            assert layout.end <= min(planes[0].file.size, display.MAX_POOL)
+            return all(
+                plane.file.kind is FileKind.DMABUF
+                and plane.offset + plane.stride <= plane.file.size
+                for plane in planes
+            )
         case ShowBytes(layout, data):
             return layout.end <= len(data)
         case UpdateBytes(part, stride, data):
@@ -322,7 +515,7 @@ def holds(command: Command) -> bool:
 
 @given(st.lists(calls, max_size=12), st.data())
 def test_whatever_is_called(sent: list[Sent], data: st.DataObject) -> None:
-    stage = Stage()
+    stage = Stage((XR24, 0), (XR24, TILED))
     commands = []
     fds = [file for _, files in sent for file in files]
     stage.display.receive(b"", fds)
@@ -331,7 +524,7 @@ def test_whatever_is_called(sent: list[Sent], data: st.DataObject) -> None:
     assert all(map(holds, commands))
     answers = stage.heard(stage.display.take_answers())
     assert len(answers) == len(sent)
-    shown = [command.file for command in commands if isinstance(command, ShowMap)]
+    shown = [file for command in commands for file in files_of(command)]
     for file in fds:
         assert file.closed != any(file is each for each in shown)
 

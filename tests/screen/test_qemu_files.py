@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from wlproxy.screen import qemu_files
 from wlproxy.screen.commands import FileKind
 from wlproxy.screen.qemu_files import QemuFile
 from wlproxy.transport.fds import OwnedFd
@@ -61,3 +62,26 @@ def test_nobody_waits_for_what_takes_its_time_to_close(
     started[0].run()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(number)
+
+
+def test_a_dma_buf_is_more_than_a_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A file that is called so may be anybody's, in a file system that answers nobody."""
+    monkeypatch.setattr(qemu_files, "_DMABUF", f"{tmp_path}/dmabuf:")
+    (tmp_path / "dmabuf:").touch()
+    with QemuFile(os.open(tmp_path / "dmabuf:", os.O_RDWR)) as file:
+        assert file.kind is FileKind.OTHER
+        assert not file.mappable
+
+
+def test_what_can_be_mapped() -> None:
+    number = os.memfd_create("x", os.MFD_CLOEXEC)
+    with QemuFile(number) as empty:
+        assert not empty.mappable
+        os.ftruncate(number, 12345)
+        path = f"/proc/self/fd/{number}"
+        with QemuFile(os.open(path, os.O_RDWR)) as file:
+            assert file.mappable
+        with QemuFile(os.open(path, os.O_RDONLY)) as file:
+            assert not file.mappable

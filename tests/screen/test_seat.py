@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import trio
+from pywayland.protocol.cursor_shape_v1 import WpCursorShapeManagerV1
 from pywayland.protocol.keyboard_shortcuts_inhibit_unstable_v1 import (
     ZwpKeyboardShortcutsInhibitManagerV1,
 )
@@ -255,6 +256,119 @@ async def test_the_guests_cursor_is_the_windows(tmp_path: Path) -> None:
             )
         )
         assert len(stage.compositor.called("wl_buffer.destroy")) == 1
+
+
+async def fingers(stage: ViewerStage) -> Resource:
+    stage.find("wl_seat").send("capabilities", 7)
+    await stage.until(lambda: stage.compositor.apps[-1].all("wl_touch"))
+    return stage.find("wl_touch")
+
+
+async def test_fingers(tmp_path: Path) -> None:
+    async with staged(tmp_path, touches=True) as stage:
+        await stage.show(width=64, height=64)
+        touch = await fingers(stage)
+        touch.send("down", 1, 5, stage.surface, 40, 10, 20)
+        touch.send("down", 2, 5, stage.surface, 41, 30, 31)
+        touch.send("motion", 6, 41, 32, 99)
+        touch.send("motion", 6, 7, 1, 1)  # one that is not there
+        touch.send("frame")
+        touch.send("up", 3, 7, 40)
+        touch.send("down", 4, 8, stage.surface, 42, 1, 2)
+        touch.send("cancel")
+        assert await stage.told("SendEvent", count=7) == [
+            ("SendEvent", each)
+            for each in (
+                (0, 0, 10.0, 20.0),
+                (0, 1, 30.0, 31.0),
+                (1, 1, 32.0, 63.0),
+                (2, 0, 10.0, 20.0),
+                (0, 0, 1.0, 2.0),
+                (2, 1, 32.0, 63.0),
+                (2, 0, 1.0, 2.0),
+            )
+        ]
+
+
+async def test_there_are_not_more_fingers_than_qemu_has_slots(tmp_path: Path) -> None:
+    async with staged(tmp_path, touches=True) as stage:
+        await stage.show(width=64, height=64)
+        touch = await fingers(stage)
+        for finger in range(12):
+            touch.send("down", 1, 5, stage.surface, finger, 10, 20)
+        stage.find("wl_seat").send("capabilities", 0)
+        told = await stage.told("SendEvent", count=20)
+        assert [(body[0], body[1]) for _, body in told] == [
+            (kind, slot) for kind in (0, 2) for slot in range(10)
+        ]
+        await _called(stage, "wl_touch.release")
+
+
+async def test_a_finger_is_the_pointer_where_nothing_can_be_touched(
+    tmp_path: Path,
+) -> None:
+    async with staged(tmp_path) as stage:
+        await stage.show(width=64, height=64)
+        touch = await fingers(stage)
+        touch.send("down", 1, 5, stage.surface, 1, 10, 20)
+        touch.send("down", 1, 5, stage.surface, 2, 30, 30)
+        touch.send("motion", 5, 1, 11, 21)
+        touch.send("up", 2, 5, 1)
+        assert await stage.told(*KEYS, "SetAbsPosition", count=4) == [
+            ("SetAbsPosition", (10, 20)),
+            ("Press", (0,)),
+            ("SetAbsPosition", (11, 21)),
+            ("Release", (0,)),
+        ]
+
+
+async def test_no_finger_moves_a_pointer_that_can_only_be_moved(tmp_path: Path) -> None:
+    async with staged(tmp_path, absolute=False) as stage:
+        await stage.show()
+        touch = await fingers(stage)
+        touch.send("down", 1, 5, stage.surface, 1, 10, 20)
+        touch.send("up", 2, 5, 1)
+        keyboard = await keyboard_of(stage)
+        keyboard.send("key", 2, 5, 1, 1)
+        assert (await stage.told(*KEYS, count=1)) == [("Press", (1,))]
+
+
+async def test_ctrl_alt_f_fills_the_output_with_all_keys_for_the_guest(
+    tmp_path: Path,
+) -> None:
+    async with staged(tmp_path, complete()) as stage:
+        await stage.show()
+        keyboard = await keyboard_of(stage)
+        for key in (29, 56, 33):
+            keyboard.send("key", 2, 5, key, 1)
+        await _called(stage, "xdg_toplevel.set_fullscreen")
+        inhibit = "zwp_keyboard_shortcuts_inhibit_manager_v1.inhibit_shortcuts"
+        await _called(stage, inhibit)
+        stage.find("xdg_toplevel").send("configure", 640, 480, b"\2\0\0\0")
+        stage.surface.state.xdg_surface.send("configure", 77)
+        keyboard.send("leave", 3, stage.surface)
+        await _called(stage, "zwp_keyboard_shortcuts_inhibitor_v1.destroy")
+        keyboard.send("enter", 4, stage.surface, b"")
+        await stage.until(lambda: len(stage.compositor.called(inhibit)) == 2)
+        for key in (29, 56, 33):
+            keyboard.send("key", 2, 5, key, 1)
+        await _called(stage, "xdg_toplevel.unset_fullscreen")
+        destroyed = "zwp_keyboard_shortcuts_inhibitor_v1.destroy"
+        await stage.until(lambda: len(stage.compositor.called(destroyed)) == 2)
+        assert ("Press", (33,)) not in stage.qemu.heard()
+
+
+async def test_the_desktops_arrow_where_the_guest_has_no_cursor(tmp_path: Path) -> None:
+    compositor = Compositor()
+    compositor.add_global(WpCursorShapeManagerV1, 1)
+    async with staged(tmp_path, compositor) as stage:
+        await stage.show()
+        await stage.enter("wl_pointer", 1, 1)
+        await _called(stage, "wp_cursor_shape_device_v1.set_shape")
+        (shown,) = stage.compositor.called("wp_cursor_shape_device_v1.set_shape")
+        assert shown.args == (1, 1)
+        stage.find("wl_seat").send("capabilities", 0)
+        await _called(stage, "wp_cursor_shape_device_v1.destroy")
 
 
 async def test_a_seat_loses_what_it_has_and_has_it_again(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from wlproxy.host.desktop.address import connect_compositor
 from wlproxy.host.report.vm_log import VmLog
 from wlproxy.screen.connecting import connect_by_monitor
 from wlproxy.screen.door import Door
+from wlproxy.screen.line import Line
 from wlproxy.screen.viewer import Viewer
 
 pytestmark = pytest.mark.slow
@@ -78,11 +79,13 @@ async def viewing(vm: Machine, compositor: Path) -> AsyncIterator[Viewer]:
     """A window of a machine's screen."""
     qemu = await trio.to_thread.run_sync(connect_by_monitor, vm.monitor)
     stream = await connect_compositor(compositor)
-    viewer = Viewer("vm", qemu, stream, Door.start(), VmLog("vm"))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(viewer.run)
-        yield viewer
-        nursery.cancel_scope.cancel()
+    with Line(qemu) as line:
+        viewer = Viewer("vm", line, stream, Door.start(), VmLog("vm"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(line.run)
+            nursery.start_soon(viewer.run)
+            yield viewer
+            nursery.cancel_scope.cancel()
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -143,8 +146,8 @@ async def test_firmware_on_weston(
     shown = capture_of(weston, monkeypatch)
     async with viewing(vm, weston.socket) as viewer:  # from the very beginning
         await until(lambda: has_text(vm.picture()))
+        await until(lambda: viewer.counts.mode == "A")
         await trio.to_thread.run_sync(vm.still_picture)
-        assert viewer.counts.mode == "A"
         assert viewer.counts.copied == 0
     await assert_weston_shows(vm, weston, shown, "A")
 

@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,10 @@ from tests.screen.doormen import doorman_in_thread
 from tests.screen.fake_qemu import FakeQemu, memory, scanout_map
 from wlproxy.host.desktop.address import connect_compositor
 from wlproxy.screen.door import Door
-from wlproxy.screen.viewer import ScreenError, Viewer
+from wlproxy.screen.line import Line
+from wlproxy.screen.qemu_clipboard import QemuClipboard, Selection, Way
+from wlproxy.screen.viewer import ScreenError, Shared, Viewer
+from wlproxy.transport.fds import OwnedFd
 
 PATIENCE = 20
 
@@ -33,6 +36,7 @@ class ViewerStage:
         self.qemu: FakeQemu
         self.viewer: Viewer
         self.ended = ""
+        self.clipboard: QemuClipboard[OwnedFd] | None = None
         self._path = directory / "wl"
 
     async def until(self, condition: Callable[[], object]) -> None:
@@ -41,7 +45,13 @@ class ViewerStage:
             while not condition():  # noqa: ASYNC110 - nobody tells
                 await trio.sleep(0.001)
 
-    async def start(self, nursery: trio.Nursery, **qemu: Any) -> None:
+    async def start(
+        self,
+        nursery: trio.Nursery,
+        ways: Mapping[Selection, Way] | None,
+        touches: bool,
+        **qemu: Any,
+    ) -> None:
         await nursery.start(self.compositor.run, self._path)
         ours, theirs = socket.socketpair()
         self.qemu = FakeQemu(theirs)
@@ -50,10 +60,13 @@ class ViewerStage:
         nursery.start_soon(self.qemu.run)
         stream = await connect_compositor(self._path)
         log = logging.LoggerAdapter(logging.getLogger("wlproxy"))
-        self.viewer = Viewer(
-            "vm", ours, stream, Door.with_doorman(doorman_in_thread), log
-        )
-        nursery.start_soon(self._run)
+        line = Line(ours)
+        door = Door.with_doorman(doorman_in_thread)
+        if ways is not None:
+            self.clipboard = QemuClipboard[OwnedFd](line.peer, ways, "test")
+        shared = Shared(trio.Event(), self.clipboard, touches)
+        self.viewer = Viewer("vm", line, stream, door, log, shared=shared)
+        nursery.start_soon(self._run, line)
 
     async def show(
         self, contents: bytes = b"", width: int = 16, height: int = 8
@@ -107,19 +120,30 @@ class ViewerStage:
         await self.until(lambda: len(self.qemu.heard(*members)) >= count)
         return self.qemu.heard(*members)
 
-    async def _run(self) -> None:
-        try:
-            self.ended = await self.viewer.run()
-        except ScreenError as exc:
-            self.ended = str(exc)
+    async def _run(self, line: Line) -> None:
+        with line:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(line.run)
+                try:
+                    self.ended = await self.viewer.run()
+                except ScreenError as exc:
+                    self.ended = str(exc)
+                if self.clipboard is not None:
+                    self.clipboard.close()
+                nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
 async def staged(
-    directory: Path, compositor: Compositor | None = None, **qemu: Any
+    directory: Path,
+    compositor: Compositor | None = None,
+    *,
+    ways: Mapping[Selection, Way] | None = None,
+    touches: bool = False,
+    **qemu: Any,
 ) -> AsyncIterator[ViewerStage]:
     stage = ViewerStage(compositor or Compositor(), directory)
     async with trio.open_nursery() as nursery:
-        await stage.start(nursery, **qemu)
+        await stage.start(nursery, ways, touches, **qemu)
         yield stage
         nursery.cancel_scope.cancel()

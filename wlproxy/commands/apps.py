@@ -2,16 +2,14 @@
 
 import json
 import os
-import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 import trio
 
 from wlproxy.commands.failure import fail
+from wlproxy.commands.program import ourselves
 from wlproxy.host.errors import HostError
 from wlproxy.host.launch.apps import App, AppList
 from wlproxy.host.launch.asking import Asked, ask, explain
@@ -93,11 +91,3 @@ def _export(vm: str, user: str | None, found: Sequence[App]) -> None:
         f"{changes.written} written, {changes.kept} as they were, "
         f"{changes.removed} removed"
     )
-
-
-def ourselves() -> list[str]:
-    """Return the command that runs this program: menus may have another PATH."""
-    program = Path(sys.argv[0])
-    if program.name == "wlproxy" and (found := shutil.which(str(program))):
-        return [str(Path(found).absolute())]
-    return [sys.executable, "-m", "wlproxy"]

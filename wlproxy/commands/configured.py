@@ -130,8 +130,8 @@ def _laid_over(
     return {key: value for key, value in found.items() if key not in gone}
 
 
-def configured_path(ctx: click.Context, name: str, *keys: str) -> Path | None:
-    """Return a path of another command's that the file sets for a VM, if it does.
+def configured_text(ctx: click.Context, name: str, *keys: str) -> str | None:
+    """Return a text that the file sets for a VM and for another command, if it does.
 
     Args:
         ctx: of a configured command.
@@ -150,7 +150,17 @@ def configured_path(ctx: click.Context, name: str, *keys: str) -> Path | None:
         return None
     if not isinstance(value, str):
         raise file.fault((VM, name, *keys), "is to be a string")
-    return Path(value)
+    return value
+
+
+def configured_path(ctx: click.Context, name: str, *keys: str) -> Path | None:
+    """Return a path, as `configured_text` does.
+
+    Raises:
+        ConfigFileError: it is no string.
+    """
+    text = configured_text(ctx, name, *keys)
+    return None if text is None else Path(text)
 
 
 def _find(typed: Mapping[str, Any]) -> ConfigFile | None:

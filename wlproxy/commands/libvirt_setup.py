@@ -1,21 +1,38 @@
 """`wlproxy setup --libvirt`: changes a VM of libvirt's so that wlproxy works with it."""
 
 import difflib
+import json
 import os
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import click
 
 from wlproxy.commands.failure import fail
+from wlproxy.commands.offering import offer
 from wlproxy.host.channel_address import Listen
+from wlproxy.host.config_file import ConfigFile, default_path
 from wlproxy.host.errors import HostError
 from wlproxy.host.libvirt.domain import Domain, parse_domain, read_domain
-from wlproxy.host.libvirt.finding import is_ours, options, tap_command, vm_name
+from wlproxy.host.libvirt.finding import (
+    group_to_let_in,
+    is_ours,
+    options,
+    tap_command,
+    vm_name,
+)
 from wlproxy.host.libvirt.setup import Wanted, adapt
 from wlproxy.host.libvirt.virsh import find_libvirt
+from wlproxy.host.repairs import INSTALLED_UNITS, Repair
 from wlproxy.host.runtime_dir import channel_path, check_name, vmm_path
+
+RULES: Final = Path("/etc/apparmor.d/abstractions/libvirt-qemu.d/wlproxy-sockets")
+"""What AppArmor's profile of each VM includes; the Debian package has it, too."""
+SERVICE: Final = "wlproxy.service"
+"""Serves all VMs that have a table in the configuration file."""
 
 
 def set_up_domain(
@@ -30,7 +47,8 @@ def set_up_domain(
 ) -> None:
     """Give a VM of libvirt's shared RAM, and a channel.
 
-    Shows what changes in its XML, asks, and has libvirt define it.
+    Shows what changes in its XML, asks, and has libvirt define it.  Then it offers, one after the
+    other, the commands that are needed on this host.
     """
     try:
         virsh = find_libvirt(domain, connect, os.environ)
@@ -45,17 +63,25 @@ def set_up_domain(
             click.echo(f"{domain} has all that it needs.")
         else:
             click.echo("".join(_difference(before, after)), nl=False)
-            if dry_run:
-                return
-            if not yes:
+            if not yes and not dry_run:
                 click.confirm(f"Define {domain} so?", abort=True)
-            virsh.ask("define", "/dev/stdin", given=after)
-            click.echo(f"{domain} is defined.")
+            if not dry_run:
+                virsh.ask("define", "/dev/stdin", given=after)
+                click.echo(f"{domain} is defined.")
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
     except HostError as exc:
         fail(exc)
-    for step in _steps(found, name, wanted, changed=after != before):
+    for repair in host_repairs(found, name, wanted):
+        offer(repair, yes=yes, dry_run=dry_run)
+    try:
+        served = is_served(name, os.environ)
+        service = service_repair(found, name, wanted, os.environ)
+    except HostError as exc:
+        fail(exc)
+    if service is not None and not served:
+        served = offer(service, yes=yes, dry_run=dry_run)
+    for step in _steps(found, name, wanted, changed=after != before, served=served):
         click.echo(step)
 
 
@@ -89,27 +115,112 @@ def _difference(before: str, after: str) -> Iterator[str]:
     return difflib.unified_diff(old, new, "as it is", "for wlproxy", n=2)
 
 
-def _steps(
-    domain: Domain, name: str, wanted: Wanted, *, changed: bool
-) -> Iterator[str]:
-    """Say what is left to do."""
-    listens = isinstance(wanted.channel, Listen)
+def host_repairs(
+    domain: Domain, name: str, wanted: Wanted, rules: Path = RULES
+) -> Iterator[Repair]:
+    """Say what root has to do on this host for a VM that runs as another user.
+
+    Args:
+        domain: whose.
+        name: of the VM.
+        wanted: what the domain is to have.
+        rules: what AppArmor's profile of a VM includes.
+    """
+    subject = f"libvirt, {name}"
     if isinstance(wanted.channel, Listen):
         directory = wanted.channel.path.parent
         if not directory.is_dir():
-            yield "As root, once, a directory that only you can write to:"
-            yield f"  install -d -o {os.geteuid()} -m 0755 {directory}"
-    if "apparmor" in domain.confinement and (listens or wanted.ram_tap):
-        yield "As root, once, as AppArmor confines the VM:"
-        yield (
-            "  echo '/var/lib/wlproxy-*/{channel,ram} rw,' >> "
-            "/etc/apparmor.d/local/abstractions/libvirt-qemu"
+            yield Repair(
+                subject,
+                "QEMU is another user, and is to connect to sockets of yours",
+                "Make a directory for them that only you can write to:",
+                f"install -d -o {os.geteuid()} -m 0755 {shlex.quote(str(directory))}\n",
+                as_root=True,
+            )
+    listens = isinstance(wanted.channel, Listen) or wanted.ram_tap is not None
+    if "apparmor" in domain.confinement and listens and not rules.exists():
+        yield Repair(
+            subject,
+            "AppArmor confines the VM",
+            "Let it connect to these sockets, from its next start on:",
+            f"mkdir -p {rules.parent}\n"
+            f"echo '/var/lib/wlproxy-*/{{channel,ram}} rw,' > {rules}\n",
+            as_root=True,
         )
+
+
+def is_served(name: str, environ: Mapping[str, str]) -> bool:
+    """Tell whether the configuration file has a table for a VM, which is whoever's wrote it.
+
+    Raises:
+        HostError: the file is wrong.
+    """
+    path = default_path(environ)
+    return path.exists() and name in ConfigFile.read(path).vms
+
+
+def service_repair(
+    domain: Domain,
+    name: str,
+    wanted: Wanted,
+    environ: Mapping[str, str],
+    installed: tuple[Path, ...] = INSTALLED_UNITS,
+) -> Repair | None:
+    """Offer to have the user's systemd serve a VM; None: there is no systemd, or no unit."""
+    runtime = Path(environ.get("XDG_RUNTIME_DIR", "/nowhere"))
+    if not (runtime / "systemd").is_dir():
+        return None
+    if not any((each / SERVICE).exists() for each in installed):
+        return None
+    path = default_path(environ)
+    lines = [
+        f"mkdir -p {shlex.quote(str(path.parent))}",
+        f"cat >> {shlex.quote(str(path))} <<'END'",
+        "",
+        *_table(domain, name, wanted),
+        "END",
+    ]
+    if environ.get("WAYLAND_DISPLAY"):
+        # Most desktops have done so; those that have not would have it wait for ever.
+        lines.append("systemctl --user import-environment WAYLAND_DISPLAY")
+    lines += [
+        f"systemctl --user enable {SERVICE}",
+        f"systemctl --user reload-or-restart {SERVICE}",
+    ]
+    return Repair(
+        f"service, {name}",
+        "nothing starts wlproxy for it with your session",
+        "Have your systemd do so, with what is in its configuration:",
+        "".join(f"{line}\n" for line in lines),
+        as_root=False,
+    )
+
+
+def _table(domain: Domain, name: str, wanted: Wanted) -> Iterator[str]:
+    """Write what the configuration file says of the VM."""
+    yield f"[vm.{name}]"
+    yield f"libvirt = {json.dumps(domain.name)}"
+    yield f"connect = {json.dumps(domain.virsh.uri)}"
     if wanted.ram_tap is not None:
+        yield ""
+        yield f"[vm.{name}.tap]"
+        yield f"socket = {json.dumps(str(wanted.ram_tap))}"
+        if group := group_to_let_in(domain):
+            yield f"group = {json.dumps(group)}"
+
+
+def _steps(
+    domain: Domain, name: str, wanted: Wanted, *, changed: bool, served: bool
+) -> Iterator[str]:
+    """Say what is left to do."""
+    if wanted.ram_tap is not None and not served:
         yield "Before the VM starts, and for as long as it runs:"
         yield f"  {tap_command(domain, name, wanted.ram_tap)}"
     if changed and domain.running:
         yield "It takes effect when the VM has been shut down and started again."
+    if served:
+        yield "Its windows will be here as soon as it runs."
+        return
     yield "Then:"
     given = f" --name {name}" if name != vm_name(domain.name) else ""
     yield f"  wlproxy run {options(domain)}{given}"

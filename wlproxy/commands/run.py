@@ -12,12 +12,12 @@ from wlproxy.commands.configured import ConfiguredCommand
 from wlproxy.commands.failure import fail
 from wlproxy.commands.options import CONNECT, DISPLAY, LOG_LEVEL
 from wlproxy.host.channel_address import ChannelAddress, Listen, parse_channel
-from wlproxy.host.config import HostConfig
+from wlproxy.host.config import DEFAULT_GRANT_FRAMES, HostConfig
 from wlproxy.host.errors import HostError
 from wlproxy.host.libvirt.domain import read_domain
 from wlproxy.host.libvirt.finding import find, vm_name
 from wlproxy.host.libvirt.virsh import find_libvirt
-from wlproxy.host.qemu.discovery import check_ram_is_told
+from wlproxy.host.page_sources import check_pages_are_told
 from wlproxy.host.report.vm_log import set_up_logging
 from wlproxy.host.runtime_dir import (
     channel_path,
@@ -26,6 +26,8 @@ from wlproxy.host.runtime_dir import (
     table_path,
 )
 from wlproxy.host.server import run as run_server
+from wlproxy.host.xen.gntdev import MAX_DOMID
+from wlproxy.host.xen.grant_pages import MAX_FRAMES
 from wlproxy.relay.capabilities import Preference
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.wire.context import RelayConfig
@@ -85,6 +87,23 @@ HERE = Path()
     help="QEMU's monitor socket, for machine types with an unknown memory map.",
 )
 @click.option(
+    "--xen-domid",
+    type=click.IntRange(1, MAX_DOMID),
+    help="The VM is this domain of Xen's, if that is not evident from the channel.",
+)
+@click.option(
+    "--xen-gntdev",
+    type=click.Path(path_type=Path),
+    help="Socket of `wlproxy xen-gntdev`, which opens Xen's gntdev in place of us.",
+)
+@click.option(
+    "--xen-grant-frames",
+    type=click.IntRange(1, MAX_FRAMES),
+    default=DEFAULT_GRANT_FRAMES,
+    show_default=True,
+    help="Size of that domain's grant table: max_grant_frames in its configuration.",
+)
+@click.option(
     "--allow",
     multiple=True,
     metavar="GLOBAL",
@@ -116,7 +135,7 @@ def run(*, log_level: str, **options: Any) -> None:  # noqa: ANN401 - see `host_
     set_up_logging(log_level)
     try:
         config = host_config(**options)
-        check_ram_is_told(config)
+        check_pages_are_told(config)
         # What is there now stays: collections need not look at it (tens of thousands of objects).
         gc.freeze()
         trio.run(run_server, config)
@@ -137,6 +156,9 @@ def host_config(  # noqa: PLR0913 - one parameter per option
     qemu_pid: int | None,
     ram_tap: Path | None,
     qmp: Path | None,
+    xen_domid: int | None,
+    xen_gntdev: Path | None,
+    xen_grant_frames: int,
     allow: tuple[str, ...],
     deny: tuple[str, ...],
     security_context: bool,
@@ -177,6 +199,9 @@ def host_config(  # noqa: PLR0913 - one parameter per option
         ram_tap=ram_tap or _running_tap(name),
         ram_tap_if_there=table_path(os.environ, name),
         qmp=qmp,
+        xen_domid=xen_domid,
+        xen_gntdev=xen_gntdev,
+        xen_grant_frames=xen_grant_frames,
         allow=allow,
         security_context=security_context,
         once=once,

@@ -6,6 +6,8 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,15 +26,20 @@ from wlproxy.host.libvirt.graphics import NotRunningError, open_display
 from wlproxy.host.report.vm_log import VmLog, set_up_logging
 from wlproxy.host.runtime_dir import check_name, monitor_path
 from wlproxy.screen.connecting import adopt, connect_by_monitor
+from wlproxy.screen.devices import has_touchscreen
 from wlproxy.screen.door import Door
-from wlproxy.screen.viewer import QemuEndedError, Viewer
-from wlproxy.transport.fd_stream import FdStream
+from wlproxy.screen.heads import Heads, Options
+from wlproxy.screen.line import Line
+from wlproxy.screen.qemu_clipboard import Selection, Way
+from wlproxy.screen.viewer import QemuEndedError
 from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.notify import notify
 
 LOOK_AGAIN: Final = 1.0
 """Seconds between two looks for a VM that is not there."""
 _SIGNALS: Final = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+_Qemu = tuple[socket.socket, bool]
+"""A socket to its display, and whether the guest can be touched."""
 
 
 @click.command(cls=ConfiguredCommand)
@@ -57,9 +64,27 @@ _SIGNALS: Final = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 @click.option(
     "--console",
     type=click.IntRange(0),
-    default=0,
+    help="Which of the machine's screens.  [default: all, in a window each]",
+)
+@click.option(
+    "--clipboard",
+    type=click.Choice([way.value for way in Way]),
+    default=Way.BOTH.value,
     show_default=True,
-    help="Which of the machine's screens.",
+    help="Which way texts may be copied and pasted, if the guest has spice-vdagent.",
+)
+@click.option(
+    "--primary",
+    type=click.Choice([way.value for way in Way]),
+    default=Way.BOTH.value,
+    show_default=True,
+    help="The same of what is selected, and pasted with the middle button.",
+)
+@click.option(
+    "--touch/--no-touch",
+    default=None,
+    help="Whether the guest has a touchscreen; else a finger is its pointer.  [default: "
+    "what the monitor says; without one, no-touch]",
 )
 @DISPLAY
 @click.option(
@@ -81,7 +106,10 @@ def screen(  # noqa: PLR0913 - one parameter per option
     connect: str | None,
     qmp: Path | None,
     fd: int | None,
-    console: int,
+    console: int | None,
+    clipboard: str,
+    primary: str,
+    touch: bool | None,
     display: str | None,
     security_context: bool,
     wait: bool,
@@ -91,7 +119,7 @@ def screen(  # noqa: PLR0913 - one parameter per option
 
     It needs no agent in the guest, and no guest at all, but a QEMU that was started for it
     (`wlproxy qemu-args --screen`).  Ctrl+Alt+G gives all keys to the guest, and takes them
-    back.
+    back; Ctrl+Alt+F does so with the window as large as the monitor.
     """
     set_up_logging(log_level)
     raise_fd_limit()
@@ -102,20 +130,25 @@ def screen(  # noqa: PLR0913 - one parameter per option
         name = check_name(name or (vm_name(libvirt) if libvirt else "vm"))
         log = VmLog(name)
         where = compositor_path(os.environ, display)
+        ways = {Selection.CLIPBOARD: Way(clipboard), Selection.PRIMARY: Way(primary)}
 
-        def find() -> socket.socket:
+        def find() -> _Qemu:
             if fd is not None:
-                return adopt(fd)
+                return adopt(fd), bool(touch)
             if libvirt is not None:
-                return open_display(libvirt, connect, os.environ)
-            return connect_by_monitor(qmp or monitor_path(os.environ, name))
+                return open_display(libvirt, connect, os.environ), bool(touch)
+            monitor = qmp or monitor_path(os.environ, name)
+            touches = has_touchscreen(monitor) if touch is None else touch
+            return connect_by_monitor(monitor), touches
 
-        def show(qemu: socket.socket) -> None:
+        def show(found: _Qemu) -> None:
+            qemu, touches = found
+            options = Options(console, ways, touches=touches)
             with qemu:
                 context = _context(where, name, log) if security_context else None
                 # What is there now stays: collections need not look at it.
                 gc.freeze()
-                trio.run(_show, name, qemu, console, where, context, log)
+                trio.run(_show, name, qemu, options, where, context, log)
 
         if wait:
             _show_again(lambda: show(_found(find, log)), log)
@@ -161,7 +194,7 @@ def _show_again(show: Callable[[], None], log: VmLog) -> None:
             return
 
 
-def _found(find: Callable[[], socket.socket], log: VmLog) -> socket.socket:
+def _found(find: Callable[[], _Qemu], log: VmLog) -> _Qemu:
     """Wait until there is a QEMU.
 
     Raises:
@@ -194,48 +227,43 @@ def _context(where: Path, name: str, log: VmLog) -> SecurityContext | None:
 async def _show(
     name: str,
     qemu: socket.socket,
-    console: int,
+    options: Options,
     where: Path,
     context: SecurityContext | None,
     log: VmLog,
 ) -> None:
-    """Show the window until it is closed, or a signal ends it.
+    """Show the windows until they are closed, or a signal ends it.
 
     Raises:
-        HostError: there is no compositor, or the window cannot go on.
+        HostError: there is no compositor, or a window cannot go on.
     """
-    compositor = await _connect(where, context)
-    viewer = Viewer(name, qemu, compositor, Door.start(), log, console)
-    failure: HostError | None = None
-    with trio.open_signal_receiver(*_SIGNALS) as got:
-        async with trio.open_nursery() as nursery:  # noqa: TID251 - ends with the window
+    with context or nullcontext(), Line(qemu) as line:
+        socket_path = context.path if context else where
+        connect = partial(connect_compositor, socket_path)
+        heads = Heads(name, line, connect, Door.start, log, options)
+        failure: HostError | None = None
+        stopped = False
+        with trio.open_signal_receiver(*_SIGNALS) as got:
+            async with trio.open_nursery() as nursery:  # noqa: TID251 - ends with the windows
 
-            async def wait_signal() -> None:
-                async for _ in got:
-                    nursery.cancel_scope.cancel()
+                async def wait_signal() -> None:
+                    nonlocal stopped
+                    async for _ in got:
+                        stopped = True
+                        nursery.cancel_scope.cancel()
 
-            async def wait_ready() -> None:
-                await viewer.ready.wait()
-                notify("READY=1")
+                async def wait_ready() -> None:
+                    await heads.ready.wait()
+                    notify("READY=1")
 
-            nursery.start_soon(wait_signal)
-            nursery.start_soon(wait_ready)
-            try:
-                log.info("%s", await viewer.run())
-            except HostError as exc:
-                failure = exc
-            nursery.cancel_scope.cancel()
-    if failure is not None:  # out here, so that it is in no group of exceptions
+                nursery.start_soon(wait_signal)
+                nursery.start_soon(wait_ready)
+                try:
+                    await heads.run()
+                except HostError as exc:
+                    failure = exc
+                nursery.cancel_scope.cancel()
+    # Out here, so that it is in no group of exceptions.  Not if we were told to end at the
+    # same time: whoever waits for the next QEMU would wait on.
+    if failure is not None and not stopped:
         raise failure
-
-
-async def _connect(where: Path, context: SecurityContext | None) -> FdStream:
-    """Connect to the compositor; a context is for this one connection.
-
-    Raises:
-        NoCompositorError: nobody listens there.
-    """
-    if context is None:
-        return await connect_compositor(where)
-    with context:
-        return await connect_compositor(context.path)

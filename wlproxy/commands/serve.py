@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import trio
 from wlproxy.commands.config import check_file
 from wlproxy.commands.configured import TABLES
 from wlproxy.commands.failure import fail
+from wlproxy.commands.program import by_interpreter
 from wlproxy.host.config_file import (
     DEFAULTS,
     VM,
@@ -70,8 +70,7 @@ def wanted(path: Path) -> list[Job]:
 
 def _job(file: ConfigFile, name: str, command: str) -> Job:
     said = (file.table(DEFAULTS), file.table(VM, name))
-    # -P: not from the directory that we happen to be in (PYTHONSAFEPATH).
-    words = (sys.executable, "-P", "-m", "wlproxy", command, "--name", name)
+    words = (*by_interpreter(), command, "--name", name)
     where = ("--config", str(file.path.absolute()))
     return Job(name, f"wlproxy {command}", (*words, *where), repr(said))
 

@@ -1,9 +1,6 @@
 """`wlproxy setup`: does what the doctor would have one do, each thing once it may."""
 
 import os
-import shlex
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +10,7 @@ import click
 from wlproxy.commands.doctor import print_findings
 from wlproxy.commands.failure import fail
 from wlproxy.commands.libvirt_setup import set_up_domain
+from wlproxy.commands.offering import offer
 from wlproxy.commands.options import CONNECT, DISPLAY
 from wlproxy.host.doctor import Verdict, examine
 from wlproxy.host.errors import HostError
@@ -30,7 +28,7 @@ from wlproxy.host.repairs import Repair, repairs, unit_repair
     "--libvirt",
     "domain",
     metavar="DOMAIN",
-    help="Give this VM of libvirt's what it needs, and leave the host as it is.",
+    help="Give this VM of libvirt's what it needs, and this host what it needs for that VM.",
 )
 @CONNECT
 @click.option(
@@ -79,7 +77,7 @@ def setup(
         # Each may mend what others are for, and show what was hidden before.
         while repair := next(_left(name, display, offered), None):
             offered.add(repair.script)
-            _offer(repair, yes=yes, dry_run=dry_run)
+            offer(repair, yes=yes, dry_run=dry_run)
     except HostError as exc:
         fail(exc)
     findings = examine(os.environ, display)
@@ -102,39 +100,3 @@ def _left(name: str | None, display: str | None, offered: set[str]) -> Iterator[
         unit = unit_repair(os.environ, name)
         if unit is not None and unit.script not in offered:
             yield unit
-
-
-def _offer(repair: Repair, *, yes: bool, dry_run: bool) -> None:
-    """Show commands, and run them if that is wanted."""
-    click.secho(f"{repair.subject}: {repair.why}", bold=True)
-    click.echo(repair.what)
-    for line in repair.script.splitlines():
-        click.secho(f"  {line}", fg="cyan")
-    command = command_for(repair)
-    if dry_run:
-        pass
-    elif command is None:
-        click.echo("There is no sudo here: run this as root.")
-    elif yes or click.confirm(f"Run this{' as root' if repair.as_root else ''}?"):
-        status = run_command(command)
-        if status:
-            click.secho(f"It failed, with status {status}.", fg="red")
-    click.echo()
-
-
-def command_for(repair: Repair) -> list[str] | None:
-    """Return how its commands are run; None if they need root and there is no way to it."""
-    command = ["sh", "-eu", "-c", repair.script]
-    if not repair.as_root or os.geteuid() == 0:
-        return command
-    sudo = shutil.which("sudo")
-    return [sudo, *command] if sudo else None
-
-
-def run_command(command: list[str]) -> int:
-    """Run a command on this terminal; return its exit status."""
-    try:
-        return subprocess.run(command, check=False).returncode  # noqa: S603 - they were shown
-    except OSError as exc:
-        click.echo(f"{shlex.join(command[:1])}: {exc.strerror}", err=True)
-        return 127

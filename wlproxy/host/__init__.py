@@ -5,7 +5,7 @@
 * `session`: what comes in goes to the core in steps, and leaves at their end;
 * `conductor`: inputs to the core, its commands to the clients, answers back;
 * `client`: one client: its connection, its fds, its copies, its pipes;
-* `udmabufs`: dma-bufs of the guest's pages, for all of them;
+* `pages`: the seam to the hypervisor: pages found, and fds made of them; `page_sources`: which;
 * `desktop`, `qemu`: the compositor and the VMM; `report`: log, counters and status;
 * `status`: the status document; `doctor`: what is missing on this machine;
 * `config`, `errors`, `fd_limit`, `pings`.

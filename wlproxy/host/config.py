@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from wlproxy.host.channel_address import ChannelAddress
 from wlproxy.protocol.channel.frames import Feature
 from wlproxy.relay.wire.context import RelayConfig
+
+DEFAULT_GRANT_FRAMES: Final = 64
+"""Frames of a domain's grant table, unless `max_grant_frames` in its configuration says more
+(Xen's gnttab_max_frames)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,10 @@ class HostConfig:
         ram_tap_if_there: where a tap would be, which is asked if it is there when the RAM
             is looked for.
         qmp: QEMU's monitor socket, for machines whose RAM map is not known.
+        xen_domid: the domain of Xen's that the VM is, if that cannot be told from the
+            channel's socket.
+        xen_gntdev: the socket of who opens gntdev for us; None: we do.
+        xen_grant_frames: of the domain's grant table, at most.
         allow: globals that the user lets the guest see; `relay.policy` has them, too.
         security_context: have the compositor know whose clients these are, if it can.
         once: end when QEMU closes the channel, rather than wait for its return.
@@ -39,6 +48,9 @@ class HostConfig:
     ram_tap: Path | None = None
     ram_tap_if_there: Path | None = None
     qmp: Path | None = None
+    xen_domid: int | None = None
+    xen_gntdev: Path | None = None
+    xen_grant_frames: int = DEFAULT_GRANT_FRAMES
     allow: tuple[str, ...] = ()
     security_context: bool = True
     once: bool = False

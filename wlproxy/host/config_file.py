@@ -41,15 +41,19 @@ class ConfigFileError(HostError):
     """The configuration file is wrong: where, and what to write in its place."""
 
 
-def default_path(environ: Mapping[str, str]) -> Path:
-    """Say where the configuration file is (XDG Base Directory Specification).
+def config_home(environ: Mapping[str, str]) -> Path:
+    """Say where this user's configuration is (XDG Base Directory Specification).
 
     Args:
-        environ: XDG_CONFIG_HOME is read from it, and HOME.
+        environ: XDG_CONFIG_HOME is read from it.
     """
-    base = environ.get("XDG_CONFIG_HOME", "")
-    directory = Path(base) if Path(base).is_absolute() else Path.home() / ".config"
-    return directory / "wlproxy" / "config.toml"
+    base = Path(environ.get("XDG_CONFIG_HOME", ""))
+    return base if base.is_absolute() else Path.home() / ".config"
+
+
+def default_path(environ: Mapping[str, str]) -> Path:
+    """Say where the configuration file is; `config_home` reads what is in `environ`."""
+    return config_home(environ) / "wlproxy" / "config.toml"
 
 
 class ConfigFile:

@@ -20,6 +20,8 @@ from wlproxy.host.desktop.udmabuf_device import (
     limit_remedy,
 )
 from wlproxy.host.errors import HostError, UdmabufMissingError
+from wlproxy.host.xen.gntdev import DEFAULT_DEVICE as GNTDEV
+from wlproxy.host.xen.gntdev import open_device
 from wlproxy.relay.capabilities import CompositorCapabilities
 
 SCATTERED_4K_ITEMS: Final = 8101
@@ -27,6 +29,7 @@ SCATTERED_4K_ITEMS: Final = 8101
 start of a page: so many items if no two are neighbours."""
 LARGEST_FRAME: Final = 7680 * 4320 * 4 + 4096
 """An 8K frame, likewise."""
+HYPERVISOR_TYPE: Final = Path("/sys/hypervisor/type")
 OLDEST_KERNEL: Final = (4, 20)
 """The first with udmabuf.  The guest's kernel is the agent's business."""
 
@@ -69,7 +72,7 @@ def examine(
         display: overrides WAYLAND_DISPLAY.
         device_path: the udmabuf device.
     """
-    findings = [check_kernel(platform.release())]
+    findings = [check_kernel(platform.release()), *check_xen()]
     try:
         device = UdmabufDevice(device_path)
     except HostError as exc:
@@ -97,6 +100,29 @@ def check_kernel(release: str) -> Finding:
             f"Install a kernel of {oldest} or newer.",
         )
     return Finding(subject, Verdict.OK, release)
+
+
+def check_xen(kind: Path = HYPERVISOR_TYPE, device: Path = GNTDEV) -> Iterator[Finding]:
+    """Judge whether grants of other domains can be mapped, if this is a domain of Xen's.
+
+    Args:
+        kind: which hypervisor this runs on.
+        device: of Xen's grants.
+    """
+    try:
+        if kind.read_text(encoding="ascii").strip() != "xen":
+            return
+    except (OSError, ValueError):
+        return
+    subject = "Xen's gntdev"
+    try:
+        open_device(device).close()
+    except HostError as exc:
+        yield Finding(subject, Verdict.WARNING, exc.explanation, exc.remedy)
+    else:
+        yield Finding(
+            subject, Verdict.OK, f"{device} can be opened: guests' grants, too"
+        )
 
 
 def check_limits(limits: UdmabufLimits) -> Iterator[Finding]:

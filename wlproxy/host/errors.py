@@ -131,6 +131,10 @@ class GuestRamWrongMapError(GuestRamError):
     """The token was not where the map says: the map is not this guest's."""
 
 
+class GrantError(GuestRamError):
+    """Pages that a domain of Xen's grants cannot be had."""
+
+
 class QmpError(HostError):
     """QEMU's monitor could not be reached or refused a command."""
 

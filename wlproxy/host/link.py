@@ -15,8 +15,8 @@ from contextlib import suppress
 import trio
 
 from wlproxy.host.errors import GuestRamError, HostError
+from wlproxy.host.pages import PageSource
 from wlproxy.host.pings import Pings
-from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.report.metrics import Metrics
 from wlproxy.protocol.channel.frames import (
     NONCE_SIZE,
@@ -121,8 +121,14 @@ class Link:
         """Whether there is a session."""
         return self._session.state is SessionState.ESTABLISHED
 
-    async def establish(self, max_clients: int) -> HelloAck:
+    async def establish(
+        self, max_clients: int, features: Feature = Feature.NONE
+    ) -> HelloAck:
         """Begin a session; wait for as long as no agent answers.
+
+        Args:
+            max_clients: that the agent may have at once.
+            features: offered besides: what the guest's pages need.
 
         Raises:
             ChannelGoneError: the other end closed the socket.
@@ -131,7 +137,7 @@ class Link:
         hello = Hello(
             secrets.token_bytes(NONCE_SIZE),
             (VERSION_MAJOR, VERSION_MINOR),
-            self._features,
+            self._features | features,
             CLIENT_WINDOW,
             STREAM_WINDOW,
             max_clients,
@@ -152,7 +158,7 @@ class Link:
                     self._session.feed(await self._receive())
             greeting = self._session.repeat_hello()
 
-    async def prove_ram(self, ram: GuestRam) -> list[Frame]:
+    async def prove_ram(self, pages: PageSource) -> list[Frame]:
         """Have the agent show a token in the RAM that we found; return early frames.
 
         Meanwhile it is asked for its clock, so that times are translated from the first
@@ -163,6 +169,7 @@ class Link:
             ChannelGoneError: the other end closed the socket.
             ChannelError: the agent broke the protocol.
         """
+        pages.expect(self.agent)
         token = secrets.token_bytes(RAM_TOKEN_SIZE)
         await self.send((ProveRam(token), self._pings.ask()))
         early: list[Frame] = []
@@ -171,7 +178,7 @@ class Link:
                 frames = self.received()
                 for index, frame in enumerate(frames, 1):
                     if isinstance(frame, RamProof):
-                        _check_proof(frame, ram, token)
+                        _check_proof(frame, pages, token)
                         return [*early, *frames[index:]]
                     await self._keep(frame, early)
                 self._session.feed(await self._receive())
@@ -316,7 +323,7 @@ def _gone(why: str) -> ChannelGoneError:
     return ChannelGoneError(f"the channel was closed by its other end ({why})")
 
 
-def _check_proof(proof: RamProof, ram: GuestRam, token: bytes) -> None:
+def _check_proof(proof: RamProof, pages: PageSource, token: bytes) -> None:
     """Believe a proof or say what is wrong.
 
     Raises:
@@ -339,4 +346,4 @@ def _check_proof(proof: RamProof, ram: GuestRam, token: bytes) -> None:
             remedy="Look at its log in the guest: journalctl -u wlproxy-guest-agent",
             for_guest="the agent could not pin a page",
         )
-    ram.verify(proof.gpa, token)
+    pages.verify(proof.gpa, token)

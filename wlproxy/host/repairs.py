@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from wlproxy import host
+from wlproxy.host.config_file import config_home
 from wlproxy.host.doctor import Finding, Verdict
 from wlproxy.host.runtime_dir import check_name
 
@@ -72,7 +73,7 @@ def unit_repair(
     """Offer to have the user's systemd serve a VM; None: it does, or there is no systemd.
 
     Args:
-        environ: XDG_RUNTIME_DIR, XDG_CONFIG_HOME, HOME and PATH are read from it.
+        environ: XDG_RUNTIME_DIR, XDG_CONFIG_HOME and PATH are read from it.
         name: the VM's.
         installed: where units of packages are.
 
@@ -82,8 +83,7 @@ def unit_repair(
     instance = f"wlproxy@{check_name(name)}.service"
     if not Path(environ.get("XDG_RUNTIME_DIR", "/nowhere"), "systemd").is_dir():
         return None
-    base = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/"), ".config")
-    units = Path(base, "systemd", "user")
+    units = config_home(environ) / "systemd" / "user"
     if (units / "graphical-session.target.wants" / instance).is_symlink():
         return None
     lines = [

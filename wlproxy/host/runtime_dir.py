@@ -4,9 +4,9 @@ import errno
 import grp
 import os
 import re
-import shutil
 import socket
 import stat
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,11 @@ OVERFLOW_UID: Final = 65534
 """Who owns, in a user namespace, what is root's outside (user_namespaces(7))."""
 ALL_UIDS: Final = re.compile(r"\s*0\s+0\s+4294967295\s*")
 """/proc/self/uid_map outside of any."""
+
+ACCESS_LIST: Final = "system.posix_acl_access"
+_ACL_VERSION: Final = 2
+_ACL_USER_OBJ, _ACL_GROUP_OBJ, _ACL_GROUP, _ACL_MASK, _ACL_OTHER = 1, 4, 8, 16, 32
+_ACL_NO_ID: Final = 0xFFFFFFFF
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 """Names that a VM may have.  A dot would end the name in app ids, where an app of VM `a` could
@@ -192,27 +197,52 @@ def listen_at(
 def let_in(path: Path, group: str) -> None:
     """Let the members of a group connect to a socket, too.
 
+    Whoever is no member cannot give it to the group, and has it named in the socket's access
+    control list instead (acl(5)), which its owner may.
+
     Args:
         path: of the socket.
         group: its name, or its number.
 
     Raises:
-        HostError: there is no such group, or it is not ours to let in.
+        HostError: there is no such group, or the file system has no such lists.
     """
     try:
-        shutil.chown(path, group=int(group) if group.isdigit() else group)
-        path.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IWGRP)
+        number = int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
+        try:
+            os.chown(path, -1, number)
+            path.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IWGRP)
+        except PermissionError:
+            os.setxattr(path, ACCESS_LIST, access_list(number))
     except (OSError, LookupError) as exc:
         known = ", ".join(sorted(each.gr_name for each in grp.getgrall()))
         raise HostError(
             f"group {group} cannot be let in: {exc}",
-            remedy=f"You must be in the group. There are: {known}.",
+            remedy=f"Be a member of the group, or name another. There are: {known}.",
         ) from exc
+
+
+def access_list(gid: int) -> bytes:
+    """Write the access control list of a socket to which its owner and a group may connect.
+
+    As linux/posix_acl_xattr.h has it: a version, then tag, permissions and id of each entry.
+    """
+    read_write = 6
+    entries = (
+        (_ACL_USER_OBJ, read_write, _ACL_NO_ID),
+        (_ACL_GROUP_OBJ, 0, _ACL_NO_ID),
+        (_ACL_GROUP, read_write, gid),
+        (_ACL_MASK, read_write, _ACL_NO_ID),
+        (_ACL_OTHER, 0, _ACL_NO_ID),
+    )
+    return struct.pack("<I", _ACL_VERSION) + b"".join(
+        struct.pack("<HHI", *entry) for entry in entries
+    )
 
 
 def _may_enter(directory: Path, group: str) -> bool:
     """Tell whether members of a group can enter a directory."""
-    if "system.posix_acl_access" in os.listxattr(directory):
+    if ACCESS_LIST in os.listxattr(directory):
         return True  # somebody has thought about it
     status = directory.stat()
     if status.st_mode & stat.S_IXOTH:

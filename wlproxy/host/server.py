@@ -28,9 +28,8 @@ from wlproxy.host.link import (
     farewell,
     severity,
 )
-from wlproxy.host.qemu.discovery import Qemu, RamProvider, name_qemu, qemu_ram, tap_path
-from wlproxy.host.qemu.following import find_ram, follow_ram
-from wlproxy.host.qemu.ram import GuestRam
+from wlproxy.host.page_sources import page_source
+from wlproxy.host.pages import PageProvider, PageSource, Vmm, find_pages
 from wlproxy.host.report.bugs import MISTAKE, keep_running, report_bug
 from wlproxy.host.report.metrics import Metrics
 from wlproxy.host.report.progress import Progress, State
@@ -82,8 +81,8 @@ class Server:
         config: HostConfig,
         *,
         desktop: Desktop | None = None,
-        provide_ram: RamProvider | None = None,
-        make_relay: Callable[[RelayConfig, GuestRam, CompositorCapabilities], Relay]
+        provide_pages: PageProvider | None = None,
+        make_relay: Callable[[RelayConfig, PageSource, CompositorCapabilities], Relay]
         | None = None,
     ) -> None:
         """Nothing runs yet.
@@ -91,7 +90,7 @@ class Server:
         Args:
             config: the user's.
             desktop: the compositor; by default the one that `config` says.
-            provide_ram: finds guest RAM; by default in QEMU's process.
+            provide_pages: finds the guest's pages; by default in QEMU's process.
             make_relay: makes the core of a session; the agent has its say in the config.
 
         Raises:
@@ -111,11 +110,13 @@ class Server:
         locks = config.status.parent if config.status else None
         self._wire = make_wire(config.channel, locks, config.name)
         self._progress = Progress(config.channel, self._desktop.path)
-        self._provide_ram = provide_ram or partial(qemu_ram, config)
+        self._provide_pages = provide_pages or partial(
+            page_source, config, lambda: self._desktop.device
+        )
         self._make_relay = make_relay or self._relay
         self._session: Session | None = None
         self._agent = ""
-        self._qemu: Qemu | None = None
+        self._qemu: Vmm | None = None
         self._qemu_deadline = math.inf
         self._stopping = False
         self._failure: HostError | None = None
@@ -182,10 +183,17 @@ class Server:
         return self._session.dump() if self._session else {}
 
     def _relay(
-        self, config: RelayConfig, ram: GuestRam, capabilities: CompositorCapabilities
+        self,
+        config: RelayConfig,
+        pages: PageSource,
+        capabilities: CompositorCapabilities,
     ) -> Relay:
         return Relay(
-            config, ram.memory, capabilities, self.config.max_clients, fds_for_buffers()
+            config,
+            pages.memory,
+            capabilities,
+            self.config.max_clients,
+            fds_for_buffers(),
         )
 
     async def _start(self, nursery: trio.Nursery, status: StatusSockets | None) -> None:
@@ -269,27 +277,27 @@ class Server:
         if self._qemu_deadline == math.inf:
             self._log.of_client(logging.INFO, "connected to %s", self.config.channel)
         try:
-            ram = await self._unless_stopped(
-                partial(find_ram, self._provide_ram, link.stream, self._log)
+            pages = await self._unless_stopped(
+                partial(find_pages, self._provide_pages, link.stream, self._log)
             )
         except HostError as exc:
             if isinstance(exc, NotQemuError) and self._may_become_qemu(exc):
                 return False
             await self._refuse(link, exc)
             raise
-        if ram is None:
+        if pages is None:
             return not self._stopping
         self._qemu_deadline = math.inf
-        self._log.info("guest RAM: %d MiB, map %s", ram.memory.size >> 20, ram.layout)
+        self._log.info("guest RAM: %s", pages)
         try:
-            self._qemu = name_qemu(ram.pid)
-            await self._serve_sessions(link, ram)
+            self._qemu = pages.vmm
+            await self._serve_sessions(link, pages)
         finally:
             self._qemu = None
-            ram.close()
+            pages.close()
         return True
 
-    async def _serve_sessions(self, link: Link, ram: GuestRam) -> None:
+    async def _serve_sessions(self, link: Link, pages: PageSource) -> None:
         """Serve one session after the other, and follow where the RAM is meanwhile.
 
         Raises:
@@ -298,10 +306,9 @@ class Server:
         failure: HostError | None = None
         async with trio.open_nursery() as nursery:  # noqa: TID251
             nursery.start_soon(self._wire.turn_away, link.stream, self._log)
-            if tap := tap_path(self.config):
-                nursery.start_soon(follow_ram, tap, ram, self._log, self._ram_user)
+            nursery.start_soon(pages.follow, self._log, self._page_user)
             try:
-                while not self._stopping and await self._serve_defended(link, ram):
+                while not self._stopping and await self._serve_defended(link, pages):
                     pass
             except HostError as exc:
                 failure = exc  # itself, and no group of one
@@ -309,7 +316,7 @@ class Server:
         if failure is not None:
             raise failure
 
-    def _ram_user(self) -> Session | None:
+    def _page_user(self) -> Session | None:
         return self._session
 
     def _may_become_qemu(self, why: NotQemuError) -> bool:
@@ -328,10 +335,10 @@ class Server:
         self._pause = QEMU_RETRY
         return now < self._qemu_deadline
 
-    async def _serve_defended(self, link: Link, ram: GuestRam) -> bool:
+    async def _serve_defended(self, link: Link, pages: PageSource) -> bool:
         """Serve one session as `_serve_session`; a bug ends nothing but this one."""
         try:
-            return await self._serve_session(link, ram)
+            return await self._serve_session(link, pages)
         except HostError:
             raise
         except Exception as exc:  # noqa: BLE001 - the last line of defence
@@ -340,15 +347,15 @@ class Server:
         await self._wait_a_little()
         return True
 
-    async def _serve_session(self, link: Link, ram: GuestRam) -> bool:
+    async def _serve_session(self, link: Link, pages: PageSource) -> bool:
         """Serve one session; tell if another may follow on this channel."""
         began = trio.current_time()
         try:
-            early = await self._unless_stopped(partial(self._begin, link, ram))
+            early = await self._unless_stopped(partial(self._begin, link, pages))
             if early is None:
                 await link.say_goodbye(*farewell(None))
                 return False
-            cause = await self._run_session(link, ram, early)
+            cause = await self._run_session(link, pages, early)
         except (RemoteProtocolError, GuestRamError) as exc:
             await self._say_no(link, exc)
             if self.config.once and isinstance(exc, GuestRamError):
@@ -366,19 +373,20 @@ class Server:
         await self._wait_a_little()
         return True
 
-    async def _begin(self, link: Link, ram: GuestRam) -> list[Frame]:
+    async def _begin(self, link: Link, pages: PageSource) -> list[Frame]:
         """Establish a session and prove the RAM; return early frames."""
         self._progress.enter(State.WAITING_FOR_AGENT)
         self._log.info("waiting for the guest agent")
-        ack = await link.establish(self.config.max_clients)
+        ack = await link.establish(self.config.max_clients, pages.features)
         self._agent = ack.agent
         self._progress.enter(State.PROVING_RAM)
-        early = await link.prove_ram(ram)
+        early = await link.prove_ram(pages)
+        await pages.try_out(self._desktop.path)
         self._log.info("guest agent %s: its RAM is proved, serving", ack.agent)
         return early
 
     async def _run_session(
-        self, link: Link, ram: GuestRam, early: Sequence[Frame]
+        self, link: Link, pages: PageSource, early: Sequence[Frame]
     ) -> WlproxyError | None:
         """Run a session to its end; return what ended it, None if we did."""
         self.metrics.sessions += 1
@@ -388,11 +396,10 @@ class Server:
                 link=link,
                 relay=self._make_relay(
                     _told(self.config.relay, link.agent),
-                    ram,
-                    self._desktop.capabilities,
+                    pages,
+                    pages.abilities(self._desktop.capabilities),
                 ),
-                ram=ram,
-                device=self._desktop.device,
+                pages=pages,
                 metrics=self.metrics,
                 log=self._log,
                 connect=self._desktop.connect,

@@ -17,13 +17,11 @@ from wlproxy.host.client.client import Client, ClientContext
 from wlproxy.host.client.pixels import PixelCopier
 from wlproxy.host.client.streams import Streams
 from wlproxy.host.conductor import Conductor
-from wlproxy.host.desktop.udmabuf_device import UdmabufDevice
 from wlproxy.host.launch.launchers import Launchers
 from wlproxy.host.link import GOODBYE_SECONDS, ChannelGoneError, Goodbyed, Link
-from wlproxy.host.qemu.ram import GuestRam
+from wlproxy.host.pages import PageSource
 from wlproxy.host.report.metrics import Metrics
 from wlproxy.host.report.vm_log import VmLog
-from wlproxy.host.udmabufs import Udmabufs
 from wlproxy.protocol.channel.frames import (
     ClientClosed,
     ClientOpened,
@@ -82,8 +80,7 @@ class Session:
         *,
         link: Link,
         relay: Relay,
-        ram: GuestRam,
-        device: UdmabufDevice | None,
+        pages: PageSource,
         metrics: Metrics,
         log: VmLog,
         connect: Callable[[], Awaitable[FdStream]],
@@ -94,8 +91,7 @@ class Session:
         Args:
             link: established, its RAM proved.
             relay: the core, fresh.
-            ram: the guest's; stays open for longer than the session.
-            device: /dev/udmabuf, or None.
+            pages: the guest's; stay open for longer than the session.
             metrics: counted into.
             log: written to.
             connect: makes a connection to the compositor.
@@ -116,14 +112,14 @@ class Session:
         link.carry(self._lanes)
         self._streams = Streams(self._lanes, self._start, log)
         self.launchers = Launchers(self._lanes, self._streams)
-        self._udmabufs = Udmabufs(ram, device)
-        self._copier = PixelCopier(ram.map)
+        self._pages = pages
+        self._copier = PixelCopier(pages.views())
         self._conductor = Conductor(relay, metrics, log, lost=self.lost)
         self._context = ClientContext(
             relay=relay,
             lanes=self._lanes,
             streams=self._streams,
-            udmabufs=self._udmabufs,
+            pages=pages,
             copier=self._copier,
             metrics=metrics,
             log=log,
@@ -180,13 +176,10 @@ class Session:
         """Another map is used from now on, and other files."""
         self._copier.close()
 
-    def use_desktop(
-        self, device: UdmabufDevice | None, capabilities: CompositorCapabilities
-    ) -> None:
+    def use_desktop(self, desktop: CompositorCapabilities) -> None:
         """The host can do this from now on: for clients that wait, and those to come."""
-        self._udmabufs.device = device
         try:
-            self._feed(CompositorFound(capabilities))
+            self._feed(CompositorFound(self._pages.abilities(desktop)))
         except RemoteProtocolError as exc:
             self.lost(exc)
 

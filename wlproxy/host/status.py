@@ -6,7 +6,7 @@ from typing import Final
 from wlproxy import __version__
 from wlproxy.host.client.client import Client
 from wlproxy.host.desktop.desktop import Desktop
-from wlproxy.host.qemu.discovery import Qemu
+from wlproxy.host.pages import Vmm
 from wlproxy.host.report.metrics import Metrics
 from wlproxy.host.report.progress import Progress
 from wlproxy.host.report.status_socket import Json
@@ -26,7 +26,7 @@ def take_snapshot(
     progress: Progress,
     desktop: Desktop,
     metrics: Metrics,
-    qemu: Qemu | None,
+    qemu: Vmm | None,
     agent: str,
     session: Session | None,
 ) -> dict[str, Json]:

@@ -17,9 +17,8 @@ from wlproxy.host.config import HostConfig
 from wlproxy.host.doctor import Finding, Verdict, problem
 from wlproxy.host.errors import HostError
 from wlproxy.host.link import Link
-from wlproxy.host.qemu.discovery import RamProvider, name_qemu, qemu_ram
-from wlproxy.host.qemu.following import find_ram
-from wlproxy.host.qemu.ram import GuestRam
+from wlproxy.host.page_sources import page_source
+from wlproxy.host.pages import PageProvider, PageSource, find_pages
 from wlproxy.host.report.metrics import Metrics
 from wlproxy.host.report.progress import State
 from wlproxy.host.report.status_socket import read_status
@@ -36,13 +35,13 @@ AGENT_SECONDS: Final = 15.0
 
 
 async def examine_vm(
-    config: HostConfig, provide_ram: RamProvider | None = None
+    config: HostConfig, provide_pages: PageProvider | None = None
 ) -> list[Finding]:
     """Run every check of a VM, as far as it gets; raises nothing of its own.
 
     Args:
         config: that of its proxy.
-        provide_ram: finds guest RAM; by default as its proxy does.
+        provide_pages: finds the guest's pages; by default as its proxy does.
     """
     if config.status is not None and is_alive(config.status, socket.SOCK_STREAM):
         try:
@@ -54,7 +53,7 @@ async def examine_vm(
     try:
         async with _connected(config) as link:
             findings.append(_fine("channel", f"the VM is at {config.channel}"))
-            await _examine(link, config, provide_ram, findings)
+            await _examine(link, config, provide_pages, findings)
     except HostError as exc:
         findings.append(problem("channel", exc))
     return findings
@@ -87,16 +86,16 @@ async def _connected(config: HostConfig) -> AsyncIterator[Link]:
 async def _examine(
     link: Link,
     config: HostConfig,
-    provide_ram: RamProvider | None,
+    provide_pages: PageProvider | None,
     findings: list[Finding],
 ) -> None:
     """Look for the RAM, and whether an agent proves it."""
-    ram = None
-    provide = provide_ram or partial(qemu_ram, config)
+    pages = None
+    provide = provide_pages or partial(page_source, config, lambda: None)
     try:
         with trio.move_on_after(RAM_SECONDS):
-            ram = await find_ram(provide, link.stream, VmLog(config.name))
-        if ram is None:
+            pages = await find_pages(provide, link.stream, VmLog(config.name))
+        if pages is None:
             raise HostError(  # noqa: TRY301 - as others that are found there
                 f"the guest's RAM was not found within {RAM_SECONDS:.0f} s",
                 remedy="Has the guest booted? With `wlproxy ram-tap`, its driver tells.",
@@ -105,30 +104,26 @@ async def _examine(
         findings.append(problem("guest RAM", exc))
         return
     try:
-        findings.append(
-            _fine(
-                "guest RAM",
-                f"{ram.memory.size >> 20} MiB of process {ram.pid} "
-                f"({plain(name_qemu(ram.pid).program)}), map {ram.layout}",
-            )
-        )
-        async for finding in _ask_agent(link, config, ram):
+        vmm = pages.vmm
+        of = f", of process {vmm.pid} ({plain(vmm.program)})" if vmm.pid else ""
+        findings.append(_fine("guest RAM", f"{pages}{of}"))
+        async for finding in _ask_agent(link, config, pages):
             findings.append(finding)  # noqa: PERF401 - what comes before an error counts
     except HostError as exc:
         findings.append(problem("guest agent", exc))
     except WlproxyError as exc:
         findings.append(Finding("guest agent", Verdict.PROBLEM, plain(str(exc))))
     finally:
-        ram.close()
+        pages.close()
 
 
 async def _ask_agent(
-    link: Link, config: HostConfig, ram: GuestRam
+    link: Link, config: HostConfig, pages: PageSource
 ) -> AsyncIterator[Finding]:
     """Have the agent say what it is, and prove the RAM."""
     agent = None
     with trio.move_on_after(AGENT_SECONDS):
-        agent = await link.establish(config.max_clients)
+        agent = await link.establish(config.max_clients, pages.features)
     if agent is None:
         silence = f"it did not answer within {AGENT_SECONDS:.0f} s"
         remedy = "In the guest, `wlproxy-guest-agent doctor` says why."
@@ -143,7 +138,7 @@ async def _ask_agent(
             "To have them, install kernel/udmabuf of wlproxy's sources in the guest."
         )
         yield Finding("GPU buffers", Verdict.OK, without, remedy)
-    await link.prove_ram(ram)
+    await link.prove_ram(pages)
     yield _fine("proof", "the RAM that was found is this guest's")
     await link.say_goodbye(CloseReason.NORMAL, "wlproxy doctor has looked")
 

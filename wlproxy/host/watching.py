@@ -32,7 +32,7 @@ async def watch_compositor(
         log.info("the compositor is back")
         progress.set_compositor(there=True)
         if session := found():
-            session.use_desktop(desktop.device, desktop.capabilities)
+            session.use_desktop(desktop.capabilities)
 
 
 async def watch_devices(desktop: Desktop, found: Found, log: VmLog) -> None:
@@ -46,4 +46,4 @@ async def watch_devices(desktop: Desktop, found: Found, log: VmLog) -> None:
         await watch.wait()
         with suppress(HostError):
             if await desktop.find_device() and (session := found()):
-                session.use_desktop(desktop.device, desktop.capabilities)
+                session.use_desktop(desktop.capabilities)

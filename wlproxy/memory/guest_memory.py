@@ -89,22 +89,27 @@ class GuestMemory:
         regions: by ascending guest-physical address.
     """
 
-    __slots__ = ("_page_size", "_starts", "regions")
+    __slots__ = ("_page_size", "_starts", "_what", "regions")
 
     def __init__(
-        self, regions: Iterable[RamRegion], page_size: int = HOST_PAGE_SIZE
+        self,
+        regions: Iterable[RamRegion],
+        page_size: int = HOST_PAGE_SIZE,
+        what: str = "RAM",
     ) -> None:
         """Check the map and keep it.
 
         Args:
             regions: in any order.
             page_size: a power of two; every extent must be aligned to it.
+            what: an address has to be, in words.
 
         Raises:
             LocalProtocolError: regions overlap, are empty, unaligned, or end beyond
                 the last address.
         """
         self._page_size = page_size
+        self._what = what
         self.replace(regions)
 
     def replace(self, regions: Iterable[RamRegion]) -> None:
@@ -153,7 +158,7 @@ class GuestMemory:
                     region = self._region_at(gpa)
                     if region is None:
                         raise ExtentError(
-                            f"{_words(address, length)} is not RAM at {gpa:#x}"
+                            f"{_words(address, length)} is not {self._what} at {gpa:#x}"
                         )
                     low, high = region.gpa, region.gpa + region.length
                     ahead, within = region.offset - region.gpa, region.file

@@ -1,7 +1,7 @@
 """What the host can do with buffers, and what the user would like it to do.
 
-The facts come from the compositor probe and the udmabuf limits (`host/desktop/probe`);
-what follows from them for a buffer is `buffers/choice`'s.
+The facts come from the compositor probe and the udmabuf limits (`host/desktop/probe`), or from
+what takes udmabuf's place (`host/pages`); what follows from them for a buffer is `buffers/choice`'s.
 """
 
 from collections.abc import Mapping
@@ -30,6 +30,7 @@ class CompositorCapabilities:
     Attributes:
         shm_udmabuf: the compositor takes a udmabuf as a `wl_shm` pool (mode A).
         shm_udmabuf_reason: why not, for people; empty if it does.
+        shm_once: a fd of pages can be mapped once, and so is for one pool only.
         dmabuf_stride_alignment: for each DRM format that the compositor imports
             as LINEAR (mode B), the smallest stride alignment it took, bytes.
         dmabuf_reason: why mode B is not to be had; empty if it is.
@@ -41,6 +42,7 @@ class CompositorCapabilities:
 
     shm_udmabuf: bool
     shm_udmabuf_reason: str = ""
+    shm_once: bool = False
     dmabuf_stride_alignment: Mapping[int, int] = field(default_factory=dict)
     dmabuf_reason: str = ""
     shm_formats: frozenset[int] = frozenset({SHM_ARGB8888, SHM_XRGB8888})

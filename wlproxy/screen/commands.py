@@ -43,6 +43,10 @@ class File(Protocol):
     def identity(self) -> tuple[int, int]:
         """Tell it from others: device and inode, which last as long as it is open."""
 
+    @property
+    def mappable(self) -> bool:
+        """Whether all of it can be mapped to be read and written, as libwayland does."""
+
     def close(self) -> None:
         """Close it.  Again: nothing happens."""
 
@@ -90,6 +94,38 @@ class ShowMap:
 
 
 @dataclass(frozen=True, slots=True)
+class Plane:
+    """Where a plane of a picture is.
+
+    Attributes:
+        file: a dma-buf.
+        offset: of its first byte there.
+        stride: bytes from one row to the next, in what units of rows the modifier says.
+    """
+
+    file: File
+    offset: int
+    stride: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShowDmabuf:
+    """Show what is, and will be, in a dma-buf; whoever takes this closes its files.
+
+    Attributes:
+        planes: one, unless the modifier has more.
+        layout: how the first of them lies there, if it is LINEAR.
+        modifier: how pixels are arranged there (drm_fourcc.h).
+        flipped: whether the first row is the lowest.
+    """
+
+    planes: tuple[Plane, ...]
+    layout: Layout
+    modifier: int
+    flipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ShowBytes:
     """Show these bytes, of which updates will come."""
 
@@ -114,7 +150,7 @@ class UpdateBytes:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A part of the shown file has changed."""
+    """A part of the shown file has changed, in the order in which its rows lie there."""
 
     part: Rectangle
 
@@ -144,4 +180,24 @@ class Refused:
     why: str
 
 
-Command = ShowMap | ShowBytes | UpdateBytes | Damage | Cursor | CursorVisible | Refused
+Command = (
+    ShowMap
+    | ShowDmabuf
+    | ShowBytes
+    | UpdateBytes
+    | Damage
+    | Cursor
+    | CursorVisible
+    | Refused
+)
+
+
+def files_of(command: Command | None) -> tuple[File, ...]:
+    """Return the files that whoever takes a command has to close."""
+    match command:
+        case ShowMap(file):
+            return (file,)
+        case ShowDmabuf(planes):
+            return tuple(plane.file for plane in planes)
+        case _:
+            return ()

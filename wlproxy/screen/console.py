@@ -1,31 +1,31 @@
-"""What we call QEMU's display for: to be called ourselves, keys, the pointer, a size.
+"""What we call one of the machine's screens for: to be called ourselves, keys, the pointer, a size.
 
 Input wants no answer, and none waits for QEMU.  The interfaces are QEMU's (ui/dbus-display1.xml):
-`org.qemu.Display1.Console`, `Keyboard` and `Mouse`.
+`org.qemu.Display1.Console`, `Keyboard`, `Mouse` and `MultiTouch`.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from enum import IntEnum
+from typing import Final, Generic
 
-from wlproxy.protocol.dbus.connection import (
-    PROPERTIES,
-    UNKNOWN_METHOD,
-    Connection,
-    Outgoing,
-)
+from wlproxy.protocol.dbus.connection import PROPERTIES
 from wlproxy.protocol.dbus.messages import Message, MessageKind
-from wlproxy.protocol.dbus.values import Value, Variant
-from wlproxy.protocol.errors import DBusError
-from wlproxy.screen.commands import Fd
-
-FdT = TypeVar("FdT", bound=Fd)
-"""An fd, ours or QEMU's."""
+from wlproxy.protocol.dbus.values import Variant
+from wlproxy.screen.qemu_peer import FdT, QemuPeer, error_text
 
 CONSOLE: Final = "org.qemu.Display1.Console"
 KEYBOARD: Final = "org.qemu.Display1.Keyboard"
 MOUSE: Final = "org.qemu.Display1.Mouse"
+TOUCH: Final = "org.qemu.Display1.MultiTouch.SendEvent"
 PLACE: Final = "org.qemu.Display1.Mouse.SetAbsPosition"
+
+
+class TouchKind(IntEnum):
+    """What a finger does: `InputMultiTouchType` in QEMU's qapi/ui.json."""
+
+    BEGIN = 0
+    UPDATE = 1
+    END = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,14 @@ class InputCall:
 
     method: str
     signature: str
-    body: tuple[int, ...]
+    body: tuple[float, ...]
     droppable: bool = False
 
     @property
     def lets_go(self) -> bool:
         """Whether a key or button is let go of, which QEMU must know one day."""
+        if self.method == TOUCH:
+            return self.body[0] == TouchKind.END
         return self.method.endswith(".Release")
 
     def replaces(self, earlier: "InputCall") -> bool:
@@ -74,8 +76,21 @@ def move(x: int, y: int) -> InputCall:
     return InputCall(f"{MOUSE}.RelMotion", "ii", (x, y), droppable=True)
 
 
+def touch(kind: TouchKind, slot: int, x: float, y: float) -> InputCall:
+    """Put a finger down, move it or take it away.
+
+    Args:
+        kind: which of these.
+        slot: the finger's number, from 0 on.
+        x: where, in pixels of the guest.
+        y: the same.
+    """
+    droppable = kind is TouchKind.UPDATE
+    return InputCall(TOUCH, "utdd", (kind, slot, x, y), droppable=droppable)
+
+
 class Console(Generic[FdT]):
-    """Our end of the connection on which we call.
+    """A screen of the machine, as we call it.
 
     Attributes:
         absolute: whether the guest's pointer can be put somewhere; else it can be moved.
@@ -84,50 +99,23 @@ class Console(Generic[FdT]):
         refusal: why it has not, if it has refused, or has no such screen.
     """
 
-    def __init__(self, uid: int, number: int = 0) -> None:
-        """Begin it, and ask what there is.
+    def __init__(self, peer: QemuPeer[FdT], number: int = 0) -> None:
+        """Ask what there is.
 
         Args:
-            uid: whose socket it is.
+            peer: QEMU.
             number: which of the machine's screens.
         """
         self.absolute = False
         self.takes_sizes = True
         self.registered = False
         self.refusal = ""
-        self._path = f"/org/qemu/Display1/Console_{number}"
-        self._connection = Connection[FdT](uid)
-        self._waiting: dict[int, Callable[[Message[FdT]], None]] = {}
-        self._ask(f"{PROPERTIES}.GetAll", "s", (MOUSE,), self._mouse)
-
-    def receive(self, data: bytes, fds: Sequence[FdT] = ()) -> None:
-        """Take what came.
-
-        Raises:
-            DBusError: it is no D-Bus, or QEMU does not let us in.
-        """
-        try:
-            self._connection.receive(data, fds)
-            while (message := self._connection.next_message()) is not None:
-                for file in message.fds:
-                    file.close()
-                self._take(message)
-        except DBusError:
-            self.close()
-            raise
-
-    def take_output(self) -> list[Outgoing[FdT]]:
-        """Take what is to be sent."""
-        return self._connection.take_output()
-
-    def abandon(self) -> list[Outgoing[FdT]]:
-        """Take what will not be sent any more."""
-        return self._connection.abandon()
-
-    def close(self) -> None:
-        """Close the fds that came, which nobody wants."""
-        for file in self._connection.waiting_fds:
-            file.close()
+        self._path = console_path(number)
+        self._peer = peer
+        self._wanted: tuple[int, int] | None = None
+        self._sizing = False
+        peer.follow(self._path, self._changed)
+        peer.ask(self._path, f"{PROPERTIES}.GetAll", "s", (MOUSE,), self._mouse)
 
     def register(self, listener: FdT) -> None:
         """Have QEMU call at the other end of a socket; it says whether it does.
@@ -137,54 +125,26 @@ class Console(Generic[FdT]):
         """
         listener.hold()
         self.registered, self.refusal = False, ""
-        self._ask(f"{CONSOLE}.RegisterListener", "h", (listener,), self._answered)
+        method = f"{CONSOLE}.RegisterListener"
+        self._peer.ask(self._path, method, "h", (listener,), self._answered)
 
     def want_size(self, width: int, height: int) -> None:
-        """Ask the guest for a screen of this size, in pixels."""
-        if self.takes_sizes:
-            size = (0, 0, 0, 0, width, height)
-            self._ask(f"{CONSOLE}.SetUIInfo", "qqiiuu", size, self._sized)
+        """Ask the guest for a screen of this size, in pixels; of none: to take it for unplugged."""
+        self._wanted = width, height
+        if not self._sizing:
+            self._ask_size()
 
     def tell(self, call: InputCall) -> None:
         """Tell of input."""
-        self._connection.call(
-            self._path, call.method, call.signature, call.body, wants_reply=False
-        )
+        self._peer.tell(self._path, call.method, call.signature, call.body)
 
-    def _ask(
-        self,
-        method: str,
-        signature: str,
-        body: tuple[Value, ...],
-        answered: Callable[[Message[FdT]], None],
-    ) -> None:
-        serial = self._connection.call(self._path, method, signature, body)
-        self._waiting[serial] = answered
-
-    def _take(self, message: Message[FdT]) -> None:
-        match message.kind:
-            case MessageKind.METHOD_CALL:
-                self._connection.refuse(message, UNKNOWN_METHOD, "nothing is here")
-            case MessageKind.SIGNAL:
-                self._signalled(message)
-            case _:
-                answered = self._waiting.pop(message.fields.reply_to, None)
-                if answered is not None:
-                    answered(message)
-
-    def _signalled(self, signal: Message[FdT]) -> None:
-        fields = signal.fields
-        if (
-            (fields.interface, fields.member) == (PROPERTIES, "PropertiesChanged")
-            and fields.signature == "sa{sv}as"
-            and fields.path == self._path
-            and signal.body[0] == MOUSE
-        ):
-            self._mouse_is(signal.body[1])
+    def _changed(self, interface: str, properties: dict[str, Variant]) -> None:
+        if interface == MOUSE:
+            self._mouse_is(properties)
 
     def _mouse(self, answer: Message[FdT]) -> None:
         if answer.kind is MessageKind.ERROR:
-            self.refusal = f"it has no such screen ({_text(answer)})"
+            self.refusal = f"it has no such screen ({error_text(answer)})"
         elif answer.fields.signature == "a{sv}":
             self._mouse_is(answer.body[0])
 
@@ -195,16 +155,26 @@ class Console(Generic[FdT]):
 
     def _answered(self, answer: Message[FdT]) -> None:
         if answer.kind is MessageKind.ERROR:
-            self.refusal = _text(answer)
+            self.refusal = error_text(answer)
         else:
             self.registered = True
 
+    def _ask_size(self) -> None:
+        """Ask for the last size that was wanted: for one at a time, as QEMU answers."""
+        wanted, self._wanted = self._wanted, None
+        if wanted is not None and self.takes_sizes:
+            self._sizing = True
+            method = f"{CONSOLE}.SetUIInfo"
+            size = (0, 0, 0, 0, *wanted)
+            self._peer.ask(self._path, method, "qqiiuu", size, self._sized)
+
     def _sized(self, answer: Message[FdT]) -> None:
+        self._sizing = False
         if answer.kind is MessageKind.ERROR:
             self.takes_sizes = False
+        self._ask_size()
 
 
-def _text(error: Message[FdT]) -> str:
-    """Return what an error says."""
-    said = error.body[0] if error.fields.signature[:1] == "s" else ""
-    return f"{error.fields.error_name[:100]}: {said[:200]}"
+def console_path(number: int) -> str:
+    """Say where a screen of the machine's is."""
+    return f"/org/qemu/Display1/Console_{number}"

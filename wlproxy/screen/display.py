@@ -9,6 +9,7 @@ The interfaces are QEMU's: ui/dbus-display1.xml there, `org.qemu.Display1.Listen
 """
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Final
 
 from wlproxy.protocol.dbus.connection import (
@@ -19,6 +20,7 @@ from wlproxy.protocol.dbus.connection import (
 )
 from wlproxy.protocol.dbus.messages import Message, MessageKind
 from wlproxy.protocol.errors import DBusError, WlproxyError
+from wlproxy.relay.formats import MODIFIER_LINEAR, shm_format
 from wlproxy.screen.commands import (
     Command,
     Cursor,
@@ -27,18 +29,23 @@ from wlproxy.screen.commands import (
     File,
     FileKind,
     Layout,
+    Plane,
     Rectangle,
     Refused,
     ShowBytes,
+    ShowDmabuf,
     ShowMap,
     UpdateBytes,
+    files_of,
 )
 from wlproxy.screen.doorman import LISTENER, properties
-from wlproxy.screen.formats import ALWAYS, SHM_OF_PIXMAN, pixel_size
+from wlproxy.screen.formats import ALWAYS, SHM_OF_PIXMAN, drm_formats, pixel_size
 
 MAPS: Final = "org.qemu.Display1.Listener.Unix.Map"
 """Whoever says that it has this interface is sent files instead of bytes."""
-INTERFACES: Final = (MAPS,)
+DMABUF2: Final = "org.qemu.Display1.Listener.Unix.ScanoutDMABUF2"
+"""The same, from QEMU 10.2 on, for dma-bufs of which more is told; older ones do not ask."""
+INTERFACES: Final = (MAPS, DMABUF2)
 """What we say that we have."""
 
 MAX_SIDE: Final = 16384
@@ -47,6 +54,8 @@ MAX_POOL: Final = (1 << 31) - 1
 """Bytes of a `wl_shm` pool, which are an int there."""
 MAX_CURSOR: Final = 512
 """Pixels of a side of the pointer; virtio-gpu has 64."""
+MAX_PLANES: Final = 4
+"""What QEMU and linux-dmabuf have at most."""
 MAX_REFUSALS: Final = 200
 """After so many, whoever asks means no good.  Each may have an fd that takes a thread to close."""
 
@@ -58,22 +67,31 @@ class _UnfitError(WlproxyError):
 class Display:
     """Our end of the connection on which QEMU calls."""
 
-    def __init__(self, shm_formats: Collection[int] = ALWAYS) -> None:
+    def __init__(
+        self,
+        shm_formats: Collection[int] = ALWAYS,
+        importable: Collection[tuple[int, int]] = (),
+    ) -> None:
         """Begin it, when QEMU has been let in (`doorman`).
 
         Args:
             shm_formats: those that the compositor takes.
+            importable: DRM formats and modifiers of the dma-bufs that it imports.
         """
         self._connection = Connection[File](0, greeted=True)
         self._shm_formats = frozenset(shm_formats)
+        self._importable = frozenset(importable)
         self._refusals = 0
         self._shown: Layout | None = None
-        self._bytes_shown = False
+        self._bytes_shown = self._flipped = False
         self._methods: dict[
             tuple[str, str], tuple[str, Callable[..., Command | None]]
         ] = {
             (MAPS, "ScanoutMap"): ("huuuuu", self._scanout_map),
             (MAPS, "UpdateMap"): ("iiii", self._update_map),
+            (LISTENER, "ScanoutDMABUF"): ("huuuutb", self._scanout_dmabuf),
+            (DMABUF2, "ScanoutDMABUF2"): ("ahuuuuauauuuuutb", self._scanout_dmabuf2),
+            (LISTENER, "UpdateDMABUF"): ("iiii", self._update_map),
             (LISTENER, "Scanout"): ("uuuuay", self._scanout),
             (LISTENER, "Update"): ("iiiiuuay", self._update),
             (LISTENER, "CursorDefine"): ("iiiiay", self._cursor_define),
@@ -98,8 +116,8 @@ class Display:
                     commands.append(command)
         except DBusError:
             for command in commands:
-                if isinstance(command, ShowMap):
-                    command.file.close()
+                for file in files_of(command):
+                    file.close()
             self.close()
             raise
         return commands
@@ -125,9 +143,9 @@ class Display:
             self._connection.refuse(message, FAILED, str(exc))
             command = Refused(f"{message.fields.member}: {exc}")
         finally:
-            kept = command.file if isinstance(command, ShowMap) else None
+            kept = files_of(command)
             for file in message.fds:
-                if file is not kept:
+                if not any(file is each for each in kept):
                     file.close()
         return command
 
@@ -143,7 +161,7 @@ class Display:
             return None
         method = self._methods.get((fields.interface, fields.member))
         if method is None:
-            if call.fds:  # counted: a picture that is drawn by GL, for one
+            if call.fds:  # counted: each may take a thread to close
                 raise _UnfitError("nothing is done with such fds")
             self._connection.refuse(call, UNKNOWN_METHOD, "no such method")
             return None
@@ -171,12 +189,120 @@ class Display:
             )
         if layout.end > file.size:
             raise _UnfitError(f"a file of {file.size} bytes for {layout}")
-        self._shown, self._bytes_shown = layout, False
+        self._show(layout)
+        if file.kind is FileKind.DMABUF:
+            plane = Plane(file, offset, stride)
+            return ShowDmabuf((plane,), layout, MODIFIER_LINEAR)
         return ShowMap(file, layout)
+
+    def _scanout_dmabuf(
+        self,
+        file: File,
+        width: int,
+        height: int,
+        stride: int,
+        fourcc: int,
+        modifier: int,
+        flipped: bool,  # noqa: FBT001 - QEMU's `y0_top`
+    ) -> Command:
+        planes = (Plane(file, 0, stride),)
+        return self._dmabuf(planes, width, height, fourcc, modifier, flipped=flipped)
+
+    def _scanout_dmabuf2(  # noqa: PLR0913, PLR0917 - QEMU's arguments
+        self,
+        files: list[File],
+        x: int,
+        y: int,
+        width: int,
+        height: int,
+        offsets: list[int],
+        strides: list[int],
+        count: int,
+        fourcc: int,
+        whole_width: int,
+        whole_height: int,
+        modifier: int,
+        flipped: bool,  # noqa: FBT001 - QEMU's `y0_top`
+    ) -> Command:
+        if not (0 < count <= MAX_PLANES and len(offsets) == len(strides) == count):
+            raise _UnfitError(f"{count} planes of a dma-buf")
+        if not 0 < len(files) <= count:
+            raise _UnfitError(f"{len(files)} fds for {count} planes")
+        if x + width > whole_width or y + height > whole_height:
+            raise _UnfitError("a part that is beyond its dma-buf")
+        # Planes that have no file are in the last one.
+        files = files + files[-1:] * (count - len(files))
+        planes = tuple(map(Plane, files, offsets, strides))
+        if (width, height) != (whole_width, whole_height):
+            if modifier != MODIFIER_LINEAR or not drm_formats(fourcc):
+                raise _UnfitError("a part of a dma-buf that is not LINEAR")
+            # Counted from the picture's top, which may be at the end (ui/gtk-egl.c there).
+            row = whole_height - y - height if flipped else y
+            first = planes[0]
+            skipped = row * first.stride + x * pixel_size(shm_format(fourcc))
+            planes = (replace(first, offset=first.offset + skipped), *planes[1:])
+        return self._dmabuf(planes, width, height, fourcc, modifier, flipped=flipped)
+
+    def _dmabuf(
+        self,
+        planes: tuple[Plane, ...],
+        width: int,
+        height: int,
+        fourcc: int,
+        modifier: int,
+        *,
+        flipped: bool,
+    ) -> Command:
+        for plane in planes:
+            if plane.file.kind is not FileKind.DMABUF:
+                raise _UnfitError("the fd is no dma-buf")
+        shown_as = self._shown_as(fourcc, modifier)
+        first = planes[0]
+        layout = Layout(width, height, first.stride, shown_as, first.offset)
+        if modifier == MODIFIER_LINEAR:
+            if len(planes) > 1:
+                raise _UnfitError("a LINEAR dma-buf of several planes")
+            self._check(layout)
+        elif not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+            raise _UnfitError(f"a picture of {layout}")
+        # As compositors check it, which end the connection else.
+        ends = [plane.offset + plane.stride for plane in planes]
+        ends[0] = layout.end
+        for plane, end in zip(planes, ends, strict=True):
+            if not plane.stride or end > min(plane.file.size, MAX_POOL):
+                raise _UnfitError(f"a dma-buf of {plane.file.size} bytes for {layout}")
+        self._show(layout, flipped=flipped)
+        return ShowDmabuf(planes, layout, modifier, flipped)
+
+    def _shown_as(self, fourcc: int, modifier: int) -> int:
+        """Choose the format, of `wl_shm`, in which a dma-buf is shown.
+
+        Raises:
+            _UnfitError: the compositor takes none.
+        """
+        fit = drm_formats(fourcc)
+        for each in fit:
+            if (each, modifier) in self._importable:
+                return shm_format(each)
+        for each in fit:
+            if modifier == MODIFIER_LINEAR and shm_format(each) in self._shm_formats:
+                return shm_format(each)
+        raise _UnfitError(
+            f"a dma-buf of the format {fourcc:#x} with the modifier "
+            f"{modifier:#x}, which the compositor does not take"
+        )
+
+    def _show(
+        self, layout: Layout, *, are_bytes: bool = False, flipped: bool = False
+    ) -> None:
+        """Remember what is shown, of which updates will come."""
+        self._shown, self._bytes_shown, self._flipped = layout, are_bytes, flipped
 
     def _update_map(self, x: int, y: int, width: int, height: int) -> Command | None:
         if self._shown is None or self._bytes_shown:
             return None  # the map was refused, and QEMU has not noticed yet
+        if self._flipped:
+            y = self._shown.height - y - height
         part = _clipped(self._shown, x, y, width, height)
         return Damage(part) if part else None
 
@@ -186,7 +312,7 @@ class Display:
         layout = self._layout(width, height, stride, pixman)
         if layout.end > len(pixels):
             raise _UnfitError(f"{len(pixels)} bytes for {layout}")
-        self._shown, self._bytes_shown = layout, True
+        self._show(layout, are_bytes=True)
         return ShowBytes(layout, pixels)
 
     def _update(
@@ -236,16 +362,25 @@ class Display:
         Raises:
             _UnfitError: nothing lies so, or the compositor does not take it.
         """
-        shm_format = SHM_OF_PIXMAN.get(pixman)
-        if shm_format is None or shm_format not in self._shm_formats:
+        found = SHM_OF_PIXMAN.get(pixman)
+        if found is None or found not in self._shm_formats:
             raise _UnfitError(f"pixels of the format {pixman:#x}")
-        layout = Layout(width, height, stride, shm_format, offset)
-        row = width * pixel_size(shm_format)
+        layout = Layout(width, height, stride, found, offset)
+        self._check(layout)
+        return layout
+
+    def _check(self, layout: Layout) -> None:
+        """Check that rows of pixels can lie so.
+
+        Raises:
+            _UnfitError: they cannot.
+        """
+        width, height, stride = layout.width, layout.height, layout.stride
+        row = width * pixel_size(layout.shm_format)
         if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and stride >= row):
             raise _UnfitError(f"a picture of {layout}")
-        if stride % 4 or offset % 4 or layout.end > MAX_POOL:
+        if stride % 4 or layout.offset % 4 or layout.end > MAX_POOL:
             raise _UnfitError(f"no pool has {layout}")
-        return layout
 
 
 def _clipped(

@@ -1,7 +1,8 @@
 """The keyboard: what is pressed in the window is pressed in the guest, and let go of with the focus.
 
 Ctrl+Alt+G is for us: it gives all keys to the guest, those that the desktop would take for itself too,
-and the pointer if it is one that only moves; and takes them back.
+and the pointer if it is one that only moves; and takes them back.  So is Ctrl+Alt+F: it makes the window as large
+as the output, and gives all keys to the guest; and undoes that.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 from wlproxy.protocol.wayland.message import Message
 from wlproxy.screen import console
 from wlproxy.screen.console import InputCall
-from wlproxy.screen.keycodes import ALT, CTRL, KEY_G, qemu_key
+from wlproxy.screen.keycodes import ALT, CTRL, KEY_F, KEY_G, qemu_key
 
 _KEY_RELEASED = 0
 """`wl_keyboard.key_state`."""
@@ -27,18 +28,22 @@ class Keyboard:
     """
 
     def __init__(
-        self, tell: Callable[[InputCall], None], toggle_grab: Callable[[], None]
+        self,
+        tell: Callable[[InputCall], None],
+        toggle_grab: Callable[[], None],
+        toggle_fullscreen: Callable[[], None],
     ) -> None:
         """Nothing is pressed.
 
         Args:
             tell: takes each call.
             toggle_grab: is for Ctrl+Alt+G.
+            toggle_fullscreen: is for Ctrl+Alt+F.
         """
         self.held: int | None = None
         self.delay, self.interval = 0.6, 0.04
         self._tell = tell
-        self._toggle_grab = toggle_grab
+        self._ours = {KEY_G: toggle_grab, KEY_F: toggle_fullscreen}
         self._pressed: dict[int, int] = {}
 
     def on_event(self, name: str, event: Message[Any]) -> None:
@@ -63,8 +68,9 @@ class Keyboard:
         self.held = None
 
     def _key(self, evdev: int, *, down: bool) -> None:
-        if down and evdev == KEY_G and self._with(CTRL) and self._with(ALT):
-            self._toggle_grab()
+        ours = self._ours.get(evdev)
+        if down and ours is not None and self._with(CTRL) and self._with(ALT):
+            ours()
             return
         if down:
             number = qemu_key(evdev)

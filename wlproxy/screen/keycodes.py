@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+KEY_F: Final = 33
 KEY_G: Final = 34
 CTRL: Final = frozenset({29, 97})
 ALT: Final = frozenset({56, 100})

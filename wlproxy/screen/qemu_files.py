@@ -1,10 +1,11 @@
 """What an fd that QEMU sent is, found out without asking whoever made the file.
 
 A file may be one of FUSE, whose server answers nobody, so that even `fstat` and `close` hang.  Where
-an fd's link leads to, and whether it can have seals, the kernel says by itself.
+an fd's link leads to, whether it can have seals, and what is in its fdinfo, the kernel says by itself.
 """
 
 import fcntl
+import mmap
 import os
 import threading
 from typing import Final
@@ -13,7 +14,11 @@ from wlproxy.screen.commands import FileKind
 from wlproxy.transport.fds import OwnedFd
 
 _DMABUF: Final = "/dmabuf:"
-"""How the links of dma-bufs begin (drivers/dma-buf/dma-buf.c)."""
+"""How the links of dma-bufs begin (drivers/dma-buf/dma-buf.c).  So may that of an ordinary file."""
+_EXPORTER: Final = b"\nexp_name:\t"
+"""Begins a line that only dma-bufs have in their fdinfo (`dma_buf_show_fdinfo`, the same file)."""
+_FDINFO_SIZE: Final = 4096
+"""Bytes of it that are read; it is far less."""
 
 
 _READ_ONLY: Final = fcntl.F_SEAL_WRITE | 0x10
@@ -46,10 +51,25 @@ class QemuFile(OwnedFd):
         else:
             self.size = found.st_size
 
+    @property
+    def mappable(self) -> bool:
+        """Whether all of it can be mapped to be read and written, as libwayland does.
+
+        A compositor ends the connection of whoever has it map what cannot be.
+        """
+        if self.kind is FileKind.OTHER or not self.size:
+            return False
+        try:
+            mmap.mmap(self.fileno(), self.size).close()
+        except (OSError, ValueError, OverflowError):
+            return False
+        return True
+
 
 def _kind(fd: int) -> FileKind:
     try:
-        if os.readlink(f"/proc/self/fd/{fd}").startswith(_DMABUF):
+        link = os.readlink(f"/proc/self/fd/{fd}")
+        if link.startswith(_DMABUF) and _EXPORTER in _fdinfo(fd):
             return FileKind.DMABUF
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
         mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
@@ -59,6 +79,11 @@ def _kind(fd: int) -> FileKind:
     return (
         FileKind.OTHER if seals & _READ_ONLY or mode != os.O_RDWR else FileKind.MEMORY
     )
+
+
+def _fdinfo(fd: int) -> bytes:
+    with open(f"/proc/self/fdinfo/{fd}", "rb", buffering=0) as file:
+        return file.read(_FDINFO_SIZE)
 
 
 def _close_in_thread(fd: int) -> None:

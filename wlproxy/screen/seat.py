@@ -1,21 +1,23 @@
-"""Who sits before the window: a keyboard, a pointer, and what the pointer looks like.
+"""Who sits before the window: a keyboard, a pointer, fingers, and what the pointer looks like.
 
 Ctrl+Alt+G, or a click where the guest's pointer can only be moved, *grabs*: the pointer is locked in
-the window, and (by the keys alone) the desktop's own shortcuts go to the guest.
+the window, and (by the keys alone) the desktop's own shortcuts go to the guest.  Ctrl+Alt+F does so with
+the window as large as the output.
 """
 
 from collections.abc import Callable
-from typing import Final, Generic
+from typing import Final, Generic, Protocol
 
 from wlproxy.protocol.wayland.message import Message
 from wlproxy.screen.commands import Layout
 from wlproxy.screen.console import InputCall
 from wlproxy.screen.keyboard import Keyboard
 from wlproxy.screen.pointer import Pointer
+from wlproxy.screen.touch import Touch
 from wlproxy.screen.wayland_connection import FdT, WaylandConnection
 from wlproxy.screen.window import Window
 
-POINTER, KEYBOARD = 1, 2
+POINTER, KEYBOARD, TOUCH = 1, 2, 4
 """`wl_seat.capability`."""
 RELEASE_SINCE: Final = 3
 """The version of `wl_seat` whose keyboards and pointers are given back."""
@@ -23,13 +25,30 @@ MOST_SEAT: Final = 8
 """The version of `wl_seat` that has `axis_value120`."""
 ONESHOT: Final = 1
 """`zwp_pointer_constraints_v1.lifetime`: an unlocked pointer is not locked again."""
+DEFAULT_SHAPE: Final = 1
+"""`wp_cursor_shape_device_v1.shape`: the desktop's own arrow."""
+
+
+class Watcher(Protocol):
+    """Is told of the keyboard's focus, and of the serials by which one may say that something was meant."""
+
+    def entered(self, serial: int) -> None:
+        """The window has the keyboard."""
+
+    def pressed(self, serial: int) -> None:
+        """Something was pressed in it."""
+
+    def left(self) -> None:
+        """It has the keyboard no more."""
 
 
 class Seat(Generic[FdT]):
     """The first seat, if there is one.
 
     Attributes:
+        object_id: of the seat; 0 if there is none.
         keyboard: what is pressed; None if there is no keyboard.
+        watcher: is told of the keyboard's focus.
         locked: whether the pointer stays where it is, and only its motion is told.
     """
 
@@ -38,6 +57,8 @@ class Seat(Generic[FdT]):
         wayland: WaylandConnection[FdT],
         window: Window[FdT],
         is_absolute: Callable[[], bool],
+        *,
+        touches: bool = False,
     ) -> None:
         """Bind it.
 
@@ -45,10 +66,15 @@ class Seat(Generic[FdT]):
             wayland: the window's.
             window: a ready one.
             is_absolute: tells whether the guest's pointer can be put somewhere.
+            touches: whether the guest can be touched; else a finger is its pointer.
         """
         self.keyboard: Keyboard | None = None
         self.locked = False
+        self.watcher: Watcher | None = None
         self._wayland = wayland
+        self._touches = touches
+        self._touch: Touch | None = None
+        self._touch_id = 0
         self._window = window
         self._is_absolute = is_absolute
         self._calls: list[InputCall] = []
@@ -66,9 +92,11 @@ class Seat(Generic[FdT]):
         self._inhibitors = window.optional(
             "zwp_keyboard_shortcuts_inhibit_manager_v1", 1
         )
-        self._seat = 0
+        self._shapes = window.optional("wp_cursor_shape_manager_v1", 1)
+        self._shape = 0
+        self.object_id = 0
         if "wl_seat" in wayland.globals:
-            self._seat = wayland.bind("wl_seat", MOST_SEAT, self._on_seat)
+            self.object_id = wayland.bind("wl_seat", MOST_SEAT, self._on_seat)
 
     @property
     def absolute(self) -> bool:
@@ -88,6 +116,8 @@ class Seat(Generic[FdT]):
             self.keyboard.release_all()
         if self._pointer is not None:
             self._pointer.release_all()
+        if self._touch is not None:
+            self._touch.release_all()
 
     def set_cursor(self, file: FdT, layout: Layout, hot: tuple[int, int]) -> None:
         """Have the pointer look like that over the window.
@@ -152,9 +182,11 @@ class Seat(Generic[FdT]):
         has = event.integer(0)
         wayland = self._wayland
         if has & KEYBOARD and self.keyboard is None:
-            keyboard = self.keyboard = Keyboard(self._tell, self._toggle_grab)
+            keyboard = self.keyboard = Keyboard(
+                self._tell, self._toggle_grab, self._toggle_fullscreen
+            )
             self._keyboard_id = wayland.create(
-                self._seat,
+                self.object_id,
                 "get_keyboard",
                 handler=lambda name, event: self._on_keyboard(keyboard, name, event),
             )
@@ -162,12 +194,19 @@ class Seat(Generic[FdT]):
             self.keyboard.release_all()
             self.keyboard = None
             self._give_back(self._keyboard_id)
+            self._left()
         if has & POINTER and self._pointer is None:
-            version = wayland.version(self._seat)
+            version = wayland.version(self.object_id)
             pointer = self._pointer = Pointer(self._tell, self, version)
             self._pointer_id = wayland.create(
-                self._seat, "get_pointer", handler=pointer.on_event
+                self.object_id,
+                "get_pointer",
+                handler=lambda name, event: self._on_pointer(pointer, name, event),
             )
+            if self._shapes:
+                self._shape = wayland.create(
+                    self._shapes, "get_pointer", self._pointer_id
+                )
             if self._relatives:
                 wayland.create(
                     self._relatives,
@@ -179,12 +218,57 @@ class Seat(Generic[FdT]):
             self._unlock()
             self._pointer.release_all()
             self._pointer = self._serial = None
+            if self._shape:
+                wayland.destroy(self._shape)
+                self._shape = 0
             self._give_back(self._pointer_id)
+        self._touch_is_there(there=bool(has & TOUCH))
+
+    def _touch_is_there(self, *, there: bool) -> None:
+        if there and self._touch is None:
+            touch = self._touch = Touch(
+                self._tell, self.to_guest, self._is_absolute, touches=self._touches
+            )
+            self._touch_id = self._wayland.create(
+                self.object_id,
+                "get_touch",
+                handler=lambda name, event: self._on_touch(touch, name, event),
+            )
+        elif not there and self._touch is not None:
+            self._touch.release_all()
+            self._touch = None
+            self._give_back(self._touch_id)
 
     def _on_keyboard(self, keyboard: Keyboard, name: str, event: Message[FdT]) -> None:
         keyboard.on_event(name, event)
-        if name == "leave":
-            self._let_go()
+        watcher = self.watcher
+        match name:
+            case "enter":
+                if watcher is not None:
+                    watcher.entered(event.integer(0))
+                if self._window.fullscreen:
+                    self._inhibit()
+            case "key" if watcher is not None:
+                watcher.pressed(event.integer(0))
+            case "leave":
+                self._left()
+            case _:
+                return
+
+    def _left(self) -> None:
+        self._let_go()
+        if self.watcher is not None:
+            self.watcher.left()
+
+    def _on_pointer(self, pointer: Pointer, name: str, event: Message[FdT]) -> None:
+        if name == "button" and self.watcher is not None:
+            self.watcher.pressed(event.integer(0))
+        pointer.on_event(name, event)
+
+    def _on_touch(self, touch: Touch, name: str, event: Message[FdT]) -> None:
+        if name == "down" and self.watcher is not None:
+            self.watcher.pressed(event.integer(0))
+        touch.on_event(name, event)
 
     def _give_back(self, object_id: int) -> None:
         if self._wayland.version(object_id) >= RELEASE_SINCE:
@@ -194,15 +278,27 @@ class Seat(Generic[FdT]):
         if self._inhibitor or self._lock_id:
             self._let_go()
             return
-        if self._inhibitors:
+        self._inhibit()
+        if not self.absolute:
+            self._lock()
+
+    def _toggle_fullscreen(self) -> None:
+        if self._window.fullscreen:
+            self._window.set_fullscreen(on=False)
+            self._let_go()
+            return
+        self._window.set_fullscreen(on=True)
+        self._inhibit()
+
+    def _inhibit(self) -> None:
+        """Have the desktop's own shortcuts go to the guest."""
+        if self._inhibitors and not self._inhibitor:
             self._inhibitor = self._wayland.create(
                 self._inhibitors,
                 "inhibit_shortcuts",
                 self._window.surface,
-                self._seat,
+                self.object_id,
             )
-        if not self.absolute:
-            self._lock()
 
     def _let_go(self) -> None:
         if self._inhibitor:
@@ -240,6 +336,9 @@ class Seat(Generic[FdT]):
             shown = 0, 0, 0
         elif self._cursor:
             shown = self._cursor, *self._hot
-        else:
-            return  # the guest draws its own, or has none: the desktop's is as good
+        else:  # the guest draws its own, or has none: the desktop's is as good
+            if self._shape:
+                set_shape = self._serial, DEFAULT_SHAPE
+                self._wayland.send(self._shape, "set_shape", *set_shape)
+            return
         self._wayland.send(self._pointer_id, "set_cursor", self._serial, *shown)

@@ -36,6 +36,11 @@ class Sizing:
         self._sized = False
         self._shown: tuple[int, int] | None = None
 
+    @property
+    def fullscreen(self) -> bool:
+        """Whether the window is as large as the output."""
+        return FULLSCREEN in self._states
+
     def picture(self, width: int, height: int) -> None:
         """Take the size of what the guest shows."""
         if (width, height) == self._picture:

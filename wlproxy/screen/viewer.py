@@ -7,7 +7,6 @@ say would only pile up, there or here.
 
 import logging
 import socket
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -15,31 +14,23 @@ from typing import Final
 import trio
 
 from wlproxy.host.errors import HostError
-from wlproxy.protocol.dbus.connection import Outgoing
 from wlproxy.protocol.errors import CompositorError, DBusError
 from wlproxy.relay import labels
-from wlproxy.relay.formats import SHM_ARGB8888
 from wlproxy.screen import console as calls
 from wlproxy.screen import doorman
-from wlproxy.screen.canvas import Canvas
-from wlproxy.screen.commands import (
-    Command,
-    Cursor,
-    CursorVisible,
-    Damage,
-    Layout,
-    Refused,
-    ShowBytes,
-    ShowMap,
-    UpdateBytes,
-)
-from wlproxy.screen.connecting import listener_pair, owner
+from wlproxy.screen.connecting import listener_pair
 from wlproxy.screen.console import Console, InputCall
 from wlproxy.screen.display import INTERFACES, Display
 from wlproxy.screen.door import Door, Listener
+from wlproxy.screen.line import ENDED, Line, release
+from wlproxy.screen.machine import Screen
+from wlproxy.screen.picture import Counts, Picture
+from wlproxy.screen.qemu_clipboard import QemuClipboard
 from wlproxy.screen.qemu_files import QemuFile
 from wlproxy.screen.seat import Seat
-from wlproxy.screen.wayland_connection import WaylandConnection, WaylandOutput
+from wlproxy.screen.selections import Selections
+from wlproxy.screen.transfers import Transfers
+from wlproxy.screen.wayland_connection import WaylandConnection
 from wlproxy.screen.window import Window
 from wlproxy.transport.fd_stream import Chunk, FdsLostError, FdStream
 from wlproxy.transport.fds import OwnedFd
@@ -63,14 +54,11 @@ REGISTER_AGAIN: Final = 0.1
 REGISTER_TRIES: Final = 50
 ALREADY: Final = "already registered"
 """What QEMU says then."""
-MODES: Final = {
-    "A": "in place (mode A): the compositor reads QEMU's memory, and nothing is copied here",
-    "C": "copied (mode C): QEMU sends bytes of this device; virtio-vga would do without",
-}
-GONE: Final = "QEMU has ended: there is no screen any more"
 SLEPT: Final = "to wait: this process had stood still, or did not keep up"
-MAX_REMARKS: Final = 32
-"""Different things that are said about QEMU."""
+PLUGGED: Final = 1280, 800
+"""Pixels that a further head is told of at first: it has no picture that would have a size."""
+UNPLUGGED: Final = 0, 0
+FIRST: Final = Screen(0)
 
 
 class ScreenError(HostError):
@@ -81,79 +69,84 @@ class QemuEndedError(ScreenError):
     """There is nothing to show any more."""
 
 
-@dataclass(slots=True)
-class Counts:
-    """What has been done so far.
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all windows of a machine share.
 
     Attributes:
-        mode: how the picture comes to the compositor: "A" in place, "C" copied, "" not yet.
-        pictures: how often QEMU began a new one.
-        updates: how often it said that a part has changed.
-        copied: bytes that we have copied.
-        listened: how often QEMU was asked to call us.
+        ready: is set once QEMU has sent a first picture of any.
+        clipboard: QEMU's.
+        touches: whether the guest can be touched; else a finger is its pointer.
     """
 
-    mode: str = ""
-    pictures: int = 0
-    updates: int = 0
-    copied: int = 0
-    listened: int = 0
+    ready: trio.Event
+    clipboard: QemuClipboard[OwnedFd] | None = None
+    touches: bool = False
 
 
 class Viewer:
     """A window, from its connections' beginnings to their end.
 
     Attributes:
-        counts: what has been done so far.
-        window: what is shown.
+        picture: what QEMU shows.
+        window: where it is shown.
     """
 
     def __init__(
         self,
         name: str,
-        qemu: socket.socket,
+        line: Line,
         compositor: FdStream,
         door: Door,
         log: logging.LoggerAdapter[logging.Logger],
-        number: int = 0,
+        screen: Screen = FIRST,
+        shared: Shared | None = None,
     ) -> None:
-        """Take over both connections, and the door.
+        """Take over a connection, and the door.
 
         Args:
             name: the VM's.
-            qemu: a socket to its display.
+            line: to QEMU, which others may share.
             compositor: a fresh connection.
             door: where QEMU is let in.
             log: written to.
-            number: which of the machine's screens.
+            screen: which of the machine's screens.
+            shared: what others of the machine's windows have, too.
         """
-        self.counts = Counts()
-        self._log = log
+        self._shared = Shared(trio.Event()) if shared is None else shared
         self._compositor = compositor
+        self._line = line
         self._door = door
-        self._main = FdStream(qemu, QemuFile)
-        self._console = Console[OwnedFd](owner(qemu), number)
+        self._screen = screen
+        self._console = Console[OwnedFd](line.peer, screen.number)
         self._wayland = WaylandConnection[OwnedFd]()
-        title = "screen" if not number else f"screen {number + 1}"
+        title = "screen" if not screen.number else f"screen {screen.number + 1}"
         self.window = Window(
             self._wayland, labels.title(name, title), labels.app_id(name, "screen")
         )
+        self.picture = Picture(self.window, log, self._shared.ready)
         self._seat: Seat[OwnedFd] | None = None
-        self._canvas: Canvas | None = None
+        self._selections: Selections[OwnedFd] | None = None
+        self._transfers: Transfers | None = None
         self._listening: trio.CancelScope | None = None
         self._listener_ended = trio.Event()
         self._hidden_at: int | None = None
         self._attempts = 0
         self._timing = False
-        self._cursor: Cursor | None = None
-        self._cursor_visible = True
         self._held: int | None = None
         self._repeating: trio.CancelScope | None = None
         self._flushing: set[FdStream] = set()
-        self._said: set[str] = set()
         self._why = ""
-        self.ready = trio.Event()
-        """QEMU has been answered who we are, and has sent a first picture."""
+
+    @property
+    def counts(self) -> Counts:
+        """What has been done so far."""
+        return self.picture.counts
+
+    @property
+    def hidden(self) -> bool:
+        """Whether the window cannot be seen, so that QEMU is not listened to."""
+        return self._hidden_at is not None
 
     async def run(self) -> str:
         """Show the screen until the window is closed; return why that is, or "".
@@ -164,13 +157,15 @@ class Viewer:
         try:
             async with trio.open_nursery() as self._nursery:  # noqa: TID251 - all ends with the window
                 self._nursery.start_soon(self._run_wayland)
-                self._nursery.start_soon(self._run_console)
+                self._nursery.start_soon(self._follow_line)
                 self._nursery.start_soon(self._run_door)
                 self._settle()
         finally:
             self._close()
         if self._why:
-            raise QemuEndedError(GONE) if self._why == GONE else ScreenError(self._why)
+            raise (
+                QemuEndedError(ENDED) if self._why == ENDED else ScreenError(self._why)
+            )
         return "the window was closed"
 
     # ---------------------------------------------------------------- tasks
@@ -192,23 +187,15 @@ class Viewer:
             self._settle()
         self._end("")
 
-    async def _run_console(self) -> None:
-        why = GONE
-        while True:
-            try:
-                data, fds = await self._main.receive()
-                if not data:
-                    break
-                self._console.receive(data, fds)
-            except (DBusError, FdsLostError) as exc:
-                self._end(f"QEMU is not understood: {exc}")
-                return
-            except trio.BrokenResourceError:
-                break
+    async def _follow_line(self) -> None:
+        line = self._line
+        while not line.ended.is_set():
+            await line.wait_news()
             if self._console.refusal and not self._refused(self._console.refusal):
                 return
             self._settle()
-        if self._listening is not None:
+        why = line.why
+        if why == ENDED and self._listening is not None:
             # QEMU drops whoever was there first, but goes on telling him what it shows.
             with trio.move_on_after(FAREWELL) as scope:
                 await self._listener_ended.wait()
@@ -238,7 +225,7 @@ class Viewer:
                     with suppress(OSError):  # the doorman has it, too
                         sock.shutdown(socket.SHUT_RDWR)
             if self._door.was_shut(listener):
-                self._remark(SLEPT)
+                self.picture.remark(SLEPT)
                 pause = self._door.pause_after(listener)
                 self._nursery.start_soon(self._listen_again, pause)
         ended.set()
@@ -250,7 +237,7 @@ class Viewer:
                 self._end("QEMU is not understood: it does not let us in")
             return
         self._attempts = 0
-        display = Display(self.window.shm_formats)
+        display = Display(self.window.shm_formats, self.window.importable)
         try:
             await self._take_calls(display, stream)
         except (DBusError, FdsLostError) as exc:
@@ -276,7 +263,7 @@ class Viewer:
                     raise DBusError("QEMU calls, and does not read what it is answered")
                 self._flush_later(stream)
             for command in commands:
-                self._do(command)
+                self.picture.do(command)
             self._settle()
 
     async def _flush(self, stream: FdStream) -> None:
@@ -317,24 +304,50 @@ class Viewer:
     def _settle(self) -> None:
         """Do what follows of what came."""
         if self.window.ready and self._seat is None:
-            self._seat = Seat(
-                self._wayland, self.window, lambda: self._console.absolute
-            )
-            self._listen()
+            self._begin()
         if self._seat is not None:
             if not self._compositor.backlog:  # else when it has read what there is
-                self._show_cursor(self._seat)
+                self.picture.show_cursor(self._seat)
+                if self._selections is not None:
+                    self._selections.settle()
             for call in self._seat.take_calls():
                 self._tell(call)
             held = self._seat.keyboard.held if self._seat.keyboard else None
             if held != self._held:
                 self._hold(held)
+        if decided := self.window.take_decided():
+            self.picture.begin_dmabuf(*decided)
         if size := self.window.sizing.take_wanted():
             self._console.want_size(*size)
         self._send_out()
         if self.window.stalled and not self._timing:
             self._timing = True
             self._nursery.start_soon(self._time_frame)
+
+    def _begin(self) -> None:
+        """Do what needs a window that can show something."""
+        self._seat = Seat(
+            self._wayland,
+            self.window,
+            lambda: self._console.absolute,
+            touches=self._shared.touches,
+        )
+        self._share_clipboard(self._seat)
+        self._listen()
+        if self._screen.head:
+            self._console.want_size(*PLUGGED)
+
+    def _share_clipboard(self, seat: Seat[OwnedFd]) -> None:
+        if self._shared.clipboard is None or not seat.object_id:
+            return
+        self._transfers = Transfers(self._nursery, self._settle)
+        self._selections = seat.watcher = Selections(
+            self._wayland,
+            self.window.optional,
+            seat.object_id,
+            self._shared.clipboard,
+            self._transfers,
+        )
 
     def _listen(self) -> None:
         """Have QEMU call us."""
@@ -370,7 +383,7 @@ class Viewer:
 
     def _tell(self, call: InputCall) -> None:
         """Tell QEMU of input, unless it does not read and it need not know."""
-        unsent = self._main.unsent
+        unsent = self._line.unsent
         if unsent > BUSY and call.droppable:
             return
         if unsent > STUCK and not call.lets_go:
@@ -378,85 +391,17 @@ class Viewer:
         self._console.tell(call)
 
     def _send_out(self) -> None:
-        self._send(self._main, self._console.take_output())
-        self._send(self._compositor, self._wayland.take_output())
-
-    def _send(
-        self,
-        stream: FdStream,
-        output: Sequence[Outgoing[OwnedFd] | WaylandOutput[OwnedFd]],
-    ) -> None:
-        chunks = [Chunk(out.data, out.fds) for out in output]
-        if chunks and not stream.send_batch_at_once(chunks):
-            self._flush_later(stream)
-        _release(output)
+        self._line.send_out()
+        if output := self._wayland.take_output():
+            chunks = [Chunk(out.data, out.fds) for out in output]
+            if not self._compositor.send_batch_at_once(chunks):
+                self._flush_later(self._compositor)
+            release(output)
 
     def _flush_later(self, stream: FdStream) -> None:
         if stream not in self._flushing:
             self._flushing.add(stream)
             self._nursery.start_soon(self._flush, stream)
-
-    def _do(self, command: Command) -> None:
-        window, counts = self.window, self.counts
-        match command:
-            case ShowMap(file, layout):
-                assert isinstance(file, QemuFile)
-                self._begin("A", layout)
-                window.show(file, file.identity, layout)
-            case ShowBytes(layout, pixels):
-                self._begin("C", layout)
-                self._draw(layout, pixels)
-            case UpdateBytes(part, stride, pixels):
-                assert self._canvas is not None
-                self._canvas.update(part, stride, pixels)
-                counts.updates += 1
-                counts.copied += len(pixels)
-                window.damage(part)
-            case Damage(part):
-                counts.updates += 1
-                window.damage(part)
-            case Cursor():
-                self._cursor = command
-            case CursorVisible(visible):
-                self._cursor_visible = visible
-            case Refused(why):
-                self._remark(why)
-
-    def _begin(self, mode: str, layout: Layout) -> None:
-        """Count another picture, and say so if it comes another way than the last."""
-        if mode != self.counts.mode:
-            text = MODES[mode]
-            self._log.info("screen %d x %d, %s", layout.width, layout.height, text)
-        self.counts.mode = mode
-        self.counts.pictures += 1
-        self.ready.set()
-
-    def _draw(self, layout: Layout, pixels: bytes) -> None:
-        """Show what came as bytes: in memory of ours, which is kept while its size fits."""
-        if self._canvas is None or self._canvas.layout != layout:
-            if self._canvas is not None:
-                self._canvas.close()
-            self._canvas = Canvas(layout)
-        self._canvas.draw(pixels)
-        self.counts.copied += layout.end
-        self.window.show(self._canvas.share(), self._canvas.serial, layout)
-
-    def _show_cursor(self, seat: Seat[OwnedFd]) -> None:
-        """Show the guest's last cursor: of those before it, nobody would have seen much."""
-        seat.set_cursor_visible(visible=self._cursor_visible)
-        cursor, self._cursor = self._cursor, None
-        if cursor is None:
-            return
-        layout = Layout(cursor.width, cursor.height, cursor.width * 4, SHM_ARGB8888)
-        with Canvas(layout) as canvas:
-            canvas.draw(cursor.pixels)
-            file = canvas.share()
-        seat.set_cursor(file, layout, (cursor.hot_x, cursor.hot_y))
-
-    def _remark(self, why: str) -> None:
-        if why not in self._said and len(self._said) < MAX_REMARKS:
-            self._said.add(why)
-            self._log.warning("QEMU was refused %s", why)
 
     def _end(self, why: str) -> None:
         """End everything; the first to say why is right."""
@@ -469,29 +414,21 @@ class Viewer:
             self._seat.release_all()
             for call in self._seat.take_calls():
                 self._tell(call)
-            last = self._console.take_output()
-            self._main.send_batch_at_once([Chunk(out.data, out.fds) for out in last])
-            _release(last)
             self._seat.close()
-        if self._canvas is not None:
-            self._canvas.close()
+        if self._transfers is not None:
+            self._transfers.close()
+        if self._selections is not None:
+            self._selections.left()
+        if self._screen.head:
+            self._console.want_size(*UNPLUGGED)
+        self._line.send_out()
+        self.picture.close()
         self.window.close()
         self._wayland.close()
-        self._console.close()
         # What was never sent was held for that.
-        _release(self._console.abandon())
-        _release(self._wayland.take_output())
+        release(self._wayland.take_output())
         self._door.close()
-        self._main.close()
         self._compositor.close()
-
-
-def _release(
-    output: Sequence[Outgoing[OwnedFd] | WaylandOutput[OwnedFd]],
-) -> None:
-    for out in output:
-        for fd in out.fds:
-            fd.release()
 
 
 def _qemus(fd: OwnedFd) -> QemuFile:

@@ -6,13 +6,16 @@ again: page flips are two files in turns.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic
 
 from wlproxy.protocol.errors import CompositorError
 from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import Message
+from wlproxy.relay.formats import MODIFIER_LINEAR, drm_format
 from wlproxy.screen.commands import Layout, Rectangle
+from wlproxy.screen.dmabuf_import import DmabufImport, ImportedPlane
 from wlproxy.screen.formats import ALWAYS
 from wlproxy.screen.sizing import Sizing
 from wlproxy.screen.wayland_connection import FdT, WaylandConnection
@@ -23,17 +26,52 @@ MAX_BUFFERS: Final = 4
 """Files that are kept for showing them again."""
 SERVER_SIDE: Final = 2
 """`zxdg_toplevel_decoration_v1.mode`: the compositor draws the title bar."""
+NORMAL, FLIPPED_180 = 0, 6
+"""`wl_output.transform`, of buffers: the last row of a flipped one is shown uppermost."""
 
 _NEEDED: Final = ("wl_compositor", "wl_shm", "xdg_wm_base")
 
 
 @dataclass(slots=True)
-class _Picture(Generic[FdT]):
-    """A file, how a picture lies in it, and the buffer that it is once it was shown."""
+class DmabufSource(Generic[FdT]):
+    """A picture in a dma-buf, and what is to be known of it.
 
-    file: FdT
+    Attributes:
+        planes: where it is; whoever shows it closes the files.
+        modifier: how pixels are arranged there.
+        flipped: whether its first row is the lowest.
+        can_map: whether it may be a `wl_shm` pool.
+    """
+
+    planes: tuple[ImportedPlane[FdT], ...]
+    modifier: int
+    flipped: bool
+    can_map: Callable[[], bool]
+
+
+@dataclass(slots=True)
+class _Picture(Generic[FdT]):
+    """Files, how a picture lies in them, and the buffer that it is once it was shown.
+
+    Attributes:
+        imported: whether that is by linux-dmabuf; it is in a pool else.
+    """
+
+    files: tuple[FdT, ...]
     layout: Layout
+    key: object
+    source: DmabufSource[FdT] | None = None
     buffer: int = 0
+    imported: bool = False
+
+    @property
+    def transform(self) -> int:
+        """How the compositor is to turn it."""
+        return FLIPPED_180 if self.source and self.source.flipped else NORMAL
+
+    def close(self) -> None:
+        for file in self.files:
+            file.close()
 
 
 class Window(Generic[FdT]):
@@ -41,6 +79,7 @@ class Window(Generic[FdT]):
 
     Attributes:
         shm_formats: those that the compositor takes, known once it is `ready`.
+        importable: DRM formats and modifiers of dma-bufs that it imports, known then, too.
         ready: whether it can show something.
         closed: whether the user has closed it.
         frames: how many the compositor has shown.
@@ -58,6 +97,7 @@ class Window(Generic[FdT]):
             app_id: what rules of the compositor are written for.
         """
         self.shm_formats = set(ALWAYS)
+        self.importable: set[tuple[int, int]] = set()
         self.ready = False
         self.closed = False
         self.frames = 0
@@ -69,16 +109,37 @@ class Window(Generic[FdT]):
         self._configured = False
         self._frame_pending = False
         self._resized = False
+        self._toplevel = 0
         self._shown: _Picture[FdT] | None = None
-        self._next: _Picture[FdT] | None = None
+        self._wanted: _Picture[FdT] | None = None
+        self._asking: _Picture[FdT] | None = None
         self._kept: OrderedDict[object, _Picture[FdT]] = OrderedDict()
         self._damage: list[Rectangle] = []
+        self._transform = NORMAL
+        self._decided: tuple[str, Layout] | None = None
         wayland.sync(self._globals_known)
+
+    @property
+    def fullscreen(self) -> bool:
+        """Whether it is as large as the output."""
+        return self.sizing.fullscreen
+
+    def set_fullscreen(self, *, on: bool) -> None:
+        """Ask the compositor to have it as large as the output, or not any more."""
+        if on:
+            self._wayland.send(self._toplevel, "set_fullscreen", 0)
+        else:
+            self._wayland.send(self._toplevel, "unset_fullscreen")
 
     @property
     def stalled(self) -> bool:
         """Whether there is something to show, and the compositor wants no frame yet."""
         return self._frame_pending and bool(self._damage)
+
+    @property
+    def shows_dmabuf(self) -> bool:
+        """Whether a dma-buf is shown: QEMU then waits for an answer, and calls no faster."""
+        return self._shown is not None and self._shown.source is not None
 
     def show(self, file: FdT, identity: object, layout: Layout) -> None:
         """Show a file, from now on, and close it when it is needed no more.
@@ -88,20 +149,45 @@ class Window(Generic[FdT]):
             identity: the same for the same file, as long as it is open.
             layout: how the picture lies in it.
         """
-        if self._next is not None:
-            self._next.file.close()
-            self._next = None
-        known = self._kept.get((identity, layout))
+        self._show(_Picture((file,), layout, (identity, layout)))
+
+    def show_dmabuf(
+        self, source: DmabufSource[FdT], identity: object, layout: Layout
+    ) -> None:
+        """Show a dma-buf, from now on, as `show` does a file.
+
+        Args:
+            source: it.
+            identity: the same for the same files, as long as they are open.
+            layout: of the picture, in its first plane.
+        """
+        files = tuple(plane.file for plane in source.planes)
+        rest = tuple((plane.offset, plane.stride) for plane in source.planes[1:])
+        key = identity, layout, source.modifier, source.flipped, rest
+        self._show(_Picture(files, layout, key, source))
+
+    def _show(self, picture: _Picture[FdT]) -> None:
+        last, layout = self._wanted, picture.layout
+        if last is not None and not last.buffer and last is not self._asking:
+            last.close()  # nobody saw it
+        known = self._kept.get(picture.key)
+        if self._asking is not None and self._asking.key == picture.key:
+            known = self._asking
+        self._wanted = known or picture
         if known is not None:
-            file.close()
-            self._kept.move_to_end((identity, layout))
-            self._shown = known
-        else:
-            self._next = _Picture(file, layout)
-            self._next_key = identity, layout
+            picture.close()
         self.sizing.picture(layout.width, layout.height)
         self._damage = [Rectangle(0, 0, layout.width, layout.height)]
         self._flush()
+
+    def take_decided(self) -> tuple[str, Layout] | None:
+        """Take how the last dma-buf is shown, if that is known since the last time.
+
+        Returns:
+            "B", "A" in a pool, or "" for not at all; and which it was.
+        """
+        taken, self._decided = self._decided, None
+        return taken
 
     def damage(self, part: Rectangle) -> None:
         """Say that a part of the picture has changed."""
@@ -129,11 +215,10 @@ class Window(Generic[FdT]):
 
     def close(self) -> None:
         """Close the files that it has."""
-        if self._next is not None:
-            self._next.file.close()
-        for kept in self._kept.values():
-            kept.file.close()
-        self._next = None
+        for picture in (self._wanted, self._asking, *self._kept.values()):
+            if picture is not None:
+                picture.close()
+        self._wanted = self._asking = None
         self._kept.clear()
 
     def _globals_known(self) -> None:
@@ -152,9 +237,12 @@ class Window(Generic[FdT]):
             base, "get_xdg_surface", self.surface, handler=self._on_xdg_surface
         )
         toplevel = wayland.create(self._xdg, "get_toplevel", handler=self._on_toplevel)
+        self._toplevel = toplevel
         wayland.send(toplevel, "set_title", self._title)
         wayland.send(toplevel, "set_app_id", self._app_id)
         self._extend(toplevel)
+        self._import = DmabufImport(wayland)
+        self.importable = self._import.formats
         wayland.send(self.surface, "commit")
         wayland.sync(self._formats_known)
 
@@ -212,15 +300,16 @@ class Window(Generic[FdT]):
         """Show what has changed, unless it has to wait for the compositor."""
         if not self._configured or self._frame_pending:
             return
-        if self._next is not None:
-            self._shown, self._next = self._next, None
-            self._shown.buffer = self.pool_buffer(self._shown.file, self._shown.layout)
-            self._kept[self._next_key] = self._shown
-        shown = self._shown
+        shown = self._wanted
         if shown is None or not (self._damage or self._resized):
+            return
+        if not shown.buffer and not self._make_buffer(shown):
             return
         wayland, surface = self._wayland, self.surface
         wayland.send(surface, "attach", shown.buffer, 0, 0)
+        if shown.transform != self._transform:
+            self._transform = shown.transform
+            wayland.send(surface, "set_buffer_transform", self._transform)
         for part in self._damage:
             corner = part.x, part.y
             wayland.send(surface, "damage_buffer", *corner, part.width, part.height)
@@ -229,10 +318,64 @@ class Window(Generic[FdT]):
         wayland.create(surface, "frame", handler=self._on_frame)
         wayland.send(surface, "commit")
         self._frame_pending, self._resized, self._damage = True, False, []
+        if shown is not self._shown:
+            self._shown = shown
+            if shown.source is not None:
+                self._decided = ("B" if shown.imported else "A"), shown.layout
+        self._kept.move_to_end(shown.key)
         while len(self._kept) > MAX_BUFFERS:
             _, oldest = self._kept.popitem(last=False)
             wayland.destroy(oldest.buffer)
-            oldest.file.close()
+            oldest.close()
+
+    def _make_buffer(self, picture: _Picture[FdT]) -> bool:
+        """Make a picture's buffer; tell whether it is there already."""
+        source, layout = picture.source, picture.layout
+        if self._asking is not None:
+            return False  # one at a time, however fast others come
+        if source is None:
+            self._keep(picture, self.pool_buffer(picture.files[0], layout))
+            return True
+        if (drm_format(layout.shm_format), source.modifier) in self.importable:
+            self._asking = picture
+            self._import.request(
+                source.planes, layout, source.modifier, self._on_imported
+            )
+            return False
+        return self._pool_instead(picture, source)
+
+    def _on_imported(self, buffer: int) -> None:
+        """Take what the compositor answers about the picture that it was asked to import."""
+        picture, self._asking = self._asking, None
+        assert picture is not None
+        assert picture.source is not None
+        if buffer:
+            picture.imported = True
+            self._keep(picture, buffer)
+        elif picture is self._wanted:
+            self._pool_instead(picture, picture.source)
+        else:
+            picture.close()
+        self._flush()
+
+    def _pool_instead(self, picture: _Picture[FdT], source: DmabufSource[FdT]) -> bool:
+        """Make a pool of a dma-buf that is not imported, or give it up."""
+        layout = picture.layout
+        linear = source.modifier == MODIFIER_LINEAR
+        if linear and layout.shm_format in self.shm_formats and source.can_map():
+            self._keep(picture, self.pool_buffer(picture.files[0], layout))
+            return True
+        picture.close()
+        self._decided = "", layout
+        self._wanted, self._damage = self._shown, []
+        if self._shown is not None:
+            still = self._shown.layout
+            self.sizing.picture(still.width, still.height)
+        return False
+
+    def _keep(self, picture: _Picture[FdT], buffer: int) -> None:
+        picture.buffer = buffer
+        self._kept[picture.key] = picture
 
 
 def _around(parts: list[Rectangle]) -> Rectangle:

@@ -47,13 +47,14 @@ class Pumps:
 
         Raises:
             OSError: it is of no use; the peer is told.
+            MemoryError: likewise.
         """
         if not self._lanes.is_open(lane):  # the peer closed the client, or the stream
             fd.close()
             return
         try:
             end = adopt_end(fd, we_write=not to_peer)
-        except OSError:
+        except (OSError, MemoryError):
             self.refuse(lane, CloseReason.FAILED)
             raise
         self.start(lane, end, to_peer=to_peer)
@@ -65,10 +66,11 @@ class Pumps:
 
         Raises:
             OSError: no pipe can be had; the peer is told.
+            MemoryError: likewise.
         """
         try:
             end, theirs = make_pipe(we_write=not to_peer)
-        except OSError:
+        except (OSError, MemoryError):
             self.refuse(lane, CloseReason.FAILED)
             raise
         if self._lanes.is_open(lane):

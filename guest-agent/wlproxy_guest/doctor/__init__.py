@@ -8,18 +8,25 @@ from wlproxy_guest.doctor.login import examine_login
 from wlproxy_guest.doctor.machine import Machine
 from wlproxy_guest.doctor.port import examine_port, examine_vsock
 from wlproxy_guest.doctor.service import examine_service, uses_vsock
+from wlproxy_guest.doctor.xen import examine_console, in_domain
 
 __all__ = ["Finding", "Machine", "Verdict", "diagnose", "examine", "report"]
 
 
 def examine(machine: Machine) -> list[Finding]:
     """Run every check; raises nothing of its own."""
-    wire = [examine_vsock(machine)] if uses_vsock(machine) else examine_port(machine)
     return [
-        *wire,
+        *_examine_wire(machine),
         *examine_service(machine),
         *examine_login(machine),
     ]
+
+
+def _examine_wire(machine: Machine) -> list[Finding]:
+    if uses_vsock(machine):
+        return [examine_vsock(machine)]
+    examined = examine_console if in_domain(machine) else examine_port
+    return list(examined(machine))
 
 
 def diagnose(columns: int = 80) -> tuple[str, int]:

@@ -6,6 +6,7 @@ from typing import Final
 
 from wlproxy_guest.doctor.findings import Finding, Verdict
 from wlproxy_guest.doctor.machine import AGENTS_GROUP, SOCKET, Machine
+from wlproxy_guest.doctor.xen import check_grants, in_domain
 from wlproxy_guest.locating.gem_locate import DEVICE
 
 SERVICE: Final = "wlproxy-guest-agent.service"
@@ -74,7 +75,10 @@ def examine_service(machine: Machine) -> Iterator[Finding]:
         yield Finding("agent", Verdict.PROBLEM, explanation, INSTALL)
         return
     yield from check_units(socket, service)
-    yield from check_module(machine, service)
+    if in_domain(machine):
+        yield check_grants(machine)
+    else:
+        yield from check_module(machine, service)
     if socket.get("ActiveState") == "active":
         yield check_socket(machine)
 

@@ -24,8 +24,8 @@ from wlproxy.host.errors import (
     HostError,
     NotQemuError,
 )
+from wlproxy.host.pages import PageSource
 from wlproxy.host.qemu.discovery import check_ram_is_told, qemu_ram
-from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.report.progress import State
 from wlproxy.host.server import Server
 from wlproxy.transport.fd_stream import FdStream, connect_unix
@@ -47,18 +47,18 @@ class ListeningBench(Bench):
         self.server = Server(
             self.config,
             desktop=self.desktop,  # type: ignore[arg-type]
-            provide_ram=self.provide_ram,
+            provide_pages=self.provide_pages,
             make_relay=self.make_relay,
         )
 
-    def provide_ram(self, stream: FdStream) -> GuestRam:
+    def provide_pages(self, stream: FdStream) -> PageSource:
         """Judge as for a QEMU: others have no RAM, and no right to be looked into."""
         try:
             qemu_ram(replace(self.config, qemu_pid=os.getpid()), stream)
         except NotQemuError:
             raise
         except GuestRamError:  # it is we who have connected
-            return super().provide_ram(stream)
+            return super().provide_pages(stream)
         raise AssertionError("the tests have RAM of a guest")
 
     async def listen(self) -> None:

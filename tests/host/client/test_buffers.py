@@ -10,8 +10,8 @@ from wlproxy.host.client.buffers import Buffers
 from wlproxy.host.client.handles import Handles
 from wlproxy.host.desktop.udmabuf_device import UdmabufDevice, UdmabufItem
 from wlproxy.host.errors import UdmabufError
+from wlproxy.host.qemu.ram_pages import SLOW_ITEMS, RamPages
 from wlproxy.host.report.metrics import Metrics
-from wlproxy.host.udmabufs import SLOW_ITEMS, Udmabufs
 from wlproxy.memory.guest_memory import RamItem
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.commands import CreateCopyBuffer, CreateUdmabuf
@@ -46,7 +46,7 @@ class Bench:
         self.metrics = Metrics()
         self.handles = Handles()
         self.buffers = Buffers(
-            1, self.handles, Udmabufs(self.ram, self.device), self.metrics
+            1, self.handles, RamPages(self.ram, lambda: self.device), self.metrics
         )
 
 

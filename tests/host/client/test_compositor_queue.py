@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.host.scripted import Bytes
 from wlproxy.host.client.compositor_queue import CompositorQueue
 from wlproxy.host.client.pixels import Copy, CopyBuffer, Pages
 from wlproxy.memory.guest_memory import RamItem
@@ -66,7 +67,7 @@ def buffers(number: int) -> Iterator[list[CopyBuffer]]:
     """Buffers of which nothing is left when they are closed."""
     made = [CopyBuffer(8192) for _ in range(number)]
     for buffer in made:
-        buffer.pages = Pages(ITEMS, lambda _: memoryview(bytes(range(256)) * 32))
+        buffer.pages = Pages(ITEMS, Bytes(bytes(range(256)) * 32))
     yield made
     for buffer in made:
         buffer.fd.close()

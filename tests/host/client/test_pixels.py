@@ -18,9 +18,11 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.host.scripted import Bytes
 from wlproxy.host.client import pixels
 from wlproxy.host.client.pixels import SEALS, Copy, CopyBuffer, Pages, PixelCopier
 from wlproxy.host.errors import HostError
+from wlproxy.host.qemu.ram_pages import RamViews
 from wlproxy.memory.guest_memory import RamItem
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.commands import CopyRows
@@ -56,7 +58,7 @@ class Bench:
             RAM[item.file][item.offset : item.offset + item.length] for item in items
         )
         self.target = CopyBuffer(size or len(self.whole))
-        self.target.pages = Pages(items, lambda region: memoryview(RAM[region]))
+        self.target.pages = Pages(items, Bytes(*RAM))
         self.copy = Copy(Handle(2), self.target)
 
     def __enter__(self) -> "Bench":
@@ -229,7 +231,7 @@ async def test_the_copy_buffer_is_sealed_and_shows_what_was_copied() -> None:
         assert fcntl.fcntl(fd.fileno(), fcntl.F_GET_SEALS) == SEALS
         ram = mmap.mmap(-1, 16384)
         ram[:] = (RAM[0] * 2)[:16384]
-        copier = PixelCopier({0: ram}.pop)
+        copier = PixelCopier(RamViews({0: ram}.pop))
         asked = command((RamItem(0, 4096, 8192),), (0, 4096, 4096, 2))
         copier.find(asked, made)
         copier.find(asked, made)  # nothing is mapped twice
@@ -275,7 +277,9 @@ async def test_no_memory_for_a_slice_is_an_error_of_the_host(
         bench.add((0, 0, 4 * MIB, 1))
         monkeypatch.setattr(os, "pwritev", full)
         with pytest.raises(HostError, match="copy pixels"):
-            await PixelCopier(lambda _: mmap.mmap(-1, 1)).copy_some(bench.copy)
+            await PixelCopier(RamViews(lambda _: mmap.mmap(-1, 1))).copy_some(
+                bench.copy
+            )
 
 
 async def carry_out(
@@ -288,7 +292,7 @@ async def carry_out(
 
 async def test_slices_of_those_who_copy_much_take_turns() -> None:
     """Whoever comes waits for one slice of each, however much they have left."""
-    copier = PixelCopier(lambda _: mmap.mmap(-1, 1))
+    copier = PixelCopier(RamViews(lambda _: mmap.mmap(-1, 1)))
     turns: list[str] = []
     begun = trio.Event()
 
@@ -315,7 +319,7 @@ async def test_slices_of_those_who_copy_much_take_turns() -> None:
 
 
 async def test_what_is_small_does_not_wait_for_what_is_large() -> None:
-    copier = PixelCopier(lambda _: mmap.mmap(-1, 1))
+    copier = PixelCopier(RamViews(lambda _: mmap.mmap(-1, 1)))
     slices: list[int] = []
     begun = trio.Event()
     with Bench(big(64 * MIB, 8192)) as large, Bench(big(8192, 8192)) as small:
@@ -338,7 +342,7 @@ async def test_half_of_the_time_is_for_others(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
     """But a burst is not held up: a frame of a large screen."""
-    copier = PixelCopier(lambda _: mmap.mmap(-1, 1))
+    copier = PixelCopier(RamViews(lambda _: mmap.mmap(-1, 1)))
 
     def copy_slowly(_: Copy) -> int:
         autojump_clock.jump(0.01)
@@ -359,7 +363,7 @@ async def test_half_of_the_time_is_for_others(
 async def test_what_is_small_is_copied_at_once_if_nobody_waits(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
-    copier = PixelCopier(lambda _: mmap.mmap(-1, 1))
+    copier = PixelCopier(RamViews(lambda _: mmap.mmap(-1, 1)))
 
     def copy_slowly(_: Copy) -> int:
         autojump_clock.jump(0.04)

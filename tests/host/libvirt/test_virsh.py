@@ -4,6 +4,8 @@ A script takes virsh's place: what is asked of a real one is in test_session and
 """
 
 import os
+import subprocess
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -12,7 +14,11 @@ from click.testing import CliRunner
 
 from tests.host.libvirt.domains import PLAIN, SHARED, with_elements
 from wlproxy.cli import main
+from wlproxy.commands import libvirt_setup, offering
+from wlproxy.commands.config import check_file
+from wlproxy.commands.libvirt_setup import SERVICE
 from wlproxy.host.channel_address import Listen
+from wlproxy.host.config_file import ConfigFile
 from wlproxy.host.libvirt import virsh as virsh_module
 from wlproxy.host.libvirt.domain import read_domain
 from wlproxy.host.libvirt.setup import Wanted, adapt
@@ -133,27 +139,126 @@ def test_who_qemu_is(virsh: FakeVirsh) -> None:
         read_domain(Virsh(SYSTEM), "vm.1")
 
 
-def test_setup_says_what_is_left_to_do(virsh: FakeVirsh, tmp_path: Path) -> None:
+class Host:
+    """A user's host, on which commands are noted and not run."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rules = directory / "rules" / "wlproxy"
+        self.units = directory / "units"
+        self.config = directory / "config" / "wlproxy" / "config.toml"
+        self.scripts: list[str] = []
+        self.status = 0
+        for each in ("runtime/systemd", "units"):
+            (directory / each).mkdir(parents=True)
+        (self.units / SERVICE).touch()
+        be_a_user(monkeypatch)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory / "runtime"))
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(directory / "config"))
+        monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
+        monkeypatch.setattr(offering, "run_command", self.run)
+        monkeypatch.setattr(offering, "command_for", lambda repair: [repair.script])
+        repairs = partial(libvirt_setup.host_repairs, rules=self.rules)
+        monkeypatch.setattr(libvirt_setup, "host_repairs", repairs)
+        service = partial(libvirt_setup.service_repair, installed=(self.units,))
+        monkeypatch.setattr(libvirt_setup, "service_repair", service)
+
+    def run(self, command: list[str]) -> int:
+        self.scripts += command
+        return self.status
+
+
+@pytest.fixture
+def host(virsh: FakeVirsh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    assert virsh.directory.is_dir()  # before this: it sets variables, too
+    return Host(tmp_path / "host", monkeypatch)
+
+
+@pytest.fixture
+def words(virsh: FakeVirsh, tmp_path: Path) -> list[str]:
+    """What sets up a domain of the system's that runs, for sockets in a directory."""
     virsh.says("list", "vm.1\n")
     virsh.says("dumpxml", PLAIN)
     virsh.says("domstate", "running\n")
     virsh.says("capabilities", CAPABILITIES)
     words = ["setup", "--libvirt", "vm.1", "--connect", SYSTEM]
-    words += ["--directory", str(tmp_path / "d"), "--name", "work"]
+    return [*words, "--directory", str(tmp_path / "d"), "--name", "work"]
+
+
+def test_setup_shows_what_it_would_do(
+    virsh: FakeVirsh, host: Host, words: list[str], tmp_path: Path
+) -> None:
     shown = CliRunner().invoke(main, [*words, "--dry-run"])
     assert shown.exit_code == 0, shown.output
     assert not (virsh.directory / "defined").exists()
+    assert host.scripts == []
+    assert f"install -d -o {os.geteuid()} -m 0755 {tmp_path}/d\n" in shown.output
+    assert "Before the VM starts" in shown.output
+    tap = f"wlproxy ram-tap --name work --socket {tmp_path}/d/ram --group"
+    assert tap in shown.output
+    assert f"wlproxy run --libvirt vm.1 --connect {SYSTEM} --name work" in shown.output
+
+
+def test_setup_does_it(
+    virsh: FakeVirsh, host: Host, words: list[str], tmp_path: Path
+) -> None:
     said = CliRunner().invoke(main, [*words, "--yes"])
     assert said.exit_code == 0, said.output
-    assert f"install -d -o {os.geteuid()} -m 0755 {tmp_path}/d\n" in said.output
-    assert "/etc/apparmor.d/local/abstractions/libvirt-qemu" in said.output
+    directory, rules, service = host.scripts
+    assert directory == f"install -d -o {os.geteuid()} -m 0755 {tmp_path}/d\n"
+    subprocess.run(["sh", "-eu", "-c", rules], check=True)
+    assert host.rules.read_text() == "/var/lib/wlproxy-*/{channel,ram} rw,\n"
+    assert service.endswith(
+        "systemctl --user import-environment WAYLAND_DISPLAY\n"
+        "systemctl --user enable wlproxy.service\n"
+        "systemctl --user reload-or-restart wlproxy.service\n"
+    )
+    subprocess.run(["sh", "-eu", "-c", service.partition("systemctl")[0]], check=True)
+    file = ConfigFile.read(host.config)
+    check_file(file)
+    assert file.table("vm", "work") == {
+        "libvirt": "vm.1",
+        "connect": SYSTEM,
+        "tap": {"socket": f"{tmp_path}/d/ram", "group": "109"},
+    }
     assert "shut down and started again" in said.output
-    assert f"wlproxy run --libvirt vm.1 --connect {SYSTEM} --name work" in said.output
-    defined = (virsh.directory / "defined").read_text()
-    virsh.says("dumpxml", defined)
+    assert "will be here as soon as it runs" in said.output
+    assert "wlproxy run" not in said.output.replace("wlproxy run --name", "")
+
+    (tmp_path / "d").mkdir()
+    virsh.says("dumpxml", (virsh.directory / "defined").read_text())
+    host.scripts.clear()
     again = CliRunner().invoke(main, [*words, "--yes"])
+    assert again.exit_code == 0, again.output
+    assert host.scripts == []
     assert "has all that it needs" in again.output
     assert "shut down" not in again.output
+    assert "will be here as soon as it runs" in again.output
+
+
+def test_what_fails_is_left_to_do(host: Host, words: list[str]) -> None:
+    host.status = 1
+    said = CliRunner().invoke(main, [*words, "--yes"])
+    assert said.exit_code == 0, said.output
+    assert said.output.count("It failed, with status 1.") == 3, said.output
+    assert "Before the VM starts" in said.output
+    assert f"wlproxy run --libvirt vm.1 --connect {SYSTEM} --name work" in said.output
+
+
+def test_without_systemd_it_is_told_how_to_serve(
+    host: Host, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/nowhere")
+    said = CliRunner().invoke(main, [*words, "--yes"])
+    assert len(host.scripts) == 2
+    assert f"wlproxy run --libvirt vm.1 --connect {SYSTEM} --name work" in said.output
+
+
+def test_a_wrong_configuration_file_is_told(host: Host, words: list[str]) -> None:
+    host.config.parent.mkdir(parents=True)
+    host.config.write_text("[vms.work]\n")
+    said = CliRunner().invoke(main, [*words, "--yes"])
+    assert said.exit_code == 1
+    assert "config.toml: vms: is nothing that can be set here" in said.output
 
 
 @pytest.mark.parametrize(

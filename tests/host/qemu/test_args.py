@@ -52,7 +52,9 @@ def test_what_a_vm_needs() -> None:
     ],
 )
 def test_a_screen(machine: str, devices: tuple[str, str]) -> None:
-    setup = QemuSetup(Path("/run/c"), "6G", machine, screen=Path("/run/a,b"))
+    setup = QemuSetup(
+        Path("/run/c"), "6G", machine, screen=Path("/run/a,b"), clipboard=False
+    )
     assert read_by_shell(setup)[-8:] == [
         *("-display", "dbus,p2p=on"),
         *("-device", devices[0], "-device", devices[1]),
@@ -60,10 +62,66 @@ def test_a_screen(machine: str, devices: tuple[str, str]) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("machine", "device"),
+    [("q35", "virtio-vga"), ("microvm", "virtio-gpu-device")],
+)
+def test_a_screen_that_nobody_copies(machine: str, device: str) -> None:
+    setup = QemuSetup(
+        Path("/run/c"), "6G", machine, screen=Path("/q"), render_node=Path("/dev/a,b")
+    )
+    arguments = read_by_shell(setup)
+    assert "dbus,p2p=on,gl=es,rendernode=/dev/a,,b" in arguments
+    assert f"{device},blob=true" in arguments
+    # Without a screen there is nothing that it would be for.
+    assert "rendernode" not in qemu_command_line(
+        QemuSetup(Path("/run/c"), render_node=Path("/dev/a"))
+    )
+
+
+def test_libvirt_has_the_node_as_well() -> None:
+    setup = QemuSetup(
+        Path("/run/c"), screen=Path("/run/q"), render_node=Path("/dev/<'>")
+    )
+    domain = ET.fromstring(f"<domain>{libvirt_xml(setup)}</domain>")
+    gl = domain.find("graphics[@type='dbus'][@p2p='yes']/gl[@enable='yes']")
+    assert gl is not None
+    assert gl.get("rendernode") == "/dev/<'>"
+    assert domain.find("video/model[@type='virtio'][@blob='on']") is not None
+    assert domain.find("input[@type='tablet']") is not None
+
+
 def test_libvirt_opens_the_display_itself() -> None:
     printed = libvirt_xml(QemuSetup(Path("/run/c"), screen=Path("/run/q")))
     assert "<graphics type='dbus' p2p='yes'/>\n<video>\n" in printed
     assert "/run/q" not in printed
+    domain = ET.fromstring(f"<domain>{printed}</domain>")
+    assert domain.find("channel[@type='qemu-vdagent']/target[@name]") is not None
+    shut = QemuSetup(Path("/run/c"), screen=Path("/run/q"), clipboard=False)
+    assert "vdagent" not in libvirt_xml(shut)
+
+
+CLIPBOARD = (
+    *("-chardev", "qemu-vdagent,id=wlproxy-clipboard,clipboard=on,mouse=off"),
+    "-device",
+    "virtserialport,chardev=wlproxy-clipboard,name=com.redhat.spice.0",
+)
+
+
+def test_the_clipboard_of_a_screen() -> None:
+    arguments = read_by_shell(QemuSetup(Path("/run/c"), screen=Path("/run/q")))
+    assert tuple(arguments[-4:]) == CLIPBOARD
+    assert arguments.count("virtio-serial-pci") == 1
+
+
+def test_the_clipboard_has_a_bus_of_its_own_where_there_is_no_other() -> None:
+    arguments = read_by_shell(QemuSetup(Vsock(3, 4), screen=Path("/run/q")))
+    assert tuple(arguments[-6:]) == ("-device", "virtio-serial-pci", *CLIPBOARD)
+
+
+def test_no_clipboard_where_qemu_has_none() -> None:
+    setup = QemuSetup(Path("/run/c"), "6G", "s390-ccw-virtio", screen=Path("/run/q"))
+    assert "qemu-vdagent" not in " ".join(read_by_shell(setup))
 
 
 @pytest.mark.parametrize(

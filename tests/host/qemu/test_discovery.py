@@ -14,7 +14,7 @@ import pytest
 
 from wlproxy.host.config import HostConfig
 from wlproxy.host.errors import GuestRamUnreadableError, NotQemuError
-from wlproxy.host.qemu.discovery import name_qemu, qemu_ram
+from wlproxy.host.qemu.discovery import name_vmm, qemu_ram
 from wlproxy.transport.fd_stream import FdStream
 
 
@@ -65,7 +65,7 @@ async def test_a_socket_becomes_qemus_when_qemu_listens(tmp_path: Path) -> None:
             late = connected(path)
             ram = provide(late)
             assert (ram.pid, ram.memory.size) == (qemu.pid, 64 << 20)
-            assert name_qemu(qemu.pid).program == "qemu-system-x86_64"
+            assert name_vmm(qemu.pid).program == "qemu-system-x86_64"
             ram.close()
     await early.aclose()
     await late.aclose()
@@ -74,7 +74,7 @@ async def test_a_socket_becomes_qemus_when_qemu_listens(tmp_path: Path) -> None:
 def test_who_has_gone_has_no_name() -> None:
     with subprocess.Popen(["true"]) as gone:
         gone.wait()
-    assert name_qemu(gone.pid).program == ""
+    assert name_vmm(gone.pid).program == ""
 
 
 async def test_a_socket_of_another_program_is_not_qemus(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import trio.testing
 
 from tests.host.fake_tap import PAGE, FakeTap, memory
 from tests.open_fds import open_fds
+from wlproxy.host import pages
 from wlproxy.host.config import HostConfig
 from wlproxy.host.errors import (
     GuestRamError,
@@ -23,9 +24,10 @@ from wlproxy.host.errors import (
     GuestRamNotYetError,
     GuestRamSealError,
 )
+from wlproxy.host.pages import find_pages
 from wlproxy.host.qemu import following, tapped
 from wlproxy.host.qemu.discovery import qemu_ram
-from wlproxy.host.qemu.following import find_ram, follow_ram
+from wlproxy.host.qemu.following import follow_ram
 from wlproxy.host.qemu.ram import MAX_RAM_FILES, GuestRam, told_ram
 from wlproxy.host.qemu.tapped import TapClient
 from wlproxy.host.report.vm_log import VmLog
@@ -291,11 +293,11 @@ async def test_ram_is_waited_for_until_the_guest_has_booted(
 
     began = trio.current_time()
     async with stream:
-        ram = await find_ram(provide, stream, LOG)
+        ram = await find_pages(provide, stream, LOG)
         assert ram is not None
         with ram:
             assert ram.memory.size == 4 * PAGE
-    assert trio.current_time() - began > following.PATIENCE
+    assert trio.current_time() - began > pages.PATIENCE
     assert caplog.text.count("waiting for the guest's RAM") == 1
 
 
@@ -307,7 +309,7 @@ async def test_a_qemu_without_ram_is_not_waited_for(
 
     async with stream:
         with pytest.raises(GuestRamNotSharedError):
-            await find_ram(provide, stream, LOG)
+            await find_pages(provide, stream, LOG)
 
 
 async def test_the_tap_is_asked_if_there_is_one(
@@ -366,7 +368,7 @@ async def test_a_tap_that_is_away_is_waited_for(
             return qemu_ram(config, stream)
 
     async with stream:
-        ram = await find_ram(provide, stream, LOG)
+        ram = await find_pages(provide, stream, LOG)
         assert ram is not None
         with ram:
             assert ram.memory.size == 4 * PAGE
@@ -393,7 +395,7 @@ async def test_a_qemu_that_ends_meanwhile_is_not_waited_for(
         return qemu_ram(config, stream)
 
     async with stream:
-        assert await find_ram(provide, stream, LOG) is None
+        assert await find_pages(provide, stream, LOG) is None
     assert looks == 5
 
 

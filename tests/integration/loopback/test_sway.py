@@ -19,8 +19,8 @@ TOPLEVELS = "zwlr_foreign_toplevel_manager_v1"
 
 
 @pytest.fixture(scope="module")
-def sway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with running_sway(tmp_path_factory) as sway:
+def sway() -> Iterator[Path]:
+    with running_sway() as sway:
         yield sway
 
 

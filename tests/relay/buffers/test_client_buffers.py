@@ -7,7 +7,7 @@ import pytest
 from tests.relay import compositor
 from tests.relay.playbook import NOTHING, ONLY_SHM, ZERO_COPY, Stage
 from tests.relay.shell import PAGE
-from tests.relay.things import Thing
+from tests.relay.things import Thing, integer
 from wlproxy.protocol.channel.frames import Located, LocateStatus
 from wlproxy.relay.capabilities import CompositorCapabilities, Preference
 from wlproxy.relay.commands import CreateCopyBuffer, CreateUdmabuf
@@ -406,7 +406,7 @@ def test_a_failed_udmabuf_is_copied_and_the_reason_shows() -> None:
     show_all(play, one, two, one)
 
     assert play.mode == "C"
-    assert play.reason == "udmabuf: no memory (errno 12)"
+    assert play.reason == "not mapped: no memory (errno 12)"
     assert "cannot make a buffer: no memory (errno 12)" in play.warnings()
     end(play, one, two)
 
@@ -680,3 +680,70 @@ def test_buffers_of_another_protocol_are_left_alone() -> None:
     assert "app: wl_buffer@7.release()" in play.said()
     play.app.request(pixel, "destroy")
     assert "host: wl_buffer@7.destroy()" in play.said()
+
+
+# ---------------------------------------------------------------- fds that are mapped once
+
+
+ONCE = replace(ONLY_SHM, shm_once=True)
+"""As of Xen's gntdev: what has been mapped once is never mapped again."""
+
+
+def same_pages(play: Stage, number: int) -> list[Thing]:
+    pool = play.pool(play.shm, 4 * PAGE)
+    made = [play.buffer(pool, 0, 32, 32, 128) for _ in range(number)]
+    play.app.request(pool, "destroy")
+    play.said()
+    return made
+
+
+def pool_fds(play: Stage) -> list[int]:
+    """The fds of the compositor's pools, by the buffers in them."""
+    things = play.host.things.values()
+    return [integer(t.facts["fd"]) for t in things if t.interface.name == "wl_buffer"]
+
+
+def test_each_pool_has_a_fd_of_its_own_where_one_is_mapped_once() -> None:
+    play = Stage(ONCE)
+    one, two = same_pages(play, 2)
+    show_all(play, one, two, one, two)
+    assert play.mode == "A"
+    assert len(play.shell.pins) == 1  # the same pages
+    assert len(play.shell.mapped) == 2
+    assert not play.shell.udmabufs  # nobody else may have it
+    assert len(set(pool_fds(play))) == 2
+    end(play, one, two)
+
+
+def test_a_fd_that_is_mapped_as_often_as_wanted_is_made_once() -> None:
+    play = Stage(ONLY_SHM)
+    one, two = same_pages(play, 2)
+    show_all(play, one, two)
+    assert len(play.shell.udmabufs) == 1
+    assert len(set(pool_fds(play))) == 1
+    end(play, one, two)
+
+
+def test_two_buffers_that_wait_for_a_fd_which_only_one_may_have() -> None:
+    play = Stage(ONCE)
+    one, two = same_pages(play, 2)
+    other = play.new_surface()
+    play.hold("create")
+    play.show(play.surface, one)
+    play.show(other, two)
+    play.answer("create")
+    play.answer("create")
+    assert len(play.shell.mapped) == 2
+    assert len(set(pool_fds(play))) == 2
+    play.app.request(other, "destroy")
+    end(play, one, two)
+
+
+def test_a_fd_that_nobody_came_to_use() -> None:
+    play = Stage(ONCE)
+    (one,) = same_pages(play, 1)
+    play.hold("create")
+    play.show(play.surface, one)
+    play.app.request(one, "destroy")
+    play.answer("create")
+    end(play)

@@ -311,7 +311,7 @@ def test_a_udmabuf_that_cannot_be_made_becomes_mode_c() -> None:
     play.show_right(buffer, buffer)
 
     assert play.mode == "C"
-    assert "udmabuf: no memory" in play.reason
+    assert "not mapped: no memory" in play.reason
     play.end(buffer)
 
 

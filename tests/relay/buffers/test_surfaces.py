@@ -375,7 +375,7 @@ def test_copying_is_warned_of_once_for_each_reason() -> None:
         play.show(play.surface, buffer)
     assert [warning for warning in play.warnings() if "mode C" in warning] == [
         told[0].message,
-        "surface 5 16x16: copied, mode C (udmabuf: no memory (errno 12))",
+        "surface 5 16x16: copied, mode C (not mapped: no memory (errno 12))",
     ]
 
 

@@ -11,8 +11,8 @@ import trio
 from wlproxy.host.client.handles import Handles
 from wlproxy.host.client.pixels import CopyBuffer
 from wlproxy.host.errors import HostError
+from wlproxy.host.pages import PageSource
 from wlproxy.host.report.metrics import Metrics
-from wlproxy.host.udmabufs import Udmabufs, is_slow
 from wlproxy.relay.commands import CreateCopyBuffer, CreateUdmabuf
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import BufferCreated, BufferFailed
@@ -25,20 +25,19 @@ class Buffers:
     """The buffers of one client."""
 
     def __init__(
-        self, client_id: int, handles: Handles, udmabufs: Udmabufs, metrics: Metrics
+        self, client_id: int, handles: Handles, pages: PageSource, metrics: Metrics
     ) -> None:
         """There are none yet.
 
         Args:
             client_id: whose.
             handles: the client's; this adds to them, and closes them.
-            udmabufs: makes dma-bufs.
+            pages: makes dma-bufs, or what else the compositor maps.
             metrics: counted into.
         """
         self._client_id = client_id
         self._handles = handles
-        self._make = udmabufs.make
-        self._holding = udmabufs.holding
+        self._pages = pages
         self._metrics = metrics
         self._copies: dict[Handle, CopyBuffer] = {}
         self._udmabufs: set[Handle] = set()
@@ -68,16 +67,16 @@ class Buffers:
     def create_udmabuf(self, command: CreateUdmabuf) -> Answer | None:
         """Make a dma-buf; None if that takes long, and is for `create_slowly`."""
         self._creating.add(command.handle)
-        if is_slow(command):
+        if self._pages.is_slow(command.items):
             return None
-        return self._take(command, self._make(command))
+        return self._take(command, self._pages.make(command.items))
 
     async def create_slowly(self, command: CreateUdmabuf) -> Answer | None:
         """Make a dma-buf in a thread; None if nobody waits for it any more."""
         made: OwnedFd | HostError = HostError("there is no dma-buf")
         try:
-            with self._holding(command):
-                made = await trio.to_thread.run_sync(self._make, command)
+            with self._pages.holding(command.items):
+                made = await trio.to_thread.run_sync(self._pages.make, command.items)
         finally:
             answer = self._take(command, made)
         return answer

@@ -24,9 +24,9 @@ from wlproxy.host.client.locates import Locates
 from wlproxy.host.client.pixels import Copy, PixelCopier
 from wlproxy.host.client.streams import Streams
 from wlproxy.host.errors import HostError
+from wlproxy.host.pages import PageSource
 from wlproxy.host.report.metrics import Metrics
 from wlproxy.host.report.vm_log import VmLog
-from wlproxy.host.udmabufs import Udmabufs
 from wlproxy.protocol.channel.flow import cost
 from wlproxy.protocol.channel.frames import (
     Attachment,
@@ -100,7 +100,7 @@ class ClientContext:
         relay: the core, to ask what waits.
         lanes: where frames go.
         streams: the session's pipes.
-        udmabufs: makes dma-bufs.
+        pages: makes fds of the guest's pages.
         copier: copies pixels.
         metrics: counted into.
         log: written to.
@@ -117,7 +117,7 @@ class ClientContext:
     relay: Relay
     lanes: LaneTasks
     streams: Streams
-    udmabufs: Udmabufs
+    pages: PageSource
     copier: PixelCopier
     metrics: Metrics
     log: VmLog
@@ -164,9 +164,7 @@ class Client:
         self._unclaimed: dict[int, int] = {}
         """Streams that the guest attached and whose message has not come yet: early bytes."""
         self._locates = Locates()
-        self._buffers = Buffers(
-            client_id, self.handles, context.udmabufs, context.metrics
-        )
+        self._buffers = Buffers(client_id, self.handles, context.pages, context.metrics)
         self._connection: FdStream | None = None
         self._scope = trio.CancelScope()
         self._writer_scope = trio.CancelScope()

@@ -12,7 +12,7 @@ import math
 import mmap
 import os
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import accumulate, islice
 from typing import Final
@@ -20,6 +20,7 @@ from typing import Final
 import trio
 
 from wlproxy.host.errors import HostError
+from wlproxy.host.pages import Views
 from wlproxy.memory.guest_memory import RamItem
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.commands import CopyRows
@@ -98,36 +99,34 @@ class CopyBuffer:
 class Pages:
     """The guest's pages that a buffer lies in, as one run of bytes."""
 
-    __slots__ = ("_ends", "_files", "items")
+    __slots__ = ("_ends", "_files", "_runs", "items")
 
-    def __init__(
-        self, items: Sequence[RamItem], files: Callable[[int], memoryview]
-    ) -> None:
+    def __init__(self, items: Sequence[RamItem], views: Views) -> None:
         """Find them.
 
         Args:
             items: the pages, in order.
-            files: a whole RAM file, by its index.
+            views: maps them.
 
         Raises:
-            GuestRamError: the RAM cannot be mapped.
+            HostError: they cannot be mapped.
         """
         self.items = items
-        self._ends = tuple(accumulate(item.length for item in items))
-        self._files = {file: files(file) for file in {i.file for i in items}}
+        self._runs, self._files = views.view(items)
+        self._ends = tuple(accumulate(run.length for run in self._runs))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
     def runs(self, start: int, end: int) -> Iterator[memoryview]:
-        """Yield the bytes from `start` to `end`, from as many items as they lie in."""
+        """Yield the bytes from `start` to `end`, from as many runs as they lie in."""
         index = bisect_right(self._ends, start)
         while start < end:
-            item = self.items[index]
-            skip = start - (self._ends[index] - item.length)
-            taken = min(end - start, item.length - skip)
-            source = item.offset + skip
-            yield self._files[item.file][source : source + taken]
+            run = self._runs[index]
+            skip = start - (self._ends[index] - run.length)
+            taken = min(end - start, run.length - skip)
+            source = run.offset + skip
+            yield self._files[run.file][source : source + taken]
             start += taken
             index += 1
 
@@ -279,16 +278,15 @@ class _Turns:
 
 
 class PixelCopier:
-    """Copies out of guest RAM, whose files it maps when they are first needed."""
+    """Copies out of the guest's pages."""
 
-    def __init__(self, map_file: Callable[[int], mmap.mmap]) -> None:
+    def __init__(self, views: Views) -> None:
         """Nothing is mapped yet.
 
         Args:
-            map_file: maps a RAM file by its index; `GuestRam.map`.
+            views: maps pages, and is closed with this.
         """
-        self._map_file = map_file
-        self._files: dict[int, memoryview] = {}
+        self._views = views
         self._at_once = _Turns()
         self._in_thread = _Turns()
 
@@ -296,10 +294,10 @@ class PixelCopier:
         """Find the pages that a target's pixels come from, before they are copied.
 
         Raises:
-            GuestRamError: the RAM cannot be mapped.
+            HostError: they cannot be mapped.
         """
         if target.pages is None or target.pages.items is not command.items:
-            target.pages = Pages(command.items, self._file)
+            target.pages = Pages(command.items, self._views)
 
     def copy_at_once(self, copy: Copy) -> int | None:
         """Copy all of it if that is small and nobody waits; tell how many bytes it was."""
@@ -324,13 +322,8 @@ class PixelCopier:
             return await trio.to_thread.run_sync(copy.copy_slice)
 
     def close(self) -> None:
-        """Forget the RAM's files, which may be others from now on: unmap them, once no slice reads it any more.  Again: nothing happens."""
-        self._files.clear()
-
-    def _file(self, index: int) -> memoryview:
-        if index not in self._files:
-            self._files[index] = memoryview(self._map_file(index))
-        return self._files[index]
+        """Forget what is mapped, which may be other files from now on: it is unmapped once no slice reads it any more.  Again: nothing happens."""
+        self._views.close()
 
 
 def _checked(command: CopyRows, target: CopyBuffer) -> Part:

@@ -8,7 +8,7 @@ import fcntl
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -135,13 +135,24 @@ def trial_memfd() -> OwnedFd:
     return memory
 
 
-def try_shm_pool(compositor: Path, fd: int, deadline: float = math.inf) -> None:
+def try_shm_pool(
+    compositor: Path,
+    fd: int,
+    deadline: float = math.inf,
+    *,
+    size: int = _TRIAL_SIZE,
+    strides: Sequence[int] = SHM_STRIDES,
+    rows: int = ROWS,
+) -> None:
     """Show a `wl_shm` pool of this fd to the compositor, at several strides.
 
     Args:
         compositor: its socket.
-        fd: of a file of the trials' size.
+        fd: of a file.
         deadline: `time.monotonic` after which no answer is waited for.
+        size: bytes of the file.
+        strides: of the buffers.
+        rows: of each.
 
     Raises:
         NoCompositorError: nobody listens there.
@@ -151,15 +162,15 @@ def try_shm_pool(compositor: Path, fd: int, deadline: float = math.inf) -> None:
     with WaylandClient(compositor, deadline=deadline) as client:
         shm = client.bind("wl_shm", 1)
         surface = client.bind("wl_compositor", 4).create("create_surface")
-        pool = shm.create("create_pool", _TRIAL_SIZE, fds=(fd,))
+        pool = shm.create("create_pool", size, fds=(fd,))
         client.roundtrip()
-        for stride in SHM_STRIDES:
+        for stride in strides:
             width = stride // 4
-            shape = (0, width, ROWS, stride, SHM_XRGB8888)
+            shape = (0, width, rows, stride, SHM_XRGB8888)
             buffer = pool.create("create_buffer", *shape)
             # A surface without a role is never shown, but its buffer is looked at.
             surface.send("attach", buffer, 0, 0)
-            surface.send("damage", 0, 0, width, ROWS)
+            surface.send("damage", 0, 0, width, rows)
             surface.send("commit")
             client.roundtrip()
         surface.send("destroy")

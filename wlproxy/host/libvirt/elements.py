@@ -5,7 +5,7 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 from wlproxy.host.channel_address import Listen, Vsock
-from wlproxy.host.qemu.args import QemuSetup, checked_path
+from wlproxy.host.qemu.args import CLIPBOARD_PORT, QemuSetup, checked_path
 from wlproxy.protocol.channel.frames import PORT_NAME
 
 MEMORY_SOURCE: Final = "<source type='memfd'/>"
@@ -25,6 +25,16 @@ SCREEN: Final = f"""\
 <input type='tablet' bus='virtio'/>
 """
 """The machine's screen, for `wlproxy screen`, in place of other graphics and video."""
+CLIPBOARD: Final = f"""\
+<channel type='qemu-vdagent'>
+  <source>
+    <clipboard copypaste='yes'/>
+    <mouse mode='server'/>
+  </source>
+  <target type='virtio' name='{CLIPBOARD_PORT}'/>
+</channel>
+"""
+"""The clipboard of that screen, whose mouse it is not."""
 DISK_ALIAS: Final = "ua-wlproxy-ram"
 """How the tap's disk is known again: libvirt keeps aliases that begin with `ua-`."""
 
@@ -41,9 +51,32 @@ def libvirt_xml(setup: QemuSetup) -> str:
     else:
         channel = channel_xml(setup.channel)
     # Without a path: it is libvirt that opens the display.
-    screen = "" if setup.screen is None else SCREEN
-    elements = f"{channel}{tap}{screen}"
+    screen = "" if setup.screen is None else screen_xml(setup.render_node)
+    clipboard = CLIPBOARD if screen and setup.clipboard else ""
+    elements = f"{channel}{tap}{screen}{clipboard}"
     return f"<!-- in <domain> -->\n{MEMORY}<!-- in <devices> -->\n{elements}"
+
+
+def screen_xml(render_node: Path | None) -> str:
+    """Write the machine's screen, for `wlproxy screen`.
+
+    Args:
+        render_node: the device for QEMU's GL, with which it copies nothing; None: without.
+
+    Raises:
+        ValueError: its path is not absolute, or too long.
+    """
+    if render_node is None:
+        return SCREEN
+    return f"""\
+<graphics type='dbus' p2p='yes'>
+  <gl enable='yes' rendernode={_quoted(render_node)}/>
+</graphics>
+<video>
+  <model type='virtio' blob='on'/>
+</video>
+<input type='tablet' bus='virtio'/>
+"""
 
 
 def vsock_xml(address: Vsock) -> str:

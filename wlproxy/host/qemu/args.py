@@ -26,6 +26,8 @@ _SCREEN_DEVICES: Final = {
     "s390-ccw-virtio": ("virtio-gpu-ccw", "virtio-tablet-ccw"),
 }
 """The same of a screen, whose picture QEMU has in shared memory, and a pointer."""
+CLIPBOARD_PORT: Final = "com.redhat.spice.0"
+"""Where spice-vdagent looks."""
 _MACHINE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
 
 
@@ -41,6 +43,9 @@ class QemuSetup:
         ram_tap: where `wlproxy ram-tap` listens for the VMM; None: there is none.
         screen: the monitor's socket, by which `wlproxy screen` gets at the display; None:
             that is not for it.
+        render_node: the DRM device on which QEMU has its GL, for the screen: with it a
+            guest's pictures stay where they are in its RAM; None: QEMU copies them once.
+        clipboard: whether that has the guest's clipboard, too.
     """
 
     channel: Path | Listen | Vsock
@@ -48,6 +53,8 @@ class QemuSetup:
     machine: str = "q35"
     ram_tap: Path | None = None
     screen: Path | None = None
+    render_node: Path | None = None
+    clipboard: bool = True
 
 
 def qemu_command_line(setup: QemuSetup) -> str:
@@ -83,16 +90,10 @@ def _options(setup: QemuSetup) -> list[tuple[str, str]]:
         ]
     screen = []
     if setup.screen is not None:
-        monitor = checked_path(setup.screen).replace(",", ",,")
-        gpu, tablet = _SCREEN_DEVICES.get(
-            setup.machine, ("virtio-vga", "virtio-tablet-pci")
-        )
-        screen = [
-            ("-display", "dbus,p2p=on"),
-            ("-device", gpu),
-            ("-device", tablet),
-            ("-qmp", f"unix:{monitor},server=on,wait=off"),
-        ]
+        screen = _screen_options(setup.screen, setup.machine, setup.render_node)
+        # Its chardev is not to be had on big-endian hosts, which have such guests.
+        if setup.clipboard and setup.machine != "s390-ccw-virtio":
+            screen += _clipboard_options(setup)
     return [
         (ram[0], ram[1]),
         (ram[2], ram[3]),
@@ -100,6 +101,41 @@ def _options(setup: QemuSetup) -> list[tuple[str, str]]:
         *_channel_options(setup.channel, setup.machine),
         *tap,
         *screen,
+    ]
+
+
+def _screen_options(
+    monitor: Path, machine: str, render_node: Path | None
+) -> list[tuple[str, str]]:
+    where = checked_path(monitor).replace(",", ",,")
+    display = "dbus,p2p=on"
+    gpu, tablet = _SCREEN_DEVICES.get(machine, ("virtio-vga", "virtio-tablet-pci"))
+    if render_node is not None:
+        # Without GL a blob is none that QEMU can hand over.  "on" would want libGL, too.
+        node = checked_path(render_node).replace(",", ",,")
+        display += f",gl=es,rendernode={node}"
+        gpu += ",blob=true"
+    return [
+        ("-display", display),
+        ("-device", gpu),
+        ("-device", tablet),
+        ("-qmp", f"unix:{where},server=on,wait=off"),
+    ]
+
+
+def _clipboard_options(setup: QemuSetup) -> list[tuple[str, str]]:
+    """Write what the guest's agent for the clipboard (spice-vdagent) talks to.
+
+    It is no mouse of QEMU's: there is a tablet.
+    """
+    bus = []
+    if isinstance(setup.channel, Vsock):  # else the channel has it
+        bus = [("-device", _SERIAL_DEVICES.get(setup.machine, "virtio-serial-pci"))]
+    port = f"virtserialport,chardev=wlproxy-clipboard,name={CLIPBOARD_PORT}"
+    return [
+        *bus,
+        ("-chardev", "qemu-vdagent,id=wlproxy-clipboard,clipboard=on,mouse=off"),
+        ("-device", port),
     ]
 
 

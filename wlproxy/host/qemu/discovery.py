@@ -3,8 +3,6 @@
 What RAM is, and how it is read, is the business of `ram`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from wlproxy.host.channel_address import HybridVsock, Listen, Vsock
@@ -15,28 +13,12 @@ from wlproxy.host.errors import (
     HostError,
     NotQemuError,
 )
+from wlproxy.host.pages import Vmm
 from wlproxy.host.qemu.process import is_vmm, machine_of
 from wlproxy.host.qemu.ram import GuestRam, open_guest_ram, peer_pid, told_ram
 from wlproxy.host.qemu.tapped import TapClient
 from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fd_stream import FdStream
-
-
-@dataclass(frozen=True, slots=True)
-class Qemu:
-    """The process whose RAM is used.
-
-    Attributes:
-        pid: its number.
-        program: the name it was started by; empty if it has gone.
-    """
-
-    pid: int
-    program: str
-
-
-RamProvider = Callable[[FdStream], GuestRam]
-"""Finds the RAM of the guest at the other end of a channel.  Blocks; HostError says why not."""
 
 
 def check_ram_is_told(config: HostConfig) -> None:
@@ -119,14 +101,14 @@ def _check_caller(stream: FdStream, expected: int, why: str) -> None:
     pid = _caller(stream)
     if pid != expected:
         raise NotQemuError(
-            f"process {pid} ({name_qemu(pid).program or 'gone'}) has connected, and {why} "
+            f"process {pid} ({name_vmm(pid).program or 'gone'}) has connected, and {why} "
             f"process {expected}"
         )
 
 
-def name_qemu(pid: int) -> Qemu:
+def name_vmm(pid: int) -> Vmm:
     """Name the program that a process was started from."""
     try:
-        return Qemu(pid, machine_of(pid).program)
+        return Vmm(pid, machine_of(pid).program)
     except HostError:
-        return Qemu(pid, "")
+        return Vmm(pid, "")

@@ -15,6 +15,9 @@ from wlproxy.protocol.channel.frames import Extent
 
 ItemT = TypeVar("ItemT")
 
+GRANT_SIZE = 4096
+"""Bytes of the page that a grant reference of Xen's stands for, on every architecture."""
+
 
 def pairs(extents: Iterable[Extent]) -> Iterator[tuple[int, int]]:
     """Iterate over the addresses and lengths of extents, packed or not."""

@@ -21,7 +21,7 @@ MAGIC = b"wlproxy-channel\x01"
 """First bytes of `Hello` and `HelloAck`: what a resynchronising peer looks for."""
 
 VERSION_MAJOR = 1
-VERSION_MINOR = 1
+VERSION_MINOR = 2
 
 PORT_NAME = "org.wlproxy.0"
 """Name of the virtio-serial port that is the channel: QEMU gives it, the agent looks for it."""
@@ -113,6 +113,8 @@ class Feature(IntFlag):
     """A dma-buf of the guest's without a modifier is linear (with LOCATE_DMABUF)."""
     EXEC = 1 << 3
     """The host may have launchers start commands in the guest."""
+    GRANTS = 1 << 4
+    """Addresses are Xen's grant references times 4096, and not guest-physical ones."""
 
 
 class AttachmentKind(IntEnum):
@@ -183,7 +185,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """A run of guest-physical memory: `gpa` and `length`, bytes, page-aligned."""
+    """A run of guest-physical memory, or of grants: `gpa` and `length`, bytes, page-aligned."""
 
     gpa: int
     length: int

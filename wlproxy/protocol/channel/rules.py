@@ -8,6 +8,7 @@ business of `session`.
 from collections.abc import Callable
 from typing import Any, Final
 
+from wlproxy.protocol.channel.extents import GRANT_SIZE
 from wlproxy.protocol.channel.frames import (
     MAX_ATTACHMENTS,
     MAX_EXTENTS_PER_FRAME,
@@ -22,6 +23,7 @@ from wlproxy.protocol.channel.frames import (
     ClientOpened,
     Credit,
     Data,
+    Feature,
     FileData,
     Frame,
     Goodbye,
@@ -113,6 +115,8 @@ def _hello_ack(frame: HelloAck) -> str:
     size = frame.page_size
     if size & (size - 1) or not MIN_PAGE_SIZE <= size <= MAX_PAGE_SIZE:
         return f"no page size: {size}"
+    if Feature.GRANTS in frame.features and size != GRANT_SIZE:
+        return f"grants, and pages of {size} bytes"
     return _handshake_fault(frame) or _text_fault(frame.agent)
 
 

@@ -207,6 +207,13 @@ class Locations:
             )
         return location.udmabuf_progress
 
+    def spend_udmabuf(self, location: Location) -> None:
+        """Let go of a udmabuf that its one user has had; the next one has another made."""
+        assert location.udmabuf is not None
+        self._context.close_handle(location.udmabuf)
+        location.udmabuf = None
+        location.udmabuf_progress = Progress.NONE
+
     def release(self, location: Location) -> None:
         """Count one user less; the last one drops the pin in the guest."""
         location.users -= 1

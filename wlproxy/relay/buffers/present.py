@@ -98,7 +98,10 @@ class Presenter:
                 location = buffer.rows.location
                 assert location is not None
                 assert location.udmabuf is not None  # READY
-                return self._create_in_pool(buffer, location.udmabuf)
+                made = self._create_in_pool(buffer, location.udmabuf)
+                if made is Input.MADE and self._context.capabilities.shm_once:
+                    self._locations.spend_udmabuf(location)
+                return made
 
     def imported(
         self, buffer: Buffer, params: ProtocolObject, answer: OwnEvent
@@ -198,7 +201,7 @@ class Presenter:
             return False
         for location in buffer.locations:
             if location.udmabuf_progress is Progress.FAILED:
-                reason = f"udmabuf: {location.udmabuf_failure}"
+                reason = f"not mapped: {location.udmabuf_failure}"
                 mode = Mode.NONE if buffer.not_shm else Mode.COPY
                 buffer.choice = Choice(mode, reason)
         return True

@@ -1,0 +1,203 @@
+"""The clipboard with a real QEMU, and the agent of its guest at the other end of its chardev."""
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import trio
+import trio.testing
+
+from tests.peers.compositor import Compositor, offer_selection
+from tests.peers.libwayland import Resource
+from tests.screen.conftest import Machine, MakeMachine
+from tests.screen.vdagent import GRAB, RELEASE, Agent, agent_of, guest_options
+from wlproxy.host.desktop.address import connect_compositor
+from wlproxy.host.report.vm_log import VmLog
+from wlproxy.screen.connecting import connect_by_monitor
+from wlproxy.screen.door import Door
+from wlproxy.screen.heads import Heads, Options
+from wlproxy.screen.line import Line
+from wlproxy.screen.qemu_clipboard import QemuClipboard, Selection, Way
+from wlproxy.transport.fds import OwnedFd
+
+pytestmark = pytest.mark.slow
+
+PATIENCE = 30
+DEVICES = "wl_data_device", "zwp_primary_selection_device_v1"
+UTF8 = "text/plain;charset=utf-8"
+
+
+class Desk(NamedTuple):
+    """A window of a machine, and the agent of its guest."""
+
+    compositor: Compositor
+    agent: Agent
+    clipboard: QemuClipboard[OwnedFd]
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        with trio.fail_after(PATIENCE):
+            while not condition():  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.005)
+
+    def find(self, interface: str) -> Resource:
+        return self.compositor.apps[-1].find(interface)
+
+    def focus(self) -> None:
+        surface = self.compositor.apps[-1].all("wl_surface")[0]
+        self.find("wl_keyboard").send("enter", 7, surface, b"")
+
+    def unfocus(self) -> None:
+        surface = self.compositor.apps[-1].all("wl_surface")[0]
+        self.find("wl_keyboard").send("leave", 8, surface)
+
+    async def copy(self, device: str, text: bytes) -> None:
+        """Have an app of the host's copy a text, which the window reads."""
+        offer = offer_selection(self.find(device), "image/png", UTF8)
+        await self.until(lambda: offer.state)
+        ((kind, fd),) = offer.state
+        assert kind == UTF8
+        offer.state.clear()
+        with OwnedFd(fd) as own:
+            await trio.to_thread.run_sync(_write_all, own.fileno(), text)
+
+    async def paste(self, source: Resource) -> bytes:
+        """Have an app of the host's paste what the window offers."""
+        ours, theirs = map(OwnedFd, os.pipe())
+        with theirs:
+            source.send("send", UTF8, theirs.fileno())
+        async with trio.lowlevel.FdStream(ours.detach()) as stream:
+            with trio.fail_after(PATIENCE):
+                return b"".join([piece async for piece in stream])
+
+
+def _write_all(fd: int, text: bytes) -> None:
+    while text:
+        text = text[os.write(fd, text) :]
+
+
+@asynccontextmanager
+async def desk(
+    vm: Machine,
+    directory: Path,
+    ways: dict[Selection, Way],
+    *,
+    begins: bool = True,
+) -> AsyncIterator[Desk]:
+    compositor, path = Compositor(), directory / "wl"
+    qemu = await trio.to_thread.run_sync(connect_by_monitor, vm.monitor)
+    async with (
+        trio.open_nursery() as nursery,
+        agent_of(directory, begins=begins) as agent,
+    ):
+        await nursery.start(compositor.run, path)
+        with Line(qemu) as line:
+            connect = partial(connect_compositor, path)
+            heads = Heads(
+                "vm", line, connect, Door.start, VmLog("vm"), Options(ways=ways)
+            )
+            async with trio.open_nursery() as inner:
+                inner.start_soon(heads.run)
+                made = Desk(compositor, agent, heads.clipboard)
+                await made.until(
+                    lambda: any(c.all("wl_keyboard") for c in compositor.clients)
+                )
+                yield made
+                inner.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
+
+
+BOTH = dict.fromkeys(Selection, Way.BOTH)
+
+
+@pytest.mark.parametrize("selection", list(Selection))
+async def test_the_guest_pastes_what_the_host_copies(
+    machine: MakeMachine, tmp_path: Path, selection: Selection
+) -> None:
+    vm = machine("-vga", "std", *guest_options(tmp_path))
+    async with desk(vm, tmp_path, BOTH) as it:
+        it.focus()
+        for text in (b"one", "zwei Wörter".encode(), b"x" * 8_000):
+            it.agent.said.clear()
+            await it.copy(DEVICES[selection], text)
+            await it.until(lambda: it.agent.heard(GRAB))
+            assert it.agent.heard(GRAB)[-1].selection == selection
+            assert await it.agent.paste(selection) == text
+        it.unfocus()
+        await it.until(lambda: it.agent.heard(RELEASE))
+        assert await it.agent.paste(selection) == b""
+
+
+@pytest.mark.parametrize("selection", list(Selection))
+async def test_the_host_pastes_what_the_guest_copies(
+    machine: MakeMachine, tmp_path: Path, selection: Selection
+) -> None:
+    vm = machine("-vga", "std", *guest_options(tmp_path))
+    async with desk(vm, tmp_path, BOTH) as it:
+        device = DEVICES[selection]
+        await it.agent.copy(b"nobody asked", selection)
+        await it.until(lambda: it.clipboard.grabs[selection])
+        await trio.testing.wait_all_tasks_blocked()  # the window has seen it, too
+        it.focus()
+        await it.copy(device, b"of the host")  # so it has the focus
+        await it.until(lambda: it.agent.heard(GRAB))
+        called = f"{device}.set_selection"
+        for text in (b"one", b"\xc3\xa4" * 1_500, b"bad \xff"):
+            it.compositor.calls.clear()
+            await it.agent.copy(text, selection)
+            await it.until(lambda: it.compositor.called(called))
+            source, serial = it.compositor.called(called)[-1].args
+            assert serial == 7
+            expected = text.decode(errors="replace").encode()
+            assert await it.paste(source) == expected
+        it.unfocus()
+        assert await it.paste(source) == expected  # the host's apps have the focus then
+        await it.agent.release(selection)
+        await it.until(lambda: not source.alive)
+
+
+async def test_what_is_off_goes_nowhere(machine: MakeMachine, tmp_path: Path) -> None:
+    ways = {Selection.CLIPBOARD: Way.TO_GUEST, Selection.PRIMARY: Way.TO_HOST}
+    vm = machine("-vga", "std", *guest_options(tmp_path))
+    async with desk(vm, tmp_path, ways) as it:
+        it.focus()
+        selected = offer_selection(it.find(DEVICES[Selection.PRIMARY]), UTF8)
+        await it.copy(DEVICES[Selection.CLIPBOARD], b"to the guest")
+        await it.until(lambda: it.agent.heard(GRAB))
+        assert await it.agent.paste(Selection.CLIPBOARD) == b"to the guest"
+        assert not selected.state
+        assert {each.selection for each in it.agent.heard(GRAB)} == {0}
+        await it.agent.copy(b"not to the host", Selection.CLIPBOARD)
+        await it.agent.copy(b"to the host", Selection.PRIMARY)
+        called = f"{DEVICES[Selection.PRIMARY]}.set_selection"
+        await it.until(lambda: it.compositor.called(called))
+        source, _ = it.compositor.called(called)[-1].args
+        assert await it.paste(source) == b"to the host"
+        assert not it.compositor.called("wl_data_device.set_selection")
+
+
+async def test_an_agent_that_comes_later_and_another_viewer(
+    machine: MakeMachine, tmp_path: Path
+) -> None:
+    vm = machine("-vga", "std", *guest_options(tmp_path))
+    async with desk(vm, tmp_path, BOTH, begins=False) as it:
+        it.focus()
+        await it.copy(DEVICES[0], b"there already")
+        it.agent.begins.set()
+        await it.until(lambda: it.agent.heard(GRAB))
+        assert await it.agent.paste() == b"there already"
+        # Another viewer, where QEMU does not notice that the last one is gone.
+        qemu = await trio.to_thread.run_sync(connect_by_monitor, vm.monitor)
+        with Line(qemu) as line:
+            clipboard = QemuClipboard[OwnedFd](line.peer, BOTH, "other")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(line.run)
+                clipboard.offer(Selection.CLIPBOARD, b"of the other")
+                line.send_out()
+                grabs = len(it.agent.heard(GRAB))
+                await it.until(lambda: len(it.agent.heard(GRAB)) > grabs)
+                assert await it.agent.paste() == b"of the other"
+                nursery.cancel_scope.cancel()

@@ -1,0 +1,43 @@
+"""The domUs: one of each kind, booted before the first test."""
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from lab import delegation, xen_guest
+from tests.xen.domain import NOTHING, Domain
+
+COMPLAINTS = ("WARNING:", "BUG:", "Oops", "Call Trace", "refcount_t", "still in use")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Say at once what failed: the machine may be lost before the end."""
+    if report.failed and delegation.in_lab():
+        print(f"\n{report.nodeid} ({report.when}):\n{report.longreprtext[-3000:]}\n")
+
+
+@pytest.fixture(scope="session")
+def domains() -> Iterator[Mapping[str, Domain]]:
+    """Have a domU of each kind."""
+    running: dict[str, Domain] = {}
+    try:
+        for kind in xen_guest.KINDS:
+            running[kind] = Domain(xen_guest.domu(kind))
+        yield running
+    finally:
+        for domain in running.values():
+            domain.close()
+
+
+@pytest.fixture(params=xen_guest.KINDS)
+def domain(
+    domains: Mapping[str, Domain], request: pytest.FixtureRequest
+) -> Iterator[Domain]:
+    """Have a domU of each kind, in which nothing is granted before and after."""
+    running = domains[request.param]
+    running.await_counts(NOTHING)
+    running.shell("dmesg --clear")
+    yield running
+    running.await_counts(NOTHING)
+    log = running.shell("dmesg")
+    assert not [line for line in log.splitlines() if any(c in line for c in COMPLAINTS)]

@@ -1,0 +1,78 @@
+"""`Domain`: a domU with `/dev/gem-grant`, and a Python in it that a test can command."""
+
+import json
+import struct
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lab import xen_guest
+from lab.guest import Guest
+
+PAGE = 4096
+REQUESTS, ANSWERS = "/run/requests", "/run/answers"
+PROGRAM = Path(__file__).with_name("in_guest.py")
+NOTHING = [0, 0, 0, 0]
+"""What the module counts if nothing is granted."""
+
+
+def contents(pages: int, seed: int) -> bytes:
+    """Return what the guest's `fill` writes."""
+    numbers = (struct.pack("=II", seed, page) for page in range(pages))
+    return b"".join(number * (PAGE // 8) for number in numbers)
+
+
+class Domain:
+    """A domU that runs."""
+
+    def __init__(self, machine: xen_guest.DomU) -> None:
+        """Boot it."""
+        self.guest = Guest(machine)
+        self.guest.boot()
+        domid = machine.domid
+        assert domid is not None
+        self.machine, self.domid = machine, domid
+        self.guest.put("/run/in_guest.py", PROGRAM.read_bytes())
+        self.guest.run(["mkfifo", REQUESTS, ANSWERS])
+        self.restart()
+
+    def restart(self) -> None:
+        """Start the Python in it, anew if there was one."""
+        command = ["python3", "/run/in_guest.py", REQUESTS, ANSWERS]
+        self.pid = self.guest.spawn(command, log="/run/in_guest.log")
+
+    def python(self, code: str, patience: float = 120) -> Any:
+        """Execute Python there; returns what it has left in `result`.
+
+        Raises:
+            AssertionError: it raised something.
+        """
+        script = f'printf "%s\\n" "$1" >{REQUESTS}; cat {ANSWERS}'
+        command = ["sh", "-c", script, "sh", json.dumps(code)]
+        done = self.guest.run(command, timeout=patience)
+        answer = json.loads(done.stdout)
+        assert "error" not in answer, f"{code}\n{answer['error']}"
+        return answer["result"]
+
+    def counts(self) -> list[int]:
+        """Return what the module counts: objects, refs, closed objects, closed refs."""
+        found = self.python("result = counts()")
+        assert isinstance(found, list)
+        return found
+
+    def await_counts(self, wanted: Sequence[int], patience: float = 60) -> None:
+        """Wait until the module counts that: it looks every other second."""
+        deadline = time.monotonic() + patience
+        while (found := self.counts()) != list(wanted):
+            assert time.monotonic() < deadline, f"{found}, not {wanted}"
+
+    def shell(self, script: str) -> str:
+        """Run a shell script there, and return what it printed."""
+        done = self.guest.run(["sh", "-c", script])
+        assert done.ok, done
+        return done.stdout.decode()
+
+    def close(self) -> None:
+        """Destroy it."""
+        self.guest.power_off()

@@ -1,0 +1,68 @@
+"""Maps granted pages in dom0, through `/dev/xen/gntdev` (Linux: xen/gntdev.h)."""
+
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+
+from wlproxy.transport.closable import closed_on_error
+
+DEVICE = "/dev/xen/gntdev"
+MAP_GRANT_REF = 0x184700
+PAGE = 4096
+
+
+def expand(runs: Iterable[Sequence[int]]) -> list[int]:
+    """List the references that runs of them stand for."""
+    return [ref for first, count in runs for ref in range(first, first + count)]
+
+
+class GrantFile:
+    """A file whose pages, from its beginning on, are those of some references.
+
+    A context manager.  It can be mapped once in its life.
+    """
+
+    def __init__(self, refs: Sequence[int], domid: int) -> None:
+        self._fd = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        with closed_on_error(self):
+            argument = bytearray(struct.pack("=IIQ", len(refs), 0, 0))
+            for ref in refs:
+                argument += struct.pack("=II", domid, ref)
+            fcntl.ioctl(self._fd, MAP_GRANT_REF, argument)
+            assert struct.unpack_from("=Q", argument, 8) == (0,)
+
+    def fileno(self) -> int:
+        """Return its descriptor."""
+        return self._fd
+
+    def close(self) -> None:
+        """Close it; what is mapped stays so."""
+        os.close(self._fd)
+
+    def __enter__(self) -> "GrantFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def mapped(refs: Sequence[int], domid: int) -> Iterator[mmap.mmap]:
+    """Have pages of another domain mapped, for reading and writing."""
+    with GrantFile(refs, domid) as file:
+        mapping = mmap.mmap(file.fileno(), len(refs) * PAGE)
+    with mapping:
+        yield mapping
+
+
+def refusal(refs: Sequence[int], domid: int) -> str | None:
+    """Return the name of the error that mapping them gives, if any."""
+    try:
+        with mapped(refs, domid):
+            return None
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]

@@ -1,0 +1,113 @@
+"""Runs the connection on which we call QEMU, which all windows of a machine share."""
+
+import socket
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import trio
+
+from wlproxy.protocol.errors import DBusError
+from wlproxy.screen.connecting import owner
+from wlproxy.screen.qemu_files import QemuFile
+from wlproxy.screen.qemu_peer import QemuPeer
+from wlproxy.transport.closable import Closing
+from wlproxy.transport.fd_stream import Chunk, FdsLostError, FdStream
+from wlproxy.transport.fds import OwnedFd
+
+ENDED: Final = "QEMU has ended: there is no screen any more"
+
+
+class Line(Closing):
+    """The connection, from its beginning to its end.
+
+    Attributes:
+        peer: what is said on it.
+        ended: set once it has.
+        why: why that is; `ENDED` if QEMU hung up.
+    """
+
+    def __init__(self, qemu: socket.socket) -> None:
+        """Take over a socket to QEMU's display."""
+        self.peer = QemuPeer[OwnedFd](owner(qemu))
+        self.ended = trio.Event()
+        self.why = ""
+        self._stream = FdStream(qemu, QemuFile)
+        self._news = trio.Event()
+        self._stuck = trio.Event()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that QEMU has not read yet."""
+        return self._stream.unsent
+
+    async def run(self) -> None:
+        """Be told what QEMU says, until it says no more."""
+        async with trio.open_nursery() as nursery:  # noqa: TID251 - both end with the line
+            nursery.start_soon(self._flush_when_stuck)
+            self.send_out()
+            self.why = await self._receive()
+            self.ended.set()
+            self._news.set()
+            nursery.cancel_scope.cancel()
+
+    async def wait_news(self) -> None:
+        """Wait until QEMU has said something; whoever is told looks for himself at what."""
+        await self._news.wait()
+
+    def send_out(self) -> None:
+        """Send what is to be sent, as far as QEMU reads it."""
+        output = self.peer.take_output()
+        if not output or self.ended.is_set():
+            release(output)
+            return
+        chunks = [Chunk(out.data, out.fds) for out in output]
+        if not self._stream.send_batch_at_once(chunks):
+            self._stuck.set()
+        release(output)
+
+    def close(self) -> None:
+        """Hang up.  Again: nothing happens."""
+        self.peer.close()
+        # What was never sent was held for that.
+        release(self.peer.abandon())
+        self._stream.close()
+
+    async def _receive(self) -> str:
+        """Receive until the end; return why that is."""
+        while True:
+            try:
+                data, fds = await self._stream.receive()
+                if not data:
+                    return ENDED
+                self.peer.receive(data, fds)
+            except (DBusError, FdsLostError) as exc:
+                return f"QEMU is not understood: {exc}"
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return ENDED
+            self.send_out()
+            news, self._news = self._news, trio.Event()
+            news.set()
+
+    async def _flush_when_stuck(self) -> None:
+        while True:
+            await self._stuck.wait()
+            self._stuck = trio.Event()
+            try:
+                await self._stream.flush()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return  # whoever receives from it says so
+
+
+class Held(Protocol):
+    """Something to be sent, with fds that are held until it is."""
+
+    @property
+    def fds(self) -> tuple[OwnedFd, ...]:
+        """The fds."""
+
+
+def release(output: Sequence[Held]) -> None:
+    """Let go of fds that were held until they were sent."""
+    for out in output:
+        for fd in out.fds:
+            fd.release()
