@@ -23,7 +23,6 @@ import signal
 import socket
 import sys
 import termios
-import time
 from array import array
 from collections.abc import Sequence
 from contextlib import suppress
@@ -59,11 +58,6 @@ that has gone, and copies for it for ever."""
 BEHIND: Final = 20
 """Looks in a row with something left to read, after which it does not keep up."""
 
-NAP: Final = 0.01
-NAPS: Final = 50
-"""Seconds between two looks at whether a line is there as a whole, and how many there are at most: it
-always was at the first."""
-
 _LINES: Final = b"OK ", b"AGREE_UNIX_FD"
 """How the server's lines begin (D-Bus specification, "Authentication Protocol")."""
 _PEEK: Final = 8192
@@ -86,7 +80,8 @@ class _Listener:
         self.left = self.unread = 0
         self.beats = 0
         self._names = names
-        self._lines = self._naps = 0
+        self._lines = 0
+        self._begun = b""
 
     def answer(self) -> bytes:
         """Answer what can be answered now; return what that leads to, if to anything."""
@@ -99,28 +94,25 @@ class _Listener:
                 return GONE
             if not seen:
                 return GONE
-            if self._lines < len(_LINES):
-                size = self._line(seen)
-                if size < 0 or self._naps > NAPS:
-                    return REFUSED
-                if not size:
-                    self._naps += 1
-                    time.sleep(NAP)
-                    continue
-            elif not (size := self._call(seen)):
-                return LET_IN
+            size = self._line(seen) if self._lines < len(_LINES) else self._call(seen)
+            if size <= 0:
+                return REFUSED if size else LET_IN
             self.sock.recv(size)
 
     def _line(self, seen: bytes) -> int:
-        """Read one of the server's lines; 0: not all of it is there; -1: it is none of ours."""
-        line, found, _ = seen.partition(b"\r\n")
-        expected = _LINES[self._lines]
-        if len(line) > MAX_ANSWER or line[: len(expected)] != expected[: len(line)]:
+        """Read one of the server's lines, or the beginning of it; -1: it is none of ours."""
+        line, found, _ = (self._begun + seen).partition(b"\r\n")
+        if len(line) > MAX_ANSWER:
             return -1
         if not found:
-            return 0
+            self._begun += seen
+            return len(seen)
+        if not line.startswith(_LINES[self._lines]):
+            return -1
+        size = len(line) + 2 - len(self._begun)
+        self._begun = b""
         self._lines += 1
-        return len(line) + 2
+        return size
 
     def _call(self, seen: bytes) -> int:
         """Answer a call; 0: it is one for the viewer."""
