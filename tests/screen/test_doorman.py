@@ -199,6 +199,27 @@ async def test_a_doorman_of_its_own() -> None:
     sockets.close()
 
 
+async def test_it_ends_with_its_viewer_and_not_by_signals() -> None:
+    """systemd, and whoever closes a terminal, signal all processes at once."""
+    door = Door.start()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(door.run)
+        with trio.fail_after(FOREVER):
+            await door.ready.wait()
+        (pid,) = map(int, children())
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.kill(pid, number)
+        sockets = Sockets()
+        listener = door.admit(sockets.ours, [])
+        sockets.qemus.close()
+        with trio.fail_after(FOREVER):
+            await listener.answered.wait()  # it has lived on
+        sockets.close()
+        nursery.cancel_scope.cancel()
+    door.close()
+    assert not children()
+
+
 async def test_a_doorman_that_is_stopped_is_sent_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -62,7 +62,7 @@ class Watch:
     """Looks at a machine's clock and asks its monitor, all the while.
 
     Time counts in which QEMU could have run: not what its threads wait for a processor, nor what
-    we have waited for one ourselves.
+    we have waited for one ourselves, or all of this machine for its host.
 
     Attributes:
         longest: seconds for which the clock stood still, at most.
@@ -71,7 +71,7 @@ class Watch:
     """
 
     def __init__(self, ram: Path, monitor: Path, pid: int) -> None:
-        self._pid = pid
+        self._pid, self._passed = pid, 0.0
         self.longest = self.slowest = self.wall = 0.0
         self._monitor = monitor
         with ram.open("rb") as file:
@@ -115,6 +115,7 @@ class Watch:
             now, waits, ticks = time.monotonic(), waited(self._pid), self.ticks
             step = min(now - looked, 0.02) - (waits - before)
             looked, before = now, waits
+            self._passed += max(step, 0)
             still = ticks == last and not self._may_stop.locked()
             stood = stood + max(step, 0) if still else 0
             since = since if still else now
@@ -125,10 +126,9 @@ class Watch:
     def _ask(self) -> None:
         with QmpClient(self._monitor) as monitor:
             while not self._over.wait(0.02):
-                start, before = time.monotonic(), waited(self._pid)
+                start = self._passed
                 monitor.execute("query-status")
-                took = time.monotonic() - start - (waited(self._pid) - before)
-                self.slowest = max(self.slowest, took)
+                self.slowest = max(self.slowest, self._passed - start)
 
 
 class Forgetful(Frames):

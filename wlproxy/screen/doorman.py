@@ -19,10 +19,10 @@ import fcntl
 import mmap
 import os
 import select
+import signal
 import socket
 import sys
 import termios
-import time
 from array import array
 from collections.abc import Sequence
 from contextlib import suppress
@@ -51,17 +51,12 @@ was shut down because it did not."""
 
 LOOK: Final = 100
 """Milliseconds from one look at whether the viewer reads to the next."""
-HUNG: Final = 7
+HUNG: Final = 5
 """Looks in a row, without anything read, after which it hangs.  Looks and not time: who
 was frozen together with it has not looked.  Not sooner than need be: QEMU 10 never forgets a listener
 that has gone, and copies for it for ever."""
 BEHIND: Final = 20
 """Looks in a row with something left to read, after which it does not keep up."""
-
-NAP: Final = 0.01
-NAPS: Final = 50
-"""Seconds between two looks at whether a line is there as a whole, and how many there are at most: it
-always was at the first."""
 
 _LINES: Final = b"OK ", b"AGREE_UNIX_FD"
 """How the server's lines begin (D-Bus specification, "Authentication Protocol")."""
@@ -85,7 +80,8 @@ class _Listener:
         self.left = self.unread = 0
         self.beats = 0
         self._names = names
-        self._lines = self._naps = 0
+        self._lines = 0
+        self._begun = b""
 
     def answer(self) -> bytes:
         """Answer what can be answered now; return what that leads to, if to anything."""
@@ -98,30 +94,25 @@ class _Listener:
                 return GONE
             if not seen:
                 return GONE
-            if self._lines < len(_LINES):
-                size = self._line(seen)
-                if size < 0 or self._naps > NAPS:
-                    return REFUSED
-                if not size:
-                    self._naps += 1
-                    time.sleep(NAP)
-                    continue
-            elif not (size := self._call(seen)):
-                return LET_IN
+            size = self._line(seen) if self._lines < len(_LINES) else self._call(seen)
+            if size <= 0:
+                return REFUSED if size else LET_IN
             self.sock.recv(size)
 
     def _line(self, seen: bytes) -> int:
-        """Read one of the server's lines; 0: not all of it is there; -1: it is none of ours."""
-        line, found, _ = seen.partition(b"\r\n")
-        expected = _LINES[self._lines]
-        if len(line) > MAX_ANSWER or line[: len(expected)] != expected[: len(line)]:
+        """Read one of the server's lines, or the beginning of it; -1: it is none of ours."""
+        line, found, _ = (self._begun + seen).partition(b"\r\n")
+        if len(line) > MAX_ANSWER:
             return -1
         if not found:
-            return 0
-        if not line.startswith(expected):
+            self._begun += seen
+            return len(seen)
+        if not line.startswith(_LINES[self._lines]):
             return -1
+        size = len(line) + 2 - len(self._begun)
+        self._begun = b""
         self._lines += 1
-        return len(line) + 2
+        return size
 
     def _call(self, seen: bytes) -> int:
         """Answer a call; 0: it is one for the viewer."""
@@ -275,12 +266,14 @@ def main(control: int, pulse: int) -> None:
         control: the fd of the socket to the viewer.
         pulse: that of the shared memory.
     """
-    with suppress(
-        OSError
-    ):  # a viewer that runs at leisure only needs a prompt one still
+    # A service manager tells all processes to end: the viewer does first.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    # A viewer that runs only when nobody else does needs one that is prompt all the same.
+    with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     memory = mmap.mmap(pulse, PULSE_SIZE)
-    with socket.socket(fileno=control) as sock, suppress(KeyboardInterrupt):
+    with socket.socket(fileno=control) as sock:
         Doorman(sock, memory).serve()
 
 
