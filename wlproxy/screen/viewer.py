@@ -90,6 +90,7 @@ class Viewer:
     Attributes:
         picture: what QEMU shows.
         window: where it is shown.
+        title: the window's.
     """
 
     def __init__(
@@ -121,9 +122,9 @@ class Viewer:
         self._console = Console[OwnedFd](line.peer, screen.number)
         self._wayland = WaylandConnection[OwnedFd]()
         title = "screen" if not screen.number else f"screen {screen.number + 1}"
-        self.window = Window(
-            self._wayland, labels.title(name, title), labels.app_id(name, "screen")
-        )
+        labelled = labels.title(name, title)
+        self.title = labelled.decode()
+        self.window = Window(self._wayland, labelled, labels.app_id(name, "screen"))
         self.picture = Picture(self.window, log, self._shared.ready)
         self._seat: Seat[OwnedFd] | None = None
         self._selections: Selections[OwnedFd] | None = None
