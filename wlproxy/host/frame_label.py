@@ -13,7 +13,7 @@ logger = logging.getLogger("wlproxy")
 HEIGHT: Final = 18
 """How high a label is shown, in pixels of surfaces."""
 
-TEXT: Final = 22
+TEXT: Final = 26
 """How high its text is, in pixels of the picture, which is twice as large as it is shown."""
 
 MARGIN: Final = 12

@@ -79,7 +79,6 @@ class Screen:
     def __init__(self, host: Compositor, *, eager: bool) -> None:
         self._host = host
         self._eager = eager
-        self._guests = {t for t in host.things.values() if _is_compositor(t)}
         self.surfaces: dict[int, Surface] = {}
         for thing in host.things.values():
             if thing.interface.name == "wl_surface":
@@ -129,8 +128,8 @@ class Screen:
     def _wl_compositor_create_surface(
         self, thing: Thing, _args: object, created: Thing
     ) -> None:
-        ours = thing not in self._guests
-        self.surfaces[created.id] = Surface(created, ours)
+        # The proxy's own `wl_compositor` is of the first version, those of apps of later ones.
+        self.surfaces[created.id] = Surface(created, ours=thing.version == 1)
 
     def _wl_surface_attach(
         self, thing: Thing, args: Sequence[ArgValue], _created: Thing
@@ -284,6 +283,12 @@ class Screen:
         size = integer(args[2]), integer(args[3])
         self._viewports[thing].source = None if size[0] < 0 else size
 
+    def _wp_viewport_destroy(
+        self, thing: Thing, _args: Sequence[ArgValue], _created: Thing
+    ) -> None:
+        surface = self._viewports.pop(thing)
+        surface.source = surface.destination = None
+
     def _xdg_wm_base_get_xdg_surface(
         self, _thing: Thing, args: Sequence[ArgValue], created: Thing
     ) -> None:
@@ -308,7 +313,3 @@ class Screen:
         window = self._xdg.pop(thing)
         del self.windows[window]
         window.shown_size = (0, 0)
-
-
-def _is_compositor(thing: Thing) -> bool:
-    return thing.interface.name == "wl_compositor"
