@@ -132,6 +132,12 @@ build/venv-docs/.locked: requirements-docs.lock | $(VENV)/.locked
 demo: env ## show it: boots the lab and leaves a picture
 	$(BIN)/python -m lab.demo
 
+.PHONY: show
+show: env ## a clean Debian 13 with libvirt, our packages, the pages' commands: ten minutes, as root
+	$(BIN)/python -m lab setup
+	$(BIN)/python -m lab build
+	$(BIN)/python -m pytest --lab -m show tests/packaging
+
 .PHONY: tables
 tables: env ## make the tables of Wayland interfaces, and the page about them, of Debian's XML
 	$(BIN)/python -m tests.tables

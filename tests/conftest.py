@@ -17,7 +17,7 @@ settings.register_profile("dev", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
-BOOT_THEIR_OWN = ("native_guest", "kernel", "demo")
+BOOT_THEIR_OWN = ("native_guest", "kernel", "demo", "show")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -23,9 +23,8 @@ from tests.packaging import libvirt_host
 from tests.packaging.libvirt_host import DESKTOP, DOMAIN, IMAGES, UID, USER
 
 pytestmark = [
-    pytest.mark.demo,
-    pytest.mark.slow,
-    pytest.mark.timeout(1500),
+    pytest.mark.show,
+    pytest.mark.timeout(2400),
     pytest.mark.skipif(
         not kernel_tools.can_run(), reason="builds packages in a Debian: needs root"
     ),

@@ -4,6 +4,7 @@ import difflib
 import json
 import os
 import shlex
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,8 @@ from wlproxy.host.runtime_dir import channel_path, check_name, vmm_path
 
 RULES: Final = Path("/etc/apparmor.d/abstractions/libvirt-qemu.d/wlproxy-sockets")
 """What AppArmor's profile of each VM includes; the Debian package has it, too."""
+LISTEN_SECONDS: Final = 60.0
+LOOK_SECONDS: Final = 0.1
 SERVICE: Final = "wlproxy.service"
 """Serves all VMs that have a table in the configuration file."""
 
@@ -75,14 +78,32 @@ def set_up_domain(
     for repair in host_repairs(found, name, wanted):
         offer(repair, yes=yes, dry_run=dry_run)
     try:
-        served = is_served(name, os.environ)
-        service = service_repair(found, name, wanted, os.environ)
+        served = _have_served(found, name, wanted, yes=yes, dry_run=dry_run)
     except HostError as exc:
         fail(exc)
-    if service is not None and not served:
-        served = offer(service, yes=yes, dry_run=dry_run)
     for step in _steps(found, name, wanted, changed=after != before, served=served):
         click.echo(step)
+
+
+def _have_served(
+    domain: Domain, name: str, wanted: Wanted, *, yes: bool, dry_run: bool
+) -> bool:
+    """Offer a service for a VM that has none; tell whether it has one now.
+
+    Raises:
+        HostError: the configuration file is wrong, or the service does not serve.
+    """
+    if is_served(name, os.environ):
+        return True
+    service = service_repair(domain, name, wanted, os.environ)
+    if service is None or not offer(service, yes=yes, dry_run=dry_run):
+        return False
+    if not listens(wanted):
+        raise HostError(
+            f"the service does not listen for {domain.name} yet, so that it cannot start",
+            remedy=f"Its log says more: journalctl --user -u {SERVICE}",
+        )
+    return True
 
 
 def _wanted(
@@ -113,6 +134,22 @@ def _wanted(
 def _difference(before: str, after: str) -> Iterator[str]:
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     return difflib.unified_diff(old, new, "as it is", "for wlproxy", n=2)
+
+
+def listens(wanted: Wanted, seconds: float = LISTEN_SECONDS) -> bool:
+    """Wait until a service that has just been started has the sockets that QEMU connects to.
+
+    libvirt starts no VM before they are there, and the service is up a moment before its VMs are.
+    """
+    sockets = [] if wanted.ram_tap is None else [wanted.ram_tap]
+    if isinstance(wanted.channel, Listen):
+        sockets.append(wanted.channel.path)
+    deadline = time.monotonic() + seconds
+    while not all(each.is_socket() for each in sockets):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_SECONDS)
+    return True
 
 
 def host_repairs(

@@ -4,7 +4,10 @@ A script takes virsh's place: what is asked of a real one is in test_session and
 """
 
 import os
+import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -148,6 +151,8 @@ class Host:
         self.config = directory / "config" / "wlproxy" / "config.toml"
         self.scripts: list[str] = []
         self.status = 0
+        self.serves = True
+        self.sockets = directory.parent / "d"
         for each in ("runtime/systemd", "units"):
             (directory / each).mkdir(parents=True)
         (self.units / SERVICE).touch()
@@ -161,16 +166,29 @@ class Host:
         monkeypatch.setattr(libvirt_setup, "host_repairs", repairs)
         service = partial(libvirt_setup.service_repair, installed=(self.units,))
         monkeypatch.setattr(libvirt_setup, "service_repair", service)
+        listens = partial(libvirt_setup.listens, seconds=0)
+        monkeypatch.setattr(libvirt_setup, "listens", listens)
+        self.closing = ExitStack()
 
     def run(self, command: list[str]) -> int:
         self.scripts += command
+        if command[0].startswith("install -d"):
+            self.sockets.mkdir()
+        if self.serves and "systemctl" in command[0]:
+            for name in ("ram", "channel"):
+                listener = self.closing.enter_context(socket.socket(socket.AF_UNIX))
+                listener.bind(str(self.sockets / name))
         return self.status
 
 
 @pytest.fixture
-def host(virsh: FakeVirsh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+def host(
+    virsh: FakeVirsh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Host]:
     assert virsh.directory.is_dir()  # before this: it sets variables, too
-    return Host(tmp_path / "host", monkeypatch)
+    host = Host(tmp_path / "host", monkeypatch)
+    with host.closing:
+        yield host
 
 
 @pytest.fixture
@@ -224,7 +242,6 @@ def test_setup_does_it(
     assert "will be here as soon as it runs" in said.output
     assert "wlproxy run" not in said.output.replace("wlproxy run --name", "")
 
-    (tmp_path / "d").mkdir()
     virsh.says("dumpxml", (virsh.directory / "defined").read_text())
     host.scripts.clear()
     again = CliRunner().invoke(main, [*words, "--yes"])
@@ -235,8 +252,16 @@ def test_setup_does_it(
     assert "will be here as soon as it runs" in again.output
 
 
+def test_a_service_that_does_not_listen_is_told(host: Host, words: list[str]) -> None:
+    host.serves = False
+    said = CliRunner().invoke(main, [*words, "--yes"])
+    assert said.exit_code == 1
+    assert "journalctl --user -u wlproxy.service" in said.output
+
+
 def test_what_fails_is_left_to_do(host: Host, words: list[str]) -> None:
     host.status = 1
+    host.serves = False
     said = CliRunner().invoke(main, [*words, "--yes"])
     assert said.exit_code == 0, said.output
     assert said.output.count("It failed, with status 1.") == 3, said.output
