@@ -65,7 +65,7 @@ def build(
         "lab/init": cpio.file((vm / init).read_bytes(), executable=True),
     }
     files = module_files(image.modules, (*MODULES, *modules))
-    contents = [(module.name, _unpacked(module)) for module in files]
+    contents = [(module.name, unpacked(module)) for module in files]
     contents += [(f"{name}.ko", built[name].read_bytes()) for name in own]
     for number, (name, data) in enumerate(contents):
         path = f"modules/{number:02}-{name.partition('.')[0]}.ko"
@@ -133,6 +133,7 @@ def module_files(modules: Path, names: Sequence[str]) -> list[Path]:
     return result
 
 
-def _unpacked(path: Path) -> bytes:
+def unpacked(path: Path) -> bytes:
+    """Read a kernel module, which may be compressed."""
     data = path.read_bytes()
     return lzma.decompress(data) if path.suffix == ".xz" else data

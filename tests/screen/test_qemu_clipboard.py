@@ -13,6 +13,7 @@ from wlproxy.protocol.dbus.messages import (
     encode_message,
 )
 from wlproxy.protocol.dbus.values import Value
+from wlproxy.protocol.errors import DBusError
 from wlproxy.screen.qemu_clipboard import (
     CLIPBOARD,
     CLIPBOARD_PATH,
@@ -180,6 +181,18 @@ def test_nobody_waits_at_the_end(stage: Stage) -> None:
     stage.request(Selection.PRIMARY)
     stage.clipboard.close()
     assert stage.texts == [b""]
+
+
+def test_who_asks_again_and_again_is_not_given_it_all(stage: Stage) -> None:
+    stage.clipboard.offer(Selection.CLIPBOARD, bytes(MAX_TO_GUEST))
+    fields = Fields(CLIPBOARD_PATH, CLIPBOARD, "Request", signature="uas")
+    body = (0, [TEXT])
+    call = Message[Any](MessageKind.METHOD_CALL, fields, body, (), 7)
+    data, _ = encode_message(call)
+    stage.peer.receive(data * 4)
+    assert sum(len(each.body[1]) for each in stage.heard()[1:]) == 4 * MAX_TO_GUEST
+    with pytest.raises(DBusError, match="more at once"):
+        stage.peer.receive(data * 400)
 
 
 @given(

@@ -22,6 +22,7 @@ from tests.host.conftest import Weston, running_weston
 from tests.screen.conftest import Machine, MakeMachine, has_text, wait_until
 from tests.status_schema import judged
 from wlproxy.cli import main
+from wlproxy.commands import screen as command
 from wlproxy.screen.connecting import connect_by_monitor
 
 PATIENCE = 30
@@ -176,16 +177,6 @@ def test_no_monitor(tmp_path: Path) -> None:
     assert f"no answer from QEMU's monitor at {tmp_path}/wlproxy-work.qmp" in said
 
 
-def test_either_a_monitor_or_a_socket(tmp_path: Path) -> None:
-    environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
-    status, said = Screen(environ, "--qmp", "/x", "--fd", "3").end()
-    assert (status, "only one of --qmp, --fd and --libvirt" in said) == (2, True)
-    status, said = Screen(environ, "--connect", "qemu:///system").end()
-    assert (status, "--connect is for --libvirt" in said) == (2, True)
-    status, said = Screen(environ, "--wait", "--fd", "3").end()
-    assert (status, "--wait is not for --fd" in said) == (2, True)
-
-
 @pytest.mark.slow
 def test_what_qemu_args_prints_is_what_it_takes(
     machine: MakeMachine, weston: Weston, monkeypatch: pytest.MonkeyPatch
@@ -203,3 +194,21 @@ def test_what_qemu_args_prints_is_what_it_takes(
     wait_until(lambda: has_text(vm.picture()), "SeaBIOS's text")
     status, said = screen.end(signal.SIGTERM)
     assert (status, "in place (mode A)" in said) == (0, True), said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--qmp /x --fd 3", "only one of --qmp, --fd and --libvirt"),
+        ("--fd 3 --libvirt work", "only one of --qmp, --fd and --libvirt"),
+        ("--connect qemu:///system", "--connect is for --libvirt"),
+        ("--fd 3 --wait", "--wait is not for --fd"),
+        ("--clipboard ask", "'ask' is not one of"),
+    ],
+)
+def test_what_does_not_go_together(
+    monkeypatch: pytest.MonkeyPatch, words: str, said: str
+) -> None:
+    monkeypatch.setattr(command, "set_up_logging", lambda _level: None)
+    result = CliRunner().invoke(main, ["screen", *words.split()])
+    assert (result.exit_code, said in result.output) == (2, True)

@@ -15,6 +15,8 @@ from wlproxy.transport.fd_stream import Chunk, FdsLostError, FdStream
 from wlproxy.transport.fds import OwnedFd
 
 ENDED: Final = "QEMU has ended: there is no screen any more"
+MAX_UNSENT: Final = 1 << 23
+"""Bytes that QEMU has not read, though it goes on calling: a text to paste is up to 1 MB."""
 
 
 class Line(Closing):
@@ -85,6 +87,8 @@ class Line(Closing):
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return ENDED
             self.send_out()
+            if self.unsent > MAX_UNSENT:
+                return "QEMU calls, and does not read what it is answered"
             news, self._news = self._news, trio.Event()
             news.set()
 

@@ -5,7 +5,7 @@ once: its main loop may stand still meanwhile.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from wlproxy.protocol.dbus.connection import (
     FAILED,
@@ -28,6 +28,10 @@ Served = Callable[[str, str, tuple[Value, ...]], tuple[str, tuple[Value, ...]]]
 """Does what QEMU calls: name, signature and arguments in, signature and values of the answer out."""
 
 
+MAX_OWED: Final = 1 << 22
+"""Bytes of answers to what came at once: QEMU waits for each before it asks for the next."""
+
+
 class RefusedCallError(WlproxyError):
     """What QEMU has called is not done; the text says why."""
 
@@ -42,6 +46,7 @@ class QemuPeer(Generic[FdT]):
             uid: whose socket it is.
         """
         self._connection = Connection[FdT](uid)
+        self._owed = 0
         self._waiting: dict[int, Answered[FdT]] = {}
         self._following: dict[str, Callable[[str, dict[str, Variant]], None]] = {}
         self._serving: dict[str, Served] = {}
@@ -50,7 +55,8 @@ class QemuPeer(Generic[FdT]):
         """Take what came.
 
         Raises:
-            DBusError: it is no D-Bus, or QEMU does not let us in.
+            DBusError: it is no D-Bus, QEMU does not let us in, or wants more answers at once
+                than it can have.
         """
         try:
             self._connection.receive(data, fds)
@@ -64,6 +70,7 @@ class QemuPeer(Generic[FdT]):
 
     def take_output(self) -> list[Outgoing[FdT]]:
         """Take what is to be sent."""
+        self._owed = 0
         return self._connection.take_output()
 
     def abandon(self) -> list[Outgoing[FdT]]:
@@ -134,7 +141,13 @@ class QemuPeer(Generic[FdT]):
         except RefusedCallError as exc:
             self._connection.refuse(call, FAILED, str(exc))
         else:
+            self._owe(answer[1])
             self._connection.reply(call, *answer)
+
+    def _owe(self, values: tuple[Value, ...]) -> None:
+        self._owed += sum(len(each) for each in values if isinstance(each, bytes))
+        if self._owed > MAX_OWED:
+            raise DBusError("QEMU asks for more at once than it can have")
 
     def _signalled(self, signal: Message[FdT]) -> None:
         fields = signal.fields
