@@ -49,6 +49,7 @@ from wlproxy.relay.commands import (
     Command,
     CopyRows,
     CreateCopyBuffer,
+    CreateFile,
     CreateStream,
     CreateUdmabuf,
     Direction,
@@ -348,7 +349,7 @@ class _Player:
             case CreateUdmabuf() | CreateCopyBuffer():
                 shell.open.add(command.handle)
                 return [BufferCreated(CLIENT, command.handle)]
-            case CreateStream():
+            case CreateStream() | CreateFile():
                 shell.open.add(command.handle)
             case AdoptStream() | SendFile() | CloseHandle():
                 shell.close(command.handle)

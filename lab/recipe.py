@@ -49,6 +49,8 @@ HOST = (
     "gstreamer1.0-tools",
     "psmisc",
     "python3-cffi",
+    # Its D-Bus display, and the GL by which that hands out dma-bufs.
+    "qemu-system-modules-opengl",
     "qemu-system-x86",
     "sway",
     "wlrctl",
@@ -61,6 +63,7 @@ GUEST = (
     "gir1.2-gtk-4.0",
     "gtk-4-examples",
     "libpam-systemd",
+    "login",
     "python3-gi",
     "python3-cffi-backend",
     "python3-gi-cairo",

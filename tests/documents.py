@@ -43,3 +43,26 @@ def document(*surfaces: dict[str, Any], **other: Any) -> dict[str, Any]:
         "metrics": {"udmabufs_alive": 3, "pixel_bytes_copied": 0},
         **other,
     }
+
+
+def screen(*surfaces: dict[str, Any]) -> dict[str, Any]:
+    """What is said of the machine's own screens; by default of one, in mode A."""
+    surface = {
+        "console": 0,
+        "title": "[work] screen",
+        "width": 720,
+        "height": 400,
+        "mode": "A",
+        "reason": "in place (mode A)",
+        "hidden": False,
+        "frames": 12,
+        "updates": 90,
+        "bytes_copied": 0,
+    }
+    return {
+        "version": "0.1.0",
+        "uptime": 61.5,
+        "compositor": "/run/user/1000/wayland-1",
+        "isolated": False,
+        "surfaces": [{**surface, **each} for each in surfaces or ({},)],
+    }

@@ -228,7 +228,7 @@ def proxy(tmp_path: Path) -> Iterator[None]:
 def test_status_is_for_people_or_for_programs(
     runner: CliRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(status, "read_status", lambda path: DOCUMENT)
+    monkeypatch.setattr(status, "read_all", lambda path: DOCUMENT)
     text = runner.invoke(cli.main, ["status"]).output
     assert text.startswith("work: serving")
     assert "~ — [red]foot" in text
@@ -241,7 +241,7 @@ def test_status_is_for_people_or_for_programs(
     monkeypatch.setattr(status, "read_status", lambda path: {"of": path.suffix})
     printed = runner.invoke(cli.main, ["status", "--dump"]).output
     assert json.loads(printed) == {"of": ".dump"}
-    monkeypatch.setattr(status, "read_status", lambda path: DOCUMENT)
+    monkeypatch.setattr(status, "read_all", lambda path: DOCUMENT)
 
     with socket.socket(socket.AF_UNIX) as another:
         another.bind(str(tmp_path / "wlproxy" / "other.sock"))
@@ -258,7 +258,7 @@ def test_status_is_for_people_or_for_programs(
                 raise HostError("no proxy answers for other")
             return DOCUMENT
 
-        monkeypatch.setattr(status, "read_status", read)
+        monkeypatch.setattr(status, "read_all", read)
         one = runner.invoke(cli.main, ["status"])
         assert one.exit_code == 0
         assert one.output.startswith("no proxy answers for other\n\n")
@@ -299,7 +299,7 @@ def test_status_is_watched_until_the_proxy_has_gone(
             raise HostError("no proxy answers for vm")
         return documents.pop(0)
 
-    monkeypatch.setattr(status, "read_status", read)
+    monkeypatch.setattr(status, "read_all", read)
     monkeypatch.setattr(status, "WATCH_SECONDS", 0)
     monkeypatch.setattr(rich.console.Console, "is_terminal", terminal)
     result = runner.invoke(cli.main, ["status", "--watch"])

@@ -188,10 +188,10 @@ cache.IDLE_TIMEOUT = 0.001
 async def main():
     async with trio.open_nursery() as nursery:
         Supervisor(nursery).want([Job("work", "a program", ("sh", "-c", {script!r}))])
-        await trio.to_thread.run_sync(Path({go!r}).write_text, "go")
+        await trio.to_thread.run_sync(Path({go!r}).write_text, "go\\n")
         while any(each.name.startswith("Trio") for each in threading.enumerate()):
             await trio.lowlevel.checkpoint()
-        Path({go!r}).write_text("on")
+        Path({go!r}).write_text("on\\n")
 trio.run(main)
 """
 
@@ -204,7 +204,7 @@ async def test_programs_end_with_their_supervisor_and_not_before(
     go = tmp_path / "go"
     os.mkfifo(go)
     script = (
-        f"trap 'echo told >{said}; exit 0' TERM; read -r x <{go}; read -r x <{go}; "
+        f"trap 'echo told >{said}; exit 0' TERM; exec 3<>{go}; read -r x <&3; read -r x <&3; "
         f"echo $$ >{said}; while :; do sleep 0.01; done"
     )
     program = SUPERVISED.format(script=script, go=str(go))

@@ -30,6 +30,7 @@ from wlproxy.host.server import Server as HostServer
 from wlproxy.memory.guest_memory import GuestMemory, RamRegion
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy.relay.capabilities import Preference
+from wlproxy.relay.look import WindowFrame
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.transport.fd_stream import FdStream
@@ -110,6 +111,8 @@ class Loopback:
         self.compositor_path = directory / "wayland-host"
         self.channel = directory / "channel"
         self.locator = RamLocator(self.ram)
+        self.more_ram: list[RamRegion] = []
+        """Besides the file."""
         self.port = Port(self.channel)
         self.compositor: Compositor
         self.host: HostServer
@@ -157,6 +160,7 @@ class Loopback:
         isolate: bool = True,
         status: Path | None = None,
         may_exec: bool = True,
+        frame: WindowFrame | None = None,
     ) -> None:
         """Start the proxy.
 
@@ -167,6 +171,7 @@ class Loopback:
             isolate: connect through a security context, where there is one.
             status: where its status socket is to be.
             may_exec: let commands be started in the guest.
+            frame: how windows are framed, if they are.
         """
         path = str(display or self.compositor_path)
         preference = Preference.AUTO if device else Preference.COPY
@@ -174,7 +179,7 @@ class Loopback:
         config = HostConfig(
             self.channel,
             VM,
-            RelayConfig(VM, preference, policy),
+            RelayConfig(VM, preference, policy, frame=frame),
             path,
             status=status,
             exec=may_exec,
@@ -250,7 +255,7 @@ class Loopback:
         await self.compositor.run(self.compositor_path)
 
     def _provide_pages(self, stream: FdStream) -> PageSource:
-        memory = GuestMemory([RamRegion(0, self.ram.size, 0, 0)])
+        memory = GuestMemory([RamRegion(0, self.ram.size, 0, 0), *self.more_ram])
         files = {0: OwnedFd(os.dup(self.ram.fd))}
         ram = GuestRam(os.getpid(), files, memory, "a test")
         return RamPages(ram, lambda: self._desktop.device)

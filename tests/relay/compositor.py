@@ -36,6 +36,9 @@ FORMATS = (0, 1, 0x20203852, 0x3231564E)
 """ARGB8888, XRGB8888, R8, NV12."""
 
 
+Watcher = Callable[[Thing, str, Sequence[ArgValue], Thing], None]
+
+
 class RefusedError(AssertionError):
     """A request about an object that has just been destroyed: the sender's own fault."""
 
@@ -62,6 +65,8 @@ class Compositor:
         self.checks = True
         self._gone: set[int] = set()
         self.waiting: list[Callable[[], None]] = []
+        self.watchers: list[Watcher] = []
+        """Told each request: to what, its name, its arguments, and what it created."""
 
     # ------------------------------------------------------------ events
 
@@ -114,6 +119,8 @@ class Compositor:
         special = getattr(self, f"_on_{thing.interface.name}", None)
         if special is not None:
             special(thing, spec.name, message.args, message.fds, created)
+        for watcher in self.watchers:
+            watcher(thing, spec.name, message.args, created)
         if spec.name in DESTRUCTORS:
             self.destroy(thing)
 

@@ -38,6 +38,7 @@ from wlproxy.relay.commands import (
     Command,
     CopyRows,
     CreateCopyBuffer,
+    CreateFile,
     CreateStream,
     CreateUdmabuf,
     GrantCredit,
@@ -297,6 +298,9 @@ class Playbook:
                 self.log.append(f"shell: copied {command.length}x{command.rows}")
                 amount = command.length * command.rows
                 self.relay.receive(Copied(1, command.handle, amount))
+            case CreateFile(handle=handle, contents=contents):
+                shell.others.add(handle)
+                self.log.append(f"shell: CreateFile({handle}, {len(contents)})")
             case CreateStream():
                 shell.others.add(command.handle)
                 unusable = "" if command.usable else ", unusable"

@@ -364,12 +364,13 @@ class Judged:
 def test_who_waits_is_not_asked_again(
     step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    judged = Judged(monkeypatch)
     play = Stage(config=RelayConfig(preference=Preference.DMABUF))
     play.hold(step)
     (one,) = play.buffers()
     play.show(play.surface, one)
     play.relay.go_alone()
-    judged = Judged(monkeypatch)
+    judged.number()
 
     for _ in range(100):
         play.from_compositor(b"")
@@ -384,13 +385,14 @@ def test_who_waits_is_not_asked_again(
 def test_a_roundtrip_after_create_is_not_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    judged = Judged(monkeypatch)
     play = DmabufStage()
     play.host.imports = "hold"
     play.create()
     play.create()
     play.app.request(play.app.display, "sync")
     play.relay.go_alone()
-    judged = Judged(monkeypatch)
+    judged.number()
 
     for _ in range(100):
         play.from_compositor(b"")
@@ -407,6 +409,7 @@ def test_a_roundtrip_after_create_is_not_asked_again(
 def test_who_is_woken_for_something_else_goes_on_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    judged = Judged(monkeypatch)
     play = DmabufStage()
     play.host.imports = "hold"
     play.create()
@@ -414,7 +417,7 @@ def test_who_is_woken_for_something_else_goes_on_waiting(
     (one,) = play.buffers()
     play.show(play.surface, one)
     play.relay.go_alone()
-    judged = Judged(monkeypatch)
+    judged.number()
 
     play.host.answer()
     play.flush()
@@ -430,13 +433,14 @@ def test_who_is_woken_for_something_else_goes_on_waiting(
 def test_a_bind_of_what_nobody_knows_is_not_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    judged = Judged(monkeypatch)
     play = Playbook()
     play.host.answers_sync = False
     play.host.globals[40] = ("wl_output", 4)
     play.app.globals = {40: ("wl_output", 4)}
     play.app.bind("wl_output")
     play.relay.go_alone()
-    judged = Judged(monkeypatch)
+    judged.number()
 
     for _ in range(100):
         play.from_compositor(b"")

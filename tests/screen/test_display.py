@@ -41,7 +41,14 @@ from wlproxy.screen.commands import (
     UpdateBytes,
     files_of,
 )
-from wlproxy.screen.display import DMABUF2, MAPS, MAX_REFUSALS, Display
+from wlproxy.screen.display import (
+    DMABUF2,
+    MAPS,
+    MAX_OWED,
+    MAX_REFUSALS,
+    UPDATE_DMABUF,
+    Display,
+)
 from wlproxy.screen.doorman import LISTENER
 
 Sent = tuple[bytes, list[Any]]
@@ -57,6 +64,7 @@ class Stage:
     def answered(self, sent: Sent) -> tuple[list[Command], MessageKind]:
         """What a call is to do, and what it is answered."""
         commands = self.display.receive(*sent)
+        self.display.answer_updates()  # as if it were seen at once
         (answer,) = self.heard(self.display.take_answers())
         assert answer.fields.reply_to == 1
         return commands, answer.kind
@@ -200,6 +208,21 @@ def test_tiled_dma_bufs_are_for_those_who_import_them() -> None:
     assert "a dma-buf of" in stage.refusal(
         scanout_dmabuf(dmabuf(), stride=0, modifier=TILED)
     )
+
+
+def test_updates_are_answered_when_they_are_seen(stage: Stage) -> None:
+    stage.answered(scanout_dmabuf(dmabuf()))
+    for serial in range(2, 2 + MAX_OWED):
+        sent = call(LISTENER, UPDATE_DMABUF, "iiii", 0, 0, 1, 1, serial=serial)
+        assert len(stage.display.receive(*sent)) == 1
+        assert stage.display.owes
+        assert not stage.display.take_answers()
+    stage.display.receive(*update_dmabuf(0, 0, 1, 1))  # one too many to wait
+    assert stage.heard(stage.display.take_answers())
+    stage.display.answer_updates()
+    answers = stage.heard(stage.display.take_answers())
+    assert [each.fields.reply_to for each in answers] == [*range(2, 2 + MAX_OWED)]
+    assert not stage.display.owes
 
 
 def test_flipped_damage_is_in_the_order_of_the_rows(stage: Stage) -> None:
@@ -522,6 +545,7 @@ def test_whatever_is_called(sent: list[Sent], data: st.DataObject) -> None:
     for chunk in data.draw(chunked(b"".join(each for each, _ in sent))):
         commands += stage.display.receive(chunk, ())
     assert all(map(holds, commands))
+    stage.display.answer_updates()
     answers = stage.heard(stage.display.take_answers())
     assert len(answers) == len(sent)
     shown = [file for command in commands for file in files_of(command)]

@@ -1,5 +1,7 @@
 """`wlproxy screen` as a user starts it: a process with a real QEMU and a real weston."""
 
+import json
+import math
 import os
 import random
 import re
@@ -8,14 +10,17 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from tests.host.conftest import Weston, running_weston
 from tests.screen.conftest import Machine, MakeMachine, has_text, wait_until
+from tests.status_schema import judged
 from wlproxy.cli import main
 from wlproxy.screen.connecting import connect_by_monitor
 
@@ -83,6 +88,43 @@ def test_it_ends_with_a_signal_or_with_qemu(
     assert status == 1
     assert "QEMU has ended" in said
     assert "Traceback" not in said
+
+
+def status_of(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What `wlproxy status` says of the screen of the only VM; nothing if there is none."""
+    words = [sys.executable, "-m", "wlproxy", "status", "--json"]
+    asked = subprocess.run(
+        words, env={**os.environ, **environ}, capture_output=True, check=False
+    )
+    if asked.returncode:
+        return {"uptime": math.inf, "surfaces": []}
+    document = judged(json.loads(asked.stdout))
+    assert document["name"] == "work"
+    found: dict[str, Any] = document["screen"]
+    return found
+
+
+@pytest.mark.slow
+def test_status_has_the_screen(machine: MakeMachine, weston: Weston) -> None:
+    vm = machine("-vga", "std")
+    first = Screen(weston.environ, "--qmp", str(vm.monitor))
+    first.wait_ready()
+    wait_until(
+        lambda: any(each["frames"] for each in status_of(weston.environ)["surfaces"]),
+        "a frame",
+    )
+    (surface,) = status_of(weston.environ)["surfaces"]
+    assert (surface["mode"], surface["bytes_copied"]) == ("A", 0)
+    began = time.monotonic()
+    second = Screen(weston.environ, "--qmp", str(vm.monitor))
+    second.wait_ready()
+    assert first.end()[0] == 1
+    wait_until(
+        lambda: status_of(weston.environ)["uptime"] < time.monotonic() - began,
+        "the status of the one that took its place",
+    )
+    assert second.end(signal.SIGTERM)[0] == 0
+    assert not list(Path(weston.environ["XDG_RUNTIME_DIR"], "wlproxy").iterdir())
 
 
 @pytest.mark.slow

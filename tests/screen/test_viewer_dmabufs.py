@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.peers.compositor import Compositor, _import
+from tests.peers.compositor import Compositor, _commit, _import
 from tests.peers.libwayland import Resource
 from tests.screen.fake_qemu import (
     XR24,
@@ -253,10 +253,71 @@ async def test_a_refusal_of_what_nobody_wants_any_more(tmp_path: Path) -> None:
         await mode_is(stage, "B")
 
 
+class Held(Compositor):
+    """Wants no frame until it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(dmabuf=True)
+        self.handlers["wl_surface", "commit"] = self._keep_callbacks
+        self.held: list[Resource] = []
+
+    def _keep_callbacks(self, surface: Resource) -> None:
+        self.held += surface.state.callbacks
+        surface.state.callbacks = []
+        _commit(surface)
+
+    def done(self) -> None:
+        callbacks, self.held = self.held, []
+        for callback in callbacks:
+            callback.send("done", 1)
+            callback.destroy()
+
+
+def answered(stage: ViewerStage) -> int:
+    """How often QEMU was answered, the picture not counted."""
+    return len(stage.qemu.answers) - 1
+
+
+async def test_the_guest_draws_on_when_it_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(viewer, "SEEN_WITHIN", 1000)
+    compositor = Held()
+    async with staged(tmp_path, compositor) as stage:
+        with memory(b"\1" * LENGTH) as file:
+            await show(stage, file)
+            await stage.until(lambda: compositor.held)
+        await stage.qemu.say(update_dmabuf(0, 0, 2, 2), update_dmabuf(4, 4, 2, 2))
+        await stage.until(lambda: stage.viewer.counts.updates == 2)
+        compositor.done()  # of the frame before those
+        await stage.until(lambda: compositor.held)
+        assert answered(stage) == 0
+        compositor.done()
+        await stage.until(lambda: answered(stage) == 2)
+        # What changes nothing is not waited for.
+        await stage.qemu.say(update_dmabuf(100, 100, 2, 2))
+        await stage.until(lambda: answered(stage) == 3)
+
+
+async def test_the_guest_draws_on_if_it_is_not_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(viewer, "SEEN_WITHIN", 0.005)
+    compositor = Held()
+    async with staged(tmp_path, compositor) as stage:
+        with memory(b"\1" * LENGTH) as file:
+            await show(stage, file)
+            await stage.until(lambda: compositor.held)
+        for turn in range(5):
+            await stage.qemu.say(update_dmabuf(0, 0, 2, 2))
+            await stage.until(lambda: answered(stage) == turn + 1)  # noqa: B023 - awaited here
+
+
 async def test_a_hidden_one_goes_on_being_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(viewer, "HIDDEN_AFTER", 0.02)
+    monkeypatch.setattr(viewer, "SEEN_WITHIN", 0.001)
     compositor = Compositor(dmabuf=True)
     async with staged(tmp_path, compositor) as stage:
         with memory(b"\1" * LENGTH) as file:

@@ -17,11 +17,13 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 @pytest.fixture(scope="session")
-def domains() -> Iterator[Mapping[str, Domain]]:
-    """Have a domU of each kind."""
+def domains(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Domain]]:
+    """Have a domU of each kind that a test is for."""
+    names = [item.name.partition("[")[2] for item in request.session.items]
+    wanted = {name.rstrip("]").partition("-")[0] for name in names}
     running: dict[str, Domain] = {}
     try:
-        for kind in xen_guest.KINDS:
+        for kind in sorted(wanted.intersection(xen_guest.KINDS)):
             running[kind] = Domain(xen_guest.domu(kind))
         yield running
     finally:

@@ -63,11 +63,11 @@ class Chain:
         return found
 
 
-@pytest.fixture(params=xen_guest.KINDS)
-def chain(
+@pytest.fixture(scope="module", params=xen_guest.KINDS)
+def running(
     domains: Mapping[str, Domain], request: pytest.FixtureRequest
 ) -> Iterator[Chain]:
-    """Have agent and proxy, and afterwards nothing granted."""
+    """Have agent and proxy, which take a minute to come up, and afterwards nothing granted."""
     domain = domains[request.param]
     domain.await_counts(NOTHING)
     side = GuestSide(domain.guest)
@@ -80,15 +80,23 @@ def chain(
     try:
         proxy.wait_state("serving", PATIENCE)
         yield Chain(domain, side, proxy)
-        proxy.wait_no_clients()
-        # What apps had shown is let go; the agent may keep its proof, one page.
-        eventually(lambda: domain.counts()[1] <= 1, "all is let go", PATIENCE)
     finally:
         proxy.stop()
-        name = f"agent-{request.param}-{request.node.originalname}.log"
-        (harness.OUT / name).write_text(side.agent_log())
+        log = harness.OUT / f"agent-{request.param}.log"
+        log.write_text(side.agent_log())
         side.stop_agent()
     domain.await_counts(NOTHING)
+
+
+@pytest.fixture
+def chain(running: Chain) -> Iterator[Chain]:
+    """Have agent and proxy without an app, and afterwards nothing granted but the proof."""
+    running.proxy.wait_no_clients()
+    yield running
+    running.proxy.wait_no_clients()
+    # What apps had shown is let go; the agent may keep its proof, one page.
+    domain = running.domain
+    eventually(lambda: domain.counts()[1] <= 1, "all is let go", PATIENCE)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (640, 480), (1024, 768)])

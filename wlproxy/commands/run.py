@@ -14,6 +14,7 @@ from wlproxy.commands.options import CONNECT, DISPLAY, LOG_LEVEL
 from wlproxy.host.channel_address import ChannelAddress, Listen, parse_channel
 from wlproxy.host.config import DEFAULT_GRANT_FRAMES, HostConfig
 from wlproxy.host.errors import HostError
+from wlproxy.host.frame_label import look
 from wlproxy.host.libvirt.domain import read_domain
 from wlproxy.host.libvirt.finding import find, vm_name
 from wlproxy.host.libvirt.virsh import find_libvirt
@@ -29,6 +30,7 @@ from wlproxy.host.server import run as run_server
 from wlproxy.host.xen.gntdev import MAX_DOMID
 from wlproxy.host.xen.grant_pages import MAX_FRAMES
 from wlproxy.relay.capabilities import Preference
+from wlproxy.relay.look import UNFRAMED, parse_colour
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.wire.context import RelayConfig
 
@@ -116,6 +118,12 @@ HERE = Path()
     help="Hide this global from the guest.  Repeatable.",
 )
 @click.option(
+    "--frame",
+    metavar="COLOUR",
+    help="Draw a frame of this colour around each of the VM's windows, which the guest "
+    "cannot change: #rrggbb, or black, blue, gray, green, orange, purple, red, yellow.",
+)
+@click.option(
     "--security-context/--no-security-context",
     default=True,
     help="Have the compositor apply its own policy for sandboxed clients, too, where "
@@ -161,6 +169,7 @@ def host_config(  # noqa: PLR0913 - one parameter per option
     xen_grant_frames: int,
     allow: tuple[str, ...],
     deny: tuple[str, ...],
+    frame: str | None,
     security_context: bool,
     may_exec: bool,
     once: bool,
@@ -179,6 +188,7 @@ def host_config(  # noqa: PLR0913 - one parameter per option
         policy = effective_policy(allow, deny)
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="--deny") from exc
+    colour = _colour(frame, allow)
     name = check_name(name or (vm_name(libvirt) if libvirt else "vm"))
     if libvirt is None:
         if connect is not None:
@@ -193,7 +203,7 @@ def host_config(  # noqa: PLR0913 - one parameter per option
     return HostConfig(
         channel=address,
         name=name,
-        relay=RelayConfig(name, Preference(present), policy),
+        relay=RelayConfig(name, Preference(present), policy, frame=look(name, colour)),
         display=display,
         qemu_pid=qemu_pid,
         ram_tap=ram_tap or _running_tap(name),
@@ -208,6 +218,24 @@ def host_config(  # noqa: PLR0913 - one parameter per option
         status=status_path(os.environ, name),
         exec=may_exec,
     )
+
+
+def _colour(frame: str | None, allow: tuple[str, ...]) -> int | None:
+    """Read the colour of frames.
+
+    Raises:
+        click.UsageError: it is none, or windows without a frame are allowed.
+    """
+    if frame is None:
+        return None
+    if unframed := sorted(UNFRAMED.intersection(allow)):
+        raise click.UsageError(
+            f"--allow {unframed[0]} makes windows that --frame cannot be drawn around"
+        )
+    try:
+        return parse_colour(frame)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="--frame") from exc
 
 
 def config_of(ctx: click.Context, name: str) -> HostConfig:

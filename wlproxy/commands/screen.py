@@ -24,13 +24,14 @@ from wlproxy.host.errors import HostError, QmpError, SecurityContextError
 from wlproxy.host.libvirt.finding import vm_name
 from wlproxy.host.libvirt.graphics import NotRunningError, open_display
 from wlproxy.host.report.vm_log import VmLog, set_up_logging
-from wlproxy.host.runtime_dir import check_name, monitor_path
+from wlproxy.host.runtime_dir import check_name, monitor_path, status_path
 from wlproxy.screen.connecting import adopt, connect_by_monitor
 from wlproxy.screen.devices import has_touchscreen
 from wlproxy.screen.door import Door
 from wlproxy.screen.heads import Heads, Options
 from wlproxy.screen.line import Line
 from wlproxy.screen.qemu_clipboard import Selection, Way
+from wlproxy.screen.report import Scene, report
 from wlproxy.screen.viewer import QemuEndedError
 from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.notify import notify
@@ -256,6 +257,13 @@ async def _show(
                     await heads.ready.wait()
                     notify("READY=1")
 
+                scene = Scene(name, where, isolated=context is not None)
+                try:
+                    place = status_path(os.environ, name)
+                except HostError as exc:  # nobody can ask, then
+                    log.warning("no status: %s", exc.explanation)
+                else:
+                    nursery.start_soon(report, place, scene, heads.viewers)
                 nursery.start_soon(wait_signal)
                 nursery.start_soon(wait_ready)
                 try:

@@ -14,7 +14,7 @@ from rich.text import Text
 from wlproxy.commands.failure import fail
 from wlproxy.host import report
 from wlproxy.host.errors import HostError
-from wlproxy.host.report.status_socket import read_status, running_names
+from wlproxy.host.report.status_socket import read_all, read_status, shown_names
 from wlproxy.host.report.status_view import render_status
 from wlproxy.host.runtime_dir import dump_path, status_path
 
@@ -40,7 +40,10 @@ WATCH_SECONDS = 1.0
 def status(
     *, name: str | None, as_json: bool, dump: bool, schema: bool, watch: bool
 ) -> None:
-    """Say what a running proxy is doing: each window, its mode, and why."""
+    """Say what a running proxy is doing: each window, its mode, and why.
+
+    The VM's own screen is one of them, where `wlproxy screen` shows it.
+    """
     if schema:
         click.echo(files(report).joinpath("status.schema.json").read_text(), nl=False)
         return
@@ -50,7 +53,7 @@ def status(
     try:
         if as_json or dump:
             path = status_path(os.environ, name or _only_name())
-            document = read_status(dump_path(path) if dump else path)
+            document = read_status(dump_path(path)) if dump else read_all(path)
             click.echo(json.dumps(document, indent=2))
             return
         names = [name] if name else None
@@ -70,7 +73,7 @@ def _names() -> list[str]:
     Raises:
         HostError: there is none.
     """
-    names = running_names(os.environ)
+    names = shown_names(os.environ)
     if not names:
         raise HostError("no proxy runs", remedy="Start one: wlproxy run --name NAME")
     return names
@@ -100,7 +103,7 @@ def _rendered(console: Console, names: list[str] | None) -> RenderableType:
     failures: list[HostError] = []
     for name in names or _names():
         try:
-            document = read_status(status_path(os.environ, name))
+            document = read_all(status_path(os.environ, name))
         except HostError as exc:  # which is not to hide the others
             failures.append(exc)
             parts += [Text(), Text(str(exc), style="yellow")]

@@ -75,6 +75,11 @@ def dump_path(status: Path) -> Path:
     return status.with_suffix(".dump")
 
 
+def screen_path(status: Path) -> Path:
+    """Say where the socket for the status of `wlproxy screen` is, beside a status socket."""
+    return status.with_suffix(".screen")
+
+
 def launch_path(status: Path) -> Path:
     """Say where the socket for commands in the guest is, beside a status socket."""
     return status.with_suffix(".exec")

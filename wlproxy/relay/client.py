@@ -35,7 +35,16 @@ from wlproxy.protocol.wayland.wire import (
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.commands import Command, GrantCredit
 from wlproxy.relay.filters import registry
-from wlproxy.relay.filters.plans import EventPlan, RequestPlan, event_plan, request_plan
+from wlproxy.relay.filters.plans import (
+    EventPlan,
+    EventPlanner,
+    RequestPlan,
+    RequestPlanner,
+    event_plan,
+    framed_event_plan,
+    framed_request_plan,
+    request_plan,
+)
 from wlproxy.relay.holdings import ClientHoldings
 from wlproxy.relay.inputs import (
     BufferCreated,
@@ -85,6 +94,13 @@ class Client:
     requests_wait: bool = False
     events_wait: bool = False
     failed: bool = False
+    _request_plan: RequestPlanner = field(init=False)
+    _event_plan: EventPlanner = field(init=False)
+
+    def __post_init__(self) -> None:
+        framed = self._context.config.frame is not None
+        self._request_plan = framed_request_plan if framed else request_plan
+        self._event_plan = framed_event_plan if framed else event_plan
 
     @property
     def label(self) -> str:
@@ -181,7 +197,7 @@ class Client:
         if self._stalled is not None:
             left -= 1
             entry = self._context.objects.guest(self._stalled.object_id)
-            plan = request_plan(entry, self._stalled.opcode)
+            plan = self._request_plan(entry, self._stalled.opcode)
             self._handle_alone(entry, plan, self._stalled)
         if self._stalled is None:
             left = self._take_requests(left)
@@ -261,12 +277,13 @@ class Client:
         """
         context, requests = self._context, self._requests
         find, buffer = context.objects.guest, requests.buffer
+        look_up = self._request_plan
         run = start = requests.start
         try:
             for object_id, opcode, end in requests.messages(left):
                 left -= 1
                 entry = find(object_id)
-                plan = request_plan(entry, opcode)
+                plan = look_up(entry, opcode)
                 if (
                     plan.plain_size == end - start
                     and entry.host_id
@@ -295,6 +312,7 @@ class Client:
         """
         context, events = self._context, self._events
         find, buffer = context.objects.host, events.buffer
+        look_up = self._event_plan
         run = start = events.start
         try:
             for object_id, opcode, end in events.messages(left):
@@ -303,7 +321,7 @@ class Client:
                 if entry is None:
                     message = f"it sent an event of unknown object {object_id}"
                     raise CompositorError(message)
-                plan = event_plan(entry, opcode)
+                plan = look_up(entry, opcode)
                 if plan.plain_size == end - start and entry.guest_id:
                     if plan.time is not None:
                         self._shift_time(plan.time, entry, buffer, start)

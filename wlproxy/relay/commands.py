@@ -98,6 +98,15 @@ class CreateCopyBuffer:
 
 
 @dataclass(frozen=True, slots=True)
+class CreateFile:
+    """Make a sealed memfd of the proxy's own, of at most a few pages, with these contents."""
+
+    client_id: int
+    handle: Handle
+    contents: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class CopyRows:
     """Copy `rows` runs of `length` bytes, `stride` apart, from guest RAM to a memfd.
 
@@ -203,6 +212,7 @@ Command = (
     | SendToCompositor
     | CreateUdmabuf
     | CreateCopyBuffer
+    | CreateFile
     | CopyRows
     | CreateStream
     | AdoptStream

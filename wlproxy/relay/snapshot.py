@@ -18,16 +18,21 @@ from wlproxy.relay.buffers.present import ImportAnswer, OrphanRelease, Reached
 from wlproxy.relay.buffers.surfaces import Subsurface, Surface
 from wlproxy.relay.filters.devices import Monitor
 from wlproxy.relay.filters.dmabuf import Params
+from wlproxy.relay.filters.frame_input import Device, Fingers, Follower, Tablets
+from wlproxy.relay.filters.frame_surfaces import Viewport
+from wlproxy.relay.filters.frame_windows import Popup, Positioner
 from wlproxy.relay.filters.registry import Question, Registry
+from wlproxy.relay.frame.window import Part
 from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.relay.wire.objects import Ignored
 from wlproxy.relay.wire.timestamps import FrameCallback
 
-FORMAT: Final = "wlproxy relay 2"
+FORMAT: Final = "wlproxy relay 3"
 """Another number for every change of what is written."""
 
 ROLES: Final = (
-    *(Buffer, FrameCallback, Monitor, Params, Pool, Registry, Subsurface, Surface),
+    *(Buffer, Device, Fingers, Follower, FrameCallback, Monitor, Params, Part, Pool),
+    *(Popup, Positioner, Registry, Subsurface, Surface, Tablets, Viewport),
 )
 """What filters keep about objects."""
 

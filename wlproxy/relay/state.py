@@ -8,6 +8,7 @@ from wlproxy.relay.buffers.buffer import Buffer
 from wlproxy.relay.buffers.client_buffers import Buffers
 from wlproxy.relay.buffers.locations import Locations
 from wlproxy.relay.buffers.surfaces import Surface, Surfaces
+from wlproxy.relay.frame.frames import Frames
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Forwarder, Request
 from wlproxy.relay.wire.objects import ProtocolObject
@@ -21,17 +22,20 @@ class ClientState(Forwarder):
         locations: its pinned ranges.
         buffers: its pools and buffers.
         surfaces: its surfaces.
+        frames: around its windows; empty where windows are not framed.
     """
 
     locations: Locations
     buffers: Buffers
     surfaces: Surfaces
+    frames: Frames
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.locations = Locations(context)
         self.buffers = Buffers(context, self.locations)
         self.surfaces = Surfaces(context, self.buffers)
+        self.frames = Frames(context)
 
     def forward_new(self, request: Request) -> ProtocolObject:
         """Forward a request that creates an object, and return that."""

@@ -2,7 +2,8 @@
 
 QEMU's main loop stands still until we have said who we are and answered `GetAll`, and for up to a
 second at each `ScanoutMap`.  So no answer waits for anything, least of all for a compositor, and
-nothing here does I/O.  QEMU is not trusted either: what it sends is checked before it is
+nothing here does I/O.  Only the guest waits for the answer to an `UpdateDMABUF`, so that it does not draw into
+what is still being shown: these are answered when whoever shows it says so.  QEMU is not trusted either: what it sends is checked before it is
 shown, and refused with an error, upon which it tries something else (bytes, where a map was refused).
 
 The interfaces are QEMU's: ui/dbus-display1.xml there, `org.qemu.Display1.Listener`.
@@ -56,6 +57,10 @@ MAX_CURSOR: Final = 512
 """Pixels of a side of the pointer; virtio-gpu has 64."""
 MAX_PLANES: Final = 4
 """What QEMU and linux-dmabuf have at most."""
+MAX_OWED: Final = 64
+"""Updates of dma-bufs whose answers may wait; any more are answered at once."""
+UPDATE_DMABUF: Final = "UpdateDMABUF"
+"""The one call that may be answered later: the guest waits for that, its machine does not."""
 MAX_REFUSALS: Final = 200
 """After so many, whoever asks means no good.  Each may have an fd that takes a thread to close."""
 
@@ -84,6 +89,7 @@ class Display:
         self._refusals = 0
         self._shown: Layout | None = None
         self._bytes_shown = self._flipped = False
+        self._owed: list[Message[File]] = []
         self._methods: dict[
             tuple[str, str], tuple[str, Callable[..., Command | None]]
         ] = {
@@ -91,7 +97,7 @@ class Display:
             (MAPS, "UpdateMap"): ("iiii", self._update_map),
             (LISTENER, "ScanoutDMABUF"): ("huuuutb", self._scanout_dmabuf),
             (DMABUF2, "ScanoutDMABUF2"): ("ahuuuuauauuuuutb", self._scanout_dmabuf2),
-            (LISTENER, "UpdateDMABUF"): ("iiii", self._update_map),
+            (LISTENER, UPDATE_DMABUF): ("iiii", self._update_map),
             (LISTENER, "Scanout"): ("uuuuay", self._scanout),
             (LISTENER, "Update"): ("iiiiuuay", self._update),
             (LISTENER, "CursorDefine"): ("iiiiay", self._cursor_define),
@@ -121,6 +127,17 @@ class Display:
             self.close()
             raise
         return commands
+
+    @property
+    def owes(self) -> bool:
+        """Whether QEMU waits for answers until what has changed is seen."""
+        return bool(self._owed)
+
+    def answer_updates(self) -> None:
+        """Answer what was owed: it is seen, or the guest has waited long enough."""
+        for call in self._owed:
+            self._connection.reply(call)
+        self._owed.clear()
 
     def take_answers(self) -> bytes:
         """Take what is to be sent; no fd is."""
@@ -169,7 +186,11 @@ class Display:
         if fields.signature != signature:
             raise _UnfitError(f"arguments {fields.signature!r}, not {signature!r}")
         command = do(*call.body)
-        self._connection.reply(call)
+        later = fields.member == UPDATE_DMABUF and command is not None
+        if later and len(self._owed) < MAX_OWED:
+            self._owed.append(call)
+        else:
+            self._connection.reply(call)
         return command
 
     def _properties(self, call: Message[File]) -> None:

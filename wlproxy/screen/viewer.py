@@ -1,11 +1,13 @@
 """Runs a window of a machine's screen: the sockets, the tasks, the fds.
 
-QEMU is answered before the compositor is told anything, and no task waits for the one
+QEMU is answered before the compositor is told anything, but that a guest with dma-bufs draws on when the
+compositor has shown what it drew, or a moment later; and no task waits for the one
 with what the other says.  While the window is hidden, QEMU is not listened to: what it has to
 say would only pile up, there or here.
 """
 
 import logging
+import math
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,6 +39,9 @@ from wlproxy.transport.fds import OwnedFd
 
 HIDDEN_AFTER: Final = 2.0
 """Seconds without a frame, though there is something to show, after which a window is hidden."""
+SEEN_WITHIN: Final = 0.1
+"""Seconds after which the guest draws on, though what it has drawn in a dma-buf is not seen yet.
+QEMU gives up after one; and while a window is hidden, that is as fast as the guest draws."""
 BUSY: Final = 4096
 """Bytes that QEMU has not read yet, from which on the pointer's motion is left out."""
 STUCK: Final = 1 << 16
@@ -90,6 +95,7 @@ class Viewer:
     Attributes:
         picture: what QEMU shows.
         window: where it is shown.
+        title: the window's.
     """
 
     def __init__(
@@ -121,9 +127,9 @@ class Viewer:
         self._console = Console[OwnedFd](line.peer, screen.number)
         self._wayland = WaylandConnection[OwnedFd]()
         title = "screen" if not screen.number else f"screen {screen.number + 1}"
-        self.window = Window(
-            self._wayland, labels.title(name, title), labels.app_id(name, "screen")
-        )
+        labelled = labels.title(name, title)
+        self.title = labelled.decode()
+        self.window = Window(self._wayland, labelled, labels.app_id(name, "screen"))
         self.picture = Picture(self.window, log, self._shared.ready)
         self._seat: Seat[OwnedFd] | None = None
         self._selections: Selections[OwnedFd] | None = None
@@ -131,6 +137,8 @@ class Viewer:
         self._listening: trio.CancelScope | None = None
         self._listener_ended = trio.Event()
         self._hidden_at: int | None = None
+        self._answers: tuple[Display, FdStream] | None = None
+        self._answer_by = math.inf
         self._attempts = 0
         self._timing = False
         self._held: int | None = None
@@ -247,12 +255,19 @@ class Viewer:
         except trio.BrokenResourceError:
             pass  # as at its end
         finally:
+            self._answers = None
             display.close()
 
     async def _take_calls(self, display: Display, stream: FdStream) -> None:
         size = RECEIVE_SIZE
+        self._answers, self._answer_by = (display, stream), math.inf
         while True:
-            data, fds = await stream.receive(size)
+            with trio.CancelScope(deadline=self._answer_by) as waiting:
+                data, fds = await stream.receive(size)
+            if waiting.cancelled_caught:
+                if trio.current_time() >= self._answer_by:
+                    self._answer_updates()
+                continue
             if not data:
                 return
             size = RECEIVE_MORE if len(data) >= RECEIVE_SIZE else RECEIVE_SIZE
@@ -265,6 +280,22 @@ class Viewer:
             for command in commands:
                 self.picture.do(command)
             self._settle()
+            if display.owes and self._answer_by == math.inf:
+                self._answer_by = trio.current_time() + SEEN_WITHIN
+
+    def _answer_seen(self) -> None:
+        """Answer QEMU's updates if the compositor has shown what has changed."""
+        if self._answers and self._answers[0].owes and self.window.caught_up:
+            self._answer_updates()
+
+    def _answer_updates(self) -> None:
+        """Answer QEMU's updates of dma-bufs, upon which the guest draws on."""
+        if self._answers is not None:
+            display, stream = self._answers
+            self._answer_by = math.inf
+            display.answer_updates()
+            if not stream.send_at_once(display.take_answers()):
+                self._flush_later(stream)
 
     async def _flush(self, stream: FdStream) -> None:
         try:
@@ -317,6 +348,7 @@ class Viewer:
                 self._hold(held)
         if decided := self.window.take_decided():
             self.picture.begin_dmabuf(*decided)
+        self._answer_seen()
         if size := self.window.sizing.take_wanted():
             self._console.want_size(*size)
         self._send_out()

@@ -137,6 +137,11 @@ class Window(Generic[FdT]):
         return self._frame_pending and bool(self._damage)
 
     @property
+    def caught_up(self) -> bool:
+        """Whether the compositor has shown all that there was to show."""
+        return not (self._damage or self._frame_pending or self._asking)
+
+    @property
     def shows_dmabuf(self) -> bool:
         """Whether a dma-buf is shown: QEMU then waits for an answer, and calls no faster."""
         return self._shown is not None and self._shown.source is not None

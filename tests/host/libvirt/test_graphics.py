@@ -7,7 +7,7 @@ import pytest
 from tests.host.libvirt.conftest import Libvirt
 from tests.host.libvirt.domains import with_elements
 from wlproxy.host.libvirt import graphics
-from wlproxy.host.libvirt.elements import SCREEN
+from wlproxy.host.libvirt.elements import CLIPBOARD, SCREEN
 from wlproxy.host.libvirt.graphics import NoGraphicsError, _library, _open, _place
 from wlproxy.host.libvirt.virsh import SESSION, Virsh
 
@@ -30,7 +30,7 @@ def screen_is_shown(libvirt: Libvirt) -> None:
 @pytest.fixture
 def vm(request: pytest.FixtureRequest) -> Iterator[Libvirt]:
     libvirt: Libvirt = request.getfixturevalue(request.param)
-    libvirt.define("vm.1", devices=SCREEN)
+    libvirt.define("vm.1", devices=SCREEN + CLIPBOARD)
     yield libvirt
     libvirt.forget("vm.1")
 

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from tests.documents import document, window
+from tests.documents import document, screen, window
 from wlproxy.host.report.status_view import (
     Document,
     data_size,
@@ -45,6 +45,30 @@ def test_a_window_is_a_line() -> None:
     [row] = rows(document(window(title="~/src — vim")))
     cells = ["foot(312)", "800x600", "7", "-", "A", "~/src", "—", "vim"]
     assert row.split() == cells
+
+
+def test_the_machines_own_screen_is_a_line() -> None:
+    seen = rows(document(window(), screen=screen()))
+    assert seen[1].split() == [
+        "screen",
+        "0",
+        "720x400",
+        "12",
+        "-",
+        "A2",
+        "[work]",
+        "screen",
+    ]
+    assert any("in place" in line for line in lines(document(screen=screen())))
+
+
+def test_screens_without_a_proxy() -> None:
+    copied = {"console": 1, "mode": "C", "bytes_copied": 4096, "hidden": True}
+    shown = lines({"name": "work", "screen": screen({}, copied)})
+    assert shown[0] == "work: no proxy, its screen is shown, up for 1 min 1 s"
+    assert "wayland-1, not isolated" in shown[1]
+    assert any("4.00 KiB" in line or "4 KiB" in line for line in shown)
+    assert any("hidden" in line for line in shown)
 
 
 def test_only_what_a_person_would_call_a_window_is_a_line() -> None:

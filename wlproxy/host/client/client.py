@@ -19,7 +19,7 @@ import trio
 
 from wlproxy.host.client.buffers import Answer, Buffers
 from wlproxy.host.client.compositor_queue import CompositorQueue
-from wlproxy.host.client.handles import Handles, classify
+from wlproxy.host.client.handles import Handles, classify, sealed_file
 from wlproxy.host.client.locates import Locates
 from wlproxy.host.client.pixels import Copy, PixelCopier
 from wlproxy.host.client.streams import Streams
@@ -47,6 +47,7 @@ from wlproxy.relay.commands import (
     Command,
     CopyRows,
     CreateCopyBuffer,
+    CreateFile,
     CreateStream,
     CreateUdmabuf,
     GrantCredit,
@@ -208,6 +209,8 @@ class Client:
                 return self._create_udmabuf(command)
             case CreateCopyBuffer():
                 return self._buffers.create_copy(command)
+            case CreateFile(handle=handle, contents=contents):
+                self.handles.add(handle, sealed_file(contents))
             case CreateStream():
                 self._create_stream(command)
             case AdoptStream(stream_id=stream_id, handle=handle, direction=direction):

@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 
+from wlproxy.host.errors import HostError
 from wlproxy.protocol.channel.frames import MAX_FILE_SIZE
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.commands import Direction
@@ -77,6 +78,27 @@ class Handles:
         """Close everything."""
         while self._fds:
             self._fds.popitem()[1].close()
+
+
+def sealed_file(contents: bytes) -> OwnedFd:
+    """Make a file of these contents that a compositor may map as a pool of buffers.
+
+    Raises:
+        HostError: no memory or no fd is left.
+    """
+    problem = "a picture of the proxy's own cannot be made"
+    with HostError.explaining(problem, tried=f"memfd_create ({len(contents)} bytes)"):
+        fd = OwnedFd(os.memfd_create("wlproxy", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+        try:
+            os.ftruncate(fd.fileno(), len(contents))
+            os.pwrite(fd.fileno(), contents, 0)  # whole: it is a few pages of memory
+            # Not against writing: compositors map what is in pools for both.
+            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+            fcntl.fcntl(fd.fileno(), fcntl.F_ADD_SEALS, seals)
+        except OSError:
+            fd.close()
+            raise
+        return fd
 
 
 def classify(handle: Handle, fd: OwnedFd) -> ReceivedFd:

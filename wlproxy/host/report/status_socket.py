@@ -2,7 +2,8 @@
 
 The first says how everything is, for people and scripts on this host; the other, beside it,
 says all that the core knows, for those who look for a bug.  What is in them is made in `server`;
-how it looks in a terminal is the command line's business.
+how it looks in a terminal is the command line's business.  A third, beside these, is that of `wlproxy screen`,
+which is a process of its own: what it says is a part of the first's document to whoever reads both.
 """
 
 import errno
@@ -17,7 +18,13 @@ from typing import TypeAlias
 import trio
 
 from wlproxy.host.errors import HostError
-from wlproxy.host.runtime_dir import dump_path, is_alive, listen_at, status_directory
+from wlproxy.host.runtime_dir import (
+    dump_path,
+    is_alive,
+    listen_at,
+    screen_path,
+    status_directory,
+)
 from wlproxy.transport.closable import closed_on_error
 
 SEND_SECONDS = 2.0
@@ -41,9 +48,9 @@ class StatusSocket:
     path: Path
 
     def close(self) -> None:
-        """Stop listening and remove it."""
-        self.listener.close()
+        """Stop listening and remove it: first the latter, lest it is another's by then."""
         self.path.unlink(missing_ok=True)
+        self.listener.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +72,22 @@ def running_names(environ: Mapping[str, str]) -> list[str]:
     Raises:
         HostError: XDG_RUNTIME_DIR is not set.
     """
-    directory = status_directory(environ)
+    return _alive(environ, ".sock")
+
+
+def shown_names(environ: Mapping[str, str]) -> list[str]:
+    """List the VMs that have a proxy, or whose screens are shown.
+
+    Raises:
+        HostError: XDG_RUNTIME_DIR is not set.
+    """
+    return sorted({*_alive(environ, ".sock"), *_alive(environ, ".screen")})
+
+
+def _alive(environ: Mapping[str, str], suffix: str) -> list[str]:
     return sorted(
         path.stem
-        for path in directory.glob("*.sock")
+        for path in status_directory(environ).glob(f"*{suffix}")
         if is_alive(path, socket.SOCK_STREAM)
     )
 
@@ -103,6 +122,23 @@ async def serve_status(
         nursery.start_soon(_serve, sockets.dump, dump)
 
 
+def listen_screen(path: Path) -> StatusSocket:
+    """Make the socket of `wlproxy screen`.
+
+    Args:
+        path: of the VM's status socket.
+
+    Raises:
+        HostError: another one shows the VM's screen, or it cannot be made.
+    """
+    return _listen(screen_path(path))
+
+
+async def serve_screen(sock: StatusSocket, status: Callable[[], Json]) -> None:
+    """Send the current document to everyone who connects, one after the other."""
+    await _serve(sock, status)
+
+
 async def _serve(sock: StatusSocket, snapshot: Callable[[], Json]) -> None:
     while True:
         try:
@@ -117,6 +153,24 @@ async def _serve(sock: StatusSocket, snapshot: Callable[[], Json]) -> None:
                 document = json.dumps(snapshot(), default=str).encode() + b"\n"
                 with suppress(trio.BrokenResourceError):
                     await stream.send_all(document)
+
+
+def read_all(path: Path) -> dict[str, Json]:
+    """Ask a proxy how it is, and whoever shows the VM's screen.  Blocks.
+
+    Args:
+        path: of the VM's status socket.
+
+    Raises:
+        HostError: there is neither, or one does not answer.
+    """
+    beside = screen_path(path)
+    if not is_alive(beside, socket.SOCK_STREAM):
+        return read_status(path)
+    screen = read_status(beside)
+    if not is_alive(path, socket.SOCK_STREAM):
+        return screen
+    return read_status(path) | {"screen": screen.get("screen")}
 
 
 def read_status(path: Path) -> dict[str, Json]:
@@ -136,7 +190,8 @@ def read_status(path: Path) -> dict[str, Json]:
                 f"no proxy answers for {path.stem}",
                 tried=f"connect {path}",
                 errno=getattr(exc, "errno", None) or 0,
-                remedy="Is `wlproxy run` running, with this --name, as this user?",
+                remedy="Is `wlproxy run` running, or `wlproxy screen`, with this --name, as "
+                "this user?",
             ) from exc
     if not isinstance(document, dict):
         raise HostError(f"what answers at {path} is no wlproxy")

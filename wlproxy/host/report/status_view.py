@@ -36,7 +36,7 @@ _SPANS: Final = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1,
 
 def render_status(document: Document, width: int) -> RenderableType:
     """Lay out the document of the status socket, for so many columns."""
-    surfaces = document["surfaces"]
+    surfaces = [*document.get("surfaces", ()), *_screens(document)]
     shown = [each for each in surfaces if each["frames"]]
     windows = _named(shown)
     marks = _marks(shown)
@@ -79,14 +79,40 @@ def time_span(seconds: float) -> str:
     return f"{whole} s"
 
 
+def _screens(document: Document) -> Iterator[Document]:
+    """Make a surface of each of the machine's own screens that are shown."""
+    for each in _screen(document).get("surfaces", ()):
+        reason = f"{each['reason']}; hidden" if each["hidden"] else each["reason"]
+        yield {
+            **each,
+            "client_id": 0,
+            "surface": each["console"] + 1,
+            "kind": "window",
+            "label": f"screen {each['console']}",
+            "app_id": "",
+            "reason": reason,
+        }
+
+
+def _screen(document: Document) -> Document:
+    """Return what is said of the screens, if they are shown."""
+    return document.get("screen") or {}
+
+
 def _header(document: Document) -> Group:
+    serving = "state" in document
+    state = document["state"] if serving else "no proxy, its screen is shown"
+    uptime = (document if serving else _screen(document))["uptime"]
     lines: list[RenderableType] = [
         Text.assemble(
             (plain(document["name"]), "bold"),
-            f": {document['state']}",
-            f", up for {time_span(document['uptime'])}",
+            f": {state}, up for {time_span(uptime)}",
         )
     ]
+    if not serving:
+        compositor = _screen(document)["compositor"]
+        known = "isolated" if _screen(document)["isolated"] else "not isolated"
+        return Group(*lines, _line("compositor", f"{compositor}, {known}"))
     lines += [_line(label, text) for label, text in _facts(document) if text]
     if hint := document["hint"]:
         lines.append(_line("look at", hint, style="yellow"))

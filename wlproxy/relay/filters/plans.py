@@ -4,7 +4,7 @@ Most messages are forwarded as they are.  A plan says of the others which filter
 them, what they have to wait for, and where they tell a time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -25,6 +25,10 @@ from wlproxy.relay.filters import (
     EventFilter,
     RequestFilter,
     registry,
+)
+from wlproxy.relay.filters.framed import (
+    FRAMED_EVENT_FILTERS,
+    FRAMED_REQUEST_FILTERS,
 )
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.objects import ProtocolObject
@@ -65,6 +69,10 @@ class EventPlan(NamedTuple):
     plain_size: int
 
 
+RequestPlanner = Callable[[ProtocolObject, int], RequestPlan]
+EventPlanner = Callable[[ProtocolObject, int], EventPlan]
+
+
 def request_plan(entry: ProtocolObject, opcode: int) -> RequestPlan:
     """Look up what is special about a request to an object.
 
@@ -74,15 +82,27 @@ def request_plan(entry: ProtocolObject, opcode: int) -> RequestPlan:
     known = _request_plans(entry.interface.name, entry.version)
     plan = known.get(opcode)
     if plan is None:
-        guest_id = entry.guest_id
-        spec = request_spec(entry.interface, entry.version, guest_id, opcode)
-        plan = known[opcode] = _plan_request(spec)
+        plan = known[opcode] = _plan_request(entry, opcode, REQUEST_FILTERS)
     return plan
 
 
-def _plan_request(spec: MessageSpec) -> RequestPlan:
+def framed_request_plan(entry: ProtocolObject, opcode: int) -> RequestPlan:
+    """Look up the same for a client whose windows are framed."""
+    known = _framed_request_plans(entry.interface.name, entry.version)
+    plan = known.get(opcode)
+    if plan is None:
+        plan = known[opcode] = _plan_request(entry, opcode, FRAMED_REQUEST_FILTERS)
+    return plan
+
+
+def _plan_request(
+    entry: ProtocolObject,
+    opcode: int,
+    filters: Mapping[tuple[str, str], RequestFilter],
+) -> RequestPlan:
+    spec = request_spec(entry.interface, entry.version, entry.guest_id, opcode)
     name = (spec.interface, spec.name)
-    claimed, needs, time = REQUEST_FILTERS.get(name), _needs(spec), request_time(spec)
+    claimed, needs, time = filters.get(name), _needs(spec), request_time(spec)
     idle = IDLE_FILTERS.get(name)
     special = (claimed and not idle) or needs or time or spec.is_destructor
     plain_size = 0 if special else _size_without_ids(spec)
@@ -104,13 +124,26 @@ def event_plan(entry: ProtocolObject, opcode: int) -> EventPlan:
     known = _event_plans(entry.interface.name, entry.version)
     plan = known.get(opcode)
     if plan is None:
-        host_id = entry.host_id
-        spec = event_spec(entry.interface, entry.version, host_id, opcode)
-        claimed = EVENT_FILTERS.get((spec.interface, spec.name))
-        plain_size = 0 if claimed else _size_without_ids(spec)
-        plan = EventPlan(spec, claimed, event_time(spec), plain_size)
-        known[opcode] = plan
+        plan = known[opcode] = _plan_event(entry, opcode, EVENT_FILTERS)
     return plan
+
+
+def framed_event_plan(entry: ProtocolObject, opcode: int) -> EventPlan:
+    """Look up the same for a client whose windows are framed."""
+    known = _framed_event_plans(entry.interface.name, entry.version)
+    plan = known.get(opcode)
+    if plan is None:
+        plan = known[opcode] = _plan_event(entry, opcode, FRAMED_EVENT_FILTERS)
+    return plan
+
+
+def _plan_event(
+    entry: ProtocolObject, opcode: int, filters: Mapping[tuple[str, str], EventFilter]
+) -> EventPlan:
+    spec = event_spec(entry.interface, entry.version, entry.host_id, opcode)
+    claimed = filters.get((spec.interface, spec.name))
+    plain_size = 0 if claimed else _size_without_ids(spec)
+    return EventPlan(spec, claimed, event_time(spec), plain_size)
 
 
 # By opcode, as they are met: hashing a spec would cost more than forwarding its message.
@@ -123,6 +156,16 @@ def _request_plans(_interface: str, _version: int) -> dict[int, RequestPlan]:
 
 @cache
 def _event_plans(_interface: str, _version: int) -> dict[int, EventPlan]:
+    return {}
+
+
+@cache
+def _framed_request_plans(_interface: str, _version: int) -> dict[int, RequestPlan]:
+    return {}
+
+
+@cache
+def _framed_event_plans(_interface: str, _version: int) -> dict[int, EventPlan]:
     return {}
 
 

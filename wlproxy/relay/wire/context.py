@@ -19,6 +19,7 @@ from wlproxy.protocol.wayland.wire import encode_message
 from wlproxy.relay.capabilities import PAGE_SIZE, CompositorCapabilities, Preference
 from wlproxy.relay.commands import CloseHandle, Command, SendFrame, Trace, TraceLevel
 from wlproxy.relay.handles import CoreHandles, Handle
+from wlproxy.relay.look import WindowFrame
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.quotas import Quotas, Shares
 from wlproxy.relay.wire.clock import GuestClock
@@ -41,6 +42,7 @@ class RelayConfig:
             agent says.
         guest_page: bytes of a page of the guest, as the agent says: what it locates
             is whole ones.
+        frame: how its windows are framed; None if they are not.
     """
 
     vm_name: str = "vm"
@@ -49,6 +51,7 @@ class RelayConfig:
     main_device: int = 0
     implicit_linear: bool = False
     guest_page: int = PAGE_SIZE
+    frame: WindowFrame | None = None
 
     @property
     def wants_copies(self) -> bool:

@@ -98,6 +98,12 @@ class Request(_Named[Attachment]):
         """Make the error that ends a client for it."""
         return self.object.error(code, message)
 
+    def saying(self, args: Sequence[ArgValue]) -> "Request":
+        """Make the same request with other arguments; ids as the guest has them."""
+        return Request(
+            self.object, self.spec, _raw(self, self.object.guest_id, args), tuple(args)
+        )
+
     @property
     def new_id(self) -> int:
         """The id of what it creates, whose interface the protocol says."""
@@ -118,6 +124,17 @@ class Event(_Named[ReceivedFd]):
     raw: RawMessage
     args: tuple[ArgValue, ...]
     fds: tuple[ReceivedFd, ...] = ()
+
+    def saying(self, args: Sequence[ArgValue]) -> "Event":
+        """Make the same event with other arguments; ids as the host has them."""
+        return Event(
+            self.object, self.spec, _raw(self, self.object.host_id, args), tuple(args)
+        )
+
+
+def _raw(message: Request | Event, sender: int, args: Sequence[ArgValue]) -> RawMessage:
+    data = encode_message(sender, message.spec, args)
+    return RawMessage(message.raw.object_id, message.raw.opcode, bytearray(data))
 
 
 @dataclass(eq=False)

@@ -1,0 +1,284 @@
+"""xdg-shell within a frame: the app's sizes on one side, those with the frame on the other."""
+
+import struct
+
+import pytest
+
+from tests.relay.frame.stage import RED, FrameStage
+from tests.relay.playbook import Stage
+from tests.relay.things import Thing
+from wlproxy.relay.look import Label, WindowFrame
+from wlproxy.relay.wire.context import RelayConfig
+
+LABEL = Label(60, 36, b"\0" * 60 * 36 * 4)
+
+
+def states(*numbers: int) -> bytes:
+    return struct.pack(f"={len(numbers)}I", *numbers)
+
+
+def configured(play: FrameStage, name: str, *args: int | bytes) -> list[str]:
+    """What the app hears of an event about its window."""
+    play.said()
+    play.host.event(play.host_thing("xdg_toplevel"), name, *args)
+    play.flush()
+    return play.said_by("app")
+
+
+def test_the_app_is_given_what_the_frame_leaves_and_is_tiled() -> None:
+    play = FrameStage()
+
+    (said,) = configured(play, "configure", 800, 600, states(4))
+
+    sent = states(4, 5, 6, 7, 8).decode()
+    assert said == f"{play.toplevel}.configure(790, 590, {sent!r})"
+
+
+def test_states_are_not_said_twice_and_no_size_stays_none() -> None:
+    play = FrameStage()
+
+    (said,) = configured(play, "configure", 0, 0, states(8, 6))
+
+    assert said.endswith(f"configure(0, 0, {states(8, 6, 5, 7).decode()!r})")
+
+
+def test_bounds_are_what_the_frame_leaves() -> None:
+    play = FrameStage(WindowFrame(0, 5, LABEL))
+
+    (said,) = configured(play, "configure_bounds", 1000, 20)
+
+    assert said.endswith("configure_bounds(990, 1)")
+
+
+def test_limits_are_those_of_the_framed_window() -> None:
+    play = FrameStage()
+    play.app.request(play.toplevel, "set_min_size", 100, 50)
+    play.app.request(play.toplevel, "set_max_size", 0, 2147483647)
+
+    said = play.said_by("host")
+
+    assert said[0].endswith("set_min_size(110, 60)")
+    assert said[1].endswith("set_max_size(0, 2147483647)")
+
+
+def test_geometry_is_told_with_the_frame_before_the_commit_that_shows_it() -> None:
+    play = FrameStage()
+    play.shown(100, 80)
+    play.said()
+
+    play.app.request(play.xdg_surface, "set_window_geometry", 10, 10, 80, 60)
+    assert play.said_by("host") == []
+    play.app.request(play.window, "commit")
+
+    said = play.said_by("host")
+    assert said[-2].endswith("set_window_geometry(5, 5, 90, 70)")
+    assert said[-1].endswith(".commit()")
+    assert play.inner() == (10, 10, 90, 70)
+
+
+def test_a_frame_that_stays_costs_nothing() -> None:
+    play = FrameStage()
+    play.shown(100, 80)
+    play.said()
+
+    play.app.request(play.window, "damage", 0, 0, 9, 9)
+    play.app.request(play.window, "commit")
+
+    assert [line.split(".")[1] for line in play.said_by("host")] == [
+        "damage(0, 0, 9, 9)",
+        "commit()",
+    ]
+
+
+def test_the_order_of_the_first_frame() -> None:
+    play = FrameStage(WindowFrame(0x336699, 5, LABEL))
+    play.shown(100, 80)
+
+    said = [line.split(".", 1)[1] for line in play.said_by("host") if "@" in line]
+    assert "create_u32_rgba_buffer(" in "".join(said)
+    placed = [line for line in said if line.startswith("set_position")]
+    assert placed == [
+        "set_position(-5, -18)",
+        "set_position(-5, 80)",
+        "set_position(-5, 0)",
+        "set_position(100, 0)",
+        "set_position(0, -18)",
+    ]
+    assert said[-2:] == ["set_window_geometry(-5, -18, 110, 103)", "commit()"]
+    assert play.strips()[4] == (0, -18, 30, 0)
+
+
+def test_without_single_pixels_the_colour_is_in_shared_memory() -> None:
+    play = FrameStage()
+    play.host.globals.pop(11)
+    play.host.event(play.host_thing("wl_registry"), "global_remove", 11)
+    play.flush()
+    play.said()
+
+    play.shown(100, 80)
+
+    said = play.said()
+    assert sum("CreateFile" in line for line in said) == 1
+    assert sum("set_source(2048, 2048, 256, 256)" in line for line in said) == 4
+    play.app.request(play.toplevel, "destroy")
+    play.nothing_left()
+
+
+@pytest.mark.parametrize("missing", [6, 13])
+def test_no_window_is_shown_that_cannot_be_framed(missing: int) -> None:
+    play = FrameStage()
+    size = play.view(play.window)
+    interface, _ = play.host.globals.pop(missing)
+    play.host.event(play.host_thing("wl_registry"), "global_remove", missing)
+    play.flush()
+
+    play.paint_plain(play.window, size, 10, 10)
+    play.app.request(play.window, "commit")
+
+    assert play.app.error is not None
+    assert f"the compositor has no {interface}" in play.app.error[2]
+    assert not play.screen.mapped()
+
+
+def test_the_strips_go_after_the_window() -> None:
+    play = FrameStage()
+    play.shown(100, 80)
+    play.said()
+
+    play.app.request(play.toplevel, "destroy")
+
+    said = play.said_by("host")
+    assert said[0].startswith("xdg_toplevel@")
+    assert len(said) == 1 + 4 * 3
+    assert all(line.endswith(".destroy()") for line in said)
+
+    play.become_window()
+    play.app.request(play.window, "commit")
+    assert len(play.strips()) == 4
+
+
+def test_a_window_that_is_hidden_and_shown_again_is_framed_again() -> None:
+    play = FrameStage()
+    play.shown(100, 80)
+    play.app.request(play.window, "attach", 0, 0, 0)
+    play.app.request(play.window, "commit")
+    assert not play.screen.mapped()
+    play.said()
+
+    play.shown(100, 80)
+
+    assert "set_window_geometry(-5, -5, 110, 90)" in "".join(play.said())
+    assert play.inner() == (0, 0, 100, 80)
+
+
+def test_menus_and_drags_are_at_places_of_the_framed_window() -> None:
+    play = FrameStage()
+    seat = play.app.bind("wl_seat")
+    play.said()
+
+    play.app.request(play.toplevel, "show_window_menu", seat.id, 7, 30, 40)
+
+    (said,) = play.said_by("host")
+    assert said.endswith("7, 35, 45)")
+
+    drags = play.plug("xdg_toplevel_drag_manager_v1")
+    devices = play.app.bind("wl_data_device_manager")
+    source = play.app.request(devices, "create_data_source")
+    made = play.app.request(drags, "get_xdg_toplevel_drag", source.id)
+    play.said()
+    play.app.request(made, "attach", play.toplevel.id, 3, -9)
+    assert play.said_by("host")[-1].endswith(", 8, -4)")
+
+
+# ---------------------------------------------------------------- popups
+
+
+def positioner(play: FrameStage) -> Thing:
+    made = play.app.request(play.shell_thing, "create_positioner")
+    play.app.request(made, "set_size", 20, 20)
+    play.app.request(made, "set_anchor_rect", 3, 4, 10, 10)
+    play.app.request(made, "set_parent_size", 100, 80)
+    return made
+
+
+def popup(play: FrameStage, parent: Thing, place: Thing) -> tuple[Thing, Thing]:
+    """Make a popup; return it and its xdg_surface."""
+    surface = play.new_surface()
+    made = play.app.request(play.shell_thing, "get_xdg_surface", surface.id)
+    play.said()
+    return play.app.request(made, "get_popup", parent.id, place.id), made
+
+
+def test_popups_are_placed_in_the_framed_window() -> None:
+    play = FrameStage()
+    place = positioner(play)
+    menu, _ = popup(play, play.xdg_surface, place)
+
+    told = [line.split(".")[1] for line in play.said_by("host")]
+    assert told[:2] == ["set_anchor_rect(8, 9, 10, 10)", "set_parent_size(110, 90)"]
+    assert told[2].startswith("get_popup(")
+    assert told[3:] == ["set_anchor_rect(3, 4, 10, 10)", "set_parent_size(100, 80)"]
+
+    play.host.event(play.host_thing("xdg_popup"), "configure", 8, 19, 20, 20)
+    play.flush()
+    assert play.said_by("app") == [f"{menu}.configure(3, 14, 20, 20)"]
+
+    play.app.request(menu, "reposition", place.id, 77)
+    told = [line.split(".")[1] for line in play.said_by("host")]
+    assert told[0] == "set_anchor_rect(8, 9, 10, 10)"
+    assert told[2].startswith("reposition(")
+
+
+def test_popups_of_popups_are_placed_as_ever() -> None:
+    play = FrameStage()
+    place = positioner(play)
+    _, outer = popup(play, play.xdg_surface, place)
+    inner, _ = popup(play, outer, place)
+
+    told = play.said_by("host")
+    assert [line.split("(")[0].split(".")[1] for line in told] == ["get_popup"]
+    play.host.event(play.host_thing("xdg_popup", 1), "configure", 8, 19, 20, 20)
+    play.flush()
+    assert play.said_by("app") == [f"{inner}.configure(8, 19, 20, 20)"]
+
+
+def test_a_popups_geometry_is_its_own() -> None:
+    play = FrameStage()
+    _, made = popup(play, play.xdg_surface, positioner(play))
+    play.said()
+
+    play.app.request(made, "set_window_geometry", 1, 2, 3, 4)
+
+    assert play.said_by("host")[0].endswith("set_window_geometry(1, 2, 3, 4)")
+
+
+def test_a_positioner_that_lacks_its_rectangle_is_the_compositors_to_refuse() -> None:
+    play = FrameStage()
+    place = play.app.request(play.shell_thing, "create_positioner")
+    popup(play, play.xdg_surface, place)
+
+    told = play.said_by("host")
+    assert [line.split("(")[0].split(".")[1] for line in told] == ["get_popup"]
+
+
+# ---------------------------------------------------------------- off
+
+
+def test_without_a_frame_everything_goes_as_ever() -> None:
+    play = Stage(config=RelayConfig(vm_name="work"))
+    shell = play.app.bind("xdg_wm_base")
+    made = play.app.request(shell, "get_xdg_surface", play.surface.id)
+    window = play.app.request(made, "get_toplevel")
+    play.said()
+
+    play.app.request(made, "set_window_geometry", 1, 2, 3, 4)
+    play.app.request(window, "set_min_size", 5, 6)
+    play.host.event(play.host_thing("xdg_toplevel"), "configure", 80, 60, b"")
+    play.flush()
+
+    assert play.said() == [
+        "host: xdg_surface@7.set_window_geometry(1, 2, 3, 4)",
+        "host: xdg_toplevel@8.set_min_size(5, 6)",
+        "app: xdg_toplevel@8.configure(80, 60, '')",
+    ]
+    assert RED.top == RED.width

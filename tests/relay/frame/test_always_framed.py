@@ -1,0 +1,145 @@
+"""Whatever an app does, and whenever: all that it shows is within its frame.
+
+Checked after each request that reaches the compositor, for compositors that differ in when they
+show what waits for a parent's commit.
+"""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.relay.frame.stage import FrameStage
+from tests.relay.things import Thing
+
+SURFACES = 5
+FAR = (-(1 << 31), -20000, -300, -40, -6, 0, 3, 60, 250, 20000, (1 << 31) - 1)
+SIZES = (1, 4, 30, 100, 400)
+
+steps = st.lists(
+    st.tuples(
+        st.integers(0, 11),
+        st.integers(0, SURFACES - 1),
+        st.integers(0, SURFACES - 1),
+        st.sampled_from(FAR),
+        st.sampled_from(FAR),
+        st.sampled_from(SIZES),
+    ),
+    max_size=40,
+)
+Step = tuple[int, int, int, int, int, int]
+
+
+class Hostile:
+    """An app that does what it can with a few surfaces, and makes no error."""
+
+    def __init__(self, *, eager: bool) -> None:
+        self.play = FrameStage(eager=eager)
+        self.play.relay.go_alone()
+        self.surfaces = [self.play.window] + [
+            self.play.new_surface() for _ in range(SURFACES - 1)
+        ]
+        self.views = [self.play.view(each) for each in self.surfaces]
+        self.subsurfaces: dict[Thing, Thing] = {}
+        self.parents: dict[Thing, Thing] = {}
+
+    def do(self, step: Step) -> None:
+        kind, one, other, x, y, size = step
+        play, surface = self.play, self.surfaces[one]
+        request = play.app.request
+        sub = self.subsurfaces.get(surface)
+        match kind:
+            case 0 | 1:
+                play.paint_plain(surface, self.views[one], size, abs(y) % 400 + 1)
+            case 2 | 3 | 4:
+                request(surface, "commit")
+            case 5:
+                request(surface, "attach", 0, 0, 0)
+            case 6:
+                self.join(surface, self.surfaces[other])
+            case 7 if sub is not None:
+                request(sub, "set_position", x, y)
+            case 8 if sub is not None:
+                request(sub, "set_desync" if size < 100 else "set_sync")
+            case 9 if sub is not None:
+                request(sub, "destroy")
+                del self.subsurfaces[surface], self.parents[surface]
+            case 10 if sub is not None:
+                siblings = [
+                    each
+                    for each, parent in self.parents.items()
+                    if parent is self.parents[surface] and each is not surface
+                ]
+                sibling = siblings[0] if siblings else self.parents[surface]
+                name = "place_above" if size < 100 else "place_below"
+                request(sub, name, sibling.id)
+            case 11:
+                width, height = abs(x) % 500 + 1, abs(y) % 500 + 1
+                place = max(min(x, 9999), -9999), max(min(y, 9999), -9999)
+                request(play.xdg_surface, "set_window_geometry", *place, width, height)
+            case _:
+                pass  # it is no subsurface
+
+    def join(self, child: Thing, parent: Thing) -> None:
+        """Make one a part of the other, if no compositor would refuse that."""
+        above = parent
+        while above in self.parents:
+            above = self.parents[above]
+        if child in self.parents or child is self.play.window or above is child:
+            return
+        self.parents[child] = parent
+        self.subsurfaces[child] = self.play.app.request(
+            self.play.parts, "get_subsurface", child.id, parent.id
+        )
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps, st.booleans())
+def test_all_that_is_shown_is_within_the_frame(
+    doings: list[Step],
+    eager: bool,
+) -> None:
+    app = Hostile(eager=eager)
+    for step in doings:
+        app.do(step)
+        if app.play.closed is not None:
+            return
+    app.play.shown(100, 100)
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps, st.booleans())
+def test_the_same_with_subsurfaces_from_the_start(
+    doings: list[Step],
+    eager: bool,
+) -> None:
+    app = Hostile(eager=eager)
+    one, two, three, four = app.surfaces[1:]
+    for child, parent in (
+        (one, app.play.window),
+        (two, one),
+        (three, two),
+        (four, one),
+    ):
+        app.join(child, parent)
+        app.play.app.request(app.subsurfaces[child], "set_desync")
+    app.play.shown(100, 100)
+    for step in doings:
+        app.do(step)
+        if app.play.closed is not None:
+            return
+    app.play.shown(100, 100)
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_the_screen_itself_is_looked_at(*, eager: bool) -> None:
+    play = FrameStage(eager=eager)
+    play.shown(100, 80)
+
+    assert play.checked
+    assert play.inner() == (0, 0, 100, 80)
+    assert play.strips() == [
+        (-5, -5, 105, 0),
+        (-5, 80, 105, 85),
+        (-5, 0, 0, 80),
+        (100, 0, 105, 80),
+    ]
