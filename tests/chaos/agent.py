@@ -137,8 +137,8 @@ class StandIn(Locator):
 
 def run_agent(make_locator: Callable[[], StandIn], *arguments: str) -> int:
     """Run the agent's command line with another locator; return its exit status."""
-    assert "ModuleLocator" in vars(cli)  # else nothing is replaced
-    vars(cli)["ModuleLocator"] = make_locator
+    assert "make_locator" in vars(cli)  # else nothing is replaced
+    vars(cli)["make_locator"] = make_locator
     return cli.main(arguments or None)
 
 

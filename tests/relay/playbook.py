@@ -9,6 +9,7 @@ but its inputs and its commands.
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tests.relay.app import App
 from tests.relay.compositor import Compositor, RefusedError
@@ -68,6 +69,9 @@ ZERO_COPY = CompositorCapabilities(
     dmabuf_stride_alignment={DRM_ARGB8888: 256, DRM_XRGB8888: 256},
 )
 ONLY_SHM = CompositorCapabilities(shm_udmabuf=True, dmabuf_reason="no linux-dmabuf")
+ONCE = replace(ONLY_SHM, shm_once=True)
+"""As of Xen's gntdev: what has been mapped once is never mapped again."""
+
 NOTHING = CompositorCapabilities(
     shm_udmabuf=False, shm_udmabuf_reason="no /dev/udmabuf", udmabuf_list_limit=0
 )

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 
 from tests.relay.dmabufs import NV12, VIDEO, XRGB, DmabufStage
-from tests.relay.playbook import NOTHING, ONLY_SHM
+from tests.relay.playbook import NOTHING, ONCE, ONLY_SHM
 from tests.relay.things import Thing
 from wlproxy.relay.commands import CreateUdmabuf
 
@@ -27,13 +27,14 @@ class Transcript(RuleBasedStateMachine):
     """An app with a few surfaces and buffers; agent, shell and compositor may be slow."""
 
     @initialize(
-        capabilities=st.sampled_from([VIDEO, VIDEO, ONLY_SHM, NOTHING]),
+        capabilities=st.sampled_from([VIDEO, VIDEO, ONLY_SHM, ONCE, ONCE, NOTHING]),
         imports=st.sampled_from(["accept", "hold", "refuse"]),
         fails=st.booleans(),
     )
     def start(self, capabilities: object, imports: str, *, fails: bool) -> None:
-        known = next(c for c in (VIDEO, ONLY_SHM, NOTHING) if c is capabilities)
+        known = next(c for c in (VIDEO, ONLY_SHM, ONCE, NOTHING) if c is capabilities)
         self.play = DmabufStage(known)
+        self.once = known is ONCE
         self.formats = [XRGB, NV12] if known is VIDEO else [XRGB]
         self.play.host.imports = imports
         self.play.create_fails = {CreateUdmabuf} if fails else set()
@@ -112,6 +113,17 @@ class Transcript(RuleBasedStateMachine):
         target = buffer.id if buffer is not None else 0
         self.play.app.request(surface, "attach", target, 0, 0)
 
+    @precondition(lambda self: self.pools and self.surfaces)
+    @rule(which=index)
+    def show_twins(self, which: int) -> None:
+        """Show two buffers of the same pages, one after the other."""
+        if len(self.buffers) > 4:
+            return
+        for _ in range(2):
+            self.create_buffer(which, 4096)
+            self.attach(which, len(self.buffers) - 1)
+            self.commit(which, frame=False)
+
     @precondition(lambda self: self.surfaces)
     @rule(which=index, frame=st.booleans())
     def commit(self, which: int, *, frame: bool) -> None:
@@ -170,6 +182,16 @@ class Transcript(RuleBasedStateMachine):
         if hasattr(self, "play"):
             assert self.play.app.error is None
             assert self.play.closed is None
+
+    @invariant()
+    def no_fd_is_in_two_pools(self) -> None:
+        if hasattr(self, "play") and self.once:
+            fds = [
+                thing.facts["fd"]
+                for thing in self.play.host.things.values()
+                if thing.interface.name == "wl_buffer"
+            ]
+            assert len(set(fds)) == len(fds)
 
     def teardown(self) -> None:
         if not hasattr(self, "play"):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.relay import compositor
-from tests.relay.playbook import NOTHING, ONLY_SHM, ZERO_COPY, Stage
+from tests.relay.playbook import NOTHING, ONCE, ONLY_SHM, ZERO_COPY, Stage
 from tests.relay.shell import PAGE
 from tests.relay.things import Thing, integer
 from wlproxy.protocol.channel.frames import Located, LocateStatus
@@ -683,10 +683,6 @@ def test_buffers_of_another_protocol_are_left_alone() -> None:
 
 
 # ---------------------------------------------------------------- fds that are mapped once
-
-
-ONCE = replace(ONLY_SHM, shm_once=True)
-"""As of Xen's gntdev: what has been mapped once is never mapped again."""
 
 
 def same_pages(play: Stage, number: int) -> list[Thing]:
