@@ -11,6 +11,7 @@ import pytest
 
 from lab import guest_agent, xen_guest
 from lab.guest import Guest
+from lab.say import say
 from tests.integration import harness
 from tests.integration.harness import (
     WESTON_PIXMAN,
@@ -72,13 +73,16 @@ def running(
     domain.await_counts(NOTHING)
     side = GuestSide(domain.guest)
     side.ship()
+    say(f"{request.param}: agent shipped")
     guest_agent.add_user(domain.guest)
     domain.shell(f"chown {guest_agent.USER} /dev/hvc1")
     side.start_agent("wlproxy_guest", "--port", "/dev/hvc1", privileged=False)
     channel = domain.machine.channel
     proxy = start_proxy(WESTON_PIXMAN, harness.OUT, channel=channel)
+    say(f"{request.param}: agent and proxy started")
     try:
         proxy.wait_state("serving", PATIENCE)
+        say(f"{request.param}: serving")
         yield Chain(domain, side, proxy)
     finally:
         proxy.stop()
