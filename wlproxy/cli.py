@@ -23,6 +23,8 @@ COMMANDS = (
     "doctor",
     "setup",
     "config",
+    "policy",
+    "reload",
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import trio
 
-from wlproxy.commands.configured import ConfiguredCommand
+from wlproxy.commands.configured import ConfiguredCommand, policy_source
 from wlproxy.commands.failure import fail
 from wlproxy.commands.options import DISPLAY, LOG_LEVEL
 from wlproxy.host.channel_address import ChannelAddress, Listen, parse_channel
@@ -27,8 +27,9 @@ from wlproxy.host.runtime_dir import (
 )
 from wlproxy.host.server import run as run_server
 from wlproxy.relay.capabilities import Preference
-from wlproxy.relay.policy import effective_policy
+from wlproxy.relay.policy_tree import check_names
 from wlproxy.relay.wire.context import RelayConfig
+from wlproxy.transport.fds import OwnedFd
 
 HERE = Path()
 """What `--listen` without a path is."""
@@ -115,11 +116,22 @@ HERE = Path()
 )
 @LOG_LEVEL
 @click.option("--once", is_flag=True, help="End when QEMU closes the channel.")
-def run(*, log_level: str, **options: Any) -> None:  # noqa: ANN401 - see `host_config`
-    """Serve the guest at the other end of a channel."""
+@click.pass_context
+def run(
+    ctx: click.Context,
+    /,
+    *,
+    log_level: str,
+    **options: Any,  # noqa: ANN401 - see `host_config`
+) -> None:
+    """Serve the guest at the other end of a channel.
+
+    SIGHUP has the policy read again, as `wlproxy reload` does, unless this was started from a
+    terminal, which sends it when it is closed.
+    """
     set_up_logging(log_level)
     try:
-        config = host_config(**options)
+        config = host_config(ctx, **options)
         check_ram_is_told(config)
         # What is there now stays: collections need not look at it (tens of thousands of objects).
         gc.freeze()
@@ -129,6 +141,7 @@ def run(*, log_level: str, **options: Any) -> None:  # noqa: ANN401 - see `host_
 
 
 def host_config(  # noqa: PLR0913 - one parameter per option
+    ctx: click.Context,
     *,
     channel: str | None,
     listen: Path | None,
@@ -149,19 +162,20 @@ def host_config(  # noqa: PLR0913 - one parameter per option
 ) -> HostConfig:
     """Make the settings of what the options say.
 
+    `ctx` says which of them were typed, and which file the rest is from.
+
     Raises:
         click.UsageError: they contradict each other, or are none.
         HostError: they say nothing here.
     """
-    try:
-        effective_policy(allow)
-    except ValueError as exc:
-        raise click.BadParameter(str(exc), param_hint="--allow") from exc
-    try:
-        policy = effective_policy(allow, deny)
-    except ValueError as exc:
-        raise click.BadParameter(str(exc), param_hint="--deny") from exc
     name = check_name(name or (vm_name(libvirt) if libvirt else "vm"))
+    source = policy_source(ctx, name)
+    for option, said in ("allow", source.allow), ("deny", source.deny):
+        try:
+            check_names(option, said or ())
+        except ValueError as exc:
+            raise click.BadParameter(str(exc), param_hint=f"--{option}") from exc
+    policy = source.read().policy
     if libvirt is None:
         if connect is not None:
             raise click.UsageError("--connect is for --libvirt")
@@ -181,7 +195,8 @@ def host_config(  # noqa: PLR0913 - one parameter per option
         ram_tap=ram_tap or _running_tap(name),
         ram_tap_if_there=table_path(os.environ, name),
         qmp=qmp,
-        allow=allow,
+        policy_source=source,
+        reloads=not _has_terminal(),
         security_context=security_context,
         once=once,
         status=status_path(os.environ, name),
@@ -199,9 +214,10 @@ def config_of(ctx: click.Context, name: str) -> HostConfig:
     Raises:
         HostError: they say nothing here.
     """
-    options = run.make_context("run", ["--name", name], ctx.parent).params
+    context = run.make_context("run", ["--name", name], ctx.parent)
+    options = dict(context.params)
     del options["log_level"]
-    return host_config(**options)
+    return host_config(context, **options)
 
 
 def _address(
@@ -224,6 +240,15 @@ def _address(
         raise click.UsageError("either connect (--channel) or --listen")
     path = channel_path(os.environ, name) if listen == HERE else listen
     return Listen(path.absolute(), group)
+
+
+def _has_terminal() -> bool:
+    """Whether there is a terminal that could be closed (tty(4): opening it fails if not)."""
+    try:
+        OwnedFd(os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)).close()
+    except OSError:
+        return False
+    return True
 
 
 def _running_tap(name: str) -> Path | None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wlproxy.host.channel_address import ChannelAddress
+from wlproxy.host.policy_file import PolicySource
 from wlproxy.protocol.channel.frames import Feature
 from wlproxy.relay.wire.context import RelayConfig
 
@@ -23,7 +24,8 @@ class HostConfig:
         ram_tap_if_there: where a tap would be, which is asked if it is there when the RAM
             is looked for.
         qmp: QEMU's monitor socket, for machines whose RAM map is not known.
-        allow: globals that the user lets the guest see; `relay.policy` has them, too.
+        policy_source: where the policy is from (`relay` has what was read).
+        reloads: SIGHUP has the policy read again, rather than the proxy end.
         security_context: have the compositor know whose clients these are, if it can.
         once: end when QEMU closes the channel, rather than wait for its return.
         max_clients: how many apps of the guest are served at once.
@@ -39,7 +41,8 @@ class HostConfig:
     ram_tap: Path | None = None
     ram_tap_if_there: Path | None = None
     qmp: Path | None = None
-    allow: tuple[str, ...] = ()
+    policy_source: PolicySource = field(default_factory=PolicySource)
+    reloads: bool = False
     security_context: bool = True
     once: bool = False
     max_clients: int = 256

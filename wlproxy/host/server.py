@@ -28,6 +28,7 @@ from wlproxy.host.link import (
     farewell,
     severity,
 )
+from wlproxy.host.policy_keeper import PolicyKeeper, serve_policy
 from wlproxy.host.qemu.discovery import Qemu, RamProvider, name_qemu, qemu_ram, tap_path
 from wlproxy.host.qemu.following import find_ram, follow_ram
 from wlproxy.host.qemu.ram import GuestRam
@@ -47,6 +48,7 @@ from wlproxy.host.watching import watch_compositor, watch_devices
 from wlproxy.protocol.channel.frames import CloseReason, Feature, Frame, HelloAck
 from wlproxy.protocol.errors import RemoteProtocolError, WlproxyError
 from wlproxy.relay.capabilities import CompositorCapabilities
+from wlproxy.relay.policy_tree import Policy
 from wlproxy.relay.relay import Relay
 from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.transport.fds import raise_fd_limit
@@ -104,8 +106,8 @@ class Server:
             config.name,
             config.display,
             self._log,
-            policy=config.relay.policy,
-            allow=config.allow,
+            policy=config.relay.policy.globals.caps,
+            allow=config.relay.policy.globals.allow,
             isolate=config.security_context,
         )
         locks = config.status.parent if config.status else None
@@ -122,6 +124,8 @@ class Server:
         self._interruptible: trio.CancelScope | None = None
         self._pause = FIRST_PAUSE
         self._started = 0.0
+        source = config.policy_source
+        self._policy = PolicyKeeper(source, self.obey, self.bound, self._log)
 
     @property
     def state(self) -> State:
@@ -201,6 +205,8 @@ class Server:
         if status is not None:
             answer = partial(serve_status, status, self.snapshot, self.dump)
             nursery.start_soon(keep, answer, "an answer to `status`")
+        serve = partial(serve_policy, self.config.status, self._policy, self._log)
+        nursery.start_soon(keep, serve, "an answer about the policy")
         serve = partial(serve_launches, self.config, self._launchers, self._log)
         nursery.start_soon(keep, serve, "what `exec` asked for")
         watch = partial(
@@ -218,6 +224,18 @@ class Server:
 
     def _launchers(self) -> Found:
         return self._session.launchers if self._session else self.state
+
+    def obey(self, policy: Policy) -> None:
+        """Have another policy be in force, for apps that run and those to come."""
+        relay = replace(self.config.relay, policy=policy)
+        self.config = replace(self.config, relay=relay)
+        self._desktop.obey(policy.globals.caps, policy.globals.allow)
+        if self._session is not None:
+            self._session.obey(policy)
+
+    def bound(self, interface: str) -> int:
+        """Count the apps that have bound a global."""
+        return self._session.relay.bound(interface) if self._session else 0
 
     def _say_what_ends(self) -> None:
         clients = self._session.clients if self._session else []
@@ -444,6 +462,9 @@ class Server:
     ) -> None:
         """Stop at the first signal; at the second, wait for nothing any more."""
         async for number in signals:
+            if number == signal.SIGHUP and self.config.reloads:
+                self._policy.reload()
+                continue
             self._log.info("%s: stopping", signal.Signals(number).name)
             if self._stopping:
                 nursery.cancel_scope.cancel()

@@ -19,15 +19,17 @@ from wlproxy.relay.buffers.surfaces import Subsurface, Surface
 from wlproxy.relay.filters.devices import Monitor
 from wlproxy.relay.filters.dmabuf import Params
 from wlproxy.relay.filters.registry import Question, Registry
+from wlproxy.relay.filters.selections import Device, Offer, Source
 from wlproxy.relay.wire.context import RelayConfig
-from wlproxy.relay.wire.objects import Ignored
+from wlproxy.relay.wire.objects import Ignored, Muted
 from wlproxy.relay.wire.timestamps import FrameCallback
 
-FORMAT: Final = "wlproxy relay 2"
+FORMAT: Final = "wlproxy relay 3"
 """Another number for every change of what is written."""
 
 ROLES: Final = (
-    *(Buffer, FrameCallback, Monitor, Params, Pool, Registry, Subsurface, Surface),
+    *(Buffer, Device, FrameCallback, Monitor, Muted, Offer, Params, Pool, Registry),
+    *(Source, Subsurface, Surface),
 )
 """What filters keep about objects."""
 
