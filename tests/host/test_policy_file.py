@@ -87,7 +87,7 @@ def test_without_a_file_all_is_by_default(tmp_path: Path) -> None:
     ("line", "said", "meant"),
     [
         ("clipbord.direction = 'off'", ".policy.clipbord: is nothing", "clipboard"),
-        ("clipboard.direktion = 'off'", ".directon: is nothing", "direction"),
+        ("clipboard.direktion = 'off'", ".direktion: is nothing", "direction"),
         ("clipboard.direction = 'of'", ".direction: is to be one of", "off"),
         ("drag.direction = 'ask'", ': cannot be "ask": a drag', ""),
         ("windows.fullscreen = 'framed'", ': cannot be "framed" yet', ""),
