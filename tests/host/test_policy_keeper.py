@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from click.testing import CliRunner, Result
 
+from wlproxy import cli
 from wlproxy.host.errors import HostError
 from wlproxy.host.policy_file import PolicySource
 from wlproxy.host.policy_keeper import (
@@ -21,7 +23,7 @@ from wlproxy.host.policy_keeper import (
     serve_policy,
 )
 from wlproxy.host.report.vm_log import VmLog
-from wlproxy.host.runtime_dir import policy_path
+from wlproxy.host.runtime_dir import listen_at, policy_path
 from wlproxy.relay.policy_tree import Direction, Policy
 
 OFF = '[vm.work.policy]\nclipboard.direction = "off"\nglobals.deny = ["wl_output"]\n'
@@ -116,3 +118,35 @@ async def test_a_place_that_is_taken(
         await serve_policy(bench.status, bench.keeper, VmLog("work"))
     await serve_policy(None, bench.keeper, VmLog("work"))
     assert "`wlproxy reload` will not work" in caplog.text
+
+
+async def test_the_commands_ask_a_proxy_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "wlproxy").mkdir()
+
+    async def call(words: str) -> Result:
+        invoke = partial(CliRunner().invoke, cli.main, words)
+        return await trio.to_thread.run_sync(invoke)
+
+    async with serving(tmp_path / "wlproxy") as bench:
+        with listen_at(bench.status, socket.SOCK_STREAM, "", ""):  # as `status` asks
+            shown = await call("policy show work")
+            assert 'clipboard.direction = "both"  # default' in shown.output
+            assert "work: the policy is as it was" in (await call("reload")).output
+            bench.file.write_text(OFF)
+            said = (await call("reload --name work")).output.splitlines()
+            assert (
+                f'work: clipboard.direction = "off", at once  # {bench.file}:2' in said
+            )
+            assert any("2 apps have bound wl_output" in line for line in said)
+            bench.file.write_text("wrong")
+            wrong = await call("reload")
+            assert wrong.exit_code == 1
+            assert "nothing is changed" in wrong.output
+            # What is asked of a file is not asked of the proxy.
+            other = tmp_path / "other.toml"
+            other.write_text("[vm.work.policy]\npointer.hide = 'off'\n")
+            shown = await call(f"policy show work --config {other}")
+            assert f'pointer.hide = "off"  # {other}:2' in shown.output
