@@ -81,8 +81,8 @@ def test_run_makes_a_configuration(
     assert config.status == tmp_path / "wlproxy" / "work.sock"
     assert config.relay.preference is Preference.DMABUF
     assert config.relay.vm_name == "work"
-    assert "wl_output" not in config.relay.policy
-    assert "zwp_linux_dmabuf_v1" in config.relay.policy
+    assert "wl_output" not in config.relay.policy.globals.caps
+    assert "zwp_linux_dmabuf_v1" in config.relay.policy.globals.caps
     assert config.once
     assert config.qemu_pid == 7
 
@@ -316,7 +316,7 @@ def test_the_context_and_what_is_allowed_are_settings(
         runner.invoke(cli.main, f"run --channel /c --allow wl_drm{option}")
         runner.invoke(cli.main, f"run --channel /c --allow wl_output{option}")
     assert [each.security_context for each in configs] == [True, False]
-    assert [each.allow for each in configs] == [("wl_output",)] * 2
+    assert [each.relay.policy.globals.allow for each in configs] == [("wl_output",)] * 2
 
 
 def test_version_and_a_list_of_commands_need_little() -> None:

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from wlproxy import cli
 from wlproxy.commands import run as run_command
+from wlproxy.commands.serve import wanted
 from wlproxy.host.channel_address import Listen, Vsock
 from wlproxy.host.config import HostConfig
 from wlproxy.relay.capabilities import Preference
@@ -87,7 +88,7 @@ def test_run_takes_what_is_not_typed_from_the_file(
     assert config.qemu_pid == 7
     assert config.once
     assert not config.security_context
-    assert "wl_output" not in config.relay.policy
+    assert "wl_output" not in config.relay.policy.globals.caps
     assert logging.root.level == logging.WARNING
 
 
@@ -99,8 +100,8 @@ def test_what_is_typed_counts_more(home: Home, configs: list[HostConfig]) -> Non
     assert config.channel == Path("/typed")
     assert config.relay.preference is Preference.COPY
     assert config.security_context
-    assert "wl_output" in config.relay.policy
-    assert "wl_seat" not in config.relay.policy
+    assert "wl_output" in config.relay.policy.globals.caps
+    assert "wl_seat" not in config.relay.policy.globals.caps
 
 
 def test_the_vms_table_counts_more_than_the_defaults(
@@ -109,8 +110,8 @@ def test_the_vms_table_counts_more_than_the_defaults(
     home.write(FILE)
     assert home.call("run --name play").exit_code == 0
     [config] = configs
-    assert "wl_output" in config.relay.policy
-    assert "wl_seat" not in config.relay.policy
+    assert "wl_output" in config.relay.policy.globals.caps
+    assert "wl_seat" not in config.relay.policy.globals.caps
     assert config.channel == tmp_path / "wlproxy-play.channel"
 
 
@@ -217,6 +218,60 @@ def test_check_says_that_all_is_right(home: Home) -> None:
     assert home.call("config check").output == f"{path} is right; it has work, play\n"
     home.write("")
     assert home.call("config check").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[vm.work]\n\ndeny = ["wl_seet"]\n', "vm.work.deny: cannot deny wl_seet"),
+        ("[vm.work.policy]\n\nclipbord = 1\n", "vm.work.policy.clipbord: is nothing"),
+    ],
+)
+def test_names_of_globals_and_policies_are_judged(
+    home: Home, configs: list[HostConfig], text: str, said: str
+) -> None:
+    path = home.write(text)
+    for words in ("config check", "policy check", "run --name work"):
+        result = home.call(words)
+        assert result.exit_code == 1, words
+        assert f"{path}:3: {said}" in result.output
+        assert "Did you mean" in result.output
+    assert not configs
+    assert len(home.call("policy check").output.splitlines()) == 1
+
+
+def test_policy_check_of_what_is_right_or_no_file(home: Home) -> None:
+    path = home.write(FILE)
+    right = home.call(f"policy check {path}")
+    assert (right.exit_code, right.output) == (0, "")
+    wrong = home.call("policy check /nowhere")
+    assert wrong.exit_code == 1
+    assert "cannot be read" in wrong.output
+
+
+def test_policy_show_says_where_each_line_is_from(home: Home) -> None:
+    path = home.write(FILE)
+    shown = home.call("policy show work").output.splitlines()
+    assert f'globals.deny = ["wl_output"]  # {path}:3' in shown
+    assert 'clipboard.direction = "both"  # default' in shown
+    assert home.call(f"policy show work --config {path}").output.splitlines() == shown
+    assert home.call("policy show no/name").exit_code == 1
+    path.write_text("[vm.work.policy]\nx = 1\n")
+    assert home.call("policy show work").exit_code == 1
+
+
+def test_reload_says_that_no_proxy_runs(home: Home) -> None:
+    assert "no proxy runs" in home.call("reload").output
+    missing = home.call("reload --name work")
+    assert missing.exit_code == 1
+    assert "no proxy answers for work" in missing.output
+
+
+def test_what_changes_in_the_policy_starts_no_other_proxy(home: Home) -> None:
+    path = home.write(FILE)
+    before = wanted(path)
+    home.write(FILE + '\n[vm.play.policy]\npointer.lock = "off"\n')
+    assert wanted(path) == before
 
 
 def test_show_says_what_is_in_force(home: Home) -> None:

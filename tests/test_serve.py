@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from click.testing import CliRunner
 
 from tests.host.conftest import Weston, running_weston
@@ -106,6 +107,24 @@ async def test_signals_have_the_file_read_again_and_end_it(
     assert "nothing is changed: wrong" in caplog.text
     assert "read again: two" in caplog.text
     assert "stopping" in caplog.text
+
+
+async def test_a_job_that_stays_is_told_of_another_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Here it has no socket to be told by, which the log says; it goes on."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    job = Job("one", "sleep", ("sh", "-c", "sleep 60", "run"))
+    reads = iter([[job]])
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_jobs, [job], lambda: next(reads))
+            await trio.testing.wait_all_tasks_blocked()
+            os.kill(os.getpid(), signal.SIGHUP)
+            while "its policy stays as it is" not in caplog.text:
+                await trio.lowlevel.checkpoint()
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert "one: its policy stays as it is: no proxy answers for one" in caplog.text
 
 
 class Service:

@@ -25,6 +25,8 @@ COMMANDS = (
     "doctor",
     "setup",
     "config",
+    "policy",
+    "reload",
 )
 
 

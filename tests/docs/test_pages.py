@@ -224,6 +224,18 @@ def test_the_status_is_printed(blocks: list[Block]) -> None:
     assert "surfaces" in json.loads(schema)["properties"]
 
 
+def test_the_policy_is_right(blocks: list[Block], home: Path) -> None:
+    (settings,) = [block for block in blocks if block.kind == "toml"]
+    (home / "wlproxy").mkdir()
+    file = home / "wlproxy/config.toml"
+    file.write_text("\n".join(settings.lines))
+    assert output_of(["wlproxy", "policy", "check"]) == ""
+    shown = output_of(["wlproxy", "policy", "show", "work"]).splitlines()
+    assert f'clipboard.direction = "ask"  # {file}:7' in shown
+    assert f'windows.idle-inhibition = "off"  # {file}:3' in shown
+    assert 'windows.fullscreen = "on"  # default' in shown
+
+
 def test_the_settings_are_right(blocks: list[Block], home: Path) -> None:
     (settings,) = [block for block in blocks if block.kind == "toml"]
     (commands,) = [block for block in blocks if block.kind != "toml"]

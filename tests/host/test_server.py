@@ -28,6 +28,7 @@ from wlproxy.host.errors import (
     QmpError,
 )
 from wlproxy.host.pages import PageSource
+from wlproxy.host.policy_file import PolicySource
 from wlproxy.host.qemu.discovery import tap_path
 from wlproxy.host.qemu.ram import GuestRam
 from wlproxy.host.report.bugs import MISTAKE
@@ -121,6 +122,9 @@ class FakeDesktop:
     async def wait_gone(self) -> None:
         await self.gone.wait()
 
+    def obey(self, policy: object, allow: object) -> None:
+        del policy, allow
+
     def close(self) -> None:
         self.there = False
 
@@ -129,7 +133,12 @@ class Bench:
     """A server, QEMU's listening socket, and the peers behind it."""
 
     def __init__(
-        self, directory: Path, *, once: bool, ram_tap: Path | None = None
+        self,
+        directory: Path,
+        *,
+        once: bool,
+        ram_tap: Path | None = None,
+        policy: Path | None = None,
     ) -> None:
         self.path = directory / "channel"
         self.config = HostConfig(
@@ -138,6 +147,8 @@ class Bench:
             once=once,
             ram_tap=ram_tap,
             status=directory / "wlproxy" / "test.sock",
+            policy_source=PolicySource("test", policy),
+            reloads=policy is not None,
         )
         self.desktop = FakeDesktop()
         self.relays: list[ScriptedRelay] = []
@@ -244,9 +255,13 @@ async def ask(bench: Bench) -> bytes:
 
 @asynccontextmanager
 async def serving(
-    directory: Path, *, once: bool = False, ram_tap: Path | None = None
+    directory: Path,
+    *,
+    once: bool = False,
+    ram_tap: Path | None = None,
+    policy: Path | None = None,
 ) -> AsyncIterator[Bench]:
-    bench = Bench(directory, once=once, ram_tap=ram_tap)
+    bench = Bench(directory, once=once, ram_tap=ram_tap, policy=policy)
     try:
         await bench.listen()
         async with trio.open_nursery() as nursery:
@@ -523,6 +538,24 @@ async def test_a_signal_ends_it_cleanly_and_it_says_what_goes_with_it(
         await bench.ended.wait()
     assert bench.error is None
     assert "apps that are open, and end with the proxy: 2" in caplog.text
+
+
+async def test_a_service_reads_its_policy_again_at_a_hangup(tmp_path: Path) -> None:
+    """One that is asked by `wlproxy reload` does the same: nobody has to be started anew."""
+
+    def drag(bench: Bench) -> str:
+        return bench.server.config.relay.policy.drag.direction.value
+
+    file = tmp_path / "c.toml"
+    file.write_text("")
+    async with serving(tmp_path, policy=file) as bench:
+        await bench.begin(await bench.accept())
+        assert drag(bench) == "both"
+        file.write_text("[vm.test.policy]\ndrag.direction = 'off'\n")
+        signal.raise_signal(signal.SIGHUP)
+        await trio.testing.wait_all_tasks_blocked()
+        assert bench.server.state is State.SERVING
+        assert drag(bench) == "off"
 
 
 async def test_a_hangup_that_is_to_be_ignored_is(tmp_path: Path) -> None:

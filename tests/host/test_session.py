@@ -72,11 +72,12 @@ from wlproxy.relay.commands import (
     SendFile,
     SendFrame,
     SendToCompositor,
+    StartTimer,
     Trace,
     TraceLevel,
 )
 from wlproxy.relay.handles import Handle
-from wlproxy.relay.inputs import FdKind, ReceivedFd
+from wlproxy.relay.inputs import FdKind, ReceivedFd, TimerEnded
 from wlproxy.relay.wire.clock import SETTLED
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
@@ -1058,3 +1059,20 @@ async def test_a_client_id_that_is_used_again_before_its_end_was_told() -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert isinstance(bench.session.cause, ChannelError)
         assert bench.metrics.bugs == 0
+
+
+async def test_the_core_hears_when_its_last_timer_ends(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running() as bench:
+        await bench.open()
+        began = autojump_clock.current_time()
+        await bench.data(b"x", StartTimer(1, 1, 1.0))
+        await trio.sleep(0.5)
+        await bench.data(b"y", StartTimer(1, 2, 1.0))
+        await trio.sleep(1.1)
+        ended = [
+            what for what in bench.relay.inputs if isinstance(what[-1], TimerEnded)
+        ]
+        assert ended == [("frame", TimerEnded(1, 2))]
+        assert autojump_clock.current_time() < began + 3

@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from wlproxy.memory.guest_memory import GuestMemory, RamRegion
 from wlproxy.protocol.channel.frames import Extent
 from wlproxy.relay.capabilities import Preference
 from wlproxy.relay.look import WindowFrame
-from wlproxy.relay.policy import effective_policy
+from wlproxy.relay.policy_tree import Globals, Policy
 from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
@@ -103,7 +104,13 @@ class Port(WireSource):
 
 
 class Loopback:
-    """The whole of it."""
+    """The whole of it.
+
+    Attributes:
+        policy: of what the guest may do, where a test says nothing else.
+    """
+
+    policy = Policy()
 
     def __init__(self, directory: Path, nursery: trio.Nursery) -> None:
         self.ram = Ram(RAM_SIZE)
@@ -157,6 +164,7 @@ class Loopback:
         device: UdmabufDevice | None = None,
         *,
         allow: Collection[str] = (),
+        policy: Policy | None = None,
         isolate: bool = True,
         status: Path | None = None,
         may_exec: bool = True,
@@ -168,6 +176,7 @@ class Loopback:
             display: another compositor than the test's.
             device: what makes dma-bufs; without one, everything is copied.
             allow: globals that a guest sees besides.
+            policy: what a guest may do, in place of that.
             isolate: connect through a security context, where there is one.
             status: where its status socket is to be.
             may_exec: let commands be started in the guest.
@@ -175,7 +184,7 @@ class Loopback:
         """
         path = str(display or self.compositor_path)
         preference = Preference.AUTO if device else Preference.COPY
-        policy = effective_policy(allow)
+        policy = policy or replace(self.policy, globals=Globals(allow=tuple(allow)))
         config = HostConfig(
             self.channel,
             VM,
@@ -185,7 +194,12 @@ class Loopback:
             exec=may_exec,
         )
         desktop = Desktop(
-            VM, path, VmLog(VM), policy=policy, allow=allow, isolate=isolate
+            VM,
+            path,
+            VmLog(VM),
+            policy=policy.globals.caps,
+            allow=allow,
+            isolate=isolate,
         )
         self._desktop = desktop
         desktop.device = device

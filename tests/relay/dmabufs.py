@@ -50,7 +50,10 @@ class DmabufStage(Stage):
     ) -> None:
         """`implicit`: the agent says that its dma-bufs without a modifier are linear."""
         config = RelayConfig(
-            preference=preference, main_device=DEVICE, implicit_linear=implicit
+            policy=self.policy,
+            preference=preference,
+            main_device=DEVICE,
+            implicit_linear=implicit,
         )
         super().__init__(capabilities, config)
         self.dmabuf = self.app.bind("zwp_linux_dmabuf_v1", version)

@@ -62,6 +62,7 @@ from wlproxy.relay.inputs import (
     ReceivedFd,
     RequestsTurn,
 )
+from wlproxy.relay.policy_tree import Policy
 from wlproxy.relay.relay import Relay
 from wlproxy.relay.wire.context import RelayConfig
 
@@ -87,7 +88,10 @@ class Playbook:
         create_fails: which of the two fail.
         deliver: the compositor's events arrive at once.
         files: contents of files that the relay itself sent, by their id.
+        policy: of stages whose configuration is not given.
     """
+
+    policy = Policy()
 
     def __init__(
         self,
@@ -96,7 +100,8 @@ class Playbook:
         *,
         start: bool = True,
     ) -> None:
-        self.relay = Twins(config or RelayConfig(), guest_memory(), capabilities)
+        config = config or RelayConfig(policy=self.policy)
+        self.relay = Twins(config, guest_memory(), capabilities)
         self.log: list[str] = []
         self.shell = Shell()
         self.app = App(self.send)

@@ -6,16 +6,16 @@ from collections.abc import Callable
 import pytest
 
 from tests.relay.dmabufs import XRGB, DmabufStage
-from tests.relay.playbook import NOTHING, ONLY_SHM, ZERO_COPY, Stage
+from tests.relay.playbook import NOTHING, ONLY_SHM, ZERO_COPY, Playbook, Stage
 from tests.relay.shell import PAGE
 from tests.relay.things import Thing
 from tests.relay.twins import values
 from wlproxy.protocol.channel.frames import Located, LocateStatus
-from wlproxy.relay import quotas
 from wlproxy.relay.buffers import surfaces
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import CreateCopyBuffer, CreateUdmabuf
 from wlproxy.relay.inputs import ClockSample
+from wlproxy.relay.policy_tree import Limits, Policy
 
 MANY = 40
 """Frames, where the limits are a few."""
@@ -24,7 +24,7 @@ MANY = 40
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> int:
     """Limit a client to a few locations."""
-    monkeypatch.setattr(quotas, "MAX_LOCATIONS", 6)
+    monkeypatch.setattr(Playbook, "policy", Policy(limits=Limits(app_locations=6)))
     return 6
 
 
@@ -74,7 +74,9 @@ def test_released_buffers_make_room_and_are_shown_again(
 
 
 def test_copies_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quotas, "MAX_COPY_BYTES", 3 * PAGE)
+    monkeypatch.setattr(
+        Playbook, "policy", Policy(limits=Limits(app_copy_bytes=3 * PAGE))
+    )
     play = Stage(NOTHING)
 
     for number, buffer in enumerate(pages(play, MANY)):
@@ -193,7 +195,7 @@ def test_more_windows_than_there_is_room_for(
 
 
 def test_an_icon_without_room_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quotas, "MAX_LOCATIONS", 1)
+    monkeypatch.setattr(Playbook, "policy", Policy(limits=Limits(app_locations=1)))
     play = Stage(ONLY_SHM)
     icons = play.app.bind("xdg_toplevel_icon_manager_v1")
     icon = play.app.request(icons, "create_icon")
@@ -209,7 +211,7 @@ def test_an_icon_without_room_is_left_out(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_pages_in_too_many_runs_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quotas, "MAX_RUNS", 7)
+    monkeypatch.setattr(Playbook, "policy", Policy(limits=Limits(app_runs=7)))
     play = Stage(ONLY_SHM)
     one, two = play.buffers(2)  # five pages each, no two of which are neighbours
     show(play, play.surface, one, 1)

@@ -6,6 +6,7 @@ know.
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 from wlproxy.memory.guest_memory import GuestMemory
 from wlproxy.protocol.errors import WlproxyError
@@ -14,7 +15,7 @@ from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import Command
 from wlproxy.relay.holdings import Holdings
-from wlproxy.relay.inputs import Input
+from wlproxy.relay.inputs import Input, PolicyChanged
 from wlproxy.relay.relay import Relay
 from wlproxy.relay.wire.clock import GuestClock
 from wlproxy.relay.wire.context import RelayConfig
@@ -116,6 +117,8 @@ class Twins:
         if self.is_due():
             self.take_apart()
         error = other_error = None
+        if isinstance(given, PolicyChanged):
+            self._config = replace(self._config, policy=given.policy)
         commands: list[Command] = []
         others: list[Command] = []
         try:

@@ -1,8 +1,8 @@
 """`python -m tests.tables`: makes the tables of interfaces anew, and the page about them.
 
 The tables come from the XML in Debian's packages, the page (`docs/protocols.md`) from the
-tables and what `wlproxy.relay.verdicts` says of each global.  Without network:
-`python -m tests.tables page` makes the page alone.
+tables and what `wlproxy.relay.verdicts` says of each global, and another (`docs/policy.md`) from
+`wlproxy.relay.policy_tree`.  Without network: `python -m tests.tables page` makes the pages alone.
 """
 
 import sys
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.tables.packages import NoPackagesError, fetch
 from tests.tables.page import PAGE, page
+from tests.tables.policy_page import POLICY_PAGE, policy_page
 from tests.tables.written import TABLES, written
 
 
@@ -26,6 +27,7 @@ def main(args: list[str]) -> str | None:
                 return f"the protocols' packages cannot be had: {exc}"
             TABLES.write_text(written(packages))
     PAGE.write_text(page())
+    POLICY_PAGE.write_text(policy_page())
     return None
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from tests.tables.families import family, made, messages
 from tests.tables.page import PAGE, claiming, on_its_way, page
+from tests.tables.policy_page import POLICY_PAGE, policy_page
 from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.relay.filters import REQUEST_FILTERS
 from wlproxy.relay.verdicts import NO_GLOBALS, VERDICTS, Access
@@ -64,6 +65,12 @@ def test_no_version_is_named_that_our_tables_lack() -> None:
             assert 1 <= verdict.most < INTERFACES[name].version
 
 
+def test_the_page_of_the_policy_is_current() -> None:
+    assert POLICY_PAGE.read_text() == policy_page(), (
+        "run: make tables (or python -m tests.tables page)"
+    )
+
+
 def test_the_page_is_current() -> None:
     assert PAGE.read_text() == page(), (
         "run: make tables (or python -m tests.tables page)"
@@ -73,8 +80,8 @@ def test_the_page_is_current() -> None:
 @pytest.mark.parametrize(
     ("name", "way"),
     [
-        ("wl_seat", ["filter `surface`", "times", "files"]),
-        ("wl_data_device_manager", ["times", "pipes"]),
+        ("wl_seat", ["filter `selections`, `surface`", "times", "files"]),
+        ("wl_data_device_manager", ["filter `selections`", "times", "pipes"]),
         ("xdg_wm_dialog_v1", []),
         ("org_kde_kwin_shadow_manager", ["buffers"]),
     ],

@@ -15,6 +15,7 @@ from wlproxy.commands.run import run
 from wlproxy.commands.screen import screen
 from wlproxy.host.config_file import ConfigFile, default_path
 from wlproxy.host.errors import HostError
+from wlproxy.host.policy_file import faults
 
 _COMMANDS: Final[tuple[ConfiguredCommand, ...]] = (run, ram_tap, screen)
 _FILE: Final = click.argument(
@@ -50,6 +51,8 @@ def check_file(file: ConfigFile) -> None:
         ConfigFileError: something is wrong.
     """
     for name in file.vms or ("vm",):
+        for fault in faults(file, name):
+            raise fault
         for command in _COMMANDS:
             _values(command, file, name)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import click
+from click.core import ParameterSource
 
 from wlproxy.commands.failure import fail
 from wlproxy.host.config_file import (
@@ -20,12 +21,13 @@ from wlproxy.host.config_file import (
     default_path,
 )
 from wlproxy.host.errors import HostError
+from wlproxy.host.policy_file import POLICY, PolicySource
 
 TABLES: Final = {"run": (), "ram-tap": ("tap",), "screen": ("screen",)}
 """Command -> its table in that of a VM, and in the defaults.  Others have none."""
 
-INNER: Final = frozenset(path[0] for path in TABLES.values() if path)
-"""Tables of other commands, beside the options of `wlproxy run`."""
+INNER: Final = frozenset([POLICY, *(path[0] for path in TABLES.values() if path)])
+"""Tables of other commands, and of the policy, beside the options of `wlproxy run`."""
 
 SHARED: Final = frozenset({"channel", "listen", "log-level"})
 """Options of `wlproxy run` that mean the same to every command that has them."""
@@ -161,6 +163,24 @@ def configured_path(ctx: click.Context, name: str, *keys: str) -> Path | None:
     """
     text = configured_text(ctx, name, *keys)
     return None if text is None else Path(text)
+
+
+def policy_source(ctx: click.Context, name: str) -> PolicySource:
+    """Say where a VM's policy is from: the file that `run` reads, and what is typed.
+
+    Args:
+        ctx: of `wlproxy run`.
+        name: the VM's.
+    """
+    file: ConfigFile | None = ctx.meta.get(_FILE)
+    path = file.path if file is not None else default_path(os.environ)
+    allow, deny = (
+        tuple(ctx.params[option])
+        if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE
+        else None
+        for option in ("allow", "deny")
+    )
+    return PolicySource(name, path.absolute(), file is None, allow, deny)
 
 
 def _find(typed: Mapping[str, Any]) -> ConfigFile | None:

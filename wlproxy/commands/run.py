@@ -2,13 +2,14 @@
 
 import gc
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import click
 import trio
 
-from wlproxy.commands.configured import ConfiguredCommand
+from wlproxy.commands.configured import ConfiguredCommand, policy_source
 from wlproxy.commands.failure import fail
 from wlproxy.commands.options import CONNECT, DISPLAY, LOG_LEVEL
 from wlproxy.host.channel_address import ChannelAddress, Listen, parse_channel
@@ -30,9 +31,10 @@ from wlproxy.host.server import run as run_server
 from wlproxy.host.xen.gntdev import MAX_DOMID
 from wlproxy.host.xen.grant_pages import MAX_FRAMES
 from wlproxy.relay.capabilities import Preference
-from wlproxy.relay.look import UNFRAMED, parse_colour
-from wlproxy.relay.policy import effective_policy
+from wlproxy.relay.look import check_framed, parse_colour
+from wlproxy.relay.policy_tree import check_names
 from wlproxy.relay.wire.context import RelayConfig
+from wlproxy.transport.fds import OwnedFd
 
 HERE = Path()
 """What `--listen` without a path is."""
@@ -138,11 +140,22 @@ HERE = Path()
 )
 @LOG_LEVEL
 @click.option("--once", is_flag=True, help="End when QEMU closes the channel.")
-def run(*, log_level: str, **options: Any) -> None:  # noqa: ANN401 - see `host_config`
-    """Serve the guest at the other end of a channel."""
+@click.pass_context
+def run(
+    ctx: click.Context,
+    /,
+    *,
+    log_level: str,
+    **options: Any,  # noqa: ANN401 - see `host_config`
+) -> None:
+    """Serve the guest at the other end of a channel.
+
+    SIGHUP has the policy read again, as `wlproxy reload` does, unless this was started from a
+    terminal, which sends it when it is closed.
+    """
     set_up_logging(log_level)
     try:
-        config = host_config(**options)
+        config = host_config(ctx, **options)
         check_pages_are_told(config)
         # What is there now stays: collections need not look at it (tens of thousands of objects).
         gc.freeze()
@@ -152,6 +165,7 @@ def run(*, log_level: str, **options: Any) -> None:  # noqa: ANN401 - see `host_
 
 
 def host_config(  # noqa: PLR0913 - one parameter per option
+    ctx: click.Context,
     *,
     channel: str | None,
     listen: Path | None,
@@ -176,20 +190,21 @@ def host_config(  # noqa: PLR0913 - one parameter per option
 ) -> HostConfig:
     """Make the settings of what the options say.
 
+    `ctx` says which of them were typed, and which file the rest is from.
+
     Raises:
         click.UsageError: they contradict each other, or are none.
         HostError: they say nothing here.
     """
-    try:
-        effective_policy(allow)
-    except ValueError as exc:
-        raise click.BadParameter(str(exc), param_hint="--allow") from exc
-    try:
-        policy = effective_policy(allow, deny)
-    except ValueError as exc:
-        raise click.BadParameter(str(exc), param_hint="--deny") from exc
-    colour = _colour(frame, allow)
     name = check_name(name or (vm_name(libvirt) if libvirt else "vm"))
+    source = policy_source(ctx, name)
+    for option, said in ("allow", source.allow), ("deny", source.deny):
+        try:
+            check_names(option, said or ())
+        except ValueError as exc:
+            raise click.BadParameter(str(exc), param_hint=f"--{option}") from exc
+    policy = source.read().policy
+    colour = _colour(frame, policy.globals.allow)
     if libvirt is None:
         if connect is not None:
             raise click.UsageError("--connect is for --libvirt")
@@ -212,7 +227,8 @@ def host_config(  # noqa: PLR0913 - one parameter per option
         xen_domid=xen_domid,
         xen_gntdev=xen_gntdev,
         xen_grant_frames=xen_grant_frames,
-        allow=allow,
+        policy_source=source,
+        reloads=not _has_terminal(),
         security_context=security_context,
         once=once,
         status=status_path(os.environ, name),
@@ -220,7 +236,7 @@ def host_config(  # noqa: PLR0913 - one parameter per option
     )
 
 
-def _colour(frame: str | None, allow: tuple[str, ...]) -> int | None:
+def _colour(frame: str | None, allow: Collection[str]) -> int | None:
     """Read the colour of frames.
 
     Raises:
@@ -228,11 +244,8 @@ def _colour(frame: str | None, allow: tuple[str, ...]) -> int | None:
     """
     if frame is None:
         return None
-    if unframed := sorted(UNFRAMED.intersection(allow)):
-        raise click.UsageError(
-            f"--allow {unframed[0]} makes windows that --frame cannot be drawn around"
-        )
     try:
+        check_framed(allow)
         return parse_colour(frame)
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="--frame") from exc
@@ -248,9 +261,10 @@ def config_of(ctx: click.Context, name: str) -> HostConfig:
     Raises:
         HostError: they say nothing here.
     """
-    options = run.make_context("run", ["--name", name], ctx.parent).params
+    context = run.make_context("run", ["--name", name], ctx.parent)
+    options = dict(context.params)
     del options["log_level"]
-    return host_config(**options)
+    return host_config(context, **options)
 
 
 def _address(
@@ -273,6 +287,15 @@ def _address(
         raise click.UsageError("either connect (--channel) or --listen")
     path = channel_path(os.environ, name) if listen == HERE else listen
     return Listen(path.absolute(), group)
+
+
+def _has_terminal() -> bool:
+    """Whether there is a terminal that could be closed (tty(4): opening it fails if not)."""
+    try:
+        OwnedFd(os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)).close()
+    except OSError:
+        return False
+    return True
 
 
 def _running_tap(name: str) -> Path | None:

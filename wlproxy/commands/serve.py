@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 import trio
@@ -20,9 +21,15 @@ from wlproxy.host.config_file import (
     default_path,
 )
 from wlproxy.host.errors import HostError
+from wlproxy.host.policy_file import POLICY
+from wlproxy.host.policy_keeper import RELOAD, ask_policy
 from wlproxy.host.report.vm_log import logger, set_up_logging
+from wlproxy.host.runtime_dir import policy_path, status_path
 from wlproxy.host.supervisor import Job, Supervisor
 from wlproxy.transport.notify import notify
+
+READ_AGAIN: Final = (POLICY, "allow", "deny")
+"""What a proxy takes from the file while it runs."""
 
 
 @click.command()
@@ -35,7 +42,7 @@ def serve(*, config: Path | None) -> None:
     """Serve every VM that has a table in the configuration file, each by a process of its own.
 
     SIGHUP has the file read again: VMs that are new are served, those that are gone no more, and
-    those whose tables have changed anew.
+    those whose tables have changed anew.  If only their policy has, they go by it without.
     """
     set_up_logging("info")
     path = config or default_path(os.environ)
@@ -69,7 +76,11 @@ def wanted(path: Path) -> list[Job]:
 
 
 def _job(file: ConfigFile, name: str, command: str) -> Job:
-    said = (file.table(DEFAULTS), file.table(VM, name))
+    # What a proxy reads again by itself is no reason to start another one.
+    said = [
+        {key: each for key, each in table.items() if key not in READ_AGAIN}
+        for table in (file.table(DEFAULTS), file.table(VM, name))
+    ]
     words = (*by_interpreter(), command, "--name", name)
     where = ("--config", str(file.path.absolute()))
     return Job(name, f"wlproxy {command}", (*words, *where), repr(said))
@@ -100,5 +111,17 @@ def _reload(supervisor: Supervisor, read: Callable[[], Sequence[Job]]) -> None:
     except HostError as exc:
         logger.error("nothing is changed: %s", exc)
         return
+    running = set(supervisor.jobs)
     supervisor.want(jobs)
+    for job in jobs:
+        if job in running and "run" in job.command:
+            _reload_policy(job)
     logger.info("read again: %s", ", ".join(dict.fromkeys(job.vm for job in jobs)))
+
+
+def _reload_policy(job: Job) -> None:
+    """Have a proxy that runs read its policy again; it logs what follows."""
+    try:
+        ask_policy(policy_path(status_path(os.environ, job.vm)), RELOAD)
+    except HostError as exc:
+        logger.error("%s: its policy stays as it is: %s", job.vm, exc)

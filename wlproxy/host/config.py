@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from wlproxy.host.channel_address import ChannelAddress
+from wlproxy.host.policy_file import PolicySource
 from wlproxy.protocol.channel.frames import Feature
 from wlproxy.relay.wire.context import RelayConfig
 
@@ -32,7 +33,8 @@ class HostConfig:
             channel's socket.
         xen_gntdev: the socket of who opens gntdev for us; None: we do.
         xen_grant_frames: of the domain's grant table, at most.
-        allow: globals that the user lets the guest see; `relay.policy` has them, too.
+        policy_source: where the policy is from (`relay` has what was read).
+        reloads: SIGHUP has the policy read again, rather than the proxy end.
         security_context: have the compositor know whose clients these are, if it can.
         once: end when QEMU closes the channel, rather than wait for its return.
         max_clients: how many apps of the guest are served at once.
@@ -51,7 +53,8 @@ class HostConfig:
     xen_domid: int | None = None
     xen_gntdev: Path | None = None
     xen_grant_frames: int = DEFAULT_GRANT_FRAMES
-    allow: tuple[str, ...] = ()
+    policy_source: PolicySource = field(default_factory=PolicySource)
+    reloads: bool = False
     security_context: bool = True
     once: bool = False
     max_clients: int = 256

@@ -11,6 +11,9 @@ It is TOML (https://toml.io/en/v1.0.0):
     [vm.work.tap]           # options of `wlproxy ram-tap`
     group = "libvirt-qemu"
 
+    [vm.work.policy]        # what the guest may do (`host.policy_file`)
+    clipboard.direction = "to-guest"
+
 Here it is read, and found out where in it something is; what may be said in it, the commands
 know (`commands.configured`).  Whoever may write it decides what a guest may do, as on the command
 line, so it is trusted; a mistake in it is an error that names the line.
@@ -143,9 +146,13 @@ class ConfigFile:
             problem: what is wrong with it, as the end of a sentence that begins with its name.
             remedy: what to do.
         """
+        where = f"{self.place(keys)}: {'.'.join(keys)}"
+        return ConfigFileError(f"{where}: {problem}", remedy=remedy)
+
+    def place(self, keys: Sequence[str]) -> str:
+        """Say where something is, as `file:line`."""
         line = line_of(self._lines, keys)
-        place = f"{self.path}:{line}" if line else f"{self.path}"
-        return ConfigFileError(f"{place}: {'.'.join(keys)}: {problem}", remedy=remedy)
+        return f"{self.path}:{line}" if line else f"{self.path}"
 
     def unknown(self, keys: Sequence[str], known: Sequence[str]) -> ConfigFileError:
         """Make the error that the last of these keys means nothing."""
@@ -160,14 +167,14 @@ def line_of(lines: Sequence[str], keys: Sequence[str]) -> int | None:
     """Find the line, from 1 on, where something is said in a TOML document.
 
     Tables may be written in several ways; the line is that of the longest beginning of the
-    keys that stands at the start of a line.  A parser that keeps positions is in none of the
+    keys that stands at the start of a line, where more keys may follow.  A parser that keeps positions is in none of the
     libraries that Debian has, and a line that is off sends nobody far.
     """
     wanted = tuple(keys)
     best, found = 0, None
     for number, written in _written(lines):
-        length = len(written)
-        if best < length and wanted[:length] == written:
+        length = min(len(written), len(wanted))
+        if best < length and wanted[:length] == written[:length]:
             best, found = length, number
     return found
 

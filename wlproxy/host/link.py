@@ -11,6 +11,7 @@ import logging
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import trio
 
@@ -45,6 +46,7 @@ from wlproxy.protocol.errors import (
     RemoteProtocolError,
     WlproxyError,
 )
+from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.transport.fd_stream import FdsLostError, FdStream
 from wlproxy.transport.frame_writer import FrameWriter
 from wlproxy.transport.lane_tasks import LaneTasks
@@ -254,6 +256,24 @@ class Link:
             return
         with trio.move_on_after(GOODBYE_SECONDS), suppress(ChannelGoneError):
             await self.send((Goodbye(reason, fit_text(message)),))
+
+    async def say_no(self, why: WlproxyError) -> None:
+        """End a session that has not begun properly, or is none any more."""
+        if isinstance(why, HostError):
+            await self.say_goodbye(CloseReason.REFUSED, why.for_guest)
+        else:
+            await self.say_goodbye(CloseReason.PROTOCOL_ERROR, str(why))
+
+    def told(self, config: RelayConfig) -> RelayConfig:
+        """Add what the agent says of its guest: pages, and dma-bufs if it locates any."""
+        agent = self.agent
+        config = replace(config, guest_page=agent.page_size)
+        if Feature.LOCATE_DMABUF not in agent.features:
+            return config
+        implicit_linear = Feature.IMPLICIT_LINEAR in agent.features
+        return replace(
+            config, main_device=agent.main_device, implicit_linear=implicit_linear
+        )
 
     async def aclose(self) -> None:
         """Close the socket."""

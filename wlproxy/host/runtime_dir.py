@@ -80,6 +80,11 @@ def screen_path(status: Path) -> Path:
     return status.with_suffix(".screen")
 
 
+def policy_path(status: Path) -> Path:
+    """Say where the socket for the policy is, beside a status socket."""
+    return status.with_suffix(".policy")
+
+
 def launch_path(status: Path) -> Path:
     """Say where the socket for commands in the guest is, beside a status socket."""
     return status.with_suffix(".exec")

@@ -30,6 +30,7 @@ from wlproxy.host.link import (
 )
 from wlproxy.host.page_sources import page_source
 from wlproxy.host.pages import PageProvider, PageSource, Vmm, find_pages
+from wlproxy.host.policy_keeper import PolicyKeeper, serve_policy
 from wlproxy.host.report.bugs import MISTAKE, keep_running, report_bug
 from wlproxy.host.report.metrics import Metrics
 from wlproxy.host.report.progress import Progress, State
@@ -43,9 +44,11 @@ from wlproxy.host.report.vm_log import VmLog
 from wlproxy.host.session import Session
 from wlproxy.host.status import take_snapshot
 from wlproxy.host.watching import watch_compositor, watch_devices
-from wlproxy.protocol.channel.frames import CloseReason, Feature, Frame, HelloAck
+from wlproxy.protocol.channel.frames import CloseReason, Frame
 from wlproxy.protocol.errors import RemoteProtocolError, WlproxyError
 from wlproxy.relay.capabilities import CompositorCapabilities
+from wlproxy.relay.look import check_framed
+from wlproxy.relay.policy_tree import Policy
 from wlproxy.relay.relay import Relay
 from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.transport.fds import raise_fd_limit
@@ -103,8 +106,8 @@ class Server:
             config.name,
             config.display,
             self._log,
-            policy=config.relay.policy,
-            allow=config.allow,
+            policy=config.relay.policy.globals.caps,
+            allow=config.relay.policy.globals.allow,
             isolate=config.security_context,
         )
         locks = config.status.parent if config.status else None
@@ -123,6 +126,8 @@ class Server:
         self._interruptible: trio.CancelScope | None = None
         self._pause = FIRST_PAUSE
         self._started = 0.0
+        source = config.policy_source
+        self._policy = PolicyKeeper(source, self.obey, self.bound, self._log)
 
     @property
     def state(self) -> State:
@@ -209,6 +214,8 @@ class Server:
         if status is not None:
             answer = partial(serve_status, status, self.snapshot, self.dump)
             nursery.start_soon(keep, answer, "an answer to `status`")
+        serve = partial(serve_policy, self.config.status, self._policy, self._log)
+        nursery.start_soon(keep, serve, "an answer about the policy")
         serve = partial(serve_launches, self.config, self._launchers, self._log)
         nursery.start_soon(keep, serve, "what `exec` asked for")
         watch = partial(
@@ -226,6 +233,24 @@ class Server:
 
     def _launchers(self) -> Found:
         return self._session.launchers if self._session else self.state
+
+    def obey(self, policy: Policy) -> None:
+        """Have another policy be in force, for apps that run and those to come.
+
+        Raises:
+            ValueError: windows are framed, and it allows some that cannot be.
+        """
+        if self.config.relay.frame is not None:
+            check_framed(policy.globals.allow)
+        relay = replace(self.config.relay, policy=policy)
+        self.config = replace(self.config, relay=relay)
+        self._desktop.obey(policy.globals.caps, policy.globals.allow)
+        if self._session is not None:
+            self._session.obey(policy)
+
+    def bound(self, interface: str) -> int:
+        """Count the apps that have bound a global."""
+        return self._session.relay.bound(interface) if self._session else 0
 
     def _say_what_ends(self) -> None:
         clients = self._session.clients if self._session else []
@@ -357,7 +382,7 @@ class Server:
                 return False
             cause = await self._run_session(link, pages, early)
         except (RemoteProtocolError, GuestRamError) as exc:
-            await self._say_no(link, exc)
+            await link.say_no(exc)
             if self.config.once and isinstance(exc, GuestRamError):
                 raise
             cause = exc
@@ -395,7 +420,7 @@ class Server:
             session = Session(
                 link=link,
                 relay=self._make_relay(
-                    _told(self.config.relay, link.agent),
+                    link.told(self.config.relay),
                     pages,
                     pages.abilities(self._desktop.capabilities),
                 ),
@@ -432,14 +457,7 @@ class Server:
             trio.move_on_after(REFUSE_SECONDS),
         ):
             await self._unless_stopped(establish)
-        await self._say_no(link, why)
-
-    async def _say_no(self, link: Link, why: WlproxyError) -> None:
-        """End a session that has not begun properly, or is none any more."""
-        if isinstance(why, HostError):
-            await link.say_goodbye(CloseReason.REFUSED, why.for_guest)
-        else:
-            await link.say_goodbye(CloseReason.PROTOCOL_ERROR, str(why))
+        await link.say_no(why)
 
     async def _wait_a_little(self) -> None:
         self._progress.enter(State.PAUSING)
@@ -451,6 +469,9 @@ class Server:
     ) -> None:
         """Stop at the first signal; at the second, wait for nothing any more."""
         async for number in signals:
+            if number == signal.SIGHUP and self.config.reloads:
+                self._policy.reload()
+                continue
             self._log.info("%s: stopping", signal.Signals(number).name)
             if self._stopping:
                 nursery.cancel_scope.cancel()
@@ -471,14 +492,3 @@ def _stop_signals() -> list[signal.Signals]:
     """List what is to end the proxy: not what its parent (nohup) has it ignore."""
     ignored = signal.SIG_IGN
     return [each for each in STOP_SIGNALS if signal.getsignal(each) != ignored]
-
-
-def _told(config: RelayConfig, agent: HelloAck) -> RelayConfig:
-    """Add what an agent says of its guest: pages, and dma-bufs if it locates any."""
-    config = replace(config, guest_page=agent.page_size)
-    if Feature.LOCATE_DMABUF not in agent.features:
-        return config
-    implicit_linear = Feature.IMPLICIT_LINEAR in agent.features
-    return replace(
-        config, main_device=agent.main_device, implicit_linear=implicit_linear
-    )

@@ -49,9 +49,11 @@ from wlproxy.relay.inputs import (
     CompositorAway,
     CompositorFound,
     Input,
+    PolicyChanged,
     RequestsTurn,
     SessionEnded,
 )
+from wlproxy.relay.policy_tree import Policy
 from wlproxy.relay.relay import Relay
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.lane_tasks import LaneTasks
@@ -182,6 +184,10 @@ class Session:
             self._feed(CompositorFound(self._pages.abilities(desktop)))
         except RemoteProtocolError as exc:
             self.lost(exc)
+
+    def obey(self, policy: Policy) -> None:
+        """Go by another policy from now on."""
+        self._feed(PolicyChanged(policy))
 
     def compositor_away(self) -> None:
         """Clients that come from now on wait for `use_desktop`."""

@@ -7,7 +7,7 @@ Neither side has more than a few of its messages handled at a time: what is left
 the next turn.  Errors are raised from here; `relay.relay` says who ends.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -56,6 +56,7 @@ from wlproxy.relay.inputs import (
     FromCompositor,
     ReceivedFd,
     RequestsTurn,
+    TimerEnded,
 )
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.context import Context
@@ -155,6 +156,8 @@ class Client:
             case Located():
                 self._state.buffers.located(given)
                 self._go_on_if_woken()
+            case TimerEnded(number=number):
+                self._context.end_gesture(number)
             case BufferCreated():
                 self._state.buffers.handle_made(given.handle)
                 self._go_on_if_woken()
@@ -242,6 +245,17 @@ class Client:
     def clock_trusted(self) -> None:
         """The guest's clock is known well: offer what needs that."""
         registry.advertise_postponed(self._context)
+
+    def globals_changed(self, before: Mapping[str, int]) -> None:
+        """Tell of the globals that policy offers now, and did not before, or the other way round."""
+        registry.advertise_changed(self._context, before)
+
+    def has(self, interface: str) -> bool:
+        """Whether it has an object of this interface."""
+        return any(
+            each.interface.name == interface
+            for each in self._context.objects.guest_objects()
+        )
 
     def report(self, error: WaylandError) -> None:
         """Send the app the error that ends it, unless the compositor has sent one."""

@@ -134,7 +134,7 @@ class CreateStream:
     """Make a pipe for a stream of the guest; `handle` is the compositor's end.
 
     The other end is pumped to or from `StreamData` frames of `stream_id`.  A stream that
-    is not `usable`, since the guest's end is open the other way, ends at once.
+    is not `usable`, since the guest's end is open the other way, ends at once, and any after `limit` bytes, if that is not 0.
     """
 
     client_id: int
@@ -142,16 +142,30 @@ class CreateStream:
     handle: Handle
     direction: Direction
     usable: bool = True
+    limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StartTimer:
+    """Tell by `TimerEnded`, with this number, that so many seconds are over."""
+
+    client_id: int
+    number: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class AdoptStream:
-    """Pump an fd that the compositor sent, as stream `stream_id`; consumes the handle."""
+    """Pump an fd that the compositor sent, as stream `stream_id`; consumes the handle.
+
+    It ends after `limit` bytes, if that is not 0.
+    """
 
     client_id: int
     stream_id: int
     handle: Handle
     direction: Direction
+    limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +230,7 @@ Command = (
     | CopyRows
     | CreateStream
     | AdoptStream
+    | StartTimer
     | SendFile
     | SendContents
     | CloseHandle

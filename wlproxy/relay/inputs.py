@@ -20,6 +20,7 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import Direction
 from wlproxy.relay.handles import Handle
+from wlproxy.relay.policy_tree import Policy
 
 
 class FdKind(Enum):
@@ -73,6 +74,14 @@ class EventsTurn:
     """The events for a client have another turn."""
 
     client_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimerEnded:
+    """The time of a `StartTimer` with this number is over."""
+
+    client_id: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +163,13 @@ class ClockSample(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyChanged:
+    """The user has decided anew."""
+
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
 class SessionEnded:
     """The session is over: close every client."""
 
@@ -167,6 +183,7 @@ ClientInput = (
     | FromCompositor
     | RequestsTurn
     | EventsTurn
+    | TimerEnded
     | BufferCreated
     | BufferFailed
 )
@@ -183,5 +200,6 @@ Input = (
     | CompositorAway
     | CompositorFound
     | ClockSample
+    | PolicyChanged
     | SessionEnded
 )

@@ -5,7 +5,7 @@ fonts (`host.frame_label`).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -78,6 +78,21 @@ class WindowFrame:
     def top(self) -> int:
         """How wide the upper side is, in pixels of surfaces."""
         return max(self.width, self.label.shown_height if self.label else 0)
+
+
+def check_framed(allow: Collection[str]) -> None:
+    """Check that all windows that a policy allows can be framed.
+
+    Args:
+        allow: the globals that it allows beside the default ones.
+
+    Raises:
+        ValueError: some cannot.
+    """
+    if unframed := sorted(UNFRAMED.intersection(allow)):
+        raise ValueError(
+            f"windows are framed, and {unframed[0]} makes some that no frame is drawn around"
+        )
 
 
 def parse_colour(text: str) -> int:

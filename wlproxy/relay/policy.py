@@ -36,16 +36,24 @@ would hold their windows back until then, for days if it is another clock."""
 
 
 def effective_policy(
-    allow: Iterable[str] = (), deny: Iterable[str] = ()
+    allow: Iterable[str] = (),
+    deny: Iterable[str] = (),
+    versions: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, int]:
-    """Make the policy of a VM: the defaults, plus `allow`, minus `deny`.
+    """Say which globals a VM may see: the defaults, plus `allow`, minus `deny`.
+
+    Args:
+        allow: those that are not allowed by default.
+        deny: those that are to be hidden.
+        versions: the highest version of some, where that is to be less than we could have.
 
     Returns:
         Interface name to the highest version that a guest may bind.
 
     Raises:
         ValueError: a name in `allow` is no global, or one that cannot be relayed; or one in
-            `deny` is no global that is known: it may be a mistyped one, which would stay.
+            `deny` or `versions` is no global that is known: it may be a mistyped one, which
+            would stay.
     """
     policy = dict(ALLOWED_BY_DEFAULT)
     for name in allow:
@@ -59,15 +67,20 @@ def effective_policy(
         if name not in VERDICTS:
             raise ValueError(_cannot_deny(name))
         policy.pop(name, None)
+    for name, most in versions.items():
+        if name not in VERDICTS:
+            raise ValueError(_cannot_deny(name, "cap"))
+        if name in policy:
+            policy[name] = min(policy[name], most)
     return {name: min(cap, INTERFACES.version(name)) for name, cap in policy.items()}
 
 
-def _cannot_deny(name: str) -> str:
-    """Say why an interface cannot be denied, and what may have been meant."""
+def _cannot_deny(name: str, what: str = "deny") -> str:
+    """Say why an interface cannot be denied, or capped, and what may have been meant."""
     if name in INTERFACES:
-        return f"cannot deny {name}: it is no global, but made by others"
+        return f"cannot {what} {name}: it is no global, but made by others"
     why = (
-        f"cannot deny {name}: no such global is known here, so that no guest sees it"
+        f"cannot {what} {name}: no such global is known here, so that no guest sees it"
         " (docs/protocols.md has what wlproxy knows)"
     )
     return why + _perhaps(name)

@@ -55,11 +55,25 @@ class Shares:
     located_bytes: Share
     runs: Share
 
-    def __init__(self, quotas: "Quotas") -> None:
-        self.copy_bytes = Share(quotas.copy_bytes, MAX_COPY_BYTES)
-        self.locations = Share(quotas.locations, MAX_LOCATIONS)
+    def __init__(
+        self,
+        quotas: "Quotas",
+        copy_bytes: int = MAX_COPY_BYTES,
+        locations: int = MAX_LOCATIONS,
+        runs: int = MAX_RUNS,
+    ) -> None:
+        """Nothing is taken yet.
+
+        Args:
+            quotas: of the VM.
+            copy_bytes: that the client may take, and so on.
+            locations: likewise.
+            runs: likewise.
+        """
+        self.copy_bytes = Share(quotas.copy_bytes, copy_bytes)
+        self.locations = Share(quotas.locations, locations)
         self.located_bytes = Share(quotas.located_bytes, quotas.ram_bytes)
-        self.runs = Share(quotas.runs, MAX_RUNS)
+        self.runs = Share(quotas.runs, runs)
 
     def used(self) -> dict[str, int]:
         """How much of each is taken."""
@@ -76,6 +90,7 @@ class Quotas:
     """The quotas of one VM."""
 
     ram_bytes: int
+    fds: int
     copy_bytes: Quota
     locations: Quota
     located_bytes: Quota
@@ -88,11 +103,30 @@ class Quotas:
             ram_bytes: of the VM.
             fds: how many the process may open for buffers.
         """
-        self.ram_bytes = ram_bytes
-        self.copy_bytes = Quota(MAX_VM_COPY_BYTES)
-        self.locations = Quota(min(MAX_VM_LOCATIONS, fds // FDS_PER_LOCATION))
-        self.located_bytes = Quota(MAX_RAM_LOCATED * ram_bytes)
-        self.runs = Quota(MAX_VM_RUNS)
+        self.ram_bytes, self.fds = ram_bytes, fds
+        self.copy_bytes, self.locations = Quota(0), Quota(0)
+        self.located_bytes, self.runs = Quota(0), Quota(0)
+        self.limit()
+
+    def limit(
+        self,
+        copy_bytes: int = MAX_VM_COPY_BYTES,
+        locations: int = MAX_VM_LOCATIONS,
+        runs: int = MAX_VM_RUNS,
+        ram_times: int = MAX_RAM_LOCATED,
+    ) -> None:
+        """Say how much there is from now on; what is taken beyond that stays until it is given back.
+
+        Args:
+            copy_bytes: of mode C.
+            locations: their number, fds permitting.
+            runs: of the pages in them.
+            ram_times: how many times over the RAM may be located.
+        """
+        self.copy_bytes.limit = copy_bytes
+        self.locations.limit = min(locations, self.fds // FDS_PER_LOCATION)
+        self.located_bytes.limit = ram_times * self.ram_bytes
+        self.runs.limit = runs
 
     def used(self) -> dict[str, int]:
         """How much of each is taken, by all clients together."""

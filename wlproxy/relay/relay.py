@@ -9,7 +9,7 @@ session.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from wlproxy.memory.guest_memory import GuestMemory
@@ -48,8 +48,10 @@ from wlproxy.relay.inputs import (
     CompositorFound,
     Copied,
     Input,
+    PolicyChanged,
     SessionEnded,
 )
+from wlproxy.relay.policy_tree import Policy
 from wlproxy.relay.quotas import MAX_FDS, Quotas, Shares
 from wlproxy.relay.snapshot import notation
 from wlproxy.relay.state import ClientState
@@ -106,6 +108,7 @@ class Relay:
         self._compositor_away = False
         self._max_clients = max_clients
         self._shared = Shared(config, memory, Quotas(memory.size, max_fds))
+        self._limit()
         self._clients = {}
         self._last_client_id = 0
 
@@ -176,6 +179,10 @@ class Relay:
         """List the RAM files that pinned pages of any client are in."""
         return set().union(*(client.ram_files() for client in self._clients.values()))
 
+    def bound(self, interface: str) -> int:
+        """Count the clients that have bound a global."""
+        return sum(client.has(interface) for client in self._clients.values())
+
     def holdings(self) -> Holdings:
         """Say what is left of whom."""
         return Holdings(
@@ -183,7 +190,7 @@ class Relay:
             used=self._shared.quotas.used(),
         )
 
-    def _receive_rest(  # noqa: PLR0911 - one flat table
+    def _receive_rest(  # noqa: C901, PLR0911 - one flat table
         self, given: Input
     ) -> list[Command]:
         """Take an input that is not for one client that goes on."""
@@ -204,6 +211,8 @@ class Relay:
                 return []
             case CompositorFound():
                 return self._use(given)
+            case PolicyChanged(policy=policy):
+                return self._obey(policy)
             case ClockSample():
                 return self._measure_clock(given)
             case SessionEnded():
@@ -242,6 +251,24 @@ class Relay:
             for command in self._defended(client_id, client, client.go_on, found)
         ]
 
+    def _obey(self, policy: Policy) -> list[Command]:
+        """Go by another policy from now on: one assignment, which all filters see."""
+        before = self._shared.config.policy.globals.caps
+        self._shared.config = replace(self._shared.config, policy=policy)
+        self._limit()
+        commands: list[Command] = []
+        for client in self._clients.values():
+            client.globals_changed(before)
+            commands += client.take()
+        return commands
+
+    def _limit(self) -> None:
+        """Have the VM's quotas be as the policy says."""
+        limits = self._shared.config.policy.limits
+        self._shared.quotas.limit(
+            limits.vm_copy_bytes, limits.vm_locations, limits.vm_runs, limits.ram_times
+        )
+
     def _measure_clock(self, sample: ClockSample) -> list[Command]:
         trusted = self.clock.trusted
         self.clock.measure(sample)
@@ -271,7 +298,13 @@ class Relay:
                 CloseClient(frame.client_id, CloseReason.LIMIT_EXCEEDED, message),
             ]
         label = f"{_plain(frame.executable) or 'client'}({frame.pid})"
-        shares = Shares(self._shared.quotas)
+        limits = self._shared.config.policy.limits
+        shares = Shares(
+            self._shared.quotas,
+            limits.app_copy_bytes,
+            limits.app_locations,
+            limits.app_runs,
+        )
         context = Context(
             frame.client_id, label, self._shared, self._capabilities, shares
         )

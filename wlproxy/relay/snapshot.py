@@ -22,17 +22,19 @@ from wlproxy.relay.filters.frame_input import Device, Fingers, Follower, Tablets
 from wlproxy.relay.filters.frame_surfaces import Viewport
 from wlproxy.relay.filters.frame_windows import Popup, Positioner
 from wlproxy.relay.filters.registry import Question, Registry
+from wlproxy.relay.filters.selections import DataDevice, Offer, Source
 from wlproxy.relay.frame.window import Part
 from wlproxy.relay.wire.context import RelayConfig
-from wlproxy.relay.wire.objects import Ignored
+from wlproxy.relay.wire.objects import Ignored, Muted
 from wlproxy.relay.wire.timestamps import FrameCallback
 
 FORMAT: Final = "wlproxy relay 3"
 """Another number for every change of what is written."""
 
 ROLES: Final = (
-    *(Buffer, Device, Fingers, Follower, FrameCallback, Monitor, Params, Part, Pool),
-    *(Popup, Positioner, Registry, Subsurface, Surface, Tablets, Viewport),
+    *(Buffer, DataDevice, Device, Fingers, Follower, FrameCallback, Monitor, Muted),
+    *(Offer, Params, Part, Pool, Popup, Positioner, Registry, Source, Subsurface),
+    *(Surface, Tablets, Viewport),
 )
 """What filters keep about objects."""
 

@@ -70,7 +70,7 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
             "surface",
             most=6,
         ),
-        "wl_data_device_manager": _yes("clipboard, drag and drop"),
+        "wl_data_device_manager": _yes("clipboard, drag and drop", "selections"),
         "wl_fixes": _yes(
             "ends registries; not version 2, by which removed globals are acknowledged: "
             "nobody would, of hidden ones",
@@ -78,8 +78,8 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
             most=1,
         ),
         "wl_output": _yes("monitors; their serial numbers are left out", "devices"),
-        "wl_seat": _yes("pointer, keyboard and touch", "surface"),
-        "wl_shell": _ask("windows, before xdg-shell", "toplevel"),
+        "wl_seat": _yes("pointer, keyboard and touch", "surface", "selections"),
+        "wl_shell": _ask("windows, before xdg-shell", "toplevel", "powers"),
         "wl_shm": _yes("buffers in memory, served by the proxy", "shm"),
         "wl_subcompositor": _yes("surfaces in surfaces", "surface"),
         # ------------------------------------------------ windows
@@ -89,16 +89,17 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "xdg_activation_v1": _yes(
             "asks for attention or the focus, as far as the compositor gives them",
             "toplevel",
+            "powers",
         ),
         "xdg_session_manager_v1": _ask("puts windows back where they were"),
         "xdg_system_bell_v1": _yes("rings the bell"),
         "xdg_toplevel_drag_manager_v1": _yes("drags a window along"),
-        "xdg_toplevel_icon_manager_v1": _yes("a window's icon", "toplevel"),
+        "xdg_toplevel_icon_manager_v1": _yes("a window's icon", "toplevel", "powers"),
         "xdg_toplevel_tag_manager_v1": _ask("names for window rules", "toplevel"),
-        "xdg_wm_base": _yes("windows, whose titles are labelled", "toplevel"),
+        "xdg_wm_base": _yes("windows, whose titles are labelled", "toplevel", "powers"),
         "xdg_wm_dialog_v1": _yes("modal dialogs"),
         "zxdg_decoration_manager_v1": _yes("who draws the title bar"),
-        "zxdg_shell_v6": _ask("windows, a draft of xdg-shell", "toplevel"),
+        "zxdg_shell_v6": _ask("windows, a draft of xdg-shell", "toplevel", "powers"),
         # ------------------------------------------------ surfaces
         "wp_alpha_modifier_v1": _yes("opacity"),
         "wp_color_manager_v1": _yes(
@@ -115,9 +116,9 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "wp_presentation": _yes("when a frame was shown", "timing"),
         "wp_single_pixel_buffer_manager_v1": _yes("plain colours", "shm"),
         "wp_tearing_control_manager_v1": _yes("frames at once, torn"),
-        "wp_viewporter": _yes("crops and scales", "surface"),
+        "wp_viewporter": _yes("crops and scales", "surface", "powers"),
         "zwp_idle_inhibit_manager_v1": _yes(
-            "keeps the screen on while a window is visible"
+            "keeps the screen on while a window is visible", "powers"
         ),
         "zwp_linux_dmabuf_v1": _yes(
             "buffers of the guest's GPU, served by the proxy whatever the compositor has; "
@@ -129,21 +130,27 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         # ------------------------------------------------ outputs
         "zxdg_output_manager_v1": _yes("where monitors are", "devices"),
         # ------------------------------------------------ input
-        "gtk_primary_selection_device_manager": _ask("middle-click paste, of GTK's"),
+        "gtk_primary_selection_device_manager": _ask(
+            "middle-click paste, of GTK's", "selections"
+        ),
         "wl_text_input_manager": _ask("input methods, a draft of KDE's"),
         "wp_cursor_shape_manager_v1": _yes("cursors by name"),
-        "wp_pointer_warp_v1": _yes("moves the pointer within a window"),
+        "wp_pointer_warp_v1": _yes("moves the pointer within a window", "powers"),
         "zwp_input_timestamps_manager_v1": _yes("exact times of input"),
         "zwp_keyboard_shortcuts_inhibit_manager_v1": _ask(
             "takes the host's key bindings; compositors have a way out"
         ),
-        "zwp_pointer_constraints_v1": _yes("holds the pointer in a window with focus"),
+        "zwp_pointer_constraints_v1": _yes(
+            "holds the pointer in a window with focus", "powers"
+        ),
         "zwp_pointer_gestures_v1": _yes("swipes and pinches"),
-        "zwp_primary_selection_device_manager_v1": _yes("middle-click paste"),
+        "zwp_primary_selection_device_manager_v1": _yes(
+            "middle-click paste", "selections"
+        ),
         "zwp_relative_pointer_manager_v1": _yes("motion of a pointer that is held"),
         "zwp_tablet_manager_v1": _ask("pens, a draft; without serials", "devices"),
         "zwp_tablet_manager_v2": _yes(
-            "pens, without their serial numbers", "devices", "surface"
+            "pens, without their serial numbers", "devices", "surface", "selections"
         ),
         "zwp_text_input_manager_v1": _yes("input methods, for Chromium"),
         "zwp_text_input_manager_v2": _ask("input methods, for Qt 5"),
@@ -180,13 +187,17 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "zwlr_input_inhibit_manager_v1": _far("takes all input"),
         "zwlr_virtual_pointer_manager_v1": _far("points"),
         "zwp_input_method_manager_v2": _far("is an input method: sees all typing"),
-        "zwp_input_method_v1": _far("is an input method: sees all typing"),
+        "zwp_input_method_v1": _far(
+            "is an input method: sees all typing", "selections"
+        ),
         "zwp_input_panel_v1": _far("shows an input method's windows"),
         "zwp_xwayland_keyboard_grab_manager_v1": _ask("takes keys, for an Xwayland"),
         # ------------------------------------------------ reads what is copied, unseen
-        "ext_data_control_manager_v1": _far("reads and sets the clipboard at any time"),
+        "ext_data_control_manager_v1": _far(
+            "reads and sets the clipboard at any time", "selections"
+        ),
         "zwlr_data_control_manager_v1": _far(
-            "reads and sets the clipboard at any time"
+            "reads and sets the clipboard at any time", "selections"
         ),
         # ------------------------------------------------ covers or rearranges the desktop
         "_wl_fullscreen_shell": _far("shows one surface and nothing else, unlabelled"),

@@ -7,6 +7,7 @@ Which streams there are, order and credit are `protocol.channel.lanes`' business
 
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from typing import Final
 
 import trio
 
@@ -16,6 +17,9 @@ from wlproxy.protocol.channel.lanes.lane import Lane
 from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.lane_tasks import LaneTasks
 from wlproxy.transport.stream_end import StreamEnd, adopt_end, make_pipe
+
+UNLIMITED: Final = 1 << 63
+"""Bytes of a stream: more than any has."""
 
 Start = Callable[[int, Callable[[], Awaitable[None]]], None]
 """Starts a task of a client."""
@@ -42,8 +46,10 @@ class Pumps:
     def __iter__(self) -> Iterator[Lane]:
         return iter(tuple(self._running))
 
-    def adopt(self, lane: Lane, fd: OwnedFd, *, to_peer: bool) -> None:
+    def adopt(self, lane: Lane, fd: OwnedFd, *, to_peer: bool, limit: int = 0) -> None:
         """Take over a pipe's end that somebody passed, once its stream has a name.
+
+        It ends after `limit` bytes, if that is not 0.
 
         Raises:
             OSError: it is of no use; the peer is told.
@@ -57,11 +63,12 @@ class Pumps:
         except (OSError, MemoryError):
             self.refuse(lane, CloseReason.FAILED)
             raise
-        self.start(lane, end, to_peer=to_peer)
+        self.start(lane, end, to_peer=to_peer, limit=limit)
 
-    def create(self, lane: Lane, *, to_peer: bool) -> OwnedFd:
+    def create(self, lane: Lane, *, to_peer: bool, limit: int = 0) -> OwnedFd:
         """Make a pipe for a stream; return the end that is to be passed on.
 
+        It ends after `limit` bytes, if that is not 0.
         If the stream has ended already, that is one of a pipe without another end.
 
         Raises:
@@ -74,15 +81,17 @@ class Pumps:
             self.refuse(lane, CloseReason.FAILED)
             raise
         if self._lanes.is_open(lane):
-            self.start(lane, end, to_peer=to_peer)
+            self.start(lane, end, to_peer=to_peer, limit=limit)
         else:
             end.close()
         return theirs
 
-    def start(self, lane: Lane, end: StreamEnd | GetEnd, *, to_peer: bool) -> None:
+    def start(
+        self, lane: Lane, end: StreamEnd | GetEnd, *, to_peer: bool, limit: int = 0
+    ) -> None:
         """Pump what an end reads to the peer, or what the peer sends into the end."""
         self._running[lane] = trio.CancelScope()
-        run = partial(self._run, lane, end, to_peer=to_peer)
+        run = partial(self._run, lane, end, to_peer=to_peer, limit=limit)
         self._start(lane.client_id, run)
 
     def refuse(self, lane: Lane, reason: CloseReason) -> None:
@@ -103,7 +112,9 @@ class Pumps:
         if lane in self._running:
             self._running[lane].cancel()
 
-    async def _run(self, lane: Lane, end: StreamEnd | GetEnd, *, to_peer: bool) -> None:
+    async def _run(
+        self, lane: Lane, end: StreamEnd | GetEnd, *, to_peer: bool, limit: int
+    ) -> None:
         pump = pump_to_peer if to_peer else pump_from_peer
         reason: CloseReason | None = None  # as it stays if this is cancelled
         try:
@@ -111,7 +122,7 @@ class Pumps:
                 if not isinstance(end, StreamEnd):
                     end = await end()
                 with end:
-                    await pump(end, lane, self._lanes)
+                    await pump(end, lane, self._lanes, limit)
                 reason = CloseReason.NORMAL
         except OSError:
             reason = CloseReason.FAILED
@@ -124,20 +135,43 @@ class Pumps:
                 self.refuse(lane, reason)
 
 
-async def pump_to_peer(end: StreamEnd, lane: Lane, lanes: LaneTasks) -> None:
+async def pump_to_peer(
+    end: StreamEnd, lane: Lane, lanes: LaneTasks, limit: int = 0
+) -> None:
     """Send what the pipe yields until its end.  Cancel it when the peer reads no more.
+
+    Args:
+        end: of the pipe.
+        lane: the stream's.
+        lanes: where it goes.
+        limit: bytes after which it is enough; 0: none.
 
     Raises:
         OSError: it cannot be read.
     """
-    while True:
+    left = limit or UNLIMITED
+    while left:
         room = await lanes.room(lane)
-        data = await end.read(min(CHUNK, room))
+        data = await end.read(min(CHUNK, room, left))
         if not data:
             return
+        left -= len(data)
         lanes.put(StreamData(*lane, data))
 
 
-async def pump_from_peer(end: StreamEnd, lane: Lane, lanes: LaneTasks) -> None:
-    """Write what the peer sends until its end, or until nobody reads any more."""
-    await end.write_chunks(partial(lanes.pull, lane), partial(lanes.consumed, lane))
+async def pump_from_peer(
+    end: StreamEnd, lane: Lane, lanes: LaneTasks, limit: int = 0
+) -> None:
+    """Write what the peer sends until its end, or until nobody reads any more; see above."""
+    left = limit or UNLIMITED
+
+    async def next_chunk() -> bytes | None:
+        nonlocal left
+        chunk = await lanes.pull(lane) if left else None
+        if chunk is None:
+            return None
+        chunk = chunk[:left]
+        left -= len(chunk)
+        return chunk
+
+    await end.write_chunks(next_chunk, partial(lanes.consumed, lane))

@@ -8,7 +8,8 @@ from pywayland.protocol.wayland import WlShm
 from tests.peers.app import PAGE, App, Canvas, ProtocolError, object_id
 from tests.peers.compositor import Compositor
 from tests.peers.loopback import Loopback
-from wlproxy.relay import quotas
+from wlproxy.relay import policy_tree
+from wlproxy.relay.policy_tree import Policy
 from wlproxy_guest.quotas import Limits
 
 SIDE = 32
@@ -72,7 +73,9 @@ async def test_pixmaps_that_are_never_shown(bare: Loopback) -> None:
 async def test_a_compositor_that_releases_nothing(
     bare: Loopback, monkeypatch: pytest.MonkeyPatch, *, destroyed: bool
 ) -> None:
-    monkeypatch.setattr(quotas, "MAX_LOCATIONS", 8)
+    monkeypatch.setattr(
+        Loopback, "policy", Policy(limits=policy_tree.Limits(app_locations=8))
+    )
     app = await start(bare)
     bare.compositor.releases_at_once = False
     window = await app.window()
@@ -101,7 +104,11 @@ async def test_more_windows_than_there_is_memory_for(
     bare: Loopback, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     if limit == "copies":
-        monkeypatch.setattr(quotas, "MAX_COPY_BYTES", 3 * PAGE)
+        monkeypatch.setattr(
+            Loopback,
+            "policy",
+            Policy(limits=policy_tree.Limits(app_copy_bytes=3 * PAGE)),
+        )
     app = await start(bare, Limits(pinned=3 * PAGE) if limit != "copies" else None)
     bare.compositor.releases_at_once = False
     windows = [await app.window() for _ in range(5)]

@@ -21,6 +21,8 @@ from tests.peers.compositor import Compositor, offer_selection
 from tests.peers.libwayland import Resource
 from tests.peers.loopback import Loopback
 from wlproxy.protocol.channel.lanes.bounds import StreamLimits
+from wlproxy.relay import policy_tree
+from wlproxy.relay.policy_tree import Direction
 
 TEXT = "text/plain;charset=utf-8"
 LARGE = bytes(range(256)) * 4096
@@ -587,3 +589,47 @@ async def test_what_cannot_be_pasted_into_ends_that_paste(
             await trio.lowlevel.wait_readable(fd)  # it is broken
         os.close(fd)
     await app.roundtrip()
+
+
+# ---------------------------------------------------------------- policy
+
+
+def policy(manager: Any, rules: policy_tree.Clipboard) -> policy_tree.Policy:
+    if manager is WlDataDeviceManager:
+        return policy_tree.Policy(clipboard=rules)
+    return policy_tree.Policy(primary=policy_tree.Primary(rules.direction, rules.types))
+
+
+@pytest.mark.parametrize(("manager", "prefix"), KINDS)
+@pytest.mark.parametrize("direction", list(Direction))
+async def test_what_policy_lets_an_app_have(
+    bare: Loopback, manager: Any, prefix: str, direction: Direction
+) -> None:
+    """And what it lets the compositor have, which records what it is asked."""
+    await bare.start_compositor()
+    await bare.start_agent()
+    rules = policy_tree.Clipboard(direction, types=("text/*",))
+    await bare.start_host(policy=policy(manager, rules))
+    app, compositor = await bare.app(), bare.compositor
+    offers = Offers(app, device_of(app, manager))
+    await app.roundtrip()
+    offer = offer_selection(device_resource(compositor), TEXT, "image/png")
+    await app.roundtrip()
+
+    assert bool(offers.selected) is direction.to_guest
+    if direction.to_guest:
+        assert offers.mimes[offers.selected[-1]] == [TEXT]
+        for mime in (TEXT, "image/png"):
+            ours, theirs = os.pipe2(os.O_CLOEXEC)
+            offers.selected[-1].receive(mime, theirs)
+            os.close(theirs)
+            await app.roundtrip()
+            if direction is Direction.ASK or mime != TEXT:
+                assert await read_all(ours) == b""
+                assert not offer.state
+            else:
+                [(asked, fd)] = offer.state
+                assert asked == TEXT
+                offer.state.clear()
+                os.close(fd)
+                os.close(ours)

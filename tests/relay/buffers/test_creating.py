@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 
 from tests.relay.dmabufs import NV12, VIDEO, XRGB, DmabufStage, Part
-from tests.relay.playbook import NOTHING, ONLY_SHM
+from tests.relay.playbook import NOTHING, ONLY_SHM, Playbook
 from tests.relay.shell import PAGE
 from tests.relay.things import Thing
 from wlproxy.protocol.channel.frames import Located, LocateStatus
-from wlproxy.relay import quotas
 from wlproxy.relay.capabilities import CompositorCapabilities, Preference
 from wlproxy.relay.commands import CreateCopyBuffer, CreateUdmabuf
 from wlproxy.relay.formats import fourcc
+from wlproxy.relay.policy_tree import Limits, Policy
 
 WITHOUT_SHM = replace(VIDEO, shm_udmabuf=False, shm_udmabuf_reason="no mmap")
 
@@ -134,7 +134,7 @@ def test_pages_that_cannot_be_had(located: Located, *, gone: bool) -> None:
 def test_too_many_locations_are_no_reason_to_die(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(quotas, "MAX_LOCATIONS", 1)
+    monkeypatch.setattr(Playbook, "policy", Policy(limits=Limits(app_locations=1)))
     play = DmabufStage()
     buffer = play.created()
     play.said()
@@ -334,7 +334,7 @@ def test_nothing_left_to_try_is_no_reason_to_die(*, immediate: bool) -> None:
 
 
 def test_too_much_to_copy_is_no_reason_to_die(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quotas, "MAX_COPY_BYTES", 1)
+    monkeypatch.setattr(Playbook, "policy", Policy(limits=Limits(app_copy_bytes=1)))
     play = DmabufStage(NOTHING)
 
     params, _parts = play.create()

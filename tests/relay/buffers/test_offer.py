@@ -13,7 +13,7 @@ from wlproxy.protocol.wayland.wire import encode_message
 from wlproxy.relay.buffers.offer import GLOBAL_NAME
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.formats import DRM_ARGB8888, DRM_XRGB8888, fourcc
-from wlproxy.relay.policy import effective_policy
+from wlproxy.relay.policy_tree import Globals, Policy
 from wlproxy.relay.wire.context import RelayConfig
 
 NAME = "zwp_linux_dmabuf_v1"
@@ -70,7 +70,7 @@ def test_it_is_there_before_all_others() -> None:
         (ZERO_COPY, RelayConfig()),
         (
             ZERO_COPY,
-            RelayConfig(policy=effective_policy(deny=[NAME]), main_device=DEVICE),
+            RelayConfig(policy=Policy(Globals(deny=(NAME,))), main_device=DEVICE),
         ),
         (replace(NOTHING, shm_formats=frozenset()), CONFIG),
         (replace(NOTHING, shm_formats=frozenset({NV12})), CONFIG),
@@ -92,7 +92,7 @@ def test_it_is_not_there(
 
 
 def test_policy_caps_its_version() -> None:
-    policy = effective_policy() | {NAME: 3}
+    policy = Policy(Globals(versions={NAME: 3}))
     play = Playbook(config=RelayConfig(policy=policy, main_device=DEVICE))
 
     assert advertised(play)[NAME] == 3

@@ -8,7 +8,7 @@ from tests.tables.families import relayed
 from wlproxy.protocol.wayland.interface import ArgKind
 from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.relay.filters import EVENT_FILTERS
-from wlproxy.relay.policy import effective_policy
+from wlproxy.relay.policy_tree import Globals, Policy
 from wlproxy.relay.wire.context import RelayConfig
 
 GEOMETRY = (0, 0, 600, 340, 0)
@@ -116,7 +116,7 @@ def test_paths_and_serials_of_tablets_are_left_out() -> None:
 
 
 def test_monitors_are_not_told_apart_by_who_may_set_them_up() -> None:
-    policy = effective_policy(["zwlr_output_manager_v1"])
+    policy = Policy(Globals(allow=("zwlr_output_manager_v1",)))
     play = Stage(config=RelayConfig(policy=policy))
     play.plug("zwlr_output_manager_v1", 2)
     head = play.host.event(play.host_thing("zwlr_output_manager_v1"), "head")

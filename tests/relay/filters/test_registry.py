@@ -8,7 +8,7 @@ from tests.relay.things import Thing
 from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import NewId
 from wlproxy.protocol.wayland.wire import encode_message
-from wlproxy.relay.policy import effective_policy
+from wlproxy.relay.policy_tree import Globals, Policy
 from wlproxy.relay.wire.context import RelayConfig
 
 HIDDEN = {"zwp_linux_dmabuf_v1", "zwlr_screencopy_manager_v1", "some_vendors_own_v1"}
@@ -31,7 +31,7 @@ def test_only_allowed_globals_are_advertised() -> None:
 
 
 def test_versions_are_capped_by_host_and_policy() -> None:
-    policy = effective_policy() | {"wl_seat": 5}
+    policy = Policy(Globals(versions={"wl_seat": 5}))
     play = Playbook(config=RelayConfig(policy=policy))
     versions = dict(play.app.globals.values())
 

@@ -11,7 +11,7 @@ from tests.relay.twins import forget_guest
 from wlproxy.protocol.wayland.message import NewId
 from wlproxy.protocol.wayland.wire import encode_message
 from wlproxy.relay.inputs import ClockSample
-from wlproxy.relay.policy import effective_policy
+from wlproxy.relay.policy_tree import Globals, Policy
 from wlproxy.relay.wire.clock import GOOD_ERROR
 from wlproxy.relay.wire.context import RelayConfig
 
@@ -174,7 +174,7 @@ def test_what_an_app_says_wrong_is_for_the_compositor_to_judge() -> None:
 
 
 def test_virtual_input_is_by_the_hosts_clock() -> None:
-    policy = effective_policy(["zwp_input_method_v1"])
+    policy = Policy(Globals(allow=("zwp_input_method_v1",)))
     play = Stage(config=RelayConfig(policy=policy))
     know_clock(play)
     play.plug("zwp_input_method_v1")
@@ -192,7 +192,7 @@ class Timed(Playbook):
     """A compositor that has the timer from the start."""
 
     def __init__(self, *, deny: tuple[str, ...] = ()) -> None:
-        config = RelayConfig(policy=effective_policy((), deny))
+        config = RelayConfig(policy=Policy(Globals(deny=tuple(deny))))
         super().__init__(config=config, start=False)
         self.host.globals = {**GLOBALS, 20: (TIMER, 1)}
         self.app.request(self.app.display, "get_registry")

@@ -9,7 +9,7 @@ from wlproxy.protocol.wayland.interface import ArgKind
 from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.relay.filters import REQUEST_FILTERS
 from wlproxy.relay.labels import MAX_TEXT
-from wlproxy.relay.policy import effective_policy
+from wlproxy.relay.policy_tree import Globals, Policy
 from wlproxy.relay.wire.context import RelayConfig
 
 
@@ -105,7 +105,7 @@ def test_windows_of_shells_that_are_allowed_are_labelled_too() -> None:
         *("wl_shell", "zxdg_shell_v6"),
         *("xdg_toplevel_tag_manager_v1", "zwlr_layer_shell_v1"),
     )
-    config = RelayConfig(vm_name="work", policy=effective_policy(names))
+    config = RelayConfig(vm_name="work", policy=Policy(Globals(allow=names)))
     play = Stage(config=config)
     old = play.app.request(play.plug("wl_shell"), "get_shell_surface", play.surface.id)
     shell = play.plug("zxdg_shell_v6")

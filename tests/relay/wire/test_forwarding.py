@@ -295,7 +295,9 @@ def test_an_offer_comes_is_read_and_goes() -> None:
         "shell: CloseHandle(2)",  # or the app would never read its end
     ]
     play.app.request(offer, "destroy")
-    offered_again = play.host.event(play.host_thing("wl_data_device"), "data_offer")
+    device = play.host_thing("wl_data_device")
+    offered_again = play.host.event(device, "data_offer")
+    play.host.event(device, "selection", offered_again.id)
     play.flush()
 
     assert offered_again.id == SERVER
@@ -502,7 +504,7 @@ def test_what_a_zombie_creates_is_known() -> None:
     play.host.event(host_device, "selection", offer.id)
     play.flush()
 
-    assert play.said() == []
+    assert play.said() == [f"host: wl_data_offer@{SERVER}.destroy()"]
     assert play.closed is None
 
 

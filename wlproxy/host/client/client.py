@@ -56,6 +56,7 @@ from wlproxy.relay.commands import (
     SendFile,
     SendFrame,
     SendToCompositor,
+    StartTimer,
     Trace,
 )
 from wlproxy.relay.handles import Handle, shell_handles
@@ -66,6 +67,7 @@ from wlproxy.relay.inputs import (
     FromCompositor,
     Input,
     ReceivedFd,
+    TimerEnded,
 )
 from wlproxy.relay.relay import Relay
 from wlproxy.transport.fd_stream import FdsLostError, FdStream
@@ -169,6 +171,7 @@ class Client:
         self._connection: FdStream | None = None
         self._scope = trio.CancelScope()
         self._writer_scope = trio.CancelScope()
+        self._timer = trio.CancelScope()
         self._writer_ended = trio.Event()
         self._running = False
 
@@ -184,7 +187,7 @@ class Client:
 
     # ---------------------------------------------------------------- commands
 
-    def carry_out(  # noqa: C901, PLR0912 - one flat table
+    def carry_out(  # noqa: C901, PLR0912, PLR0915 - one flat table
         self, command: Command
     ) -> Answer | None:
         """Carry out one command; what it sends to the compositor waits for `flush`.
@@ -213,10 +216,15 @@ class Client:
                 self.handles.add(handle, sealed_file(contents))
             case CreateStream():
                 self._create_stream(command)
-            case AdoptStream(stream_id=stream_id, handle=handle, direction=direction):
-                lane = Lane(client_id, stream_id)
+            case AdoptStream(handle=handle, direction=direction, limit=limit):
+                lane = Lane(client_id, command.stream_id)
                 fd = self.handles.take(handle)
-                self._context.streams.adopt(lane, fd, direction)
+                self._context.streams.adopt(lane, fd, direction, limit)
+            case StartTimer():
+                self._timer.cancel()  # only the last one matters
+                self._timer = trio.CancelScope()
+                run = partial(self._run_timer, command, self._timer)
+                self._context.start(client_id, run)
             case SendFile(file_id=file_id, handle=handle, size=size):
                 lanes.put_file(client_id, file_id, self.handles.take(handle), size)
             case SendContents(file_id=file_id, contents=contents):
@@ -248,6 +256,7 @@ class Client:
         try:
             self._scope.cancel()
             self._writer_scope.cancel()
+            self._timer.cancel()
             self.to_compositor.drop()
             streams.client_left(self.client_id)
             for stream_id in self._unclaimed:
@@ -302,9 +311,14 @@ class Client:
         self.early_bytes -= self._unclaimed.pop(command.stream_id, 0)
         lane = Lane(self.client_id, command.stream_id)
         end = self._context.streams.create(
-            lane, command.direction, usable=command.usable
+            lane, command.direction, usable=command.usable, limit=command.limit
         )
         self.handles.add(command.handle, end)
+
+    async def _run_timer(self, command: StartTimer, scope: trio.CancelScope) -> None:
+        with scope:
+            await trio.sleep(command.seconds)
+            self._context.feed(TimerEnded(self.client_id, command.number))
 
     # ---------------------------------------------------------------- buffers
 

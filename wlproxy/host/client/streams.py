@@ -54,12 +54,12 @@ class Streams:
                 self._warn(lane.client_id, problem)
 
     def create(
-        self, lane: Lane, direction: Direction, *, usable: bool = True
+        self, lane: Lane, direction: Direction, *, usable: bool = True, limit: int = 0
     ) -> OwnedFd:
         """Make a pipe for a stream that the guest knows; return the compositor's end.
 
         Is the stream not usable, it is told so, and the pipe has no other end; so it is if
-        the stream has ended already.
+        the stream has ended already.  It ends after `limit` bytes, if that is not 0.
 
         Raises:
             HostError: there is a pipe for this stream, or no fd is left.
@@ -69,13 +69,16 @@ class Streams:
         if not usable:
             self.refuse(lane)
         with HostError.explaining("cannot make a pipe", tried="pipe2"):
-            return self._pumps.create(lane, to_peer=direction is Direction.TO_GUEST)
+            to_guest = direction is Direction.TO_GUEST
+            return self._pumps.create(lane, to_peer=to_guest, limit=limit)
 
-    def adopt(self, lane: Lane, fd: OwnedFd, direction: Direction) -> None:
+    def adopt(
+        self, lane: Lane, fd: OwnedFd, direction: Direction, limit: int = 0
+    ) -> None:
         """Pump an fd that the compositor sent, and which this takes over.
 
         It is to be attached to an event yet.  One that cannot be used, or is one too many,
-        has ended for the guest.
+        has ended for the guest.  It ends after `limit` bytes, if that is not 0.
 
         Raises:
             LocalProtocolError: there is a stream with this id.
@@ -85,7 +88,7 @@ class Streams:
             self._lanes.name_stream(lane, sends=to_guest)
         self.learn([lane])
         try:
-            self._pumps.adopt(lane, fd, to_peer=to_guest)
+            self._pumps.adopt(lane, fd, to_peer=to_guest, limit=limit)
         except OSError as exc:
             problem = f"it has to go into something else than a file: {exc}"
             self._warn(lane.client_id, problem)

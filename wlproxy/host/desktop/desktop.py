@@ -119,6 +119,10 @@ class Desktop:
         """Whether the compositor knows whose clients these are (security context)."""
         return self._context is not None
 
+    def obey(self, policy: Collection[str], allow: Collection[str]) -> None:
+        """Judge by another policy from now on; as of `__init__`."""
+        self._policy, self._allow = policy, allow
+
     async def prepare(self) -> None:
         """Probe the compositor: at start, and whenever it was restarted.
 

@@ -46,7 +46,7 @@ def offered_version(context: Context) -> int:
     """
     if not context.config.main_device or not formats(context):
         return 0
-    return context.config.policy.get(INTERFACE, 0)
+    return context.config.policy.globals.caps.get(INTERFACE, 0)
 
 
 def is_advertised(context: Context) -> bool:

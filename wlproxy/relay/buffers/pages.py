@@ -51,6 +51,11 @@ class Pages:
         Raises:
             WaylandError: the client is to blame, or cannot go on like that.
         """
+        windows = self._context.config.policy.windows
+        if buffer.width > windows.max_width or buffer.height > windows.max_height:
+            most = f"{windows.max_width}x{windows.max_height}"
+            reason = f"{buffer.width}x{buffer.height} pixels, where {most} are allowed"
+            return Obstacle(reason)
         for plane in buffer.planes:
             if plane.location is None:
                 assert plane.memory is not None  # not destroyed

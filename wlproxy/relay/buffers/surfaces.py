@@ -176,6 +176,7 @@ class Surfaces:
     _context: Context
     _buffers: Buffers
     _all: dict[Surface, None] = field(default_factory=dict)
+    _windows: dict[Surface, None] = field(default_factory=dict)
     _told: list[tuple[Mode, str]] = field(default_factory=list)
     _postponed: dict[int, list[Surface]] = field(default_factory=dict)
 
@@ -207,6 +208,17 @@ class Surfaces:
     def waiting_for(self, buffer: Buffer) -> tuple[Surface, ...]:
         """List the surfaces for which an attach of this buffer is kept."""
         return tuple(self._postponed.get(buffer.serial, ()))
+
+    def open_window(self, surface: Surface, most: int) -> bool:
+        """Note that a surface becomes a window, unless there are `most` already."""
+        if len(self._windows) >= most:
+            return False
+        self._windows[surface] = None
+        return True
+
+    def close_window(self, surface: Surface) -> None:
+        """Note that a surface is no window any more."""
+        self._windows.pop(surface, None)
 
     def not_shown(self, surface: Surface, buffer: Buffer) -> None:
         """Note that a buffer failed which was to be shown."""
@@ -290,6 +302,7 @@ class Surfaces:
             Buffers that no longer belong to it.
         """
         self._all.pop(surface, None)
+        self.close_window(surface)
         self.take_postponed(surface)
         shown = (surface.current, surface.pending if surface.attached else None)
         left = [*surface.beneath, *(buffer for buffer in shown if buffer is not None)]

@@ -44,7 +44,7 @@ SHAPES: Final = {
 
 @dataclass(slots=True, eq=False)
 class Device:
-    """The role of what points: a pointer, a pen, a drag, a gesture.
+    """The role of what points: a pointer, a pen, a gesture.
 
     Attributes:
         seat: whose.
@@ -158,12 +158,6 @@ def get_touch(state: ClientState, request: Request, onward: Onward) -> None:
     made.role = Fingers(request.object)
 
 
-def get_data_device(state: ClientState, request: Request, onward: Onward) -> None:
-    """`wl_data_device_manager.get_data_device`."""
-    onward(state, request)
-    state.context.objects.guest(request.new_id).role = Device()
-
-
 def get_gesture(state: ClientState, request: Request, onward: Onward) -> None:
     """`zwp_pointer_gestures_v1`: swipes, pinches, and fingers at rest."""
     onward(state, request)
@@ -207,24 +201,18 @@ def release_pointer(state: ClientState, request: Request, onward: Onward) -> Non
 
 
 def enter(state: ClientState, event: Event, onward: OnwardEvent) -> None:
-    """`enter` of a pointer or a drag: at a frame, nothing is said."""
+    """`wl_pointer.enter`: at a frame, nothing is said."""
     device, part = event.object.role, _part(state, event)
     if not isinstance(device, Device):
         onward(state, event)
         return
-    device.come(part, *event.integers(*_PLACES[event.spec.interface]))
+    device.come(part, *event.integers("surface_x", "surface_y"))
     if part is None:
         device.open = True
         onward(state, event)
-    elif event.spec.interface == "wl_pointer":
+    else:
         device.serial, device.shape = event.integer("serial"), 0
         _set_cursor(state.context, event.object, device)
-
-
-_PLACES: Final = {
-    "wl_pointer": ("surface_x", "surface_y"),
-    "wl_data_device": ("x", "y"),
-}
 
 
 def leave(state: ClientState, event: Event, onward: OnwardEvent) -> None:
@@ -239,11 +227,27 @@ def leave(state: ClientState, event: Event, onward: OnwardEvent) -> None:
     onward(state, event)
 
 
+def enter_drag(state: ClientState, event: Event, onward: OnwardEvent) -> None:
+    """`wl_data_device.enter`: likewise."""
+    dragged = state.frames.dragged
+    dragged.discard(event.object.host_id)
+    if _part(state, event) is not None:
+        dragged.add(event.object.host_id)
+        return
+    onward(state, event)
+
+
+def go_on_dragging(state: ClientState, event: Event, onward: OnwardEvent) -> None:
+    """`wl_data_device.motion`: nothing is said of it on a frame."""
+    if event.object.host_id not in state.frames.dragged:
+        onward(state, event)
+
+
 def leave_drag(state: ClientState, event: Event, onward: OnwardEvent) -> None:
-    """`wl_data_device.leave`, `drop`: the same, but nothing says of what."""
-    device = event.object.role
-    if isinstance(device, Device) and device.part is not None:
-        device.part = None
+    """`wl_data_device.leave`, `drop`: of a frame, or of the app's surface."""
+    dragged = state.frames.dragged
+    if event.object.host_id in dragged:
+        dragged.discard(event.object.host_id)
         return
     onward(state, event)
 
@@ -272,7 +276,7 @@ def button(state: ClientState, event: Event, onward: OnwardEvent) -> None:
 
 
 def pass_on(state: ClientState, event: Event, onward: OnwardEvent) -> None:
-    """What a pointer, a pen, a drag or a gesture does: nothing is said of it on a frame."""
+    """What a pointer, a pen or a gesture does: nothing is said of it on a frame."""
     device = event.object.role
     if isinstance(device, Follower):
         device = device.device

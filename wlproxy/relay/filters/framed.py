@@ -23,7 +23,6 @@ _EventChange = Callable[[ClientState, Event, EventFilter], None]
 
 _REQUESTS: Final[Mapping[tuple[str, str], _Change]] = {
     ("wl_compositor", "create_surface"): frame_surfaces.create,
-    ("wl_data_device_manager", "get_data_device"): frame_input.get_data_device,
     ("wl_pointer", "release"): frame_input.release_pointer,
     ("wl_seat", "get_pointer"): frame_input.get_pointer,
     ("wl_seat", "get_touch"): frame_input.get_touch,
@@ -66,9 +65,9 @@ _REQUESTS: Final[Mapping[tuple[str, str], _Change]] = {
 
 _EVENTS: Final[Mapping[tuple[str, str], _EventChange]] = {
     ("wl_data_device", "drop"): frame_input.leave_drag,
-    ("wl_data_device", "enter"): frame_input.enter,
+    ("wl_data_device", "enter"): frame_input.enter_drag,
     ("wl_data_device", "leave"): frame_input.leave_drag,
-    ("wl_data_device", "motion"): frame_input.pass_on,
+    ("wl_data_device", "motion"): frame_input.go_on_dragging,
     ("wl_pointer", "axis"): frame_input.pass_on,
     ("wl_pointer", "axis_discrete"): frame_input.pass_on,
     ("wl_pointer", "axis_relative_direction"): frame_input.pass_on,

@@ -5,6 +5,7 @@ relay needs to hide anything.  One global is our own: linux-dmabuf (`relay.buffe
 the compositor may have or not; its own is never passed on.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -89,6 +90,44 @@ def advertise_postponed(context: Context) -> None:
             names, entry.role.postponed = entry.role.postponed, set()
             for name in sorted(names):
                 _advertise(context, entry, name)
+
+
+def advertise_changed(context: Context, before: Mapping[str, int]) -> None:
+    """Tell of what another policy offers, and take back what it does not.
+
+    One that is offered in another version is another global to an app: it goes, and comes.
+    What an app has bound it keeps.
+
+    Args:
+        context: the client's.
+        before: what the policy allowed: interface to highest version.
+    """
+    caps = context.config.policy.globals.caps
+    changed = {
+        name
+        for name in before.keys() | caps.keys()
+        if before.get(name, 0) != caps.get(name, 0)
+    }
+    registries = [
+        entry
+        for entry in context.objects.guest_objects()
+        if isinstance(entry.role, Registry)
+    ]
+    for name, known in context.globals.items():
+        if known.interface not in changed or name in context.withdrawn:
+            continue
+        was = min(known.version, before.get(known.interface, 0))
+        if was == offered_version(context, name):
+            continue
+        for entry in registries:
+            assert isinstance(entry.role, Registry)
+            hidden = name in entry.role.postponed
+            entry.role.postponed.discard(name)
+            if was and not hidden and known.interface != offer.INTERFACE:
+                context.send_event(entry, "global_remove", (name,))
+            _advertise(context, entry, name)
+    for entry in registries:
+        _advertise_own(context, entry)
 
 
 def withdraw(state: ClientState, event: Event) -> None:
@@ -193,7 +232,9 @@ def offered_version(context: Context, name: int) -> int:
         return 0
     if _needs_clock(context, known.interface):
         return 0
-    return min(known.version, context.config.policy.get(known.interface, 0))
+    return min(
+        known.version, context.config.policy.globals.caps.get(known.interface, 0)
+    )
 
 
 def _needs_clock(context: Context, interface: str) -> bool:

@@ -5,6 +5,7 @@ Everything is forwarded; this only keeps `relay.buffers.surfaces` informed.
 
 from wlproxy.relay.buffers.buffer import Buffer
 from wlproxy.relay.buffers.surfaces import Subsurface, Surface
+from wlproxy.relay.policy_tree import Switch
 from wlproxy.relay.state import ClientState, surface_of
 from wlproxy.relay.wire.forwarding import Request
 
@@ -111,6 +112,9 @@ def queue_commits(state: ClientState, request: Request) -> None:
 
 def set_cursor(state: ClientState, request: Request) -> None:
     """`set_cursor` of pointer or pen: a cursor plane takes shared memory, so no mode B."""
-    if surface := state.named_surface(request):
+    surface = state.named_surface(request)
+    if surface is None and state.context.config.policy.pointer.hide is Switch.OFF:
+        return  # the picture stays that it had
+    if surface:
         surface.is_cursor = True
     state.forward(request)

@@ -4,6 +4,8 @@ Every shell that our tables know is covered, allowed by default or not.  Names o
 (xdg-session-management) go as they are: they are keys, and no person reads them.
 """
 
+from wlproxy.protocol.errors import LimitExceededError
+from wlproxy.protocol.wayland.message import DisplayError
 from wlproxy.relay import labels
 from wlproxy.relay.buffers.surfaces import Surface
 from wlproxy.relay.state import ClientState, surface_of
@@ -78,6 +80,13 @@ def set_description(state: ClientState, request: Request) -> None:
 def _label(
     state: ClientState, request: Request, surface: object, set_app_id: str
 ) -> None:
+    most = state.context.config.policy.windows.max_windows
+    if isinstance(surface, Surface) and not state.surfaces.open_window(surface, most):
+        raise LimitExceededError(
+            request.object.guest_id,
+            DisplayError.NO_MEMORY,
+            f"wlproxy: over {most} windows (windows.max-windows)",
+        )
     created = state.forward_new(request)
     assert isinstance(surface, Surface)
     created.role = surface

@@ -44,11 +44,13 @@ class Frames:
     Attributes:
         nodes: each surface.
         windows: each toplevel, by its surface.
+        dragged: data devices, by their ids at the compositor, whose drag is at a frame.
     """
 
     _context: Context
     nodes: dict[Surface, Node] = field(default_factory=dict)
     windows: dict[Node, Window] = field(default_factory=dict)
+    dragged: set[int] = field(default_factory=set)
     _paint: Paint = field(default_factory=Paint)
     _stamp: int = 0
 

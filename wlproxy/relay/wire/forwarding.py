@@ -48,7 +48,7 @@ from wlproxy.relay.commands import (
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import FdKind, ReceivedFd
 from wlproxy.relay.wire.context import Context
-from wlproxy.relay.wire.objects import ProtocolObject
+from wlproxy.relay.wire.objects import Muted, ProtocolObject
 from wlproxy.relay.wire.passed_fds import Purpose, purpose_of
 
 
@@ -143,9 +143,11 @@ class Forwarder:
 
     Attributes:
         context: ids, configuration, outbox.
+        limit: bytes after which the pipes of what is forwarded end; 0: no limit.
     """
 
     context: Context
+    limit: int = 0
     _last_file: int = 0
     _last_stream: int = -1  # odd ones are the host's
     _version: int = field(init=False)
@@ -182,6 +184,9 @@ class Forwarder:
     ) -> ProtocolObject | None:
         """Pass a request on without having decoded it; otherwise as `forward`."""
         if not entry.host_id:
+            if isinstance(entry.role, Muted):
+                self._leave_out(entry, spec)
+                return None
             raise entry.error(
                 DisplayError.IMPLEMENTATION, f"wlproxy: {spec} has no host object"
             )
@@ -228,6 +233,12 @@ class Forwarder:
         attachments = [self._export(spec, fd) for fd in fds] if fds else ()
         self.context.outbox.event(raw.data, attachments)
 
+    def refuse_fds(self, request: Request) -> None:
+        """Answer fds of a request that is not forwarded: what is behind them ends at once."""
+        for item in request.fds:
+            handle = self._import(request.spec, item)
+            self.context.command(CloseHandle(self.context.client_id, handle))
+
     def attach_contents(self, contents: bytes) -> Attachment:
         """Describe a file of our own to the guest, and send what is in it."""
         client_id, file_id = self.context.client_id, self._new_file()
@@ -244,6 +255,11 @@ class Forwarder:
         """Enter an object that the compositor creates and the guest does not see."""
         interface = _interface(arg.interface)
         self.context.objects.add_host(host_id, interface, version, visible=False)
+
+    def _leave_out(self, entry: ProtocolObject, spec: MessageSpec) -> None:
+        """Take a request to an object that does nothing."""
+        if spec.is_destructor:
+            self.context.delete_guest_id(entry)
 
     def _drop_event(
         self,
@@ -334,7 +350,7 @@ class Forwarder:
             frame = OpenStream(client_id, item.object_id, stream_id, wanted)
             self.context.send_frame(frame)
         self.context.command(
-            CreateStream(client_id, stream_id, handle, direction, usable)
+            CreateStream(client_id, stream_id, handle, direction, usable, self.limit)
         )
         return handle
 
@@ -360,7 +376,8 @@ class Forwarder:
         if purpose is Purpose.WRITTEN or direction is None:
             direction = Direction.TO_COMPOSITOR
         stream_id = self._new_stream()
-        self.context.command(AdoptStream(client_id, stream_id, fd.handle, direction))
+        adopt = AdoptStream(client_id, stream_id, fd.handle, direction, self.limit)
+        self.context.command(adopt)
         writes = direction is Direction.TO_COMPOSITOR
         flags = (
             AttachmentFlags.HOLDER_WRITES if writes else AttachmentFlags.HOLDER_READS

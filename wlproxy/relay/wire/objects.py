@@ -32,6 +32,17 @@ from wlproxy.relay.inputs import ReceivedFd
 MAX_OBJECTS = 1 << 16
 """Per client and side: more than any toolkit makes, small enough to serve hundreds."""
 
+
+@dataclass(frozen=True, slots=True)
+class Muted:
+    """The role of an object of which the compositor knows nothing, and which does nothing.
+
+    An app has it in place of one that policy denies it; all it may do with it is destroy it.
+    """
+
+
+MUTED: Final = Muted()
+
 OwnEvent = Message[ReceivedFd]
 """An event of the compositor to an object of the proxy's own."""
 

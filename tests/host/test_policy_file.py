@@ -1,0 +1,124 @@
+"""Policies from the file and the command line: what counts, where it is from, what is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from wlproxy.host.config_file import ConfigFile, ConfigFileError
+from wlproxy.host.policy_file import PolicySource, faults, read_policy
+from wlproxy.relay.policy_tree import Direction, Fullscreen, Policy, Switch
+
+PATH = Path("/c.toml")
+FILE = """\
+[defaults]
+deny = ["wl_output"]
+
+[defaults.policy]
+clipboard.direction = "off"
+windows.icons = "off"
+
+[vm.work.policy]
+clipboard = { direction = "to-guest", types = ["text/*"] }
+windows.fullscreen = "off"
+
+[vm.work.policy.globals]
+allow = ["zwlr_layer_shell_v1", "wl_shell"]
+versions = { wl_seat = 5 }
+"""
+
+
+def read(text: str, **source: object) -> tuple[Policy, dict[str, tuple[str, str]]]:
+    said = PolicySource("work", PATH, **source)  # type: ignore[arg-type]
+    policy, lines = read_policy(said, ConfigFile(PATH, text))
+    return policy, {line.key: (line.value, line.origin) for line in lines}
+
+
+def test_what_counts_and_where_it_is_from() -> None:
+    policy, lines = read(FILE)
+    assert policy.clipboard.direction is Direction.TO_GUEST
+    assert policy.clipboard.types == ("text/*",)
+    assert policy.windows.fullscreen is Fullscreen.OFF
+    assert policy.windows.icons is Switch.OFF
+    assert policy.globals.caps["wl_seat"] == 5
+    assert "wl_output" not in policy.globals.caps
+    assert lines["clipboard.direction"] == ('"to-guest"', "/c.toml:9")
+    assert lines["windows.icons"] == ('"off"', "/c.toml:6")
+    assert lines["windows.fullscreen"] == ('"off"', "/c.toml:10")
+    assert lines["pointer.lock"] == ('"on"', "default")
+    assert lines["globals.deny"] == ('["wl_output"]', "/c.toml:2")
+    assert lines["globals.versions"] == ("{ wl_seat = 5 }", "/c.toml:14")
+
+
+def test_the_command_line_counts_more_for_what_it_names() -> None:
+    policy, lines = read(FILE, deny=("wl_shell",), allow=("wl_shm",))
+    assert "wl_shell" not in policy.globals.caps
+    assert "zwlr_layer_shell_v1" in policy.globals.caps
+    # What was typed takes the place of the option in the file.
+    assert "wl_output" in policy.globals.caps
+    assert lines["globals.deny"] == ('["wl_shell"]', "command line")
+    assert lines["globals.allow"] == (
+        *('["zwlr_layer_shell_v1", "wl_shm"]', "/c.toml:13, command line"),
+    )
+    text = '[vm.work.policy]\nglobals.deny = ["wl_output"]\n'
+    policy, lines = read(text, allow=("wl_output",))
+    assert "wl_output" in policy.globals.caps
+    assert lines["globals.deny"] == ("[]", "command line")
+
+
+def test_another_vm_has_the_defaults() -> None:
+    said = PolicySource("play", PATH)
+    policy = read_policy(said, ConfigFile(PATH, FILE)).policy
+    assert policy.clipboard.direction is Direction.OFF
+    assert policy.windows.fullscreen is Fullscreen.ON
+
+
+def test_without_a_file_all_is_by_default(tmp_path: Path) -> None:
+    assert PolicySource().read().policy == Policy()
+    missing = tmp_path / "c.toml"
+    assert PolicySource("vm", missing, optional=True).read().policy == Policy()
+    with pytest.raises(ConfigFileError, match="cannot be read"):
+        PolicySource("vm", missing).read()
+    missing.write_text("[vm.vm.policy]\ndrag.direction = 'off'\n")
+    policy = PolicySource("vm", missing, optional=True).read().policy
+    assert policy.drag.direction is Direction.OFF
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "meant"),
+    [
+        ("clipbord.direction = 'off'", ".policy.clipbord: is nothing", "clipboard"),
+        ("clipboard.direktion = 'off'", ".direktion: is nothing", "direction"),
+        ("clipboard.direction = 'of'", ".direction: is to be one of", "off"),
+        ("drag.direction = 'ask'", ': cannot be "ask": a drag', ""),
+        ("windows.fullscreen = 'framed'", ': cannot be "framed" yet', ""),
+        ("windows.max-width = 0", ".max-width: is to be a number", ""),
+        ("windows = 1", ".policy.windows: is to be a table", ""),
+        ("globals.deny = ['wl_seet']", "cannot deny wl_seet", "wl_seat"),
+        ("globals.allow = ['wl_drm']", "cannot allow wl_drm", ""),
+        ("globals.versions = { wl_seet = 1 }", "cannot cap wl_seet", "wl_seat"),
+    ],
+)
+def test_a_mistake(line: str, said: str, meant: str) -> None:
+    file = ConfigFile(PATH, f"[vm.work.policy]\n\n{line}\n")
+    [fault] = faults(file, "work")
+    assert str(fault).startswith("/c.toml:3: vm.work.policy")
+    assert said in str(fault)
+    assert not meant or f"Did you mean {meant}?" in str(fault)
+    with pytest.raises(ConfigFileError):
+        read_policy(PolicySource("work", PATH), file)
+
+
+def test_all_mistakes_are_found() -> None:
+    text = """\
+[defaults]
+allow = ["nothing_v1"]
+[defaults.policy]
+primary.direction = 3
+[vm.work]
+deny = ["wl_seet"]
+policy = 3
+"""
+    told = [
+        str(each).partition(": ")[0] for each in faults(ConfigFile(PATH, text), "work")
+    ]
+    assert told == ["/c.toml:4", "/c.toml:7", "/c.toml:2", "/c.toml:6"]

@@ -1,0 +1,215 @@
+"""What windows may ask of the desktop, by each key of the policy, on and off."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.relay.playbook import Stage
+from tests.relay.things import Thing
+from wlproxy.relay.inputs import PolicyChanged
+from wlproxy.relay.policy_tree import (
+    Fullscreen,
+    Globals,
+    Pointer,
+    Policy,
+    Switch,
+    Windows,
+)
+from wlproxy.relay.wire.context import RelayConfig
+
+ON, OFF = Switch
+NO_FULLSCREEN = Policy(windows=Windows(fullscreen=Fullscreen.OFF))
+
+
+class Room(Stage):
+    """An app with a window, and what it takes to ask for more."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__(config=RelayConfig(policy=policy))
+        self.windows = self.app.bind("xdg_wm_base")
+        self.window = self.new_window(self.surface)
+        self.seat = self.app.bind("wl_seat")
+        self.pointer = self.app.request(self.seat, "get_pointer")
+        self.said()
+
+    def new_window(self, surface: Thing) -> Thing:
+        xdg_surface = self.app.request(self.windows, "get_xdg_surface", surface.id)
+        return self.app.request(xdg_surface, "get_toplevel")
+
+    def heard(self) -> list[str]:
+        """The names of the requests that the compositor has heard since."""
+        return [line.split(".")[-1].split("(")[0] for line in self.said_by("host")]
+
+
+def ask_activation(play: Room) -> None:
+    play.app.request(
+        play.plug("xdg_activation_v1"), "activate", b"token", play.surface.id
+    )
+
+
+def ask_icon(play: Room) -> None:
+    manager = play.app.bind("xdg_toplevel_icon_manager_v1")
+    icon = play.app.request(manager, "create_icon")
+    play.app.request(manager, "set_icon", play.window.id, icon.id)
+
+
+def ask_warp(play: Room) -> None:
+    warp = play.plug("wp_pointer_warp_v1")
+    place = (play.surface.id, play.pointer.id, 0, 0, 1)
+    play.app.request(warp, "warp_pointer", *place)
+
+
+def ask_hint(play: Room) -> None:
+    lock = play.app.request(
+        play.plug("zwp_pointer_constraints_v1"),
+        *("lock_pointer", play.surface.id, play.pointer.id, 0, 2),
+    )
+    play.app.request(lock, "set_cursor_position_hint", 0, 0)
+
+
+def ask_hide(play: Room) -> None:
+    play.app.request(play.pointer, "set_cursor", 1, 0, 0, 0)
+
+
+def ask_fullscreen(play: Room) -> None:
+    play.app.request(play.window, "set_fullscreen", 0)
+
+
+@pytest.mark.parametrize(
+    ("ask", "name", "refused"),
+    [
+        (ask_activation, "activate", Policy(windows=Windows(activation=OFF))),
+        (ask_icon, "set_icon", Policy(windows=Windows(icons=OFF))),
+        (ask_warp, "warp_pointer", Policy(pointer=Pointer(warp=OFF))),
+        (ask_hint, "set_cursor_position_hint", Policy(pointer=Pointer(warp=OFF))),
+        (ask_hide, "set_cursor", Policy(pointer=Pointer(hide=OFF))),
+        (ask_fullscreen, "set_fullscreen", NO_FULLSCREEN),
+    ],
+)
+def test_what_is_refused_is_not_heard(
+    ask: Callable[[Room], None], name: str, refused: Policy
+) -> None:
+    play = Room(Policy())
+    ask(play)
+    assert name in play.heard()
+    play = Room(refused)
+    ask(play)
+    assert name not in play.heard()
+    assert play.closed is None
+    play.app.request(play.surface, "commit")  # the app goes on
+    assert play.heard() == ["commit"]
+
+
+def test_fullscreen_that_is_refused_is_answered() -> None:
+    """By the configuration that follows upon the opposite."""
+    play = Room(NO_FULLSCREEN)
+    ask_fullscreen(play)
+    assert play.heard() == ["unset_fullscreen"]
+    names = ("wl_shell", "zxdg_shell_v6")
+    policy = Policy(Globals(allow=names), windows=NO_FULLSCREEN.windows)
+    play = Room(policy)
+    old = play.app.request(
+        play.plug("wl_shell"), "get_shell_surface", play.new_surface().id
+    )
+    play.app.request(old, "set_fullscreen", 0, 0, 0)
+    assert play.heard()[-1] == "set_toplevel"
+    v6 = play.app.request(
+        play.plug("zxdg_shell_v6"), "get_xdg_surface", play.new_surface().id
+    )
+    play.app.request(play.app.request(v6, "get_toplevel"), "set_fullscreen", 0)
+    assert play.heard()[-1] == "unset_fullscreen"
+    play.run(play.relay.receive(PolicyChanged(Policy())))
+    play.app.request(old, "set_fullscreen", 0, 0, 0)
+    assert play.heard()[-1] == "set_fullscreen"
+
+
+@pytest.mark.parametrize("policy", [Policy(), NO_FULLSCREEN])
+def test_a_compositor_that_could_do_it(policy: Policy) -> None:
+    play = Room(policy)
+    window = play.host_thing("xdg_toplevel")
+    words = [number.to_bytes(4, "little") for number in (2, 3, 4)]
+    play.host.event(window, "wm_capabilities", b"".join(words))
+    play.flush()
+    if policy is NO_FULLSCREEN:
+        del words[1]
+    [told] = play.said_by("app")
+    assert told.endswith(f"({b''.join(words).decode()!r})")
+
+
+@pytest.mark.parametrize(
+    ("manager", "request_name", "refused"),
+    [
+        ("zwp_pointer_constraints_v1", "lock_pointer", Pointer(lock=OFF)),
+        ("zwp_pointer_constraints_v1", "confine_pointer", Pointer(confine=OFF)),
+        ("zwp_idle_inhibit_manager_v1", "create_inhibitor", None),
+    ],
+)
+def test_an_object_that_does_nothing(
+    manager: str, request_name: str, refused: Pointer | None
+) -> None:
+    policy = Policy(windows=Windows(idle_inhibition=OFF))
+    if refused is not None:
+        policy = Policy(pointer=refused)
+    play = Room(policy)
+    asked = play.plug(manager)
+    args = (play.pointer.id, 0, 2) if refused else ()
+    play.said()
+    made = play.app.request(asked, request_name, play.surface.id, *args)
+    if refused:
+        play.app.request(made, "set_region", 0)
+    assert play.heard() == []
+    play.app.request(made, "destroy")
+    assert play.said() == [f"app: wl_display@1.delete_id({made.id})"]
+    # What others ask for in its place, they get.
+    play.run(play.relay.receive(PolicyChanged(Policy())))
+    again = play.app.request(asked, request_name, play.surface.id, *args)
+    assert play.heard() == [request_name]
+    play.app.request(again, "destroy")
+    assert play.heard() == ["destroy"]
+
+
+def test_an_app_has_so_many_windows() -> None:
+    play = Room(Policy(windows=Windows(max_windows=2)))
+    window = play.new_window(play.new_surface())
+    play.app.request(window, "destroy")  # ... at a time
+    play.new_window(play.new_surface())
+    assert play.closed is None
+    play.new_window(play.new_surface())
+    assert play.app.error is not None
+    assert "over 2 windows (windows.max-windows)" in play.app.error[2]
+
+
+def test_a_window_goes_with_its_surface() -> None:
+    policy = Policy(Globals(allow=("wl_shell",)), windows=Windows(max_windows=2))
+    play = Room(policy)
+    shell = play.plug("wl_shell")
+    for _ in range(3):
+        surface = play.new_surface()
+        play.app.request(shell, "get_shell_surface", surface.id)
+        play.app.request(surface, "destroy")
+    assert play.closed is None
+
+
+@pytest.mark.parametrize("most", [Windows(max_width=63), Windows(max_height=63)])
+def test_a_picture_that_is_too_large_is_not_shown(most: Windows) -> None:
+    play = Room(Policy(windows=most))
+    [buffer] = play.buffers()
+    play.show(play.surface, buffer)
+    heard = play.said()
+    assert not any(".attach(" in line for line in heard)
+    assert f"app: {buffer}.release()" in heard
+    assert "64x64 pixels, where" in play.reason
+    play.run(play.relay.receive(PolicyChanged(Policy())))
+    play.show(play.surface, buffer)
+    assert any(".attach(" in line for line in play.said())
+
+
+def test_a_picture_is_stretched_no_further() -> None:
+    play = Room(Policy(windows=Windows(max_width=100, max_height=50)))
+    viewer = play.app.bind("wp_viewporter")
+    viewport = play.app.request(viewer, "get_viewport", play.surface.id)
+    play.said()
+    for size in ((-1, -1), (100, 50), (101, 1 << 30)):
+        play.app.request(viewport, "set_destination", *size)
+    said = [line.split(".set_destination")[-1] for line in play.said_by("host")]
+    assert said == ["(-1, -1)", "(100, 50)", "(100, 50)"]

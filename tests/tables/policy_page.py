@@ -1,0 +1,65 @@
+"""`docs/policy.md`: every key of a policy, as tables, made of what the code goes by."""
+
+import inspect
+from pathlib import Path
+
+from wlproxy.relay.policy_tree import GROUPS, Policy, Row, rows
+
+POLICY_PAGE = Path(__file__).parents[2] / "docs/policy.md"
+
+_TOP = """\
+# What a guest may do
+
+<!-- `make tables` writes this page, of wlproxy/relay/policy_tree.py: change that. -->
+
+The policy of a VM is a table `policy` in `~/.config/wlproxy/config.toml` ([settings](several-vms.md#settings)), with a
+table for each group below; `[defaults.policy]` is for all VMs, and a key of the VM's own counts before it:
+
+<!-- run by: tests/docs/test_pages.py::test_the_policy_is_right -->
+
+```toml
+[defaults.policy]
+clipboard.direction = "to-guest"
+windows.idle-inhibition = "off"
+
+[vm.work.policy]
+globals.deny = ["zwp_pointer_constraints_v1"]
+clipboard = { direction = "ask", types = ["text/*"], max-bytes = 1048576 }
+```
+
+`wlproxy policy check` names every mistake with its file, line and key, `wlproxy policy show work` prints what is in force
+and where each line is from: a default, a line of the file, or the command line (`--allow`, `--deny`, which count before the
+file for the globals that they name).
+
+`wlproxy reload` has proxies that run read the file again, and so has SIGHUP, unless the proxy was started from a terminal.
+The table says when another value is in force for an app that runs. What an app has bound of a global that is not granted
+any more it keeps, and that is said. If there is a mistake, all stays as it was.
+
+An app that is refused something is not ended (but for one that makes too many windows): it sees what it would see of a
+compositor that does not care to.
+"""
+
+
+def policy_page() -> str:
+    """Write the page."""
+    parts = [_TOP]
+    for group, kind in GROUPS.items():
+        about = (inspect.getdoc(kind) or "").partition("\n")[0]
+        lines = [
+            "| key | default | what it decides | why that is the default | in force |",
+            "|---|---|---|---|---|",
+            *(_line(row) for row in rows(group)),
+        ]
+        parts.append(f"## {group}\n\n{about}\n\n" + "\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def _line(row: Row) -> str:
+    words = (
+        f"`{row.name}`",
+        f"`{row.written(Policy())}`",
+        f"{row.key.what} It is {row.key.kind.name}.",
+        row.key.why,
+        row.key.effect.value,
+    )
+    return f"| {' | '.join(words)} |"

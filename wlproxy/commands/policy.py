@@ -1,0 +1,85 @@
+"""`wlproxy policy`: what a guest may do, and where that is said."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from wlproxy.commands.failure import fail
+from wlproxy.host.config_file import ConfigFile, ConfigFileError, default_path
+from wlproxy.host.errors import HostError
+from wlproxy.host.policy_file import Line, PolicySource, faults
+from wlproxy.host.policy_keeper import SHOW, ask_policy
+from wlproxy.host.report.status_socket import running_names
+from wlproxy.host.runtime_dir import check_name, policy_path, status_path
+
+
+@click.group()
+def policy() -> None:
+    """Look at what guests may do."""
+
+
+@policy.command()
+@click.argument("vm", default="vm")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Show what this TOML file says, whether the VM's proxy runs or not.",
+)
+def show(*, vm: str, config: Path | None) -> None:
+    """Print what is in force for VM, and where each line is from.
+
+    If its proxy runs, that is asked; if not, it is what the configuration file says.
+    """
+    try:
+        for line in _lines(check_name(vm), config):
+            click.echo(line)
+    except HostError as exc:
+        fail(exc)
+
+
+def _lines(vm: str, config: Path | None) -> list[Line]:
+    """Find what is in force.
+
+    Raises:
+        HostError: the proxy does not answer, or the file cannot be read, or is wrong.
+    """
+    if config is None and _runs(vm):
+        said = ask_policy(policy_path(status_path(os.environ, vm)), SHOW)
+        return [Line(*each) for each in said["lines"]]
+    path = config or default_path(os.environ)
+    source = PolicySource(vm, path, optional=config is None)
+    return list(source.read().lines)
+
+
+def _runs(vm: str) -> bool:
+    try:
+        return vm in running_names(os.environ)
+    except HostError:  # there is no directory for sockets, and so no proxy
+        return False
+
+
+@policy.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False, default=None)
+def check(file: Path | None) -> None:
+    """Print each mistake in the policies of FILE, or else of the usual file, as editors want it.
+
+    A line is FILE:LINE: KEY: what is wrong.  The exit status is 1 if there is one.
+    """
+    found: dict[str, None] = {}
+    try:
+        read = ConfigFile.read(file or default_path(os.environ))
+        for name in read.vms or ("vm",):
+            for fault in faults(read, name):
+                found[_on_one_line(fault)] = None
+    except ConfigFileError as exc:
+        found[_on_one_line(exc)] = None
+    for line in found:
+        click.echo(line)
+    if found:
+        sys.exit(1)
+
+
+def _on_one_line(fault: HostError) -> str:
+    return " ".join(filter(None, (fault.problem, fault.remedy))).replace("\n", " ")

@@ -1,0 +1,327 @@
+"""What is copied, selected or dragged: which way it may go, and as which MIME types.
+
+The policy decides (`relay.policy_tree`).  What the compositor offers is kept from the app until it is
+known what it is: only then is it told of it, or not at all, so that an app does not learn that the
+host's selection has changed which it may not read.  A request that is refused has no effect, and the
+pipe of one that asks for data ends at once: apps take that for a paste of nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from wlproxy.relay.policy_tree import Clipboard, Direction
+from wlproxy.relay.state import ClientState
+from wlproxy.relay.wire.forwarding import Event, Request
+from wlproxy.relay.wire.objects import ProtocolObject
+
+CLIPBOARD, PRIMARY, DRAG = "clipboard", "primary", "drag"
+"""What something is offered for, by the names that `Policy` has for it."""
+
+MAX_TYPE: Final = 1024
+"""Bytes of a MIME type; registered ones have 255 at most (RFC 6838, section 4.2)."""
+
+SELECTION_USES: Final[Mapping[tuple[str, str], str]] = {
+    ("ext_data_control_device_v1", "primary_selection"): PRIMARY,
+    ("ext_data_control_device_v1", "selection"): CLIPBOARD,
+    ("ext_data_control_device_v1", "set_primary_selection"): PRIMARY,
+    ("ext_data_control_device_v1", "set_selection"): CLIPBOARD,
+    ("gtk_primary_selection_device", "selection"): PRIMARY,
+    ("gtk_primary_selection_device", "set_selection"): PRIMARY,
+    ("wl_data_device", "selection"): CLIPBOARD,
+    ("wl_data_device", "set_selection"): CLIPBOARD,
+    ("zwlr_data_control_device_v1", "primary_selection"): PRIMARY,
+    ("zwlr_data_control_device_v1", "selection"): CLIPBOARD,
+    ("zwlr_data_control_device_v1", "set_primary_selection"): PRIMARY,
+    ("zwlr_data_control_device_v1", "set_selection"): CLIPBOARD,
+    ("zwp_primary_selection_device_v1", "selection"): PRIMARY,
+    ("zwp_primary_selection_device_v1", "set_selection"): PRIMARY,
+}
+"""(interface, message) that makes a selection of something, to which."""
+
+_SOURCE_USES: Final[Mapping[str, tuple[str, ...]]] = {
+    "ext_data_control_source_v1": (CLIPBOARD, PRIMARY),
+    "gtk_primary_selection_source": (PRIMARY,),
+    "wl_data_source": (CLIPBOARD, DRAG),
+    "zwlr_data_control_source_v1": (CLIPBOARD, PRIMARY),
+    "zwp_primary_selection_source_v1": (PRIMARY,),
+}
+"""What a source may become: when it says its types, that is not known yet."""
+
+
+@dataclass(slots=True, eq=False)
+class Source:
+    """What an app offers.
+
+    Attributes:
+        types: how many MIME types of it the compositor was told.
+        use: what it became; empty: nothing yet.
+    """
+
+    types: int = 0
+    use: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Offer:
+    """What the compositor offers.
+
+    Attributes:
+        types: what the app is yet to be told.
+        told: how many it was told.
+        use: what it is; empty: that is not known yet, and the app knows nothing of it.
+        actions: what its source would do with it, as it said before the app knew it.
+    """
+
+    types: list[bytes] = field(default_factory=list)
+    told: int = 0
+    use: str = ""
+    actions: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class DataDevice:
+    """What an app has been told by a device.
+
+    Attributes:
+        shown: selections that it has, or was last told that there are none.
+        hides: a drag is above its window of which it knows nothing.
+    """
+
+    shown: set[str] = field(default_factory=set)
+    hides: bool = False
+
+
+# ---------------------------------------------------------------- the guest offers
+
+
+def add_type(state: ClientState, request: Request) -> None:
+    """`offer` of a source: a MIME type, if all that it may become allows it."""
+    source, name = _source(request.object), request.array("mime_type")
+    rules = [_rules(state, use) for use in _SOURCE_USES[request.object.interface.name]]
+    # What it may not become anyway has no say.
+    judges = [each for each in rules if each.direction.to_host] or rules
+    if all(_may_cross(each, source.types, name) for each in judges):
+        source.types += 1
+        state.forward(request)
+
+
+def set_selection(state: ClientState, request: Request) -> None:
+    """`set_selection`: offers what a source has, or nothing more."""
+    use = SELECTION_USES[request.spec.interface, request.spec.name]
+    rules = _rules(state, use)
+    if not rules.direction.to_host or not _asked(state, rules):
+        state.context.debug(
+            f"policy: {use}.direction keeps {request.spec} from the host"
+        )
+        return
+    _note_use(state, request, use)
+    state.forward(request)
+
+
+def start_drag(state: ClientState, request: Request) -> None:
+    """`wl_data_device.start_drag`: one without a source stays within the app anyway."""
+    source_id = request.integer("source")
+    if source_id and not state.context.config.policy.drag.direction.to_host:
+        state.context.debug(
+            f"policy: drag.direction keeps {request.spec} from the host"
+        )
+        source = state.context.objects.guest(source_id)
+        if source.interface.name == "wl_data_source":
+            state.context.send_event(source, "cancelled")
+        return
+    _note_use(state, request, DRAG)
+    state.forward(request)
+
+
+def give(state: ClientState, event: Event) -> None:
+    """`send` of a source: the host reads, which it may not have been allowed to before."""
+    role = event.object.role
+    if isinstance(role, Source) and role.use:
+        rules = _rules(state, role.use)
+        if not rules.direction.to_host:
+            state.drop_fds(event.fds)
+            return
+        state.limit = rules.max_bytes
+    state.forward_event(event.object, event.spec, event.raw, event.fds)
+    state.limit = 0
+
+
+def _note_use(state: ClientState, request: Request, use: str) -> None:
+    if source_id := request.integer("source"):
+        source = state.context.objects.guest(source_id)
+        if source.interface.name in _SOURCE_USES:  # else the request is refused
+            _source(source).use = use
+
+
+def _source(entry: ProtocolObject) -> Source:
+    if not isinstance(entry.role, Source):
+        entry.role = Source()
+    return entry.role
+
+
+# ---------------------------------------------------------------- the host offers
+
+
+def introduce(state: ClientState, event: Event) -> None:
+    """`data_offer`, `offer` of a device: what it is for is not known yet."""
+    spec = event.spec
+    assert spec.new_id_index is not None
+    host_id = event.args[spec.new_id_index]
+    assert isinstance(host_id, int)
+    state.enter_unseen(host_id, spec.args[spec.new_id_index], event.object.version)
+    entry = state.context.objects.host(host_id)
+    assert entry is not None
+    entry.role = Offer()
+
+
+def keep_type(state: ClientState, event: Event) -> None:
+    """`offer` of an offer: a MIME type, which is kept until it is known what for."""
+    offer = event.object.role
+    if not isinstance(offer, Offer):  # of what the app has destroyed
+        return
+    name = event.array("mime_type")
+    if not offer.use:
+        if len(offer.types) < _most_types(state) and len(name) <= MAX_TYPE:
+            offer.types.append(name)
+    elif _may_cross(_rules(state, offer.use), offer.told, name):
+        offer.told += 1
+        state.forward_event(event.object, event.spec, event.raw)
+
+
+def keep_actions(state: ClientState, event: Event) -> None:
+    """`wl_data_offer.source_actions`: likewise."""
+    offer = event.object.role
+    if isinstance(offer, Offer) and not offer.use:
+        (offer.actions,) = event.numbers
+        return
+    state.forward_event(event.object, event.spec, event.raw)
+
+
+def select(state: ClientState, event: Event) -> None:
+    """`selection` of a device: it is a selection, if the app may know of it."""
+    use = SELECTION_USES[event.spec.interface, event.spec.name]
+    (offer_id,) = event.numbers
+    device = _device(event.object)
+    if not offer_id:
+        device.shown.discard(use)
+        state.forward_event(event.object, event.spec, event.raw)
+    elif _reveal(state, event, offer_id, use):
+        device.shown.add(use)
+        state.forward_event(event.object, event.spec, event.raw)
+    elif use in device.shown:
+        device.shown.discard(use)
+        state.context.send_event(event.object, event.spec.name, (0,))
+
+
+def enter(state: ClientState, event: Event) -> None:
+    """`wl_data_device.enter`: a drag, if it may enter the guest."""
+    device, offer_id = _device(event.object), event.integer("id")
+    device.hides = bool(offer_id) and not _reveal(state, event, offer_id, DRAG)
+    if not device.hides:
+        state.forward_event(event.object, event.spec, event.raw)
+
+
+def go_on_dragging(state: ClientState, event: Event) -> None:
+    """`wl_data_device.motion`, `leave`, `drop`: of a drag that the app knows."""
+    device = _device(event.object)
+    if not device.hides:
+        state.forward_event(event.object, event.spec, event.raw)
+    elif event.spec.name != "motion":
+        device.hides = False
+
+
+def receive(state: ClientState, request: Request) -> None:
+    """`receive` of an offer: the guest reads."""
+    role = request.object.role
+    use = role.use if isinstance(role, Offer) else ""
+    if not use:  # it is no offer that the app could know
+        state.forward(request)
+        return
+    rules = _rules(state, use)
+    name = request.array("mime_type")
+    if rules.direction.to_guest and rules.has_type(name) and _asked(state, rules):
+        state.limit = rules.max_bytes
+        state.forward(request)
+        state.limit = 0
+        return
+    state.context.debug(f"policy: {use} keeps {request.spec} from the host")
+    state.refuse_fds(request)
+
+
+def _reveal(state: ClientState, event: Event, offer_id: int, use: str) -> bool:
+    """Tell the app of an offer that is for this; or have the compositor know that nobody will."""
+    objects, context = state.context.objects, state.context
+    entry = objects.host(offer_id)
+    if entry is None or not isinstance(entry.role, Offer):
+        return (
+            True  # it is as before, or the compositor's error, which forwarding finds
+        )
+    offer = entry.role
+    if offer.use:
+        return _rules(state, use).direction.to_guest
+    if not event.object.guest_id or not _rules(state, use).direction.to_guest:
+        entry.role = None
+        context.send(entry, "destroy")
+        return False
+    offer.use = use
+    guest_id = objects.give_guest_id(entry)
+    context.send_event(event.object, _introduction(event.object), (guest_id,))
+    types, offer.types = offer.types, []
+    for name in types:
+        if _may_cross(_rules(state, use), offer.told, name):
+            offer.told += 1
+            context.send_event(entry, "offer", (name,))
+    if offer.actions is not None:
+        context.send_event(entry, "source_actions", (offer.actions,))
+    return True
+
+
+def _introduction(device: ProtocolObject) -> str:
+    """Return the name of the event by which a device tells of an offer."""
+    return next(
+        each.name for each in device.interface.events if each.new_id_index is not None
+    )
+
+
+def _may_cross(rules: Clipboard, before: int, name: bytes) -> bool:
+    """Whether one more MIME type may be told of, when so many were."""
+    return before < rules.max_types and len(name) <= MAX_TYPE and rules.has_type(name)
+
+
+def _most_types(state: ClientState) -> int:
+    policy = state.context.config.policy
+    return max(
+        each.max_types for each in (policy.clipboard, policy.primary, policy.drag)
+    )
+
+
+def _device(entry: ProtocolObject) -> DataDevice:
+    if not isinstance(entry.role, DataDevice):
+        entry.role = DataDevice()
+    return entry.role
+
+
+def _rules(state: ClientState, use: str) -> Clipboard:
+    rules: Clipboard = getattr(state.context.config.policy, use)
+    return rules
+
+
+# ---------------------------------------------------------------- gestures
+
+
+def note_gesture(state: ClientState, event: Event) -> None:
+    """A key, a button or a finger: what is asked for now is asked for by the user."""
+    context = state.context
+    if context.config.policy.asks and _pressed(event):
+        context.begin_gesture()
+    state.forward_event(event.object, event.spec, event.raw)
+
+
+def _pressed(event: Event) -> bool:
+    """Whether it is the beginning: those that have no state have another event for the end."""
+    return "state" not in event.spec.places or bool(event.integer("state"))
+
+
+def _asked(state: ClientState, rules: Clipboard) -> bool:
+    return rules.direction is not Direction.ASK or state.context.in_gesture
