@@ -172,6 +172,22 @@ async def test_ram_is_proved(agent: Agent, host: FakeHost) -> None:
     assert agent.locator.pinned == 1
 
 
+@pytest.mark.parametrize("offered", [Feature.NONE, Feature.GRANTS])
+async def test_grants_are_for_a_host_that_takes_them(
+    agent: Agent, host: FakeHost, offered: Feature
+) -> None:
+    """To any other a reference would look like an address."""
+    agent.locator.features |= Feature.GRANTS
+    ack = await host.start(replace(hello(2), features=hello().features | offered))
+    assert ack.features & Feature.GRANTS == offered
+    await host.send(ProveRam(bytes(RAM_TOKEN_SIZE)))
+    proof = await host.expect(RamProof)
+    assert (proof.status is LocateStatus.OK) == bool(offered)
+    if not offered:
+        assert proof == RamProof(LocateStatus.NOT_PERMITTED, 0, 0)
+        assert not agent.locator.tokens
+
+
 async def test_too_many_proofs_end_the_session(host: FakeHost) -> None:
     await host.send(*[ProveRam(bytes(RAM_TOKEN_SIZE))] * 17)
 

@@ -35,6 +35,8 @@ class RamGrants(Granted):
         fails: errno of the driver, if it is to refuse.
     """
 
+    at_once = 512
+
     def __init__(self, ram: int) -> None:
         self._ram = ram
         self.made = 0

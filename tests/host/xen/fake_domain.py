@@ -22,6 +22,8 @@ class FakeDomain(Granted):
     most: pages of a fd.
     """
 
+    at_once = 512
+
     def __init__(self) -> None:
         self.pages: dict[int, bytes] = {}
         self.asked: list[tuple[Run, ...]] = []

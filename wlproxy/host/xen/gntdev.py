@@ -28,6 +28,8 @@ DEFAULT_DEVICE: Final = Path("/dev/xen/gntdev")
 LIMIT_PARAMETER: Final = Path("/sys/module/xen_gntdev/parameters/limit")
 DEFAULT_LIMIT: Final = 64 * 1024
 """Pages of a fd; drivers/xen/gntdev.c has it as a module parameter."""
+AT_ONCE: Final = 512
+"""Pages that the driver finds room for in under a millisecond."""
 MAX_LIMIT: Final = 1 << 20
 """Pages of a fd that we would ask for, whatever the driver allows: 4 GiB."""
 
@@ -58,7 +60,13 @@ _REMEDY_PERMISSION: Final = (
 
 
 class Granted(Protocol):
-    """Makes fds of pages that one domain has granted."""
+    """Makes fds of pages that one domain has granted.
+
+    Attributes:
+        at_once: pages of a fd that is made in no time; more are for a thread.
+    """
+
+    at_once: int
 
     def open(self, runs: Sequence[Run]) -> OwnedFd:
         """Make a fd of pages, in this order.  Blocks for a moment.
@@ -78,7 +86,7 @@ class Granted(Protocol):
 class Gntdev(Granted):
     """The device, opened anew for each fd."""
 
-    __slots__ = ("_domid", "_path")
+    __slots__ = ("_domid", "_path", "at_once")
 
     def __init__(self, domid: int, path: Path = DEFAULT_DEVICE) -> None:
         """Open nothing yet.
@@ -87,6 +95,7 @@ class Gntdev(Granted):
             domid: whose grants.
             path: of the device.
         """
+        self.at_once = AT_ONCE
         self._domid = domid
         self._path = path
 

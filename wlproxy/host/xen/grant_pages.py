@@ -39,8 +39,6 @@ REFS_PER_FRAME: Final = GRANT_SIZE // 8
 """Grant references in a frame of a grant table (grant_entry_v1, xen/interface/grant_table.h)."""
 MAX_FRAMES: Final = 1 << 14
 """As many as have references for 32 GiB."""
-SLOW_PAGES: Final = 512
-"""A fd of more is made in a thread: over a millisecond for thousands."""
 TRIAL_SECONDS: Final = 10.0
 """For a compositor to show a page."""
 TRIAL_STRIDES, TRIAL_ROWS = (64,), 16
@@ -161,7 +159,8 @@ class GrantPages(PageSource):
 
     def is_slow(self, items: Sequence[RamItem]) -> bool:
         """See `PageSource`."""
-        return sum(item.length for item in items) > SLOW_PAGES * GRANT_SIZE
+        pages = sum(item.length for item in items) // GRANT_SIZE
+        return pages > self._granted.at_once
 
     @contextmanager
     def holding(self, items: Sequence[RamItem]) -> Iterator[None]:

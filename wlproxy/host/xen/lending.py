@@ -46,7 +46,7 @@ _REMEDY: Final = (
 class LentGrants(Granted):
     """Asks that process."""
 
-    __slots__ = ("_path",)
+    __slots__ = ("_path", "at_once")
 
     def __init__(self, path: Path) -> None:
         """Ask nothing yet.
@@ -54,6 +54,7 @@ class LentGrants(Granted):
         Args:
             path: of its socket.
         """
+        self.at_once = 0  # it may be busy
         self._path = path
 
     def open(self, runs: Sequence[Run]) -> OwnedFd:
