@@ -26,7 +26,7 @@ at, fd = device(), MAKE["{kind}"](size)
 fill(fd, size, 1)
 granted, result = grant(at, fd, 0, size)
 """)
-    # The first on a machine that has granted nothing else, and so in one piece.
+    # Nothing else is granted, so that there are as many in a row.
     assert [count for _, count in runs] == [pages]
 
     with mapped(expand(runs), domain.domid) as mapping:
