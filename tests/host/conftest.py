@@ -5,6 +5,7 @@ import select
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,16 +104,30 @@ def lab_socket() -> Callable[[str], Path]:
 
 
 @contextmanager
-def running_sway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A headless sway for as long as a fixture lasts; a skip where there is none."""
+def running_sway(
+    tmp_path_factory: pytest.TempPathFactory, settings: str = ""
+) -> Iterator[Path]:
+    """A headless sway for as long as a fixture lasts; a skip where there is none.
+
+    Args:
+        tmp_path_factory: makes its directory.
+        settings: more lines of its configuration.
+    """
     if not shutil.which("sway"):
         pytest.skip("needs sway: apt-get install sway")
     directory = tmp_path_factory.mktemp("s")
+    nobody: dict[str, int] = {}
+    if os.geteuid() == 0:  # it refuses to be root's, and pytest's directories are
+        directory = Path(tempfile.mkdtemp())
+        nobody = {"user": NOBODY, "group": NOBODY}
     directory.chmod(0o700)
     ready = directory / "ready"
     os.mkfifo(ready)
     config = directory / "config"
-    config.write_text(f"exec echo $WAYLAND_DISPLAY > {ready}\n")
+    config.write_text(f"exec echo $WAYLAND_DISPLAY > {ready}\n{settings}\n")
+    if nobody:
+        for path in (directory, ready):
+            os.chown(path, NOBODY, NOBODY)
     environ = {
         **os.environ,
         "XDG_RUNTIME_DIR": str(directory),
@@ -128,6 +143,8 @@ def running_sway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            extra_groups=[] if nobody else None,
+            **nobody,
         )
     with OwnedFd(os.open(ready, os.O_RDONLY | os.O_NONBLOCK)) as fifo:
         told, _, _ = select.select([fifo], [], [], READY_TIMEOUT)
@@ -139,6 +156,12 @@ def running_sway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield directory / display
     process.terminate()
     process.wait(READY_TIMEOUT)
+    if nobody:
+        shutil.rmtree(directory)
+
+
+NOBODY = 65534
+"""User and group of who owns nothing."""
 
 
 @pytest.fixture(scope="session")
