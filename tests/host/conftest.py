@@ -116,18 +116,18 @@ def running_sway(
     if not shutil.which("sway"):
         pytest.skip("needs sway: apt-get install sway")
     directory = tmp_path_factory.mktemp("s")
-    nobody: dict[str, int] = {}
+    nobody: int | None = None
     if os.geteuid() == 0:  # it refuses to be root's, and pytest's directories are
         directory = Path(tempfile.mkdtemp())
-        nobody = {"user": NOBODY, "group": NOBODY}
+        nobody = NOBODY
     directory.chmod(0o700)
     ready = directory / "ready"
     os.mkfifo(ready)
     config = directory / "config"
     config.write_text(f"exec echo $WAYLAND_DISPLAY > {ready}\n{settings}\n")
-    if nobody:
+    if nobody is not None:
         for path in (directory, ready):
-            os.chown(path, NOBODY, NOBODY)
+            os.chown(path, nobody, nobody)
     environ = {
         **os.environ,
         "XDG_RUNTIME_DIR": str(directory),
@@ -143,8 +143,9 @@ def running_sway(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            extra_groups=[] if nobody else None,
-            **nobody,
+            user=nobody,
+            group=nobody,
+            extra_groups=None if nobody is None else [],
         )
     with OwnedFd(os.open(ready, os.O_RDONLY | os.O_NONBLOCK)) as fifo:
         told, _, _ = select.select([fifo], [], [], READY_TIMEOUT)
@@ -156,7 +157,7 @@ def running_sway(
     yield directory / display
     process.terminate()
     process.wait(READY_TIMEOUT)
-    if nobody:
+    if nobody is not None:
         shutil.rmtree(directory)
 
 
