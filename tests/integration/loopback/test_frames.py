@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 from pywayland.protocol.wayland import WlSubcompositor
+from pywayland.protocol.xdg_shell import XdgPositioner, XdgWmBase
 
 from lab.weston import Weston as WestonProgram
 from tests.clients import capture
@@ -96,10 +97,9 @@ async def shown(app: App, size: tuple[int, int]) -> tuple[Window, bytes]:
     """Show a window with a pattern; return it and the pattern's pixels, as pictures have them."""
     window = await app.window()
     canvas = app.canvas(size)
-    pixels = bytearray(canvas.draw(1))
-    pixels[3::4] = b"\xff" * (len(pixels) // 4)
+    pixels = opaque(canvas.draw(1))
     await app.show(window.surface, canvas)
-    return window, bytes(pixels)
+    return window, pixels
 
 
 async def seen(look: Look, check: Callable[[Picture], object]) -> None:
@@ -196,6 +196,82 @@ async def test_at_a_scale_of_one_and_a_half(bare: Loopback, fine_sway: Path) -> 
         check_ring(picture, box, 6)
 
     await seen(lambda: capture.grim(str(fine_sway), fine_sway.parent), framed)
+
+
+def opaque(pixels: bytes) -> bytes:
+    """The pixels of a canvas, as pictures have them."""
+    made = bytearray(pixels)
+    made[3::4] = b"\xff" * (len(made) // 4)
+    return bytes(made)
+
+
+async def test_a_popup_is_where_the_app_placed_it(bare: Loopback, sway: Path) -> None:
+    await bare.start_agent()
+    await bare.start_host(sway, frame=FRAME, isolate=False)
+    app = await bare.app()
+    window, _ = await shown(app, (300, 200))
+    shell = app.bind(XdgWmBase)
+    place = app.keep(shell.create_positioner())
+    place.set_size(40, 30)
+    place.set_anchor_rect(50, 60, 20, 10)
+    place.set_anchor(XdgPositioner.anchor.bottom_right.value)
+    place.set_gravity(XdgPositioner.gravity.bottom_right.value)
+    surface = app.surface()
+    xdg_surface = app.keep(shell.get_xdg_surface(surface))
+    popup = app.keep(xdg_surface.get_popup(window.xdg_surface, place))
+    configured = app.record(popup, "configure")
+    serials = app.record(xdg_surface, "configure")
+    surface.commit()
+    await app.until(lambda: serials)
+    xdg_surface.ack_configure(serials[0][0])
+    canvas = app.canvas((40, 30))
+    pixels = opaque(canvas.draw(9))
+    await app.show(surface, canvas)
+    assert configured == [(70, 70, 40, 30)]
+
+    def placed(picture: Picture) -> None:
+        left, top, right, bottom = find_red(picture)
+        assert (right - left, bottom - top) == (310, 210)
+        rows = picture.rows(left + WIDTH + 70, top + WIDTH + 70, 40, 30)
+        assert b"".join(rows) == pixels
+
+    await seen(lambda: capture.grim(str(sway), sway.parent), placed)
+
+
+@pytest.mark.parametrize("state", ["fullscreen", "maximized"])
+async def test_a_window_that_fills_the_screen_is_framed(
+    bare: Loopback, sway: Path, state: str
+) -> None:
+    """It fills what the frame leaves.  sway does not maximize what floats: nothing changes."""
+    await bare.start_agent()
+    await bare.start_host(sway, frame=FRAME, isolate=False)
+    app = await bare.app()
+    window, _ = await shown(app, (300, 200))
+    sizes = app.record(window.role, "configure")
+    serials = app.record(window.xdg_surface, "configure")
+    if state == "fullscreen":
+        window.role.set_fullscreen(None)
+    else:
+        window.role.set_maximized()
+    window.surface.commit()
+    filled = state == "fullscreen"
+    await app.until(lambda: sizes and (not filled or sizes[-1][0] > 1000))
+    await app.roundtrip()
+    window.xdg_surface.ack_configure(serials[-1][0])
+    width, height, _ = sizes[-1]
+    size = (width, height) if width else (300, 200)
+    canvas = app.canvas(size)
+    pixels = opaque(canvas.draw(5))
+    await app.show(window.surface, canvas)
+
+    def framed(picture: Picture) -> None:
+        box = find_red(picture)
+        inner = check_ring(picture, box)
+        assert inner.data == pixels
+        if filled:
+            assert box == (0, 0, picture.width, picture.height)
+
+    await seen(lambda: capture.grim(str(sway), sway.parent), framed)
 
 
 @pytest.fixture
