@@ -105,24 +105,28 @@ def lab_socket() -> Callable[[str], Path]:
 
 
 @contextmanager
-def running_sway() -> Iterator[Path]:
-    """A headless sway for as long as a fixture lasts; a skip where there is none."""
+def running_sway(settings: str = "") -> Iterator[Path]:
+    """A headless sway for as long as a fixture lasts; a skip where there is none.
+
+    Args:
+        settings: more lines of its configuration.
+    """
     if not shutil.which("sway"):
         pytest.skip("needs sway: apt-get install sway")
     # Where nobody gets to as well.
     with (
         TemporaryDirectory(prefix="sway-") as name,
-        _running_sway(Path(name)) as display,
+        _running_sway(Path(name), settings) as display,
     ):
         yield display
 
 
 @contextmanager
-def _running_sway(directory: Path) -> Iterator[Path]:
+def _running_sway(directory: Path, settings: str) -> Iterator[Path]:
     ready = directory / "ready"
     os.mkfifo(ready)
     config = directory / "config"
-    config.write_text(f"exec echo $WAYLAND_DISPLAY > {ready}\n")
+    config.write_text(f"exec echo $WAYLAND_DISPLAY > {ready}\n{settings}\n")
     environ = {
         **os.environ,
         "XDG_RUNTIME_DIR": str(directory),

@@ -77,8 +77,12 @@ class PassingDevice(UdmabufDevice):
         """Nothing is open."""
 
 
-def serve_native_apps(loopback: Loopback) -> PassingDevice:
-    """Have a loopback that is not started yet serve apps of this machine."""
+def serve_native_apps(loopback: Loopback) -> tuple[PassingDevice, NativeFiles]:
+    """Have a loopback that is not started yet serve apps of this machine.
+
+    Returns:
+        The device to start its proxy with, and what is to be closed at the end.
+    """
     files = loopback.locator = NativeFiles(loopback.ram)
     loopback.more_ram = [RamRegion(START, FILES * SPAN, 0, START)]
-    return PassingDevice(files)
+    return PassingDevice(files), files

@@ -95,7 +95,6 @@ def test_the_order_of_the_first_frame() -> None:
     play.shown(100, 80)
 
     said = [line.split(".", 1)[1] for line in play.said_by("host") if "@" in line]
-    assert "create_u32_rgba_buffer(" in "".join(said)
     placed = [line for line in said if line.startswith("set_position")]
     assert placed == [
         "set_position(-5, -18)",
@@ -108,20 +107,23 @@ def test_the_order_of_the_first_frame() -> None:
     assert play.strips()[4] == (0, -18, 30, 0)
 
 
-def test_without_single_pixels_the_colour_is_in_shared_memory() -> None:
+def test_the_colour_is_in_one_buffer_for_all_windows() -> None:
     play = FrameStage()
-    play.host.globals.pop(11)
-    play.host.event(play.host_thing("wl_registry"), "global_remove", 11)
-    play.flush()
-    play.said()
-
     play.shown(100, 80)
 
     said = play.said()
     assert sum("CreateFile" in line for line in said) == 1
-    assert sum("set_source(2048, 2048, 256, 256)" in line for line in said) == 4
+    sources = [line.split(".")[1] for line in said if "set_source" in line]
+    assert sources == [
+        *["set_source(16384, 1024, 32768, 2048)"] * 2,
+        *["set_source(1024, 16384, 2048, 32768)"] * 2,
+    ]
+
     play.app.request(play.toplevel, "destroy")
     play.nothing_left()
+    play.become_window()
+    play.app.request(play.window, "commit")
+    assert not any("CreateFile" in line for line in play.said())
 
 
 @pytest.mark.parametrize("missing", [6, 13])

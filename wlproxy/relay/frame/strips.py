@@ -1,6 +1,7 @@
 """The strips of a frame, as objects that the compositor knows and the guest does not."""
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,11 +19,18 @@ from wlproxy.relay.wire.objects import IGNORED, ProtocolObject
 XRGB8888: Final = 1
 """As in `wl_shm`."""
 
-SWATCH: Final = 16
-"""Pixels on each side of a buffer of one colour, where there are no single pixels: what is
-scaled is from its middle, so that no renderer mixes in what is beyond its edge."""
+LONG: Final = 256
+SHORT: Final = 16
+"""Pixels of a buffer of one colour, along a strip and across."""
 
-MIDDLE: Final = (SWATCH // 2 * FIXED, SWATCH // 2 * FIXED, FIXED, FIXED)
+ALONG: Final = (LONG // 4 * FIXED, LONG // 2 * FIXED)
+ACROSS: Final = (SHORT // 4 * FIXED, SHORT // 2 * FIXED)
+"""Where what a strip shows of it begins, and how much that is: the middle, so that no renderer
+mixes in what is beyond its edge.
+
+A single pixel (wp_single_pixel_buffer_v1) would do where the GPU draws.  pixman counts with 16
+bits: of a pixel that is scaled up to the width of a window, it leaves out some of the left end,
+more the wider and farther to the right the window is (seen with wlroots 0.15)."""
 
 
 def needed(context: Context, interface: str) -> ProtocolObject:
@@ -46,35 +54,28 @@ class Paint:
     """The buffers that strips show, one for all of a client's windows.
 
     Attributes:
-        colour: of one colour.
-        swatch: it is one of several pixels.
+        wide: of one colour, for strips at the top and at the bottom.
+        tall: the same, for those at the sides.
         label: the picture of the label.
     """
 
-    colour: ProtocolObject | None = None
-    swatch: bool = False
+    wide: ProtocolObject | None = None
+    tall: ProtocolObject | None = None
     label: ProtocolObject | None = None
 
-    def coloured(self, context: Context, look: WindowFrame) -> ProtocolObject:
+    def coloured(
+        self, context: Context, look: WindowFrame, side: Side
+    ) -> ProtocolObject:
         """Return a buffer of the frame's colour.
 
         Raises:
             WaylandError: as `needed`.
         """
-        if self.colour is not None:
-            return self.colour
-        manager = context.own_global("wp_single_pixel_buffer_manager_v1", 1)
-        if manager is None:
-            pixels = struct.pack("<I", look.colour) * SWATCH * SWATCH
-            self.swatch = True
-            self.colour = _make_buffer(context, SWATCH, SWATCH, pixels)
-            return self.colour
-        red, green, blue = look.colour.to_bytes(3, "big")
-        made = context.objects.add_own(INTERFACES["wl_buffer"], 1, IGNORED)
-        channels = [each * 0x01010101 for each in (red, green, blue, 0xFF)]
-        context.send(manager, "create_u32_rgba_buffer", (made.host_id, *channels))
-        self.colour = made
-        return made
+        if self.wide is None or self.tall is None:
+            pixels = struct.pack("<I", look.colour) * LONG * SHORT
+            sizes = (LONG, SHORT), (SHORT, LONG)
+            self.wide, self.tall = _make_buffers(context, pixels, sizes)
+        return self.wide if side in (Side.TOP, Side.BOTTOM) else self.tall
 
     def labelled(self, context: Context, look: WindowFrame) -> ProtocolObject:
         """Return a buffer of the label, which there is.
@@ -85,25 +86,36 @@ class Paint:
         if self.label is None:
             label = look.label
             assert label is not None
-            self.label = _make_buffer(context, label.width, label.height, label.pixels)
+            size = label.width, label.height
+            (self.label,) = _make_buffers(context, label.pixels, [size])
         return self.label
 
 
-def _make_buffer(
-    context: Context, width: int, height: int, pixels: bytes
-) -> ProtocolObject:
-    """Make a buffer of a file of our own."""
+def _make_buffers(
+    context: Context, pixels: bytes, sizes: Iterable[tuple[int, int]]
+) -> list[ProtocolObject]:
+    """Make buffers of one file of our own: of the same bytes, in several shapes."""
     shm = needed(context, "wl_shm")
     handle = next(context.shared.handles)
     context.command(CreateFile(context.client_id, handle, pixels))
     pool = context.objects.add_own(INTERFACES["wl_shm_pool"], 1, IGNORED)
     context.send(shm, "create_pool", (pool.host_id, None, len(pixels)), (handle,))
-    made = context.objects.add_own(INTERFACES["wl_buffer"], 1, IGNORED)
-    geometry = (0, width, height, 4 * width, XRGB8888)
-    context.send(pool, "create_buffer", (made.host_id, *geometry))
+    made = []
+    for width, height in sizes:
+        buffer = context.objects.add_own(INTERFACES["wl_buffer"], 1, IGNORED)
+        geometry = (0, width, height, 4 * width, XRGB8888)
+        context.send(pool, "create_buffer", (buffer.host_id, *geometry))
+        made.append(buffer)
     context.send(pool, "destroy")
     context.command(CloseHandle(context.client_id, handle))
     return made
+
+
+def colour_source(side: Side) -> tuple[int, int, int, int]:
+    """Say what a strip shows of a buffer of one colour, in 256ths of pixels."""
+    wide = side in (Side.TOP, Side.BOTTOM)
+    (x, width), (y, height) = (ALONG, ACROSS) if wide else (ACROSS, ALONG)
+    return x, y, width, height
 
 
 @dataclass(slots=True, eq=False)
@@ -152,21 +164,20 @@ class Strip:
         return cls(side, surface, subsurface, viewport)
 
     def put(
-        self, context: Context, box: Box, source: tuple[int, int, int, int] | None
+        self, context: Context, box: Box, source: tuple[int, int, int, int]
     ) -> None:
         """Have it be somewhere from the window's next commit on.
 
         Args:
             context: the client's.
             box: where, not empty.
-            source: what of its buffer is shown, in 256ths of pixels; None: all.
+            source: what of its buffer is shown, in 256ths of pixels.
         """
         old, self.box = self.box, box
         if (old.left, old.top) != (box.left, box.top):
             context.send(self.subsurface, "set_position", (box.left, box.top))
         if (old.width, old.height) != (box.width, box.height):
-            if source is not None:
-                context.send(self.viewport, "set_source", source)
+            context.send(self.viewport, "set_source", source)
             size = (box.width, box.height)
             context.send(self.viewport, "set_destination", size)
             context.send(self.surface, "damage", (0, 0, *size))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from wlproxy.relay.frame.boxes import Box
 from wlproxy.relay.frame.layout import Insets, Layout, Side
-from wlproxy.relay.frame.strips import MIDDLE, Paint, Strip
+from wlproxy.relay.frame.strips import Paint, Strip, colour_source
 from wlproxy.relay.frame.tree import FIXED, Node
 from wlproxy.relay.look import WindowFrame
 from wlproxy.relay.wire.context import Context
@@ -55,8 +55,8 @@ class Window:
         self.layout = layout
         if not self.strips:
             parent = self.node.surface.object
-            colour = paint.coloured(context, look)
             for side in Side:
+                colour = paint.coloured(context, look, side)
                 self.strips.append(Strip.make(context, parent, side, colour))
             if look.label is not None:
                 label = paint.labelled(context, look)
@@ -64,7 +64,7 @@ class Window:
             for strip in self.strips:
                 strip.surface.role = Part(self, strip)
         for strip in self.strips:
-            box, source = self._place(strip, look, layout, swatch=paint.swatch)
+            box, source = self._place(strip, look, layout)
             if strip.box != box:
                 strip.put(context, box, source)
         if self.told != layout.outer:
@@ -81,10 +81,10 @@ class Window:
 
     @staticmethod
     def _place(
-        strip: Strip, look: WindowFrame, layout: Layout, *, swatch: bool
-    ) -> tuple[Box, tuple[int, int, int, int] | None]:
+        strip: Strip, look: WindowFrame, layout: Layout
+    ) -> tuple[Box, tuple[int, int, int, int]]:
         if strip.side is not None:
-            return layout.strip(strip.side), MIDDLE if swatch else None
+            return layout.strip(strip.side), colour_source(strip.side)
         assert look.label is not None
         box = layout.label(look.label.width // 2, look.label.shown_height)
         return box, (0, 0, 2 * box.width * FIXED, 2 * box.height * FIXED)

@@ -1,0 +1,339 @@
+"""Frames on real compositors, pixel by pixel: weston, and sway for what wlroots makes of them."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from pywayland.protocol.wayland import WlSubcompositor
+from pywayland.protocol.xdg_shell import XdgPositioner, XdgWmBase
+
+from lab.weston import Weston as WestonProgram
+from tests.clients import capture
+from tests.clients.capture import Picture
+from tests.host.conftest import Weston, running_sway, running_weston
+from tests.peers.app import App, Window
+from tests.peers.loopback import Loopback
+from tests.peers.native_apps import PassingDevice, serve_native_apps
+from wlproxy.relay.look import WIDTH, WindowFrame
+
+COLOUR = 0xD1261B
+FRAME = WindowFrame(COLOUR)
+RED = bytes((0x1B, 0x26, 0xD1, 0xFF))
+"""As in a picture."""
+
+Look = Callable[[], Picture]
+Box = tuple[int, int, int, int]
+
+
+@pytest.fixture(scope="module")
+def weston(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weston]:
+    with running_weston(tmp_path_factory) as weston:
+        yield weston
+
+
+@pytest.fixture(scope="module")
+def sway() -> Iterator[Path]:
+    with running_sway(FLOATING) as sway:
+        yield sway
+
+
+@pytest.fixture(scope="module")
+def fine_sway() -> Iterator[Path]:
+    with running_sway(f"output * scale 1.5\n{FLOATING}") as sway:
+        yield sway
+
+
+FLOATING = "for_window [app_id=.*] floating enable\nfor_window [app_id=.*] border none"
+
+
+def shot_of(weston: Weston) -> Picture:
+    display = str(weston.socket)
+    if WestonProgram().has_capture_protocol:
+        return capture.weston(display)
+    return capture.old_weston(display, *weston.size)
+
+
+def find_red(picture: Picture) -> Box:
+    """What is around all that has the frame's colour."""
+    rows = picture.rows(0, 0, picture.width, picture.height)
+    red = [y for y, row in enumerate(rows) if holds_red(row)]
+    assert red, "nothing has the frame's colour"
+    lefts, rights = [], []
+    for y in red:
+        pixels = [rows[y][x : x + 4] for x in range(0, len(rows[y]), 4)]
+        lefts.append(pixels.index(RED))
+        rights.append(len(pixels) - pixels[::-1].index(RED))
+    return min(lefts), red[0], max(rights), red[-1] + 1
+
+
+def holds_red(row: bytes) -> bool:
+    found = row.find(RED)
+    while found % 4 and found >= 0:
+        found = row.find(RED, found + 1)
+    return found >= 0
+
+
+def check_ring(picture: Picture, box: Box, width: int = WIDTH) -> Picture:
+    """Check that a box is a frame of this width; return what is in it."""
+    left, top, right, bottom = box
+    across, down = right - left, bottom - top
+    for row in (
+        *picture.rows(left, top, across, width),
+        *picture.rows(left, bottom - width, across, width),
+    ):
+        assert row == RED * across
+    inner = picture.rows(left, top, across, down)[width:-width]
+    for row in inner:
+        assert row[: 4 * width] == row[-4 * width :] == RED * width
+    data = b"".join(row[4 * width : -4 * width] for row in inner)
+    return Picture(across - 2 * width, down - 2 * width, data)
+
+
+async def shown(app: App, size: tuple[int, int]) -> tuple[Window, bytes]:
+    """Show a window with a pattern; return it and the pattern's pixels, as pictures have them."""
+    window = await app.window()
+    canvas = app.canvas(size)
+    pixels = opaque(canvas.draw(1))
+    await app.show(window.surface, canvas)
+    return window, pixels
+
+
+async def seen(look: Look, check: Callable[[Picture], object]) -> None:
+    """Wait until a compositor shows what it should: it draws when it likes."""
+    problem = AssertionError("nothing was looked at")
+    for _ in range(50):
+        picture = await trio.to_thread.run_sync(look)
+        try:
+            check(picture)
+        except AssertionError as error:
+            problem = error
+            await trio.sleep(0.1)
+        else:
+            return
+    raise problem
+
+
+async def frame_a_pattern(
+    bare: Loopback, display: Path, look: Look
+) -> tuple[App, Window]:
+    """Show a window, and check each pixel of it and of its frame."""
+    await bare.start_agent()
+    await bare.start_host(display, frame=FRAME, isolate=False)
+    app = await bare.app()
+    size = 333, 100
+    for _ in range(20):
+        window, pixels = await shown(app, size)
+        await seen(look, find_red)
+        left, top, right, bottom = find_red(await trio.to_thread.run_sync(look))
+        if (right - left, bottom - top) == (size[0] + 2 * WIDTH, size[1] + 2 * WIDTH):
+            break
+        window.surface.attach(None, 0, 0)
+        window.surface.commit()
+        await app.roundtrip()
+
+    def framed(picture: Picture) -> None:
+        inner = check_ring(picture, find_red(picture))
+        assert (inner.width, inner.height) == size
+        assert inner.data == pixels
+
+    await seen(look, framed)
+    return app, window
+
+
+async def stick_out(app: App, window: Window, look: Look) -> None:
+    """A subsurface larger than the window: the outermost is ours all the same."""
+    window.xdg_surface.set_window_geometry(0, 0, 333, 100)
+    part = app.surface()
+    manager = app.bind(WlSubcompositor)
+    role = app.keep(manager.get_subsurface(part, window.surface))
+    role.set_position(-40, 30)
+    await app.show(part, app.canvas((420, 120)))
+    window.surface.commit()
+    await app.roundtrip()
+
+    def covered(picture: Picture) -> None:
+        left, top, right, bottom = find_red(picture)
+        assert (right - left, bottom - top) == (420, 155)
+        picture = Picture(420, 155, b"".join(picture.rows(left, top, 420, 155)))
+        assert set(picture.rows(0, 0, 420, 5)) == {RED * 420}
+        assert set(picture.rows(0, 105, 420, 50)) == {RED * 420}
+        assert set(picture.rows(0, 5, 40, 100)) == {RED * 40}
+        assert set(picture.rows(373, 5, 47, 100)) == {RED * 47}
+
+    await seen(look, covered)
+
+
+async def test_on_weston(bare: Loopback, weston: Weston) -> None:
+    """Which places windows at random, and some so that frames are beyond the screen's edge."""
+    await frame_a_pattern(bare, weston.socket, lambda: shot_of(weston))
+
+
+@pytest.mark.slow
+async def test_on_sway(bare: Loopback, sway: Path) -> None:
+    def look() -> Picture:
+        return capture.grim(str(sway), sway.parent)
+
+    app, window = await frame_a_pattern(bare, sway, look)
+    await stick_out(app, window, look)
+
+
+@pytest.mark.slow
+async def test_at_a_scale_of_one_and_a_half(bare: Loopback, fine_sway: Path) -> None:
+    """Edges fall between pixels; what is outermost is the frame's all the same."""
+    await bare.start_agent()
+    await bare.start_host(fine_sway, frame=FRAME, isolate=False)
+    app = await bare.app()
+    await shown(app, (333, 101))
+
+    def framed(picture: Picture) -> None:
+        box = find_red(picture)
+        assert abs(box[2] - box[0] - 343 * 1.5) <= 2
+        assert abs(box[3] - box[1] - 111 * 1.5) <= 2
+        check_ring(picture, box, 6)
+
+    await seen(lambda: capture.grim(str(fine_sway), fine_sway.parent), framed)
+
+
+def opaque(pixels: bytes) -> bytes:
+    """The pixels of a canvas, as pictures have them."""
+    made = bytearray(pixels)
+    made[3::4] = b"\xff" * (len(made) // 4)
+    return bytes(made)
+
+
+async def test_a_popup_is_where_the_app_placed_it(bare: Loopback, sway: Path) -> None:
+    await bare.start_agent()
+    await bare.start_host(sway, frame=FRAME, isolate=False)
+    app = await bare.app()
+    window, _ = await shown(app, (300, 200))
+    shell = app.bind(XdgWmBase)
+    place = app.keep(shell.create_positioner())
+    place.set_size(40, 30)
+    place.set_anchor_rect(50, 60, 20, 10)
+    place.set_anchor(XdgPositioner.anchor.bottom_right.value)
+    place.set_gravity(XdgPositioner.gravity.bottom_right.value)
+    surface = app.surface()
+    xdg_surface = app.keep(shell.get_xdg_surface(surface))
+    popup = app.keep(xdg_surface.get_popup(window.xdg_surface, place))
+    configured = app.record(popup, "configure")
+    serials = app.record(xdg_surface, "configure")
+    surface.commit()
+    await app.until(lambda: serials)
+    xdg_surface.ack_configure(serials[0][0])
+    canvas = app.canvas((40, 30))
+    pixels = opaque(canvas.draw(9))
+    await app.show(surface, canvas)
+    assert configured == [(70, 70, 40, 30)]
+
+    def placed(picture: Picture) -> None:
+        left, top, right, bottom = find_red(picture)
+        assert (right - left, bottom - top) == (310, 210)
+        rows = picture.rows(left + WIDTH + 70, top + WIDTH + 70, 40, 30)
+        assert b"".join(rows) == pixels
+
+    await seen(lambda: capture.grim(str(sway), sway.parent), placed)
+
+
+@pytest.mark.parametrize("state", ["fullscreen", "maximized"])
+async def test_a_window_that_fills_the_screen_is_framed(
+    bare: Loopback, sway: Path, state: str
+) -> None:
+    """It fills what the frame leaves.  sway does not maximize what floats: nothing changes."""
+    await bare.start_agent()
+    await bare.start_host(sway, frame=FRAME, isolate=False)
+    app = await bare.app()
+    window, _ = await shown(app, (300, 200))
+    sizes = app.record(window.role, "configure")
+    serials = app.record(window.xdg_surface, "configure")
+    if state == "fullscreen":
+        window.role.set_fullscreen(None)
+    else:
+        window.role.set_maximized()
+    window.surface.commit()
+    filled = state == "fullscreen"
+    await app.until(lambda: sizes and (not filled or sizes[-1][0] > 1000))
+    await app.roundtrip()
+    window.xdg_surface.ack_configure(serials[-1][0])
+    width, height, _ = sizes[-1]
+    size = (width, height) if width else (300, 200)
+    canvas = app.canvas(size)
+    pixels = opaque(canvas.draw(5))
+    await app.show(window.surface, canvas)
+
+    def framed(picture: Picture) -> None:
+        box = find_red(picture)
+        inner = check_ring(picture, box)
+        assert inner.data == pixels
+        if filled:
+            assert box == (0, 0, picture.width, picture.height)
+
+    await seen(lambda: capture.grim(str(sway), sway.parent), framed)
+
+
+@pytest.fixture
+def native(bare: Loopback) -> Iterator[PassingDevice]:
+    """Has apps of this machine be apps of the guest."""
+    device, files = serve_native_apps(bare)
+    yield device
+    files.close()
+
+
+APPS = {
+    "foot": ["foot", "--override=tweak.max-shm-pool-size-mb=0", "sleep", "60"],
+    "gtk4-demo": ["gtk4-demo"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", APPS)
+async def test_apps_are_framed(
+    bare: Loopback, native: PassingDevice, sway: Path, name: str
+) -> None:
+    """In mode A, uncopied: every edge of all that is shown is the frame's."""
+    if not shutil.which(APPS[name][0]):
+        pytest.skip(f"needs {APPS[name][0]}")
+
+    def look() -> Picture:
+        return capture.grim(str(sway), sway.parent)
+
+    await bare.start_agent()
+    await bare.start_host(sway, native, frame=FRAME, isolate=False)
+    nothing = await trio.to_thread.run_sync(look)
+    environ = {
+        **os.environ,
+        "WAYLAND_DISPLAY": str(bare.display),
+        "XDG_RUNTIME_DIR": str(bare.display.parent),
+        "GDK_BACKEND": "wayland",
+        "GSK_RENDERER": "cairo",
+    }
+
+    def framed(picture: Picture) -> None:
+        left, top, right, bottom = box = find_red(picture)
+        check_ring(picture, box)
+        hidden = bytearray(picture.data)
+        for y in range(top, bottom):
+            start = 4 * (y * picture.width)
+            row = slice(start + 4 * left, start + 4 * right)
+            hidden[row] = nothing.data[row]
+        assert hidden == nothing.data, "something is shown beside the frame"
+
+    async with trio.open_nursery() as nursery:
+        run = partial(
+            trio.run_process,
+            APPS[name],
+            env=environ,
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+        )
+        nursery.start_soon(run)
+        await bare.until(lambda: bare.status()["surfaces"])
+        await seen(look, framed)
+        windows = [w for w in bare.status()["surfaces"] if w["kind"] == "window"]
+        assert [window["mode"] for window in windows] == ["A"]
+        nursery.cancel_scope.cancel()
+    await bare.quiet()
