@@ -43,6 +43,7 @@ from wlproxy.relay.commands import (
     SendFile,
     SendFrame,
     SendToCompositor,
+    StartTimer,
     Trace,
     TraceLevel,
 )
@@ -63,6 +64,7 @@ ALL = (
     CopyRows(1, Handle(2), ITEMS, 0, 4096, 4096, 1),
     CreateStream(1, 2, Handle(2), Direction.TO_GUEST),
     AdoptStream(1, 3, Handle(1), Direction.TO_GUEST),
+    StartTimer(1, 1, 1.0),
     SendFile(1, 1, Handle(1), 6),
     SendContents(1, 1, b"table"),
     CloseHandle(1, Handle(2)),

@@ -31,7 +31,8 @@ clipboard = { direction = "ask", types = ["text/*"], max-bytes = 1048576 }
 and where each line is from: a default, a line of the file, or the command line (`--allow`, `--deny`, which count before the
 file for the globals that they name).
 
-`wlproxy reload` has proxies that run read the file again, and so has SIGHUP, unless the proxy was started from a terminal.
+`wlproxy reload` has proxies that run read the file again, and so has `systemctl --user reload wlproxy@work.service` (SIGHUP, which
+ends a proxy that was started from a terminal).
 The table says when another value is in force for an app that runs. What an app has bound of a global that is not granted
 any more it keeps, and that is said. If there is a mistake, all stays as it was.
 

@@ -254,9 +254,7 @@ def _reveal(state: ClientState, event: Event, offer_id: int, use: str) -> bool:
     objects, context = state.context.objects, state.context
     entry = objects.host(offer_id)
     if entry is None or not isinstance(entry.role, Offer):
-        return (
-            True  # it is as before, or the compositor's error, which forwarding finds
-        )
+        return True  # forwarding makes nothing of it, or finds the compositor's error
     offer = entry.role
     if offer.use:
         return _rules(state, use).direction.to_guest
