@@ -1,6 +1,8 @@
 """The clipboard with a real QEMU, and the agent of its guest at the other end of its chardev."""
 
 import os
+import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -37,7 +39,12 @@ class Desk(NamedTuple):
 
     compositor: Compositor
     agent: Agent
-    clipboard: QemuClipboard[OwnedFd]
+    clipboard: QemuClipboard[OwnedFd] | None
+
+    def window(self) -> object:
+        """The last window that can be given the focus; None: there is none."""
+        *_, last = [None, *(c for c in self.compositor.apps if c.all("wl_keyboard"))]
+        return last
 
     async def until(self, condition: Callable[[], object]) -> None:
         with trio.fail_after(PATIENCE):
@@ -145,7 +152,9 @@ async def test_the_host_pastes_what_the_guest_copies(
     async with desk(vm, tmp_path, BOTH) as it:
         device = DEVICES[selection]
         await it.agent.copy(b"nobody asked", selection)
-        await it.until(lambda: it.clipboard.grabs[selection])
+        clipboard = it.clipboard
+        assert clipboard is not None
+        await it.until(lambda: clipboard.grabs[selection])
         await trio.testing.wait_all_tasks_blocked()  # the window has seen it, too
         it.focus()
         await it.copy(device, b"of the host")  # so it has the focus
@@ -207,3 +216,51 @@ async def test_an_agent_that_comes_later_and_another_viewer(
                 await it.until(lambda: len(it.agent.heard(GRAB)) > grabs)
                 assert await it.agent.paste() == b"of the other"
                 nursery.cancel_scope.cancel()
+
+
+async def slowness(vm: Machine) -> float:
+    """Ask a machine's monitor something; return how many seconds that took."""
+    began = trio.current_time()
+    await trio.to_thread.run_sync(vm.execute, "query-status")
+    return trio.current_time() - began
+
+
+async def test_a_viewer_that_is_stopped_stops_no_machine_that_pastes(
+    machine: MakeMachine, tmp_path: Path
+) -> None:
+    """QEMU would wait for 25 s; and the viewer comes back when it goes on."""
+    vm = machine("-vga", "std", *guest_options(tmp_path))
+    compositor, path = Compositor(), tmp_path / "wl"
+    words = ["screen", "--name", "vm", "--qmp", str(vm.monitor), "--display", str(path)]
+    async with (
+        trio.open_nursery() as nursery,
+        agent_of(tmp_path) as agent,
+    ):
+        await nursery.start(compositor.run, path)
+        viewer = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "wlproxy", *words],
+            env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+        )
+        try:
+            it = Desk(compositor, agent, None)
+            await it.until(it.window)
+            first = it.window()
+            it.focus()
+            await it.copy(DEVICES[0], b"a text")
+            await it.until(lambda: agent.heard(GRAB))
+            viewer.send_signal(signal.SIGSTOP)
+            await agent.ask()
+            with trio.fail_after(10):  # QEMU waits at some moment, and not for its 25 s
+                while await slowness(vm) < 0.2:
+                    pass
+            viewer.send_signal(signal.SIGCONT)
+            await it.until(lambda: it.window() not in (None, first))
+            it.focus()
+            grabs = len(agent.heard(GRAB))
+            await it.copy(DEVICES[0], b"another")
+            await it.until(lambda: len(agent.heard(GRAB)) > grabs)
+            assert await agent.paste() == b"another"
+        finally:
+            viewer.kill()
+            await viewer.wait()
+        nursery.cancel_scope.cancel()

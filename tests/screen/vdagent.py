@@ -133,11 +133,15 @@ class Agent:
     async def paste(self, selection: int = 0) -> bytes:
         """Ask for the host's text."""
         before = self.pasted(selection)
-        await self._send(REQUEST, struct.pack("<II", selection, UTF8_TEXT))
+        await self.ask(selection)
         with trio.fail_after(PATIENCE):
             while len(self.pasted(selection)) == len(before):  # noqa: ASYNC110 - nobody tells
                 await trio.sleep(0.005)
         return self.pasted(selection)[-1]
+
+    async def ask(self, selection: int = 0) -> None:
+        """Ask for the host's text, and do not wait for it."""
+        await self._send(REQUEST, struct.pack("<II", selection, UTF8_TEXT))
 
     def pasted(self, selection: int) -> list[bytes]:
         return [

@@ -28,7 +28,7 @@ from wlproxy.host.runtime_dir import check_name, monitor_path, status_path
 from wlproxy.screen.connecting import adopt, connect_by_monitor
 from wlproxy.screen.devices import has_touchscreen
 from wlproxy.screen.door import Door
-from wlproxy.screen.heads import Heads, Options
+from wlproxy.screen.heads import CutOffError, Heads, Options
 from wlproxy.screen.line import Line
 from wlproxy.screen.qemu_clipboard import Selection, Way
 from wlproxy.screen.report import Scene, report
@@ -151,10 +151,12 @@ def screen(  # noqa: PLR0913 - one parameter per option
                 gc.freeze()
                 trio.run(_show, name, qemu, options, where, context, log)
 
+        again: list[type[HostError]] = [] if fd is not None else [CutOffError]
         if wait:
-            _show_again(lambda: show(_found(find, log)), log)
-        else:
-            show(find())
+            again.append(QemuEndedError)
+        _show_again(
+            lambda: show(_found(find, log) if wait else find()), tuple(again), log
+        )
     except HostError as exc:
         fail(exc)
 
@@ -180,16 +182,23 @@ def _check_ways(
         raise click.UsageError("--wait is not for --fd, which ends with its QEMU")
 
 
-def _show_again(show: Callable[[], None], log: VmLog) -> None:
-    """Show a screen, and that of the next QEMU, until the window is closed.
+def _show_again(
+    show: Callable[[], None], again: tuple[type[HostError], ...], log: VmLog
+) -> None:
+    """Show a screen until the window is closed.
+
+    Args:
+        show: does it once.
+        again: after what it is shown again, if there is a QEMU.
+        log: written to.
 
     Raises:
-        HostError: as `show`, but that QEMU has ended.
+        HostError: as `show`, but for `again`.
     """
     while True:
         try:
             show()
-        except QemuEndedError as exc:
+        except again as exc:
             log.info("%s", exc.explanation)
         else:
             return

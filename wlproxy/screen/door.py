@@ -123,9 +123,20 @@ class Door(Closing):
             sock: our end of it, which remains ours, to be read when it is let in.
             interfaces: what QEMU is told that it has besides its first.
         """
+        return self._pass(sock, ",".join(interfaces).encode())
+
+    def guard(self, sock: socket.socket) -> Listener:
+        """Have a connection that is begun already looked after, instead of the last one.
+
+        Args:
+            sock: our end of it, which remains ours.
+        """
+        return self._pass(sock, doorman.BEGUN)
+
+    def _pass(self, sock: socket.socket, names: bytes) -> Listener:
         self._number = self._number % _NUMBERS + 1
         self._listener = Listener(self._number)
-        packet = bytes([self._number]) + ",".join(interfaces).encode()
+        packet = bytes([self._number]) + names
         with duplicate(sock.fileno()) as copy:
             self._control.send_at_once(packet, (copy,))
         return self._listener
@@ -134,6 +145,11 @@ class Door(Closing):
         """Say that what QEMU sent has been read."""
         self._beats = self._beats + 1 & 0xFF
         self._pulse[doorman.BEATS] = self._beats
+
+    @property
+    def has_shut(self) -> bool:
+        """Whether the doorman has ever shut down a connection, as it was not read."""
+        return bool(self._pulse[doorman.SHUT])
 
     def was_shut(self, listener: Listener) -> bool:
         """Tell whether the doorman has shut it down, as it was not read."""

@@ -11,6 +11,9 @@ through here: it is only looked at now and then, while there is something to rea
 it is being read.  If not, the connection is shut down, whereupon QEMU waits for nothing and
 forgets what it had to say.  A viewer that goes on is let in again.
 
+Another doorman looks after the connection on which the viewer calls QEMU, if there is a
+clipboard: QEMU waits for the text that the guest wants to paste, and when we register (25 s each; ui/dbus-clipboard.c).
+
 It ends when the viewer does.  It has no threads, imports little, and does nothing that can wait
 for anybody.
 """
@@ -30,7 +33,12 @@ from typing import Final
 
 from wlproxy.protocol.dbus.auth import MAX_ANSWER
 from wlproxy.protocol.dbus.connection import PROPERTIES, Connection
-from wlproxy.protocol.dbus.messages import MessageReader, message_size
+from wlproxy.protocol.dbus.messages import (
+    MessageKind,
+    MessageReader,
+    kinds_in,
+    message_size,
+)
 from wlproxy.protocol.dbus.values import Value, Variant
 from wlproxy.protocol.errors import DBusError
 
@@ -42,6 +50,10 @@ GONE: Final = b"g"
 """QEMU hung up."""
 REFUSED: Final = b"n"
 """QEMU does not let us in, or is not understood."""
+
+BEGUN: Final = b"\0"
+"""What stands in place of interfaces' names if a connection is the viewer's already.  That is cut
+off only if a call waits there: an answer that is not read harms nobody."""
 
 LISTENER: Final = "org.qemu.Display1.Listener"
 
@@ -74,14 +86,25 @@ class _Listener:
         unread: those of them without anything read since the last.
     """
 
-    def __init__(self, sock: socket.socket, number: int, names: list[str]) -> None:
+    def __init__(self, sock: socket.socket, number: int, names: bytes) -> None:
         self.sock, self.number = sock, number
-        self.let_in = self.looking = False
+        self._begun_before = names == BEGUN
+        self.let_in, self.looking = self._begun_before, False
         self.left = self.unread = 0
         self.beats = 0
-        self._names = names
+        self._names = [each for each in names.decode().split(",") if each]
         self._lines = 0
         self._begun = b""
+
+    def harms(self) -> bool:
+        """Whether QEMU waits, or will keep what it says, until somebody reads here."""
+        if not self._begun_before:
+            return True
+        try:
+            seen = self.sock.recv(_PEEK, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except OSError:
+            return False
+        return MessageKind.METHOD_CALL in kinds_in(seen)
 
     def answer(self) -> bytes:
         """Answer what can be answered now; return what that leads to, if to anything."""
@@ -205,9 +228,8 @@ class Doorman:
         if not packet or not rights:
             return False
         self._drop()
-        names = [each for each in packet[1:].decode().split(",") if each]
         sock = socket.socket(fileno=rights[0])
-        self._listener = _Listener(sock, packet[0], names)
+        self._listener = _Listener(sock, packet[0], packet[1:])
         return True
 
     def _open(self, listener: _Listener) -> None:
@@ -223,9 +245,12 @@ class Doorman:
         """See whether the viewer reads; shut the connection down if it does not."""
         beats = self._pulse[BEATS]
         read, listener.beats = beats != listener.beats, beats
-        if not _waiting(listener.sock):
+        waiting = _waiting(listener.sock)
+        if not waiting or not listener.harms():
             listener.left = listener.unread = 0
-            listener.looking = read  # else nothing has come for a while
+            listener.looking = read or bool(
+                waiting
+            )  # else nothing has come for a while
             return
         listener.left += 1
         listener.unread = 0 if read else listener.unread + 1

@@ -7,6 +7,7 @@ import logging
 import secrets
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,6 +29,15 @@ ANSWER: Final = 10.0
 Connect = Callable[[], Awaitable[FdStream]]
 """Makes a connection to the compositor."""
 Log = logging.LoggerAdapter[logging.Logger]
+
+
+CUT_OFF: Final = (
+    "this process stood still when the guest wanted to paste, and QEMU was not to wait"
+)
+
+
+class CutOffError(HostError):
+    """QEMU was cut off, and can be asked to show its screen again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,26 +100,51 @@ class Heads:
 
         Raises:
             QemuEndedError: QEMU has ended.
+            CutOffError: QEMU was, so that it need not wait for us.
             HostError: a window is gone for another reason than that it was closed.
         """
-        async with trio.open_nursery() as nursery:  # noqa: TID251 - ends with the windows
-            nursery.start_soon(self._line.run)
-            try:
-                screens = await self._find()
-            except ScreenError as exc:
-                self._failures.append(exc)
-                screens = []
-            async with trio.open_nursery() as windows:  # noqa: TID251 - each contains its faults
-                for screen in screens:
-                    windows.start_soon(self._show, screen)
-            self.clipboard.close()
-            nursery.cancel_scope.cancel()
+        shares = any(way is not Way.OFF for way in self._options.ways.values())
+        guard = self._open_door() if shares else None
+        with guard or nullcontext():
+            async with trio.open_nursery() as nursery:  # noqa: TID251 - ends with the windows
+                if guard is not None:
+                    await self._begin_guard(guard, nursery)
+                nursery.start_soon(self._line.run)
+                await self._show_all()
+                nursery.cancel_scope.cancel()
+            if guard is not None and guard.has_shut:
+                raise CutOffError(CUT_OFF)
         # That QEMU has ended counts for more than what went wrong with one of them before.
         for failure in self._failures:
             if isinstance(failure, QemuEndedError):
                 raise failure
         if self._failures:
             raise self._failures[0]
+
+    async def _begin_guard(self, guard: Door, nursery: trio.Nursery) -> None:
+        """Have a doorman see to it that QEMU does not wait for us where we call it."""
+
+        async def keep() -> None:
+            await guard.run()
+            why = "the process that looks after the connection to QEMU has ended"
+            self._failures.append(ScreenError(why))
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(keep)
+        await guard.ready.wait()
+        guard.guard(self._line.socket)
+        self._line.read = guard.beat
+
+    async def _show_all(self) -> None:
+        try:
+            screens = await self._find()
+        except ScreenError as exc:
+            self._failures.append(exc)
+            screens = []
+        async with trio.open_nursery() as windows:  # noqa: TID251 - each contains its faults
+            for screen in screens:
+                windows.start_soon(self._show, screen)
+        self.clipboard.close()
 
     async def _find(self) -> list[Screen]:
         """Ask which screens there are to show.

@@ -1,7 +1,7 @@
 """Runs the connection on which we call QEMU, which all windows of a machine share."""
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import trio
@@ -26,6 +26,8 @@ class Line(Closing):
         peer: what is said on it.
         ended: set once it has.
         why: why that is; `ENDED` if QEMU hung up.
+        socket: what it goes over.
+        read: called when something that QEMU said has been read.
     """
 
     def __init__(self, qemu: socket.socket) -> None:
@@ -33,6 +35,8 @@ class Line(Closing):
         self.peer = QemuPeer[OwnedFd](owner(qemu))
         self.ended = trio.Event()
         self.why = ""
+        self.socket = qemu
+        self.read: Callable[[], object] = _nothing
         self._stream = FdStream(qemu, QemuFile)
         self._news = trio.Event()
         self._stuck = trio.Event()
@@ -81,6 +85,7 @@ class Line(Closing):
                 data, fds = await self._stream.receive()
                 if not data:
                     return ENDED
+                self.read()
                 self.peer.receive(data, fds)
             except (DBusError, FdsLostError) as exc:
                 return f"QEMU is not understood: {exc}"
@@ -100,6 +105,10 @@ class Line(Closing):
                 await self._stream.flush()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return  # whoever receives from it says so
+
+
+def _nothing() -> None:
+    """Do nothing: nobody wants to know."""
 
 
 class Held(Protocol):

@@ -4,7 +4,7 @@ A peer's mistake is a `DBusError`, and the stream is of no use after it.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, IntFlag
 from typing import Final, Generic
@@ -234,6 +234,18 @@ def message_size(data: bytes) -> int:
         DBusError: it is none, or too large.
     """
     return _measure(data, 0)[1] if len(data) >= _FIXED_SIZE else 0
+
+
+def kinds_in(data: bytes) -> Iterator[MessageKind]:
+    """Yield the kinds of the messages that begin in these bytes, as far as they are any."""
+    start = 0
+    while start + _FIXED_SIZE <= len(data):
+        try:
+            kind, size = _measure(data, start)
+            yield MessageKind(kind)
+        except (DBusError, ValueError):
+            return
+        start += size
 
 
 def _measure(data: bytes | bytearray, start: int) -> tuple[int, int]:
