@@ -221,8 +221,9 @@ async def test_the_guests_own_memory_is_shown(guest: Guest, mode: str) -> None:
 
 
 def has_terminal(picture: Picture) -> bool:
-    """Whether a large window is there that is black, as weston's terminal is."""
-    return picture.data.count(b"\0\0\0\xff") > 100_000
+    """Whether a black window is there, as weston's terminal is, before the desktop's colour."""
+    black, colour = b"\0\0\0\xff", bytes.fromhex("4f4026ff")
+    return min(map(picture.data.count, (black, colour))) > 100_000
 
 
 @pytest.fixture
