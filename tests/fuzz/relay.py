@@ -35,19 +35,58 @@ from wlproxy.protocol.wayland.interface import ArgKind, ArgSpec, MessageSpec
 from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.protocol.wayland.message import ArgValue, NewId
 from wlproxy.protocol.wayland.wire import encode_message
+from wlproxy.relay import policy_tree
 from wlproxy.relay.commands import CloseClient, CreateUdmabuf, Direction
 from wlproxy.relay.handles import shell_handles
 from wlproxy.relay.inputs import (
     CompositorClosed,
     FdKind,
     Input,
+    PolicyChanged,
     ReceivedFd,
     SessionEnded,
+    TimerEnded,
 )
 from wlproxy.relay.policy import effective_policy
+from wlproxy.relay.policy_tree import (
+    Clipboard,
+    Drag,
+    Fullscreen,
+    Globals,
+    Pointer,
+    Policy,
+    Primary,
+    Switch,
+    Windows,
+)
 
 NUMBERS = (0, 1, 2, 16, 64, 255, 256, 4096, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 STRINGS = (b"", b"a", b"text/plain", "schön \u202e".encode(), b"\xff\xfe", b"x" * 300)
+DECIDED = 0.02
+"""How often the user decides anew, before something happens."""
+_NO = Switch.OFF
+POLICIES = (
+    Policy(),
+    Policy(
+        Globals(),  # none is taken away: who binds it just then would end
+        *(
+            Clipboard(policy_tree.Direction.ASK),
+            Primary(policy_tree.Direction.TO_HOST),
+            Drag(policy_tree.Direction.OFF),
+        ),
+    ),
+    Policy(
+        Globals(allow=("wl_shell",)),
+        *(
+            Clipboard(policy_tree.Direction.OFF),
+            Primary(policy_tree.Direction.TO_GUEST, ("a*",), 1, 9),
+        ),
+        Drag(policy_tree.Direction.TO_GUEST),
+        Windows(Fullscreen.OFF, _NO, _NO, _NO, max_width=64),
+        Pointer(_NO, _NO, _NO, _NO),
+    ),
+)
+
 APART = 0.04
 """The part of inputs before which a relay is taken apart."""
 JUDGED = {
@@ -140,7 +179,17 @@ class Conversation:
         self._play.relay.compare()
         return True
 
+    def _change_policy(self) -> None:
+        """Have the user decide anew; what was timed is over."""
+        policy = self._choices.aside.choice(POLICIES)
+        self._play.run(self._play.relay.receive(PolicyChanged(policy)))
+        while self._play.timers and self._play.closed is None:
+            ended = TimerEnded(1, self._play.timers.pop().number)
+            self._play.run(self._play.relay.receive(ended))
+
     def _act(self, action: Callable[[], None]) -> None:
+        if self._choices.aside.random() < DECIDED and self._play.closed is None:
+            self._change_policy()
         try:
             action()
         except RefusedError:  # a compositor ends whoever names what it has destroyed

@@ -48,6 +48,7 @@ from wlproxy.relay.commands import (
     SendFile,
     SendFrame,
     SendToCompositor,
+    StartTimer,
     Trace,
     TraceLevel,
 )
@@ -88,6 +89,7 @@ class Playbook:
         create_fails: which of the two fail.
         deliver: the compositor's events arrive at once.
         files: contents of files that the relay itself sent, by their id.
+        timers: what the relay had timed, and which tests end.
         policy: of stages whose configuration is not given.
     """
 
@@ -113,6 +115,7 @@ class Playbook:
         self.locates: list[Locate] = []
         self.creates: list[CreateUdmabuf | CreateCopyBuffer] = []
         self.traces: list[Trace] = []
+        self.timers: list[StartTimer] = []
         self.files: dict[int, bytes] = {}
         self.credit = 0
         self.closed: CloseClient | None = None
@@ -331,6 +334,8 @@ class Playbook:
             case CloseHandle():
                 shell.close(command.handle)
                 self.log.append(f"shell: CloseHandle({command.handle})")
+            case StartTimer():
+                self.timers.append(command)
             case GrantCredit():
                 self.credit += command.amount
             case Trace():

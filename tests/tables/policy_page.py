@@ -34,7 +34,7 @@ file for the globals that they name).
 `wlproxy reload` has proxies that run read the file again, and so has `systemctl --user reload wlproxy@work.service` (SIGHUP, which
 ends a proxy that was started from a terminal).
 The table says when another value is in force for an app that runs. What an app has bound of a global that is not granted
-any more it keeps, and that is said. If there is a mistake, all stays as it was.
+any more it keeps, and that is said; one that binds such a global at the very moment when it is taken away ends with an error. If there is a mistake, all stays as it was.
 
 An app that is refused something is not ended (but for one that makes too many windows): it sees what it would see of a
 compositor that does not care to.

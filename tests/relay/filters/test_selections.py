@@ -7,7 +7,7 @@ import pytest
 from tests.relay.playbook import Stage
 from tests.relay.things import SERVER, Thing
 from wlproxy.protocol.channel.frames import Attachment, AttachmentFlags, AttachmentKind
-from wlproxy.relay.commands import Command, CreateStream, StartTimer
+from wlproxy.relay.commands import Command, CreateStream
 from wlproxy.relay.commands import Direction as Way
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import FdKind, PolicyChanged, ReceivedFd, TimerEnded
@@ -31,12 +31,10 @@ class Desk(Stage):
     """An app with a device for selections, a keyboard, and what it needs to offer something.
 
     Attributes:
-        timers: what the relay had timed.
         limits: of the pipes that it had made, in bytes.
     """
 
     def __init__(self, policy: Policy, kind: str = "wl_data") -> None:
-        self.timers: list[StartTimer] = []
         self.limits: list[int] = []
         super().__init__(config=RelayConfig(policy=policy))
         self.seat = self.app.bind("wl_seat")
@@ -55,9 +53,6 @@ class Desk(Stage):
         self.said()
 
     def _carry_out(self, command: Command) -> None:
-        if isinstance(command, StartTimer):
-            self.timers.append(command)
-            return
         if isinstance(command, CreateStream):
             self.limits.append(command.limit)
         super()._carry_out(command)
