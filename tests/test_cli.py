@@ -139,6 +139,8 @@ def test_run_has_other_channels(
         ("run --channel /c --name a/b", 1, "cannot name a VM"),
         ("run --channel /c --allow wl_nonsense", 2, "wl_nonsense"),
         ("run --channel /c --deny wl_outptu", 2, "mean wl_output?"),
+        ("run --channel /c --frame pink", 2, "'pink' is no colour"),
+        ("run --channel /c --frame red --allow wl_shell", 2, "--allow wl_shell"),
         ("status", 1, "no proxy runs"),
         ("status --name other", 1, "no proxy answers for other"),
         ("qemu-args --memory lots", 2, "lots"),
@@ -317,6 +319,15 @@ def test_the_context_and_what_is_allowed_are_settings(
         runner.invoke(cli.main, f"run --channel /c --allow wl_output{option}")
     assert [each.security_context for each in configs] == [True, False]
     assert [each.relay.policy.globals.allow for each in configs] == [("wl_output",)] * 2
+
+
+def test_a_frame_has_the_colour_that_was_asked_for(
+    runner: CliRunner, configs: list[HostConfig]
+) -> None:
+    for option in ("", " --frame red", " --frame #336699"):
+        assert runner.invoke(cli.main, f"run --channel /c{option}").exit_code == 0
+    frames = [each.relay.frame for each in configs]
+    assert [each and each.colour for each in frames] == [None, 0xD1261B, 0x336699]
 
 
 def test_version_and_a_list_of_commands_need_little() -> None:

@@ -1,5 +1,7 @@
 """The fds behind a client's handles: lent, taken, closed once."""
 
+import fcntl
+import mmap
 import os
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from wlproxy.host.client.handles import Handles
+from wlproxy.host.client.handles import Handles, sealed_file
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.handles import Handle
 from wlproxy.transport.fds import OwnedFd
@@ -129,3 +131,14 @@ class Table(RuleBasedStateMachine):
 
 TestTable = Table.TestCase
 TestTable.settings = settings(max_examples=40, stateful_step_count=20)
+
+
+def test_a_picture_of_ours_cannot_shrink_under_a_compositor() -> None:
+    contents = b"pixels" * 3000
+    with sealed_file(contents) as fd:
+        number = fd.fileno()
+        with pytest.raises(PermissionError):
+            os.ftruncate(number, 1)
+        assert not fcntl.fcntl(number, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE
+        with mmap.mmap(number, 0) as mapped:  # as libwayland does, for both
+            assert mapped[:] == contents

@@ -283,7 +283,7 @@ def test_a_wrong_configuration_file_is_told(host: Host, words: list[str]) -> Non
     host.config.write_text("[vms.work]\n")
     said = CliRunner().invoke(main, [*words, "--yes"])
     assert said.exit_code == 1
-    assert "config.toml: vms: is nothing that can be set here" in said.output
+    assert "config.toml:1: vms: is nothing that can be set here" in said.output
 
 
 @pytest.mark.parametrize(

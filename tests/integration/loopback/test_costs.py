@@ -13,10 +13,14 @@ import trio
 from tests.calls import Calls
 from tests.peers.app import App
 from tests.peers.loopback import Loopback
+from wlproxy.relay.look import WindowFrame
 from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.unix_socket import AppSocket
 
 TIMES = 50
+
+FRAMED = 20
+"""Calls that a frame around the window may cost, per frame of the app's."""
 
 MOST = {"sync": (425, 7), "frame": (590, 7)}
 """Calls and steps: per round trip of `wl_display.sync`, and per frame of 32 x 32 pixels that
@@ -71,6 +75,34 @@ async def test_messages_and_frames_cost_no_more_than_they_did(
         most_calls, most_steps = MOST[name]
         assert 0.5 * most_calls < calls < most_calls
         assert 0.5 * most_steps < steps <= most_steps
+
+
+async def test_a_frame_around_the_window_costs_a_few_calls(bare: Loopback) -> None:
+    """And no message more, and no task's step: its layout does not change."""
+    await bare.start_compositor()
+    await bare.start_agent()
+    await bare.start_host(frame=WindowFrame(0xFF0000))
+    app = await bare.app()
+    window, canvases = await app.window(), [app.canvas((32, 32)) for _ in range(2)]
+
+    async def frame() -> None:
+        canvas = canvases[0]
+        canvases.reverse()
+        done = app.record(app.keep(window.surface.frame()), "done")
+        window.surface.attach(canvas.buffer, 0, 0)
+        window.surface.damage(0, 0, 32, 32)
+        window.surface.commit()
+        await app.until(lambda: done)
+
+    await frame()
+    bare.compositor.calls.clear()
+    calls, steps = await measure(frame)
+    print(f"framed: {calls:.1f} calls, {steps:.1f} steps")
+    most_calls, most_steps = MOST["frame"]
+    assert calls < most_calls + FRAMED
+    assert steps <= most_steps
+    names = {call.name for call in bare.compositor.calls}
+    assert not {name for name in names if name.startswith("wl_subsurface")}
 
 
 async def test_a_task_more_is_noticed(

@@ -28,10 +28,15 @@ class Box(NamedTuple):
 
     def union(self, other: "Box") -> "Box":
         """What is around both; one that is empty does not count."""
-        if other.empty:
+        # All surfaces of a window come here when one of them changes: no call, no new box.
+        left, top, right, bottom = self
+        x, y, end, low = other
+        if x >= end or y >= low:
             return self
-        if self.empty:
+        if left >= right or top >= bottom:
             return other
+        if left <= x and top <= y and right >= end and bottom >= low:
+            return self
         return self.hull(other)
 
     def hull(self, other: "Box") -> "Box":

@@ -33,7 +33,7 @@ MAX_DEPTH: Final = 16
 OFFSET_SINCE: Final = 5
 """The version of `wl_surface` that `offset` came with."""
 
-MAX_PARTS: Final = 512
+MAX_PARTS: Final = 256
 """Surfaces of a window: all are looked at when one changes."""
 
 
@@ -265,7 +265,7 @@ class Frames:
         window = self.windows.get(node.root)
         if window is None or window.layout is None:
             return True
-        return window.layout.cover.contains(node.reach(node.origins))
+        return window.layout.cover.contains(node.reach_in_root())
 
     def _hold(self, node: Node, *, tell: bool = True) -> None:
         """Put a subsurface in step with its parent, until the window is committed."""

@@ -42,6 +42,8 @@ class Node:
         most: its largest width and height of all sizes that may be shown.
         stamp: when it was last committed.
         changed: something in it, or below, is not settled.
+        box: its extents, as seen from itself; None: they are to be worked out.
+        span: its reach, likewise.
     """
 
     surface: Surface
@@ -59,6 +61,8 @@ class Node:
     most: Size = (0, 0)
     stamp: int = 0
     changed: bool = False
+    box: Box | None = None
+    span: Box | None = None
 
     @property
     def root(self) -> "Node":
@@ -86,14 +90,13 @@ class Node:
             depth, link = depth + 1, link.parent.link
         return depth
 
-    @property
-    def origins(self) -> Box:
-        """Where its upper left corner may be, as seen from the root."""
-        origins, link = NOTHING, self.link
+    def reach_in_root(self) -> Box:
+        """The same as `reach`, as seen from the root."""
+        box, link = self.reach(), self.link
         while link is not None:
-            origins = _sum(origins, link.reach)
+            box = spread(box, link.reach)
             link = link.parent.link
-        return origins
+        return box
 
     def size(self) -> Size:
         """How large its next commit makes it."""
@@ -112,15 +115,17 @@ class Node:
     def change(self) -> None:
         """Note that something in it is not settled: that is so of all that it is in."""
         node: Node = self
-        node.changed = True
-        while node.link is not None:
+        while True:
+            node.changed, node.box, node.span = True, None, None
+            if node.link is None:
+                return
             node = node.link.parent
-            node.changed = True
 
     def commit(self, size: Size, stamp: int) -> None:
         """Note a commit: it may be shown from now on, and what was before may be, too."""
         self.newest, self.stamp = size, stamp
         self.most = max(self.most[0], size[0]), max(self.most[1], size[1])
+        self.span = None
 
     def settle(self, *, waited: bool = False) -> None:
         """Note that what was last committed is shown, and with it what waited for that.
@@ -129,48 +134,39 @@ class Node:
             waited: it waited itself: then its subsurfaces did.
         """
         self.current = self.most = self.newest
+        self.box = self.span = None
         settled = True
         for link in self.links:
             child = link.child
-            if link.stamp < self.stamp:
-                link.shown, link.at = True, link.newest
-                link.reach = point(*link.at)
-            else:
-                settled = False
-            if waited or link.waits:
-                if child.stamp < self.stamp:
-                    child.settle(waited=True)
+            if not link.settled:
+                if link.stamp < self.stamp:
+                    link.settle()
                 else:
                     settled = False
-            settled = settled and not child.changed
+            if child.changed:
+                if (waited or link.waits) and child.stamp < self.stamp:
+                    child.settle(waited=True)
+                settled = settled and not child.changed
         self.changed = not settled
 
-    def extents(self, x: int = 0, y: int = 0) -> Box:
-        """What it shows, from a place on."""
-        width, height = self.current
-        if not width or not height:
-            return NOTHING
-        box = Box(x, y, x + width, y + height)
-        for link in self.links:
-            if link.shown:
-                left, top = link.at
-                box = box.union(link.child.extents(x + left, y + top))
-        return box
+    def extents(self) -> Box:
+        """What it shows, as seen from itself."""
+        if self.box is None:
+            width, height = self.current
+            self.box = Box(0, 0, width, height)
+            if width and height:
+                for link in self.links:
+                    if link.shown:
+                        self.box = self.box.union(link.child.extents().moved(*link.at))
+        return self.box
 
-    def reach(self, origins: Box = NOTHING) -> Box:
-        """What it may show before a commit of the root's, where it may be."""
-        width, height = self.most
-        box = NOTHING
-        if width and height:
-            box = Box(
-                origins.left,
-                origins.top,
-                origins.right + width,
-                origins.bottom + height,
-            )
-        for link in self.links:
-            box = box.union(link.child.reach(_sum(origins, link.reach)))
-        return box
+    def reach(self) -> Box:
+        """What it may show before a commit of the root's, as seen from itself."""
+        if self.span is None:
+            self.span = Box(0, 0, *self.most)
+            for link in self.links:
+                self.span = self.span.union(spread(link.child.reach(), link.reach))
+        return self.span
 
     def below(self) -> Iterator["Node"]:
         """It, and all that is in it; what is in something comes after that."""
@@ -215,16 +211,29 @@ class Link:
         """Whether it is in step with its parent, as the compositor has it."""
         return self.wishes_sync or self.held
 
+    @property
+    def settled(self) -> bool:
+        """Whether it is shown where it was last moved to, and nowhere else."""
+        return self.shown and self.reach == point(*self.newest)
+
+    def settle(self) -> None:
+        """Note that it is shown where it was last moved to."""
+        self.shown, self.at = True, self.newest
+        self.reach = point(*self.newest)
+
     def move(self, x: int, y: int, stamp: int) -> None:
         """Note where it is from a commit of the parent's on."""
         self.newest, self.stamp = (x, y), stamp
         self.reach = self.reach.hull(point(x, y))
 
 
-def _sum(origins: Box, places: Box) -> Box:
+def spread(box: Box, places: Box) -> Box:
+    """Say what is around a box at all places where it may be; nothing, if it is empty."""
+    if box.empty:
+        return NOTHING
     return Box(
-        origins.left + places.left,
-        origins.top + places.top,
-        origins.right + places.right,
-        origins.bottom + places.bottom,
+        box.left + places.left,
+        box.top + places.top,
+        box.right + places.right,
+        box.bottom + places.bottom,
     )
