@@ -112,6 +112,7 @@ class TestPackages:
             *("/usr/lib/systemd/user-preset/50-wlproxy.preset",),
             *("/usr/lib/systemd/user-environment-generators/60-wlproxy",),
             *("/usr/lib/modprobe.d/wlproxy.conf", "/usr/share/pam-configs/wlproxy"),
+            *("/usr/lib/tmpfiles.d/wlproxy.conf",),
             *("/usr/lib/udev/rules.d/60-wlproxy.rules",),
             *("/usr/lib/udev/rules.d/70-wlproxy.rules",),
             *("/usr/share/man/man1/wlproxy-run.1.gz",),
