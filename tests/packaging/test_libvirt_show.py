@@ -24,7 +24,7 @@ from tests.packaging.libvirt_host import DESKTOP, DOMAIN, IMAGES, UID, USER
 
 pytestmark = [
     pytest.mark.show,
-    pytest.mark.timeout(2400),
+    pytest.mark.timeout(3000),
     pytest.mark.skipif(
         not kernel_tools.can_run(), reason="builds packages in a Debian: needs root"
     ),
@@ -195,7 +195,7 @@ def test_a_strangers_first_window(host: Host) -> None:
         return bool(host.user(export))
 
     def export_apps() -> str:
-        host.until(guest_up, "the VM's apps are there", 400)
+        host.until(guest_up, "the VM's apps are there", 900)
         return ""
 
     host.timed("until the guest has booted, its apps exported", export_apps)
@@ -203,7 +203,7 @@ def test_a_strangers_first_window(host: Host) -> None:
 
     def first_window() -> str:
         host.user(f"gio launch {entry}")
-        host.until(lambda: bool(shown(host)), "a frame of a window is shown", 300)
+        host.until(lambda: bool(shown(host)), "a frame of a window is shown", 600)
         return ""
 
     host.timed("from the menu to the window", first_window)
