@@ -216,6 +216,61 @@ def test_what_is_in_something_that_is_put_out_of_step(play: FrameStage) -> None:
     assert sub_boxes(play)[-1] == (0, 0, 300, 300)
 
 
+def chain(play: FrameStage, size: tuple[int, int]) -> list[tuple[Thing, Thing, Thing]]:
+    """Subsurfaces in each other, three deep, all shown; the innermost is of this size."""
+    middle = play.part()
+    inner = play.part(middle[0])
+    leaf = play.part(inner[0], size)
+    for surface in (inner[0], middle[0], play.window):
+        play.app.request(surface, "commit")
+    return [middle, inner, leaf]
+
+
+def test_what_shrinks_is_covered_until_that_is_surely_shown(play: FrameStage) -> None:
+    """Its parent is not committed: some compositors show it as it was, some as it is."""
+    play.app.request(play.xdg_surface, "set_window_geometry", 0, 0, 100, 80)
+    middle, inner, leaf = chain(play, (300, 50))
+    play.app.request(leaf[2], "set_destination", 9, 9)
+    play.app.request(leaf[0], "commit")
+    play.app.request(play.window, "commit")
+    assert union(play.strips()) == (-5, -5, 300, 85)
+
+    for surface in (inner[0], middle[0], play.window):
+        play.app.request(surface, "commit")
+    assert union(play.strips()) == (-5, -5, 105, 85)
+
+
+def test_what_moves_back_is_covered_until_that_is_surely_shown(
+    play: FrameStage,
+) -> None:
+    play.app.request(play.xdg_surface, "set_window_geometry", 0, 0, 100, 80)
+    middle, inner, leaf = chain(play, (10, 10))
+    play.app.request(leaf[1], "set_position", 290, 0)
+    for surface in (inner[0], middle[0], play.window):
+        play.app.request(surface, "commit")
+    play.app.request(leaf[1], "set_position", 0, 0)
+    play.app.request(play.window, "commit")
+    assert union(play.strips()) == (-5, -5, 300, 85)
+
+    for surface in (inner[0], middle[0], play.window):
+        play.app.request(surface, "commit")
+    assert union(play.strips()) == (-5, -5, 105, 85)
+
+
+def test_what_is_out_of_step_in_what_is_not_is_shown_with_that(
+    play: FrameStage,
+) -> None:
+    play.app.request(play.xdg_surface, "set_window_geometry", 0, 0, 100, 80)
+    middle, inner, leaf = chain(play, (300, 50))
+    for part in (inner, leaf):
+        play.app.request(part[1], "set_desync")
+    play.app.request(leaf[2], "set_destination", 9, 9)
+    for surface in (leaf[0], inner[0], middle[0], play.window):
+        play.app.request(surface, "commit")
+
+    assert union(play.strips()) == (-5, -5, 105, 85)
+
+
 def test_the_app_that_changes_its_mind_is_in_step(play: FrameStage) -> None:
     surface, sub, view = play.part()
     play.app.request(sub, "set_desync")
