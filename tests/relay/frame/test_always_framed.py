@@ -138,7 +138,7 @@ def test_the_same_with_subsurfaces_from_the_start(
 @settings(max_examples=60, deadline=None)
 @given(st.integers())
 def test_whatever_comes_to_mind(seed: int) -> None:
-    """Of all protocols, from both sides: as the fuzzer has it, with frames."""
+    """All protocols, from both sides, as the fuzzer has it, with frames."""
     label = Label(40, 36, bytes(40 * 36 * 4))
     frame = WindowFrame(0x336699, 5, label)
     Conversation(Choices(fresh(random.Random(seed))), frame).run()
