@@ -11,7 +11,7 @@ from bench.floor import PAIRS, WAYS, Pair, main, markdown, measure
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("pairs", [1, 7])
 def test_messages_pass_each_way(way: str, pairs: int) -> None:
-    assert measure(WAYS[way], pairs, 70) > 0
+    assert measure(WAYS[way], pairs, 2100) > 0
 
 
 def test_what_arrives_as_something_else_is_no_measurement() -> None:

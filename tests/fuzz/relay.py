@@ -47,6 +47,7 @@ from wlproxy.relay.inputs import (
     SessionEnded,
     TimerEnded,
 )
+from wlproxy.relay.look import WindowFrame
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.policy_tree import (
     Clipboard,
@@ -109,7 +110,7 @@ class Conversation:
         messages: how many requests and events were sent.
     """
 
-    def __init__(self, choices: Choices) -> None:
+    def __init__(self, choices: Choices, frame: WindowFrame | None = None) -> None:
         self.messages = 0
         self._choices = choices
         self._handles = shell_handles()
@@ -118,7 +119,7 @@ class Conversation:
         """Who broke a rule, and how; the client may be ended from then on."""
         capabilities = choices.pick([VIDEO, ONLY_SHM, NOTHING])
         self._imports = capabilities.dmabuf_stride_alignment
-        self._play = DmabufStage(capabilities)
+        self._play = DmabufStage(capabilities, frame=frame)
         self._play.relay.is_due = self._is_apart
         self._play.app.meets_late_events = True
         self._play.host.imports = choices.pick(["accept", "hold", "refuse"])

@@ -10,6 +10,7 @@ from wlproxy.protocol.channel.frames import Attachment, AttachmentFlags
 from wlproxy.relay.capabilities import CompositorCapabilities, Preference
 from wlproxy.relay.formats import DRM_ARGB8888, DRM_XRGB8888, LAYOUTS, fourcc
 from wlproxy.relay.handles import Handle
+from wlproxy.relay.look import WindowFrame
 from wlproxy.relay.wire.context import RelayConfig
 
 DEVICE = 0xE280
@@ -47,6 +48,7 @@ class DmabufStage(Stage):
         version: int = 5,
         *,
         implicit: bool = False,
+        frame: WindowFrame | None = None,
     ) -> None:
         """`implicit`: the agent says that its dma-bufs without a modifier are linear."""
         config = RelayConfig(
@@ -54,6 +56,7 @@ class DmabufStage(Stage):
             preference=preference,
             main_device=DEVICE,
             implicit_linear=implicit,
+            frame=frame,
         )
         super().__init__(capabilities, config)
         self.dmabuf = self.app.bind("zwp_linux_dmabuf_v1", version)

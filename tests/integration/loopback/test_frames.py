@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import trio
-from pywayland.protocol.wayland import WlSubcompositor
+from pywayland.protocol.wayland import WlSeat, WlSubcompositor
 from pywayland.protocol.xdg_shell import XdgPositioner, XdgWmBase
 
 from lab.weston import Weston as WestonProgram
 from tests.clients import capture
 from tests.clients.capture import Picture
+from tests.clients.wire import Connection
 from tests.host.conftest import Weston, running_sway, running_weston
 from tests.peers.app import App, Window
 from tests.peers.loopback import Loopback
@@ -272,6 +273,75 @@ async def test_a_window_that_fills_the_screen_is_framed(
             assert box == (0, 0, picture.width, picture.height)
 
     await seen(lambda: capture.grim(str(sway), sway.parent), framed)
+
+
+class Hand:
+    """A pointer of sway's, moved by a test."""
+
+    def __init__(self, display: Path, size: tuple[int, int]) -> None:
+        self._connection = Connection(str(display))
+        self._size = size
+        manager = self._connection.bind("zwlr_virtual_pointer_manager_v1", 1)
+        self._pointer = self._connection.new()
+        self._connection.send(manager, 0, "uu", 0, self._pointer)
+
+    def go(self, x: int, y: int) -> None:
+        """Move it to a place on the screen."""
+        self._connection.send(self._pointer, 1, "uuuuu", 0, x, y, *self._size)
+        self._connection.send(self._pointer, 4, "")
+        self._connection.roundtrip()
+
+    def press(self, *, down: bool) -> None:
+        """Press or let go of the left button."""
+        self._connection.send(self._pointer, 2, "uuu", 0, 0x110, int(down))
+        self._connection.send(self._pointer, 4, "")
+        self._connection.roundtrip()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+async def test_a_frame_moves_and_resizes_its_window(bare: Loopback, sway: Path) -> None:
+    def look() -> Picture:
+        return capture.grim(str(sway), sway.parent)
+
+    await bare.start_agent()
+    await bare.start_host(sway, frame=FRAME, isolate=False)
+    app = await bare.app()
+    picture = await trio.to_thread.run_sync(look)
+    hand = Hand(sway, (picture.width, picture.height))
+    try:
+        await app.roundtrip()
+        pointer = app.keep(app.bind(WlSeat).get_pointer())
+        heard = app.record(pointer, "enter", "button", "motion")
+        window, _ = await shown(app, (300, 200))
+        sizes = app.record(window.role, "configure")
+        await seen(look, find_red)
+        left, top, right, bottom = find_red(await trio.to_thread.run_sync(look))
+
+        hand.go(left + 150, top + 2)
+        hand.press(down=True)
+        await app.roundtrip()
+        hand.go(left + 190, top + 32)
+        hand.press(down=False)
+
+        def moved(picture: Picture) -> None:
+            assert find_red(picture) == (left + 40, top + 30, right + 40, bottom + 30)
+
+        await seen(look, moved)
+
+        hand.go(right + 38, top + 130)
+        hand.press(down=True)
+        await app.roundtrip()
+        hand.go(right + 98, top + 130)
+        await app.until(lambda: sizes and sizes[-1][0] > 340)
+        hand.press(down=False)
+        assert 355 <= sizes[-1][0] <= 365
+        assert sizes[-1][1] == 200
+        await app.roundtrip()
+        assert not heard, "the app hears what is done with its frame"
+    finally:
+        hand.close()
 
 
 @pytest.fixture

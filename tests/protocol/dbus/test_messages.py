@@ -18,6 +18,7 @@ from wlproxy.protocol.dbus.messages import (
     MessageKind,
     MessageReader,
     encode_message,
+    kinds_in,
 )
 from wlproxy.protocol.errors import DBusError, LocalProtocolError
 
@@ -259,3 +260,27 @@ def test_what_wants_a_reply() -> None:
     assert CALL.wants_reply
     assert not replace(CALL, flags=1).wants_reply
     assert not replace(CALL, kind=MessageKind.SIGNAL).wants_reply
+
+
+@given(st.lists(some_messages(), max_size=4), st.data())
+def test_kinds_are_told_of_what_has_begun(
+    sent: list[Message[int]], data: st.DataObject
+) -> None:
+    pieces = [encode_message(message)[0] for message in sent]
+    kinds = [message.kind for message in sent]
+    assert list(kinds_in(b"".join(pieces))) == kinds
+    if pieces:
+        # Of the last one, its first 16 bytes will do.
+        cut = data.draw(st.integers(0, len(pieces[-1]) - 1))
+        begun = b"".join(pieces[:-1]) + pieces[-1][:cut]
+        assert list(kinds_in(begun)) == (kinds if cut >= 16 else kinds[:-1])
+
+
+@given(some_messages(), st.binary(min_size=16))
+def test_after_what_is_no_message_there_are_no_kinds(
+    message: Message[int], garbage: bytes
+) -> None:
+    found = list(kinds_in(b"OK 1234" + garbage))
+    assert not found
+    whole = encode_message(message)[0]
+    assert next(kinds_in(whole + garbage)) is message.kind

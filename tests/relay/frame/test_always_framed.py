@@ -4,12 +4,17 @@ Checked after each request that reaches the compositor, for compositors that dif
 show what waits for a parent's commit.
 """
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.choices import Choices, fresh
+from tests.fuzz.relay import Conversation
 from tests.relay.frame.stage import FrameStage
 from tests.relay.things import Thing
+from wlproxy.relay.look import Label, WindowFrame
 
 SURFACES = 5
 FAR = (-(1 << 31), -20000, -300, -40, -6, 0, 3, 60, 250, 20000, (1 << 31) - 1)
@@ -128,6 +133,15 @@ def test_the_same_with_subsurfaces_from_the_start(
         if app.play.closed is not None:
             return
     app.play.shown(100, 100)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers())
+def test_whatever_comes_to_mind(seed: int) -> None:
+    """All protocols, from both sides, as the fuzzer has it, with frames."""
+    label = Label(40, 36, bytes(40 * 36 * 4))
+    frame = WindowFrame(0x336699, 5, label)
+    Conversation(Choices(fresh(random.Random(seed))), frame).run()
 
 
 @pytest.mark.parametrize("eager", [False, True])

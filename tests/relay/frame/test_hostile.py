@@ -216,6 +216,72 @@ def test_what_is_in_something_that_is_put_out_of_step(play: FrameStage) -> None:
     assert sub_boxes(play)[-1] == (0, 0, 300, 300)
 
 
+def chain(play: FrameStage, size: tuple[int, int]) -> list[tuple[Thing, Thing, Thing]]:
+    """Subsurfaces in each other, three deep, all shown; the innermost is of this size."""
+    middle = play.part()
+    inner = play.part(middle[0])
+    leaf = play.part(inner[0], size)
+    for surface in (inner[0], middle[0], play.window):
+        play.app.request(surface, "commit")
+    return [middle, inner, leaf]
+
+
+def test_what_shrinks_is_covered_until_that_is_surely_shown(play: FrameStage) -> None:
+    """Its parent is not committed: some compositors show it as it was, some as it is."""
+    play.app.request(play.xdg_surface, "set_window_geometry", 0, 0, 100, 80)
+    middle, inner, leaf = chain(play, (300, 50))
+    play.app.request(leaf[2], "set_destination", 9, 9)
+    play.app.request(leaf[0], "commit")
+    play.app.request(play.window, "commit")
+    assert union(play.strips()) == (-5, -5, 300, 85)
+
+    for surface in (inner[0], middle[0], play.window):
+        play.app.request(surface, "commit")
+    assert union(play.strips()) == (-5, -5, 105, 85)
+
+
+def test_what_moves_back_is_covered_until_that_is_surely_shown(
+    play: FrameStage,
+) -> None:
+    play.app.request(play.xdg_surface, "set_window_geometry", 0, 0, 100, 80)
+    middle, inner, leaf = chain(play, (10, 10))
+    play.app.request(leaf[1], "set_position", 290, 0)
+    for surface in (inner[0], middle[0], play.window):
+        play.app.request(surface, "commit")
+    play.app.request(leaf[1], "set_position", 0, 0)
+    play.app.request(play.window, "commit")
+    assert union(play.strips()) == (-5, -5, 300, 85)
+
+    for surface in (inner[0], middle[0], play.window):
+        play.app.request(surface, "commit")
+    assert union(play.strips()) == (-5, -5, 105, 85)
+
+
+def test_what_moves_there_and_back_at_once(play: FrameStage) -> None:
+    play.app.request(play.xdg_surface, "set_window_geometry", 0, 0, 100, 80)
+    _, sub, _ = play.part()
+    play.app.request(play.window, "commit")
+    for x in (300, 0):
+        play.app.request(sub, "set_position", x, 0)
+    play.app.request(play.window, "commit")
+
+    assert union(play.strips()) == (-5, -5, 105, 85)
+
+
+def test_what_is_out_of_step_in_what_is_not_is_shown_with_that(
+    play: FrameStage,
+) -> None:
+    play.app.request(play.xdg_surface, "set_window_geometry", 0, 0, 100, 80)
+    middle, inner, leaf = chain(play, (300, 50))
+    for part in (inner, leaf):
+        play.app.request(part[1], "set_desync")
+    play.app.request(leaf[2], "set_destination", 9, 9)
+    for surface in (leaf[0], inner[0], middle[0], play.window):
+        play.app.request(surface, "commit")
+
+    assert union(play.strips()) == (-5, -5, 105, 85)
+
+
 def test_the_app_that_changes_its_mind_is_in_step(play: FrameStage) -> None:
     surface, sub, view = play.part()
     play.app.request(sub, "set_desync")
@@ -244,6 +310,40 @@ def test_a_window_whose_commits_are_queued_lets_nothing_out_of_step(
     play.app.request(play.window, "commit")
 
     assert "set_desync()" not in asked(play)
+
+
+def test_what_is_queued_is_covered_however_late_it_is_shown(play: FrameStage) -> None:
+    play.app.request(play.xdg_surface, "set_window_geometry", 0, 0, 100, 80)
+    fifo = play.plug("wp_fifo_manager_v1")
+    middle, sub, view = play.part(size=(300, 50))
+    _, inner_sub, _ = play.part(middle)
+    play.app.request(fifo, "get_fifo", middle.id)
+    play.app.request(inner_sub, "set_position", 0, 290)
+    for surface in (middle, play.window):
+        play.app.request(surface, "commit")
+    play.app.request(sub, "set_desync")
+    play.app.request(inner_sub, "set_position", 0, 0)
+    play.app.request(view, "set_destination", 9, 9)
+    for surface in (middle, play.window):
+        play.app.request(surface, "commit")
+
+    assert union(play.strips()) == (-5, -5, 300, 300)
+
+
+def test_nothing_is_out_of_step_with_a_window_that_is_queued(play: FrameStage) -> None:
+    """Even within the frame: which frame is shown by then, nobody knows."""
+    surface, sub, view = play.part()
+    play.app.request(sub, "set_desync")
+    play.app.request(play.window, "commit")
+    fifo = play.plug("wp_fifo_manager_v1")
+    play.app.request(fifo, "get_fifo", play.window.id)
+    play.said()
+
+    play.app.request(view, "set_destination", 20, 20)
+    play.app.request(surface, "commit")
+
+    assert "set_sync()" in asked(play)
+    assert sub_boxes(play) == [(0, 0, 10, 10)]
 
 
 def test_what_waits_and_is_then_gone(play: FrameStage) -> None:

@@ -265,6 +265,8 @@ class Frames:
         window = self.windows.get(node.root)
         if window is None or window.layout is None:
             return True
+        if window.node.surface.queued:
+            return False  # the layout may be shown later, and nothing before that
         return window.layout.cover.contains(node.reach_in_root())
 
     def _hold(self, node: Node, *, tell: bool = True) -> None:

@@ -133,14 +133,18 @@ class Node:
         Args:
             waited: it waited itself: then its subsurfaces did.
         """
-        self.current = self.most = self.newest
+        self.current = self.newest
         self.box = self.span = None
+        # What is queued (`wp_fifo_v1`, `wp_commit_timer_v1`) is shown later: who knows when.
+        late = self.surface.queued and self.link is not None
+        if not late:
+            self.most = self.newest
         settled = True
         for link in self.links:
             child = link.child
             if not link.settled:
                 if link.stamp < self.stamp:
-                    link.settle()
+                    link.settle(late=late)
                 else:
                     settled = False
             if child.changed:
@@ -216,10 +220,11 @@ class Link:
         """Whether it is shown where it was last moved to, and nowhere else."""
         return self.shown and self.reach == point(*self.newest)
 
-    def settle(self) -> None:
-        """Note that it is shown where it was last moved to."""
+    def settle(self, *, late: bool = False) -> None:
+        """Note that it is shown where it was last moved to, or may be later."""
         self.shown, self.at = True, self.newest
-        self.reach = point(*self.newest)
+        if not late:
+            self.reach = point(*self.newest)
 
     def move(self, x: int, y: int, stamp: int) -> None:
         """Note where it is from a commit of the parent's on."""
