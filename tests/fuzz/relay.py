@@ -11,6 +11,7 @@ ends keep the rules.  Besides:
 * A relay beside it that is taken apart and put together again now and then says the same.
 """
 
+import re
 from collections.abc import Callable
 
 from tests.fuzz.choices import Choices
@@ -49,6 +50,8 @@ from wlproxy.relay.policy import effective_policy
 
 NUMBERS = (0, 1, 2, 16, 64, 255, 256, 4096, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 STRINGS = (b"", b"a", b"text/plain", "schön \u202e".encode(), b"\xff\xfe", b"x" * 300)
+FRAMING = re.compile("a framed window may have|windows are to be framed")
+"""Why an app may be ended that did nothing wrong, if its windows are framed."""
 APART = 0.04
 """The part of inputs before which a relay is taken apart."""
 JUDGED = {
