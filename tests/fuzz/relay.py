@@ -11,6 +11,7 @@ ends keep the rules.  Besides:
 * A relay beside it that is taken apart and put together again now and then says the same.
 """
 
+import re
 from collections.abc import Callable
 
 from tests.fuzz.choices import Choices
@@ -87,7 +88,8 @@ POLICIES = (
         Pointer(_NO, _NO, _NO, _NO),
     ),
 )
-
+FRAMING = re.compile("a framed window may have|windows are to be framed")
+"""Why an app may be ended that did nothing wrong, if its windows are framed."""
 APART = 0.04
 """The part of inputs before which a relay is taken apart."""
 JUDGED = {
@@ -119,6 +121,8 @@ class Conversation:
         """Who broke a rule, and how; the client may be ended from then on."""
         capabilities = choices.pick([VIDEO, ONLY_SHM, NOTHING])
         self._imports = capabilities.dmabuf_stride_alignment
+        # A policy that allows what cannot be framed is refused then (`Server.obey`).
+        self._policies = [p for p in POLICIES if frame is None or not p.globals.allow]
         self._play = DmabufStage(capabilities, frame=frame)
         self._play.relay.is_due = self._is_apart
         self._play.app.meets_late_events = True
@@ -182,7 +186,7 @@ class Conversation:
 
     def _change_policy(self) -> None:
         """Have the user decide anew; what was timed is over."""
-        policy = self._choices.aside.choice(POLICIES)
+        policy = self._choices.aside.choice(self._policies)
         self._play.run(self._play.relay.receive(PolicyChanged(policy)))
         while self._play.timers and self._play.closed is None:
             ended = TimerEnded(1, self._play.timers.pop().number)
@@ -578,6 +582,11 @@ class Conversation:
         play = self._play
         if self._broken:
             return
+        if (
+            play.app.error is not None
+            and "a framed window may have" in play.app.error[2]
+        ):
+            return  # what random numbers make of it
         if play.closed is not None or play.app.error is not None:
             raise FindingError(
                 f"ended without having done anything: {play.closed}, {play.app.error}"

@@ -71,6 +71,11 @@ def find_red(picture: Picture) -> Box:
     return min(lefts), red[0], max(rights), red[-1] + 1
 
 
+def is_without(picture: Picture) -> None:
+    """Check that no frame is shown."""
+    assert not any(map(holds_red, picture.rows(0, 0, picture.width, picture.height)))
+
+
 def holds_red(row: bytes) -> bool:
     found = row.find(RED)
     while found % 4 and found >= 0:
@@ -239,40 +244,67 @@ async def test_a_popup_is_where_the_app_placed_it(bare: Loopback, sway: Path) ->
     await seen(lambda: capture.grim(str(sway), sway.parent), placed)
 
 
-@pytest.mark.parametrize("state", ["fullscreen", "maximized"])
-async def test_a_window_that_fills_the_screen_is_framed(
-    bare: Loopback, sway: Path, state: str
-) -> None:
-    """It fills what the frame leaves.  sway does not maximize what floats: nothing changes."""
-    await bare.start_agent()
-    await bare.start_host(sway, frame=FRAME, isolate=False)
-    app = await bare.app()
-    window, _ = await shown(app, (300, 200))
+async def fill(app: App, window: Window, *, fullscreen: bool) -> bytes:
+    """Have a window fill the screen, as far as it is told to; return its pixels."""
     sizes = app.record(window.role, "configure")
     serials = app.record(window.xdg_surface, "configure")
-    if state == "fullscreen":
+    if fullscreen:
         window.role.set_fullscreen(None)
     else:
         window.role.set_maximized()
     window.surface.commit()
-    filled = state == "fullscreen"
-    await app.until(lambda: sizes and (not filled or sizes[-1][0] > 1000))
+    await app.until(lambda: sizes and sizes[-1][0] > 1000)
     await app.roundtrip()
     window.xdg_surface.ack_configure(serials[-1][0])
-    width, height, _ = sizes[-1]
-    size = (width, height) if width else (300, 200)
-    canvas = app.canvas(size)
+    canvas = app.canvas(sizes[-1][:2])
     pixels = opaque(canvas.draw(5))
     await app.show(window.surface, canvas)
+    return pixels
+
+
+async def test_fullscreen_on_sway(bare: Loopback, sway: Path) -> None:
+    await bare.start_agent()
+    await bare.start_host(sway, frame=FRAME, isolate=False)
+    app = await bare.app()
+    window, _ = await shown(app, (300, 200))
+    pixels = await fill(app, window, fullscreen=True)
 
     def framed(picture: Picture) -> None:
         box = find_red(picture)
-        inner = check_ring(picture, box)
-        assert inner.data == pixels
-        if filled:
-            assert box == (0, 0, picture.width, picture.height)
+        assert box == (0, 0, picture.width, picture.height)
+        assert check_ring(picture, box).data == pixels
 
     await seen(lambda: capture.grim(str(sway), sway.parent), framed)
+
+
+@pytest.mark.parametrize("fullscreen", [False, True])
+async def test_what_fills_the_screen_on_weston(
+    bare: Loopback, weston: Weston, *, fullscreen: bool
+) -> None:
+    """Which ends an app whose maximized window is of another size than it was told."""
+    await bare.start_agent()
+    await bare.start_host(weston.socket, frame=FRAME, isolate=False)
+    app = await bare.app()
+    window, _ = await shown(app, (300, 200))
+    pixels = await fill(app, window, fullscreen=fullscreen)
+
+    def framed(picture: Picture) -> None:
+        left, top, right, bottom = find_red(picture)
+        if not fullscreen:
+            assert (left, right, bottom) == (0, picture.width, picture.height)
+            assert check_ring(picture, (left, top, right, bottom)).data == pixels
+            return
+        # weston 10 centres it, subsurfaces and all, by half of where these begin.
+        off = picture.width - right
+        assert off in (0, WIDTH // 2 + 1)
+        assert (left, top, bottom) == (0, 0, picture.height - off)
+        rows = picture.rows(0, 0, right, bottom)
+        assert all(row == RED * right for row in (*rows[: WIDTH - off], *rows[-WIDTH:]))
+        for row in rows:
+            assert row[: 4 * (WIDTH - off)] == RED * (WIDTH - off)
+            assert row[-4 * WIDTH :] == RED * WIDTH
+
+    await seen(lambda: shot_of(weston), framed)
 
 
 class Hand:
@@ -372,6 +404,7 @@ async def test_apps_are_framed(
 
     await bare.start_agent()
     await bare.start_host(sway, native, frame=FRAME, isolate=False)
+    await seen(look, is_without)  # of a test before
     nothing = await trio.to_thread.run_sync(look)
     environ = {
         **os.environ,

@@ -264,6 +264,9 @@ def test_gestures_and_relative_motion_on_the_frame() -> None:
     seat.play.app.request(gestures, "get_swipe_gesture", guest.id)
     relatives = seat.play.plug("zwp_relative_pointer_manager_v1")
     seat.play.app.request(relatives, "get_relative_pointer", guest.id)
+    times = seat.play.plug("zwp_input_timestamps_manager_v1")
+    seat.play.app.request(times, "get_pointer_timestamps", guest.id)
+    stamp = seat.play.host_thing("zwp_input_timestamps_v1")
     swipe = seat.play.host_thing("zwp_pointer_gesture_swipe_v1")
     relative = seat.play.host_thing("zwp_relative_pointer_v1")
     nothing = (0, 0, 0, 0, 0, 0)
@@ -271,6 +274,7 @@ def test_gestures_and_relative_motion_on_the_frame() -> None:
     assert not seat.heard(
         (pointer, "enter", (9, seat.strip(EAST), at(2), at(40))),
         (relative, "relative_motion", nothing),
+        (stamp, "timestamp", (0, 1, 2)),
         (swipe, "begin", (9, 1, seat.strip(EAST), 3)),
         (swipe, "update", (2, 5, 5)),
         (swipe, "end", (10, 3, 0)),
@@ -279,10 +283,11 @@ def test_gestures_and_relative_motion_on_the_frame() -> None:
         (pointer, "leave", (10, seat.strip(EAST))),
         (pointer, "enter", (11, seat.window, at(2), at(40))),
         (relative, "relative_motion", nothing),
+        (stamp, "timestamp", (0, 1, 2)),
         (swipe, "begin", (12, 1, seat.window, 3)),
         (swipe, "update", (2, 5, 5)),
         (swipe, "end", (13, 3, 0)),
     )
     assert [line.split("(")[0] for line in heard] == [
-        *("enter", "relative_motion", "begin", "update", "end")
+        *("enter", "relative_motion", "timestamp", "begin", "update", "end")
     ]

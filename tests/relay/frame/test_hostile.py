@@ -77,6 +77,17 @@ def test_no_surface_is_larger_than_can_be_framed(play: FrameStage) -> None:
     assert f"a framed window may have {MAX_SIZE}" in play.app.error[2]
 
 
+def test_what_is_in_no_window_may_be_as_large_as_it_likes(play: FrameStage) -> None:
+    loose = play.new_surface()
+    play.paint_plain(loose, play.view(loose), MAX_COVER + 1, 5)
+    play.app.request(loose, "commit")
+    assert not refused(play)
+
+    play.app.request(play.parts, "get_subsurface", loose.id, play.window.id)
+    play.app.request(play.window, "commit")
+    assert f"a framed window may have {MAX_COVER}" in refused(play)
+
+
 def test_nor_a_window_with_all_that_is_in_it(play: FrameStage) -> None:
     parent = play.window
     for _ in range(3):

@@ -165,7 +165,7 @@ def get_gesture(state: ClientState, request: Request, onward: Onward) -> None:
 
 
 def follow_pointer(state: ClientState, request: Request, onward: Onward) -> None:
-    """`get_relative_pointer`: it tells of the same pointer."""
+    """`get_relative_pointer`, `get_pointer_timestamps`: it tells of the same pointer."""
     device = state.context.objects.guest(request.integer("pointer")).role
     onward(state, request)
     if isinstance(device, Device):

@@ -54,6 +54,9 @@ _REQUESTS: Final[Mapping[tuple[str, str], _Change]] = {
     ("xdg_toplevel", "show_window_menu"): frame_windows.show_window_menu,
     ("xdg_toplevel_drag_v1", "attach"): frame_windows.drag,
     ("xdg_wm_base", "create_positioner"): frame_windows.create_positioner,
+    ("zwp_input_timestamps_manager_v1", "get_pointer_timestamps"): (
+        frame_input.follow_pointer
+    ),
     ("zwp_pointer_gestures_v1", "get_hold_gesture"): frame_input.get_gesture,
     ("zwp_pointer_gestures_v1", "get_pinch_gesture"): frame_input.get_gesture,
     ("zwp_pointer_gestures_v1", "get_swipe_gesture"): frame_input.get_gesture,
@@ -90,6 +93,7 @@ _EVENTS: Final[Mapping[tuple[str, str], _EventChange]] = {
     ("xdg_popup", "configure"): frame_windows.configure_popup,
     ("xdg_toplevel", "configure"): frame_windows.configure,
     ("xdg_toplevel", "configure_bounds"): frame_windows.configure_bounds,
+    ("zwp_input_timestamps_v1", "timestamp"): frame_input.pass_on,
     ("zwp_pointer_gesture_hold_v1", "begin"): frame_input.begin,
     ("zwp_pointer_gesture_hold_v1", "end"): frame_input.end,
     ("zwp_pointer_gesture_pinch_v1", "begin"): frame_input.begin,

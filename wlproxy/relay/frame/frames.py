@@ -109,7 +109,7 @@ class Frames:
         size = node.size()
         if size == node.newest and not node.changed:
             return None
-        if max(size) > MAX_SIZE:
+        if max(size) > MAX_SIZE and node.root in self.windows:
             raise self._too_much(f"a surface of {size[0]}x{size[1]} pixels", MAX_SIZE)
         node.commit(size, self._tick())
         if node.link is None:
