@@ -270,7 +270,7 @@ def test_kinds_are_told_of_what_has_begun(
     kinds = [message.kind for message in sent]
     assert list(kinds_in(b"".join(pieces))) == kinds
     if pieces:
-        # Of the last one, its first 16 bytes will do.
+        # The first 16 bytes of the last one will do.
         cut = data.draw(st.integers(0, len(pieces[-1]) - 1))
         begun = b"".join(pieces[:-1]) + pieces[-1][:cut]
         assert list(kinds_in(begun)) == (kinds if cut >= 16 else kinds[:-1])
