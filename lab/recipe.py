@@ -113,9 +113,11 @@ class Recipe:
 
 HOST_IMAGE = Recipe("host", COMMON + HOST)
 GUEST_IMAGE = Recipe("guest", COMMON + GUEST)
+NEWER = ("qemu-system-modules-opengl", "wlrctl")
+"""Packages of `HOST` that Debian 12 does not have."""
 # A host whose kernel has no udmabuf: that of kernel/udmabuf is loaded there.
 OLD_HOST_IMAGE = Recipe(
-    "host12", tuple(each for each in COMMON + HOST if each != "wlrctl"), "bookworm"
+    "host12", tuple(each for each in COMMON + HOST if each not in NEWER), "bookworm"
 )
 HOSTS = {host.suite: host for host in (HOST_IMAGE, OLD_HOST_IMAGE)}
 XEN_IMAGE = Recipe("xen", COMMON + XEN)
