@@ -261,10 +261,8 @@ async def test_a_desktop(
     def shown() -> Picture:
         return capture.grim(display, runtime)
 
-    def save(name: str) -> Picture:
-        picture = shown()
-        picture.save(OUT / f"screen-{name}.ppm")
-        return picture
+    def save(name: str) -> None:
+        shown().save(OUT / f"screen-{name}.ppm")
 
     def typing(text: str) -> Callable[[], None]:
         return lambda: keyboard.type(text, 0.1)
@@ -295,20 +293,18 @@ async def test_a_desktop(
         await until(lambda: shells() == 2)
         await until(lambda: has_terminal(shown()))
         await in_thread(save, "weston")
-        await in_thread(typing("echo typed > /tmp/typed; ls / ; id\n"))
+        await in_thread(typing("ls / ; id ; echo typed > /tmp/typed\n"))
         await until(lambda: guest.run(["test", "-s", "/tmp/typed"]).ok)
         assert guest.get("/tmp/typed") == b"typed\n"
-        await trio.sleep(5)
-        picture = await trio.to_thread.run_sync(save, "desktop")
+        await in_thread(save, "desktop")
         assert (viewer.counts.mode, viewer.counts.copied) == ("A", 0)
         print(f"desktop on sway: {viewer.counts}")
 
     def is_imported() -> bool:
         imported = capture.weston("wl-gl")
         imported.save(OUT / "screen-desktop-imported.ppm")
-        alike = [a == b for a, b in zip(rows(picture), rows(imported), strict=True)]
-        # A cursor may blink.
-        return sum(alike) > HEIGHT * 9 // 10
+        # Not compared with the other: this desktop is wider than weston's output, and scaled.
+        return has_terminal(imported)
 
     async with viewing(Path(os.environ["XDG_RUNTIME_DIR"], "wl-gl")) as viewer:
         await until(lambda: viewer.window.frames)
