@@ -10,8 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -24,12 +23,7 @@ from tests.clients import capture, pattern
 from tests.clients.capture import Picture
 from tests.clients.keyboard import Keyboard
 from tests.integration.harness import OUT, eventually
-from wlproxy.host.desktop.address import connect_compositor
-from wlproxy.host.report.vm_log import VmLog
-from wlproxy.screen.connecting import connect_by_monitor
-from wlproxy.screen.door import Door
-from wlproxy.screen.line import Line
-from wlproxy.screen.viewer import Viewer
+from tests.screen.viewing import viewing
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(480)]
 
@@ -92,20 +86,6 @@ def succeed(guest: Guest, *argv: str, stdin: bytes = b"") -> bytes:
     done = guest.run(argv, stdin=stdin)
     assert done.ok, (argv, done.stderr)
     return done.stdout
-
-
-@asynccontextmanager
-async def viewing(compositor: Path) -> AsyncIterator[Viewer]:
-    """A window of the guest's screen."""
-    qemu = await trio.to_thread.run_sync(connect_by_monitor, MONITOR)
-    stream = await connect_compositor(compositor)
-    with Line(qemu) as line:
-        viewer = Viewer("vm", line, stream, Door.start(), VmLog("vm"))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(line.run)
-            nursery.start_soon(viewer.run)
-            yield viewer
-            nursery.cancel_scope.cancel()
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -191,7 +171,7 @@ async def test_the_guests_own_memory_is_shown(guest: Guest, mode: str) -> None:
     def is_shown() -> bool:
         return rows(capture.weston(name)) == wanted
 
-    async with viewing(Path(os.environ["XDG_RUNTIME_DIR"], name)) as viewer:
+    async with viewing(MONITOR, Path(os.environ["XDG_RUNTIME_DIR"], name)) as viewer:
         await until(lambda: viewer.window.frames)
         await until(is_shown)
         assert (viewer.counts.mode, viewer.counts.copied) == (mode, 0)
@@ -279,7 +259,7 @@ async def test_a_desktop(
     def agetty_runs() -> bool:
         return guest.run(["pgrep", "-x", "agetty", "-t", "tty1"]).ok
 
-    async with viewing(screen_on_sway) as viewer:
+    async with viewing(MONITOR, screen_on_sway) as viewer:
         await until(lambda: viewer.window.frames)
         await until(agetty_runs)
         await in_thread(typing(f"{USER}\n"))
@@ -306,7 +286,7 @@ async def test_a_desktop(
         # Not compared with the other: this desktop is wider than weston's output, and scaled.
         return has_terminal(imported)
 
-    async with viewing(Path(os.environ["XDG_RUNTIME_DIR"], "wl-gl")) as viewer:
+    async with viewing(MONITOR, Path(os.environ["XDG_RUNTIME_DIR"], "wl-gl")) as viewer:
         await until(lambda: viewer.window.frames)
         await until(is_imported)
         assert (viewer.counts.mode, viewer.counts.copied) == ("B", 0)

@@ -1,8 +1,7 @@
 """The whole window: a real QEMU, real firmware, real compositors, and every pixel."""
 
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,7 @@ from tests.clients.capture import Picture
 from tests.host.conftest import Weston, running_weston
 from tests.peers.compositor import Compositor
 from tests.screen.conftest import Machine, MakeMachine, has_text
-from wlproxy.host.desktop.address import connect_compositor
-from wlproxy.host.report.vm_log import VmLog
-from wlproxy.screen.connecting import connect_by_monitor
-from wlproxy.screen.door import Door
-from wlproxy.screen.line import Line
+from tests.screen.viewing import viewing
 from wlproxy.screen.viewer import Viewer
 
 pytestmark = pytest.mark.slow
@@ -74,20 +69,6 @@ def rows_wrong(expected: Picture, shown: Picture) -> int:
     return best
 
 
-@asynccontextmanager
-async def viewing(vm: Machine, compositor: Path) -> AsyncIterator[Viewer]:
-    """A window of a machine's screen."""
-    qemu = await trio.to_thread.run_sync(connect_by_monitor, vm.monitor)
-    stream = await connect_compositor(compositor)
-    with Line(qemu) as line:
-        viewer = Viewer("vm", line, stream, Door.start(), VmLog("vm"))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(line.run)
-            nursery.start_soon(viewer.run)
-            yield viewer
-            nursery.cancel_scope.cancel()
-
-
 async def until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(30):
         while not await trio.to_thread.run_sync(condition):  # noqa: ASYNC110 - nobody tells
@@ -130,7 +111,7 @@ async def assert_weston_shows(
     expected = await trio.to_thread.run_sync(vm.picture)
     wrong = []
     for _ in range(PLACES):
-        async with viewing(vm, weston.socket) as viewer:
+        async with viewing(vm.monitor, weston.socket) as viewer:
             await first_frame(viewer)
             wrong.append(rows_wrong(expected, await trio.to_thread.run_sync(shown)))
             assert viewer.counts.mode == mode
@@ -144,7 +125,7 @@ async def test_firmware_on_weston(
 ) -> None:
     vm = machine("-vga", "std")
     shown = capture_of(weston, monkeypatch)
-    async with viewing(vm, weston.socket) as viewer:  # from the very beginning
+    async with viewing(vm.monitor, weston.socket) as viewer:  # from the very beginning
         await until(lambda: has_text(vm.picture()))
         await until(lambda: viewer.counts.mode == "A")
         await trio.to_thread.run_sync(vm.still_picture)
@@ -160,7 +141,7 @@ async def test_firmware_on_sway(machine: MakeMachine, sway: Path) -> None:
     rule = "for_window [app_id=wlproxy.vm.screen] floating enable"
     await trio.run_process(["swaymsg", "-s", str(ipc), rule])
     vm = machine("-vga", "std")
-    async with viewing(vm, sway) as viewer:
+    async with viewing(vm.monitor, sway) as viewer:
         await until(lambda: has_text(vm.picture()))
         await assert_shown(vm, viewer, lambda: capture.grim(sway.name, sway.parent))
         assert (viewer.counts.mode, viewer.counts.copied) == ("A", 0)
@@ -171,7 +152,7 @@ async def test_a_device_that_sends_bytes_on_weston(
 ) -> None:
     vm = machine("-vga", "none", "-device", "bochs-display,xres=800,yres=600")
     shown = capture_of(weston, monkeypatch)
-    async with viewing(vm, weston.socket) as viewer:
+    async with viewing(vm.monitor, weston.socket) as viewer:
         await until(lambda: viewer.counts.mode == "C")
         await until(lambda: len(set(vm.picture().data)) > 2)
         await trio.to_thread.run_sync(vm.still_picture)
@@ -210,7 +191,7 @@ async def test_modes_are_switched(
     compositor = Frames()
     async with trio.open_nursery() as nursery:
         await nursery.start(compositor.run, tmp_path / "wl")
-        async with viewing(vm, tmp_path / "wl") as viewer:
+        async with viewing(vm.monitor, tmp_path / "wl") as viewer:
             await until(lambda: len(set(vm.picture().data)) > 30)
             colours = await assert_shown(vm, viewer, compositor.last)
             await trio.to_thread.run_sync(vm.execute, "cont")
@@ -230,7 +211,7 @@ async def test_a_key_gets_to_the_boot_menu(
     path = tmp_path / "wl"
     async with trio.open_nursery() as nursery:
         await nursery.start(compositor.run, path)
-        async with viewing(vm, path) as viewer:
+        async with viewing(vm.monitor, path) as viewer:
             await until(lambda: has_text(vm.picture()))
             await until(lambda: viewer.window.frames > 2)
             before = text_pixels(vm.picture())

@@ -13,3 +13,14 @@ def fail(error: HostError, status: int = 1) -> NoReturn:
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
     click.echo(str(error), err=True)
     sys.exit(status)
+
+
+def at_least_one(names: list[str]) -> list[str]:
+    """Return the names of VMs that are served, if there are any.
+
+    Raises:
+        HostError: there is none.
+    """
+    if not names:
+        raise HostError("no proxy runs", remedy="Start one: wlproxy run --name NAME")
+    return names

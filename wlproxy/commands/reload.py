@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from wlproxy.commands.failure import fail
+from wlproxy.commands.failure import at_least_one, fail
 from wlproxy.host.errors import HostError
 from wlproxy.host.policy_keeper import RELOAD, ask_policy
 from wlproxy.host.report.status_socket import running_names
@@ -22,7 +22,7 @@ def reload(*, name: str | None) -> None:
     """
     failed = False
     try:
-        names = [name] if name else _running()
+        names = [name] if name else at_least_one(running_names(os.environ))
     except HostError as exc:
         fail(exc)
     for each in names:
@@ -33,18 +33,6 @@ def reload(*, name: str | None) -> None:
             failed = True
     if failed:
         sys.exit(1)
-
-
-def _running() -> list[str]:
-    """Name the VMs whose proxies run.
-
-    Raises:
-        HostError: there is none.
-    """
-    names = running_names(os.environ)
-    if not names:
-        raise HostError("no proxy runs", remedy="Start one: wlproxy run --name NAME")
-    return names
 
 
 def _reload(name: str) -> None:

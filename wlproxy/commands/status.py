@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from wlproxy.commands.failure import fail
+from wlproxy.commands.failure import at_least_one, fail
 from wlproxy.host import report
 from wlproxy.host.errors import HostError
 from wlproxy.host.report.status_socket import read_all, read_status, shown_names
@@ -67,25 +67,13 @@ def status(
         sys.exit(130)
 
 
-def _names() -> list[str]:
-    """Name the VMs whose proxies run.
-
-    Raises:
-        HostError: there is none.
-    """
-    names = shown_names(os.environ)
-    if not names:
-        raise HostError("no proxy runs", remedy="Start one: wlproxy run --name NAME")
-    return names
-
-
 def _only_name() -> str:
     """Name the one VM whose proxy runs.
 
     Raises:
         HostError: there is none, or there are several.
     """
-    names = _names()
+    names = at_least_one(shown_names(os.environ))
     if len(names) > 1:
         raise HostError(
             f"{len(names)} proxies run: {', '.join(names)}", remedy="Choose one: --name"
@@ -101,7 +89,7 @@ def _rendered(console: Console, names: list[str] | None) -> RenderableType:
     """
     parts: list[RenderableType] = []
     failures: list[HostError] = []
-    for name in names or _names():
+    for name in names or at_least_one(shown_names(os.environ)):
         try:
             document = read_all(status_path(os.environ, name))
         except HostError as exc:  # which is not to hide the others

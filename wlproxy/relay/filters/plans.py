@@ -5,8 +5,8 @@ them, what they have to wait for, and where they tell a time.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache
-from typing import Final, NamedTuple
+from functools import cache, partial
+from typing import Final, NamedTuple, TypeVar
 
 from wlproxy.protocol.wayland.interface import ArgKind, MessageSpec
 from wlproxy.protocol.wayland.message import RawMessage
@@ -69,30 +69,10 @@ class EventPlan(NamedTuple):
     plain_size: int
 
 
+PlanT = TypeVar("PlanT", RequestPlan, EventPlan)
+
 RequestPlanner = Callable[[ProtocolObject, int], RequestPlan]
 EventPlanner = Callable[[ProtocolObject, int], EventPlan]
-
-
-def request_plan(entry: ProtocolObject, opcode: int) -> RequestPlan:
-    """Look up what is special about a request to an object.
-
-    Raises:
-        WaylandError: there is no such request in that version.
-    """
-    known = _request_plans(entry.interface.name, entry.version)
-    plan = known.get(opcode)
-    if plan is None:
-        plan = known[opcode] = _plan_request(entry, opcode, REQUEST_FILTERS)
-    return plan
-
-
-def framed_request_plan(entry: ProtocolObject, opcode: int) -> RequestPlan:
-    """Look up the same for a client whose windows are framed."""
-    known = _framed_request_plans(entry.interface.name, entry.version)
-    plan = known.get(opcode)
-    if plan is None:
-        plan = known[opcode] = _plan_request(entry, opcode, FRAMED_REQUEST_FILTERS)
-    return plan
 
 
 def _plan_request(
@@ -115,28 +95,6 @@ def _size_without_ids(spec: MessageSpec) -> int:
     return 0 if spec.has_ids or spec.fd_count else spec.size or 0
 
 
-def event_plan(entry: ProtocolObject, opcode: int) -> EventPlan:
-    """Look up what is special about an event of an object.
-
-    Raises:
-        WaylandError: there is no such event in that version.
-    """
-    known = _event_plans(entry.interface.name, entry.version)
-    plan = known.get(opcode)
-    if plan is None:
-        plan = known[opcode] = _plan_event(entry, opcode, EVENT_FILTERS)
-    return plan
-
-
-def framed_event_plan(entry: ProtocolObject, opcode: int) -> EventPlan:
-    """Look up the same for a client whose windows are framed."""
-    known = _framed_event_plans(entry.interface.name, entry.version)
-    plan = known.get(opcode)
-    if plan is None:
-        plan = known[opcode] = _plan_event(entry, opcode, FRAMED_EVENT_FILTERS)
-    return plan
-
-
 def _plan_event(
     entry: ProtocolObject, opcode: int, filters: Mapping[tuple[str, str], EventFilter]
 ) -> EventPlan:
@@ -146,27 +104,37 @@ def _plan_event(
     return EventPlan(spec, claimed, event_time(spec), plain_size)
 
 
-# By opcode, as they are met: hashing a spec would cost more than forwarding its message.
+def _once(
+    make: Callable[[ProtocolObject, int], PlanT],
+) -> Callable[[ProtocolObject, int], PlanT]:
+    """Have each plan made once, when a message of its kind is met.
+
+    Plans are kept by opcode: hashing a spec would cost more than forwarding its message.
+    """
+
+    @cache
+    def plans_of(_interface: str, _version: int) -> dict[int, PlanT]:
+        return {}
+
+    def plan_of(entry: ProtocolObject, opcode: int) -> PlanT:
+        known = plans_of(entry.interface.name, entry.version)
+        plan = known.get(opcode)
+        if plan is None:
+            plan = known[opcode] = make(entry, opcode)
+        return plan
+
+    return plan_of
 
 
-@cache
-def _request_plans(_interface: str, _version: int) -> dict[int, RequestPlan]:
-    return {}
-
-
-@cache
-def _event_plans(_interface: str, _version: int) -> dict[int, EventPlan]:
-    return {}
-
-
-@cache
-def _framed_request_plans(_interface: str, _version: int) -> dict[int, RequestPlan]:
-    return {}
-
-
-@cache
-def _framed_event_plans(_interface: str, _version: int) -> dict[int, EventPlan]:
-    return {}
+request_plan: Final = _once(partial(_plan_request, filters=REQUEST_FILTERS))
+"""Looks up what is special about a request; WaylandError: there is none such in that version."""
+event_plan: Final = _once(partial(_plan_event, filters=EVENT_FILTERS))
+"""The same of an event."""
+framed_request_plan: Final = _once(
+    partial(_plan_request, filters=FRAMED_REQUEST_FILTERS)
+)
+"""The same for a client whose windows are framed."""
+framed_event_plan: Final = _once(partial(_plan_event, filters=FRAMED_EVENT_FILTERS))
 
 
 # ---------------------------------------------------------------- what requests wait for
