@@ -85,7 +85,7 @@ POLICIES = (
         ),
         Drag(policy_tree.Direction.TO_GUEST),
         Windows(Fullscreen.OFF, _NO, _NO, _NO, max_width=64),
-        Pointer(_NO, _NO, _NO, _NO),
+        pointer=Pointer(_NO, _NO, _NO, _NO),
     ),
 )
 FRAMING = re.compile("a framed window may have|windows are to be framed")

@@ -45,6 +45,7 @@ from wlproxy.relay.filters.plans import (
     framed_request_plan,
     request_plan,
 )
+from wlproxy.relay.frame.frames import look_of
 from wlproxy.relay.holdings import ClientHoldings
 from wlproxy.relay.inputs import (
     BufferCreated,
@@ -58,6 +59,7 @@ from wlproxy.relay.inputs import (
     RequestsTurn,
     TimerEnded,
 )
+from wlproxy.relay.look import NEEDED
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Event, Request
@@ -99,9 +101,29 @@ class Client:
     _event_plan: EventPlanner = field(init=False)
 
     def __post_init__(self) -> None:
-        framed = self._context.config.frame is not None
+        self._plan()
+
+    def start(self) -> None:
+        """There is a compositor: have its windows be framed, or not, before it makes any."""
+        context = self._context
+        self._state.frames.look = look_of(context)
+        if context.config.frame is not None and self._state.frames.look is None:
+            why = f"the compositor lacks one of {', '.join(NEEDED)}"
+            if why not in context.shared.warned:
+                context.shared.warned.add(why)
+                context.warn(f"windows have no frame: {why}")
+        self._plan()
+
+    def _plan(self) -> None:
+        framed = self._state.frames.look is not None
         self._request_plan = framed_request_plan if framed else request_plan
         self._event_plan = framed_event_plan if framed else event_plan
+
+    @property
+    def framed_otherwise(self) -> bool:
+        """Whether its windows are not framed as those of a new client are."""
+        look = self._state.frames.look
+        return not self.waits and look != look_of(self._context)
 
     @property
     def label(self) -> str:
@@ -131,6 +153,7 @@ class Client:
     def go_on(self, found: CompositorFound) -> None:
         """There is a compositor, which can do this; raises as `receive`."""
         self._context.capabilities = found.capabilities
+        self.start()
         self.waits = False
         self._handle_requests()
 
@@ -246,9 +269,13 @@ class Client:
         """The guest's clock is known well: offer what needs that."""
         registry.advertise_postponed(self._context)
 
-    def globals_changed(self, before: Mapping[str, int]) -> None:
-        """Tell of the globals that policy offers now, and did not before, or the other way round."""
+    def policy_changed(self, before: Mapping[str, int]) -> None:
+        """Tell of the globals that policy offers now, and did not before, or the other way round.
+
+        Its frames, if it has any, are of another colour from now on.
+        """
         registry.advertise_changed(self._context, before)
+        self._state.frames.repaint(self._context.config.frame)
 
     def has(self, interface: str) -> bool:
         """Whether it has an object of this interface."""

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,8 @@ from tests.host.conftest import Weston, running_sway, running_weston
 from tests.peers.app import App, Window
 from tests.peers.loopback import Loopback
 from tests.peers.native_apps import PassingDevice, serve_native_apps
-from wlproxy.relay.look import WIDTH, WindowFrame
+from wlproxy.relay.look import COLOURS, WIDTH, Colour, WindowFrame
+from wlproxy.relay.policy_tree import Frame, Policy
 
 COLOUR = 0xD1261B
 FRAME = WindowFrame(COLOUR)
@@ -83,7 +85,9 @@ def holds_red(row: bytes) -> bool:
     return found >= 0
 
 
-def check_ring(picture: Picture, box: Box, width: int = WIDTH) -> Picture:
+def check_ring(
+    picture: Picture, box: Box, width: int = WIDTH, colour: bytes = RED
+) -> Picture:
     """Check that a box is a frame of this width; return what is in it."""
     left, top, right, bottom = box
     across, down = right - left, bottom - top
@@ -91,10 +95,10 @@ def check_ring(picture: Picture, box: Box, width: int = WIDTH) -> Picture:
         *picture.rows(left, top, across, width),
         *picture.rows(left, bottom - width, across, width),
     ):
-        check_same(row, RED * across)
+        check_same(row, colour * across)
     inner = picture.rows(left, top, across, down)[width:-width]
     for row in inner:
-        check_same(row[: 4 * width] + row[-4 * width :], RED * (2 * width))
+        check_same(row[: 4 * width] + row[-4 * width :], colour * (2 * width))
     data = b"".join(row[4 * width : -4 * width] for row in inner)
     return Picture(across - 2 * width, down - 2 * width, data)
 
@@ -191,6 +195,26 @@ async def test_on_sway(bare: Loopback, sway: Path) -> None:
 
     app, window = await frame_a_pattern(bare, sway, look)
     await stick_out(app, window, look)
+
+
+async def test_another_colour_is_shown_at_once(bare: Loopback, sway: Path) -> None:
+    """By `wlproxy reload`, around a window whose app shows nothing new."""
+
+    def look() -> Picture:
+        return capture.grim(str(sway), sway.parent)
+
+    await frame_a_pattern(bare, sway, look)
+    box = find_red(await trio.to_thread.run_sync(look))
+    assert bare.host is not None
+    green = Colour("green", COLOURS["green"])
+    bare.host.obey(Policy(frame=Frame(green)))
+    in_picture = struct.pack("<I", COLOURS["green"] | 0xFF000000)
+
+    def repainted(picture: Picture) -> None:
+        is_without(picture)
+        check_ring(picture, box, colour=in_picture)
+
+    await seen(look, repainted)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from wlproxy.relay.frame.layout import Insets, geometry, lay_out
 from wlproxy.relay.frame.strips import Paint
 from wlproxy.relay.frame.tree import Link, Node
 from wlproxy.relay.frame.window import Window, insets_of
-from wlproxy.relay.look import WindowFrame
+from wlproxy.relay.look import NEEDED, WindowFrame
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.objects import ProtocolObject
 
@@ -37,17 +37,28 @@ MAX_PARTS: Final = 256
 """Surfaces of a window: all are looked at when one changes."""
 
 
+def look_of(context: Context) -> WindowFrame | None:
+    """Say how the windows of a client that begins are framed; None if they are not."""
+    look = context.config.frame
+    if look is None or look.asked:
+        return look
+    there = context.capabilities.global_versions
+    return look if all(each in there for each in NEEDED) else None
+
+
 @dataclass(slots=True, eq=False)
 class Frames:
     """What is known of a client's surfaces and windows, for their frames.
 
     Attributes:
+        look: how frames look; None: there are none, and none of this is asked for.
         nodes: each surface.
         windows: each toplevel, by its surface.
         dragged: data devices, by their ids at the compositor, whose drag is at a frame.
     """
 
     _context: Context
+    look: WindowFrame | None = None
     nodes: dict[Surface, Node] = field(default_factory=dict)
     windows: dict[Node, Window] = field(default_factory=dict)
     dragged: set[int] = field(default_factory=set)
@@ -55,16 +66,19 @@ class Frames:
     _stamp: int = 0
 
     @property
-    def look(self) -> WindowFrame:
-        """How frames look."""
-        look = self._context.config.frame
-        assert look is not None  # or none of this is asked for
-        return look
-
-    @property
     def insets(self) -> Insets:
         """How wide frames are."""
+        assert self.look is not None  # or none of this is asked for
         return insets_of(self.look)
+
+    def repaint(self, look: WindowFrame | None) -> None:
+        """Have all frames be of another colour, at once; what else is new is for clients to come."""
+        if self.look is None or self.look == (new := self.look.repainted(look)):
+            return
+        old, self.look, self._paint = self._paint, new, Paint()
+        for window in self.windows.values():
+            window.repaint(self._context, new, self._paint)
+        old.end(self._context)
 
     def window_of(self, surface: object) -> Window | None:
         """Find the window that a surface is, if it is one."""
@@ -257,6 +271,7 @@ class Frames:
         layout = lay_out(inner, self.insets, reach)
         if max(layout.cover.width, layout.cover.height) > MAX_COVER:
             raise self._too_much("pixels that a window reaches over", MAX_COVER)
+        assert self.look is not None  # there are windows to be framed
         window.draw(self._context, self.look, self._paint, layout)
         return window
 

@@ -77,6 +77,13 @@ class Paint:
             self.wide, self.tall = _make_buffers(context, pixels, sizes)
         return self.wide if side in (Side.TOP, Side.BOTTOM) else self.tall
 
+    def end(self, context: Context) -> None:
+        """Let go of the buffers; the compositor keeps what it shows."""
+        for buffer in (self.wide, self.tall, self.label):
+            if buffer is not None:
+                context.send(buffer, "destroy")
+        self.wide = self.tall = self.label = None
+
     def labelled(self, context: Context, look: WindowFrame) -> ProtocolObject:
         """Return a buffer of the label, which there is.
 
@@ -182,6 +189,14 @@ class Strip:
             context.send(self.viewport, "set_destination", size)
             context.send(self.surface, "damage", (0, 0, *size))
             context.send(self.surface, "commit")
+
+    def repaint(self, context: Context, buffer: ProtocolObject) -> None:
+        """Have it show another buffer at once, and not with the window's next commit."""
+        context.send(self.surface, "attach", (buffer.host_id, 0, 0))
+        context.send(self.surface, "damage", (0, 0, self.box.width, self.box.height))
+        context.send(self.subsurface, "set_desync")
+        context.send(self.surface, "commit")
+        context.send(self.subsurface, "set_sync")
 
     def destroy(self, context: Context) -> None:
         """End it."""

@@ -72,6 +72,18 @@ class Window:
             place = (outer.left, outer.top, outer.width, outer.height)
             context.send(self.xdg_surface, "set_window_geometry", place)
 
+    def repaint(self, context: Context, look: WindowFrame, paint: Paint) -> None:
+        """Have the frame that is shown look otherwise, at once.
+
+        Raises:
+            WaylandError: as `draw`.
+        """
+        for strip in self.strips:
+            if strip.side is not None:
+                strip.repaint(context, paint.coloured(context, look, strip.side))
+            else:
+                strip.repaint(context, paint.labelled(context, look))
+
     def end(self, context: Context) -> None:
         """Let go of the frame: nothing is shown any more."""
         self.unmap()
