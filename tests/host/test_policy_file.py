@@ -69,7 +69,7 @@ def test_another_vm_has_the_defaults() -> None:
     said = PolicySource("play", PATH)
     policy = read_policy(said, ConfigFile(PATH, FILE)).policy
     assert policy.clipboard.direction is Direction.OFF
-    assert policy.windows.fullscreen is Fullscreen.ON
+    assert policy.windows.fullscreen is Fullscreen.FRAMED
 
 
 def test_without_a_file_all_is_by_default(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_without_a_file_all_is_by_default(tmp_path: Path) -> None:
         ("clipboard.direktion = 'off'", ".direktion: is nothing", "direction"),
         ("clipboard.direction = 'of'", ".direction: is to be one of", "off"),
         ("drag.direction = 'ask'", ': cannot be "ask": a drag', ""),
-        ("windows.fullscreen = 'framed'", ': cannot be "framed" yet', ""),
+        ("windows.fullscreen = 'frame'", ".fullscreen: is to be one of", "framed"),
         ("frame.colour = 'pink'", "'pink' is no colour: write #rrggbb, or", ""),
         ("frame.colour = 3", 'frame.colour: is to be "auto", "off"', ""),
         ("windows.max-width = 0", ".max-width: is to be a number", ""),

@@ -70,9 +70,10 @@ class Direction(Enum):
 class Fullscreen(Enum):
     """Whether windows may fill the screen."""
 
-    ON = "on"
     OFF = "off"
     FRAMED = "framed"
+    """With the frame that is around them."""
+    ON = "on"
 
 
 _SWITCH: Final = Choice(Switch)
@@ -199,18 +200,17 @@ class Drag(Clipboard):
     )
 
 
-_FRAMED: Final = 'cannot be "framed" yet: wlproxy draws no frame around windows. Choose "on" or "off"'
-
-
 @dataclass(frozen=True, slots=True)
 class Windows:
     """Windows, and what they ask of the desktop."""
 
     fullscreen: Fullscreen = key(
-        Fullscreen.ON,
-        Choice(Fullscreen, {Fullscreen.FRAMED.value: _FRAMED}),
-        "Whether windows may fill a screen because an app asks for it. The desktop's own key for it works all the same.",
-        "Video players and games need it; the compositor says how to leave it.",
+        Fullscreen.FRAMED,
+        Choice(Fullscreen),
+        "Whether windows may fill a screen because an app asks for it. `framed`: the VM's frame, if it has one, stays "
+        "around them; `on`: it goes until they fill the screen no more. The desktop's own key for it works all the "
+        "same, also where the answer is `off`, and the frame stays then.",
+        "Video players and games need it; the compositor says how to leave it, and the frame whose picture it is.",
         Effect.NEXT,
     )
     activation: Switch = key(

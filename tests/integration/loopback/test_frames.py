@@ -21,7 +21,7 @@ from tests.peers.app import App, Window
 from tests.peers.loopback import Loopback
 from tests.peers.native_apps import PassingDevice, serve_native_apps
 from wlproxy.relay.look import COLOURS, WIDTH, Colour, WindowFrame
-from wlproxy.relay.policy_tree import Frame, Policy
+from wlproxy.relay.policy_tree import Frame, Fullscreen, Policy, Windows
 
 COLOUR = 0xD1261B
 FRAME = WindowFrame(COLOUR)
@@ -76,6 +76,12 @@ def find_red(picture: Picture) -> Box:
 def is_without(picture: Picture) -> None:
     """Check that no frame is shown."""
     assert not any(map(holds_red, picture.rows(0, 0, picture.width, picture.height)))
+
+
+def has_panel(picture: Picture) -> None:
+    """Check that weston's panel is shown, above its background."""
+    top, below = (picture.rows(0, y, picture.width, 1) for y in (0, 100))
+    assert top != below
 
 
 def holds_red(row: bytes) -> bool:
@@ -203,6 +209,7 @@ async def test_another_colour_is_shown_at_once(bare: Loopback, sway: Path) -> No
     def look() -> Picture:
         return capture.grim(str(sway), sway.parent)
 
+    await seen(look, is_without)  # of a test before
     await frame_a_pattern(bare, sway, look)
     box = find_red(await trio.to_thread.run_sync(look))
     assert bare.host is not None
@@ -307,11 +314,55 @@ async def test_fullscreen_on_sway(bare: Loopback, sway: Path) -> None:
     await seen(lambda: capture.grim(str(sway), sway.parent), framed)
 
 
+@pytest.mark.parametrize("compositor", ["sway", "weston"])
+async def test_fullscreen_without_the_frame_and_back(
+    bare: Loopback, request: pytest.FixtureRequest, compositor: str
+) -> None:
+    """Where policy says so; the frame is there again at once, whatever the app does."""
+    if compositor == "sway":
+        display: Path = request.getfixturevalue("sway")
+        look = partial(capture.grim, str(display), display.parent)
+    else:
+        weston: Weston = request.getfixturevalue("weston")
+        display, look = weston.socket, partial(shot_of, weston)
+    policy = Policy(windows=Windows(Fullscreen.ON))
+    await seen(look, is_without)  # of a test before
+    await bare.start_agent()
+    await bare.start_host(display, policy=policy, frame=FRAME, isolate=False)
+    app = await bare.app()
+    window, _ = await shown(app, (300, 200))
+    await seen(look, find_red)
+    pixels = await fill(app, window, fullscreen=True)
+
+    def whole(picture: Picture) -> None:
+        check_same(bytes(picture.data), pixels)
+
+    await seen(look, whole)
+    window.role.unset_fullscreen()
+    await app.roundtrip()
+    await seen(look, find_red)
+    canvas = app.canvas((300, 200))
+    small = opaque(canvas.draw(3))
+    await app.show(window.surface, canvas)
+
+    def framed(picture: Picture) -> None:
+        left, top, right, bottom = box = find_red(picture)
+        assert right - left <= 300 + 2 * WIDTH
+        if compositor == "weston" and (right - left, bottom - top) != (310, 210):
+            return  # where it has put the window, a part is beyond the screen's edge
+        check_same(check_ring(picture, box).data, small)
+
+    await seen(look, framed)
+
+
 @pytest.mark.parametrize("fullscreen", [False, True])
 async def test_what_fills_the_screen_on_weston(
     bare: Loopback, weston: Weston, *, fullscreen: bool
 ) -> None:
     """Which ends an app whose maximized window is of another size than it was told."""
+    await seen(
+        lambda: shot_of(weston), has_panel
+    )  # which a maximized window leaves out
     await bare.start_agent()
     await bare.start_host(weston.socket, frame=FRAME, isolate=False)
     app = await bare.app()

@@ -4,10 +4,12 @@ import struct
 
 import pytest
 
-from tests.relay.frame.stage import RED, FrameStage
+from tests.relay.frame.stage import RED, FrameStage, union
 from tests.relay.playbook import Stage
 from tests.relay.things import Thing
+from wlproxy.relay.inputs import PolicyChanged
 from wlproxy.relay.look import Label, WindowFrame
+from wlproxy.relay.policy_tree import Fullscreen, Policy, Windows
 from wlproxy.relay.wire.context import RelayConfig
 
 LABEL = Label(60, 36, b"\0" * 60 * 36 * 4)
@@ -190,6 +192,118 @@ def test_menus_and_drags_are_at_places_of_the_framed_window() -> None:
     play.said()
     play.app.request(made, "attach", play.toplevel.id, 3, -9)
     assert play.said_by("host")[-1].endswith(", 8, -4)")
+
+
+# ---------------------------------------------------------------- the whole screen
+
+FILLS, ACTIVE = struct.pack("=I", 2), struct.pack("=I", 4)
+UNFRAMED = Policy(windows=Windows(Fullscreen.ON))
+
+
+def tell(play: FrameStage, serial: int, states: bytes) -> str:
+    """Have the compositor tell the window to be 800x600; return what the app hears."""
+    play.said()
+    window = play.host_thing("xdg_toplevel")
+    play.host.event(window, "configure", 800, 600, states)
+    play.host.event(play.host_thing("xdg_surface"), "configure", serial)
+    play.flush()
+    heard = play.said()
+    play.log += [line for line in heard if line.startswith("host")]
+    return next(line for line in heard if line.startswith("app")).split(".")[1]
+
+
+def fill(play: FrameStage, serial: int = 7) -> None:
+    assert tell(play, serial, FILLS).startswith("configure(800, 600, ")
+    play.app.request(play.xdg_surface, "ack_configure", serial)
+    play.may_be_bare = True
+    play.shown(800, 600)
+
+
+def test_the_frame_stays_around_a_window_that_fills_the_screen() -> None:
+    play = FrameStage()
+    play.shown(100, 80)
+    assert tell(play, 7, FILLS).startswith("configure(790, 590, ")
+    play.app.request(play.xdg_surface, "ack_configure", 7)
+    play.shown(790, 590)
+    assert play.geometry() == (-5, -5, 795, 595)
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_it_goes_where_that_is_allowed_and_comes_again(*, eager: bool) -> None:
+    play = FrameStage(eager=eager, policy=UNFRAMED)
+    play.shown(100, 80)
+    fill(play)
+    assert not play.strips()
+    assert play.geometry() == (0, 0, 800, 600)
+    assert tell(play, 8, FILLS + ACTIVE).startswith("configure(800, 600, ")
+    play.app.request(play.xdg_surface, "ack_configure", 8)
+    play.shown(800, 600)
+    assert not play.strips()
+    # At once, and not when the app likes.
+    assert tell(play, 9, ACTIVE).startswith("configure(790, 590, ")
+    play.may_be_bare = False
+    assert len(play.strips()) == 4
+    assert union(play.strips()) == (0, 0, 800, 600)
+    play.app.request(play.window, "commit")
+    assert play.geometry() == (-5, -5, 805, 605)
+    play.shown(100, 80)
+    assert play.inner() == (0, 0, 100, 80)
+
+
+def test_it_stays_until_the_app_has_acknowledged_that() -> None:
+    play = FrameStage(policy=UNFRAMED)
+    play.shown(100, 80)
+    tell(play, 7, FILLS)
+    play.shown(800, 600)
+    assert play.geometry() == (-5, -5, 805, 605)
+    tell(play, 8, b"")
+    play.app.request(play.xdg_surface, "ack_configure", 7)  # too late
+    play.shown(800, 600)
+    assert play.geometry() == (-5, -5, 805, 605)
+    for serial in range(100, 300):  # nobody keeps them all
+        tell(play, serial, FILLS)
+    play.app.request(play.xdg_surface, "ack_configure", 100)
+    play.shown(800, 600)
+    assert len(play.strips()) == 4
+    play.may_be_bare = True
+    play.app.request(play.xdg_surface, "ack_configure", 299)
+    play.shown(800, 600)
+    assert not play.strips()
+
+
+def test_places_in_a_window_without_its_frame_are_the_apps_own() -> None:
+    play = FrameStage(policy=UNFRAMED)
+    play.shown(100, 80)
+    fill(play)
+    seat = play.app.bind("wl_seat")
+    play.said()
+    play.app.request(play.toplevel, "show_window_menu", seat.id, 7, 30, 40)
+    assert play.said_by("host")[0].endswith("7, 30, 40)")
+    popup(play, play.xdg_surface, positioner(play))
+    assert not any("set_anchor_rect(8" in line for line in play.said())
+
+
+def test_another_colour_of_a_frame_that_is_not_shown() -> None:
+    play = FrameStage(WindowFrame(1, label=LABEL), policy=UNFRAMED)
+    play.shown(100, 80)
+    fill(play)
+    play.said()
+    blue = WindowFrame(2, label=LABEL)
+    play.run(play.relay.receive(PolicyChanged(UNFRAMED, blue)))
+    assert not any("attach" in line for line in play.said())
+    tell(play, 9, b"")
+    assert len(play.strips()) == 5
+
+
+def test_a_window_that_is_shown_again_has_its_frame() -> None:
+    play = FrameStage(policy=UNFRAMED)
+    play.shown(100, 80)
+    fill(play)
+    play.app.request(play.window, "attach", 0, 0, 0)
+    play.app.request(play.window, "commit")
+    play.may_be_bare = False
+    play.shown(100, 80)
+    assert play.inner() == (0, 0, 100, 80)
 
 
 # ---------------------------------------------------------------- popups

@@ -7,8 +7,10 @@ from tests.relay.playbook import Stage
 from tests.relay.things import Thing
 from wlproxy.protocol.wayland.message import ArgValue
 from wlproxy.relay.look import WindowFrame
+from wlproxy.relay.policy_tree import Policy
 from wlproxy.relay.wire.context import RelayConfig
 
+DEFAULTS = Policy()
 WIDTH = 5
 RED = WindowFrame(0xFF0000, WIDTH)
 
@@ -36,9 +38,16 @@ def overlap(one: Rectangle, other: Rectangle) -> bool:
 class FrameStage(Stage):
     """A framed app with a toplevel, checked after each request that reaches the compositor."""
 
-    def __init__(self, look: WindowFrame = RED, *, eager: bool = False) -> None:
-        super().__init__(config=RelayConfig(vm_name="work", frame=look))
+    def __init__(
+        self,
+        look: WindowFrame = RED,
+        *,
+        eager: bool = False,
+        policy: Policy = DEFAULTS,
+    ) -> None:
+        super().__init__(config=RelayConfig("work", policy=policy, frame=look))
         self.look = look
+        self.may_be_bare = False
         self.screen = Screen(self.host, eager=eager)
         self.host.watchers.append(self._check)
         self.shell_thing = self.app.bind("xdg_wm_base")
@@ -126,6 +135,11 @@ class FrameStage(Stage):
         boxes = self.screen.boxes(window)
         guests = [box for each, box in boxes if not each.ours]
         strips = [box for each, box in boxes if each.ours][:4]
+        if (
+            self.may_be_bare
+        ):  # the strips come one by one, before the geometry with them
+            assert len(strips) < 4 or inside(union(guests), union(strips))
+            return
         assert len(strips) == 4, "there is a window without a frame"
         first = min(index for index, (each, _) in enumerate(boxes) if each.ours)
         assert all(each.ours for each, _ in boxes[first:]), "something is above"

@@ -14,6 +14,7 @@ from wlproxy.relay.buffers.buffer import Buffer
 from wlproxy.relay.buffers.choice import Choice, Mode
 from wlproxy.relay.buffers.client_buffers import Buffers
 from wlproxy.relay.commands import CopyRows, TraceLevel
+from wlproxy.relay.configured import Configured
 from wlproxy.relay.formats import PIXEL_SIZE
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.objects import ProtocolObject
@@ -98,6 +99,7 @@ class Surface:
         transformed: a scale, transform or viewport lies between surface and buffer.
         turn: serials of the last buffers committed, newest last.
         is_window: it is, or was, a toplevel.
+        configured: what it was told to be as one, if it is one of xdg-shell's.
         is_cursor: its role is a cursor: kept in mode A, for cursor planes.
         frames: commits with a new buffer.
         bytes_copied: by the proxy.
@@ -124,6 +126,7 @@ class Surface:
     transformed: bool = False
     turn: list[int] = field(default_factory=list)
     is_window: bool = False
+    configured: Configured | None = None
     is_cursor: bool = False
     frames: int = 0
     bytes_copied: int = 0

@@ -8,9 +8,11 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from wlproxy.relay.configured import FULLSCREEN, has_state
 from wlproxy.relay.frame.boxes import at
-from wlproxy.relay.frame.frames import Frames
-from wlproxy.relay.frame.layout import MOST
+from wlproxy.relay.frame.layout import MOST, NONE, Insets
+from wlproxy.relay.frame.window import Window
+from wlproxy.relay.policy_tree import Fullscreen
 from wlproxy.relay.state import ClientState, surface_of
 from wlproxy.relay.wire.forwarding import Event, Request
 from wlproxy.relay.wire.objects import ProtocolObject
@@ -43,10 +45,10 @@ class Popup:
     """The role of an `xdg_popup`.
 
     Attributes:
-        framed: its parent is a framed window.
+        parent: the framed window that it is placed in; None if that is not framed.
     """
 
-    framed: bool
+    parent: Window | None
 
 
 # ---------------------------------------------------------------- windows
@@ -85,17 +87,38 @@ def set_size_limit(state: ClientState, request: Request, onward: Onward) -> None
 
 
 def configure(state: ClientState, event: Event, onward: OnwardEvent) -> None:
-    """`xdg_toplevel.configure`: what the frame leaves, tiled at all edges."""
+    """`xdg_toplevel.configure`: what the frame leaves, tiled at all edges.
+
+    A window that fills the screen, and may do so without its frame, has all of it.
+    """
     width, height = event.integers("width", "height")
     states = event.array("states")
+    allowed = state.context.config.policy.windows.fullscreen
+    bare = allowed is Fullscreen.ON and has_state(states, FULLSCREEN)
+    if window := state.frames.window_of(event.object.role):
+        state.frames.configure(window, bare=bare)
+        if bare:
+            onward(state, event)
+            return
     if event.object.version >= TILED_SINCE:
-        known = {
-            each for (each,) in struct.iter_unpack("=I", states[: len(states) & ~3])
-        }
         states += b"".join(
-            struct.pack("=I", each) for each in TILED if each not in known
+            struct.pack("=I", each) for each in TILED if not has_state(states, each)
         )
     onward(state, event.saying((*state.frames.insets.shrink(width, height), states)))
+
+
+def end_configuration(state: ClientState, event: Event, onward: OnwardEvent) -> None:
+    """`xdg_surface.configure`."""
+    if window := state.frames.window_of(event.object.role):
+        window.end_configuration(event.integer("serial"))
+    onward(state, event)
+
+
+def acknowledge(state: ClientState, request: Request, onward: Onward) -> None:
+    """`xdg_surface.ack_configure`: from its next commit on, the window may be without a frame."""
+    if window := state.frames.window_of(request.object.role):
+        window.acknowledge(request.integer("serial"))
+    onward(state, request)
 
 
 def configure_bounds(state: ClientState, event: Event, onward: OnwardEvent) -> None:
@@ -107,20 +130,27 @@ def configure_bounds(state: ClientState, event: Event, onward: OnwardEvent) -> N
 def show_window_menu(state: ClientState, request: Request, onward: Onward) -> None:
     """`xdg_toplevel.show_window_menu`: at a place in the window."""
     seat, serial, x, y = request.numbers
-    x, y = _shifted(state.frames, x, y)
+    x, y = _shifted(_insets_of(state, request.object), x, y)
     onward(state, request.saying((seat, serial, x, y)))
 
 
 def drag(state: ClientState, request: Request, onward: Onward) -> None:
     """`xdg_toplevel_drag_v1.attach`: likewise."""
     toplevel, x, y = request.numbers
-    x, y = _shifted(state.frames, x, y)
+    dragged = state.context.objects.guest(toplevel)
+    x, y = _shifted(_insets_of(state, dragged), x, y)
     onward(state, request.saying((toplevel, x, y)))
 
 
-def _shifted(frames: Frames, x: int, y: int) -> tuple[int, int]:
+def _insets_of(state: ClientState, window: ProtocolObject) -> Insets:
+    """Say how much wider a window is than the app's own."""
+    found = state.frames.window_of(window.role)
+    return found.insets if found is not None else NONE
+
+
+def _shifted(insets: Insets, x: int, y: int) -> tuple[int, int]:
     """Say where in the framed window a place in the app's is."""
-    return _bounded(x + frames.insets.left), _bounded(y + frames.insets.top)
+    return _bounded(x + insets.left), _bounded(y + insets.top)
 
 
 def _bounded(number: int) -> int:
@@ -157,26 +187,26 @@ def get_popup(state: ClientState, request: Request, onward: Onward) -> None:
     objects = state.context.objects
     parent_id = request.integer("parent")
     parent = objects.guest(parent_id).role if parent_id else None
-    framed = state.frames.window_of(parent) is not None
+    popup = Popup(state.frames.window_of(parent))
     positioner = objects.guest(request.integer("positioner"))
-    _place(state, request, onward, positioner, framed=framed)
-    objects.guest(request.new_id).role = Popup(framed)
+    _place(state, request, onward, positioner, popup)
+    objects.guest(request.new_id).role = popup
 
 
 def reposition(state: ClientState, request: Request, onward: Onward) -> None:
     """`xdg_popup.reposition`: the same."""
     role = request.object.role
     positioner = state.context.objects.guest(request.integer("positioner"))
-    framed = isinstance(role, Popup) and role.framed
-    _place(state, request, onward, positioner, framed=framed)
+    popup = role if isinstance(role, Popup) else Popup(None)
+    _place(state, request, onward, positioner, popup)
 
 
 def configure_popup(state: ClientState, event: Event, onward: OnwardEvent) -> None:
     """`xdg_popup.configure`: placed in the app's window."""
     role = event.object.role
-    if isinstance(role, Popup) and role.framed:
+    if isinstance(role, Popup) and role.parent is not None:
         x, y, width, height = event.integers("x", "y", "width", "height")
-        insets = state.frames.insets
+        insets = role.parent.insets
         x, y = _bounded(x - insets.left), _bounded(y - insets.top)
         event = event.saying((x, y, width, height))
     onward(state, event)
@@ -187,20 +217,19 @@ def _place(
     request: Request,
     onward: Onward,
     positioner: ProtocolObject,
-    *,
-    framed: bool,
+    popup: Popup,
 ) -> None:
     """Pass a request on, with a positioner that knows of the frame meanwhile."""
-    role = positioner.role
-    if not framed or not isinstance(role, Positioner) or not positioner.host_id:
+    role, parent = positioner.role, popup.parent
+    if parent is None or not isinstance(role, Positioner) or not positioner.host_id:
         onward(state, request)
         return
-    send, frames = state.context.send, state.frames
+    send, insets = state.context.send, parent.insets
     if role.anchor is not None:
         x, y, *size = role.anchor
-        send(positioner, "set_anchor_rect", (*_shifted(frames, x, y), *size))
+        send(positioner, "set_anchor_rect", (*_shifted(insets, x, y), *size))
     if role.parent_size is not None:
-        send(positioner, "set_parent_size", frames.insets.grow(*role.parent_size))
+        send(positioner, "set_parent_size", insets.grow(*role.parent_size))
     onward(state, request)
     # The app may use it again, for a popup of another parent's.
     if role.anchor is not None:

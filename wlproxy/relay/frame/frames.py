@@ -223,7 +223,7 @@ class Frames:
         if node is None:
             return  # the compositor will say what is wrong
         self.end_window(node)
-        self.windows[node] = Window(node, xdg_surface, toplevel)
+        self.windows[node] = Window(node, xdg_surface, toplevel, self.insets)
         node.changed = True
 
     def end_window(self, node: Node) -> None:
@@ -231,6 +231,11 @@ class Frames:
         window = self.windows.pop(node, None)
         if window is not None:
             window.end(self._context)
+
+    def configure(self, window: Window, *, bare: bool) -> None:
+        """Note what the compositor has a window be: `bare`, it fills the screen without its frame."""
+        assert self.look is not None  # or there were no windows
+        window.configure(self._context, self.look, self._paint, bare=bare)
 
     def claim(self, window: Window, box: Box) -> None:
         """Note the geometry that the app sets."""
@@ -268,7 +273,10 @@ class Frames:
             return window
         reach = node.reach()
         inner = geometry(window.claimed, node.extents())
-        layout = lay_out(inner, self.insets, reach)
+        if window.bare:
+            # Where the frame will be seen first, if the app shows nothing new by then.
+            inner = window.framed.within(inner)
+        layout = lay_out(inner, window.framed, reach)
         if max(layout.cover.width, layout.cover.height) > MAX_COVER:
             raise self._too_much("pixels that a window reaches over", MAX_COVER)
         assert self.look is not None  # there are windows to be framed

@@ -190,13 +190,24 @@ class Strip:
             context.send(self.surface, "damage", (0, 0, *size))
             context.send(self.surface, "commit")
 
-    def repaint(self, context: Context, buffer: ProtocolObject) -> None:
-        """Have it show another buffer at once, and not with the window's next commit."""
-        context.send(self.surface, "attach", (buffer.host_id, 0, 0))
+    def show(
+        self, context: Context, buffer: ProtocolObject | None, *, at_once: bool
+    ) -> None:
+        """Have it show another buffer, or nothing.
+
+        Args:
+            context: the client's.
+            buffer: the other one; None: nothing.
+            at_once: or else with the window's next commit.
+        """
+        host_id = buffer.host_id if buffer is not None else 0
+        context.send(self.surface, "attach", (host_id, 0, 0))
         context.send(self.surface, "damage", (0, 0, self.box.width, self.box.height))
-        context.send(self.subsurface, "set_desync")
+        if at_once:
+            context.send(self.subsurface, "set_desync")
         context.send(self.surface, "commit")
-        context.send(self.subsurface, "set_sync")
+        if at_once:
+            context.send(self.subsurface, "set_sync")
 
     def destroy(self, context: Context) -> None:
         """End it."""
