@@ -43,6 +43,8 @@ class Configured:
     def end(self, serial: int) -> None:
         """Note the serial that ends a configuration."""
         self.last, self.serial = self.next, serial
+        if serial == self.acknowledged:  # a compositor may use one again
+            self.acknowledged = None
 
     def acknowledge(self, serial: int) -> bool:
         """Note what the app acknowledges; say whether the compositor has yet to hear it."""

@@ -14,6 +14,9 @@ from zlib import crc32
 WIDTH: Final = 5
 """How wide a frame is, in pixels of surfaces."""
 
+POPUP_WIDTH: Final = 2
+"""How wide a frame around a menu or a tooltip is at most, likewise."""
+
 UNFRAMED: Final = frozenset(
     {
         *("_wl_fullscreen_shell", "ext_session_lock_manager_v1"),

@@ -76,6 +76,13 @@ class Fullscreen(Enum):
     ON = "on"
 
 
+class Popups(Enum):
+    """Whether what opens beside a window is framed as that is."""
+
+    FRAMED = "framed"
+    FREE = "free"
+
+
 _SWITCH: Final = Choice(Switch)
 _NAMES: Final = Names("names of globals")
 
@@ -211,6 +218,14 @@ class Windows:
         "around them; `on`: it goes until they fill the screen no more. The desktop's own key for it works all the "
         "same, also where the answer is `off`, and the frame stays then.",
         "Video players and games need it; the compositor says how to leave it, and the frame whose picture it is.",
+        Effect.NEXT,
+    )
+    popups: Popups = key(
+        Popups.FRAMED,
+        Choice(Popups),
+        "Whether menus, tooltips and the like have a thin line of the colour of the VM's frame around them, if it has "
+        "one. They may reach beyond their window, and over others.",
+        "Nothing else says whose they are.",
         Effect.NEXT,
     )
     activation: Switch = key(

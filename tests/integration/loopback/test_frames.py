@@ -20,8 +20,8 @@ from tests.host.conftest import Weston, running_sway, running_weston
 from tests.peers.app import App, Window
 from tests.peers.loopback import Loopback
 from tests.peers.native_apps import PassingDevice, serve_native_apps
-from wlproxy.relay.look import COLOURS, WIDTH, Colour, WindowFrame
-from wlproxy.relay.policy_tree import Frame, Fullscreen, Policy, Windows
+from wlproxy.relay.look import COLOURS, POPUP_WIDTH, WIDTH, Colour, WindowFrame
+from wlproxy.relay.policy_tree import Frame, Fullscreen, Policy, Popups, Windows
 
 COLOUR = 0xD1261B
 FRAME = WindowFrame(COLOUR)
@@ -248,15 +248,26 @@ def opaque(pixels: bytes) -> bytes:
     return bytes(made)
 
 
-async def test_a_popup_is_where_the_app_placed_it(bare: Loopback, sway: Path) -> None:
+@pytest.mark.parametrize("popups", Popups)
+@pytest.mark.parametrize("compositor", ["sway", "weston"])
+async def test_a_popup_is_where_the_app_placed_it(
+    bare: Loopback, request: pytest.FixtureRequest, compositor: str, popups: Popups
+) -> None:
+    """Beside its own thin frame, if that is not off; beyond the window, too."""
+    display, look = looking(request, compositor)
+    await seen(look, is_without)  # of a test before
     await bare.start_agent()
-    await bare.start_host(sway, frame=FRAME, isolate=False)
+    policy = Policy(windows=Windows(popups=popups))
+    await bare.start_host(display, policy=policy, frame=FRAME, isolate=False)
     app = await bare.app()
     window, _ = await shown(app, (300, 200))
+    await seen(look, find_red)
+    left, top, right, bottom = find_red(await trio.to_thread.run_sync(look))
+    left, top = right - 310, bottom - 210  # weston may put it beyond the screen's edge
     shell = app.bind(XdgWmBase)
     place = app.keep(shell.create_positioner())
     place.set_size(40, 30)
-    place.set_anchor_rect(50, 60, 20, 10)
+    place.set_anchor_rect(50, 60, 230, 10)
     place.set_anchor(XdgPositioner.anchor.bottom_right.value)
     place.set_gravity(XdgPositioner.gravity.bottom_right.value)
     surface = app.surface()
@@ -270,15 +281,31 @@ async def test_a_popup_is_where_the_app_placed_it(bare: Loopback, sway: Path) ->
     canvas = app.canvas((40, 30))
     pixels = opaque(canvas.draw(9))
     await app.show(surface, canvas)
-    assert configured == [(70, 70, 40, 30)]
+    width = POPUP_WIDTH if popups is Popups.FRAMED else 0
+    x, y = 280 + width, 70 + width
+    assert configured == [(x, y, 40, 30)]
 
     def placed(picture: Picture) -> None:
-        left, top, right, bottom = find_red(picture)
-        assert (right - left, bottom - top) == (310, 210)
-        rows = picture.rows(left + WIDTH + 70, top + WIDTH + 70, 40, 30)
+        x0, y0 = left + WIDTH + x, top + WIDTH + y
+        if x0 + 40 + width > picture.width or y0 + 30 + width > picture.height:
+            pytest.skip("weston has put the window at the edge of the screen")
+        rows = picture.rows(x0, y0, 40, 30)
         check_same(b"".join(rows), pixels)
+        if width:
+            box = x0 - width, y0 - width, x0 + 40 + width, y0 + 30 + width
+            check_ring(picture, box, width)
+            assert find_red(picture)[2] == box[2] > right
 
-    await seen(lambda: capture.grim(str(sway), sway.parent), placed)
+    await seen(look, placed)
+
+
+def looking(request: pytest.FixtureRequest, compositor: str) -> tuple[Path, Look]:
+    """Return a compositor's socket, and how its screen is looked at."""
+    if compositor == "sway":
+        display: Path = request.getfixturevalue("sway")
+        return display, partial(capture.grim, str(display), display.parent)
+    weston: Weston = request.getfixturevalue("weston")
+    return weston.socket, partial(shot_of, weston)
 
 
 async def fill(app: App, window: Window, *, fullscreen: bool) -> bytes:
@@ -319,12 +346,7 @@ async def test_fullscreen_without_the_frame_and_back(
     bare: Loopback, request: pytest.FixtureRequest, compositor: str
 ) -> None:
     """Where policy says so; the frame is there again at once, whatever the app does."""
-    if compositor == "sway":
-        display: Path = request.getfixturevalue("sway")
-        look = partial(capture.grim, str(display), display.parent)
-    else:
-        weston: Weston = request.getfixturevalue("weston")
-        display, look = weston.socket, partial(shot_of, weston)
+    display, look = looking(request, compositor)
     policy = Policy(windows=Windows(Fullscreen.ON))
     await seen(look, is_without)  # of a test before
     await bare.start_agent()

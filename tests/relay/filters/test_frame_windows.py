@@ -9,7 +9,7 @@ from tests.relay.playbook import Stage
 from tests.relay.things import Thing
 from wlproxy.relay.inputs import PolicyChanged
 from wlproxy.relay.look import Label, WindowFrame
-from wlproxy.relay.policy_tree import Fullscreen, Policy, Windows
+from wlproxy.relay.policy_tree import Fullscreen, Policy, Popups, Windows
 from wlproxy.relay.wire.context import RelayConfig
 
 LABEL = Label(60, 36, b"\0" * 60 * 36 * 4)
@@ -325,47 +325,114 @@ def popup(play: FrameStage, parent: Thing, place: Thing) -> tuple[Thing, Thing]:
     return play.app.request(made, "get_popup", parent.id, place.id), made
 
 
+FREE = Policy(windows=Windows(popups=Popups.FREE))
+
+
+def asked(play: FrameStage) -> list[str]:
+    return [line.split(".")[1] for line in play.said_by("host")]
+
+
 def test_popups_are_placed_in_the_framed_window() -> None:
     play = FrameStage()
     place = positioner(play)
     menu, _ = popup(play, play.xdg_surface, place)
 
-    told = [line.split(".")[1] for line in play.said_by("host")]
-    assert told[:2] == ["set_anchor_rect(8, 9, 10, 10)", "set_parent_size(110, 90)"]
-    assert told[2].startswith("get_popup(")
-    assert told[3:] == ["set_anchor_rect(3, 4, 10, 10)", "set_parent_size(100, 80)"]
+    framed = ["set_size(24, 24)", "set_anchor_rect(8, 9, 10, 10)"]
+    plain = ["set_size(20, 20)", "set_anchor_rect(3, 4, 10, 10)"]
+    framed.append("set_parent_size(110, 90)")
+    plain.append("set_parent_size(100, 80)")
+    told = asked(play)
+    assert told[:3] == framed
+    assert told[3].startswith("get_popup(")
+    assert told[4:] == plain
 
-    play.host.event(play.host_thing("xdg_popup"), "configure", 8, 19, 20, 20)
+    play.host.event(play.host_thing("xdg_popup"), "configure", 8, 19, 24, 24)
     play.flush()
-    assert play.said_by("app") == [f"{menu}.configure(3, 14, 20, 20)"]
+    assert play.said_by("app") == [f"{menu}.configure(5, 16, 20, 20)"]
 
     play.app.request(menu, "reposition", place.id, 77)
-    told = [line.split(".")[1] for line in play.said_by("host")]
-    assert told[0] == "set_anchor_rect(8, 9, 10, 10)"
-    assert told[2].startswith("reposition(")
+    told = asked(play)
+    assert told[:3] == framed
+    assert told[3].startswith("reposition(")
 
 
-def test_popups_of_popups_are_placed_as_ever() -> None:
+def test_popups_of_popups_are_placed_in_framed_popups() -> None:
     play = FrameStage()
     place = positioner(play)
     _, outer = popup(play, play.xdg_surface, place)
     inner, _ = popup(play, outer, place)
 
-    told = play.said_by("host")
-    assert [line.split("(")[0].split(".")[1] for line in told] == ["get_popup"]
-    play.host.event(play.host_thing("xdg_popup", 1), "configure", 8, 19, 20, 20)
+    told = asked(play)
+    assert told[:2] == ["set_size(24, 24)", "set_anchor_rect(5, 6, 10, 10)"]
+    assert told[2] == "set_parent_size(104, 84)"
+    play.host.event(play.host_thing("xdg_popup", 1), "configure", 8, 19, 24, 24)
     play.flush()
     assert play.said_by("app") == [f"{inner}.configure(8, 19, 20, 20)"]
 
 
-def test_a_popups_geometry_is_its_own() -> None:
-    play = FrameStage()
-    _, made = popup(play, play.xdg_surface, positioner(play))
+def test_popups_that_are_free() -> None:
+    play = FrameStage(policy=FREE)
+    play.shown(100, 80)
+    place = positioner(play)
+    menu, outer = popup(play, play.xdg_surface, place)
+    assert asked(play)[0] == "set_anchor_rect(8, 9, 10, 10)"
+    play.host.event(play.host_thing("xdg_popup"), "configure", 8, 19, 20, 20)
+    play.flush()
+    assert play.said_by("app") == [f"{menu}.configure(3, 14, 20, 20)"]
+    popup(play, outer, place)
+    assert [line.partition("(")[0] for line in asked(play)] == ["get_popup"]
+    play.app.request(outer, "set_window_geometry", 1, 2, 3, 4)
+    assert asked(play) == ["set_window_geometry(1, 2, 3, 4)"]
+
+
+def shown_popup(play: FrameStage) -> tuple[Thing, Thing, Thing]:
+    """Show a popup of 40x30; return its surface, its xdg_surface and itself."""
+    menu, made = popup(play, play.xdg_surface, positioner(play))
+    surface = list(play.app.things.values())[-3]
+    assert surface.interface.name == "wl_surface"
+    play.paint_plain(surface, play.view(surface), 40, 30)
+    play.app.request(surface, "commit")
+    return surface, made, menu
+
+
+def test_a_popup_has_a_thin_frame_without_a_label() -> None:
+    play = FrameStage(WindowFrame(0x336699, 5, LABEL))
+    play.shown(100, 80)
+    surface, made, menu = shown_popup(play)
+
+    [on_screen] = play.screen.popups
+    assert len(play.strips(on_screen)) == 4
+    assert play.screen.geometry(on_screen) == (-2, -2, 42, 32)
+    # What sticks out is covered, as of a window.
+    play.app.request(made, "set_window_geometry", 10, 10, 20, 10)
+    play.app.request(surface, "commit")
+    assert play.screen.geometry(on_screen) == (8, 8, 32, 22)
+    assert union(play.strips(on_screen)) == (0, 0, 40, 30)
     play.said()
+    play.app.request(menu, "destroy")
+    said = play.said_by("host")
+    assert said[0].startswith("xdg_popup@")
+    assert len(said) == 1 + 4 * 3
+    assert len(play.strips()) == 5
 
-    play.app.request(made, "set_window_geometry", 1, 2, 3, 4)
 
-    assert play.said_by("host")[0].endswith("set_window_geometry(1, 2, 3, 4)")
+def test_a_popup_whose_xdg_surface_goes_first() -> None:
+    play = FrameStage()
+    play.shown(100, 80)
+    _, made, menu = shown_popup(play)
+    play.may_be_bare = True  # a compositor ends who does that
+    play.app.request(made, "destroy")
+    play.said()
+    play.app.request(menu, "destroy")
+    assert [line.partition("(")[0] for line in asked(play)] == ["destroy"]
+
+
+def test_a_frame_narrower_than_a_popups_is_narrow_there_too() -> None:
+    play = FrameStage(WindowFrame(0x336699, 1))
+    play.shown(100, 80)
+    shown_popup(play)
+    [on_screen] = play.screen.popups
+    assert play.screen.geometry(on_screen) == (-1, -1, 41, 31)
 
 
 def test_a_positioner_that_lacks_its_rectangle_is_the_compositors_to_refuse() -> None:

@@ -29,13 +29,15 @@ TILED_SINCE = 2
 
 @dataclass(slots=True, eq=False)
 class Positioner:
-    """The role of an `xdg_positioner`, as far as it is about the parent.
+    """The role of an `xdg_positioner`, as far as frames change what it says.
 
     Attributes:
+        size: of the popup; None until it is set.
         anchor: the anchor rectangle; None until it is set.
         parent_size: the size that the parent will have; None if that was not said.
     """
 
+    size: tuple[int, int] | None = None
     anchor: tuple[int, int, int, int] | None = None
     parent_size: tuple[int, int] | None = None
 
@@ -46,9 +48,16 @@ class Popup:
 
     Attributes:
         parent: the framed window that it is placed in; None if that is not framed.
+        window: itself, with its frame; None if it has none.
     """
 
     parent: Window | None
+    window: Window | None = None
+
+    @property
+    def insets(self) -> Insets:
+        """How much wider it is than the app's own, as the compositor has it."""
+        return NONE if self.window is None else self.window.insets
 
 
 # ---------------------------------------------------------------- windows
@@ -59,7 +68,8 @@ def get_toplevel(state: ClientState, request: Request, onward: Onward) -> None:
     surface = surface_of(request)
     onward(state, request)
     toplevel = state.context.objects.guest(request.new_id)
-    state.frames.add_window(surface, request.object, toplevel)
+    frames = state.frames
+    frames.add_window(surface, request.object, toplevel, frames.insets)
 
 
 def destroy(state: ClientState, request: Request, onward: Onward) -> None:
@@ -166,6 +176,14 @@ def create_positioner(state: ClientState, request: Request, onward: Onward) -> N
     state.context.objects.guest(request.new_id).role = Positioner()
 
 
+def set_size(state: ClientState, request: Request, onward: Onward) -> None:
+    """`xdg_positioner.set_size`: which popup has it, is not known yet."""
+    width, height = request.numbers
+    if isinstance(role := request.object.role, Positioner):
+        role.size = (width, height)
+    onward(state, request)
+
+
 def set_anchor_rect(state: ClientState, request: Request, onward: Onward) -> None:
     """`xdg_positioner.set_anchor_rect`: whose window that is in, is not known yet."""
     x, y, width, height = request.numbers
@@ -183,14 +201,24 @@ def set_parent_size(state: ClientState, request: Request, onward: Onward) -> Non
 
 
 def get_popup(state: ClientState, request: Request, onward: Onward) -> None:
-    """`xdg_surface.get_popup`: placed in the framed window."""
-    objects = state.context.objects
-    parent_id = request.integer("parent")
+    """`xdg_surface.get_popup`: placed in the framed window, and framed itself."""
+    objects, frames = state.context.objects, state.frames
+    surface, parent_id = surface_of(request), request.integer("parent")
     parent = objects.guest(parent_id).role if parent_id else None
-    popup = Popup(state.frames.window_of(parent))
+    popup, insets = Popup(frames.window_of(parent)), frames.popup_insets
     positioner = objects.guest(request.integer("positioner"))
-    _place(state, request, onward, positioner, popup)
+    _place(state, request, onward, positioner, popup.parent, insets)
     objects.guest(request.new_id).role = popup
+    if insets != NONE:
+        popup.window = frames.add_window(surface, request.object, None, insets)
+
+
+def destroy_popup(state: ClientState, request: Request, onward: Onward) -> None:
+    """`xdg_popup.destroy`: the frame goes after it."""
+    role = request.object.role
+    onward(state, request)
+    if isinstance(role, Popup) and role.window is not None:
+        state.frames.end_window(role.window.node)
 
 
 def reposition(state: ClientState, request: Request, onward: Onward) -> None:
@@ -198,17 +226,18 @@ def reposition(state: ClientState, request: Request, onward: Onward) -> None:
     role = request.object.role
     positioner = state.context.objects.guest(request.integer("positioner"))
     popup = role if isinstance(role, Popup) else Popup(None)
-    _place(state, request, onward, positioner, popup)
+    _place(state, request, onward, positioner, popup.parent, popup.insets)
 
 
 def configure_popup(state: ClientState, event: Event, onward: OnwardEvent) -> None:
     """`xdg_popup.configure`: placed in the app's window."""
     role = event.object.role
-    if isinstance(role, Popup) and role.parent is not None:
-        x, y, width, height = event.integers("x", "y", "width", "height")
-        insets = role.parent.insets
-        x, y = _bounded(x - insets.left), _bounded(y - insets.top)
-        event = event.saying((x, y, width, height))
+    if isinstance(role, Popup):
+        x, y, *size = event.integers("x", "y", "width", "height")
+        around = role.parent.insets if role.parent is not None else NONE
+        own = role.insets
+        x, y = _bounded(x + own.left - around.left), _bounded(y + own.top - around.top)
+        event = event.saying((x, y, *own.shrink(*size)))
     onward(state, event)
 
 
@@ -217,22 +246,29 @@ def _place(
     request: Request,
     onward: Onward,
     positioner: ProtocolObject,
-    popup: Popup,
+    parent: Window | None,
+    own: Insets,
 ) -> None:
-    """Pass a request on, with a positioner that knows of the frame meanwhile."""
-    role, parent = positioner.role, popup.parent
-    if parent is None or not isinstance(role, Positioner) or not positioner.host_id:
+    """Pass a request on, with a positioner that knows of the frames meanwhile."""
+    role, send = positioner.role, state.context.send
+    if not isinstance(role, Positioner) or not positioner.host_id:
         onward(state, request)
         return
-    send, insets = state.context.send, parent.insets
+    around = parent.insets if parent is not None else NONE
+    said: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
+    if role.size is not None:
+        said.append(("set_size", role.size, own.grow(*role.size)))
     if role.anchor is not None:
         x, y, *size = role.anchor
-        send(positioner, "set_anchor_rect", (*_shifted(insets, x, y), *size))
+        place = _shifted(around, x, y)
+        said.append(("set_anchor_rect", role.anchor, (*place, *size)))
     if role.parent_size is not None:
-        send(positioner, "set_parent_size", insets.grow(*role.parent_size))
+        grown = around.grow(*role.parent_size)
+        said.append(("set_parent_size", role.parent_size, grown))
+    changed = [each for each in said if each[1] != each[2]]
+    for name, _, framed in changed:
+        send(positioner, name, framed)
     onward(state, request)
     # The app may use it again, for a popup of another parent's.
-    if role.anchor is not None:
-        send(positioner, "set_anchor_rect", role.anchor)
-    if role.parent_size is not None:
-        send(positioner, "set_parent_size", role.parent_size)
+    for name, plain, _ in changed:
+        send(positioner, name, plain)

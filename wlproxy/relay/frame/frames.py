@@ -12,11 +12,12 @@ from wlproxy.protocol.errors import LimitExceededError
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError
 from wlproxy.relay.buffers.surfaces import Subsurface, Surface
 from wlproxy.relay.frame.boxes import Box
-from wlproxy.relay.frame.layout import Insets, geometry, lay_out
+from wlproxy.relay.frame.layout import NONE, Insets, geometry, lay_out
 from wlproxy.relay.frame.strips import Paint
 from wlproxy.relay.frame.tree import Link, Node
-from wlproxy.relay.frame.window import Window, insets_of
+from wlproxy.relay.frame.window import Window, insets_of, popup_insets_of
 from wlproxy.relay.look import NEEDED, WindowFrame
+from wlproxy.relay.policy_tree import Popups
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.objects import ProtocolObject
 
@@ -53,7 +54,7 @@ class Frames:
     Attributes:
         look: how frames look; None: there are none, and none of this is asked for.
         nodes: each surface.
-        windows: each toplevel, by its surface.
+        windows: each toplevel, and each popup with a frame, by its surface.
         dragged: data devices, by their ids at the compositor, whose drag is at a frame.
     """
 
@@ -70,6 +71,13 @@ class Frames:
         """How wide frames are."""
         assert self.look is not None  # or none of this is asked for
         return insets_of(self.look)
+
+    @property
+    def popup_insets(self) -> Insets:
+        """How wide frames of popups are, if they have any."""
+        assert self.look is not None
+        popups = self._context.config.policy.windows.popups
+        return popup_insets_of(self.look) if popups is Popups.FRAMED else NONE
 
     def repaint(self, look: WindowFrame | None) -> None:
         """Have all frames be of another colour, at once; what else is new is for clients to come."""
@@ -216,18 +224,30 @@ class Frames:
     # ------------------------------------------------------------ windows
 
     def add_window(
-        self, surface: Surface, xdg_surface: ProtocolObject, toplevel: ProtocolObject
-    ) -> None:
-        """Enter a toplevel."""
+        self,
+        surface: Surface,
+        xdg_surface: ProtocolObject,
+        toplevel: ProtocolObject | None,
+        insets: Insets,
+    ) -> Window | None:
+        """Enter a toplevel, or a popup; None if there is something wrong with it.
+
+        Args:
+            surface: of it.
+            xdg_surface: likewise.
+            toplevel: the object; None: it is a popup.
+            insets: how wide its frame is.
+        """
         node = self.nodes.get(surface)
         if node is None:
-            return  # the compositor will say what is wrong
+            return None  # the compositor will say what is wrong
         self.end_window(node)
-        self.windows[node] = Window(node, xdg_surface, toplevel, self.insets)
+        window = self.windows[node] = Window(node, xdg_surface, toplevel, insets)
         node.changed = True
+        return window
 
     def end_window(self, node: Node) -> None:
-        """Note that a toplevel is gone, if there was one: after its last request is sent."""
+        """Note that a window is gone, if there was one: after its last request is sent."""
         window = self.windows.pop(node, None)
         if window is not None:
             window.end(self._context)

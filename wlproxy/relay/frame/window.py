@@ -1,4 +1,4 @@
-"""A window and its frame: what of it the compositor was told, and what it is told next."""
+"""A window, or a popup, and its frame: what of it the compositor was told, and what it is told next."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -7,9 +7,16 @@ from wlproxy.relay.frame.boxes import Box
 from wlproxy.relay.frame.layout import NONE, Insets, Layout, Side
 from wlproxy.relay.frame.strips import Paint, Strip, colour_source
 from wlproxy.relay.frame.tree import FIXED, Node
-from wlproxy.relay.look import WindowFrame
+from wlproxy.relay.look import POPUP_WIDTH, WindowFrame
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.objects import ProtocolObject
+
+
+def popup_insets_of(look: WindowFrame) -> Insets:
+    """Say how wide that of a popup is."""
+    width = min(look.width, POPUP_WIDTH)
+    return Insets(width, width, width, width)
+
 
 MAX_SERIALS: Final = 63
 """How many of the last configurations are remembered, beside one: apps acknowledge the last."""
@@ -22,12 +29,12 @@ def insets_of(look: WindowFrame) -> Insets:
 
 @dataclass(slots=True, eq=False)
 class Window:
-    """A toplevel.
+    """A toplevel, or a popup.
 
     Attributes:
         node: its surface.
         xdg_surface: the object in between.
-        toplevel: the object.
+        toplevel: the object; None if it is a popup, which has no label and cannot be pulled at.
         framed: how wide its frame is.
         claimed: the geometry that the app set last, if it did.
         layout: as of the last commit; None if it shows nothing.
@@ -43,7 +50,7 @@ class Window:
 
     node: Node
     xdg_surface: ProtocolObject
-    toplevel: ProtocolObject
+    toplevel: ProtocolObject | None
     framed: Insets
     claimed: Box | None = None
     layout: Layout | None = None
@@ -79,7 +86,7 @@ class Window:
             for side in Side:
                 colour = paint.coloured(context, look, side)
                 self.strips.append(Strip.make(context, parent, side, colour))
-            if look.label is not None:
+            if look.label is not None and self.toplevel is not None:
                 label = paint.labelled(context, look)
                 self.strips.append(Strip.make(context, parent, None, label))
             for strip in self.strips:
