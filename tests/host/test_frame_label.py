@@ -2,11 +2,12 @@
 
 import logging
 import sys
+from dataclasses import replace
 
 import pytest
 
 from wlproxy.host.frame_label import HEIGHT, MOST, draw, look
-from wlproxy.relay.look import Colour, WindowFrame
+from wlproxy.relay.look import OFF, Colour, WindowFrame
 from wlproxy.relay.policy_tree import Frame, Switch
 
 RED = 0xD1261B
@@ -57,5 +58,15 @@ def test_without_pillow_there_is_a_colour_and_no_text(
     assert look("work", Frame()) is None
     with caplog.at_level(logging.INFO, "wlproxy"):
         unasked = look("work", Frame(Colour("red", RED, asked=False), Switch.OFF))
-    assert unasked == WindowFrame(RED, asked=False)
+    assert unasked == WindowFrame(RED)
+    assert not unasked.asked
     assert caplog.messages == [said], "nobody wants a label"
+
+
+def test_no_frame_although_there_are_several_vms_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert look("work", Frame(OFF)) is None
+    assert not caplog.messages
+    assert look("work", Frame(replace(OFF, asked=False))) is None
+    assert "`wlproxy policy show work` says which" in caplog.messages[0]

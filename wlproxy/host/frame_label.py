@@ -33,6 +33,12 @@ def look(name: str, frame: Frame) -> WindowFrame | None:
     """
     colour = frame.colour
     if colour.rgb is None:
+        if not colour.asked:
+            logger.warning(
+                "windows of %s have no frame, since it may make some that cannot be "
+                "framed (`wlproxy policy show %s` says which)",
+                *(name, name),
+            )
         return None
     label = draw(name, colour.rgb) if frame.label is Switch.ON else None
     if label is None and frame.label is Switch.ON:

@@ -11,7 +11,7 @@ what an option names (`--allow`, `--deny`, `--frame`) before both.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -240,7 +240,7 @@ def _with_colour(
                 f"{colour.origin}: windows are to be framed, but {why}",
                 remedy=f'Do without {other}, or set {COLOUR} = "off".',
             )
-        colour = _Found(OFF, f"{DEFAULT}: {why}")
+        colour = _Found(replace(OFF, asked=False), f"{DEFAULT}: {why}")
     return {COLOUR: colour}
 
 

@@ -6,7 +6,7 @@ fonts (`host.frame_label`).
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 from zlib import crc32
@@ -90,7 +90,7 @@ class WindowFrame:
     colour: int
     width: int = WIDTH
     label: Label | None = None
-    asked: bool = True
+    asked: bool = field(default=True, compare=False)
 
     @property
     def top(self) -> int:

@@ -15,7 +15,7 @@ UNASKED = WindowFrame(0xFF0000, asked=False)
 GLOBALS = {"wl_subcompositor": 1, "wp_viewporter": 1}
 
 
-def framed_by(play: FrameStage, frame: WindowFrame | None) -> list[str]:
+def framed_by(play: Stage, frame: WindowFrame | None) -> list[str]:
     """Decide anew; return what the compositor is told."""
     play.said()
     play.run(play.relay.receive(PolicyChanged(Policy(), frame)))
@@ -37,6 +37,13 @@ def test_another_colour_is_shown_at_once() -> None:
     assert play.inner()[2:] == (50, 40)
     assert not framed_by(play, GREEN)
     framed_by(play, WindowFrame(0x0000FF, RED.width))
+    assert play.relay.framed_otherwise() == 0
+
+
+def test_to_ask_for_what_is_there_changes_nothing() -> None:
+    capabilities = CompositorCapabilities(shm_udmabuf=True, global_versions=GLOBALS)
+    play = Stage(capabilities, RelayConfig(frame=UNASKED))
+    assert not framed_by(play, RED)
     assert play.relay.framed_otherwise() == 0
 
 
