@@ -416,6 +416,27 @@ def test_a_popup_has_a_thin_frame_without_a_label() -> None:
     assert len(play.strips()) == 5
 
 
+def test_a_popup_that_is_given_its_parent_elsewhere() -> None:
+    play = FrameStage()
+    made = play.app.request(play.shell_thing, "get_xdg_surface", play.new_surface().id)
+    place = positioner(play)
+    play.said()
+    menu = play.app.request(made, "get_popup", 0, place.id)
+    assert asked(play)[0] == "set_size(24, 24)"
+    play.host.event(play.host_thing("xdg_popup"), "configure", 8, 19, 24, 24)
+    play.flush()
+    assert play.said_by("app") == [f"{menu}.configure(10, 21, 20, 20)"]
+
+
+def test_what_is_no_positioner_places_nothing() -> None:
+    play = FrameStage()
+    made = play.app.request(play.shell_thing, "get_xdg_surface", play.new_surface().id)
+    play.said()
+    play.app.request(made, "get_popup", play.xdg_surface.id, play.surface.id)
+    assert play.app.error is not None
+    assert not play.said_by("host")
+
+
 def test_a_popup_whose_xdg_surface_goes_first() -> None:
     play = FrameStage()
     play.shown(100, 80)

@@ -146,6 +146,9 @@ def test_what_is_repeated_is_acknowledged_once() -> None:
     configure(play, 8)
     play.app.request(xdg_surface, "ack_configure", 8)
     assert play.heard() == ["ack_configure"]
+    configure(play, 8)  # once more the same
+    play.app.request(xdg_surface, "ack_configure", 8)
+    assert play.heard() == ["ack_configure"]
     # What a serial has not ended yet is not told with the last one.
     play.said()
     play.host.event(play.host_thing("xdg_toplevel"), "configure", 99, 99, ACTIVE)
