@@ -34,7 +34,7 @@ from wlproxy.protocol.wayland.wire import (
 )
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.commands import Command, GrantCredit
-from wlproxy.relay.filters import registry
+from wlproxy.relay.filters import frame_windows, registry
 from wlproxy.relay.filters.plans import (
     EventPlan,
     EventPlanner,
@@ -272,10 +272,11 @@ class Client:
     def policy_changed(self, before: Mapping[str, int]) -> None:
         """Tell of the globals that policy offers now, and did not before, or the other way round.
 
-        Its frames, if it has any, are of another colour from now on.
+        Its frames, if it has any, are of another colour from now on, and where they must be.
         """
         registry.advertise_changed(self._context, before)
         self._state.frames.repaint(self._context.config.frame)
+        frame_windows.take_frames_back(self._state)
 
     def has(self, interface: str) -> bool:
         """Whether it has an object of this interface."""

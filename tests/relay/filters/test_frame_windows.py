@@ -271,6 +271,40 @@ def test_it_stays_until_the_app_has_acknowledged_that() -> None:
     assert not play.strips()
 
 
+def test_another_policy_has_the_frame_be_there_again() -> None:
+    play = FrameStage(policy=UNFRAMED)
+    play.shown(100, 80)
+    fill(play, 7)
+    play.run(play.relay.receive(PolicyChanged(UNFRAMED, RED)))
+    assert not play.strips()
+    play.said()
+    play.run(play.relay.receive(PolicyChanged(Policy(), RED)))
+    play.may_be_bare = False
+    assert union(play.strips()) == (0, 0, 800, 600)
+    told = [line.split(".")[1] for line in play.said_by("app")]
+    assert told[0].startswith("configure(790, 590, ")
+    assert told[1:] == ["configure(7)"]
+    play.app.request(play.xdg_surface, "ack_configure", 7)
+    assert not asked(play)  # the compositor has heard that
+    play.shown(790, 590)
+    assert play.geometry() == (-5, -5, 795, 595)
+    play.said()
+    play.run(play.relay.receive(PolicyChanged(FREE, RED)))
+    assert not play.said_by("app")
+
+
+def test_another_policy_before_the_app_has_acknowledged() -> None:
+    play = FrameStage(policy=UNFRAMED)
+    play.shown(100, 80)
+    tell(play, 7, FILLS)
+    play.run(play.relay.receive(PolicyChanged(Policy(), RED)))
+    play.said()
+    play.app.request(play.xdg_surface, "ack_configure", 7)
+    assert asked(play) == ["ack_configure(7)"]
+    play.shown(790, 590)
+    assert play.geometry() == (-5, -5, 795, 595)
+
+
 def test_places_in_a_window_without_its_frame_are_the_apps_own() -> None:
     play = FrameStage(policy=UNFRAMED)
     play.shown(100, 80)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wlproxy.relay.configured import FULLSCREEN, has_state
+from wlproxy.relay.filters.powers import repeat
 from wlproxy.relay.frame.boxes import at
 from wlproxy.relay.frame.layout import MOST, NONE, Insets
 from wlproxy.relay.frame.window import Window
@@ -115,6 +116,25 @@ def configure(state: ClientState, event: Event, onward: OnwardEvent) -> None:
             struct.pack("=I", each) for each in TILED if not has_state(states, each)
         )
     onward(state, event.saying((*state.frames.insets.shrink(width, height), states)))
+
+
+def take_frames_back(state: ClientState) -> None:
+    """Another policy: a window that fills the screen has its frame, unless it may still be without.
+
+    It is told the size that the frame leaves, by its last configuration: the compositor has no
+    reason for another one.
+    """
+    if state.context.config.policy.windows.fullscreen is Fullscreen.ON:
+        return
+    for window in state.frames.windows.values():
+        if not window.unframes or window.toplevel is None:
+            continue
+        state.frames.configure(window, bare=False)
+        told = window.node.surface.configured
+        if told is not None and told.fullscreen:
+            width, height, states = told.last
+            told.last = (*window.framed.shrink(width, height), states)
+            repeat(state, window.toplevel)
 
 
 def end_configuration(state: ClientState, event: Event, onward: OnwardEvent) -> None:
