@@ -4,7 +4,7 @@ import gc
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import trio
@@ -36,9 +36,6 @@ from wlproxy.relay.look import check_framed, parse_colour
 from wlproxy.relay.policy_tree import check_names
 from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.transport.fds import OwnedFd
-
-if TYPE_CHECKING:
-    from wlproxy.host.libvirt.finding import Found
 
 HERE = Path()
 """What `--listen` without a path is."""
@@ -216,8 +213,8 @@ def host_config(  # noqa: PLR0913 - one parameter per option
     else:
         if channel or listen or group:
             raise click.UsageError("--libvirt finds the channel by itself")
-        found = _domain(libvirt, connect, name)
-        address, ram_tap = found.channel, ram_tap or found.ram_tap
+        address, tap = _domain(libvirt, connect, name)
+        ram_tap = ram_tap or tap
     return HostConfig(
         channel=address,
         name=name,
@@ -254,13 +251,18 @@ def _colour(frame: str | None, allow: Collection[str]) -> int | None:
         raise click.BadParameter(str(exc), param_hint="--frame") from exc
 
 
-def _domain(domain: str, connect: str | None, name: str) -> "Found":
+def _domain(
+    domain: str, connect: str | None, name: str
+) -> tuple[ChannelAddress, Path | None]:
     """Find channel and RAM of a domain of libvirt's.
 
     Args:
         domain: its name there.
         connect: which libvirt; None: the user's default, or whichever has it.
         name: of the VM.
+
+    Returns:
+        The channel, and where the tap tells of the RAM; None: QEMU's process is looked into.
 
     Raises:
         HostError: they cannot be had; with the remedy.
@@ -271,7 +273,8 @@ def _domain(domain: str, connect: str | None, name: str) -> "Found":
     from wlproxy.host.libvirt.virsh import find_libvirt  # noqa: PLC0415
 
     virsh = find_libvirt(domain, connect, os.environ)
-    return find(read_domain(virsh, domain), os.environ, name)
+    found = find(read_domain(virsh, domain), os.environ, name)
+    return found.channel, found.ram_tap
 
 
 def config_of(ctx: click.Context, name: str) -> HostConfig:
