@@ -88,7 +88,16 @@ def run_in(lower: Path, script: str, build: Path) -> str:
     log = build / "log"
     (build / "script").write_text(script)
     with TemporaryDirectory(dir=lower.parent) as work:
-        shell = ["unshare", "--mount", "--pid", "--fork", "sh", "-ec", MOUNT + RUN, "sh"]
+        shell = [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "sh",
+            "-ec",
+            MOUNT + RUN,
+            "sh",
+        ]
         kernels.run([*shell, str(lower), work, str(build)], log=log)
     return log.read_text()
 
