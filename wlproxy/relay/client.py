@@ -157,7 +157,7 @@ class Client:
                 self._state.buffers.located(given)
                 self._go_on_if_woken()
             case TimerEnded(number=number):
-                self._context.end_gesture(number)
+                self._state.gestures.end(number)
             case BufferCreated():
                 self._state.buffers.handle_made(given.handle)
                 self._go_on_if_woken()

@@ -9,6 +9,7 @@ from wlproxy.relay.buffers.client_buffers import Buffers
 from wlproxy.relay.buffers.locations import Locations
 from wlproxy.relay.buffers.surfaces import Surface, Surfaces
 from wlproxy.relay.frame.frames import Frames
+from wlproxy.relay.gestures import Gestures
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Forwarder, Request
 from wlproxy.relay.wire.objects import ProtocolObject
@@ -22,12 +23,14 @@ class ClientState(Forwarder):
         locations: its pinned ranges.
         buffers: its pools and buffers.
         surfaces: its surfaces.
+        gestures: what the user has just pressed, and where.
         frames: around its windows; empty where windows are not framed.
     """
 
     locations: Locations
     buffers: Buffers
     surfaces: Surfaces
+    gestures: Gestures
     frames: Frames
 
     def __init__(self, context: Context) -> None:
@@ -35,6 +38,7 @@ class ClientState(Forwarder):
         self.locations = Locations(context)
         self.buffers = Buffers(context, self.locations)
         self.surfaces = Surfaces(context, self.buffers)
+        self.gestures = Gestures(context)
         self.frames = Frames(context)
 
     def forward_new(self, request: Request) -> ProtocolObject:

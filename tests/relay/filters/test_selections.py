@@ -50,6 +50,7 @@ class Desk(Stage):
         get = "get_device" if kind == "zwp_primary_selection" else "get_data_device"
         self.device = self.app.request(self.manager, get, self.seat.id)
         self.host_device = self.host_thing(f"{kind}_device{version}")
+        self.focus()
         self.said()
 
     def _carry_out(self, command: Command) -> None:
@@ -89,6 +90,16 @@ class Desk(Stage):
         for each in types or (b"text/plain",):
             self.app.request(source, "offer", each)
         return source
+
+    def focus(self, window: int | None = 0) -> None:
+        """Have the keyboard go to one of the surfaces, or to another app."""
+        keyboard = self.host_thing("wl_keyboard")
+        surface = self.host_thing("wl_surface", window or 0)
+        if window is None:
+            self.host.event(keyboard, "leave", 1, surface.id)
+        else:
+            self.host.event(keyboard, "enter", 1, surface.id, b"")
+        self.flush()
 
     def press(self) -> None:
         """Have a key pressed, and let go of."""
@@ -216,16 +227,41 @@ def test_what_the_guest_copies(kind: str, direction: Direction) -> None:
 
 
 def test_the_types_that_may_leave() -> None:
-    """A source may become a selection or a drag: both judge."""
-    policy = clipboard(BOTH, types=("text/*", "UTF8_STRING"), max_types=1)
-    play = Desk(replace(policy, drag=Drag(types=("text/*",))))
-    play.source(b"text/plain", b"UTF8_STRING", b"image/png", b"text/html")
-    told = [line for line in play.said_by("host") if ".offer(" in line]
-    assert [line.split(".offer")[-1] for line in told] == ["('text/plain')"]
-    # What may not leave as a drag anyway is no reason to keep it from the clipboard.
-    play = Desk(replace(policy, drag=Drag(OFF, types=())))
-    play.source(b"UTF8_STRING")
-    assert any("UTF8_STRING" in line for line in play.said_by("host"))
+    """They are told when it is known what as: a source may become a selection or a drag."""
+    policy = clipboard(BOTH, types=("text/*", "UTF8_STRING"), max_types=2)
+    policy = replace(policy, drag=Drag(types=("image/*",)))
+    types = (b"text/plain", b"UTF8_STRING", b"image/png", b"text/html", b"image/" * 400)
+
+    def told(play: Desk) -> list[str]:
+        lines = [line for line in play.said_by("host") if ".offer(" in line]
+        return [line.split(".offer")[-1] for line in lines]
+
+    play = Desk(policy)
+    source = play.source(*types)
+    assert told(play) == []
+    play.app.request(play.device, "set_selection", source.id, 1)
+    assert told(play) == ["('text/plain')", "('UTF8_STRING')"]
+    play.app.request(source, "offer", b"text/one-too-many")
+    assert told(play) == []
+
+    play = Desk(policy)
+    source = play.source(*types)
+    play.app.request(play.device, "start_drag", source.id, play.surface.id, 0, 1)
+    assert told(play) == ["('image/png')"]
+    play.app.request(source, "offer", b"image/gif")
+    play.app.request(source, "offer", b"text/plain")
+    assert told(play) == ["('image/gif')"]
+
+
+def test_a_type_that_was_not_told_is_not_read() -> None:
+    play = Desk(clipboard(BOTH, types=("text/*",)))
+    play.app.request(play.device, "set_selection", play.source().id, 1)
+    play.said()
+    pipe = ReceivedFd(Handle(1), FdKind.STREAM, 0, Way.TO_COMPOSITOR)
+    source = play.host_thing("wl_data_source")
+    play.host.event(source, "send", b"image/png", fds=[pipe])
+    play.flush()
+    assert play.said() == ["shell: CloseHandle(1)"]
 
 
 def test_what_may_leave_no_more_is_not_read() -> None:
@@ -316,6 +352,124 @@ def test_the_last_gesture_counts() -> None:
     assert pasted(play.paste())
     play.run(play.relay.receive(TimerEnded(1, second.number)))
     assert not pasted(play.paste())
+
+
+def test_a_gesture_is_of_one_window() -> None:
+    """One that was made in another window of the app is none."""
+    play = Desk(clipboard(ASK))
+    play.new_surface()
+    play.offered()
+    play.press()
+    assert pasted(play.paste())
+    play.focus(None)
+    assert not pasted(play.paste())  # the user is elsewhere
+    play.focus(0)
+    assert pasted(play.paste())  # and is back
+    play.focus(None)
+    play.focus(1)
+    assert not pasted(play.paste())  # in another window
+    play.focus(0)
+    assert not pasted(play.paste())
+    play.press()
+    assert pasted(play.paste())
+
+
+def test_a_button_is_pressed_where_the_pointer_is() -> None:
+    """The focus comes before, after or not at all: compositors differ."""
+    play = Desk(clipboard(ASK))
+    play.new_surface()
+    play.app.request(play.seat, "get_pointer")
+    pointer = play.host_thing("wl_pointer")
+    play.offered()
+    play.host.event(pointer, "button", 1, 10, 0x110, 1)
+    play.flush()
+    assert not pasted(play.paste())  # at none of its windows
+    play.host.event(pointer, "enter", 1, play.host_thing("wl_surface", 1).id, 0, 0)
+    play.host.event(pointer, "button", 1, 10, 0x110, 1)
+    play.flush()
+    assert pasted(play.paste())
+    play.focus(None)
+    play.focus(1)
+    assert pasted(play.paste())
+    play.host.event(pointer, "leave", 1, play.host_thing("wl_surface", 1).id)
+    play.focus(0)
+    play.host.event(pointer, "button", 1, 10, 0x110, 1)
+    play.flush()
+    assert not pasted(play.paste())
+
+
+def test_a_finger_and_a_pen_are_gestures() -> None:
+    play = Desk(clipboard(ASK))
+    play.app.request(play.seat, "get_touch")
+    surface = play.host_thing("wl_surface")
+    play.offered()
+    play.host.event(play.host_thing("wl_touch"), "down", 1, 1, surface.id, 0, 0, 0)
+    play.flush()
+    assert pasted(play.paste())
+    play.run(play.relay.receive(TimerEnded(1, play.timers[-1].number)))
+    assert not pasted(play.paste())
+    tablets = play.plug("zwp_tablet_manager_v2")
+    play.app.request(tablets, "get_tablet_seat", play.seat.id)
+    seat = play.host_thing("zwp_tablet_seat_v2")
+    tablet = play.host.event(seat, "tablet_added")
+    tool = play.host.event(seat, "tool_added")
+    play.host.event(tool, "proximity_in", 1, tablet.id, surface.id)
+    play.host.event(tool, "down", 1)
+    play.flush()
+    offer = play.app.created[-3]
+    play.app.request(offer, "receive", b"text/plain", attach=[WRITE_END])
+    assert pasted(play.said())
+    play.run(play.relay.receive(TimerEnded(1, play.timers[-1].number)))
+    play.host.event(tool, "proximity_out")
+    play.host.event(tool, "down", 1)
+    play.flush()
+    play.app.request(offer, "receive", b"text/plain", attach=[WRITE_END])
+    assert not pasted(play.said())
+
+
+def test_a_menu_is_of_its_window() -> None:
+    """Compositors give the focus to a menu that is open, and back."""
+    play = Desk(clipboard(ASK))
+    windows = play.app.bind("xdg_wm_base")
+    below = play.app.request(windows, "get_xdg_surface", play.surface.id)
+    play.app.request(below, "get_toplevel")
+    menu = play.new_surface()
+    above = play.app.request(windows, "get_xdg_surface", menu.id)
+    positioner = play.app.request(windows, "create_positioner")
+    play.app.request(above, "get_popup", below.id, positioner.id)
+    part = play.new_surface()
+    subcompositor = play.app.bind("wl_subcompositor")
+    play.app.request(subcompositor, "get_subsurface", part.id, menu.id)
+    play.offered()
+    play.focus(None)
+    play.focus(2)
+    play.press()
+    play.focus(None)
+    play.focus(0)
+    assert pasted(play.paste())
+
+
+def test_a_gesture_is_of_one_seat() -> None:
+    """Another user's, of the same app, is none."""
+    play = Desk(clipboard(ASK))
+    play.host.globals[99] = ("wl_seat", 9)
+    registry = play.host_thing("wl_registry")
+    play.host.event(registry, "global", 99, b"wl_seat", 9)
+    play.flush()
+    play.app.globals = {99: play.app.globals[99], **play.app.globals}
+    other = play.app.bind("wl_seat")
+    play.app.request(other, "get_keyboard")
+    play.offered()
+    keyboard = play.host_thing("wl_keyboard", 1)
+    surface = play.host_thing("wl_surface")
+    play.host.event(keyboard, "enter", 1, surface.id, b"")
+    play.host.event(keyboard, "key", 1, 10, 30, 1)
+    play.flush()
+    assert not pasted(play.paste())
+    play.host.event(keyboard, "leave", 1, surface.id)
+    play.flush()
+    play.press()
+    assert pasted(play.paste())
 
 
 def test_nobody_is_timed_if_policy_does_not_ask() -> None:
