@@ -94,6 +94,24 @@ class Gestures:
         last = self._last
         return last is not None and last.seat == seat and not last.away
 
+    def may_ask(self, seat: int) -> bool:
+        """Whether the user may be asked instead: not if they are busy with another app.
+
+        What has no keyboard, as what manages clipboards, cannot lose it.
+        """
+        if seat not in self._focus:
+            return True
+        window = self.window(seat)
+        return window is not None and not window.gone
+
+    def window(self, seat: int) -> Surface | None:
+        """Return the window that has a seat's keyboard."""
+        return self._focus.get(seat)
+
+    def grant(self, seat: int) -> None:
+        """The user was asked and said yes, which is as good as a gesture."""
+        self._begin(seat, self.window(seat))
+
     def _begin(self, seat: int, window: Surface | None) -> None:
         self._count += 1
         self._last = Gesture(self._count, seat, window)

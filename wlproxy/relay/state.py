@@ -10,6 +10,7 @@ from wlproxy.relay.buffers.locations import Locations
 from wlproxy.relay.buffers.surfaces import Surface, Surfaces
 from wlproxy.relay.frame.frames import Frames
 from wlproxy.relay.gestures import Gestures
+from wlproxy.relay.questions import Questions
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Forwarder, Request
 from wlproxy.relay.wire.objects import ProtocolObject
@@ -24,6 +25,7 @@ class ClientState(Forwarder):
         buffers: its pools and buffers.
         surfaces: its surfaces.
         gestures: what the user has just pressed, and where.
+        questions: what the user is being asked.
         frames: around its windows; empty where windows are not framed.
     """
 
@@ -31,6 +33,7 @@ class ClientState(Forwarder):
     buffers: Buffers
     surfaces: Surfaces
     gestures: Gestures
+    questions: Questions
     frames: Frames
 
     def __init__(self, context: Context) -> None:
@@ -39,6 +42,7 @@ class ClientState(Forwarder):
         self.buffers = Buffers(context, self.locations)
         self.surfaces = Surfaces(context, self.buffers)
         self.gestures = Gestures(context)
+        self.questions = Questions(context)
         self.frames = Frames(context)
 
     def forward_new(self, request: Request) -> ProtocolObject:

@@ -6,11 +6,22 @@ import pytest
 
 from tests.relay.playbook import Stage
 from tests.relay.things import SERVER, Thing
-from wlproxy.protocol.channel.frames import Attachment, AttachmentFlags, AttachmentKind
-from wlproxy.relay.commands import Command, CreateStream
+from wlproxy.protocol.channel.frames import (
+    Attachment,
+    AttachmentFlags,
+    AttachmentKind,
+    ClientOpened,
+)
+from wlproxy.relay.commands import AskUser, Command, CreateStream
 from wlproxy.relay.commands import Direction as Way
 from wlproxy.relay.handles import Handle
-from wlproxy.relay.inputs import FdKind, PolicyChanged, ReceivedFd, TimerEnded
+from wlproxy.relay.inputs import (
+    FdKind,
+    PolicyChanged,
+    ReceivedFd,
+    TimerEnded,
+    UserAnswered,
+)
 from wlproxy.relay.policy_tree import (
     Clipboard,
     Direction,
@@ -32,10 +43,12 @@ class Desk(Stage):
 
     Attributes:
         limits: of the pipes that it had made, in bytes.
+        says: what the user answers at once; None: nothing, before `reply`.
     """
 
     def __init__(self, policy: Policy, kind: str = "wl_data") -> None:
         self.limits: list[int] = []
+        self.says: bool | None = False
         super().__init__(config=RelayConfig(policy=policy))
         self.seat = self.app.bind("wl_seat")
         self.keyboard = self.app.request(self.seat, "get_keyboard")
@@ -57,6 +70,16 @@ class Desk(Stage):
         if isinstance(command, CreateStream):
             self.limits.append(command.limit)
         super()._carry_out(command)
+        if isinstance(command, AskUser) and self.says is not None:
+            answer = UserAnswered(1, command.number, self.says)
+            self._ready.append(lambda: self.relay.receive(answer))
+
+    def reply(self, says: bool) -> list[str]:
+        """Have the user answer the last question; say what follows."""
+        self.said()
+        number = self.questions[-1].number
+        self.run(self.relay.receive(UserAnswered(1, number, says)))
+        return self.said()
 
     def offered(self, *types: bytes, event: str = "selection") -> Thing:
         """Have the compositor offer a selection."""
@@ -477,3 +500,191 @@ def test_nobody_is_timed_if_policy_does_not_ask() -> None:
     play.press()
     assert len(play.said_by("app")) == 2
     assert not play.timers
+
+
+# ---------------------------------------------------------------- the user is asked
+
+
+def heard(said: list[str], name: str) -> bool:
+    return any(f".{name}(" in line for line in said if line.startswith("host: "))
+
+
+def asking(direction: Direction = ASK) -> Desk:
+    """A stage whose user takes their time."""
+    play = Desk(clipboard(direction))
+    play.says = None
+    return play
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_paste_that_nobody_pressed_for_waits_for_the_user(says: bool) -> None:
+    play = asking()
+    offer = play.offered()
+    assert play.paste() == ["user: text/plain?"]
+    assert play.questions == [
+        AskUser(1, 1, Way.TO_GUEST, "clipboard", "app(4711)", "text/plain")
+    ]
+    assert pasted(play.reply(says)) is says
+    # A yes is as good as a gesture: for a second, nobody is asked again.
+    play.app.request(play.app.created[-1], "receive", b"text/plain", attach=[WRITE_END])
+    assert heard(play.said(), "receive") is says
+    assert len(play.questions) == (1 if says else 2)
+    assert offer.alive
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_copy_that_nobody_pressed_for_waits_for_the_user(says: bool) -> None:
+    play = asking()
+    source = play.source(b"text/html", b"text/plain", b"TEXT")
+    play.said()
+    play.app.request(play.device, "set_selection", source.id, 1)
+    assert play.said() == ["user: text/html?"]
+    [question] = play.questions
+    assert (question.direction, question.more) == (Way.TO_COMPOSITOR, 2)
+    said = play.reply(says)
+    assert heard(said, "set_selection") is says
+    assert heard(said, "offer") is says
+
+
+def test_the_app_is_called_what_its_window_is() -> None:
+    play = asking()
+    windows = play.app.bind("xdg_wm_base")
+    above = play.app.request(windows, "get_xdg_surface", play.surface.id)
+    window = play.app.request(above, "get_toplevel")
+    play.app.request(window, "set_app_id", b"org.app")
+    play.offered()
+    play.paste()
+    assert play.questions[-1].app == "org.app"
+
+
+def test_who_is_elsewhere_is_not_asked() -> None:
+    play = asking()
+    play.offered()
+    play.focus(None)
+    assert not pasted(play.paste())
+    play.focus(0)
+    play.app.request(play.surface, "destroy")
+    assert not pasted(play.paste())
+    assert not play.questions
+
+
+def test_what_may_not_cross_anyway_is_not_asked_about() -> None:
+    play = Desk(clipboard(ASK, types=("text/*",)))
+    play.offered()
+    assert not pasted(play.paste(b"image/png"))
+    play.app.request(play.device, "set_selection", play.source(b"image/png").id, 1)
+    play.app.request(play.device, "set_selection", play.source(b"").id, 1)
+    play.app.request(play.device, "set_selection", 0, 1)
+    assert not play.questions
+
+
+def test_types_of_one_paste_are_one_question() -> None:
+    """And the bound of them is no more than one app may have wait."""
+    play = asking()
+    play.offered(b"a", b"b")
+    offer = play.app.created[-1]
+    play.said()
+    for stream in range(2, 2 + 2 * 20, 2):
+        pipe = replace(WRITE_END, object_id=stream)
+        play.app.request(offer, "receive", b"a", attach=[pipe])
+    said = play.said()
+    assert said[0] == "user: a?"
+    assert len([line for line in said if "CloseHandle" in line]) == 4
+    said = play.reply(True)
+    assert len([line for line in said if ".receive(" in line]) == 16
+    assert len(play.questions) == 1
+
+
+def test_one_question_at_a_time() -> None:
+    """For all apps: what is asked for otherwise meanwhile is refused, as is what others ask."""
+    play = asking()
+    play.offered()
+    play.paste()
+    play.app.request(play.device, "set_selection", play.source().id, 1)
+    assert len(play.questions) == 1
+    assert pasted(play.reply(True))
+    assert not heard(play.said(), "set_selection")
+
+
+def test_the_last_copy_counts() -> None:
+    play = asking()
+    first, second = play.source(), play.source()
+    for source in (first, second):
+        play.app.request(play.device, "set_selection", source.id, 1)
+    assert len(play.questions) == 1
+    said = play.reply(True)
+    [line] = [line for line in said if ".set_selection(" in line]
+    sources = [
+        t for t in play.host.things.values() if t.interface.name == "wl_data_source"
+    ]
+    assert f"(@{sources[1].id}," in line
+
+
+def test_a_copy_that_was_pressed_for_is_newer() -> None:
+    """An answer to the question before must not bring back what is older."""
+    play = asking()
+    play.app.request(play.device, "set_selection", play.source().id, 1)
+    play.press()
+    play.said()
+    play.app.request(play.device, "set_selection", play.source().id, 1)
+    said = play.said()
+    assert "user: never mind" in said
+    assert heard(said, "set_selection")
+    assert play.reply(True) == []
+
+
+@pytest.mark.parametrize("what", ["source", "device", "null"])
+def test_a_copy_that_is_taken_back(what: str) -> None:
+    play = asking()
+    source = play.source()
+    play.app.request(play.device, "set_selection", source.id, 1)
+    play.said()
+    if what == "null":
+        play.app.request(play.device, "set_selection", 0, 1)
+    elif what == "source":
+        play.app.request(source, "destroy")
+    else:
+        play.app.request(play.device, "release")
+    assert "user: never mind" in play.said()
+    assert not heard(play.reply(True), "set_selection")
+    assert play.closed is None
+
+
+def test_a_paste_of_what_is_gone() -> None:
+    play = asking()
+    play.offered()
+    play.paste()
+    play.app.request(play.app.created[-1], "destroy")
+    said = play.said()
+    assert "user: never mind" in said
+    assert any("CloseHandle" in line for line in said)
+    assert play.reply(True) == []
+    play.offered()
+    assert play.paste() == ["user: text/plain?"]
+
+
+def test_a_policy_that_changes_meanwhile_counts() -> None:
+    play = asking()
+    play.offered()
+    play.paste()
+    play.run(play.relay.receive(PolicyChanged(clipboard(OFF))))
+    assert not pasted(play.reply(True))
+
+
+def test_who_ends_is_not_asked_about() -> None:
+    """And others may be, then."""
+    play = asking()
+    play.offered()
+    play.paste()
+    play.relay.compare()
+    assert play.relay.known("Shared")[0]["asking"] == 1
+    play.leave()
+    play.relay.receive(ClientOpened(2, 1, 1, 1, "other"))
+    assert play.relay.known("Shared")[0]["asking"] == 0
+
+
+def test_nobody_may_ask_in_a_drags_name() -> None:
+    play = asking()
+    play.dragged()
+    assert pasted(play.paste())
+    assert not play.questions

@@ -6,11 +6,15 @@ host's selection has changed which it may not read.  A request that is refused h
 pipe of one that asks for data ends at once: apps take that for a paste of nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from wlproxy.protocol.wayland.wire import read_arguments, request_spec
+from wlproxy.relay.commands import AskUser
+from wlproxy.relay.commands import Direction as Way
 from wlproxy.relay.policy_tree import Clipboard, Direction
+from wlproxy.relay.questions import Held
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.forwarding import Event, Request
 from wlproxy.relay.wire.objects import ProtocolObject
@@ -116,13 +120,15 @@ def set_selection(state: ClientState, request: Request) -> None:
     use = SELECTION_USES[request.spec.interface, request.spec.name]
     rules = _rules(state, use)
     seat = state.gestures.seat_of(request.object)
-    if not rules.direction.to_host or not _asked(state, rules, seat):
+    if rules.direction.to_host and _asked(state, rules, seat):
+        state.questions.drop(request.object)  # which is older
+        _settle(state, request, use)
+        state.forward(request)
+    elif not (rules.direction.to_host and _ask_to_copy(state, request, use)):
+        state.questions.drop(request.object)
         state.context.debug(
             f"policy: {use}.direction keeps {request.spec} from the host"
         )
-        return
-    _settle(state, request, use)
-    state.forward(request)
 
 
 def start_drag(state: ClientState, request: Request) -> None:
@@ -254,12 +260,15 @@ def receive(state: ClientState, request: Request) -> None:
         return
     use, name = offer.use, request.array("mime_type")
     rules = _rules(state, use)
-    may_cross = rules.direction.to_guest and rules.has_type(name)
-    if may_cross and _asked(state, rules, offer.seat):
-        state.limit = rules.max_bytes
-        state.forward(request)
-        state.limit = 0
-        return
+    if rules.direction.to_guest and rules.has_type(name):
+        if _asked(state, rules, offer.seat):
+            state.limit = rules.max_bytes
+            state.forward(request)
+            state.limit = 0
+            return
+        held = Held(request.object, request.raw, request.fds)
+        if _ask(state, offer.seat, held, use, Way.TO_GUEST, [name]):
+            return
     state.context.debug(f"policy: {use} keeps {request.spec} from the host")
     state.refuse_fds(request)
 
@@ -323,3 +332,70 @@ def _rules(state: ClientState, use: str) -> Clipboard:
 def _asked(state: ClientState, rules: Clipboard, seat: int | None) -> bool:
     """Whether it was asked for by a gesture at that seat, if it has to be."""
     return rules.direction is not Direction.ASK or state.gestures.allow(seat)
+
+
+# ---------------------------------------------------------------- the user is asked
+
+
+def answer(state: ClientState, number: int, *, allowed: bool) -> None:
+    """The user has answered: what waited goes on as after a gesture, or is refused."""
+    asked = state.questions.answered(number)
+    if asked is None:
+        return
+    if allowed:
+        state.gestures.grant(asked.seat)
+    for held in asked.held:
+        request = _request(held)
+        if not allowed:
+            state.context.debug(f"the user keeps {request.spec} from the host")
+            state.refuse_fds(request)
+        elif held.source is None:
+            receive(state, request)
+        else:
+            set_selection(state, request)
+
+
+def destroy(state: ClientState, request: Request) -> None:
+    """`destroy` of what copies or pastes: nobody is asked about it any more."""
+    for held in state.questions.drop(request.object):
+        state.refuse_fds(_request(held))
+    state.forward(request)
+
+
+def _ask_to_copy(state: ClientState, request: Request, use: str) -> bool:
+    """Ask whether a source may be offered to the host."""
+    source_id = request.integer("source")
+    entry = state.context.objects.guest(source_id) if source_id else None
+    if entry is None or not isinstance(entry.role, Source):
+        return False
+    types = [name for name in entry.role.types if _rules(state, use).has_type(name)]
+    seat = state.gestures.seat_of(request.object)
+    held = Held(request.object, request.raw, source=entry)
+    return bool(types) and _ask(state, seat, held, use, Way.TO_COMPOSITOR, types)
+
+
+def _ask(
+    state: ClientState,
+    seat: int | None,
+    held: Held,
+    use: str,
+    way: Way,
+    types: Sequence[bytes],
+) -> bool:
+    """Have a request wait for what the user says; False if they are not to be asked."""
+    if seat is None or not state.gestures.may_ask(seat):
+        return False
+    window, context = state.gestures.window(seat), state.context
+    app = (window.app_id if window is not None else "") or context.label
+    name, more = types[0].decode("utf-8", "replace"), len(types) - 1
+
+    def make(number: int) -> AskUser:
+        return AskUser(context.client_id, number, way, use, app, name, more)
+
+    return state.questions.hold(seat, held, make)
+
+
+def _request(held: Held) -> Request:
+    entry, raw = held.object, held.raw
+    spec = request_spec(entry.interface, entry.version, entry.guest_id, raw.opcode)
+    return Request(entry, spec, raw, read_arguments(spec, raw.data), held.fds)

@@ -76,6 +76,7 @@ class Shared:
         handles: names for what the shell is to make.
         clock: the guest's.
         warned: what was warned of, for any of them.
+        asking: the client about whom the user is being asked; 0: none.
     """
 
     config: RelayConfig
@@ -84,6 +85,7 @@ class Shared:
     handles: CoreHandles = field(default_factory=CoreHandles)
     clock: GuestClock = field(default_factory=GuestClock)
     warned: set[str] = field(default_factory=set)
+    asking: int = 0
 
 
 @dataclass(frozen=True, slots=True)
