@@ -51,7 +51,8 @@ answer within 15 seconds is a no. A yes is as good as a gesture: for a second, t
 too. There is one question for a VM at a time, and what another app asks for meanwhile is refused; after a no, nobody is asked for
 10 seconds, and for twice as long after each further one, up to 10 minutes, until something is allowed. An app
 whose windows have lost the keyboard to another app is refused without a question, and so is every one where there is no such
-desktop: the log says that once, at the level `info`. The notification is transient, so that no history keeps it.
+desktop: the log says that once, at the level `info`. The notification is transient, so that no history keeps it. Some desktops have
+the buttons in a menu (`makoctl menu`, dunst's context menu); a click beside them never allows anything.
 """
 
 

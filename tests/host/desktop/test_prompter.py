@@ -1,6 +1,7 @@
 """Questions to the user, at a real session bus: by a desktop that helps, and by some that do not."""
 
 import os
+import shutil
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.host.conftest import running_sway
 from tests.peers.notifying import NotifyingDesktop, notifying_desktop, session_bus
 from wlproxy.host.desktop.prompter import (
     ANSWER_SECONDS,
@@ -166,6 +168,48 @@ async def test_there_is_no_bus(
     for _ in range(3):
         assert await asking.ask(PASTE) is False
     assert caplog.text.count("cannot be asked") == 1
+
+
+@pytest.mark.parametrize(
+    ("press", "allowed"),
+    [("invoke allow", True), ("invoke refuse", False), ("dismiss", False)],
+)
+async def test_a_desktop_of_somebody_elses(
+    tmp_path: Path, press: str, *, allowed: bool
+) -> None:
+    """mako's, on a sway: what its own command presses is what is answered."""
+    if not (shutil.which("mako") and shutil.which("makoctl")):
+        pytest.skip("needs mako: apt-get install mako-notifier")
+    with running_sway() as sway:
+        async with session_bus(tmp_path) as bus:
+            environ = {**os.environ, **bus, "WAYLAND_DISPLAY": str(sway)}
+
+            async def makoctl(*words: str) -> bytes:
+                done = await trio.run_process(
+                    ["makoctl", *words], env=environ, capture_stdout=True, check=False
+                )
+                return done.stdout
+
+            answers = []
+
+            async def ask() -> None:
+                answers.append(await prompter(bus).ask(PASTE))
+
+            mako = await trio.lowlevel.open_process(["mako"], env=environ)
+            try:
+                with trio.fail_after(30):
+                    while b"aa{sv}" not in await makoctl("list"):
+                        await trio.lowlevel.checkpoint()
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(ask)
+                        while b"text/plain" not in await makoctl("list"):
+                            await trio.lowlevel.checkpoint()
+                        await makoctl(*press.split())
+            finally:
+                mako.kill()
+                with trio.CancelScope(shield=True):
+                    await mako.wait()
+    assert answers == [allowed]
 
 
 # ---------------------------------------------------------------- a bus that is none
