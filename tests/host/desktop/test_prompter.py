@@ -140,6 +140,21 @@ async def test_after_a_no_nobody_is_asked_for_a_while(
     assert await asking.ask(PASTE) is True
 
 
+async def test_a_desktop_that_comes_late_is_asked(
+    desktop: NotifyingDesktop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often nobody was there."""
+    now = 1000.0
+    monkeypatch.setattr("wlproxy.host.desktop.prompter.trio.current_time", lambda: now)
+    environ: dict[str, str] = {}
+    asking = prompter(environ)
+    for _ in range(8):
+        assert await asking.ask(PASTE) is False
+        now += FIRST_PAUSE
+    environ.update(desktop.environ)
+    assert await asking.ask(PASTE) is True
+
+
 @pytest.mark.parametrize("what", ["error", "no buttons", "nonsense"])
 async def test_a_desktop_that_cannot_ask(
     desktop: NotifyingDesktop, what: str, caplog: pytest.LogCaptureFixture

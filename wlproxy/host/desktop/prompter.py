@@ -69,6 +69,7 @@ class Prompter:
                 allowed = await self._show(question)
         except (BusError, DBusError, OSError, trio.BrokenResourceError) as exc:
             self._cannot(str(exc))
+            self._pause = FIRST_PAUSE  # nobody was wearied
         finally:
             self._asking = False
             self._rest(allowed=allowed)
