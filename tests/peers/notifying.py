@@ -14,6 +14,11 @@ from typing import Any
 import pytest
 import trio
 
+jeepney: Any = pytest.importorskip("jeepney", reason="needs jeepney: make env")
+jeepney_trio: Any = pytest.importorskip("jeepney.io.trio")
+if shutil.which("dbus-daemon") is None:
+    pytest.skip("needs dbus-daemon: apt-get install dbus-daemon", allow_module_level=True)
+
 SERVICE = "org.freedesktop.Notifications"
 PATH = "/org/freedesktop/Notifications"
 
@@ -53,11 +58,8 @@ class NotifyingDesktop:
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Be the desktop, until cancelled."""
-        jeepney = pytest.importorskip("jeepney", reason="needs jeepney: make env")
-        from jeepney.io.trio import open_dbus_connection
-
         address = self.environ["DBUS_SESSION_BUS_ADDRESS"]
-        connection = await open_dbus_connection(address)
+        connection = await jeepney_trio.open_dbus_connection(address)
         async with connection:
             async with connection.router() as router:
                 ask = jeepney.message_bus.RequestName(SERVICE)
@@ -66,10 +68,10 @@ class NotifyingDesktop:
             while True:
                 call = await connection.receive()
                 if call.header.message_type is jeepney.MessageType.method_call:
-                    for message in self._answers(jeepney, call):
+                    for message in self._answers(call):
                         await connection.send(message)
 
-    def _answers(self, jeepney: Any, call: Any) -> list[Any]:
+    def _answers(self, call: Any) -> list[Any]:
         member = call.header.fields[jeepney.HeaderFields.member]
         match member:
             case "GetCapabilities":
@@ -80,11 +82,11 @@ class NotifyingDesktop:
             case "Notify" if self.user == "error":
                 return [jeepney.new_error(call, "org.freedesktop.DBus.Error.Failed")]
             case "Notify":
-                return self._show(jeepney, call)
+                return self._show(call)
             case _:
                 raise AssertionError(member)
 
-    def _show(self, jeepney: Any, call: Any) -> list[Any]:
+    def _show(self, call: Any) -> list[Any]:
         _, _, _, summary, body, buttons, hints, milliseconds = call.body
         number = len(self.shown) + 7
         self.shown.append(Shown(number, summary, body, buttons, hints, milliseconds))
@@ -116,11 +118,8 @@ class NotifyingDesktop:
 @asynccontextmanager
 async def session_bus(directory: Path) -> AsyncIterator[dict[str, str]]:
     """Run a dbus-daemon; yields the environment that tells where it is."""
-    program = shutil.which("dbus-daemon")
-    if program is None:
-        pytest.skip("needs dbus-daemon (apt install dbus-daemon)")
     address = f"unix:path={directory / 'bus'}"
-    command = [program, "--session", "--nofork", "--nosyslog", "--nopidfile"]
+    command = ["dbus-daemon", "--session", "--nofork", "--nosyslog", "--nopidfile"]
     command += [f"--address={address}", "--print-address"]
     daemon = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
     try:

@@ -185,6 +185,10 @@ async def test_there_is_no_bus(
     assert caplog.text.count("cannot be asked") == 1
 
 
+@pytest.mark.skipif(
+    shutil.which("makoctl") is None,
+    reason="needs mako: apt-get install mako-notifier",
+)
 @pytest.mark.parametrize(
     ("press", "allowed"),
     [("invoke allow", True), ("invoke refuse", False), ("dismiss", False)],
@@ -193,8 +197,6 @@ async def test_a_desktop_of_somebody_elses(
     tmp_path: Path, press: str, *, allowed: bool
 ) -> None:
     """mako's, on a sway: what its own command presses is what is answered."""
-    if not (shutil.which("mako") and shutil.which("makoctl")):
-        pytest.skip("needs mako: apt-get install mako-notifier")
     with running_sway() as sway:
         async with session_bus(tmp_path) as bus:
             environ = {**os.environ, **bus, "WAYLAND_DISPLAY": str(sway)}
