@@ -43,7 +43,8 @@ compositor that does not care to.
 
 A gesture is a key, a button, a finger or a pen that is pressed in a window of the app's; menus and other parts are of the
 window below them. It lets the app copy and paste for a second, at the seat where it was made, until that seat's keyboard
-goes to another window.
+goes to another window. That something was copied, and as which types, an app with the focus is told without a gesture: it could
+not have a *Paste* in its menu otherwise. (`to-host` and `off` keep that from it, too.)
 
 What no gesture came before waits for the user, if the desktop shows notifications with buttons (org.freedesktop.Notifications,
 on the session bus): "work: paste from the host?", with the app's name and the MIME type, *Allow* and *Refuse*. No
