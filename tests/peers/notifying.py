@@ -17,7 +17,9 @@ import trio
 jeepney: Any = pytest.importorskip("jeepney", reason="needs jeepney: make env")
 jeepney_trio: Any = pytest.importorskip("jeepney.io.trio")
 if shutil.which("dbus-daemon") is None:
-    pytest.skip("needs dbus-daemon: apt-get install dbus-daemon", allow_module_level=True)
+    pytest.skip(
+        "needs dbus-daemon: apt-get install dbus-daemon", allow_module_level=True
+    )
 
 SERVICE = "org.freedesktop.Notifications"
 PATH = "/org/freedesktop/Notifications"
