@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ParamSpec
 
 import trio
 
+from wlproxy.host.client.asking import Ask, ask_nobody
 from wlproxy.host.client.client import Client, ClientContext
 from wlproxy.host.client.pixels import PixelCopier
 from wlproxy.host.client.streams import Streams
@@ -89,6 +90,7 @@ class Session:
         log: VmLog,
         connect: Callable[[], Awaitable[FdStream]],
         nursery: trio.Nursery,
+        ask: Ask = ask_nobody,
     ) -> None:
         """Nothing runs yet.
 
@@ -100,6 +102,7 @@ class Session:
             log: written to.
             connect: makes a connection to the compositor.
             nursery: where the tasks of the clients run.
+            ask: asks the user.
         """
         self.scope = trio.CancelScope()
         """Around the reader; cancelled when the session is over."""
@@ -133,6 +136,7 @@ class Session:
             start=self._start,
             watch=self._watch,
             gone=self._client_is_gone,
+            ask=ask,
         )
         self._steps = 0
         self._writer_scope = trio.CancelScope()

@@ -34,7 +34,7 @@ from wlproxy.protocol.wayland.wire import (
 )
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.commands import Command, GrantCredit
-from wlproxy.relay.filters import registry
+from wlproxy.relay.filters import registry, selections
 from wlproxy.relay.filters.plans import (
     EventPlan,
     EventPlanner,
@@ -55,6 +55,7 @@ from wlproxy.relay.inputs import (
     ReceivedFd,
     RequestsTurn,
     TimerEnded,
+    UserAnswered,
 )
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.context import Context
@@ -113,6 +114,7 @@ class Client:
     def close(self) -> None:
         """It is gone: what it took up is free for others."""
         self._context.shares.close()
+        self._state.questions.close()
 
     def take(self) -> list[Command]:
         """Take the commands that the inputs so far have led to."""
@@ -159,7 +161,9 @@ class Client:
                 self._state.buffers.located(given)
                 self._go_on_if_woken()
             case TimerEnded(number=number):
-                self._context.end_gesture(number)
+                self._state.gestures.end(number)
+            case UserAnswered():
+                selections.answer(self._state, given.number, allowed=given.allowed)
             case BufferCreated():
                 self._state.buffers.handle_made(given.handle)
                 self._go_on_if_woken()

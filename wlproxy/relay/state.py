@@ -9,6 +9,8 @@ from wlproxy.relay.buffers.buffer import Buffer
 from wlproxy.relay.buffers.client_buffers import Buffers
 from wlproxy.relay.buffers.locations import Locations
 from wlproxy.relay.buffers.surfaces import Surface, Surfaces
+from wlproxy.relay.gestures import Gestures
+from wlproxy.relay.questions import Questions
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Forwarder, Request
 from wlproxy.relay.wire.objects import ProtocolObject
@@ -25,11 +27,15 @@ class ClientState(Forwarder):
         locations: its pinned ranges.
         buffers: its pools and buffers.
         surfaces: its surfaces.
+        gestures: what the user has just pressed, and where.
+        questions: what the user is being asked.
     """
 
     locations: Locations
     buffers: Buffers
     surfaces: Surfaces
+    gestures: Gestures
+    questions: Questions
     _frames: object
 
     def __init__(self, context: Context) -> None:
@@ -37,6 +43,8 @@ class ClientState(Forwarder):
         self.locations = Locations(context)
         self.buffers = Buffers(context, self.locations)
         self.surfaces = Surfaces(context, self.buffers)
+        self.gestures = Gestures(context)
+        self.questions = Questions(context)
         self._frames = None
         if context.config.frame is not None:
             # Here, since most windows have none, and it takes a while.
