@@ -34,18 +34,15 @@ from wlproxy.protocol.wayland.wire import (
 )
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.commands import Command, GrantCredit
-from wlproxy.relay.filters import frame_windows, registry
+from wlproxy.relay.filters import registry, selections
 from wlproxy.relay.filters.plans import (
     EventPlan,
     EventPlanner,
     RequestPlan,
     RequestPlanner,
     event_plan,
-    framed_event_plan,
-    framed_request_plan,
     request_plan,
 )
-from wlproxy.relay.frame.frames import look_of
 from wlproxy.relay.holdings import ClientHoldings
 from wlproxy.relay.inputs import (
     BufferCreated,
@@ -58,9 +55,10 @@ from wlproxy.relay.inputs import (
     ReceivedFd,
     RequestsTurn,
     TimerEnded,
+    UserAnswered,
 )
 from wlproxy.relay.look import NEEDED
-from wlproxy.relay.state import ClientState
+from wlproxy.relay.state import ClientState, look_of
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Event, Request
 from wlproxy.relay.wire.objects import IGNORED, OwnEvent, ProtocolObject
@@ -106,24 +104,28 @@ class Client:
     def start(self) -> None:
         """There is a compositor: have its windows be framed, or not, before it makes any."""
         context = self._context
-        self._state.frames.look = look_of(context)
-        if context.config.frame is not None and self._state.frames.look is None:
+        look = look_of(context)
+        if context.config.frame is not None and look is None:
             why = f"the compositor lacks one of {', '.join(NEEDED)}"
             if why not in context.shared.warned:
                 context.shared.warned.add(why)
                 context.warn(f"windows have no frame: {why}")
+        self._state.frame(look)
         self._plan()
 
     def _plan(self) -> None:
-        framed = self._state.frames.look is not None
-        self._request_plan = framed_request_plan if framed else request_plan
-        self._event_plan = framed_event_plan if framed else event_plan
+        self._request_plan, self._event_plan = request_plan, event_plan
+        if self._state.look is not None:
+            # Here, as in `state`.
+            from wlproxy.relay.filters import framed  # noqa: PLC0415
+
+            self._request_plan = framed.framed_request_plan
+            self._event_plan = framed.framed_event_plan
 
     @property
     def framed_otherwise(self) -> bool:
         """Whether its windows are not framed as those of a new client are."""
-        look = self._state.frames.look
-        return not self.waits and look != look_of(self._context)
+        return not self.waits and self._state.look != look_of(self._context)
 
     @property
     def label(self) -> str:
@@ -133,6 +135,7 @@ class Client:
     def close(self) -> None:
         """It is gone: what it took up is free for others."""
         self._context.shares.close()
+        self._state.questions.close()
 
     def take(self) -> list[Command]:
         """Take the commands that the inputs so far have led to."""
@@ -180,7 +183,9 @@ class Client:
                 self._state.buffers.located(given)
                 self._go_on_if_woken()
             case TimerEnded(number=number):
-                self._context.end_gesture(number)
+                self._state.gestures.end(number)
+            case UserAnswered():
+                selections.answer(self._state, given.number, allowed=given.allowed)
             case BufferCreated():
                 self._state.buffers.handle_made(given.handle)
                 self._go_on_if_woken()
@@ -275,8 +280,12 @@ class Client:
         Its frames, if it has any, are of another colour from now on, and where they must be.
         """
         registry.advertise_changed(self._context, before)
-        self._state.frames.repaint(self._context.config.frame)
-        frame_windows.take_frames_back(self._state)
+        if self._state.look is not None:
+            # Here, as in `state`.
+            from wlproxy.relay.filters import frame_windows  # noqa: PLC0415
+
+            self._state.frames.repaint(self._context.config.frame)
+            frame_windows.take_frames_back(self._state)
 
     def has(self, interface: str) -> bool:
         """Whether it has an object of this interface."""

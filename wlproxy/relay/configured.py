@@ -8,6 +8,7 @@ what the user's own key began.  So the last one is repeated, with its serial.
 from dataclasses import dataclass
 from typing import Final
 
+from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.objects import ProtocolObject
 
 FULLSCREEN: Final = 2
@@ -52,6 +53,12 @@ class Configured:
             return False
         self.acknowledged = serial
         return True
+
+    def repeat(self, context: Context, toplevel: ProtocolObject) -> None:
+        """Tell the app once more what it was told last, if it was told anything."""
+        if self.serial is not None and self.xdg_surface.guest_id:
+            context.send_event(toplevel, "configure", self.last)
+            context.send_event(self.xdg_surface, "configure", (self.serial,))
 
 
 def has_state(states: bytes, state: int) -> bool:

@@ -2,16 +2,31 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.relay.buffers.buffer import Buffer
 from wlproxy.relay.buffers.client_buffers import Buffers
 from wlproxy.relay.buffers.locations import Locations
 from wlproxy.relay.buffers.surfaces import Surface, Surfaces
-from wlproxy.relay.frame.frames import Frames
+from wlproxy.relay.gestures import Gestures
+from wlproxy.relay.look import NEEDED, WindowFrame
+from wlproxy.relay.questions import Questions
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Forwarder, Request
 from wlproxy.relay.wire.objects import ProtocolObject
+
+if TYPE_CHECKING:
+    from wlproxy.relay.frame.frames import Frames
+
+
+def look_of(context: Context) -> WindowFrame | None:
+    """Say how the windows of a client that begins are framed; None: they are not."""
+    look = context.config.frame
+    if look is None or look.asked:
+        return look
+    there = context.capabilities.global_versions
+    return look if all(each in there for each in NEEDED) else None
 
 
 @dataclass(eq=False, init=False, kw_only=True)
@@ -22,20 +37,44 @@ class ClientState(Forwarder):
         locations: its pinned ranges.
         buffers: its pools and buffers.
         surfaces: its surfaces.
-        frames: around its windows; empty where windows are not framed.
+        gestures: what the user has just pressed, and where.
+        questions: what the user is being asked.
     """
 
     locations: Locations
     buffers: Buffers
     surfaces: Surfaces
-    frames: Frames
+    gestures: Gestures
+    questions: Questions
+    _frames: object
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.locations = Locations(context)
         self.buffers = Buffers(context, self.locations)
         self.surfaces = Surfaces(context, self.buffers)
-        self.frames = Frames(context)
+        self.gestures = Gestures(context)
+        self.questions = Questions(context)
+        self._frames = None
+
+    def frame(self, look: WindowFrame | None) -> None:
+        """Have its windows be framed, before it makes any; None: they are not."""
+        self._frames = None
+        if look is not None:
+            # Here, since most windows have none, and it takes a while.
+            from wlproxy.relay.frame.frames import Frames  # noqa: PLC0415
+
+            self._frames = Frames(self.context, look)
+
+    @property
+    def look(self) -> WindowFrame | None:
+        """How its windows are framed; None: they are not."""
+        return None if self._frames is None else self.frames.look
+
+    @property
+    def frames(self) -> "Frames":
+        """Those of its windows: asked for only where windows are framed."""
+        return cast("Frames", self._frames)
 
     def forward_new(self, request: Request) -> ProtocolObject:
         """Forward a request that creates an object, and return that."""

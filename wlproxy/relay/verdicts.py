@@ -70,7 +70,9 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
             "surface",
             most=6,
         ),
-        "wl_data_device_manager": _yes("clipboard, drag and drop", "selections"),
+        "wl_data_device_manager": _yes(
+            "clipboard, drag and drop", "selections", "gestures"
+        ),
         "wl_fixes": _yes(
             "ends registries; not version 2, by which removed globals are acknowledged: "
             "nobody would, of hidden ones",
@@ -78,7 +80,7 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
             most=1,
         ),
         "wl_output": _yes("monitors; their serial numbers are left out", "devices"),
-        "wl_seat": _yes("pointer, keyboard and touch", "surface", "selections"),
+        "wl_seat": _yes("pointer, keyboard and touch", "surface", "gestures"),
         "wl_shell": _ask("windows, before xdg-shell", "toplevel", "powers"),
         "wl_shm": _yes("buffers in memory, served by the proxy", "shm"),
         "wl_subcompositor": _yes("surfaces in surfaces", "surface"),
@@ -96,10 +98,14 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "xdg_toplevel_drag_manager_v1": _yes("drags a window along"),
         "xdg_toplevel_icon_manager_v1": _yes("a window's icon", "toplevel", "powers"),
         "xdg_toplevel_tag_manager_v1": _ask("names for window rules", "toplevel"),
-        "xdg_wm_base": _yes("windows, whose titles are labelled", "toplevel", "powers"),
+        "xdg_wm_base": _yes(
+            "windows, whose titles are labelled", "toplevel", "powers", "gestures"
+        ),
         "xdg_wm_dialog_v1": _yes("modal dialogs"),
         "zxdg_decoration_manager_v1": _yes("who draws the title bar"),
-        "zxdg_shell_v6": _ask("windows, a draft of xdg-shell", "toplevel", "powers"),
+        "zxdg_shell_v6": _ask(
+            "windows, a draft of xdg-shell", "toplevel", "powers", "gestures"
+        ),
         # ------------------------------------------------ surfaces
         "wp_alpha_modifier_v1": _yes("opacity"),
         "wp_color_manager_v1": _yes(
@@ -131,7 +137,7 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "zxdg_output_manager_v1": _yes("where monitors are", "devices"),
         # ------------------------------------------------ input
         "gtk_primary_selection_device_manager": _ask(
-            "middle-click paste, of GTK's", "selections"
+            "middle-click paste, of GTK's", "selections", "gestures"
         ),
         "wl_text_input_manager": _ask("input methods, a draft of KDE's"),
         "wp_cursor_shape_manager_v1": _yes("cursors by name"),
@@ -145,12 +151,12 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         ),
         "zwp_pointer_gestures_v1": _yes("swipes and pinches"),
         "zwp_primary_selection_device_manager_v1": _yes(
-            "middle-click paste", "selections"
+            "middle-click paste", "selections", "gestures"
         ),
         "zwp_relative_pointer_manager_v1": _yes("motion of a pointer that is held"),
         "zwp_tablet_manager_v1": _ask("pens, a draft; without serials", "devices"),
         "zwp_tablet_manager_v2": _yes(
-            "pens, without their serial numbers", "devices", "surface", "selections"
+            "pens, without their serial numbers", "devices", "surface", "gestures"
         ),
         "zwp_text_input_manager_v1": _yes("input methods, for Chromium"),
         "zwp_text_input_manager_v2": _ask("input methods, for Qt 5"),
@@ -187,17 +193,15 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "zwlr_input_inhibit_manager_v1": _far("takes all input"),
         "zwlr_virtual_pointer_manager_v1": _far("points"),
         "zwp_input_method_manager_v2": _far("is an input method: sees all typing"),
-        "zwp_input_method_v1": _far(
-            "is an input method: sees all typing", "selections"
-        ),
+        "zwp_input_method_v1": _far("is an input method: sees all typing", "gestures"),
         "zwp_input_panel_v1": _far("shows an input method's windows"),
         "zwp_xwayland_keyboard_grab_manager_v1": _ask("takes keys, for an Xwayland"),
         # ------------------------------------------------ reads what is copied, unseen
         "ext_data_control_manager_v1": _far(
-            "reads and sets the clipboard at any time", "selections"
+            "reads and sets the clipboard at any time", "selections", "gestures"
         ),
         "zwlr_data_control_manager_v1": _far(
-            "reads and sets the clipboard at any time", "selections"
+            "reads and sets the clipboard at any time", "selections", "gestures"
         ),
         # ------------------------------------------------ covers or rearranges the desktop
         "_wl_fullscreen_shell": _far("shows one surface and nothing else, unlabelled"),

@@ -426,9 +426,9 @@ class Hand:
         self._connection.send(self._pointer, 4, "")
         self._connection.roundtrip()
 
-    def press(self, *, down: bool) -> None:
-        """Press or let go of the left button."""
-        self._connection.send(self._pointer, 2, "uuu", 0, 0x110, int(down))
+    def press(self, *, down: bool, button: int = 0x110) -> None:
+        """Press or let go of a button; the left one, if nothing is said."""
+        self._connection.send(self._pointer, 2, "uuu", 0, button, int(down))
         self._connection.send(self._pointer, 4, "")
         self._connection.roundtrip()
 

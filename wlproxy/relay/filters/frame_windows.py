@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wlproxy.relay.configured import FULLSCREEN, has_state
-from wlproxy.relay.filters.powers import repeat
 from wlproxy.relay.frame.boxes import at
 from wlproxy.relay.frame.layout import MOST, NONE, Insets
 from wlproxy.relay.frame.window import Window
@@ -134,7 +133,7 @@ def take_frames_back(state: ClientState) -> None:
         if told is not None and told.fullscreen:
             width, height, states = told.last
             told.last = (*window.framed.shrink(width, height), states)
-            repeat(state, window.toplevel)
+            told.repeat(state.context, window.toplevel)
 
 
 def end_configuration(state: ClientState, event: Event, onward: OnwardEvent) -> None:

@@ -10,7 +10,7 @@ from wlproxy.relay.configured import Configured
 from wlproxy.relay.policy_tree import Fullscreen, Switch, Windows
 from wlproxy.relay.state import ClientState, surface_of
 from wlproxy.relay.wire.forwarding import Event, Request
-from wlproxy.relay.wire.objects import MUTED, ProtocolObject
+from wlproxy.relay.wire.objects import MUTED
 
 FULLSCREEN = 3
 """In `xdg_toplevel.wm_capabilities`."""
@@ -19,7 +19,7 @@ FULLSCREEN = 3
 def set_fullscreen(state: ClientState, request: Request) -> None:
     """`set_fullscreen`: refused, it is answered: by what the window was told last."""
     if _policy(state).fullscreen is Fullscreen.OFF:
-        repeat(state, request.object)
+        _repeat(state, request)
         return
     state.forward(request)
 
@@ -33,7 +33,7 @@ def unset_fullscreen(state: ClientState, request: Request) -> None:
     told = surface_of(request).configured
     fills = told is not None and told.fullscreen
     if _policy(state).fullscreen is Fullscreen.OFF and not fills:
-        repeat(state, request.object)
+        _repeat(state, request)
         return
     state.forward(request)
 
@@ -65,14 +65,10 @@ def _configured(event: Event) -> Configured | None:
     return surface.configured if isinstance(surface, Surface) else None
 
 
-def repeat(state: ClientState, toplevel: ProtocolObject) -> None:
-    """Tell an app once more what its window was told last, if it was told anything."""
-    surface = toplevel.role
-    assert isinstance(surface, Surface)  # as every toplevel was given it
-    told = surface.configured
-    if told is not None and told.serial is not None and told.xdg_surface.guest_id:
-        state.context.send_event(toplevel, "configure", told.last)
-        state.context.send_event(told.xdg_surface, "configure", (told.serial,))
+def _repeat(state: ClientState, request: Request) -> None:
+    told = surface_of(request).configured
+    if told is not None:
+        told.repeat(state.context, request.object)
 
 
 def set_shell_fullscreen(state: ClientState, request: Request) -> None:

@@ -16,7 +16,7 @@ from wlproxy.relay.frame.layout import NONE, Insets, geometry, lay_out
 from wlproxy.relay.frame.strips import Paint
 from wlproxy.relay.frame.tree import Link, Node
 from wlproxy.relay.frame.window import Window, insets_of, popup_insets_of
-from wlproxy.relay.look import NEEDED, WindowFrame
+from wlproxy.relay.look import WindowFrame
 from wlproxy.relay.policy_tree import Popups
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.objects import ProtocolObject
@@ -38,28 +38,19 @@ MAX_PARTS: Final = 256
 """Surfaces of a window: all are looked at when one changes."""
 
 
-def look_of(context: Context) -> WindowFrame | None:
-    """Say how the windows of a client that begins are framed; None if they are not."""
-    look = context.config.frame
-    if look is None or look.asked:
-        return look
-    there = context.capabilities.global_versions
-    return look if all(each in there for each in NEEDED) else None
-
-
 @dataclass(slots=True, eq=False)
 class Frames:
     """What is known of a client's surfaces and windows, for their frames.
 
     Attributes:
-        look: how frames look; None: there are none, and none of this is asked for.
+        look: how frames look.
         nodes: each surface.
         windows: each toplevel, and each popup with a frame, by its surface.
         dragged: data devices, by their ids at the compositor, whose drag is at a frame.
     """
 
     _context: Context
-    look: WindowFrame | None = None
+    look: WindowFrame
     nodes: dict[Surface, Node] = field(default_factory=dict)
     windows: dict[Node, Window] = field(default_factory=dict)
     dragged: set[int] = field(default_factory=set)
@@ -69,19 +60,18 @@ class Frames:
     @property
     def insets(self) -> Insets:
         """How wide frames are."""
-        assert self.look is not None  # or none of this is asked for
         return insets_of(self.look)
 
     @property
     def popup_insets(self) -> Insets:
         """How wide frames of popups are, if they have any."""
-        assert self.look is not None
         popups = self._context.config.policy.windows.popups
         return popup_insets_of(self.look) if popups is Popups.FRAMED else NONE
 
     def repaint(self, look: WindowFrame | None) -> None:
         """Have all frames be of another colour, at once; what else is new is for clients to come."""
-        if self.look is None or self.look == (new := self.look.repainted(look)):
+        new = self.look.repainted(look)
+        if new == self.look:
             return
         old, self.look, self._paint = self._paint, new, Paint()
         for window in self.windows.values():
@@ -254,7 +244,6 @@ class Frames:
 
     def configure(self, window: Window, *, bare: bool) -> None:
         """Note what the compositor has a window be: `bare`, it fills the screen without its frame."""
-        assert self.look is not None  # or there were no windows
         window.configure(self._context, self.look, self._paint, bare=bare)
 
     def claim(self, window: Window, box: Box) -> None:
@@ -299,7 +288,6 @@ class Frames:
         layout = lay_out(inner, window.framed, reach)
         if max(layout.cover.width, layout.cover.height) > MAX_COVER:
             raise self._too_much("pixels that a window reaches over", MAX_COVER)
-        assert self.look is not None  # there are windows to be framed
         window.draw(self._context, self.look, self._paint, layout)
         return window
 
