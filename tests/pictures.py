@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
@@ -34,6 +35,9 @@ VMS = {"work": "blue", "web": "orange"}
 SHELL = ["foot", "--override=tweak.max-shm-pool-size-mb=0", "sh", "-c"]
 RIGHT = 0x111
 """BTN_RIGHT of linux/input-event-codes.h."""
+SLEEPING = [*SHELL, "exec sleep 600"]
+GAP = 8
+"""Pixels between one picture and the next."""
 PATIENCE = 20.0
 """Seconds for a window to be there, and for a compositor to draw it."""
 
@@ -74,9 +78,8 @@ class Desk:
     async def shows_more_than(self, before: Image.Image) -> None:
         """Wait until a picture is another one."""
         with trio.fail_after(PATIENCE):
-            while (await trio.to_thread.run_sync(self.picture)).tobytes() == (
-                before.tobytes()
-            ):
+            old = before.tobytes()
+            while (await trio.to_thread.run_sync(self.picture)).tobytes() == old:  # noqa: ASYNC110 - nobody tells
                 await trio.sleep(0.1)
 
 
@@ -167,40 +170,63 @@ async def imitate(app: App, image: Image.Image) -> None:
     await app.show(window.surface, canvas)
 
 
+@dataclass
+class Scene:
+    """Windows of two VMs, being opened."""
+
+    desk: Desk
+    apps: ExitStack
+    work: Path
+    web: Path
+
+    async def tiled(self) -> None:
+        """Beside one another; one does not care which size it is told."""
+        await opened(self.apps, self.desk, SLEEPING, self.work)
+        await opened(self.apps, self.desk, ["weston-flower"], self.web)
+
+    async def menu(self) -> None:
+        """A window with a menu: its app draws shadows, which the frame covers."""
+        shell = ["weston-terminal", "--shell=/bin/cat"]
+        await opened(self.apps, self.desk, shell, self.work)
+        hand = Hand(self.desk.display, SIZE)
+        hand.go(SIZE[0] // 2, SIZE[1] // 2)
+        before = await self.desk.settled()
+        hand.press(down=True, button=RIGHT)
+        await self.desk.shows_more_than(before)
+
+    async def fullscreen(self) -> None:
+        """A window that fills the screen."""
+        await opened(self.apps, self.desk, SLEEPING, self.work, "fullscreen enable")
+
+    async def alone(self) -> None:
+        """Nothing but a window."""
+        await opened(self.apps, self.desk, SLEEPING, self.work)
+
+
+STATES = (
+    ("", Scene.tiled),
+    (FLOATING, Scene.menu),
+    ("", Scene.fullscreen),
+    (f"{FLOATING}\noutput * scale 1.5", Scene.alone),
+)
+
+
 async def states(nursery: trio.Nursery) -> Image.Image:
     """Tiled, with a menu open, fullscreen, and at a scale of 1.5, one beside the other."""
     made = []
-    for settings in ("", FLOATING, "", f"{FLOATING}\noutput * scale 1.5"):
+    for settings, play in STATES:
         async with AsyncExitStack() as vms:
             stack = vms.enter_context(ExitStack())
             screen = stack.enter_context(desk(settings))
             work = await vms.enter_async_context(vm(screen, "work", nursery))
             web = await vms.enter_async_context(vm(screen, "web", nursery))
-            shell = [*SHELL, "exec sleep 600"]
-            match len(made):
-                case 0:
-                    await opened(stack, screen, shell, work.display)
-                    await opened(stack, screen, ["weston-flower"], web.display)
-                case 1:
-                    terminal = ["weston-terminal", "--shell=/bin/cat"]
-                    await opened(stack, screen, terminal, work.display)
-                    hand = Hand(screen.display, SIZE)
-                    hand.go(SIZE[0] // 2, SIZE[1] // 2)
-                    before = await screen.settled()
-                    hand.press(down=True, button=RIGHT)
-                    await screen.shows_more_than(before)
-                case 2:
-                    await opened(
-                        stack, screen, shell, work.display, "fullscreen enable"
-                    )
-                case 3:
-                    await opened(stack, screen, shell, work.display)
+            await play(Scene(screen, stack, work.display, web.display))
             made.append(await screen.settled())
             stack.close()
     width, height = SIZE[0] // 2, SIZE[1] // 2
-    whole = Image.new("RGB", (2 * width + 8, 2 * height + 8), "white")
+    whole = Image.new("RGB", (2 * width + GAP, 2 * height + GAP), "white")
     for index, picture in enumerate(made):
-        place = index % 2 * (width + 8), index // 2 * (height + 8)
+        place = index % 2 * (width + GAP), index // 2 * (height + GAP)
         whole.paste(picture.resize((width, height), Image.Resampling.LANCZOS), place)
     return whole
 
