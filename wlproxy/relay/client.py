@@ -111,6 +111,7 @@ class Client:
     def close(self) -> None:
         """It is gone: what it took up is free for others."""
         self._context.shares.close()
+        self._context.shared.exports.close(self._context.client_id)
 
     def take(self) -> list[Command]:
         """Take the commands that the inputs so far have led to."""

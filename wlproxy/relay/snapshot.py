@@ -16,6 +16,7 @@ from wlproxy.relay.buffers.buffer import Buffer, Pool
 from wlproxy.relay.buffers.locations import Location
 from wlproxy.relay.buffers.present import ImportAnswer, OrphanRelease, Reached
 from wlproxy.relay.buffers.surfaces import Subsurface, Surface
+from wlproxy.relay.exports import Export
 from wlproxy.relay.filters.devices import Monitor
 from wlproxy.relay.filters.dmabuf import Params
 from wlproxy.relay.filters.frame_input import Device, Fingers, Follower, Tablets
@@ -28,12 +29,23 @@ from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.relay.wire.objects import Ignored, Muted
 from wlproxy.relay.wire.timestamps import FrameCallback
 
-FORMAT: Final = "wlproxy relay 3"
+FORMAT: Final = "wlproxy relay 4"
 """Another number for every change of what is written."""
 
 ROLES: Final = (
-    *(Buffer, DataDevice, Device, Fingers, Follower, FrameCallback, Monitor, Muted),
-    *(Offer, Params, Part, Pool, Popup, Positioner, Registry, Source, Subsurface),
+    *(Buffer, DataDevice, Device, Export, Fingers, Follower, FrameCallback, Monitor),
+    *(
+        Muted,
+        Offer,
+        Params,
+        Part,
+        Pool,
+        Popup,
+        Positioner,
+        Registry,
+        Source,
+        Subsurface,
+    ),
     *(Surface, Tablets, Viewport),
 )
 """What filters keep about objects."""

@@ -99,6 +99,14 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "xdg_wm_base": _yes("windows, whose titles are labelled", "toplevel", "powers"),
         "xdg_wm_dialog_v1": _yes("modal dialogs"),
         "zxdg_decoration_manager_v1": _yes("who draws the title bar"),
+        "zxdg_exporter_v1": _yes("lends a window to another app of the VM", "foreign"),
+        "zxdg_exporter_v2": _yes("lends a window to another app of the VM", "foreign"),
+        "zxdg_importer_v1": _yes(
+            "puts a dialog over a window that an app of the VM lends", "foreign"
+        ),
+        "zxdg_importer_v2": _yes(
+            "puts a dialog over a window that an app of the VM lends", "foreign"
+        ),
         "zxdg_shell_v6": _ask("windows, a draft of xdg-shell", "toplevel", "powers"),
         # ------------------------------------------------ surfaces
         "wp_alpha_modifier_v1": _yes("opacity"),
@@ -172,14 +180,6 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "org_kde_plasma_window_management": _far("sees and rules all windows"),
         "zwlr_foreign_toplevel_manager_v1": _far("sees and rules all windows"),
         "zwlr_screencopy_manager_v1": _far("captures screens"),
-        "zxdg_exporter_v1": _ask("lends a window to another app"),
-        "zxdg_exporter_v2": _ask("lends a window to another app"),
-        "zxdg_importer_v1": _ask(
-            "puts a window over one of the host's, if it has its name"
-        ),
-        "zxdg_importer_v2": _ask(
-            "puts a window over one of the host's, if it has its name"
-        ),
         # ------------------------------------------------ types, points, or listens
         "ext_transient_seat_manager_v1": _far("makes a seat of its own"),
         "org_kde_kwin_fake_input": _far("types and points"),

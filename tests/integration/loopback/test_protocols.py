@@ -95,6 +95,8 @@ ELSEWHERE = {
     "wl_fixes",  # test_registry
     "wp_color_manager_v1",  # test_colours
     "zwp_linux_dmabuf_v1",  # test_dmabufs
+    *("zxdg_exporter_v1", "zxdg_importer_v1"),  # tests/relay/filters/test_foreign
+    *("zxdg_exporter_v2", "zxdg_importer_v2"),  # test_foreign
 }
 UNSPEAKABLE = {
     "set_available_actions": "pywayland's client fails to send an array",

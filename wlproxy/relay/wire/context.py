@@ -25,6 +25,7 @@ from wlproxy.relay.commands import (
     Trace,
     TraceLevel,
 )
+from wlproxy.relay.exports import Exports
 from wlproxy.relay.handles import CoreHandles, Handle
 from wlproxy.relay.look import WindowFrame
 from wlproxy.relay.policy_tree import GESTURE_SECONDS, Policy
@@ -77,6 +78,7 @@ class Shared:
         handles: names for what the shell is to make.
         clock: the guest's.
         warned: what was warned of, for any of them.
+        exports: windows that they lend to each other.
     """
 
     config: RelayConfig
@@ -85,6 +87,7 @@ class Shared:
     handles: CoreHandles = field(default_factory=CoreHandles)
     clock: GuestClock = field(default_factory=GuestClock)
     warned: set[str] = field(default_factory=set)
+    exports: Exports = field(default_factory=Exports)
 
 
 @dataclass(frozen=True, slots=True)

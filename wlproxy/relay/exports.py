@@ -1,0 +1,80 @@
+"""Windows that apps of one VM lend to each other (xdg-foreign), by the handles that the guest knows them by.
+
+A compositor's handle is good for every app of the desktop: who has it may put windows over its window.
+So the guest never sees one.  It is given a name that is made of the handle and cannot be turned back,
+and only such a name is worth anything to it: whatever else an app imports, guessed or told by somebody
+else, is nobody's.  All apps of a VM share one table, which no other VM's proxy has.
+"""
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Final
+
+MAX_EXPORTS: Final = 256
+"""Windows that one app may lend at a time; those that open a dialog lend one or two."""
+
+NAME_LENGTH: Final = 32
+"""Characters of a name: 128 bits, as little to be guessed as the handle itself."""
+
+
+@dataclass(slots=True, eq=False)
+class Export:
+    """A window that an app lends: the role of a `zxdg_exported`.
+
+    Attributes:
+        app: the client's id.
+        handle: the compositor's for it; empty until it has told.
+        name: the guest's for that.
+    """
+
+    app: int
+    handle: bytes = b""
+    name: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Exports:
+    """All that the apps of one VM lend."""
+
+    _named: dict[str, Export] = field(default_factory=dict)
+    _counts: dict[int, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Count the handles that can be imported."""
+        return len(self._named)
+
+    def begin(self, app: int) -> Export | None:
+        """Enter a window that an app lends; None if it lends too many."""
+        count = self._counts.get(app, 0)
+        if count >= MAX_EXPORTS:
+            return None
+        self._counts[app] = count + 1
+        return Export(app)
+
+    def name(self, export: Export, handle: bytes) -> bytes:
+        """Take the compositor's handle of one, and return what the guest is told in its place."""
+        self._forget(export)
+        export.handle = handle
+        export.name = sha256(handle).hexdigest()[:NAME_LENGTH]
+        self._named[export.name] = export
+        return export.name.encode()
+
+    def find(self, name: bytes) -> bytes | None:
+        """Return the compositor's handle of what a guest names; None if that is nobody's."""
+        export = self._named.get(name.decode("ascii", "replace"))
+        return None if export is None else export.handle
+
+    def end(self, export: Export) -> None:
+        """It is not lent any more."""
+        self._forget(export)
+        self._counts[export.app] -= 1
+
+    def close(self, app: int) -> None:
+        """An app has gone, and all that it lent."""
+        if self._counts.pop(app, 0):
+            kept = {k: each for k, each in self._named.items() if each.app != app}
+            self._named = kept
+
+    def _forget(self, export: Export) -> None:
+        if self._named.get(export.name) is export:
+            del self._named[export.name]
