@@ -80,7 +80,7 @@ def test_the_page_is_current() -> None:
 @pytest.mark.parametrize(
     ("name", "way"),
     [
-        ("wl_seat", ["filter `selections`, `surface`", "times", "files"]),
+        ("wl_seat", ["filter `selections`, `shortcuts`, `surface`", "times", "files"]),
         ("wl_data_device_manager", ["filter `selections`", "times", "pipes"]),
         ("xdg_wm_dialog_v1", []),
         ("org_kde_kwin_shadow_manager", ["buffers"]),

@@ -34,7 +34,7 @@ from wlproxy.protocol.wayland.wire import (
 )
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.commands import Command, GrantCredit
-from wlproxy.relay.filters import registry
+from wlproxy.relay.filters import registry, shortcuts
 from wlproxy.relay.filters.plans import (
     EventPlan,
     EventPlanner,
@@ -413,7 +413,10 @@ class Client:
             time.to_guest(data, start, clock, entry.role, presentation)
 
     def _hear(self, entry: ProtocolObject, event: OwnEvent) -> None:
-        """Tell who waits for an event of an object of our own: for one, no more."""
+        """Tell who waits for an event of an object of our own: for one, but for keys."""
+        if isinstance(entry.listener, shortcuts.Keys):
+            shortcuts.hear(self._state, entry.listener, entry, event)
+            return
         listener, entry.listener = entry.listener, IGNORED
         if isinstance(listener, registry.Question):
             listener.answered = True

@@ -24,33 +24,23 @@ from wlproxy.relay.filters.frame_surfaces import Viewport
 from wlproxy.relay.filters.frame_windows import Popup, Positioner
 from wlproxy.relay.filters.registry import Question, Registry
 from wlproxy.relay.filters.selections import DataDevice, Offer, Source
+from wlproxy.relay.filters.shortcuts import Inhibitor, Keys, Seat
 from wlproxy.relay.frame.window import Part
 from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.relay.wire.objects import Ignored, Muted
 from wlproxy.relay.wire.timestamps import FrameCallback
 
-FORMAT: Final = "wlproxy relay 4"
+FORMAT: Final = "wlproxy relay 5"
 """Another number for every change of what is written."""
 
 ROLES: Final = (
-    *(Buffer, DataDevice, Device, Export, Fingers, Follower, FrameCallback, Monitor),
-    *(
-        Muted,
-        Offer,
-        Params,
-        Part,
-        Pool,
-        Popup,
-        Positioner,
-        Registry,
-        Source,
-        Subsurface,
-    ),
-    *(Surface, Tablets, Viewport),
+    *(Buffer, DataDevice, Device, Export, Fingers, Follower, FrameCallback, Inhibitor),
+    *(Monitor, Muted, Offer, Params, Part, Pool, Popup, Positioner, Registry, Seat),
+    *(Source, Subsurface, Surface, Tablets, Viewport),
 )
 """What filters keep about objects."""
 
-LISTENERS: Final = (Ignored, ImportAnswer, OrphanRelease, Question, Reached)
+LISTENERS: Final = (Ignored, ImportAnswer, Keys, OrphanRelease, Question, Reached)
 """What events of our own objects are waited for with."""
 
 _WordsT = TypeVar("_WordsT", Extents, RamItems)

@@ -78,7 +78,9 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
             most=1,
         ),
         "wl_output": _yes("monitors; their serial numbers are left out", "devices"),
-        "wl_seat": _yes("pointer, keyboard and touch", "surface", "selections"),
+        "wl_seat": _yes(
+            "pointer, keyboard and touch", "surface", "selections", "shortcuts"
+        ),
         "wl_shell": _ask("windows, before xdg-shell", "toplevel", "powers"),
         "wl_shm": _yes("buffers in memory, served by the proxy", "shm"),
         "wl_subcompositor": _yes("surfaces in surfaces", "surface"),
@@ -146,7 +148,8 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "wp_pointer_warp_v1": _yes("moves the pointer within a window", "powers"),
         "zwp_input_timestamps_manager_v1": _yes("exact times of input"),
         "zwp_keyboard_shortcuts_inhibit_manager_v1": _ask(
-            "takes the host's key bindings; compositors have a way out"
+            "takes the host's key bindings, until the user presses Ctrl+Alt+G",
+            "shortcuts",
         ),
         "zwp_pointer_constraints_v1": _yes(
             "holds the pointer in a window with focus", "powers"

@@ -16,6 +16,7 @@ from wlproxy.relay.filters import (
     registry,
     selections,
     shm,
+    shortcuts,
     surface,
     timing,
     toplevel,
@@ -44,6 +45,7 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ("wl_fixes", "destroy_registry"): registry.destroy_registry,
     ("wl_pointer", "set_cursor"): surface.set_cursor,
     ("wl_registry", "bind"): registry.bind,
+    ("wl_seat", "release"): shortcuts.release_seat,
     ("wl_shell", "get_shell_surface"): toplevel.get_shell_surface,
     ("wl_shell_surface", "set_class"): toplevel.set_class,
     ("wl_shell_surface", "set_fullscreen"): powers.set_shell_fullscreen,
@@ -90,6 +92,9 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ("zwlr_data_control_source_v1", "offer"): selections.add_type,
     ("zwlr_layer_shell_v1", "get_layer_surface"): toplevel.get_layer_surface,
     ("zwp_idle_inhibit_manager_v1", "create_inhibitor"): powers.inhibit_idle,
+    ("zwp_keyboard_shortcuts_inhibit_manager_v1", "inhibit_shortcuts"): (
+        shortcuts.inhibit
+    ),
     ("zwp_linux_buffer_params_v1", "add"): dmabuf.add,
     ("zwp_linux_buffer_params_v1", "create"): dmabuf.create,
     ("zwp_linux_buffer_params_v1", "create_immed"): dmabuf.create_immed,
@@ -160,6 +165,7 @@ EVENT_FILTERS: Final[Mapping[tuple[str, str], EventFilter]] = {
     ("wl_pointer", "button"): selections.note_gesture,
     ("wl_registry", "global"): registry.advertise,
     ("wl_registry", "global_remove"): registry.withdraw,
+    ("wl_seat", "capabilities"): shortcuts.note_capabilities,
     ("wl_shm", "format"): shm.offer_format,
     ("wl_touch", "down"): selections.note_gesture,
     ("wp_color_manager_v1", "supported_feature"): colour.offer_feature,

@@ -79,6 +79,7 @@ class Shared:
         clock: the guest's.
         warned: what was warned of, for any of them.
         exports: windows that they lend to each other.
+        bindings_are_hosts: the user has taken the desktop's key bindings back.
     """
 
     config: RelayConfig
@@ -88,6 +89,7 @@ class Shared:
     clock: GuestClock = field(default_factory=GuestClock)
     warned: set[str] = field(default_factory=set)
     exports: Exports = field(default_factory=Exports)
+    bindings_are_hosts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
