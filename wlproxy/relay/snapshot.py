@@ -16,7 +16,6 @@ from wlproxy.relay.buffers.buffer import Buffer, Pool
 from wlproxy.relay.buffers.locations import Location
 from wlproxy.relay.buffers.present import ImportAnswer, OrphanRelease, Reached
 from wlproxy.relay.buffers.surfaces import Subsurface, Surface
-from wlproxy.relay.exports import Export
 from wlproxy.relay.filters.devices import Monitor
 from wlproxy.relay.filters.dmabuf import Params
 from wlproxy.relay.filters.frame_input import Device, Fingers, Follower, Tablets
@@ -26,17 +25,18 @@ from wlproxy.relay.filters.registry import Question, Registry
 from wlproxy.relay.filters.selections import DataDevice, Offer, Source
 from wlproxy.relay.filters.shortcuts import Inhibitor, Keys, Seat
 from wlproxy.relay.frame.window import Part
+from wlproxy.relay.names import Export, Session
 from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.relay.wire.objects import Ignored, Muted
 from wlproxy.relay.wire.timestamps import FrameCallback
 
-FORMAT: Final = "wlproxy relay 5"
+FORMAT: Final = "wlproxy relay 6"
 """Another number for every change of what is written."""
 
 ROLES: Final = (
     *(Buffer, DataDevice, Device, Export, Fingers, Follower, FrameCallback, Inhibitor),
     *(Monitor, Muted, Offer, Params, Part, Pool, Popup, Positioner, Registry, Seat),
-    *(Source, Subsurface, Surface, Tablets, Viewport),
+    *(Session, Source, Subsurface, Surface, Tablets, Viewport),
 )
 """What filters keep about objects."""
 

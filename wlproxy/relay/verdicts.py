@@ -93,9 +93,14 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
             "toplevel",
             "powers",
         ),
-        "xdg_session_manager_v1": _ask("puts windows back where they were"),
+        "xdg_session_manager_v1": _ask(
+            "puts windows back where they were, if the host's proxy is still the same",
+            "sessions",
+        ),
         "xdg_system_bell_v1": _yes("rings the bell"),
-        "xdg_toplevel_drag_manager_v1": _yes("drags a window along"),
+        "xdg_toplevel_drag_manager_v1": _yes(
+            "drags a window along: the app's own, and while the user drags"
+        ),
         "xdg_toplevel_icon_manager_v1": _yes("a window's icon", "toplevel", "powers"),
         "xdg_toplevel_tag_manager_v1": _ask("names for window rules", "toplevel"),
         "xdg_wm_base": _yes("windows, whose titles are labelled", "toplevel", "powers"),
@@ -159,13 +164,20 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
             "middle-click paste", "selections"
         ),
         "zwp_relative_pointer_manager_v1": _yes("motion of a pointer that is held"),
-        "zwp_tablet_manager_v1": _ask("pens, a draft; without serials", "devices"),
-        "zwp_tablet_manager_v2": _yes(
-            "pens, without their serial numbers", "devices", "surface", "selections"
+        "zwp_tablet_manager_v1": _ask(
+            "pens, a draft; without serials", "devices", "surface", "selections"
         ),
-        "zwp_text_input_manager_v1": _yes("input methods, for Chromium"),
+        "zwp_tablet_manager_v2": _yes(
+            "pens, without their serial numbers; what buttons do is labelled",
+            *("devices", "surface", "selections", "toplevel"),
+        ),
+        "zwp_text_input_manager_v1": _yes(
+            "input methods, for Chromium: of text in the window with the focus"
+        ),
         "zwp_text_input_manager_v2": _ask("input methods, for Qt 5"),
-        "zwp_text_input_manager_v3": _yes("input methods"),
+        "zwp_text_input_manager_v3": _yes(
+            "input methods: of text in the window with the focus"
+        ),
         # ------------------------------------------------ looks, in a desktop's own ways
         "ext_background_effect_manager_v1": _ask("blurs what is behind a window"),
         "org_kde_kwin_blur_manager": _ask("blurs what is behind a window"),

@@ -172,9 +172,11 @@ class Everything:
         made = getattr(pair.proxy, message.name)(*ours)
         await self.app.roundtrip()
         theirs = [value[1] if value is not None else None for value in values]
+        # Nothing else is changed.
         if message.name == "set_app_id":
-            # Nothing else is changed.
             theirs = [f"wlproxy.{VM}.{app_id}" for app_id in theirs]
+        elif message.name == "set_feedback":
+            theirs = [f"[{VM}] {v}" if isinstance(v, str) else v for v in theirs]
         if made is not None:
             self.app.keep(made)
             theirs[values.index(None)] = self.know(made)

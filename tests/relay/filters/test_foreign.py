@@ -4,7 +4,7 @@ import pytest
 
 from tests.relay.playbook import Stage
 from tests.relay.things import Thing
-from wlproxy.relay.exports import MAX_EXPORTS
+from wlproxy.relay.names import MAX_EXPORTS
 
 HANDLE = b"0c1f-the-handle-of-the-host"
 

@@ -1,11 +1,11 @@
 """xdg-foreign, both versions: an app's dialog over another app's window, if both are of one VM.
 
-Handles are translated (`relay.exports`): the compositor's never reach the guest, and only those that apps
+Handles are translated (`relay.names`): the compositor's never reach the guest, and only those that apps
 of this VM were given can be imported.  Any other is answered as the protocol has it for one that is no
 good: by `destroyed`, which also says nothing of whether the host or another VM has such a window.
 """
 
-from wlproxy.relay.exports import Export
+from wlproxy.relay.names import Export
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.forwarding import Event, Request
 

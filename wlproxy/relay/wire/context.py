@@ -25,9 +25,9 @@ from wlproxy.relay.commands import (
     Trace,
     TraceLevel,
 )
-from wlproxy.relay.exports import Exports
 from wlproxy.relay.handles import CoreHandles, Handle
 from wlproxy.relay.look import WindowFrame
+from wlproxy.relay.names import Exports, Sessions
 from wlproxy.relay.policy_tree import GESTURE_SECONDS, Policy
 from wlproxy.relay.quotas import Quotas, Shares
 from wlproxy.relay.wire.clock import GuestClock
@@ -79,6 +79,7 @@ class Shared:
         clock: the guest's.
         warned: what was warned of, for any of them.
         exports: windows that they lend to each other.
+        sessions: that they have begun.
         bindings_are_hosts: the user has taken the desktop's key bindings back.
     """
 
@@ -89,6 +90,7 @@ class Shared:
     clock: GuestClock = field(default_factory=GuestClock)
     warned: set[str] = field(default_factory=set)
     exports: Exports = field(default_factory=Exports)
+    sessions: Sessions = field(default_factory=Sessions)
     bindings_are_hosts: bool = False
 
 

@@ -1,11 +1,19 @@
-"""Windows that apps of a VM lend to each other: who may name which."""
+"""Windows that apps of a VM lend to each other, and sessions: who may name which."""
 
 import hashlib
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wlproxy.relay.exports import MAX_EXPORTS, NAME_LENGTH, Export, Exports
+from wlproxy.relay.names import (
+    MAX_EXPORTS,
+    MAX_SESSIONS,
+    NAME_LENGTH,
+    Export,
+    Exports,
+    Session,
+    Sessions,
+)
 
 
 def lend(exports: Exports, app: int, handle: bytes) -> tuple[Export, bytes]:
@@ -79,3 +87,18 @@ def test_only_names_that_were_told_are_found(handle: bytes, guessed: bytes) -> N
     _, name = lend(exports, 1, handle)
 
     assert (exports.find(guessed) is None) == (guessed != name)
+
+
+def test_a_session_has_one_name_and_makes_room_when_it_is_removed() -> None:
+    sessions = Sessions()
+    assert all(sessions.begin() for _ in range(MAX_SESSIONS))
+    assert not sessions.begin()
+    session = Session()
+    old = sessions.name(session, b"one")
+    new = sessions.name(session, b"two")
+
+    assert (sessions.find(old), sessions.find(new)) == (None, b"two")
+    assert sessions.find(b"two") is None
+    sessions.remove(session)
+    assert sessions.find(new) is None
+    assert sessions.begin()

@@ -1,9 +1,10 @@
-"""Windows that apps of one VM lend to each other (xdg-foreign), by the handles that the guest knows them by.
+"""Names of the compositor's that are good for every app of the desktop, and what the guest has in their place.
 
-A compositor's handle is good for every app of the desktop: who has it may put windows over its window.
-So the guest never sees one.  It is given a name that is made of the handle and cannot be turned back,
-and only such a name is worth anything to it: whatever else an app imports, guessed or told by somebody
-else, is nobody's.  All apps of a VM share one table, which no other VM's proxy has.
+Who has the handle of a window (xdg-foreign) may put dialogs over it; who has the id of a session
+(xdg-session-management) takes that session over.  So the guest never sees either.  It is given a name
+that is made of it and cannot be turned back, and only such a name is worth anything to it: whatever else
+an app names, guessed or told by somebody else, is nobody's.  All apps of a VM share these tables, which no
+other VM's proxy has.
 """
 
 from dataclasses import dataclass, field
@@ -13,8 +14,16 @@ from typing import Final
 MAX_EXPORTS: Final = 256
 """Windows that one app may lend at a time; those that open a dialog lend one or two."""
 
+MAX_SESSIONS: Final = 256
+"""Sessions that all apps of a VM begin; the compositor keeps each, on its disk if need be."""
+
 NAME_LENGTH: Final = 32
-"""Characters of a name: 128 bits, as little to be guessed as the handle itself."""
+"""Characters of a name: 128 bits, as little to be guessed as what it is made of."""
+
+
+def guest_name(original: bytes) -> str:
+    """Make the guest's name of a name of the compositor's."""
+    return sha256(original).hexdigest()[:NAME_LENGTH]
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +64,7 @@ class Exports:
         """Take the compositor's handle of one, and return what the guest is told in its place."""
         self._forget(export)
         export.handle = handle
-        export.name = sha256(handle).hexdigest()[:NAME_LENGTH]
+        export.name = guest_name(handle)
         self._named[export.name] = export
         return export.name.encode()
 
@@ -78,3 +87,41 @@ class Exports:
     def _forget(self, export: Export) -> None:
         if self._named.get(export.name) is export:
             del self._named[export.name]
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """The role of an `xdg_session_v1`; `name` is the guest's for it, once that is known."""
+
+    name: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Sessions:
+    """All that the apps of one VM have begun, and may go on with while this session of the proxy lasts."""
+
+    _ids: dict[str, bytes] = field(default_factory=dict)
+    _begun: int = 0
+
+    def begin(self) -> bool:
+        """Count another one; False if there are too many."""
+        if self._begun >= MAX_SESSIONS:
+            return False
+        self._begun += 1
+        return True
+
+    def name(self, session: Session, original: bytes) -> bytes:
+        """Take the compositor's id of one, and return what the guest is told in its place."""
+        self._ids.pop(session.name, None)
+        session.name = guest_name(original)
+        self._ids[session.name] = original
+        return session.name.encode()
+
+    def find(self, name: bytes) -> bytes | None:
+        """Return the compositor's id of what a guest names; None if that is nobody's."""
+        return self._ids.get(name.decode("ascii", "replace"))
+
+    def remove(self, session: Session) -> None:
+        """The compositor forgets it."""
+        self._begun -= 1
+        self._ids.pop(session.name, None)
