@@ -240,6 +240,10 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
             "shows one surface and nothing else, unlabelled"
         ),
         # ------------------------------------------------ what cannot be relayed
+        "frog_color_management_factory_v1": _no(
+            "not in our tables; a draft of wp_color_manager_v1"
+        ),
+        "gtk_shell1": _no("not in our tables; names services of a D-Bus, the host's"),
         "hyprland_global_shortcuts_manager_v1": _no("not in our tables", reaches=True),
         "hyprland_toplevel_export_manager_v1": _no("not in our tables", reaches=True),
         "kde_output_device_registry_v2": _no(
@@ -251,6 +255,7 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "kde_output_management_v2": _no(
             "names files of the host, of colour profiles", reaches=True
         ),
+        "mutter_x11_interop": _no("not in our tables; names windows of X11's"),
         "org_kde_kwin_appmenu_manager": _no("names services of a D-Bus, the host's"),
         "org_kde_kwin_remote_access_manager": _no(
             "passes buffers of the host's GPU", reaches=True
@@ -260,6 +265,13 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         ),
         "qt_surface_extension": _no("gives windows properties past our labels"),
         "weston_capture_v1": _no("not in our tables", reaches=True),
+        "weston_content_protection": _no("not in our tables"),
+        "weston_debug_v1": _no("not in our tables; tells of all apps", reaches=True),
+        "weston_desktop_shell": _no(
+            "not in our tables; is the desktop's own shell", reaches=True
+        ),
+        "weston_direct_display_v1": _no("not in our tables; is about the host's GPU"),
+        "weston_touch_calibration": _no("not in our tables", reaches=True),
         "wl_drm": _no("not in our tables; names buffers by what only one kernel knows"),
         "wl_eglstream_controller": _no("is about the host's GPU"),
         "wp_drm_lease_device_v1": _no("passes devices of the host"),
@@ -267,6 +279,10 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "wp_security_context_manager_v1": _no("passes sockets that are listened at"),
         "xdg_shell": _no(
             "a draft with other interfaces under the names of xdg_wm_base's"
+        ),
+        "xx_color_manager_v4": _no("not in our tables; a draft of wp_color_manager_v1"),
+        "xx_session_manager_v1": _no(
+            "not in our tables; a draft of xdg_session_manager_v1"
         ),
         "zkde_screencast_unstable_v1": _no(
             "captures screens through PipeWire, the host's", reaches=True
