@@ -44,7 +44,7 @@ _SECTIONS = {
         "On request",
         (
             "Only with `--allow GLOBAL`. Those with a **!** reach beyond a client's own windows: whoever allows "
-            "one trusts all of the guest with that. Some compositors (wlroots) deny these to clients of a security "
+            "one trusts all of the guest with what is said of it. Some compositors (wlroots) deny these to clients of a security "
             "context, too, which `--no-security-context` does without."
         ),
     ),

@@ -186,10 +186,14 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "org_kde_kwin_slide_manager": _ask("lets windows slide in"),
         # ------------------------------------------------ sees the screen, or other apps
         "ext_foreign_toplevel_image_capture_source_manager_v1": _far(
-            "captures windows"
+            "captures windows of the VM, which are all that it can name"
         ),
-        "ext_foreign_toplevel_list_v1": _far("sees which windows there are"),
-        "ext_image_copy_capture_manager_v1": _far("captures screens and windows"),
+        "ext_foreign_toplevel_list_v1": _far(
+            "sees which windows of the VM there are, and no others", "toplevel_list"
+        ),
+        "ext_image_copy_capture_manager_v1": _far(
+            "captures what it may name besides: windows of the VM, or screens"
+        ),
         "ext_output_image_capture_source_manager_v1": _far("captures screens"),
         "org_kde_plasma_activation_feedback": _far("sees which apps are started"),
         "org_kde_plasma_window_management": _far("sees and rules all windows"),

@@ -21,6 +21,7 @@ from wlproxy.relay.filters import (
     surface,
     timing,
     toplevel,
+    toplevel_list,
 )
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.forwarding import Event, Request
@@ -148,6 +149,12 @@ EVENT_FILTERS: Final[Mapping[tuple[str, str], EventFilter]] = {
     ("ext_data_control_device_v1", "selection"): selections.select,
     ("ext_data_control_offer_v1", "offer"): selections.keep_type,
     ("ext_data_control_source_v1", "send"): selections.give,
+    ("ext_foreign_toplevel_handle_v1", "app_id"): toplevel_list.describe,
+    ("ext_foreign_toplevel_handle_v1", "closed"): toplevel_list.close,
+    ("ext_foreign_toplevel_handle_v1", "done"): toplevel_list.finish,
+    ("ext_foreign_toplevel_handle_v1", "identifier"): toplevel_list.describe,
+    ("ext_foreign_toplevel_handle_v1", "title"): toplevel_list.describe,
+    ("ext_foreign_toplevel_list_v1", "toplevel"): toplevel_list.introduce,
     ("gtk_primary_selection_device", "data_offer"): selections.introduce,
     ("gtk_primary_selection_device", "selection"): selections.select,
     ("gtk_primary_selection_offer", "offer"): selections.keep_type,
