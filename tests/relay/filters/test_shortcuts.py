@@ -171,6 +171,28 @@ def test_all_ends_when_keys_are_not_heard_any_more() -> None:
     assert play.closed is None
 
 
+def test_a_seat_that_is_bound_twice_does_not_make_two_presses_of_one() -> None:
+    play = Room()
+    again = play.app.bind("wl_seat", 9)
+    play.host.event(play.host_thing("wl_seat", 1), "capabilities", BOTH)
+    play.flush()
+    play.said()
+
+    play.inhibit()
+    args = (play.surface.id, again.id)
+    play.app.request(play.manager, "inhibit_shortcuts", *args)
+    assert play.heard() == ["get_keyboard", "inhibit_shortcuts"]
+    play.press(CTRL, ALT, G)
+    assert play.heard() == ["destroy"]
+    play.inhibit()
+    play.app.request(play.manager, "inhibit_shortcuts", *args)
+    assert play.heard() == []
+    play.app.request(play.seat, "release")
+    play.said()
+    play.app.request(play.manager, "inhibit_shortcuts", *args)
+    assert play.heard() == ["get_keyboard"]  # to hear when they may be had again
+
+
 def test_a_seat_of_old_is_served_as_well() -> None:
     play = Room(seat_version=2)
     play.inhibit()

@@ -133,13 +133,17 @@ def _end_all(state: ClientState) -> bool:
 
 
 def _listen(state: ClientState, entry: ProtocolObject) -> bool:
-    """Have a keyboard of our own on a seat; False if there is none to be had."""
-    seat = _seat(entry)
-    if seat.keyboard is None and seat.has_keyboard and entry.host_id:
+    """Have a keyboard of our own on a seat; False if there is none to be had.
+
+    An app has one at most: with two, one press would be heard as two, of which the second undoes what
+    the first has done.  So of an app that has bound its seat twice, one binding counts.
+    """
+    seat, context = _seat(entry), state.context
+    if not context.hears_keys and seat.has_keyboard and entry.host_id:
+        context.hears_keys = True
         interface = INTERFACES["wl_keyboard"]
-        objects = state.context.objects
-        seat.keyboard = objects.add_own(interface, entry.version, Keys())
-        state.context.send(entry, "get_keyboard", (seat.keyboard.host_id,))
+        seat.keyboard = context.objects.add_own(interface, entry.version, Keys())
+        context.send(entry, "get_keyboard", (seat.keyboard.host_id,))
     return seat.keyboard is not None
 
 
@@ -149,6 +153,7 @@ def _stop_listening(state: ClientState, seat: Seat) -> None:
     if keyboard is None:
         return
     _end_all(state)
+    state.context.hears_keys = False
     keyboard.listener = None
     if keyboard.version >= keyboard.interface.request("release").since:
         state.context.send(keyboard, "release")

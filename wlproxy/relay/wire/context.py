@@ -120,6 +120,7 @@ class Context:
         shm_formats: what the compositor's `wl_shm` takes; empty until it has said so.
         presentation_clock: the one whose times `wp_presentation` tells.
         in_gesture: a key or a button was pressed just now, if policy asks for that.
+        hears_keys: there is a keyboard of the proxy's own.
         woken: what the client's stalled request waits for may have come.
         outbox: where everything goes; empty between two inputs.
     """
@@ -139,6 +140,7 @@ class Context:
     presentation_clock: int = CLOCK_MONOTONIC
     in_gesture: bool = False
     _gestures: int = 0
+    hears_keys: bool = False
     woken: bool = False
     _own_registry: ProtocolObject | None = None
     _own_globals: dict[str, ProtocolObject] = field(default_factory=dict)
