@@ -123,5 +123,6 @@ class Sessions:
 
     def remove(self, session: Session) -> None:
         """The compositor forgets it."""
-        self._begun -= 1
-        self._ids.pop(session.name, None)
+        known = self._ids.pop(session.name, None) is not None
+        if known or not session.name:  # else another app has removed it before
+            self._begun -= 1

@@ -102,6 +102,28 @@ def test_the_compositor_keeps_so_many(play: Room) -> None:
     assert play.said() == [f"app: wl_display@1.delete_id({idle.id})"]
 
 
+def test_what_is_made_of_a_session_that_does_nothing_does_nothing() -> None:
+    play = Room()
+    for _ in range(MAX_SESSIONS):
+        play.app.request(play.get(), "destroy")
+    shell = play.app.bind("xdg_wm_base")
+    xdg_surface = play.app.request(shell, "get_xdg_surface", play.surface.id)
+    window = play.app.request(xdg_surface, "get_toplevel")
+    idle = play.get()
+    play.said()
+
+    kept = play.app.request(idle, "add_toplevel", window.id, b"main")
+    play.app.request(kept, "rename", b"other")
+    play.app.request(kept, "destroy")
+    play.app.request(idle, "remove_toplevel", b"other")
+    play.app.request(idle, "destroy")
+
+    assert play.said_by("host") == []
+    assert play.app.error is None
+    play.app.request(play.surface, "commit")  # ids are as they should be
+    assert play.closed is None
+
+
 def test_windows_of_a_session_are_the_apps_own(play: Room) -> None:
     session = play.get()
     shell = play.app.bind("xdg_wm_base")
