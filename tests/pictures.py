@@ -28,7 +28,7 @@ from wlproxy.relay.policy_tree import Frame
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIZE = 1280, 720
-"""Of sway's output, in pixels."""
+"""The size of sway's output, in pixels."""
 FLOATING = "for_window [app_id=.*] floating enable, border none"
 VMS = {"work": "blue", "web": "orange"}
 # A buffer has to be at the start of its pool (`tests.peers.native_apps`).

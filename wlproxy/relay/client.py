@@ -34,7 +34,7 @@ from wlproxy.protocol.wayland.wire import (
 )
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.commands import Command, GrantCredit
-from wlproxy.relay.filters import registry, selections
+from wlproxy.relay.filters import registry, selections, shortcuts
 from wlproxy.relay.filters.plans import (
     EventPlan,
     EventPlanner,
@@ -136,6 +136,7 @@ class Client:
         """It is gone: what it took up is free for others."""
         self._context.shares.close()
         self._state.questions.close()
+        self._context.shared.exports.close(self._context.client_id)
 
     def take(self) -> list[Command]:
         """Take the commands that the inputs so far have led to."""
@@ -449,7 +450,10 @@ class Client:
             time.to_guest(data, start, clock, entry.role, presentation)
 
     def _hear(self, entry: ProtocolObject, event: OwnEvent) -> None:
-        """Tell who waits for an event of an object of our own: for one, no more."""
+        """Tell who waits for an event of an object of our own: for one, but for keys."""
+        if isinstance(entry.listener, shortcuts.Keys):
+            shortcuts.hear(self._state, entry.listener, entry, event)
+            return
         listener, entry.listener = entry.listener, IGNORED
         if isinstance(listener, registry.Question):
             listener.answered = True

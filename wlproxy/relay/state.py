@@ -14,7 +14,7 @@ from wlproxy.relay.look import NEEDED, WindowFrame
 from wlproxy.relay.questions import Questions
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Forwarder, Request
-from wlproxy.relay.wire.objects import ProtocolObject
+from wlproxy.relay.wire.objects import MUTED, ProtocolObject
 
 if TYPE_CHECKING:
     from wlproxy.relay.frame.frames import Frames
@@ -91,6 +91,14 @@ class ClientState(Forwarder):
         return self.context.objects.add_guest(
             request.new_id, INTERFACES[interface], request.object.version
         )
+
+    def add_muted(self, request: Request) -> ProtocolObject:
+        """The same, for an object that does nothing."""
+        interface = request.spec.args[request.spec.places["new_id"]].interface
+        assert interface is not None
+        created = self.add_guest(request, interface)
+        created.role = MUTED
+        return created
 
     def named_surface(
         self, request: Request, argument: str = "surface"

@@ -10,7 +10,6 @@ from wlproxy.relay.configured import Configured
 from wlproxy.relay.policy_tree import Fullscreen, Switch, Windows
 from wlproxy.relay.state import ClientState, surface_of
 from wlproxy.relay.wire.forwarding import Event, Request
-from wlproxy.relay.wire.objects import MUTED
 
 FULLSCREEN = 3
 """In `xdg_toplevel.wm_capabilities`."""
@@ -145,10 +144,8 @@ def _unless(state: ClientState, request: Request, switch: Switch) -> None:
     """Forward what makes an object, or make one that does nothing."""
     if switch is Switch.ON:
         state.forward(request)
-        return
-    interface = request.spec.args[request.spec.places["new_id"]].interface
-    assert interface is not None
-    state.add_guest(request, interface).role = MUTED
+    else:
+        state.add_muted(request)
 
 
 def _policy(state: ClientState) -> Windows:

@@ -26,6 +26,7 @@ from wlproxy.relay.commands import (
 )
 from wlproxy.relay.handles import CoreHandles, Handle
 from wlproxy.relay.look import WindowFrame
+from wlproxy.relay.names import Exports, Sessions
 from wlproxy.relay.policy_tree import Policy
 from wlproxy.relay.quotas import Quotas, Shares
 from wlproxy.relay.wire.clock import GuestClock
@@ -77,6 +78,9 @@ class Shared:
         clock: the guest's.
         warned: what was warned of, for any of them.
         asking: the client about whom the user is being asked; 0: none.
+        exports: windows that they lend to each other.
+        sessions: that they have begun.
+        bindings_are_hosts: the user has taken the desktop's key bindings back.
     """
 
     config: RelayConfig
@@ -86,6 +90,9 @@ class Shared:
     clock: GuestClock = field(default_factory=GuestClock)
     warned: set[str] = field(default_factory=set)
     asking: int = 0
+    exports: Exports = field(default_factory=Exports)
+    sessions: Sessions = field(default_factory=Sessions)
+    bindings_are_hosts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,7 @@ class Context:
         withdrawn: names of those that it has taken back.
         shm_formats: what the compositor's `wl_shm` takes; empty until it has said so.
         presentation_clock: the one whose times `wp_presentation` tells.
+        hears_keys: there is a keyboard of the proxy's own.
         woken: what the client's stalled request waits for may have come.
         outbox: where everything goes; empty between two inputs.
     """
@@ -130,6 +138,7 @@ class Context:
     withdrawn: set[int] = field(default_factory=set)
     shm_formats: set[int] = field(default_factory=set)
     presentation_clock: int = CLOCK_MONOTONIC
+    hears_keys: bool = False
     woken: bool = False
     _own_registry: ProtocolObject | None = None
     _own_globals: dict[str, ProtocolObject] = field(default_factory=dict)
