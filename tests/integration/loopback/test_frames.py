@@ -34,7 +34,9 @@ Box = tuple[int, int, int, int]
 
 @pytest.fixture(scope="module")
 def weston(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weston]:
-    with running_weston(tmp_path_factory) as weston:
+    # Its panel comes when it likes, and takes from what windows may fill.
+    panel = "[shell]\npanel-position=none\n"
+    with running_weston(tmp_path_factory, settings=panel) as weston:
         yield weston
 
 
