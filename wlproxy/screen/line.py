@@ -36,7 +36,7 @@ class Line(Closing):
         self.ended = trio.Event()
         self.why = ""
         self.socket = qemu
-        self.read: Callable[[], object] = _nothing
+        self.read: Callable[[], object] = nothing
         self._stream = FdStream(qemu, QemuFile)
         self._news = trio.Event()
         self._stuck = trio.Event()
@@ -107,7 +107,7 @@ class Line(Closing):
                 return  # whoever receives from it says so
 
 
-def _nothing() -> None:
+def nothing() -> None:
     """Do nothing: nobody wants to know."""
 
 

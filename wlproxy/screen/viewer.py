@@ -141,6 +141,7 @@ class Viewer:
         self._answer_by = math.inf
         self._attempts = 0
         self._timing = False
+        self._in_gesture = False
         self._held: int | None = None
         self._repeating: trio.CancelScope | None = None
         self._flushing: set[FdStream] = set()
@@ -167,7 +168,7 @@ class Viewer:
                 self._nursery.start_soon(self._run_wayland)
                 self._nursery.start_soon(self._follow_line)
                 self._nursery.start_soon(self._run_door)
-                self._settle()
+                self.settle()
         finally:
             self._close()
         if self._why:
@@ -192,7 +193,7 @@ class Viewer:
             if self._hidden_at not in (None, self.window.frames):
                 self._hidden_at = None
                 self._listen()
-            self._settle()
+            self.settle()
         self._end("")
 
     async def _follow_line(self) -> None:
@@ -201,7 +202,7 @@ class Viewer:
             await line.wait_news()
             if self._console.refusal and not self._refused(self._console.refusal):
                 return
-            self._settle()
+            self.settle()
         why = line.why
         if why == ENDED and self._listening is not None:
             # QEMU drops whoever was there first, but goes on telling him what it shows.
@@ -279,7 +280,7 @@ class Viewer:
                 self._flush_later(stream)
             for command in commands:
                 self.picture.do(command)
-            self._settle()
+            self.settle()
             if display.owes and self._answer_by == math.inf:
                 self._answer_by = trio.current_time() + SEEN_WITHIN
 
@@ -304,7 +305,7 @@ class Viewer:
             return  # whoever receives from it says so
         finally:
             self._flushing.discard(stream)
-        self._settle()
+        self.settle()
 
     async def _time_frame(self) -> None:
         """Stop listening for bytes if the compositor wants no frame for a while."""
@@ -317,6 +318,12 @@ class Viewer:
             self._hidden_at = frames
             if self._listening is not None:
                 self._listening.cancel()
+
+    async def _end_gesture(self, left: float) -> None:
+        """See to what may not be any more, a while after something was pressed."""
+        await trio.sleep(left)
+        self._in_gesture = False
+        self.settle()
 
     async def _repeat(self, number: int, held: trio.CancelScope) -> None:
         """Press a key again and again, as it is held."""
@@ -332,15 +339,14 @@ class Viewer:
 
     # ---------------------------------------------------------------- steps
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Do what follows of what came."""
         if self.window.ready and self._seat is None:
             self._begin()
         if self._seat is not None:
             if not self._compositor.backlog:  # else when it has read what there is
                 self.picture.show_cursor(self._seat)
-                if self._selections is not None:
-                    self._selections.settle()
+                self._settle_clipboard()
             for call in self._seat.take_calls():
                 self._tell(call)
             held = self._seat.keyboard.held if self._seat.keyboard else None
@@ -372,7 +378,7 @@ class Viewer:
     def _share_clipboard(self, seat: Seat[OwnedFd]) -> None:
         if self._shared.clipboard is None or not seat.object_id:
             return
-        self._transfers = Transfers(self._nursery, self._settle)
+        self._transfers = Transfers(self._nursery, self.settle)
         self._selections = seat.watcher = Selections(
             self._wayland,
             self.window.optional,
@@ -380,6 +386,14 @@ class Viewer:
             self._shared.clipboard,
             self._transfers,
         )
+
+    def _settle_clipboard(self) -> None:
+        if self._selections is None:
+            return
+        self._selections.settle()
+        if not self._in_gesture and (left := self._selections.sharing.gesture_left):
+            self._in_gesture = True
+            self._nursery.start_soon(self._end_gesture, left)
 
     def _listen(self) -> None:
         """Have QEMU call us."""
@@ -401,7 +415,7 @@ class Viewer:
         await trio.sleep(pause)
         if self._hidden_at is None:
             self._listen()
-            self._settle()
+            self.settle()
 
     def _hold(self, number: int | None) -> None:
         """Repeat another key from now on, or none."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from wlproxy.relay.policy_tree import Clipboard, Direction
+from wlproxy.relay.policy_tree import Clipboard
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.forwarding import Event, Request
 from wlproxy.relay.wire.objects import ProtocolObject
@@ -322,4 +322,4 @@ def _pressed(event: Event) -> bool:
 
 
 def _asked(state: ClientState, rules: Clipboard) -> bool:
-    return rules.direction is not Direction.ASK or state.context.in_gesture
+    return rules.is_asked_for(gesture=state.context.in_gesture)
