@@ -32,7 +32,8 @@ and where each line is from: a default, a line of the file, or the command line 
 file for the globals that they name, and `--frame`).
 
 `wlproxy reload` has proxies that run read the file again, and so has `systemctl --user reload wlproxy@work.service` (SIGHUP, which
-ends a proxy that was started from a terminal).
+ends a proxy that was started from a terminal). `wlproxy screen` goes by `clipboard` and `primary`, too, and reads them again likewise
+([what they mean there](screen.md#in-the-window)).
 The table says when another value is in force for an app that runs. What an app has bound of a global that is not granted
 any more it keeps, and that is said; one that binds such a global at the very moment when it is taken away ends with an error. If there is a mistake, all stays as it was.
 

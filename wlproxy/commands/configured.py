@@ -178,12 +178,12 @@ def policy_source(ctx: click.Context, name: str) -> PolicySource:
     """Say where a VM's policy is from: the file that `run` reads, and what is typed.
 
     Args:
-        ctx: of `wlproxy run`.
+        ctx: of `wlproxy run`, or `wlproxy screen`, which has fewer options.
         name: the VM's.
     """
     file: ConfigFile | None = ctx.meta.get(_FILE)
     path = file.path if file is not None else default_path(os.environ)
-    frame = ctx.params["frame"]
+    frame = ctx.params.get("frame")
     allow, deny = (
         tuple(ctx.params[option])
         if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE

@@ -11,9 +11,8 @@ from wlproxy.commands.failure import fail
 from wlproxy.host.config_file import ConfigFile, ConfigFileError, default_path
 from wlproxy.host.errors import HostError
 from wlproxy.host.policy_file import Line, PolicySource, faults, read_policy
-from wlproxy.host.policy_keeper import SHOW, ask_policy
-from wlproxy.host.report.status_socket import running_names
-from wlproxy.host.runtime_dir import check_name, policy_path, status_path
+from wlproxy.host.policy_keeper import SHOW, ask_policy, policy_sockets
+from wlproxy.host.runtime_dir import check_name
 
 
 @click.group()
@@ -31,7 +30,7 @@ def policy() -> None:
 def show(*, vm: str, config: Path | None) -> None:
     """Print what is in force for VM, and where each line is from.
 
-    If its proxy runs, that is asked; if not, it is what the configuration file says.
+    If its proxy runs, that is asked, or else who shows its screen; if neither does, it is what the configuration file says.
     """
     try:
         for line in _lines(check_name(vm), config):
@@ -46,19 +45,19 @@ def _lines(vm: str, config: Path | None) -> list[Line]:
     Raises:
         HostError: the proxy does not answer, or the file cannot be read, or is wrong.
     """
-    if config is None and _runs(vm):
-        said = ask_policy(policy_path(status_path(os.environ, vm)), SHOW)
-        return [Line(*each) for each in said["lines"]]
+    sockets = _sockets(vm) if config is None else []
+    if sockets:
+        return [Line(*each) for each in ask_policy(sockets[0], SHOW)["lines"]]
     path = config or default_path(os.environ)
     source = PolicySource(vm, path, optional=config is None)
     return list(source.read().lines)
 
 
-def _runs(vm: str) -> bool:
+def _sockets(vm: str) -> list[Path]:
     try:
-        return vm in running_names(os.environ)
+        return list(policy_sockets(os.environ, vm).values())
     except HostError:  # there is no directory for sockets, and so no proxy
-        return False
+        return []
 
 
 @policy.command()

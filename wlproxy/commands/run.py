@@ -11,6 +11,7 @@ import trio
 from wlproxy.commands.configured import ConfiguredCommand, policy_source
 from wlproxy.commands.failure import fail
 from wlproxy.commands.options import CONNECT, DISPLAY, LOG_LEVEL
+from wlproxy.commands.program import has_terminal
 from wlproxy.host.channel_address import ChannelAddress, Listen, parse_channel
 from wlproxy.host.config import (
     DEFAULT_GRANT_FRAMES,
@@ -33,7 +34,6 @@ from wlproxy.host.server import run as run_server
 from wlproxy.relay.capabilities import Preference
 from wlproxy.relay.policy_tree import check_names
 from wlproxy.relay.wire.context import RelayConfig
-from wlproxy.transport.fds import OwnedFd
 
 HERE = Path()
 """What `--listen` without a path is."""
@@ -231,7 +231,7 @@ def host_config(  # noqa: PLR0913 - one parameter per option
         xen_gntdev=xen_gntdev,
         xen_grant_frames=xen_grant_frames,
         policy_source=source,
-        reloads=not _has_terminal(),
+        reloads=not has_terminal(),
         security_context=security_context,
         once=once,
         status=status_path(os.environ, name),
@@ -301,15 +301,6 @@ def _address(
         raise click.UsageError("either connect (--channel) or --listen")
     path = channel_path(os.environ, name) if listen == HERE else listen
     return Listen(path.absolute(), group)
-
-
-def _has_terminal() -> bool:
-    """Whether there is a terminal that could be closed (tty(4): opening it fails if not)."""
-    try:
-        OwnedFd(os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)).close()
-    except OSError:
-        return False
-    return True
 
 
 def _running_tap(name: str) -> Path | None:

@@ -177,6 +177,14 @@ class Clipboard:
     )
     max_bytes: int = key(0, Number(), _BYTES, _NO_BOUND_OF_BYTES)
 
+    def is_asked_for(self, *, gesture: bool) -> bool:
+        """Whether something may happen now, as far as `ask` has a say.
+
+        Args:
+            gesture: the user has just pressed a key or a button.
+        """
+        return gesture or self.direction is not Direction.ASK
+
     def has_type(self, name: bytes) -> bool:
         """Whether a MIME type may cross."""
         if "*" in self.types:

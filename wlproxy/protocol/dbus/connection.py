@@ -56,6 +56,11 @@ class Connection(Generic[FdT]):
         """The fds that came and belong to no message that was taken."""
         return self._reader.waiting_fds
 
+    @property
+    def idle(self) -> bool:
+        """Whether all that came has been taken."""
+        return self._reader.idle
+
     def receive(self, data: bytes, fds: Sequence[FdT] = ()) -> None:
         """Take what came off the socket.
 

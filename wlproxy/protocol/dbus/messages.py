@@ -146,6 +146,11 @@ class MessageReader(Generic[FdT]):
         """The fds that belong to no message that was taken."""
         return tuple(self._fds)
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing left, not even the beginning of a message."""
+        return len(self._buffer) == self._start and not self._fds
+
     def feed(self, data: bytes, fds: Sequence[FdT] = ()) -> None:
         """Add received bytes, and the fds that came with them.  Never raises."""
         del self._buffer[: self._start]

@@ -13,7 +13,7 @@ from typing import Final
 from wlproxy.protocol.wayland.wire import read_arguments, request_spec
 from wlproxy.relay.commands import AskUser
 from wlproxy.relay.commands import Direction as Way
-from wlproxy.relay.policy_tree import Clipboard, Direction
+from wlproxy.relay.policy_tree import Clipboard
 from wlproxy.relay.questions import Held
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.forwarding import Event, Request
@@ -331,7 +331,7 @@ def _rules(state: ClientState, use: str) -> Clipboard:
 
 def _asked(state: ClientState, rules: Clipboard, seat: int | None) -> bool:
     """Whether it was asked for by a gesture at that seat, if it has to be."""
-    return rules.direction is not Direction.ASK or state.gestures.allow(seat)
+    return rules.is_asked_for(gesture=state.gestures.allow(seat))
 
 
 # ---------------------------------------------------------------- the user is asked
