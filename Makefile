@@ -85,6 +85,7 @@ chaos: env ## break processes at random moments, and have hostile apps, here and
 	@status=0; \
 	  $(BIN)/python -m tests.chaos --rounds 60 || status=1; \
 	  $(BIN)/python -m tests.chaos.hostile || status=1; \
+	  $(BIN)/python -m tests.chaos.hostile --two || status=1; \
 	  $(BIN)/python -m lab run --guest --timeout 7200 -- \
 	    python3 -m tests.chaos --lab --rounds 51 || status=1; \
 	  exit $$status
@@ -141,6 +142,10 @@ show: env ## a clean Debian 13 with libvirt, our packages, the pages' commands: 
 .PHONY: tables
 tables: env ## make the tables of Wayland interfaces, and the page about them, of Debian's XML
 	$(BIN)/python -m tests.tables
+
+.PHONY: pictures
+pictures: env ## make the pictures of frames that the pages show, of sway's output
+	$(BIN)/python -m tests.pictures
 
 .PHONY: share
 share: env ## make manual pages and shell completion anew, from the command lines

@@ -47,6 +47,7 @@ from wlproxy.relay.inputs import (
     ReceivedFd,
     SessionEnded,
     TimerEnded,
+    UserAnswered,
 )
 from wlproxy.relay.look import WindowFrame
 from wlproxy.relay.policy import effective_policy
@@ -185,12 +186,16 @@ class Conversation:
         return True
 
     def _change_policy(self) -> None:
-        """Have the user decide anew; what was timed is over."""
+        """Have the user decide anew, and answer; what was timed is over."""
         policy = self._choices.aside.choice(self._policies)
         self._play.run(self._play.relay.receive(PolicyChanged(policy)))
         while self._play.timers and self._play.closed is None:
             ended = TimerEnded(1, self._play.timers.pop().number)
             self._play.run(self._play.relay.receive(ended))
+        while self._play.questions and self._play.closed is None:
+            number, says = self._play.questions.pop().number, self._choices.aside
+            answer = UserAnswered(1, number, says.random() < 0.5)
+            self._play.run(self._play.relay.receive(answer))
 
     def _act(self, action: Callable[[], None]) -> None:
         if self._choices.aside.random() < DECIDED and self._play.closed is None:

@@ -405,26 +405,17 @@ def start_sway(directory: Path) -> Compositor:
     return Compositor("sway", found, process=process)
 
 
-@dataclass(slots=True)
-class Proxy:
-    """A running `wlproxy run`.
+class RunningProxy:
+    """A running `wlproxy run`, wherever that is: what it logs, and what it says of itself.
 
     Attributes:
-        compositor: what it shows on.
         process: it.
-        log_path: what it logs.
-        options: what else it was told.
+        log_path: what it, and those before it, log.
     """
 
-    compositor: Compositor
+    __slots__ = ()
     process: "subprocess.Popen[bytes]"
     log_path: Path
-    options: tuple[str, ...] = field(default=())
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self.process.pid
 
     def log(self) -> str:
         """What it has logged."""
@@ -432,7 +423,7 @@ class Proxy:
 
     def status(self) -> dict[str, Any]:
         """Return the document of its status socket."""
-        return read_status(RUNTIME / "wlproxy" / "vm.sock")
+        raise NotImplementedError
 
     def wait_state(self, state: str, timeout: float = PATIENCE) -> None:
         """Wait until it says that it is doing something."""
@@ -468,6 +459,32 @@ class Proxy:
     def wait_no_clients(self) -> None:
         """Wait until no client is left, not even one that is being let go."""
         eventually(lambda: not self.status()["clients"], "all clients are gone")
+
+
+@dataclass(slots=True)
+class Proxy(RunningProxy):
+    """A running `wlproxy run`.
+
+    Attributes:
+        compositor: what it shows on.
+        process: it.
+        log_path: what it logs.
+        options: what else it was told.
+    """
+
+    compositor: Compositor
+    process: "subprocess.Popen[bytes]"
+    log_path: Path
+    options: tuple[str, ...] = field(default=())
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    def status(self) -> dict[str, Any]:
+        """Return the document of its status socket."""
+        return read_status(RUNTIME / "wlproxy" / "vm.sock")
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Stop it and return its exit status."""

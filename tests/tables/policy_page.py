@@ -39,6 +39,22 @@ any more it keeps, and that is said; one that binds such a global at the very mo
 
 An app that is refused something is not ended (but for one that makes too many windows): it sees what it would see of a
 compositor that does not care to.
+
+## What `ask` asks
+
+A gesture is a key, a button, a finger or a pen that is pressed in a window of the app's; menus and other parts are of the
+window below them. It lets the app copy and paste for a second, at the seat where it was made, until that seat's keyboard
+goes to another window. That something was copied, and as which types, an app with the focus is told without a gesture: it could
+not have a *Paste* in its menu otherwise. (`to-host` and `off` keep that from it, too.)
+
+What no gesture came before waits for the user, if the desktop shows notifications with buttons (org.freedesktop.Notifications,
+on the session bus): "work: paste from the host?", with the app's name and the MIME type, *Allow* and *Refuse*. No
+answer within 15 seconds is a no. A yes is as good as a gesture: for a second, the app may have other types of the same,
+too. There is one question for a VM at a time, and what another app asks for meanwhile is refused; after a no, nobody is asked for
+10 seconds, and for twice as long after each further one, up to 10 minutes, until something is allowed. An app
+whose windows have lost the keyboard to another app is refused without a question, and so is every one where there is no such
+desktop: the log says that once, at the level `info`. The notification is transient, so that no history keeps it. Some desktops have
+the buttons in a menu (`makoctl menu`, dunst's context menu); a click beside them never allows anything.
 """
 
 

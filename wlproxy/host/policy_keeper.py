@@ -5,7 +5,6 @@ answered with one JSON document.  What is wrong in the file changes nothing.  `w
 has another such socket.
 """
 
-import errno
 import json
 import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -17,6 +16,7 @@ import trio
 
 from wlproxy.host.errors import HostError
 from wlproxy.host.policy_file import PolicySource
+from wlproxy.host.report.status_socket import next_asker
 from wlproxy.host.report.vm_log import VmLog
 from wlproxy.host.runtime_dir import (
     is_alive,
@@ -163,15 +163,9 @@ def _remove(path: Path) -> None:
 
 
 async def _answer_one(listener: trio.socket.SocketType, keeper: PolicyKeeper) -> None:
-    try:
-        connection, _ = await listener.accept()
-    except OSError as exc:  # who asks has left already, or no fd is left
-        if exc.errno not in (errno.ECONNABORTED, errno.EMFILE, errno.ENFILE):
-            raise
-        await trio.sleep(SECONDS)
-        return
+    stream = await next_asker(listener)
     with trio.move_on_after(SECONDS):
-        async with trio.SocketStream(connection) as stream:
+        async with stream:
             with suppress(trio.BrokenResourceError):
                 question = await _line(stream)
                 answer = json.dumps(keeper.answer(question)).encode()

@@ -19,6 +19,7 @@ import trio
 from wlproxy.host.channel.wires import make_wire
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop.desktop import Desktop
+from wlproxy.host.desktop.prompter import Prompter
 from wlproxy.host.errors import GuestRamError, HostError, NotQemuError
 from wlproxy.host.fd_limit import fds_for_buffers
 from wlproxy.host.launch.serving import Found, serve_launches
@@ -127,6 +128,7 @@ class Server:
         self._pause = FIRST_PAUSE
         self._started = 0.0
         source = config.policy_source
+        self._prompter = Prompter(config.name, self._log)
         self._policy = PolicyKeeper(source, self.obey, self.bound, self._log)
 
     @property
@@ -429,6 +431,7 @@ class Server:
                 log=self._log,
                 connect=self._desktop.connect,
                 nursery=nursery,
+                ask=self._prompter.ask,
             )
             try:
                 self._session = session

@@ -9,10 +9,11 @@ nursery here: `server` starts the tasks and decides what follows when the sessio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import ParamSpec
+from typing import TYPE_CHECKING, ParamSpec
 
 import trio
 
+from wlproxy.host.client.asking import Ask, ask_nobody
 from wlproxy.host.client.client import Client, ClientContext
 from wlproxy.host.client.pixels import PixelCopier
 from wlproxy.host.client.streams import Streams
@@ -42,7 +43,6 @@ from wlproxy.protocol.channel.lanes.bounds import STREAM_LIMITS
 from wlproxy.protocol.channel.lanes.engine import Lanes
 from wlproxy.protocol.channel.lanes.lane import Windows
 from wlproxy.protocol.errors import ChannelError, RemoteProtocolError, WlproxyError
-from wlproxy.protocol.notation import Plain
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import CloseClient
 from wlproxy.relay.inputs import (
@@ -57,6 +57,9 @@ from wlproxy.relay.policy_tree import Policy
 from wlproxy.relay.relay import Relay
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.lane_tasks import LaneTasks
+
+if TYPE_CHECKING:
+    from wlproxy.protocol.notation import Plain
 
 PING_INTERVAL = 5.0
 """Seconds between pings; an agent that leaves one unanswered that long is reported."""
@@ -87,6 +90,7 @@ class Session:
         log: VmLog,
         connect: Callable[[], Awaitable[FdStream]],
         nursery: trio.Nursery,
+        ask: Ask = ask_nobody,
     ) -> None:
         """Nothing runs yet.
 
@@ -98,6 +102,7 @@ class Session:
             log: written to.
             connect: makes a connection to the compositor.
             nursery: where the tasks of the clients run.
+            ask: asks the user.
         """
         self.scope = trio.CancelScope()
         """Around the reader; cancelled when the session is over."""
@@ -131,6 +136,7 @@ class Session:
             start=self._start,
             watch=self._watch,
             gone=self._client_is_gone,
+            ask=ask,
         )
         self._steps = 0
         self._writer_scope = trio.CancelScope()
@@ -166,7 +172,7 @@ class Session:
         error = clock.error(time.monotonic_ns())
         return {"offset_ns": clock.offset, "error_ns": error}
 
-    def dump(self) -> dict[str, Plain]:
+    def dump(self) -> dict[str, "Plain"]:
         """Say all that the core knows, but of bytes only how many there are."""
         return {"relay": self.relay.snapshot(lengths=True), "lanes": self._lanes.dump()}
 

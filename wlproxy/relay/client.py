@@ -34,15 +34,13 @@ from wlproxy.protocol.wayland.wire import (
 )
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.commands import Command, GrantCredit
-from wlproxy.relay.filters import registry
+from wlproxy.relay.filters import registry, selections, shortcuts
 from wlproxy.relay.filters.plans import (
     EventPlan,
     EventPlanner,
     RequestPlan,
     RequestPlanner,
     event_plan,
-    framed_event_plan,
-    framed_request_plan,
     request_plan,
 )
 from wlproxy.relay.holdings import ClientHoldings
@@ -57,6 +55,7 @@ from wlproxy.relay.inputs import (
     ReceivedFd,
     RequestsTurn,
     TimerEnded,
+    UserAnswered,
 )
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.context import Context
@@ -99,9 +98,13 @@ class Client:
     _event_plan: EventPlanner = field(init=False)
 
     def __post_init__(self) -> None:
-        framed = self._context.config.frame is not None
-        self._request_plan = framed_request_plan if framed else request_plan
-        self._event_plan = framed_event_plan if framed else event_plan
+        self._request_plan, self._event_plan = request_plan, event_plan
+        if self._context.config.frame is not None:
+            # Here, as in `state`.
+            from wlproxy.relay.filters import framed  # noqa: PLC0415
+
+            self._request_plan = framed.framed_request_plan
+            self._event_plan = framed.framed_event_plan
 
     @property
     def label(self) -> str:
@@ -111,6 +114,8 @@ class Client:
     def close(self) -> None:
         """It is gone: what it took up is free for others."""
         self._context.shares.close()
+        self._state.questions.close()
+        self._context.shared.exports.close(self._context.client_id)
 
     def take(self) -> list[Command]:
         """Take the commands that the inputs so far have led to."""
@@ -157,7 +162,9 @@ class Client:
                 self._state.buffers.located(given)
                 self._go_on_if_woken()
             case TimerEnded(number=number):
-                self._context.end_gesture(number)
+                self._state.gestures.end(number)
+            case UserAnswered():
+                selections.answer(self._state, given.number, allowed=given.allowed)
             case BufferCreated():
                 self._state.buffers.handle_made(given.handle)
                 self._go_on_if_woken()
@@ -412,7 +419,10 @@ class Client:
             time.to_guest(data, start, clock, entry.role, presentation)
 
     def _hear(self, entry: ProtocolObject, event: OwnEvent) -> None:
-        """Tell who waits for an event of an object of our own: for one, no more."""
+        """Tell who waits for an event of an object of our own: for one, but for keys."""
+        if isinstance(entry.listener, shortcuts.Keys):
+            shortcuts.hear(self._state, entry.listener, entry, event)
+            return
         listener, entry.listener = entry.listener, IGNORED
         if isinstance(listener, registry.Question):
             listener.answered = True

@@ -85,6 +85,15 @@ class TimerEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class UserAnswered:
+    """What the user says to an `AskUser` with this number; no answer in time is a no."""
+
+    client_id: int
+    number: int
+    allowed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class BufferCreated:
     """The shell made what a handle names: answers `CreateUdmabuf`, `CreateCopyBuffer`."""
 
@@ -184,6 +193,7 @@ ClientInput = (
     | RequestsTurn
     | EventsTurn
     | TimerEnded
+    | UserAnswered
     | BufferCreated
     | BufferFailed
 )

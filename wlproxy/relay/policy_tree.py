@@ -52,7 +52,7 @@ class Direction(Enum):
     TO_HOST = "to-host"
     OFF = "off"
     ASK = "ask"
-    """Both, but only just after a key or a button was pressed in a window of the app."""
+    """Both, but only just after a key or a button was pressed in that window, or the user said yes."""
 
     @property
     def to_guest(self) -> bool:
@@ -156,7 +156,7 @@ class Clipboard:
         Choice(Direction),
         "Which way what is copied may go. Between two apps of the guest it goes through the host, so that only `both` "
         "and `ask` let it. `ask`: an app may copy, and read what was copied, only within a second after a key or "
-        "a button was pressed in a window of its own.",
+        "a button was pressed in its window that has the focus, or once you [were asked](#what-ask-asks).",
         "A window on the desktop that cannot paste is taken for broken.",
     )
     types: tuple[str, ...] = key(

@@ -32,7 +32,9 @@ Box = tuple[int, int, int, int]
 
 @pytest.fixture(scope="module")
 def weston(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weston]:
-    with running_weston(tmp_path_factory) as weston:
+    # Its panel comes when it likes, and takes from what windows may fill.
+    panel = "[shell]\npanel-position=none\n"
+    with running_weston(tmp_path_factory, settings=panel) as weston:
         yield weston
 
 
@@ -329,9 +331,9 @@ class Hand:
         self._connection.send(self._pointer, 4, "")
         self._connection.roundtrip()
 
-    def press(self, *, down: bool) -> None:
-        """Press or let go of the left button."""
-        self._connection.send(self._pointer, 2, "uuu", 0, 0x110, int(down))
+    def press(self, *, down: bool, button: int = 0x110) -> None:
+        """Press or let go of a button; the left one, if nothing is said."""
+        self._connection.send(self._pointer, 2, "uuu", 0, button, int(down))
         self._connection.send(self._pointer, 4, "")
         self._connection.roundtrip()
 

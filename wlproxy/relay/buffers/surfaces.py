@@ -87,6 +87,7 @@ class Surface:
         postponed: a buffer that was not ready when it was attached, and where: the next
             commit attaches it.
         parent: of a subsurface.
+        below: of a popup: the surface that it belongs to.
         sync: as a subsurface, it shows nothing new before its parent does.
         commits: how many there were.
         latched: `commits` of the parent, when a commit last began to wait for it.
@@ -113,6 +114,7 @@ class Surface:
     attached: bool = False
     postponed: tuple[Buffer, int, int] | None = None
     parent: "Surface | None" = None
+    below: "Surface | None" = None
     sync: bool = True
     commits: int = 0
     latched: int = -1
@@ -148,6 +150,17 @@ class Surface:
         """
         last = self.turn[-1:] == [buffer.serial]
         return not self.is_cursor and not last and buffer.serial in self.turn
+
+    @property
+    def window(self) -> "Surface":
+        """What a person would take it for a part of: itself, if it is no popup nor subsurface."""
+        surface = self
+        for _ in range(MAX_DEPTH):
+            under = surface.parent or surface.below
+            if under is None:
+                break
+            surface = under
+        return surface
 
     @property
     def waits(self) -> bool:

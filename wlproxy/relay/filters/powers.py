@@ -9,7 +9,6 @@ from wlproxy.relay.buffers.surfaces import Surface
 from wlproxy.relay.policy_tree import Fullscreen, Switch, Windows
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.forwarding import Event, Request
-from wlproxy.relay.wire.objects import MUTED
 
 FULLSCREEN = 3
 """In `xdg_toplevel.wm_capabilities`."""
@@ -99,10 +98,8 @@ def _unless(state: ClientState, request: Request, switch: Switch) -> None:
     """Forward what makes an object, or make one that does nothing."""
     if switch is Switch.ON:
         state.forward(request)
-        return
-    interface = request.spec.args[request.spec.places["new_id"]].interface
-    assert interface is not None
-    state.add_guest(request, interface).role = MUTED
+    else:
+        state.add_muted(request)
 
 
 def _policy(state: ClientState) -> Windows:

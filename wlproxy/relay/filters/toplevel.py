@@ -77,6 +77,14 @@ def set_description(state: ClientState, request: Request) -> None:
     state.forward(request, (request.integer("toplevel"), text))
 
 
+def set_feedback(state: ClientState, request: Request) -> None:
+    """`set_feedback` of a tablet's buttons: the compositor shows it over everything, as a title."""
+    text = labels.title(_vm_name(state), labels.plain(request.array("description")))
+    place = request.spec.places["description"]
+    args = (*request.args[:place], text, *request.args[place + 1 :])
+    state.forward(request, args)
+
+
 def _label(
     state: ClientState, request: Request, surface: object, set_app_id: str
 ) -> None:
