@@ -23,7 +23,8 @@ from tests.peers.app import App
 from tests.peers.loopback import Loopback
 from tests.peers.native_apps import serve_native_apps
 from wlproxy.host.frame_label import look
-from wlproxy.relay.look import parse_colour
+from wlproxy.relay.look import read_colour
+from wlproxy.relay.policy_tree import Frame
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIZE = 1280, 720
@@ -97,7 +98,7 @@ async def vm(desk: Desk, name: str, nursery: trio.Nursery) -> AsyncIterator[Loop
         loopback = Loopback(Path(directory), nursery)
         device, files = serve_native_apps(loopback)
         await loopback.start_agent()
-        frame = look(name, parse_colour(VMS[name]))
+        frame = look(name, Frame(read_colour(VMS[name])))
         await loopback.start_host(desk.display, device, frame=frame, isolate=False)
         yield loopback
         await loopback.stop_all()

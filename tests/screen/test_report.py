@@ -110,7 +110,9 @@ async def test_it_answers_about_the_policy(
     obeyed: list[Policy] = []
     groups = "clipboard", "primary"
     source = PolicySource("vm", file)
-    keeper = PolicyKeeper(source, obeyed.append, lambda _: 0, VmLog("vm"), groups)
+    keeper = PolicyKeeper(
+        source, obeyed.append, lambda _: 0, lambda: 0, VmLog("vm"), groups
+    )
 
     async def call(words: str) -> str:
         invoke = partial(CliRunner().invoke, cli.main, words)

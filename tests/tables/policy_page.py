@@ -29,7 +29,7 @@ clipboard = { direction = "ask", types = ["text/*"], max-bytes = 1048576 }
 
 `wlproxy policy check` names every mistake with its file, line and key, `wlproxy policy show work` prints what is in force
 and where each line is from: a default, a line of the file, or the command line (`--allow`, `--deny`, which count before the
-file for the globals that they name).
+file for the globals that they name, and `--frame`).
 
 `wlproxy reload` has proxies that run read the file again, and so has `systemctl --user reload wlproxy@work.service` (SIGHUP, which
 ends a proxy that was started from a terminal). `wlproxy screen` goes by `clipboard` and `primary`, too, and reads them again likewise

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import click
 from wlproxy.commands.failure import fail
 from wlproxy.host.config_file import ConfigFile, ConfigFileError, default_path
 from wlproxy.host.errors import HostError
-from wlproxy.host.policy_file import Line, PolicySource, faults
+from wlproxy.host.policy_file import Line, PolicySource, faults, read_policy
 from wlproxy.host.policy_keeper import SHOW, ask_policy, policy_sockets
 from wlproxy.host.runtime_dir import check_name
 
@@ -70,7 +71,7 @@ def check(file: Path | None) -> None:
     try:
         read = ConfigFile.read(file or default_path(os.environ))
         for name in read.vms or ("vm",):
-            for fault in faults(read, name):
+            for fault in _faults(read, name):
                 found[_on_one_line(fault)] = None
     except ConfigFileError as exc:
         found[_on_one_line(exc)] = None
@@ -78,6 +79,19 @@ def check(file: Path | None) -> None:
         click.echo(line)
     if found:
         sys.exit(1)
+
+
+def _faults(file: ConfigFile, name: str) -> Iterator[HostError]:
+    """Yield the mistakes of each key of a VM's; if there is none, whether they go together."""
+    wrong = False
+    for fault in faults(file, name):
+        wrong = True
+        yield fault
+    if not wrong:
+        try:
+            read_policy(PolicySource(name, file.path), file)
+        except ConfigFileError as exc:
+            yield exc
 
 
 def _on_one_line(fault: HostError) -> str:

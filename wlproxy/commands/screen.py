@@ -63,7 +63,10 @@ class _Rule:
         Raises:
             HostError: the file cannot be read, or is wrong.
         """
-        self.keeper = PolicyKeeper(source, self._obey, lambda _name: 0, log, _GROUPS)
+        # There are no apps that could keep anything.
+        self.keeper = PolicyKeeper(
+            source, self._obey, lambda _name: 0, lambda: 0, log, _GROUPS
+        )
         self.sharing = Sharing(self.keeper.policy, time.monotonic)
         self._begun = False
         self.reloads = not has_terminal()

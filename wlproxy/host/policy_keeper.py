@@ -50,6 +50,7 @@ class PolicyKeeper:
         source: PolicySource,
         obey: Callable[[Policy], None],
         bound: Callable[[str], int],
+        framed_otherwise: Callable[[], int],
         log: VmLog,
         groups: Collection[str] = GROUPS,
     ) -> None:
@@ -59,6 +60,7 @@ class PolicyKeeper:
             source: where it is from.
             obey: has another policy be in force; ValueError says why it cannot be.
             bound: counts the apps that have bound a global.
+            framed_otherwise: counts those whose windows are not framed as new ones are.
             log: written to.
             groups: of keys, of whose changes is told.
 
@@ -69,6 +71,7 @@ class PolicyKeeper:
         self._groups = groups
         self._obey = obey
         self._bound = bound
+        self._framed_otherwise = framed_otherwise
         self._log = log
         self._now = source.read()
 
@@ -116,13 +119,16 @@ class PolicyKeeper:
         return {"error": f"it is asked for {SHOW} or {RELOAD}"}
 
     def _kept(self, before: Policy, now: Policy) -> Iterator[str]:
-        """Say what apps have bound, and keep although it is not granted any more."""
+        """Say what apps keep: what they have bound, although it is not granted any more; and their frames."""
         caps = now.globals.caps
         for name, most in sorted(before.globals.caps.items()):
             count = self._bound(name) if caps.get(name, 0) < most else 0
             if count:
                 apps = "1 app has" if count == 1 else f"{count} apps have"
                 yield f"{apps} bound {name}, and may use it as before until it ends"
+        if count := self._framed_otherwise():
+            apps = "1 app keeps" if count == 1 else f"{count} apps keep"
+            yield f"{apps} the frames that its windows had, or had not, until it ends"
 
 
 async def serve_policy(status: Path | None, keeper: PolicyKeeper, log: VmLog) -> None:

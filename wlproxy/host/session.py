@@ -53,6 +53,7 @@ from wlproxy.relay.inputs import (
     RequestsTurn,
     SessionEnded,
 )
+from wlproxy.relay.look import WindowFrame
 from wlproxy.relay.policy_tree import Policy
 from wlproxy.relay.relay import Relay
 from wlproxy.transport.fd_stream import FdStream
@@ -191,9 +192,9 @@ class Session:
         except RemoteProtocolError as exc:
             self.lost(exc)
 
-    def obey(self, policy: Policy) -> None:
-        """Go by another policy from now on."""
-        self._feed(PolicyChanged(policy))
+    def obey(self, policy: Policy, frame: WindowFrame | None) -> None:
+        """Go by another policy from now on, and by what it says of frames."""
+        self._feed(PolicyChanged(policy, frame))
 
     def compositor_away(self) -> None:
         """Clients that come from now on wait for `use_desktop`."""

@@ -57,7 +57,8 @@ from wlproxy.relay.inputs import (
     TimerEnded,
     UserAnswered,
 )
-from wlproxy.relay.state import ClientState
+from wlproxy.relay.look import NEEDED
+from wlproxy.relay.state import ClientState, look_of
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Event, Request
 from wlproxy.relay.wire.objects import IGNORED, OwnEvent, ProtocolObject
@@ -98,13 +99,33 @@ class Client:
     _event_plan: EventPlanner = field(init=False)
 
     def __post_init__(self) -> None:
+        self._plan()
+
+    def start(self) -> None:
+        """There is a compositor: have its windows be framed, or not, before it makes any."""
+        context = self._context
+        look = look_of(context)
+        if context.config.frame is not None and look is None:
+            why = f"the compositor lacks one of {', '.join(NEEDED)}"
+            if why not in context.shared.warned:
+                context.shared.warned.add(why)
+                context.warn(f"windows have no frame: {why}")
+        self._state.frame(look)
+        self._plan()
+
+    def _plan(self) -> None:
         self._request_plan, self._event_plan = request_plan, event_plan
-        if self._context.config.frame is not None:
+        if self._state.look is not None:
             # Here, as in `state`.
             from wlproxy.relay.filters import framed  # noqa: PLC0415
 
             self._request_plan = framed.framed_request_plan
             self._event_plan = framed.framed_event_plan
+
+    @property
+    def framed_otherwise(self) -> bool:
+        """Whether its windows are not framed as those of a new client are."""
+        return not self.waits and self._state.look != look_of(self._context)
 
     @property
     def label(self) -> str:
@@ -136,6 +157,7 @@ class Client:
     def go_on(self, found: CompositorFound) -> None:
         """There is a compositor, which can do this; raises as `receive`."""
         self._context.capabilities = found.capabilities
+        self.start()
         self.waits = False
         self._handle_requests()
 
@@ -253,9 +275,18 @@ class Client:
         """The guest's clock is known well: offer what needs that."""
         registry.advertise_postponed(self._context)
 
-    def globals_changed(self, before: Mapping[str, int]) -> None:
-        """Tell of the globals that policy offers now, and did not before, or the other way round."""
+    def policy_changed(self, before: Mapping[str, int]) -> None:
+        """Tell of the globals that policy offers now, and did not before, or the other way round.
+
+        Its frames, if it has any, are of another colour from now on, and where they must be.
+        """
         registry.advertise_changed(self._context, before)
+        if self._state.look is not None:
+            # Here, as in `state`.
+            from wlproxy.relay.filters import frame_windows  # noqa: PLC0415
+
+            self._state.frames.repaint(self._context.config.frame)
+            frame_windows.take_frames_back(self._state)
 
     def has(self, interface: str) -> bool:
         """Whether it has an object of this interface."""

@@ -92,14 +92,16 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ("wp_viewporter", "get_viewport"): surface.view,
     ("xdg_activation_token_v1", "set_app_id"): toplevel.set_activating_app_id,
     ("xdg_activation_v1", "activate"): powers.activate,
-    ("xdg_surface", "get_popup"): gestures.get_popup,
     ("xdg_session_manager_v1", "get_session"): sessions.get,
     ("xdg_session_v1", "remove"): sessions.remove,
+    ("xdg_surface", "ack_configure"): powers.acknowledge,
+    ("xdg_surface", "get_popup"): gestures.get_popup,
     ("xdg_surface", "get_toplevel"): toplevel.get_toplevel,
     ("xdg_toplevel", "destroy"): powers.close_window,
     ("xdg_toplevel", "set_app_id"): toplevel.set_app_id,
     ("xdg_toplevel", "set_fullscreen"): powers.set_fullscreen,
     ("xdg_toplevel", "set_title"): toplevel.set_title,
+    ("xdg_toplevel", "unset_fullscreen"): powers.unset_fullscreen,
     ("xdg_toplevel_icon_manager_v1", "set_icon"): powers.set_icon,
     ("xdg_toplevel_icon_v1", "set_name"): toplevel.set_icon_name,
     ("xdg_toplevel_tag_manager_v1", "set_toplevel_description"): (
@@ -155,12 +157,14 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ("zxdg_importer_v2", "import_toplevel"): foreign.import_window,
     ("zxdg_output_manager_v1", "get_xdg_output"): devices.get_xdg_output,
     ("zxdg_shell_v6", "get_xdg_surface"): toplevel.get_xdg_surface,
+    ("zxdg_surface_v6", "ack_configure"): powers.acknowledge,
     ("zxdg_surface_v6", "get_popup"): gestures.get_popup,
     ("zxdg_surface_v6", "get_toplevel"): toplevel.get_toplevel,
     ("zxdg_toplevel_v6", "destroy"): powers.close_window,
     ("zxdg_toplevel_v6", "set_app_id"): toplevel.set_app_id,
     ("zxdg_toplevel_v6", "set_fullscreen"): powers.set_fullscreen,
     ("zxdg_toplevel_v6", "set_title"): toplevel.set_title,
+    ("zxdg_toplevel_v6", "unset_fullscreen"): powers.unset_fullscreen,
 }
 """(interface, request) to what claims it."""
 
@@ -218,6 +222,8 @@ EVENT_FILTERS: Final[Mapping[tuple[str, str], EventFilter]] = {
     ("wp_color_manager_v1", "supported_feature"): colour.offer_feature,
     ("wp_presentation", "clock_id"): timing.note_clock,
     ("xdg_session_v1", "created"): sessions.name_id,
+    ("xdg_surface", "configure"): powers.note_serial,
+    ("xdg_toplevel", "configure"): powers.note_state,
     ("xdg_toplevel", "wm_capabilities"): powers.offer_capabilities,
     ("zwlr_data_control_device_v1", "data_offer"): selections.introduce,
     ("zwlr_data_control_device_v1", "primary_selection"): selections.select,
@@ -248,5 +254,7 @@ EVENT_FILTERS: Final[Mapping[tuple[str, str], EventFilter]] = {
     ("zxdg_exported_v1", "handle"): foreign.name_handle,
     ("zxdg_exported_v2", "handle"): foreign.name_handle,
     ("zxdg_output_v1", "description"): devices.describe,
+    ("zxdg_surface_v6", "configure"): powers.note_serial,
+    ("zxdg_toplevel_v6", "configure"): powers.note_state,
 }
 """(interface, event) to what claims it."""

@@ -8,6 +8,7 @@ from wlproxy.protocol.errors import LimitExceededError
 from wlproxy.protocol.wayland.message import DisplayError
 from wlproxy.relay import labels
 from wlproxy.relay.buffers.surfaces import Surface
+from wlproxy.relay.configured import Configured
 from wlproxy.relay.state import ClientState, surface_of
 from wlproxy.relay.wire.forwarding import Request
 
@@ -20,7 +21,10 @@ def get_xdg_surface(state: ClientState, request: Request) -> None:
 
 def get_toplevel(state: ClientState, request: Request) -> None:
     """`get_toplevel`: label the window before the app says anything."""
-    _label(state, request, request.object.role, "set_app_id")
+    surface = request.object.role
+    _label(state, request, surface, "set_app_id")
+    assert isinstance(surface, Surface)
+    surface.configured = Configured(request.object)
 
 
 def get_shell_surface(state: ClientState, request: Request) -> None:
