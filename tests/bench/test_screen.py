@@ -97,4 +97,4 @@ def test_two_checkouts_are_compared_in_pairs(
     assert screen.main(["--rounds", "2", "--beside", str(tmp_path)]) == 0
     assert shown == [tmp_path, screen.HERE] * 2
     said = "550 µs there, 350 µs here, 0.63 times in pairs\n"
-    assert capsys.readouterr().out == said
+    assert capsys.readouterr().out.startswith(said)
