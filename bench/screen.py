@@ -268,11 +268,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     add_into(parser, MARK)
     options = parser.parse_args(arguments)
-    if options.beside is not None:
-        there = options.beside.resolve()
-        return print_table(
-            partial(compare, there, options.rounds, options.seconds), None, MARK
-        )
+    make = measure if options.beside is None else partial(compare, options.beside)
     status = print_table(
         partial(measure, options.rounds, options.seconds), options.into, MARK
     )

@@ -178,7 +178,7 @@ def policy_source(ctx: click.Context, name: str) -> PolicySource:
     """Say where a VM's policy is from: the file that `run` reads, and what is typed.
 
     Args:
-        ctx: of `wlproxy run`, or `wlproxy screen`, which has fewer options.
+        ctx: of `wlproxy run`, or of `wlproxy screen`, which has none of these options.
         name: the VM's.
     """
     file: ConfigFile | None = ctx.meta.get(_FILE)

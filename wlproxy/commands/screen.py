@@ -63,6 +63,7 @@ class _Rule:
         Raises:
             HostError: the file cannot be read, or is wrong.
         """
+        # There are no apps that could keep anything.
         self.keeper = PolicyKeeper(
             source, self._obey, lambda _name: 0, lambda: 0, log, _GROUPS
         )
