@@ -190,7 +190,7 @@ def measure_round(directory: Path, seconds: float) -> dict[tuple[str, int], Figu
 
 def compare(other: Path, rounds: int, seconds: float) -> str:
     """Measure the viewer of another checkout and this one's in turns; say what an update takes."""
-    found: dict[Path, list[float]] = {other: [], HERE: []}
+    found: dict[Path, list[float]] = {other.resolve(): [], HERE: []}
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         directory = Path(name)
         with (
@@ -270,7 +270,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     make = measure if options.beside is None else partial(compare, options.beside)
     status = print_table(
-        partial(measure, options.rounds, options.seconds), options.into, MARK
+        partial(make, options.rounds, options.seconds), options.into, MARK
     )
     if not status:
         print(f"{version(['sway', '--version'])}, load {os.getloadavg()[0]:.1f}")
