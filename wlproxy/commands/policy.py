@@ -95,4 +95,7 @@ def _faults(file: ConfigFile, name: str) -> Iterator[HostError]:
 
 
 def _on_one_line(fault: HostError) -> str:
-    return " ".join(filter(None, (fault.problem, fault.remedy))).replace("\n", " ")
+    said = fault.explanation
+    if fault.remedy:
+        said += f"{'' if said.endswith(('.', '?')) else '.'} {fault.remedy}"
+    return said.replace("\n", " ")
