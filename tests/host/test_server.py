@@ -113,6 +113,9 @@ class FakeDesktop:
         if not self.there:
             raise NoCompositorError("no compositor at /fake")
 
+    def say_if_copied(self, abilities: CompositorCapabilities) -> None:
+        self.said = abilities
+
     async def connect(self) -> FdStream:
         await self._look()
         ours, theirs = socket.socketpair()
