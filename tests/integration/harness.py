@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lab import guest_agent, proc
+from lab import guest_agent, ordinary_user, proc
 from lab.guest import Completed, Guest, GuestError
 from lab.weston import Weston
 from tests.clients import capture
@@ -349,11 +349,15 @@ WESTON_GL = Compositor("weston-gl", RUNTIME / "wl-gl", imports=True)
 
 
 def start_weston(
-    directory: Path, name: str, renderer: str = "pixman", shell: str = "kiosk"
+    directory: Path,
+    name: str,
+    renderer: str = "pixman",
+    shell: str = "kiosk",
+    size: tuple[int, int] = (1024, 768),
 ) -> Compositor:
     """Start a weston of one's own, to be killed."""
     display = RUNTIME / name
-    command = [*Weston().command(renderer, shell, (1024, 768), name), "--no-config"]
+    command = [*Weston().command(renderer, shell, size, name), "--no-config"]
     with (directory / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -367,16 +371,23 @@ SWAY_CONFIG = """\
 xwayland disable
 default_border none
 focus_follows_mouse no
-output * mode 1024x768 bg #000000 solid_color
+output * mode {width}x{height} bg #000000 solid_color
 seat * hide_cursor 100
 """
 
 
-def start_sway(directory: Path) -> Compositor:
-    """Start a headless sway with the pixman renderer."""
+def start_sway(
+    directory: Path, size: tuple[int, int] = (1024, 768), *, nobodys: bool = False
+) -> Compositor:
+    """Start a headless sway with the pixman renderer; as root's, or as nobody's."""
     directory.mkdir(mode=0o700, exist_ok=True)
+    width, height = size
     config = directory / "config"
-    config.write_text(SWAY_CONFIG)
+    config.write_text(SWAY_CONFIG.format(width=width, height=height))
+    command = ["sway", "--config", str(config)]
+    if nobodys:
+        os.chown(directory, ordinary_user.NOBODY, ordinary_user.NOBODY)
+        command = ordinary_user.as_nobody(command)
     environment = {
         **os.environ,
         "WLR_BACKENDS": "headless",
@@ -388,7 +399,7 @@ def start_sway(directory: Path) -> Compositor:
     environment.pop("WAYLAND_DISPLAY", None)
     with (directory / "log").open("ab") as log:
         process = subprocess.Popen(
-            ["sway", "--config", str(config)],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -414,12 +425,14 @@ class Proxy:
         process: it.
         log_path: what it logs.
         options: what else it was told.
+        socket: where it answers `wlproxy status`.
     """
 
     compositor: Compositor
     process: "subprocess.Popen[bytes]"
     log_path: Path
     options: tuple[str, ...] = field(default=())
+    socket: Path = RUNTIME / "wlproxy" / "vm.sock"
 
     @property
     def pid(self) -> int:
@@ -432,7 +445,7 @@ class Proxy:
 
     def status(self) -> dict[str, Any]:
         """Return the document of its status socket."""
-        return read_status(RUNTIME / "wlproxy" / "vm.sock")
+        return read_status(self.socket)
 
     def wait_state(self, state: str, timeout: float = PATIENCE) -> None:
         """Wait until it says that it is doing something."""
@@ -517,16 +530,30 @@ def start_proxy(
     directory: Path,
     options: Sequence[str] = (),
     channel: Path = CHANNEL,
+    *,
+    name: str = "vm",
+    nobodys: bool = False,
 ) -> Proxy:
-    """Start the proxy as a user would."""
+    """Start the proxy as a user would: as root, or as nobody, if the compositor is nobody's."""
     log_path = directory / f"wlproxy-{time.monotonic_ns()}.log"
     argv = [sys.executable, "-m", "wlproxy", "run", "--channel", str(channel)]
     argv += ["--display", str(compositor.display), "--log-level", "debug", *options]
+    runtime = RUNTIME
+    if name != "vm":
+        argv += ["--name", name]
+    if nobodys:
+        runtime = compositor.display.parent
+        argv = ordinary_user.as_nobody(argv)
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)},
         )
-    return Proxy(compositor, process, log_path, tuple(options))
+    socket = runtime / "wlproxy" / f"{name}.sock"
+    return Proxy(compositor, process, log_path, tuple(options), socket)
 
 
 class ProxySlot:

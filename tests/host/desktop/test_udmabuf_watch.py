@@ -1,8 +1,8 @@
 """udev's word about /dev/udmabuf, from a monitor of the test's and from the real one."""
 
 import socket
-from dataclasses import replace
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
