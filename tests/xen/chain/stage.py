@@ -92,15 +92,18 @@ class Shown:
         client.show("window", "one", frame)
         self.compositor.wait_shows(*size, frame, timeout=PATIENCE)
 
-    def settle(self) -> None:
+    def settle(self, of_others: int = 0) -> None:
         """Wait until no app is left, and nothing of one is granted or mapped.
 
         The agent may keep its proof, which is one page.
+
+        Args:
+            of_others: bytes that the compositor has mapped of other domains.
         """
         self.proxy.wait_no_clients()
         eventually(
             lambda: (
-                not gntdev.mapped_bytes(self.compositor.pid())
+                gntdev.mapped_bytes(self.compositor.pid()) == of_others
                 and not gntdev.mapped_bytes(self.proxy.pid)
             ),
             "all is unmapped",
@@ -141,7 +144,6 @@ class Stage:
         """Nothing runs yet but the domUs."""
         self.domains = dict(domains)
         self._sides: dict[str, GuestSide] = {}
-        self._agents: dict[str, str] = {}
         self._compositors: dict[str, Compositor] = {}
         self._proxies: dict[str, Proxy] = {}
         self._lenders: dict[str, subprocess.Popen[bytes]] = {}
@@ -183,21 +185,39 @@ class Stage:
         say(f"{kind} is shown on {screen}")
         return shown
 
-    def side(self, kind: str, module: str = "wlproxy_guest") -> GuestSide:
-        """Have an agent in a domU; ours without rights, another as root."""
+    def side(self, kind: str) -> GuestSide:
+        """Have an agent in a domU: the one there is, or ours, without rights."""
         side = self._sides.get(kind)
-        guest = self.domains[kind].guest
         if side is None:
-            side = self._sides[kind] = GuestSide(guest)
+            domain = self.domains[kind]
+            side = self._sides[kind] = GuestSide(domain.guest)
             side.ship()
-            guest_agent.add_user(guest)
-            self.domains[kind].shell(f"chown {guest_agent.USER} {PORT}")
-        if side.agent is None or self._agents[kind] != module:
-            side.stop_agent()
-            honest = module == "wlproxy_guest"
-            side.start_agent(module, "--port", PORT, privileged=not honest)
-            self._agents[kind] = module
+            guest_agent.add_user(domain.guest)
+            domain.shell(f"chown {guest_agent.USER} {PORT}")
+        if side.agent is None:
+            self.start_agent(kind, "wlproxy_guest", "--port", PORT, privileged=False)
         return side
+
+    def start_agent(
+        self, kind: str, module: str, *options: str, privileged: bool
+    ) -> int:
+        """Start an agent in place of the one there is; wait until a proxy serves it.
+
+        No hang-up tells the proxy that the last one has gone: its session begins anew.
+        """
+        side, proxy = self._sides[kind], self._proxies.get(kind)
+        side.stop_agent()
+        if proxy is None or proxy.process.poll() is not None:
+            return side.start_agent(module, *options, privileged=privileged)
+        sessions = proxy.status()["metrics"]["sessions"]
+        agent = side.start_agent(module, *options, privileged=privileged)
+        eventually(
+            lambda: proxy.status()["metrics"]["sessions"] > sessions,
+            "a new session",
+            PATIENCE,
+        )
+        proxy.wait_state("serving", PATIENCE)
+        return agent
 
     def compositor(self, screen: str) -> Compositor:
         """Have a compositor."""

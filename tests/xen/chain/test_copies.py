@@ -5,9 +5,8 @@ import os
 import pytest
 
 from lab import guest_agent, ordinary_user, xen_guest
-from tests.integration.harness import eventually
 from tests.xen import gntdev
-from tests.xen.chain.stage import PATIENCE, Stage
+from tests.xen.chain.stage import Stage
 
 pytestmark = [
     pytest.mark.xen,
@@ -55,16 +54,8 @@ def test_a_proxy_without_rights(stage: Stage) -> None:
 def test_an_agent_finds_the_channel_in_xenstore(stage: Stage) -> None:
     """It is told nothing, and may read XenStore, as root."""
     shown = stage.show("pvh")
-    sessions = shown.proxy.status()["metrics"]["sessions"]
-    shown.side.stop_agent()
-    agent = shown.side.start_agent()
+    agent = stage.start_agent("pvh", "wlproxy_guest", privileged=True)
     assert guest_agent.privileges(shown.guest, agent)[0] == 0
-    eventually(
-        lambda: shown.proxy.status()["metrics"]["sessions"] > sessions,
-        "a new session",
-        PATIENCE,
-    )
-    shown.proxy.wait_state("serving", PATIENCE)
     target = shown.domain.shell(f"ls -l /proc/{agent}/fd; true")
     assert "/dev/hvc1" in target
     client = shown.show((64, 64))

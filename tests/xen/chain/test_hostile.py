@@ -12,7 +12,7 @@ from lab import xen_guest
 from tests.clients.xen_liar import LIES
 from tests.integration.harness import ClientError, PatternClient, eventually
 from tests.xen import gntdev
-from tests.xen.chain.stage import PATIENCE, Shown, Stage, add_buffer
+from tests.xen.chain.stage import PATIENCE, PORT, Shown, Stage, add_buffer
 from tests.xen.domain import PAGE
 
 pytestmark = [
@@ -52,12 +52,15 @@ granted, result = grant(at, fd, 0, 64 * PAGE)
 def liar(stage: Stage) -> Iterator[Shown]:
     """The domain with a lying agent in it."""
     stage.domains["pvh"].shell("modprobe xen-gntalloc; rm -f /run/lie")
-    stage.side("pvh", "tests.clients.xen_liar")
-    yield stage.show("pvh")
-    stage.side("pvh").guest.put("/run/lie", b"")
+    shown = stage.show("pvh")
+    options = "--port", PORT
+    stage.start_agent("pvh", "tests.clients.xen_liar", *options, privileged=True)
+    yield shown
+    shown.side.stop_agent()
 
 
 def goes_on(honest: tuple[Shown, PatternClient], frame: int) -> None:
+    """Have it show another frame, once nothing hides it: the shell shows one window."""
     shown, client = honest
     shown.show_again(client, HONEST, frame)
     assert shown.window()["mode"] == "A"
@@ -92,11 +95,11 @@ def test_what_xen_does_not_map_ends_the_app(
     # Its neighbour is served on, by the same session; and the other domain.
     friend.show("window", "one", 2)
     assert liar.proxy.status()["metrics"]["sessions"] == sessions
-    goes_on(honest, 2 + APPS.index(what))
     assert liar.compositor.process.poll() is None  # type: ignore[union-attr]
     assert liar.compositor.pid() == compositor
     friend.kill()
     liar.proxy.wait_no_clients()
+    goes_on(honest, 2 + APPS.index(what))
     mapped = gntdev.mapped_bytes(compositor)
     assert mapped == HONEST[0] * HONEST[1] * 4
 
@@ -115,11 +118,11 @@ def test_what_cannot_be_ends_the_session(
         PATIENCE,
     )
     liar.proxy.wait_state("serving", PATIENCE)
-    goes_on(honest, 10 + SESSIONS.index(what))
     friend = liar.show(OWN)
     assert liar.window()["mode"] == "A"
     friend.kill()
     liar.proxy.wait_no_clients()
+    goes_on(honest, 10 + SESSIONS.index(what))
 
 
 def test_what_is_revoked_while_it_is_shown_stays_right(
@@ -135,9 +138,9 @@ def test_what_is_revoked_while_it_is_shown_stays_right(
     liar.guest.put("/run/lie", b"")
     assert liar.domain.counts()[3] >= OWN[0] * OWN[1] * 4 // PAGE
 
+    other.kill()
     liar.show_again(friend, OWN, 5)
-    goes_on(honest, 20)
-    for client in (friend, other):
-        client.kill()
+    friend.kill()
     liar.proxy.wait_no_clients()
+    goes_on(honest, 20)
     eventually(lambda: liar.domain.counts()[1] <= 1, "all is let go", PATIENCE)
