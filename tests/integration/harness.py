@@ -538,11 +538,12 @@ def start_proxy(
     log_path = directory / f"wlproxy-{time.monotonic_ns()}.log"
     argv = [sys.executable, "-m", "wlproxy", "run", "--channel", str(channel)]
     argv += ["--display", str(compositor.display), "--log-level", "debug", *options]
-    runtime = RUNTIME
+    runtime, environment = RUNTIME, dict(os.environ)
     if name != "vm":
         argv += ["--name", name]
     if nobodys:
         runtime = compositor.display.parent
+        environment |= {"XDG_RUNTIME_DIR": str(runtime), "HOME": str(runtime)}
         argv = ordinary_user.as_nobody(argv)
     with log_path.open("wb") as log:
         process = subprocess.Popen(
@@ -550,7 +551,7 @@ def start_proxy(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)},
+            env=environment,
         )
     socket = runtime / "wlproxy" / f"{name}.sock"
     return Proxy(compositor, process, log_path, tuple(options), socket)

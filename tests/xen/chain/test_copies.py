@@ -28,7 +28,9 @@ def test_copies_by_choice(stage: Stage) -> None:
     surface = shown.window()
     assert surface["mode"] == "C", surface
     assert surface["bytes_copied"] >= 2 * SIZE[0] * SIZE[1] * 4
-    assert gntdev.mapped_bytes(shown.proxy.pid) == SIZE[0] * SIZE[1] * 4
+    # Once for each memory that it copies into.
+    whole, rest = divmod(gntdev.mapped_bytes(shown.proxy.pid), SIZE[0] * SIZE[1] * 4)
+    assert (whole in (1, 2), rest) == (True, 0)
     assert not gntdev.mapped_bytes(shown.compositor.pid())
     client.kill()
     shown.settle()
