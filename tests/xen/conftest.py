@@ -18,8 +18,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _screen(item: pytest.Item) -> str:
     if "chain" not in item.path.parts:
-        return "~"  # behind them
-    return str(getattr(item, "callspec", None) and item.callspec.params.get("shown"))  # type: ignore[attr-defined]
+        return "~ last"
+    callspec = getattr(item, "callspec", None)
+    return str(callspec.params.get("shown", "~")) if callspec else "~"
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

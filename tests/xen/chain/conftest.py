@@ -23,7 +23,7 @@ def stage(domains: Mapping[str, Domain]) -> Iterator[Stage]:
 @pytest.fixture
 def shown(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Shown]:
     """Have a domU shown, and nothing of an app before and afterwards: "pvh-weston"."""
-    kind, screen = getattr(request, "param", "pvh-small").split("-")
+    kind, screen = getattr(request, "param", "pvh-tiles").split("-")
     found = stage.show(kind, screen)
     found.settle()
     yield found

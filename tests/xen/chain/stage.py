@@ -34,8 +34,9 @@ from tests.xen.domain import NOTHING, Domain
 PATIENCE: Final = 240.0
 """Seconds until Python programs are up, in a domU under emulation."""
 LARGE, SMALL = (3840, 2160), (1024, 768)
-SCREENS: Final = ("weston", "sway", "small")
-"""weston and a sway with an output of 3840x2160, and a smaller weston."""
+SCREENS: Final = {"weston": LARGE, "small": SMALL, "sway": LARGE, "tiles": SMALL}
+"""Two westons and two sways, by the size of their output."""
+SWAYS: Final = ("sway", "tiles")
 PORT: Final = "/dev/hvc1"
 
 
@@ -56,6 +57,11 @@ class Shown:
     def compositor(self) -> Compositor:
         """What shows it."""
         return self.proxy.compositor
+
+    @property
+    def alone(self) -> bool:
+        """Whether a window has the whole output."""
+        return "tiles" not in str(self.compositor.display)
 
     def window(self, patience: float = PATIENCE) -> dict[str, Any]:
         """Wait for a window that has shown something."""
@@ -78,9 +84,12 @@ class Shown:
     def show(
         self, size: tuple[int, int], frame: int = 1, memory: str = "memfd"
     ) -> PatternClient:
-        """Start a client with a window, and wait until that is seen."""
+        """Start a client with a window, and wait until that is seen.
+
+        It is beside others on a small sway, and else before them.
+        """
         client = self.side.client()
-        client.call("toplevel", surface="window")
+        client.call("toplevel", surface="window", fullscreen=self.alone)
         add_buffer(client, "one", size, memory)
         self.show_again(client, size, frame)
         return client
@@ -151,13 +160,13 @@ class Stage:
     def show(self, kind: str, screen: str = "small", *options: str) -> Shown:
         """Have a domU shown, by what runs already if that fits.
 
-        On the sway, which is nobody's, the proxy is nobody's as well, and has its fds of a
+        On a sway, which is nobody's, the proxy is nobody's as well, and has its fds of a
         process of root's.
         """
         domain = self.domains[kind]
         side = self.side(kind)
         compositor = self.compositor(screen)
-        nobodys = screen == "sway"
+        nobodys = screen in SWAYS
         if nobodys:
             options = (*options, "--xen-gntdev", str(self._lend(kind)))
         proxy = self._proxies.get(kind)
@@ -225,11 +234,13 @@ class Stage:
         if found is not None and found.process and found.process.poll() is None:
             return found
         name = f"xen-{screen}"
-        if screen == "sway":
+        size = SCREENS[screen]
+        if screen in SWAYS:
             directory = Path("/run", name)
-            made = start_sway(directory, LARGE, nobodys=True)
+            for old in directory.glob("wayland-*"):
+                old.unlink()
+            made = start_sway(directory, size, nobodys=True)
         else:
-            size = LARGE if screen == "weston" else SMALL
             (harness.RUNTIME / name).unlink(missing_ok=True)
             made = start_weston(harness.OUT, name, size=size)
         if found is not None:  # it is the same one for the proxies
@@ -254,9 +265,16 @@ class Stage:
             eventually(path.is_socket, "gntdev is lent", PATIENCE)
         return path
 
+    def _stop_lending(self, kind: str) -> None:
+        lender = self._lenders.pop(kind, None)
+        if lender is not None:
+            lender.terminate()
+            lender.wait(30)
+
     def forget(self, kind: str) -> None:
         """A domU has gone, and with it all that is about it."""
         self.stop_proxy(kind)
+        self._stop_lending(kind)
         self._sides.pop(kind, None)
         self.domains.pop(kind)
 
@@ -274,9 +292,8 @@ class Stage:
             log = harness.OUT / f"agent-{kind}.log"
             log.write_text(side.agent_log())
             side.stop_agent()
-        for lender in self._lenders.values():
-            lender.terminate()
-            lender.wait(30)
+        for kind in list(self._lenders):
+            self._stop_lending(kind)
         for compositor in self._compositors.values():
             compositor.kill()
         for domain in self.domains.values():

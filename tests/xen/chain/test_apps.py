@@ -31,6 +31,7 @@ ENVIRONMENT = {
 
 
 @pytest.mark.parametrize("name", APPS)
+@pytest.mark.parametrize("shown", ["pvh-tiles"], indirect=True)
 def test_an_app_is_shown(shown: Shown, name: str) -> None:
     log = f"/run/{name}.log"
     app = shown.side.app(*APPS[name], log=log, env=ENVIRONMENT)

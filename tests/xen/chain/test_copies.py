@@ -38,7 +38,7 @@ def test_copies_by_choice(stage: Stage) -> None:
 
 def test_a_proxy_without_rights(stage: Stage) -> None:
     """Its fds are another process's; it finds the domain by QEMU's command line."""
-    shown = stage.show("pvh", "sway", *COPIES)
+    shown = stage.show("pvh", "tiles", *COPIES)
     with open(f"/proc/{shown.proxy.pid}/status") as status:
         fields = dict(line.split(":", 1) for line in status)
     assert fields["Uid"].split()[1] == str(ordinary_user.NOBODY)

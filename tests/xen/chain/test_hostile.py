@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(not xen_guest.in_dom0(), reason="needs Xen's dom0"),
 ]
 
-SIZE, HONEST, OWN = (128, 64), (512, 384), (256, 128)
+SIZE, HONEST, OWN = (128, 64), (256, 192), (192, 64)
 APPS = ("never granted", "another domain's", "revoked before", "read-only")
 """What Xen refuses to map: the compositor ends who wanted it mapped."""
 SESSIONS = ("repeated", "a million", "beyond the table", "Xen's own")
@@ -36,7 +36,7 @@ def test_every_lie_is_told() -> None:
 @pytest.fixture(scope="module")
 def honest(stage: Stage) -> Iterator[tuple[Shown, PatternClient]]:
     """Another domain's app, which shows something all the time."""
-    shown = stage.show("pv")
+    shown = stage.show("pv", "tiles")
     shown.domain.python("""
 at, fd = device(), memfd(64 * PAGE)
 granted, result = grant(at, fd, 0, 64 * PAGE)
@@ -52,7 +52,7 @@ granted, result = grant(at, fd, 0, 64 * PAGE)
 def liar(stage: Stage) -> Iterator[Shown]:
     """The domain with a lying agent in it."""
     stage.domains["pvh"].shell("modprobe xen-gntalloc; rm -f /run/lie")
-    shown = stage.show("pvh")
+    shown = stage.show("pvh", "tiles")
     options = "--port", PORT
     stage.start_agent("pvh", "tests.clients.xen_liar", *options, privileged=True)
     yield shown
@@ -60,7 +60,6 @@ def liar(stage: Stage) -> Iterator[Shown]:
 
 
 def goes_on(honest: tuple[Shown, PatternClient], frame: int) -> None:
-    """Have it show another frame, once nothing hides it: the shell shows one window."""
     shown, client = honest
     shown.show_again(client, HONEST, frame)
     assert shown.window()["mode"] == "A"
@@ -69,7 +68,7 @@ def goes_on(honest: tuple[Shown, PatternClient], frame: int) -> None:
 def lie(shown: Shown, what: str) -> PatternClient:
     """Have an app that is lied about show something."""
     client = shown.side.client()
-    client.call("toplevel", surface="window")
+    client.call("toplevel", surface="window", fullscreen=False)
     add_buffer(client, "one", SIZE)
     shown.guest.put("/run/lie", what.encode())
     with pytest.raises(ClientError, match=r"wayland|disconnected"):
@@ -132,15 +131,15 @@ def test_what_is_revoked_while_it_is_shown_stays_right(
     friend = liar.show(OWN)
     liar.guest.put("/run/lie", b"revoked while shown")
     other = liar.side.client()
-    other.call("toplevel", surface="window")
+    other.call("toplevel", surface="window", fullscreen=False)
     add_buffer(other, "one", SIZE)
     other.show("window", "one", 1)  # which makes it close what it had granted
     liar.guest.put("/run/lie", b"")
     assert liar.domain.counts()[3] >= OWN[0] * OWN[1] * 4 // PAGE
 
-    other.kill()
     liar.show_again(friend, OWN, 5)
-    friend.kill()
+    for client in (friend, other):
+        client.kill()
     liar.proxy.wait_no_clients()
     goes_on(honest, 20)
     eventually(lambda: liar.domain.counts()[1] <= 1, "all is let go", PATIENCE)

@@ -23,16 +23,16 @@ pytestmark = [
     pytest.mark.skipif(not xen_guest.in_dom0(), reason="needs Xen's dom0"),
 ]
 
-SIZE, PAGES = (640, 480), 300
-OTHER_SIZE = 512, 384
-OTHER_BYTES = 512 * 384 * 4
+SIZE, PAGES = (320, 240), 75
+OTHER_SIZE = 256, 192
+OTHER_BYTES = 256 * 192 * 4
 PICTURE = pattern.image(*SIZE, 1)
 
 
 @pytest.fixture
 def other(stage: Stage) -> Shown:
     """Have another domain shown on the same compositor."""
-    return stage.show("pv")
+    return stage.show("pv", "tiles")
 
 
 def check_held(shown: Shown) -> None:
@@ -41,7 +41,6 @@ def check_held(shown: Shown) -> None:
 
 
 def goes_on(other: Shown, client: PatternClient, frame: int) -> None:
-    """Have it show another frame, once nothing hides it: the shell shows one window."""
     other.show_again(client, OTHER_SIZE, frame)
 
 
@@ -99,7 +98,7 @@ def test_the_proxy_is_killed(shown: Shown, other: Shown, stage: Stage) -> None:
         lambda: not gntdev.has_mapped(shown.compositor.pid(), PICTURE), "it is unmapped"
     )
     goes_on(other, survivor, 2)
-    following = stage.show("pvh")
+    following = stage.show("pvh", "tiles")
     assert following.proxy.pid != shown.proxy.pid
 
     following.show(SIZE, 3).kill()
@@ -118,7 +117,7 @@ def test_the_compositor_is_killed(shown: Shown, other: Shown, stage: Stage) -> N
     assert all(mapped == 0 for _, mapped in gntdev.users().values())
     for app in apps:
         app.kill()
-    stage.compositor("small")
+    stage.compositor("tiles")
     for each, size in ((shown, SIZE), (other, OTHER_SIZE)):
         each.proxy.wait_state("serving", PATIENCE)
         each.show(size, 2).kill()
@@ -129,7 +128,7 @@ def test_the_domain_is_destroyed(other: Shown, stage: Stage) -> None:
     survivor = other.show(OTHER_SIZE)
     machine = xen_guest.domu("pvh", directory=nested.RUN / "victim")
     stage.domains["victim"] = Domain(machine)
-    victim = stage.show("victim")
+    victim = stage.show("victim", "tiles")
     victim.show(SIZE)
     domid = victim.domain.domid
     with stopped(victim.compositor.pid()):

@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.skipif(not xen_guest.in_dom0(), reason="needs Xen's dom0"),
 ]
 
-SIZES = {"64x64": (64, 64), "1080p": (1920, 1080), "4K": LARGE}
+SIZES = {"1080p": (1920, 1080), "4K": LARGE}
 ON = ("pv-weston", "pvh-weston", "pvh-sway")
 
 
