@@ -85,6 +85,7 @@ chaos: env ## break processes at random moments, and have hostile apps, here and
 	@status=0; \
 	  $(BIN)/python -m tests.chaos --rounds 60 || status=1; \
 	  $(BIN)/python -m tests.chaos.hostile || status=1; \
+	  $(BIN)/python -m tests.chaos.hostile --two || status=1; \
 	  $(BIN)/python -m lab run --guest --timeout 7200 -- \
 	    python3 -m tests.chaos --lab --rounds 51 || status=1; \
 	  exit $$status

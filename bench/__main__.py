@@ -6,10 +6,11 @@ import sys
 import time
 from pathlib import Path
 
+from bench.document import add_into, put_into
 from bench.machine import describe_machine
 from bench.plots import PLOTS, write_plots
 from bench.processes import BenchError
-from bench.report import markdown, replace_table, short
+from bench.report import markdown, short
 from bench.results import Results, ResultsError
 from bench.rounds import NAMES, QUICK, run
 
@@ -18,6 +19,8 @@ KEPT = TREE / "docs" / "benchmarks"
 SCRATCH = TREE / "build" / "bench"
 """For a run that leaves something out."""
 ROUNDS, QUICK_ROUNDS = 5, 2
+MARK = "bench"
+"""Where the table goes in a document: ``<!-- bench -->``, and its end."""
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -43,12 +46,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--table", type=Path, metavar="FILE", help="measure nothing; print FILE's table"
     )
-    parser.add_argument(
-        "--into",
-        type=Path,
-        metavar="DOCUMENT",
-        help="with --table: put it, and the charts, into a document between <!-- bench --> and <!-- /bench -->",
-    )
+    add_into(parser, MARK, "with --table: ")
     parser.add_argument(
         "--short",
         action="store_true",
@@ -83,7 +81,7 @@ def _print(file: Path, into: Path | None, *, only_short: bool) -> None:
         if (file.parent / name).exists() and not only_short
     ]
     block = "\n".join([table, *charts])
-    into.write_text(replace_table(into.read_text(), block))
+    put_into(into, block, MARK)
 
 
 def _measure(options: argparse.Namespace) -> None:

@@ -17,15 +17,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import trio
 
-from bench.report import aligned, number, replace_table
+from bench.document import add_into, print_table
+from bench.report import aligned, number
 
 Pair = tuple[socket.socket, socket.socket]
 
+MARK: Final = "floor"
+"""Where the table goes in a document: ``<!-- floor -->``, and its end."""
 REQUEST: Final = bytes(80)
 EVENT: Final = bytes(40)
 """About what a small frame's requests and events come to."""
@@ -198,24 +200,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--quick", action="store_true", help="a few messages: does it work?"
     )
-    parser.add_argument(
-        "--into",
-        type=Path,
-        metavar="DOCUMENT",
-        help="put it between <!-- floor --> and <!-- /floor -->",
-    )
+    add_into(parser, MARK)
     options = parser.parse_args(arguments)
     rounds, round_trips = (1, max(PAIRS)) if options.quick else (ROUNDS, ROUND_TRIPS)
-    try:
-        table = markdown(measure_all(rounds, round_trips))
-        if options.into is not None:
-            document = options.into.read_text()
-            options.into.write_text(replace_table(document, table, "floor"))
-    except (OSError, ValueError) as exc:
-        print(exc, file=sys.stderr)
-        return 1
-    print(table, end="")
-    return 0
+    return print_table(
+        lambda: markdown(measure_all(rounds, round_trips)), options.into, MARK
+    )
 
 
 if __name__ == "__main__":

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.counting import tree_cpu_seconds
+from bench.document import add_into, put_into
 from bench.guest_app import NAME
 from bench.machine import describe_machine
 from bench.measuring import COPIED, CPU, P50, Sample, side
 from bench.peers import APP_SIDE, COMPOSITOR_SIDE, version
 from bench.processes import BenchError
-from bench.report import aligned, cell, ratio, replace_table
+from bench.report import aligned, cell, ratio
 from bench.results import Results, ResultsError
 from bench.workloads import WORKLOADS, Workload
 from lab import runner
@@ -225,8 +226,7 @@ def _print(options: argparse.Namespace) -> None:
     if options.into is None:
         print(text, end="")
         return
-    document = options.into.read_text()
-    options.into.write_text(replace_table(document, text, MARK))
+    put_into(options.into, text, MARK)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -244,8 +244,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--pagemap", action="store_true", help=without)
     table = "measure nothing; print FILE's table"
     parser.add_argument("--table", type=Path, metavar="FILE", help=table)
-    into = f"with --table: put it between <!-- {MARK} --> and <!-- /{MARK} -->"
-    parser.add_argument("--into", type=Path, metavar="DOCUMENT", help=into)
+    add_into(parser, MARK, "with --table: ")
     return parser.parse_args(arguments)
 
 

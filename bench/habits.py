@@ -12,11 +12,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from pathlib import Path
 
 from bench.conversation import Conversation
-from bench.recording import Recording, RecordingError, read_recording, recordings
-from bench.report import aligned, replace_table
+from bench.document import add_into, print_table
+from bench.recording import Recording, read_recording, recordings
+from bench.report import aligned
 
 MARK = "habits"
 
@@ -86,23 +86,13 @@ def markdown(found: Sequence[Habits]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Print the table, or put it into a document, too; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.habits", description=__doc__)
-    parser.add_argument(
-        "--into",
-        type=Path,
-        metavar="DOCUMENT",
-        help=f"put it between <!-- {MARK} --> and <!-- /{MARK} -->",
-    )
+    add_into(parser, MARK)
     options = parser.parse_args(arguments)
-    try:
-        table = markdown([habits(read_recording(each)) for each in recordings()])
-        if options.into is not None:
-            document = options.into.read_text()
-            options.into.write_text(replace_table(document, table, MARK))
-    except (RecordingError, OSError, ValueError) as exc:
-        print(exc, file=sys.stderr)
-        return 1
-    print(table, end="")
-    return 0
+    return print_table(
+        lambda: markdown([habits(read_recording(each)) for each in recordings()]),
+        options.into,
+        MARK,
+    )
 
 
 if __name__ == "__main__":

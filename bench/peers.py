@@ -49,7 +49,11 @@ NOT_THERE: Final = "not there"
 """Instead of a version."""
 TREE: Final = Path(__file__).resolve().parents[1]
 PYTHON: Final = (sys.executable, "-m")
-MODULES: Final = {"PYTHONPATH": f"{TREE}:{TREE / 'guest-agent'}"}
+MODULES: Final = {
+    "PYTHONPATH": f"{TREE}:{TREE / 'guest-agent'}",
+    # As where it is installed, Python compiles them once, and not at each start.
+    "PYTHONDONTWRITEBYTECODE": "",
+}
 
 
 @dataclass(slots=True)

@@ -24,6 +24,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, cast
 
+from bench.processes import BenchError
+
 FORMAT: Final = "wlproxy recording 1"
 """Another number for every change of what is written."""
 
@@ -37,7 +39,7 @@ MOST: Final = 64 << 20
 DESCRIBED: Final = ("name", "app", "compositor")
 
 
-class RecordingError(Exception):
+class RecordingError(BenchError):
     """A file is no recording, or a broken one; the message says which, and where."""
 
 

@@ -16,7 +16,6 @@ UNSURE: Final = "~"
 """Before a number that the machine was too noisy for."""
 BUSY_PERCENT: Final = 10.0
 """More of the processors than this with others, or stolen, is worth a warning."""
-MARK: Final = "bench"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +114,6 @@ def short(results: Results) -> str:
     rows = [row for row in _rows(results, section) if row[0].startswith("frames-")]
     table = "\n".join(_table(results, section, rows))
     return f"{section.title.replace('unit', 'frame')}:\n\n{table}\n"
-
-
-def replace_table(document: str, table: str, mark: str = MARK) -> str:
-    """Put a table between the marks of a document: ``<!-- bench -->`` and its end.
-
-    Raises:
-        ValueError: it has no such marks.
-    """
-    first, last = f"<!-- {mark} -->\n", f"<!-- /{mark} -->"
-    before, begin, rest = document.partition(first)
-    _, end, after = rest.partition(last)
-    if not (begin and end):
-        raise ValueError(f"no {first.strip()} and {last} in the document")
-    return f"{before}{begin}{table}{end}{after}"
 
 
 def _head(results: Results) -> Iterator[str]:

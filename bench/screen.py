@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Final
 
 from bench.counting import descendants, tree_cpu_seconds
+from bench.document import add_into, print_table
 from bench.peers import MODULES, SOCKET, sway, version
-from bench.processes import BenchError, Started, started, wait_until
-from bench.report import aligned, number, replace_table
+from bench.processes import Started, started, wait_until
+from bench.report import aligned, number
 from bench.screen_guest import VNC, machine
 from bench.screen_output import Output
 
@@ -212,6 +213,24 @@ def markdown(found: dict[tuple[str, int], Figures]) -> str:
     return "\n".join(aligned(rows)) + "\n"
 
 
+def measure(rounds: int, seconds: float) -> str:
+    """Measure so many rounds, and write the table of their medians.
+
+    Args:
+        rounds: how many.
+        seconds: of each measurement.
+
+    Raises:
+        BenchError: something cannot be measured.
+        OSError: likewise.
+    """
+    found = []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+            found.append(measure_round(Path(directory), seconds))
+    return markdown(medians(found))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure, and print the table or put it into a document; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.screen", description=__doc__)
@@ -219,28 +238,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--seconds", type=float, default=10.0, help="of each measurement"
     )
-    parser.add_argument(
-        "--into",
-        type=Path,
-        metavar="DOCUMENT",
-        help=f"put it between <!-- {MARK} --> and <!-- /{MARK} -->",
-    )
+    add_into(parser, MARK)
     options = parser.parse_args(arguments)
-    rounds = []
-    try:
-        for _ in range(options.rounds):
-            with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-                rounds.append(measure_round(Path(directory), options.seconds))
-        table = markdown(medians(rounds))
-        if options.into is not None:
-            document = options.into.read_text()
-            options.into.write_text(replace_table(document, table, MARK))
-    except (BenchError, OSError, TimeoutError) as exc:
-        print(exc, file=sys.stderr)
-        return 1
-    print(table, end="")
-    print(f"{version(['sway', '--version'])}, load {os.getloadavg()[0]:.1f}")
-    return 0
+    status = print_table(
+        partial(measure, options.rounds, options.seconds), options.into, MARK
+    )
+    if not status:
+        print(f"{version(['sway', '--version'])}, load {os.getloadavg()[0]:.1f}")
+    return status
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from bench.counting import TICK
+from bench.document import add_into, print_table
 from bench.peers import (
     APP_SIDE,
     COMPOSITOR_SIDE,
@@ -28,9 +29,11 @@ from bench.peers import (
     wlproxy,
 )
 from bench.processes import BenchError, wait_until
-from bench.report import aligned, number, replace_table
+from bench.report import aligned, number
 from bench.workloads import WORKLOADS, Workload
 
+MARK: Final = "shares"
+"""Where the table goes in a document: ``<!-- shares -->``, and its end."""
 MEASURED: Final = {"sync": 24_000, "commits-64": 20_000}
 """Workload -> units: seconds of each, so that there are a thousand samples or more."""
 QUICK: Final = 100
@@ -164,23 +167,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--quick", action="store_true", help="a few units: does it work?"
     )
-    parser.add_argument(
-        "--into",
-        type=Path,
-        metavar="DOCUMENT",
-        help="put it between <!-- shares --> and <!-- /shares -->",
-    )
+    add_into(parser, MARK)
     options = parser.parse_args(arguments)
-    try:
-        table = markdown(list(measure_all(QUICK if options.quick else 1)))
-        if options.into is not None:
-            document = options.into.read_text()
-            options.into.write_text(replace_table(document, table, "shares"))
-    except (BenchError, OSError, ValueError) as exc:
-        print(exc, file=sys.stderr)
-        return 1
-    print(table, end="")
-    return 0
+    part = QUICK if options.quick else 1
+    return print_table(lambda: markdown(list(measure_all(part))), options.into, MARK)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ startup-animation=none
 NAME = "demo"
 GUEST_RUNTIME = "/run/wlproxy"
 GUEST_DISPLAY = f"{GUEST_RUNTIME}/wayland-0"
+AGENT_LOG = "/run/agent.log"
 PROGRAMS = "/opt/wlproxy-demo"
 PATIENCE = 240.0
 """Seconds for anything that takes some, under emulation twice over."""
@@ -170,8 +171,8 @@ class Stage:
             guest_agent.add_user(self.guest)
             self.guest.run(["chown", guest_agent.USER, GUEST_RUNTIME])
             command = guest_agent.as_user(command)
-        self._agent = self.guest.spawn(command, log="/run/agent.log")
-        self._cleanup.callback(self._keep_guest_log, "/run/agent.log")
+        self._agent = self.guest.spawn(command, log=AGENT_LOG)
+        self._cleanup.callback(self._keep_guest_log, AGENT_LOG)
         test = ["test", "-S", GUEST_DISPLAY]
         wait_for(lambda: self.guest.run(test).ok, "the agent listens")
 
@@ -210,7 +211,8 @@ class Stage:
         """Start `wlproxy run` and wait until it serves the guest.
 
         Raises:
-            LabError: it ended, or never did.
+            LabError: it ended, or never did; says what the agent logged.
+            GuestLostError: it never did, and nor does the guest answer anybody else.
         """
         command = [sys.executable, "-m", "wlproxy", "run", "--name", NAME]
         command += ["--channel", str(self.guest.machine.channel)]
@@ -222,7 +224,12 @@ class Stage:
                 return bool(self.status()["state"] == "serving")
             return False
 
-        self._await_process("wlproxy", self._proxy, serves)
+        try:
+            self._await_process("wlproxy", self._proxy, serves)
+        except LabError as error:
+            # Asking also tells an agent that is silent from a machine that stands still.
+            said = self.guest.get(AGENT_LOG).decode(errors="replace")
+            raise LabError(f"{error}\nthe agent's log ends:\n{said[-3000:]}") from None
 
     def status(self) -> dict[str, Any]:
         """Return what `wlproxy status --json` prints.

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lab import debian, host_setup, kernels, paths, recipe
+from lab.kernel_tools import MOUNT
 from lab.say import step
 
 SUITE = "trixie"
@@ -27,12 +28,7 @@ NEXT = "+next"
 FORMAT = 1
 """Raise it when trees in the cache would have to be others."""
 
-MOUNT = """\
-lower=$1 work=$2
-mkdir "$work/root" "$work/upper" "$work/work"
-mount -t overlay overlay \
-    -o "lowerdir=$lower,upperdir=$work/upper,workdir=$work/work" "$work/root"
-mount -t proc proc "$work/root/proc"
+RUN = """\
 mount -t tmpfs tmpfs "$work/root/run"
 mkdir -p "$work/root/build"
 mount --bind "$3" "$work/root/build"
@@ -92,7 +88,16 @@ def run_in(lower: Path, script: str, build: Path) -> str:
     log = build / "log"
     (build / "script").write_text(script)
     with TemporaryDirectory(dir=lower.parent) as work:
-        shell = ["unshare", "--mount", "--pid", "--fork", "sh", "-ec", MOUNT, "sh"]
+        shell = [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "sh",
+            "-ec",
+            MOUNT + RUN,
+            "sh",
+        ]
         kernels.run([*shell, str(lower), work, str(build)], log=log)
     return log.read_text()
 

@@ -338,6 +338,34 @@ def test_version_and_a_list_of_commands_need_little() -> None:
     assert not {"trio", "rich", "pywayland", "wlproxy.host"} & set(modules)
 
 
+def test_run_imports_what_it_was_asked_for() -> None:
+    """A client without a frame, of a VM that is neither libvirt's nor Xen's."""
+    serve = """
+import sys
+import wlproxy.commands.run
+from wlproxy.memory.guest_memory import GuestMemory
+from wlproxy.protocol.channel.frames import ClientOpened
+from wlproxy.relay.capabilities import CompositorCapabilities
+from wlproxy.relay.relay import Relay
+from wlproxy.relay.wire.context import RelayConfig
+
+relay = Relay(RelayConfig(), GuestMemory(()), CompositorCapabilities(True))
+assert relay.receive(ClientOpened(1, 2, 3, 4, "app"))
+print(*sys.modules)
+"""
+    modules = subprocess.run(
+        [sys.executable, "-c", serve], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "wlproxy.host.server" in modules
+    dear = (
+        *("http", "pyudev", "rich", "wlproxy.host.doctor", "wlproxy.host.libvirt"),
+        *("wlproxy.host.xen.gntdev", "wlproxy.host.xen.grant_pages"),
+        *("wlproxy.host.xen.lending", "wlproxy.protocol.notation"),
+        *("wlproxy.relay.filters.framed", "wlproxy.relay.frame", "wlproxy.screen"),
+    )
+    assert not set(dear) & set(modules)
+
+
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_is_found(runner: CliRunner, command: str) -> None:
     result = runner.invoke(cli.main, [command, "--help"])

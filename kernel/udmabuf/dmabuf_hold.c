@@ -6,6 +6,7 @@
 #include <linux/dma-mapping.h>
 #include <linux/ioport.h>
 #include <linux/mm.h>
+#include <linux/platform_device.h>
 #include <linux/scatterlist.h>
 #include <linux/swiotlb.h>
 
@@ -16,9 +17,34 @@
 #define DMABUF_HOLD_READS DMA_TO_DEVICE
 
 /**
+ * dmabuf_hold_device() - make a device that dma-bufs can be mapped for
+ * @name: its name
+ *
+ * It reaches all memory, and has no IOMMU.
+ *
+ * Return: the device, for platform_device_unregister(), or an ERR_PTR().
+ */
+struct platform_device *dmabuf_hold_device(const char *name)
+{
+	struct platform_device *device =
+		platform_device_register_simple(name, PLATFORM_DEVID_NONE, NULL, 0);
+	int error;
+
+	if (IS_ERR(device))
+		return device;
+	error = dma_coerce_mask_and_coherent(&device->dev, DMA_BIT_MASK(64));
+	if (error) {
+		platform_device_unregister(device);
+		return ERR_PTR(error);
+	}
+	dma_set_max_seg_size(&device->dev, UINT_MAX);
+	return device;
+}
+
+/**
  * dmabuf_hold_map() - keep a dma-buf where it is
  * @hold: what to set up; its @buf is set already
- * @device: for which; it reaches all memory, and has no IOMMU
+ * @device: for which: one of dmabuf_hold_device()
  *
  * Return: 0; then dmabuf_hold_unmap() must follow one day. -EOPNOTSUPP: its driver may move
  * it. -EXDEV: what the device would see is a copy, or translated. Or another negative errno.

@@ -11,6 +11,7 @@
 struct device;
 struct dma_buf;
 struct dma_buf_attachment;
+struct platform_device;
 struct sg_table;
 
 /**
@@ -25,6 +26,7 @@ struct dmabuf_hold {
 	struct sg_table *table;
 };
 
+struct platform_device *dmabuf_hold_device(const char *name);
 int dmabuf_hold_map(struct dmabuf_hold *hold, struct device *device);
 void dmabuf_hold_unmap(struct dmabuf_hold *hold);
 bool dmabuf_hold_is_ram(u64 gpa, u64 length);

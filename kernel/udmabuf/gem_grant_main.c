@@ -13,7 +13,6 @@
 
 #include <linux/anon_inodes.h>
 #include <linux/dma-buf.h>
-#include <linux/dma-mapping.h>
 #include <linux/fcntl.h>
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -56,7 +55,7 @@ static unsigned int max_refs;
 module_param(max_refs, uint, 0644);
 MODULE_PARM_DESC(max_refs, "most pages granted at once by everybody (default 0: 7/8 of the grant table)");
 
-/* The device that dma-bufs are mapped for: it reaches all memory, and has no IOMMU. */
+/* The device that dma-bufs are mapped for. */
 static struct platform_device *gem_grant_device;
 
 /* Where access is ended that could not be at once. A queue of its own, to be flushed. */
@@ -221,20 +220,9 @@ uncharge:
 	return error;
 }
 
-/* With the inode's lock held: no seal is added between this and the moment of the hold. */
-static int gem_grant_memfd_pin(struct gem_grant_object *object, struct file *file,
-			       enum memfd_pages_kind kind)
-{
-	/* The other domain can write. */
-	if (memfd_pages_seals(file, kind) & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))
-		return -EPERM;
-	return memfd_pages_add(&object->memfd, file, kind, object->offset, object->pages);
-}
-
 static int gem_grant_memfd_hold(struct gem_grant_object *object, struct file *file, u64 length)
 {
 	const enum memfd_pages_kind kind = memfd_pages_kind(file);
-	struct inode *inode = file_inode(file);
 	int error;
 
 	if (kind == MEMFD_PAGES_NONE)
@@ -242,28 +230,18 @@ static int gem_grant_memfd_hold(struct gem_grant_object *object, struct file *fi
 	if (!(file->f_mode & FMODE_READ) || !(file->f_mode & FMODE_WRITE))
 		return -EACCES;
 	/* Before the charge, so that nonsense is not answered with "too much". */
-	if (object->offset > i_size_read(inode) ||
-	    length > round_up(i_size_read(inode), PAGE_SIZE) - object->offset)
+	if (!memfd_pages_reach(file, object->offset, length))
 		return -EINVAL;
 	error = gem_grant_object_charge(object, object->pages);
 	if (error)
 		return error;
-	error = memfd_pages_init(&object->memfd, object->pages);
-	if (error)
-		goto uncharge;
-	memfd_pages_populate(file, kind, object->offset, object->pages);
-	inode_lock_shared(inode);
-	error = gem_grant_memfd_pin(object, file, kind);
-	inode_unlock_shared(inode);
-	if (error)
-		goto release_pages;
-	return 0;
-
-release_pages:
-	memfd_pages_release(&object->memfd);
-uncharge:
-	gem_grant_refs_uncharge(object->pages, 0, 1, 0);
-	charge_drop(&object->charge);
+	/* The other domain can write. */
+	error = memfd_pages_hold_range(&object->memfd, file, kind, object->offset, object->pages,
+				       F_SEAL_WRITE | F_SEAL_FUTURE_WRITE);
+	if (error) {
+		gem_grant_refs_uncharge(object->pages, 0, 1, 0);
+		charge_drop(&object->charge);
+	}
 	return error;
 }
 
@@ -620,16 +598,11 @@ static int __init gem_grant_init(void)
 	gem_grant_queue = alloc_workqueue("gem-grant", WQ_UNBOUND, 0);
 	if (!gem_grant_queue)
 		return -ENOMEM;
-	gem_grant_device = platform_device_register_simple("gem-grant", PLATFORM_DEVID_NONE,
-							   NULL, 0);
+	gem_grant_device = dmabuf_hold_device("gem-grant");
 	if (IS_ERR(gem_grant_device)) {
 		error = PTR_ERR(gem_grant_device);
 		goto destroy_queue;
 	}
-	error = dma_coerce_mask_and_coherent(&gem_grant_device->dev, DMA_BIT_MASK(64));
-	if (error)
-		goto unregister;
-	dma_set_max_seg_size(&gem_grant_device->dev, UINT_MAX);
 	error = misc_register(&gem_grant_misc);
 	if (error)
 		goto unregister;

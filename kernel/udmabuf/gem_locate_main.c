@@ -12,7 +12,6 @@
 
 #include <linux/anon_inodes.h>
 #include <linux/dma-buf.h>
-#include <linux/dma-mapping.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
@@ -40,7 +39,7 @@ static unsigned int max_mb = 4096;
 module_param(max_mb, uint, 0644);
 MODULE_PARM_DESC(max_mb, "most MiB located at once through one open file (default 4096)");
 
-/* The device that dma-bufs are mapped for: it reaches all memory, and has no IOMMU. */
+/* The device that dma-bufs are mapped for. */
 static struct platform_device *gem_locate_device;
 
 /**
@@ -201,7 +200,6 @@ static int gem_locate_memfd_hold(struct gem_locate_object *object, struct file *
 				 u64 length)
 {
 	const enum memfd_pages_kind kind = memfd_pages_kind(file);
-	struct inode *inode = file_inode(file);
 	int error;
 
 	if (!(file->f_mode & FMODE_READ))
@@ -209,28 +207,16 @@ static int gem_locate_memfd_hold(struct gem_locate_object *object, struct file *
 	if (kind == MEMFD_PAGES_NONE)
 		return -EBADFD;
 	/* Before the charge, so that nonsense is not answered with "too much". */
-	if (offset > i_size_read(inode) ||
-	    length > round_up(i_size_read(inode), PAGE_SIZE) - offset)
+	if (!memfd_pages_reach(file, offset, length))
 		return -EINVAL;
 	error = gem_locate_object_charge(object, length >> PAGE_SHIFT);
 	if (error)
 		return error;
-	error = memfd_pages_init(&object->memfd, length >> PAGE_SHIFT);
-	if (error)
-		goto uncharge;
-	memfd_pages_populate(file, kind, offset, length >> PAGE_SHIFT);
 	/* No seal is asked for: whoever truncates the file loses pages, not we. */
-	inode_lock_shared(inode);
-	error = memfd_pages_add(&object->memfd, file, kind, offset, length >> PAGE_SHIFT);
-	inode_unlock_shared(inode);
+	error = memfd_pages_hold_range(&object->memfd, file, kind, offset, length >> PAGE_SHIFT,
+				       0);
 	if (error)
-		goto release_pages;
-	return 0;
-
-release_pages:
-	memfd_pages_release(&object->memfd);
-uncharge:
-	charge_drop(&object->charge);
+		charge_drop(&object->charge);
 	return error;
 }
 
@@ -445,21 +431,12 @@ static int __init gem_locate_init(void)
 
 	if (error)
 		return error;
-	gem_locate_device = platform_device_register_simple("gem-locate", PLATFORM_DEVID_NONE,
-							    NULL, 0);
+	gem_locate_device = dmabuf_hold_device("gem-locate");
 	if (IS_ERR(gem_locate_device))
 		return PTR_ERR(gem_locate_device);
-	error = dma_coerce_mask_and_coherent(&gem_locate_device->dev, DMA_BIT_MASK(64));
-	if (error)
-		goto unregister;
-	dma_set_max_seg_size(&gem_locate_device->dev, UINT_MAX);
 	error = misc_register(&gem_locate_misc);
 	if (error)
-		goto unregister;
-	return 0;
-
-unregister:
-	platform_device_unregister(gem_locate_device);
+		platform_device_unregister(gem_locate_device);
 	return error;
 }
 

@@ -84,6 +84,19 @@ unsigned int memfd_pages_seals(struct file *file, enum memfd_pages_kind kind)
 }
 
 /**
+ * memfd_pages_reach() - whether a file has a range
+ * @file: any open file
+ * @offset: where the range begins, in bytes
+ * @length: of the range, in bytes: it may go on to the end of the last page
+ */
+bool memfd_pages_reach(struct file *file, u64 offset, u64 length)
+{
+	const u64 size = i_size_read(file_inode(file));
+
+	return offset <= size && length <= round_up(size, PAGE_SIZE) - offset;
+}
+
+/**
  * memfd_pages_init() - make room for pages
  * @pages: what to set up
  * @capacity: how many pages there shall be room for
@@ -335,4 +348,39 @@ int memfd_pages_add(struct memfd_pages *pages, struct file *file, enum memfd_pag
 	if (WARN_ON_ONCE(count > pages->capacity - pages->count))
 		return -EINVAL;
 	return memfd_pages_hold(pages, file, kind, first, count);
+}
+
+/**
+ * memfd_pages_hold_range() - hold the pages of one range
+ * @pages: what to set up
+ * @file: the memfd
+ * @kind: what memfd_pages_kind() said of it
+ * @offset: where the range begins, in bytes: a multiple of the page size
+ * @count: its length in pages
+ * @forbidden: seals that the file must not have; none is added before the pages are held
+ *
+ * Holes are filled, and huge pages made, if the file is open for writing.
+ *
+ * Return: 0; then memfd_pages_release() must follow one day. -EPERM: there is such a seal. Or
+ * what memfd_pages_init() and memfd_pages_add() return.
+ */
+int memfd_pages_hold_range(struct memfd_pages *pages, struct file *file,
+			   enum memfd_pages_kind kind, u64 offset, pgoff_t count,
+			   unsigned int forbidden)
+{
+	struct inode *inode = file_inode(file);
+	int error = memfd_pages_init(pages, count);
+
+	if (error)
+		return error;
+	memfd_pages_populate(file, kind, offset, count);
+	inode_lock_shared(inode);
+	if (memfd_pages_seals(file, kind) & forbidden)
+		error = -EPERM;
+	else
+		error = memfd_pages_add(pages, file, kind, offset, count);
+	inode_unlock_shared(inode);
+	if (error)
+		memfd_pages_release(pages);
+	return error;
 }

@@ -43,11 +43,15 @@ struct memfd_pages {
 int __init memfd_pages_setup(void);
 enum memfd_pages_kind memfd_pages_kind(struct file *file);
 unsigned int memfd_pages_seals(struct file *file, enum memfd_pages_kind kind);
+bool memfd_pages_reach(struct file *file, u64 offset, u64 length);
 int memfd_pages_init(struct memfd_pages *pages, pgoff_t capacity);
 void memfd_pages_populate(struct file *file, enum memfd_pages_kind kind, u64 offset,
 			  pgoff_t count);
 int memfd_pages_add(struct memfd_pages *pages, struct file *file, enum memfd_pages_kind kind,
 		    u64 offset, pgoff_t count);
+int memfd_pages_hold_range(struct memfd_pages *pages, struct file *file,
+			   enum memfd_pages_kind kind, u64 offset, pgoff_t count,
+			   unsigned int forbidden);
 void memfd_pages_release(struct memfd_pages *pages);
 
 #endif /* WLPROXY_MEMFD_PAGES_H */

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.report import markdown, number, replace_table, short
+from bench.report import markdown, number, short
 from tests.bench import runs
 from tests.bench.runs import add
 
@@ -91,14 +91,6 @@ def test_it_says_which_machine_and_which_versions() -> None:
     assert "Abacus, 2 cores, 8 MiB, Linux 6.1, not virtual" in text
     assert "weston 14.0.1, waypipe 0.10" in text
     assert "too few units" in text
-
-
-def test_a_table_is_put_between_its_marks() -> None:
-    document = "a\n<!-- bench -->\nold\n<!-- /bench -->\nb\n"
-    replaced = replace_table(document, "new\n")
-    assert replaced == "a\n<!-- bench -->\nnew\n<!-- /bench -->\nb\n"
-    with pytest.raises(ValueError, match="no <!-- bench -->"):
-        replace_table("a\n", "new\n")
 
 
 @pytest.mark.parametrize(

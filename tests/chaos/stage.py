@@ -132,6 +132,7 @@ class Stage(ABC):
         """Where apps connect."""
         self.compositor_display = f"{root}/c/wayland-1"
         self._names = 0
+        self._others: set[Role] = set()
         self.mounted = True
         gl = compositor == "weston-gl"
         self.compositors_own = Counter(
@@ -139,7 +140,17 @@ class Stage(ABC):
         )
         """What it may have more or less of: llvmpipe draws into udmabufs of its own."""
 
+    def share_compositor(self, other: "Stage") -> None:
+        """Show on the compositor of another stage, whose it stays."""
+        self.processes[Role.COMPOSITOR] = other.processes[Role.COMPOSITOR]
+        self.compositor_display = other.compositor_display
+        self._others = {Role.COMPOSITOR}
+
     # ---- directories
+
+    def own_processes(self) -> list[Process]:
+        """Those that are no other stage's."""
+        return [self.processes[role] for role in Role if role not in self._others]
 
     def make_directories(self, processes: Iterable[Process]) -> None:
         """Make processes' directories, if possible as small file systems."""
@@ -153,7 +164,7 @@ class Stage(ABC):
 
     def remove_directories(self) -> None:
         """Remove them again."""
-        for process in self.processes.values():
+        for process in self.own_processes():
             path = process.directory
             process.place.shell(f"umount -l {path} 2>/dev/null; rm -rf {path}")
 
@@ -419,8 +430,10 @@ class LabStage(Stage):
 
 
 @contextlib.contextmanager
-def native_stage(compositor: str) -> Iterator[NativeStage]:
-    """Everything runs, on this machine.
+def native_stage(
+    compositor: str, *, beside: Stage | None = None
+) -> Iterator[NativeStage]:
+    """Everything runs, on this machine; `beside` another VM, on the same compositor.
 
     Raises:
         HungError: not everything came up.
@@ -428,7 +441,9 @@ def native_stage(compositor: str) -> Iterator[NativeStage]:
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         Path(name).chmod(0o711)
         stage = NativeStage(compositor, Path(name))
-        stage.make_directories(stage.processes.values())
+        if beside is not None:
+            stage.share_compositor(beside)
+        stage.make_directories(stage.own_processes())
         try:
             stage.start_machine()
             stage.start_spawner()
@@ -448,7 +463,7 @@ def lab_stage(compositor: str, guest: Guest) -> Iterator[LabStage]:
     """
     GuestSide(guest).ship()
     stage = LabStage(compositor, Path(f"/run/chaos-{compositor}"), guest)
-    stage.make_directories(stage.processes.values())
+    stage.make_directories(stage.own_processes())
     try:
         stage.start_spawner()
         stage.start_missing()

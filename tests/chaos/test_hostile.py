@@ -1,4 +1,4 @@
-"""An honest app's frames go on beside each kind of flood, and the proxy answers.
+"""An honest app's frames go on beside each kind of flood, and the proxy answers; VMs, too.
 
 A short version of `tests.chaos.hostile`, with bounds that a busy machine keeps, too.
 """
@@ -17,6 +17,10 @@ KEPT = 0.3
 """Where 0.5 is what it should be."""
 ANSWERED = 3.0
 """Seconds, where 1 is what it should be."""
+KEPT_BY_OTHER_VM = 0.6
+"""Where 0.9 is what it should be."""
+BESIDE_A_VM = ("tiny_requests", "copies", "frames", "connections")
+"""What takes most of the proxy, of memory, of the compositor, and of processes."""
 TRIES = 3
 """The best counts: the machine may have had something else to do."""
 SECONDS = 1.0
@@ -30,9 +34,21 @@ def measuring() -> Iterator[Measuring]:
         yield Measuring(stage, SECONDS)
 
 
-def keeps_up(measured: Measured) -> bool:
+@pytest.fixture(scope="module")
+def beside_a_vm() -> Iterator[Measuring]:
+    if not can_run("weston"):
+        pytest.skip("needs weston, setpriv and prlimit: apt-get install weston")
+    with (
+        native_stage("weston") as stage,
+        native_stage("weston", beside=stage) as other,
+    ):
+        other.wait_serving()
+        yield Measuring(stage, SECONDS, other)
+
+
+def keeps_up(measured: Measured, kept: float = KEPT) -> bool:
     return (
-        not measured.problem and measured.ratio >= KEPT and measured.status <= ANSWERED
+        not measured.problem and measured.ratio >= kept and measured.status <= ANSWERED
     )
 
 
@@ -42,3 +58,11 @@ def test_an_honest_app_goes_on(measuring: Measuring, kind: str) -> None:
     while len(tries) < TRIES and not (tries and keeps_up(tries[-1])):
         tries.append(measuring.measure(kind))
     assert keeps_up(tries[-1]), tries
+
+
+@pytest.mark.parametrize("kind", BESIDE_A_VM)
+def test_an_app_goes_on_beside_a_hostile_vm(beside_a_vm: Measuring, kind: str) -> None:
+    tries: list[Measured] = []
+    while len(tries) < TRIES and not (tries and keeps_up(tries[-1], KEPT_BY_OTHER_VM)):
+        tries.append(beside_a_vm.measure(kind))
+    assert keeps_up(tries[-1], KEPT_BY_OTHER_VM), tries

@@ -16,6 +16,7 @@ from wlproxy.host.errors import GrantError, GuestRamError
 from wlproxy.host.page_sources import check_pages_are_told, page_source
 from wlproxy.host.pages import PageSource
 from wlproxy.host.qemu.ram_pages import RamPages
+from wlproxy.host.xen import gntdev, lending
 from wlproxy.host.xen.domain import Domain
 from wlproxy.host.xen.grant_pages import GrantPages
 from wlproxy.transport.fd_stream import FdStream
@@ -33,8 +34,8 @@ async def stream() -> AsyncIterator[FdStream]:
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_sources, "qemu_ram", lambda *_: guest_ram())
-    monkeypatch.setattr(page_sources, "Gntdev", lambda _: FakeDomain())
-    monkeypatch.setattr(page_sources, "LentGrants", lambda _: FakeDomain())
+    monkeypatch.setattr(gntdev, "Gntdev", lambda _: FakeDomain())
+    monkeypatch.setattr(lending, "LentGrants", lambda _: FakeDomain())
 
 
 def source(config: HostConfig, stream: FdStream) -> PageSource:

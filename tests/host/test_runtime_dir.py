@@ -15,9 +15,11 @@ from wlproxy.host.errors import HostError
 from wlproxy.host.runtime_dir import (
     ACCESS_LIST,
     access_list,
+    check_name,
     check_place,
     let_in,
     listen_at,
+    vm_name,
 )
 
 
@@ -133,3 +135,12 @@ def test_a_group_that_we_are_not_in_is_let_in_by_a_list(
         pytest.skip("needs root, to be somebody else, and a Python for all")
     assert may_connect(listening, 4711, 4712)
     assert not may_connect(listening, 4711, 4713)
+
+
+@pytest.mark.parametrize(
+    ("domain", "name"),
+    [("debian12", "debian12"), ("vm.1 x", "vm-1-x"), ("-a", "_-a"), ("é", "_-")],
+)
+def test_a_domains_name_names_windows(domain: str, name: str) -> None:
+    assert vm_name(domain) == name
+    assert check_name(vm_name(domain * 99))

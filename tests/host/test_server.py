@@ -360,7 +360,7 @@ async def test_a_device_that_comes_later_is_for_the_clients_that_follow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watch = FakeWatch()
-    monkeypatch.setattr("wlproxy.host.watching.DeviceWatch", lambda: watch)
+    monkeypatch.setattr("wlproxy.host.desktop.udmabuf_watch.DeviceWatch", lambda: watch)
     async with serving(tmp_path) as bench:
         agent = await bench.accept()
         await bench.begin(agent)
@@ -386,7 +386,7 @@ async def test_without_udev_the_proxy_serves_all_the_same(
     def no_netlink() -> None:
         raise PermissionError("netlink")
 
-    monkeypatch.setattr("wlproxy.host.watching.DeviceWatch", no_netlink)
+    monkeypatch.setattr("wlproxy.host.desktop.udmabuf_watch.DeviceWatch", no_netlink)
     async with serving(tmp_path) as bench:
         await bench.begin(await bench.accept())
 

@@ -416,28 +416,17 @@ def start_sway(
     return Compositor("sway", found, process=process)
 
 
-@dataclass(slots=True)
-class Proxy:
-    """A running `wlproxy run`.
+class RunningProxy:
+    """A running `wlproxy run`, wherever that is: what it logs, and what it says of itself.
 
     Attributes:
-        compositor: what it shows on.
         process: it.
-        log_path: what it logs.
-        options: what else it was told.
-        socket: where it answers `wlproxy status`.
+        log_path: what it, and those before it, log.
     """
 
-    compositor: Compositor
+    __slots__ = ()
     process: "subprocess.Popen[bytes]"
     log_path: Path
-    options: tuple[str, ...] = field(default=())
-    socket: Path = RUNTIME / "wlproxy" / "vm.sock"
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self.process.pid
 
     def log(self) -> str:
         """What it has logged."""
@@ -445,7 +434,7 @@ class Proxy:
 
     def status(self) -> dict[str, Any]:
         """Return the document of its status socket."""
-        return read_status(self.socket)
+        raise NotImplementedError
 
     def wait_state(self, state: str, timeout: float = PATIENCE) -> None:
         """Wait until it says that it is doing something."""
@@ -481,6 +470,34 @@ class Proxy:
     def wait_no_clients(self) -> None:
         """Wait until no client is left, not even one that is being let go."""
         eventually(lambda: not self.status()["clients"], "all clients are gone")
+
+
+@dataclass(slots=True)
+class Proxy(RunningProxy):
+    """A running `wlproxy run`.
+
+    Attributes:
+        compositor: what it shows on.
+        process: it.
+        log_path: what it logs.
+        options: what else it was told.
+        socket: where it answers `wlproxy status`.
+    """
+
+    compositor: Compositor
+    process: "subprocess.Popen[bytes]"
+    log_path: Path
+    options: tuple[str, ...] = field(default=())
+    socket: Path = RUNTIME / "wlproxy" / "vm.sock"
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    def status(self) -> dict[str, Any]:
+        """Return the document of its status socket."""
+        return read_status(self.socket)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Stop it and return its exit status."""

@@ -23,8 +23,12 @@ from lab.weston import Weston
 from tests.clients import capture
 from tests.clients.capture import Picture, assert_shows
 from tests.docs.blocks import read_page
-from tests.integration.harness import PATIENCE, TREE, ClientError, eventually
-from wlproxy.host.errors import HostError
+from tests.integration.harness import (
+    TREE,
+    ClientError,
+    RunningProxy,
+    eventually,
+)
 from wlproxy.host.report.status_socket import read_status
 from wlproxy.host.runtime_dir import status_path
 
@@ -224,7 +228,7 @@ class NativeWeston:
 
 
 @dataclass(slots=True)
-class NativeProxy:
+class NativeProxy(RunningProxy):
     """`wlproxy run` on this machine, without udmabuf unless it has that.
 
     Attributes:
@@ -250,10 +254,6 @@ class NativeProxy:
             )
         return cls(process, environ, log_path)
 
-    def log(self) -> str:
-        """What it, and those before it, have logged."""
-        return self.log_path.read_text()
-
     def status(self) -> dict[str, Any]:
         """Return what `wlproxy status --json` prints, which is as its schema says."""
         from tests.status_schema import (
@@ -261,34 +261,6 @@ class NativeProxy:
         )
 
         return judged(read_status(status_path(self.environ, NAME)))
-
-    def wait_state(self, state: str) -> None:
-        """Wait until it says that it is doing something."""
-
-        def look() -> bool:
-            assert self.process.poll() is None, f"wlproxy ended:\n{self.log()[-4000:]}"
-            with contextlib.suppress(HostError):
-                return bool(self.status()["state"] == state)
-            return False
-
-        eventually(look, f"wlproxy is {state}", PATIENCE)
-
-    def surfaces(self) -> list[dict[str, Any]]:
-        """Return the surfaces that have shown something."""
-        return [each for each in self.status()["surfaces"] if each["frames"]]
-
-    def surface(self) -> dict[str, Any]:
-        """Return the one surface there is."""
-        (only,) = self.surfaces()
-        return only
-
-    def copied(self) -> int:
-        """Return the pixel bytes it has copied since it started."""
-        return int(self.status()["metrics"]["pixel_bytes_copied"])
-
-    def wait_no_clients(self) -> None:
-        """Wait until no client is left, not even one that is being let go."""
-        eventually(lambda: not self.status()["clients"], "all clients are gone")
 
     def stop(self) -> int:
         """Stop it and return its exit status."""

@@ -86,11 +86,13 @@ def test_no_option_that_is_not_tried_here(unit: Path) -> None:
 
 
 def test_the_service_for_all_vms_forbids_what_that_of_one_does() -> None:
-    """Their proxies are its children: they do the same, under its options."""
+    """Their proxies are its children: they do the same, under its options, but for setpriv."""
     sandbox = ENFORCED | HARMLESS
     alone, together = settings(UNIT), settings(ALL_VMS)
     assert together.keys() == alone.keys()
-    for name in sandbox:
+    assert together.pop("SystemCallFilter") == "@chown capset"
+    assert alone.pop("SystemCallFilter") == "@chown"
+    for name in sandbox & alone.keys():
         assert together[name] == alone[name], name
 
 
@@ -242,6 +244,49 @@ def test_the_proxy_works_under_it(weston: Weston) -> None:
     assert status == 0, log
     assert "guest RAM: 64 MiB" in log
     assert "/dev/udmabuf is only looked for at the start" not in log
+
+
+@needs_filters
+@pytest.mark.slow
+@pytest.mark.usefixtures("qemu")
+def test_the_service_for_all_vms_works_under_it(weston: Weston) -> None:
+    """It starts each VM's proxy by setpriv(1), which is to be there and to work."""
+    assert shutil.which("setpriv")
+    channel = weston.directory / f"wlproxy-{NAME}.channel"
+    configured = weston.directory / "config/wlproxy/config.toml"
+    configured.parent.mkdir(parents=True)
+    configured.write_text(f"[vm.{NAME}]\nchannel = '{channel}'\n")
+    environ = {
+        **weston.environ,
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        "XDG_CONFIG_HOME": str(configured.parents[1]),
+    }
+    with subprocess.Popen(
+        [
+            sys.executable,
+            str(CONFINE),
+            str(ALL_VMS),
+            *command(weston.directory, ALL_VMS),
+        ],
+        env=environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as service:
+        assert service.stderr is not None
+        said = []
+        for line in service.stderr:
+            said.append(line)
+            if "waiting for the guest agent" in line or " failed (" in line:
+                break
+        service.send_signal(signal.SIGTERM)
+        said += service.stderr
+        status = service.wait(10)
+
+    log = "".join(said)
+    assert status == 0, log
+    assert "guest RAM: 64 MiB" in log
+    assert " failed (" not in log
 
 
 @needs_filters

@@ -23,12 +23,11 @@ from wlproxy.host.libvirt.finding import (
     is_ours,
     options,
     tap_command,
-    vm_name,
 )
 from wlproxy.host.libvirt.setup import Wanted, adapt
 from wlproxy.host.libvirt.virsh import find_libvirt
 from wlproxy.host.repairs import INSTALLED_UNITS, Repair
-from wlproxy.host.runtime_dir import channel_path, check_name, vmm_path
+from wlproxy.host.runtime_dir import channel_path, check_name, vm_name, vmm_path
 
 RULES: Final = Path("/etc/apparmor.d/abstractions/libvirt-qemu.d/wlproxy-sockets")
 """What AppArmor's profile of each VM includes; the Debian package has it, too."""

@@ -13,12 +13,14 @@ from wlproxy.commands.configured import ConfiguredCommand, policy_source
 from wlproxy.commands.failure import fail
 from wlproxy.commands.options import CONNECT, DISPLAY, LOG_LEVEL
 from wlproxy.host.channel_address import ChannelAddress, Listen, parse_channel
-from wlproxy.host.config import DEFAULT_GRANT_FRAMES, HostConfig
+from wlproxy.host.config import (
+    DEFAULT_GRANT_FRAMES,
+    MAX_DOMID,
+    MAX_GRANT_FRAMES,
+    HostConfig,
+)
 from wlproxy.host.errors import HostError
 from wlproxy.host.frame_label import look
-from wlproxy.host.libvirt.domain import read_domain
-from wlproxy.host.libvirt.finding import find, vm_name
-from wlproxy.host.libvirt.virsh import find_libvirt
 from wlproxy.host.page_sources import check_pages_are_told
 from wlproxy.host.report.vm_log import set_up_logging
 from wlproxy.host.runtime_dir import (
@@ -26,10 +28,9 @@ from wlproxy.host.runtime_dir import (
     check_name,
     status_path,
     table_path,
+    vm_name,
 )
 from wlproxy.host.server import run as run_server
-from wlproxy.host.xen.gntdev import MAX_DOMID
-from wlproxy.host.xen.grant_pages import MAX_FRAMES
 from wlproxy.relay.capabilities import Preference
 from wlproxy.relay.look import check_framed, parse_colour
 from wlproxy.relay.policy_tree import check_names
@@ -102,7 +103,7 @@ HERE = Path()
 )
 @click.option(
     "--xen-grant-frames",
-    type=click.IntRange(1, MAX_FRAMES),
+    type=click.IntRange(1, MAX_GRANT_FRAMES),
     default=DEFAULT_GRANT_FRAMES,
     show_default=True,
     help="Size of that domain's grant table: max_grant_frames in its configuration.",
@@ -212,9 +213,8 @@ def host_config(  # noqa: PLR0913 - one parameter per option
     else:
         if channel or listen or group:
             raise click.UsageError("--libvirt finds the channel by itself")
-        virsh = find_libvirt(libvirt, connect, os.environ)
-        found = find(read_domain(virsh, libvirt), os.environ, name)
-        address, ram_tap = found.channel, ram_tap or found.ram_tap
+        address, tap = _domain(libvirt, connect, name)
+        ram_tap = ram_tap or tap
     return HostConfig(
         channel=address,
         name=name,
@@ -249,6 +249,32 @@ def _colour(frame: str | None, allow: Collection[str]) -> int | None:
         return parse_colour(frame)
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="--frame") from exc
+
+
+def _domain(
+    domain: str, connect: str | None, name: str
+) -> tuple[ChannelAddress, Path | None]:
+    """Find channel and RAM of a domain of libvirt's.
+
+    Args:
+        domain: its name there.
+        connect: which libvirt; None: the user's default, or whichever has it.
+        name: of the VM.
+
+    Returns:
+        The channel, and where the tap tells of the RAM; None: QEMU's process is looked into.
+
+    Raises:
+        HostError: they cannot be had; with the remedy.
+    """
+    # Here, since most VMs are not libvirt's, and it takes a while.
+    from wlproxy.host.libvirt.domain import read_domain  # noqa: PLC0415
+    from wlproxy.host.libvirt.finding import find  # noqa: PLC0415
+    from wlproxy.host.libvirt.virsh import find_libvirt  # noqa: PLC0415
+
+    virsh = find_libvirt(domain, connect, os.environ)
+    found = find(read_domain(virsh, domain), os.environ, name)
+    return found.channel, found.ram_tap
 
 
 def config_of(ctx: click.Context, name: str) -> HostConfig:

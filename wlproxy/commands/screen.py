@@ -21,10 +21,9 @@ from wlproxy.host.desktop.address import compositor_path, connect_compositor
 from wlproxy.host.desktop.desktop import APP_ID
 from wlproxy.host.desktop.security_context import SecurityContext
 from wlproxy.host.errors import HostError, QmpError, SecurityContextError
-from wlproxy.host.libvirt.finding import vm_name
 from wlproxy.host.libvirt.graphics import NotRunningError, open_display
 from wlproxy.host.report.vm_log import VmLog, set_up_logging
-from wlproxy.host.runtime_dir import check_name, monitor_path, status_path
+from wlproxy.host.runtime_dir import check_name, monitor_path, status_path, vm_name
 from wlproxy.screen.connecting import adopt, connect_by_monitor
 from wlproxy.screen.devices import has_touchscreen
 from wlproxy.screen.door import Door

@@ -12,10 +12,11 @@ import click
 
 from wlproxy.commands.failure import fail
 from wlproxy.commands.options import LOG_LEVEL
+from wlproxy.host.config import MAX_DOMID
 from wlproxy.host.errors import HostError
 from wlproxy.host.report.vm_log import VmLog, set_up_logging
 from wlproxy.host.runtime_dir import check_place, listen_at
-from wlproxy.host.xen.gntdev import MAX_DOMID, Gntdev
+from wlproxy.host.xen.gntdev import Gntdev
 from wlproxy.host.xen.lending import lend
 from wlproxy.transport.notify import notify
 

@@ -7,10 +7,9 @@ import click
 
 from wlproxy.commands.configured import ConfiguredCommand
 from wlproxy.commands.failure import fail
-from wlproxy.host.config import DEFAULT_GRANT_FRAMES
+from wlproxy.host.config import DEFAULT_GRANT_FRAMES, MAX_GRANT_FRAMES
 from wlproxy.host.errors import HostError
 from wlproxy.host.runtime_dir import channel_path
-from wlproxy.host.xen.grant_pages import MAX_FRAMES
 from wlproxy.host.xen.xl_config import xl_lines
 
 
@@ -23,7 +22,7 @@ from wlproxy.host.xen.xl_config import xl_lines
 )
 @click.option(
     "--grant-frames",
-    type=click.IntRange(1, MAX_FRAMES),
+    type=click.IntRange(1, MAX_GRANT_FRAMES),
     default=DEFAULT_GRANT_FRAMES,
     show_default=True,
     help="Size of the domain's grant table: 2 MiB of buffers each.  Tell `wlproxy run "

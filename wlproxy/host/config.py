@@ -9,6 +9,10 @@ from wlproxy.host.policy_file import PolicySource
 from wlproxy.protocol.channel.frames import Feature
 from wlproxy.relay.wire.context import RelayConfig
 
+MAX_DOMID: Final = 0x7FEF
+"""The last domain of Xen's: below DOMID_FIRST_RESERVED (xen/interface/xen.h)."""
+MAX_GRANT_FRAMES: Final = 1 << 14
+"""As many frames of a grant table as have references for 32 GiB."""
 DEFAULT_GRANT_FRAMES: Final = 64
 """Frames of a domain's grant table, unless `max_grant_frames` in its configuration says more
 (Xen's gnttab_max_frames)."""

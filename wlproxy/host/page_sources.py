@@ -1,6 +1,7 @@
 """Chooses the page source of a VM: the only place that knows all kinds there are."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop.udmabuf_device import UdmabufDevice
@@ -14,10 +15,10 @@ from wlproxy.host.qemu.discovery import (
 )
 from wlproxy.host.qemu.ram_pages import RamPages
 from wlproxy.host.xen.domain import Domain, find_domain
-from wlproxy.host.xen.gntdev import Gntdev
-from wlproxy.host.xen.grant_pages import GrantPages
-from wlproxy.host.xen.lending import LentGrants
 from wlproxy.transport.fd_stream import FdStream
+
+if TYPE_CHECKING:
+    from wlproxy.host.xen.grant_pages import GrantPages
 
 
 def check_pages_are_told(config: HostConfig) -> None:
@@ -57,7 +58,12 @@ def page_source(
     return RamPages(qemu_ram(config, stream), udmabuf, tap_path(config))
 
 
-def _granted(config: HostConfig, domain: Domain) -> GrantPages:
+def _granted(config: HostConfig, domain: Domain) -> "GrantPages":
+    # Here, since most VMs are not Xen's, and it takes a while.
+    from wlproxy.host.xen.gntdev import Gntdev  # noqa: PLC0415
+    from wlproxy.host.xen.grant_pages import GrantPages  # noqa: PLC0415
+    from wlproxy.host.xen.lending import LentGrants  # noqa: PLC0415
+
     lent = config.xen_gntdev
     return GrantPages(
         domain,

@@ -4,7 +4,6 @@ A socket beside that for the status has it: who connects sends a line, `show` or
 answered with one JSON document.  What is wrong in the file changes nothing.
 """
 
-import errno
 import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ import trio
 
 from wlproxy.host.errors import HostError
 from wlproxy.host.policy_file import Line, PolicyRead, PolicySource
+from wlproxy.host.report.status_socket import next_asker
 from wlproxy.host.report.vm_log import VmLog
 from wlproxy.host.runtime_dir import listen_at, policy_path
 from wlproxy.relay.policy_keys import Effect
@@ -140,15 +140,9 @@ async def serve_policy(status: Path | None, keeper: PolicyKeeper, log: VmLog) ->
 
 
 async def _answer_one(listener: trio.socket.SocketType, keeper: PolicyKeeper) -> None:
-    try:
-        connection, _ = await listener.accept()
-    except OSError as exc:  # who asks has left already, or no fd is left
-        if exc.errno not in (errno.ECONNABORTED, errno.EMFILE, errno.ENFILE):
-            raise
-        await trio.sleep(SECONDS)
-        return
+    stream = await next_asker(listener)
     with trio.move_on_after(SECONDS):
-        async with trio.SocketStream(connection) as stream:
+        async with stream:
             with suppress(trio.BrokenResourceError):
                 question = await _line(stream)
                 answer = json.dumps(keeper.answer(question)).encode()

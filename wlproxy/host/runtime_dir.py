@@ -45,6 +45,12 @@ def check_name(name: str) -> str:
     return name
 
 
+def vm_name(domain: str) -> str:
+    """Make of the name of a domain of libvirt's one that a VM may have here."""
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", domain)[:64]
+    return name if re.match(r"[A-Za-z0-9_]", name) else f"_{name[:63]}"
+
+
 def status_directory(environ: Mapping[str, str]) -> Path:
     """Say where the status sockets of this user's proxies are.
 

@@ -9,7 +9,7 @@ nursery here: `server` starts the tasks and decides what follows when the sessio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import ParamSpec
+from typing import TYPE_CHECKING, ParamSpec
 
 import trio
 
@@ -42,7 +42,6 @@ from wlproxy.protocol.channel.lanes.bounds import STREAM_LIMITS
 from wlproxy.protocol.channel.lanes.engine import Lanes
 from wlproxy.protocol.channel.lanes.lane import Windows
 from wlproxy.protocol.errors import ChannelError, RemoteProtocolError, WlproxyError
-from wlproxy.protocol.notation import Plain
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import CloseClient
 from wlproxy.relay.inputs import (
@@ -57,6 +56,9 @@ from wlproxy.relay.policy_tree import Policy
 from wlproxy.relay.relay import Relay
 from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.lane_tasks import LaneTasks
+
+if TYPE_CHECKING:
+    from wlproxy.protocol.notation import Plain
 
 PING_INTERVAL = 5.0
 """Seconds between pings; an agent that leaves one unanswered that long is reported."""
@@ -166,7 +168,7 @@ class Session:
         error = clock.error(time.monotonic_ns())
         return {"offset_ns": clock.offset, "error_ns": error}
 
-    def dump(self) -> dict[str, Plain]:
+    def dump(self) -> dict[str, "Plain"]:
         """Say all that the core knows, but of bytes only how many there are."""
         return {"relay": self.relay.snapshot(lengths=True), "lanes": self._lanes.dump()}
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from wlproxy.host.desktop.desktop import Desktop, prepare_when_back
-from wlproxy.host.desktop.udmabuf_watch import DeviceWatch
 from wlproxy.host.errors import HostError
 from wlproxy.host.report.progress import Progress
 from wlproxy.host.report.vm_log import VmLog
@@ -37,7 +36,12 @@ async def watch_compositor(
 
 async def watch_devices(desktop: Desktop, found: Found, log: VmLog) -> None:
     """Notice that /dev/udmabuf comes, or that we may use it at last."""
+    if desktop.device is not None:
+        return
     try:
+        # Here, since it is mostly there, and libudev takes a while.
+        from wlproxy.host.desktop.udmabuf_watch import DeviceWatch  # noqa: PLC0415
+
         watch = DeviceWatch()
     except (ImportError, OSError) as exc:
         log.info("/dev/udmabuf is only looked for at the start: %s", exc)

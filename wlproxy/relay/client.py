@@ -41,8 +41,6 @@ from wlproxy.relay.filters.plans import (
     RequestPlan,
     RequestPlanner,
     event_plan,
-    framed_event_plan,
-    framed_request_plan,
     request_plan,
 )
 from wlproxy.relay.holdings import ClientHoldings
@@ -99,9 +97,13 @@ class Client:
     _event_plan: EventPlanner = field(init=False)
 
     def __post_init__(self) -> None:
-        framed = self._context.config.frame is not None
-        self._request_plan = framed_request_plan if framed else request_plan
-        self._event_plan = framed_event_plan if framed else event_plan
+        self._request_plan, self._event_plan = request_plan, event_plan
+        if self._context.config.frame is not None:
+            # Here, as in `state`.
+            from wlproxy.relay.filters import framed  # noqa: PLC0415
+
+            self._request_plan = framed.framed_request_plan
+            self._event_plan = framed.framed_event_plan
 
     @property
     def label(self) -> str:

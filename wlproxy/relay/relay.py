@@ -10,7 +10,8 @@ session.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from wlproxy.memory.guest_memory import GuestMemory
 from wlproxy.protocol.channel.frames import (
@@ -26,7 +27,6 @@ from wlproxy.protocol.errors import (
     LocalProtocolError,
     WaylandError,
 )
-from wlproxy.protocol.notation import Plain
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.capabilities import CompositorCapabilities
@@ -53,10 +53,12 @@ from wlproxy.relay.inputs import (
 )
 from wlproxy.relay.policy_tree import Policy
 from wlproxy.relay.quotas import MAX_FDS, Quotas, Shares
-from wlproxy.relay.snapshot import notation
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.clock import GuestClock
 from wlproxy.relay.wire.context import Context, RelayConfig, Shared
+
+if TYPE_CHECKING:
+    from wlproxy.protocol.notation import Notation, Plain
 
 GivenT = TypeVar("GivenT", bound=Input)
 
@@ -112,7 +114,7 @@ class Relay:
         self._clients = {}
         self._last_client_id = 0
 
-    def snapshot(self, *, lengths: bool = False) -> dict[str, Plain]:
+    def snapshot(self, *, lengths: bool = False) -> dict[str, "Plain"]:
         """Write down all that is known, between two inputs, in values for JSON.
 
         Not in it: what `restore` is given, and the fds of its handles.
@@ -120,7 +122,7 @@ class Relay:
         Args:
             lengths: of bytes, only say how many: for people, and not to be restored.
         """
-        return _NOTATION.write(self, lengths=lengths)
+        return _notation().write(self, lengths=lengths)
 
     @staticmethod
     def restore(snapshot: object, config: RelayConfig, memory: GuestMemory) -> "Relay":
@@ -134,7 +136,7 @@ class Relay:
         Raises:
             SnapshotError: it was not written by this version.
         """
-        return _NOTATION.read(snapshot, {RelayConfig: config, GuestMemory: memory})
+        return _notation().read(snapshot, {RelayConfig: config, GuestMemory: memory})
 
     @property
     def clock(self) -> GuestClock:
@@ -397,7 +399,12 @@ class Relay:
         return self._clients.get(client_id)
 
 
-_NOTATION: Final = notation(Relay)
+@cache
+def _notation() -> "Notation[Relay]":
+    # Here, since few are ever written down, and it takes a while.
+    from wlproxy.relay.snapshot import notation  # noqa: PLC0415
+
+    return notation(Relay)
 
 
 def _plain(text: str) -> str:

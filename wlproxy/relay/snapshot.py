@@ -23,12 +23,13 @@ from wlproxy.relay.filters.frame_surfaces import Viewport
 from wlproxy.relay.filters.frame_windows import Popup, Positioner
 from wlproxy.relay.filters.registry import Question, Registry
 from wlproxy.relay.filters.selections import DataDevice, Offer, Source
+from wlproxy.relay.frame.frames import Frames
 from wlproxy.relay.frame.window import Part
 from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.relay.wire.objects import Ignored, Muted
 from wlproxy.relay.wire.timestamps import FrameCallback
 
-FORMAT: Final = "wlproxy relay 3"
+FORMAT: Final = "wlproxy relay 4"
 """Another number for every change of what is written."""
 
 ROLES: Final = (
@@ -50,7 +51,7 @@ def notation(root: type[RootT]) -> Notation[RootT]:
     return Notation(
         FORMAT,
         root,
-        (*ROLES, *LISTENERS, Location),
+        (*ROLES, *LISTENERS, Frames, Location),
         {
             Extents: Spelling(_write_words, lambda plain: _read_words(Extents, plain)),
             Interface: Spelling(_write_interface, _read_interface),

@@ -2,16 +2,19 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.relay.buffers.buffer import Buffer
 from wlproxy.relay.buffers.client_buffers import Buffers
 from wlproxy.relay.buffers.locations import Locations
 from wlproxy.relay.buffers.surfaces import Surface, Surfaces
-from wlproxy.relay.frame.frames import Frames
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Forwarder, Request
 from wlproxy.relay.wire.objects import ProtocolObject
+
+if TYPE_CHECKING:
+    from wlproxy.relay.frame.frames import Frames
 
 
 @dataclass(eq=False, init=False, kw_only=True)
@@ -22,20 +25,29 @@ class ClientState(Forwarder):
         locations: its pinned ranges.
         buffers: its pools and buffers.
         surfaces: its surfaces.
-        frames: around its windows; empty where windows are not framed.
     """
 
     locations: Locations
     buffers: Buffers
     surfaces: Surfaces
-    frames: Frames
+    _frames: object
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.locations = Locations(context)
         self.buffers = Buffers(context, self.locations)
         self.surfaces = Surfaces(context, self.buffers)
-        self.frames = Frames(context)
+        self._frames = None
+        if context.config.frame is not None:
+            # Here, since most windows have none, and it takes a while.
+            from wlproxy.relay.frame.frames import Frames  # noqa: PLC0415
+
+            self._frames = Frames(context)
+
+    @property
+    def frames(self) -> "Frames":
+        """Those of its windows: asked for only where windows are framed."""
+        return cast("Frames", self._frames)
 
     def forward_new(self, request: Request) -> ProtocolObject:
         """Forward a request that creates an object, and return that."""

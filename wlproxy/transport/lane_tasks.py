@@ -9,16 +9,18 @@ import os
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import trio
 
 from wlproxy.protocol.channel.frames import FileData, Frame
 from wlproxy.protocol.channel.lanes.engine import Lanes
 from wlproxy.protocol.channel.lanes.lane import FilePiece, Lane, Usage
-from wlproxy.protocol.channel.lanes.snapshot import write_down
-from wlproxy.protocol.notation import Plain
 from wlproxy.transport.fds import OwnedFd
 from wlproxy.transport.frame_writer import BATCH
+
+if TYPE_CHECKING:
+    from wlproxy.protocol.notation import Plain
 
 
 class LaneTasks:
@@ -95,8 +97,13 @@ class LaneTasks:
         self._lanes.consumed(lane, amount)
         self._flush()
 
-    def dump(self) -> dict[str, Plain]:
+    def dump(self) -> dict[str, "Plain"]:
         """Say all that waits, for people: of bytes, only how many there are."""
+        # Here, since it is asked for rarely, and takes a while.
+        from wlproxy.protocol.channel.lanes.snapshot import (  # noqa: PLC0415
+            write_down,
+        )
+
         return write_down(self._lanes, _size, lengths=True)
 
     def is_open(self, lane: Lane) -> bool:

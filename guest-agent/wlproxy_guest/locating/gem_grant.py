@@ -7,16 +7,14 @@ unmapped them.  The module defines the interface
 is decided in `grant_locator`.
 """
 
-import errno
 import fcntl
-import os
 import struct
 from array import array
 from typing import Final
 
 from wlproxy.protocol.channel.extents import GRANT_SIZE, Extents
-from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fds import OwnedFd
+from wlproxy_guest.locating.module_device import open_device, read_pairs
 
 DEVICE: Final = "/dev/gem-grant"
 ABI_VERSION: Final = 1
@@ -43,18 +41,9 @@ class GemGrant:
         """Open it.
 
         Raises:
-            OSError: ENOENT without the module, EACCES without permission; ENOTTY or
-                EPROTONOSUPPORT if the device is another, or too old.
+            OSError: as `open_device`.
         """
-        self._fd = OwnedFd(os.open(path, os.O_RDWR | os.O_CLOEXEC))
-        with closed_on_error(self._fd):
-            request = bytearray(INFO.size)
-            fcntl.ioctl(self._fd.fileno(), GEM_GRANT_INFO, request)
-            version, self.domid = INFO.unpack(request)
-            if version < ABI_VERSION:
-                raise OSError(
-                    errno.EPROTONOSUPPORT, f"version {version} of the interface"
-                )
+        self._fd, self.domid = open_device(path, GEM_GRANT_INFO, INFO, ABI_VERSION)
 
     def close(self) -> None:
         """Close it; what was granted stays so.  Again is harmless."""
@@ -78,14 +67,7 @@ def read_runs(kept: OwnedFd, count: int) -> "array[int]":
     Raises:
         OSError: EPROTO if they are not `count`, which the driver itself has said.
     """
-    found = array("I", bytes(2 * count * 4))
-    address, _ = found.buffer_info()
-    request = bytearray(RUNS.pack(address, count, 0))
-    fcntl.ioctl(kept.fileno(), GEM_GRANT_RUNS, request)
-    _, there_are, _ = RUNS.unpack(request)
-    if there_are != count:
-        raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
-    return found
+    return read_pairs(kept, GEM_GRANT_RUNS, RUNS, "I", count)
 
 
 def as_extents(runs: "array[int]") -> Extents:

@@ -6,17 +6,15 @@ fd, and keeps the pages there until that fd is closed.  The module defines the i
 for a client, and what else can locate memory, is decided in `module_locator`.
 """
 
-import errno
 import fcntl
-import os
 import struct
 from array import array
 from collections.abc import Sequence
 from typing import Final
 
 from wlproxy.protocol.channel.extents import Extents
-from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fds import OwnedFd
+from wlproxy_guest.locating.module_device import open_device, read_pairs
 
 DEVICE: Final = "/dev/gem-locate"
 ABI_VERSION: Final = 1
@@ -46,12 +44,9 @@ class GemLocate:
         """Open it.
 
         Raises:
-            OSError: ENOENT without the module, EACCES without permission; ENOTTY or
-                EPROTONOSUPPORT if the device is another, or too old.
+            OSError: as `open_device`.
         """
-        self._fd = OwnedFd(os.open(path, os.O_RDWR | os.O_CLOEXEC))
-        with closed_on_error(self._fd):
-            _check_version(self._fd.fileno())
+        self._fd, _ = open_device(path, GEM_LOCATE_VERSION, VERSION, ABI_VERSION)
 
     def close(self) -> None:
         """Close it; what was located stays so.  Again is harmless."""
@@ -80,29 +75,13 @@ class GemLocate:
         return kept, count
 
 
-def _check_version(device: int) -> None:
-    request = bytearray(VERSION.size)
-    fcntl.ioctl(device, GEM_LOCATE_VERSION, request)
-    version, _ = VERSION.unpack(request)
-    if version < ABI_VERSION:
-        number = errno.EPROTONOSUPPORT
-        raise OSError(number, f"version {version} of the interface")
-
-
 def read_extents(kept: OwnedFd, count: int) -> "array[int]":
     """Read the extents of what was located: address, length, address, length, ...
 
     Raises:
         OSError: EPROTO if they are not `count`, which the driver itself has said.
     """
-    found = array("Q", bytes(2 * count * 8))
-    address, _ = found.buffer_info()
-    request = bytearray(EXTENTS.pack(address, count, 0))
-    fcntl.ioctl(kept.fileno(), GEM_LOCATE_EXTENTS, request)
-    _, there_are, _ = EXTENTS.unpack(request)
-    if there_are != count:
-        raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
-    return found
+    return read_pairs(kept, GEM_LOCATE_EXTENTS, EXTENTS, "Q", count)
 
 
 LAST_ADDRESS: Final = (1 << 64) - 1

@@ -14,9 +14,10 @@ from wlproxy.protocol.channel.frames import Feature, LocateStatus
 from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fds import OwnedFd, duplicate
 from wlproxy_guest.attachments import dmabuf_size, is_dmabuf
+from wlproxy_guest.locating import module_locator
 from wlproxy_guest.locating.gem_grant import DEVICE, GemGrant, as_extents, read_runs
 from wlproxy_guest.locating.mapping import PAGE_SIZE, pages_of
-from wlproxy_guest.locating.module_locator import over_memlock
+from wlproxy_guest.locating.module_locator import NOT_LOCATABLE, refusal
 from wlproxy_guest.locating.page_locator import (
     LARGEST_RANGE,
     LocateError,
@@ -27,12 +28,9 @@ from wlproxy_guest.locating.page_locator import (
 from wlproxy_guest.locating.pin import KeptFds
 
 NOT_GRANTED: Final = {
-    errno.EBADFD: "a file, but not of shared memory",
+    **NOT_LOCATABLE,
     errno.EACCES: "not open for reading and writing",
     errno.EPERM: "sealed against writing",
-    errno.EREMOTE: "not in ordinary memory",
-    errno.EXDEV: "behind an IOMMU or a bounce buffer",
-    errno.EOPNOTSUPP: "its driver may move it",
 }
 """What the module says of memory that it will never grant -> in words."""
 TABLE_FULL: Final = (
@@ -128,34 +126,20 @@ def _pinned(
 
 def explain_open(exc: OSError) -> str:
     """Say why the device cannot be used, and what helps."""
-    match exc.errno:
-        case errno.ENOENT:
-            return "is the module gem_grant loaded? Without it no window can be shown"
-        case errno.EACCES:
-            return "no permission; install the udev rule of the module"
-        case errno.EPERM:  # what systemd's device policy answers
-            return "not for this unit; install xen.conf"
-        case _:
-            return str(exc)
+    if exc.errno == errno.ENOENT:
+        return "is the module gem_grant loaded? Without it no window can be shown"
+    return module_locator.explain_open(exc, "xen.conf")
 
 
 def explain_refusal(exc: OSError, length: int) -> LocateError:
     """Say what the module's error means for a client that wanted `length` bytes granted."""
-    number = exc.errno or errno.EIO
-    if number in NOT_GRANTED:
-        log.debug("not granted by the module: %s", NOT_GRANTED[number])
-        return LocateError(LocateStatus.UNSUPPORTED)
-    if (
-        number == errno.EINVAL
-    ):  # the file has become shorter since its size was looked up
+    # The file has become shorter since its size was looked up.
+    if exc.errno == errno.EINVAL:
         return LocateError(LocateStatus.OUT_OF_RANGE)
-    if number == errno.ENOSPC:
+    if exc.errno == errno.ENOSPC:
         log.warning("%s", TABLE_FULL)
         return LocateError(LocateStatus.LIMIT_EXCEEDED)
-    if number == errno.EDQUOT:
+    if exc.errno == errno.EDQUOT:
         log.warning("%s", OVER_QUOTA)
         return LocateError(LocateStatus.LIMIT_EXCEEDED)
-    if number == errno.ENOMEM and over_memlock(length):
-        log.warning("over RLIMIT_MEMLOCK: raise LimitMEMLOCK= of the unit")
-        return LocateError(LocateStatus.LIMIT_EXCEEDED)
-    return LocateError(LocateStatus.FAILED, number)
+    return refusal(exc, length, "gem_grant", NOT_GRANTED)

@@ -9,7 +9,7 @@ import errno
 import logging
 import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -85,7 +85,9 @@ class ModuleLocator(Locator):
         except FileNotFoundError:
             pass
         except OSError as exc:
-            complaint = f"{self._path} cannot be used: {explain_open(exc)}"
+            complaint = (
+                f"{self._path} cannot be used: {explain_open(exc, 'gem-locate.conf')}"
+            )
         if complaint and complaint != self._complaint:
             log.warning("%s", complaint)
         self._complaint = complaint
@@ -117,13 +119,18 @@ class ModuleLocator(Locator):
         raise refused
 
 
-def explain_open(exc: OSError) -> str:
-    """Say why the device cannot be used, and what helps."""
+def explain_open(exc: OSError, drop_in: str) -> str:
+    """Say why the device of a module cannot be used, and what helps.
+
+    Args:
+        exc: what opening it raised.
+        drop_in: the file that lets the agent's unit use it.
+    """
     match exc.errno:
         case errno.EACCES:
             return "no permission; install the udev rule of the module"
         case errno.EPERM:  # what systemd's device policy answers
-            return "not for this unit; install gem-locate.conf"
+            return f"not for this unit; install {drop_in}"
         case _:
             return str(exc)
 
@@ -169,15 +176,29 @@ def _locate_file(
 
 def explain_refusal(exc: OSError, length: int, *, dmabuf: bool) -> LocateError:
     """Say what the module's error means for a client that wanted `length` bytes located."""
-    number = exc.errno or errno.EIO
-    if number in NOT_LOCATABLE:
-        log.debug("not located by the module: %s", NOT_LOCATABLE[number])
-        return LocateError(LocateStatus.UNSUPPORTED)
     # The size of a file is all it checks that can have changed since we did.
-    if number == errno.EINVAL and not dmabuf:
+    if exc.errno == errno.EINVAL and not dmabuf:
         return LocateError(LocateStatus.OUT_OF_RANGE)
+    return refusal(exc, length, "gem_locate", NOT_LOCATABLE)
+
+
+def refusal(
+    exc: OSError, length: int, module: str, never: Mapping[int, str]
+) -> LocateError:
+    """Say what an error means that each of our modules may answer with.
+
+    Args:
+        exc: the error.
+        length: bytes that a client wanted located, or granted.
+        module: its name.
+        never: what it says of memory that it will never take -> in words.
+    """
+    number = exc.errno or errno.EIO
+    if number in never:
+        log.debug("not taken by %s: %s", module, never[number])
+        return LocateError(LocateStatus.UNSUPPORTED)
     if number == errno.EDQUOT:
-        log.warning("over the limits of /sys/module/gem_locate/parameters")
+        log.warning("over the limits of /sys/module/%s/parameters", module)
         return LocateError(LocateStatus.LIMIT_EXCEEDED)
     if number == errno.ENOMEM and over_memlock(length):
         log.warning("over RLIMIT_MEMLOCK: raise LimitMEMLOCK= of the unit")

@@ -1,7 +1,5 @@
 """The ioctls of gem_grant as its header has them, and runs as extents."""
 
-import errno
-import os
 import re
 import struct
 from array import array
@@ -12,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wlproxy.protocol.channel.frames import Extent
-from wlproxy.transport.fds import OwnedFd
 from wlproxy_guest.locating import gem_grant
-from wlproxy_guest.locating.gem_grant import GemGrant, as_extents, read_runs
+from wlproxy_guest.locating.gem_grant import as_extents
 
 HEADER = Path(__file__).parents[3] / "kernel/udmabuf/include/uapi/linux/gem_grant.h"
 TYPES = {"__u32": "I", "__s32": "i", "__u64": "Q"}
@@ -62,37 +59,3 @@ def test_runs_are_extents_of_as_many_pages(runs: list[tuple[int, int]]) -> None:
     assert tuple(as_extents(words)) == tuple(
         Extent(first * 4096, count * 4096) for first, count in runs
     )
-
-
-def test_another_device() -> None:
-    with pytest.raises(OSError) as caught:  # noqa: PT011 - its number is what counts
-        GemGrant("/dev/null")
-    assert caught.value.errno == errno.ENOTTY
-
-
-def test_an_old_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-
-    def ioctl(_fd: int, number: int, request: bytearray) -> int:
-        asked.append(number)
-        return 0
-
-    monkeypatch.setattr("fcntl.ioctl", ioctl)
-    with pytest.raises(OSError, match="version 0") as caught:
-        GemGrant("/dev/null")
-    assert caught.value.errno == errno.EPROTONOSUPPORT
-    assert asked == [gem_grant.GEM_GRANT_INFO]
-
-
-def test_other_runs_than_were_promised(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ioctl(_fd: int, _number: int, request: bytearray) -> int:
-        address, _, _ = gem_grant.RUNS.unpack(request)
-        request[:] = gem_grant.RUNS.pack(address, 3, 0)
-        return 0
-
-    monkeypatch.setattr("fcntl.ioctl", ioctl)
-    with (
-        OwnedFd(os.memfd_create("kept")) as kept,
-        pytest.raises(OSError, match="rotoc"),
-    ):
-        read_runs(kept, 2)

@@ -17,7 +17,7 @@ from wlproxy.protocol.channel.frames import (
     LocateStatus,
 )
 from wlproxy.transport.fds import OwnedFd
-from wlproxy_guest.locating import grant_locator
+from wlproxy_guest.locating import grant_locator, module_locator
 from wlproxy_guest.locating.grant_locator import (
     GrantLocator,
     explain_open,
@@ -179,9 +179,9 @@ def test_refusals(number: int, status: LocateStatus) -> None:
 
 def test_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     no_memory = OSError(errno.ENOMEM, "")
-    monkeypatch.setattr(grant_locator, "over_memlock", lambda _: True)
+    monkeypatch.setattr(module_locator, "over_memlock", lambda _: True)
     assert explain_refusal(no_memory, PAGE).status is LocateStatus.LIMIT_EXCEEDED
-    monkeypatch.setattr(grant_locator, "over_memlock", lambda _: False)
+    monkeypatch.setattr(module_locator, "over_memlock", lambda _: False)
     assert explain_refusal(no_memory, PAGE).status is LocateStatus.FAILED
 
 

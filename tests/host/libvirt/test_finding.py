@@ -10,9 +10,8 @@ import pytest
 from tests.host.libvirt.domains import PLAIN, SHARED, domain_of, with_elements
 from wlproxy.host.channel_address import Listen
 from wlproxy.host.errors import HostError
-from wlproxy.host.libvirt.finding import Found, find, vm_name
+from wlproxy.host.libvirt.finding import Found, find
 from wlproxy.host.libvirt.setup import Wanted, adapt
-from wlproxy.host.runtime_dir import check_name
 
 ME, MINE = os.geteuid(), os.getegid()
 BOUND = adapt(PLAIN, Wanted(Path("/run/c"), None))
@@ -138,12 +137,3 @@ def test_what_stands_in_the_way(
 def test_user_and_group_the_same_is_enough(environ: Mapping[str, str]) -> None:
     """L12."""
     assert find(domain_of(BOUND, owner=(ME, MINE)), environ, "vm").ram_tap is None
-
-
-@pytest.mark.parametrize(
-    ("domain", "name"),
-    [("debian12", "debian12"), ("vm.1 x", "vm-1-x"), ("-a", "_-a"), ("é", "_-")],
-)
-def test_a_domains_name_names_windows(domain: str, name: str) -> None:
-    assert vm_name(domain) == name
-    assert check_name(vm_name(domain * 99))

@@ -1,14 +1,19 @@
 """The status socket: one document per connection, one proxy per name."""
 
+import errno
 import socket
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
 
 from wlproxy.host.errors import HostError
 from wlproxy.host.report.status_socket import (
+    PAUSE,
     listen_status,
+    next_asker,
     read_status,
     running_names,
     serve_status,
@@ -109,3 +114,36 @@ def test_without_a_runtime_directory_there_is_no_place(
 ) -> None:
     with pytest.raises(HostError, match="XDG_RUNTIME_DIR"):
         status_path(runtime, "vm")
+
+
+class Listener:
+    """Fails as the kernel does, and then lets somebody in."""
+
+    def __init__(self, fails: Sequence[int]) -> None:
+        self.fails = list(fails)
+
+    async def accept(self) -> tuple[trio.socket.SocketType, None]:
+        if self.fails:
+            raise OSError(self.fails.pop(0), "x")
+        ours, theirs = trio.socket.socketpair()
+        theirs.close()
+        return ours, None
+
+
+@pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EMFILE, errno.ENFILE])
+async def test_who_cannot_be_let_in_is_looked_for_again(
+    number: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    del autojump_clock
+    began = trio.current_time()
+    listener = cast("trio.socket.SocketType", Listener([number, number]))
+    async with await next_asker(listener) as stream:
+        assert await stream.receive_some() == b""
+    assert trio.current_time() - began == 2 * PAUSE
+
+
+async def test_a_listener_that_is_broken_is_a_bug() -> None:
+    listener = cast("trio.socket.SocketType", Listener([errno.EBADF]))
+    with pytest.raises(OSError, match="x") as caught:
+        await next_asker(listener)
+    assert caught.value.errno == errno.EBADF

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wlproxy.host.config import MAX_DOMID
 from wlproxy.host.errors import NotQemuError
 from wlproxy.host.xen import domain
 from wlproxy.host.xen.domain import Domain, find_domain, parse_domid
-from wlproxy.host.xen.gntdev import MAX_DOMID
 from wlproxy.transport.peer import Credentials
 
 QEMU = [

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wlproxy.host.config import MAX_DOMID
 from wlproxy.host.errors import GrantError
 from wlproxy.host.xen import gntdev
 from wlproxy.host.xen.gntdev import (
@@ -70,7 +71,7 @@ def test_the_structures_are_those_of_the_header() -> None:
     assert fields("ioctl_gntdev_grant_ref") == "II"
 
 
-@given(st.integers(1, gntdev.MAX_DOMID), runs)
+@given(st.integers(1, MAX_DOMID), runs)
 def test_each_reference_comes_with_its_domain(
     domid: int, given_runs: list[tuple[int, int]]
 ) -> None:

@@ -6,7 +6,6 @@ on a file of /proc) do not say what to do.
 
 import grp
 import os
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,12 +28,6 @@ class Found:
 
     channel: Path | Listen
     ram_tap: Path | None
-
-
-def vm_name(domain: str) -> str:
-    """Make of a domain's name one that a VM may have here."""
-    name = re.sub(r"[^A-Za-z0-9_-]", "-", domain)[:64]
-    return name if re.match(r"[A-Za-z0-9_]", name) else f"_{name[:63]}"
 
 
 def group_name(gid: int) -> str:

@@ -30,6 +30,9 @@ from wlproxy.transport.closable import closed_on_error
 SEND_SECONDS = 2.0
 """For a reader to take the document; then the next one is served."""
 
+PAUSE = 2.0
+"""Seconds until somebody who could not be let in is looked for again."""
+
 READ_SECONDS = 5.0
 """For the proxy to give it."""
 
@@ -141,18 +144,25 @@ async def serve_screen(sock: StatusSocket, status: Callable[[], Json]) -> None:
 
 async def _serve(sock: StatusSocket, snapshot: Callable[[], Json]) -> None:
     while True:
-        try:
-            connection, _ = await sock.listener.accept()
-        except OSError as exc:  # the peer has left already, or no fd is left
-            if exc.errno not in (errno.ECONNABORTED, errno.EMFILE, errno.ENFILE):
-                raise
-            await trio.sleep(SEND_SECONDS)
-            continue
+        stream = await next_asker(sock.listener)
         with trio.move_on_after(SEND_SECONDS):
-            async with trio.SocketStream(connection) as stream:
+            async with stream:
                 document = json.dumps(snapshot(), default=str).encode() + b"\n"
                 with suppress(trio.BrokenResourceError):
                     await stream.send_all(document)
+
+
+async def next_asker(listener: trio.socket.SocketType) -> trio.SocketStream:
+    """Wait for the next one who connects, and for a fd for him if none is left."""
+    while True:
+        try:
+            connection, _ = await listener.accept()
+        except OSError as exc:  # he has left already, or no fd is left
+            if exc.errno not in (errno.ECONNABORTED, errno.EMFILE, errno.ENFILE):
+                raise
+            await trio.sleep(PAUSE)
+        else:
+            return trio.SocketStream(connection)
 
 
 def read_all(path: Path) -> dict[str, Json]:

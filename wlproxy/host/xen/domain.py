@@ -14,8 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from wlproxy.host.config import MAX_DOMID
 from wlproxy.host.errors import NotQemuError
-from wlproxy.host.xen.gntdev import MAX_DOMID
 from wlproxy.transport.peer import Credentials, peer_credentials
 
 OPTIONS: Final = ("-xen-domid", "--xen-domid")

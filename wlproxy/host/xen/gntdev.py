@@ -42,8 +42,6 @@ MAP_FIELDS: Final = struct.Struct("=IIQ")
 FIRST_REF: Final = 8
 """Lower ones are Xen's own (GNTTAB_NR_RESERVED_ENTRIES, xen/interface/grant_table.h)."""
 MAX_REF: Final = (1 << 32) - 1
-MAX_DOMID: Final = 0x7FEF
-"""Below DOMID_FIRST_RESERVED (xen/interface/xen.h)."""
 
 Run = tuple[int, int]
 """Grant references that follow each other: the first, and how many."""

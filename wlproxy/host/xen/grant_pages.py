@@ -37,8 +37,6 @@ from wlproxy.transport.fds import OwnedFd
 
 REFS_PER_FRAME: Final = GRANT_SIZE // 8
 """Grant references in a frame of a grant table (grant_entry_v1, xen/interface/grant_table.h)."""
-MAX_FRAMES: Final = 1 << 14
-"""As many as have references for 32 GiB."""
 TRIAL_SECONDS: Final = 10.0
 """For a compositor to show a page."""
 TRIAL_STRIDES, TRIAL_ROWS = (64,), 16

@@ -15,6 +15,7 @@ from wlproxy.relay.filters import (
     frame_surfaces,
     frame_windows,
 )
+from wlproxy.relay.filters.plans import event_planner, request_planner
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.forwarding import Event, Request
 
@@ -153,3 +154,8 @@ FRAMED_EVENT_FILTERS: Final[Mapping[tuple[str, str], EventFilter]] = {
     },
 }
 """`EVENT_FILTERS` of the same."""
+
+framed_request_plan: Final = request_planner(FRAMED_REQUEST_FILTERS)
+"""`plans.request_plan` of clients whose windows are framed."""
+framed_event_plan: Final = event_planner(FRAMED_EVENT_FILTERS)
+"""`plans.event_plan` of the same."""

@@ -26,10 +26,6 @@ from wlproxy.relay.filters import (
     RequestFilter,
     registry,
 )
-from wlproxy.relay.filters.framed import (
-    FRAMED_EVENT_FILTERS,
-    FRAMED_REQUEST_FILTERS,
-)
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.objects import ProtocolObject
 from wlproxy.relay.wire.timestamps import TimeField, event_time, request_time
@@ -126,15 +122,20 @@ def _once(
     return plan_of
 
 
-request_plan: Final = _once(partial(_plan_request, filters=REQUEST_FILTERS))
+def request_planner(filters: Mapping[tuple[str, str], RequestFilter]) -> RequestPlanner:
+    """Look up what is special about requests where they go to these filters."""
+    return _once(partial(_plan_request, filters=filters))
+
+
+def event_planner(filters: Mapping[tuple[str, str], EventFilter]) -> EventPlanner:
+    """Look up what is special about events where they go to these filters."""
+    return _once(partial(_plan_event, filters=filters))
+
+
+request_plan: Final = request_planner(REQUEST_FILTERS)
 """Looks up what is special about a request; WaylandError: there is none such in that version."""
-event_plan: Final = _once(partial(_plan_event, filters=EVENT_FILTERS))
+event_plan: Final = event_planner(EVENT_FILTERS)
 """The same of an event."""
-framed_request_plan: Final = _once(
-    partial(_plan_request, filters=FRAMED_REQUEST_FILTERS)
-)
-"""The same for a client whose windows are framed."""
-framed_event_plan: Final = _once(partial(_plan_event, filters=FRAMED_EVENT_FILTERS))
 
 
 # ---------------------------------------------------------------- what requests wait for
