@@ -27,7 +27,11 @@ from tests.integration.harness import GuestSide, Proxy
 from tests.xen.chain.stage import LARGE, Stage, add_buffer
 from tests.xen.domain import Domain
 from tests.xen.gntdev import GrantFile, expand
-from wlproxy.host.desktop.udmabuf_device import UdmabufDevice, UdmabufItem
+from wlproxy.host.desktop.udmabuf_device import (
+    DEFAULT_DEVICE,
+    UdmabufDevice,
+    UdmabufItem,
+)
 from wlproxy.transport.fds import OwnedFd
 
 SIZES: Final = {"64x64": (64, 64), "1920x1080": (1920, 1080), "3840x2160": LARGE}
@@ -80,6 +84,12 @@ def in_the_guest(guest: Guest, size: int) -> Row:
         "guest: pin, and grant or look up": statistics.median(located) * 1000,
         "guest: let go": statistics.median(closed) * 1000,
     }
+
+
+def size_of(name: str) -> int:
+    """Say how many bytes of pages a buffer of a size has."""
+    width, height = SIZES[name]
+    return -(-width * height * 4 // PAGE) * PAGE
 
 
 def map_and_read(row: dict[str, list[float]], fd: int, size: int) -> None:
@@ -179,10 +189,10 @@ def measure(
 ) -> dict[str, Row]:
     """Measure each size."""
     rows = {}
-    for name, (width, height) in SIZES.items():
-        size = -(-width * height * 4 // PAGE) * PAGE
+    for name, geometry in SIZES.items():
+        size = size_of(name)
         rows[name] = in_the_guest(guest, size) | host(size)
-        rows[name] |= frames(side, proxy, (width, height))
+        rows[name] |= frames(side, proxy, geometry)
     return rows
 
 
@@ -198,7 +208,16 @@ def on_xen(kind: str) -> None:
     finally:
         stage.close()
         domain.close()
-    print(f"\n{table(f'grants, {kind} domU, ms', rows)}\n", flush=True)
+    print(f"\n{tables(kind, rows)}\n", flush=True)
+
+
+def tables(kind: str, rows: Mapping[str, Row]) -> str:
+    """Write what was measured of a domU, and beside it what udmabuf takes in the same dom0."""
+    written = table(f"grants, {kind} domU, ms", rows)
+    if DEFAULT_DEVICE.exists():
+        same = {name: udmabufs(size_of(name)) for name in rows}
+        written += f"\n\n{table('udmabuf in the same dom0, ms', same)}"
+    return written
 
 
 def on_kvm() -> None:

@@ -20,7 +20,10 @@ def test_what_is_mapped_is_read_twice() -> None:
 
 
 def test_the_table_has_a_line_for_each_thing() -> None:
-    rows = {"small": {"mmap": 0.1, "munmap": 12.345}, "large": {"mmap": 3.0, "munmap": 4.0}}
+    rows = {
+        "small": {"mmap": 0.1, "munmap": 12.345},
+        "large": {"mmap": 3.0, "munmap": 4.0},
+    }
     assert table("grants, ms", rows).splitlines() == [
         "| grants, ms | small | large |",
         "|---|---|---|",

@@ -145,7 +145,8 @@ class GuestSide:
         self.guest = guest
         self.agent: int | None = None
         self.agent_module = ""
-        self._clients = itertools.count(1)
+        self.clients: list[PatternClient] = []
+        self._client_numbers = itertools.count(1)
         self._spawner: int | None = None
 
     def ship(self) -> None:
@@ -200,11 +201,17 @@ class GuestSide:
             self._spawner = self.guest.spawn(argv, env=self._python(), log=log)
             ready = f"test -p {PATTERN_DIRECTORY}/spawner.out"
             eventually(lambda: self.guest.run(["sh", "-c", ready]).ok, "the spawner")
-        name = f"client{next(self._clients)}"
+        name = f"client{next(self._client_numbers)}"
         line = json.dumps({"name": name, "display": display}).encode() + b"\n"
         path = f"{PATTERN_DIRECTORY}/spawner"
         watcher = int(call_fifo(self.guest, path, line, timeout=30))
-        return PatternClient(self.guest, name, watcher)
+        self.clients.append(PatternClient(self.guest, name, watcher))
+        return self.clients[-1]
+
+    def kill_clients(self, after: int = 0) -> None:
+        """Kill the pattern clients, but for so many that were the first."""
+        while len(self.clients) > after:
+            self.clients.pop().kill()
 
     def app(self, *argv: str, log: str, env: dict[str, str] | None = None) -> int:
         """Start a real app."""

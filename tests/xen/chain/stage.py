@@ -203,6 +203,8 @@ class Stage:
             side.ship()
             guest_agent.add_user(domain.guest)
             domain.shell(f"chown {guest_agent.USER} {PORT}")
+            # Without any DRM device no agent offers linux-dmabuf.
+            domain.shell("modprobe vgem && udevadm settle")
         if side.agent is None:
             self.start_agent(kind, "wlproxy_guest", "--port", PORT, privileged=False)
         return side
@@ -227,6 +229,15 @@ class Stage:
         )
         proxy.wait_state("serving", PATIENCE)
         return agent
+
+    def count_clients(self) -> dict[str, int]:
+        """Count the pattern clients that were started."""
+        return {kind: len(side.clients) for kind, side in self._sides.items()}
+
+    def kill_clients(self, but: Mapping[str, int]) -> None:
+        """Kill those that were started since they were counted."""
+        for kind, side in self._sides.items():
+            side.kill_clients(but.get(kind, 0))
 
     def compositor(self, screen: str) -> Compositor:
         """Have a compositor."""
