@@ -143,6 +143,10 @@ show: env ## a clean Debian 13 with libvirt, our packages, the pages' commands: 
 tables: env ## make the tables of Wayland interfaces, and the page about them, of Debian's XML
 	$(BIN)/python -m tests.tables
 
+.PHONY: pictures
+pictures: env ## make the pictures of frames that the pages show, of sway's output
+	$(BIN)/python -m tests.pictures
+
 .PHONY: share
 share: env ## make manual pages and shell completion anew, from the command lines
 	$(BIN)/python -m release share

@@ -99,7 +99,10 @@ def run_one_task(pairs: Sequence[Pair]) -> None:
     trio.run(pump_all)
 
 
-WAYS: Final[dict[str, Callable[[Sequence[Pair]], None]]] = {
+Way = Callable[[Sequence[Pair]], None]
+"""Passes on between pairs of sockets, until one is closed."""
+
+WAYS: Final[dict[str, Way]] = {
     "epoll alone": run_bare,
     "a task of trio's for each socket": run_tasks,
     "one task, registered for good": run_one_task,
@@ -107,9 +110,7 @@ WAYS: Final[dict[str, Callable[[Sequence[Pair]], None]]] = {
 
 
 @contextmanager
-def _between(
-    run: Callable[[Sequence[Pair]], None], count: int
-) -> Iterator[tuple[int, list[Pair]]]:
+def between(run: Way, count: int) -> Iterator[tuple[int, list[Pair]]]:
     """Fork a process that passes on; yield its pid, and the outer end of each socket."""
     ends = [(*socket.socketpair(), *socket.socketpair()) for _ in range(count)]
     pid = os.fork()
@@ -163,7 +164,7 @@ def measure(
     Raises:
         ValueError: what was sent is not what arrived.
     """
-    with _between(run, count) as (pid, outer):
+    with between(run, count) as (pid, outer):
         clock = (~pid << 3) | 2  # the process's CPU time: clock_getcpuclockid(3)
         times = max(1, round_trips // count)
         _round_trips(outer, max(1, WARM_UP // count))

@@ -6,6 +6,7 @@ KVM, which a floppy's boot sector does not need.
 """
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ from bench.screen_guest import VNC, machine
 from bench.screen_output import Output
 
 MARK: Final = "screen"
+HERE: Final = Path(__file__).resolve().parents[1]
 SIZES: Final = ((1920, 1080), (640, 480))
 SWAY: Final = """\
 xwayland disable
@@ -59,10 +61,10 @@ ROWS: Final = (
 
 
 @contextmanager
-def wlproxy(directory: Path) -> Iterator[Started]:
-    """Show the machine by D-Bus."""
-    environ = {**MODULES, "XDG_RUNTIME_DIR": str(directory)}
-    words = [sys.executable, "-m", "bench.screen_viewer"]
+def wlproxy(directory: Path, tree: Path = HERE) -> Iterator[Started]:
+    """Show the machine by D-Bus, as the code in some checkout does."""
+    environ = {**MODULES, "XDG_RUNTIME_DIR": str(directory), "PYTHONPATH": str(tree)}
+    words = [sys.executable, "-P", "-m", "bench.screen_viewer"]
     words += [str(directory / "qmp"), str(directory / SOCKET)]
     with started(words, directory / "viewer.log", environ) as viewer:
         viewer.wait_until(lambda: "ready" in viewer.said(), "wlproxy is up")
@@ -186,6 +188,26 @@ def measure_round(directory: Path, seconds: float) -> dict[tuple[str, int], Figu
     return found
 
 
+def compare(other: Path, rounds: int, seconds: float) -> str:
+    """Measure the viewer of another checkout and this one's in turns; say what an update takes."""
+    found: dict[Path, list[float]] = {other.resolve(): [], HERE: []}
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        directory = Path(name)
+        with (
+            sway(directory, SWAY) as compositor,
+            machine(directory, *SIZES[0], video=True) as qemu,
+        ):
+            for _, tree in itertools.product(range(rounds), found):
+                with wlproxy(directory, tree) as viewer:
+                    time.sleep(SETTLE)
+                    sample = measure_video(viewer, qemu, compositor, seconds)
+                    found[tree].append(sample["viewer_us"])
+    ratios = [ours / its for its, ours in zip(*found.values(), strict=True)]
+    before, now = map(statistics.median, found.values())
+    ratio = statistics.median(ratios)
+    return f"{before:.0f} µs there, {now:.0f} µs here, {ratio:.2f} times in pairs\n"
+
+
 def medians(
     rounds: list[dict[tuple[str, int], Figures]],
 ) -> dict[tuple[str, int], Figures]:
@@ -238,10 +260,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--seconds", type=float, default=10.0, help="of each measurement"
     )
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        metavar="CHECKOUT",
+        help="only compare what an update takes there and here",
+    )
     add_into(parser, MARK)
     options = parser.parse_args(arguments)
+    make = measure if options.beside is None else partial(compare, options.beside)
     status = print_table(
-        partial(measure, options.rounds, options.seconds), options.into, MARK
+        partial(make, options.rounds, options.seconds), options.into, MARK
     )
     if not status:
         print(f"{version(['sway', '--version'])}, load {os.getloadavg()[0]:.1f}")

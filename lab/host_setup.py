@@ -50,6 +50,7 @@ TOOLS = (
     Tool("grim", "grim"),
     Tool("foot", "foot"),
     Tool("wayland-info", "wayland-utils"),
+    Tool("mako", "mako-notifier"),
     Tool("gtk4-demo", "gtk-4-examples"),
     Tool("libvirtd", "libvirt-daemon"),
     Tool("virsh", "libvirt-clients"),

@@ -104,6 +104,40 @@ def test_what_is_typed_counts_more(home: Home, configs: list[HostConfig]) -> Non
     assert "wl_seat" not in config.relay.policy.globals.caps
 
 
+@pytest.mark.parametrize("table", ["defaults", "vm.work"])
+def test_the_frame_is_a_key_of_the_policy(home: Home, table: str) -> None:
+    file = home.write(f"[{table}]\nframe = 'blue'\n[vm.work.screen]\n")
+    said = home.call("config check")
+    assert said.exit_code == 1
+    assert f"{file}:2: {table}.frame: is a key of the policy" in said.output
+    assert 'Write it as: policy.frame.colour = "blue"' in said.output
+
+
+def test_several_vms_are_framed_unasked(home: Home, configs: list[HostConfig]) -> None:
+    home.write("[vm.work]\n")
+    home.call("run --name work")
+    home.write("[vm.work]\n[vm.web]\n")
+    for words in ("work", "web", "web --frame off", "web --frame red"):
+        assert home.call(f"run --name {words}").exit_code == 0
+    alone, work, web, off, red = (each.relay.frame for each in configs)
+    assert alone is None
+    assert off is None
+    assert work is not None
+    assert web is not None
+    assert red is not None
+    assert work.colour != web.colour
+    assert (work.asked, web.asked, red.asked) == (False, False, True)
+    shown = home.call("policy show web").output
+    assert f"  # default: {home.file} has several VMs" in shown
+
+
+def test_what_does_not_go_together_is_found_by_the_check(home: Home) -> None:
+    home.write("[vm.work.policy]\nframe.colour = 'red'\nglobals.allow = ['wl_shell']\n")
+    [line] = home.call("policy check").output.splitlines()
+    assert line.startswith(f"{home.file}:2: windows are to be framed, but wl_shell")
+    assert line.endswith('Do without wl_shell, or set frame.colour = "off".')
+
+
 def test_the_vms_table_counts_more_than_the_defaults(
     home: Home, configs: list[HostConfig], tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 import shutil
 import struct
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,28 @@ def test_what_is_missing_is_said(
     monkeypatch.setattr(screen, "measure_round", lacks)
     assert screen.main(["--rounds", "1"]) == 1
     assert "there is no sway" in capsys.readouterr().err
+
+
+def test_two_checkouts_are_compared_in_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is started: what each took is the test's."""
+    shown: list[Path] = []
+    took = iter([600.0, 400.0, 500.0, 300.0])
+
+    def show(_directory: Path, tree: Path) -> AbstractContextManager[None]:
+        shown.append(tree)
+        return nullcontext()
+
+    def measure(*_: object) -> dict[str, float]:
+        return {"viewer_us": next(took)}
+
+    for name in ("sway", "machine"):
+        monkeypatch.setattr(screen, name, lambda *_, **__: nullcontext())
+    monkeypatch.setattr(screen, "wlproxy", show)
+    monkeypatch.setattr(screen, "measure_video", measure)
+    monkeypatch.setattr(screen, "SETTLE", 0)
+    assert screen.main(["--rounds", "2", "--beside", str(tmp_path)]) == 0
+    assert shown == [tmp_path, screen.HERE] * 2
+    said = "550 µs there, 350 µs here, 0.63 times in pairs\n"
+    assert capsys.readouterr().out.startswith(said)

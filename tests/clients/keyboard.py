@@ -68,6 +68,12 @@ class Keyboard:
                 self._key(code, down)
             time.sleep(pause)
 
+    def press(self, *codes: int) -> None:
+        """Press keys one after the other, and let go of them in that order."""
+        for down in (1, 0):
+            for code in codes:
+                self._key(code, down)
+
     def _key(self, code: int, down: int) -> None:
         now = time.monotonic_ns() // 1_000_000 & 0xFFFFFFFF
         self._connection.send(self._keyboard, 1, "uuu", now, code, down)

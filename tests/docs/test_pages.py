@@ -233,7 +233,7 @@ def test_the_policy_is_right(blocks: list[Block], home: Path) -> None:
     shown = output_of(["wlproxy", "policy", "show", "work"]).splitlines()
     assert f'clipboard.direction = "ask"  # {file}:7' in shown
     assert f'windows.idle-inhibition = "off"  # {file}:3' in shown
-    assert 'windows.fullscreen = "on"  # default' in shown
+    assert 'windows.fullscreen = "framed"  # default' in shown
 
 
 def test_the_settings_are_right(blocks: list[Block], home: Path) -> None:

@@ -13,6 +13,7 @@ ends keep the rules.  Besides:
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from tests.fuzz.choices import Choices
 from tests.fuzz.finding import FindingError
@@ -47,6 +48,7 @@ from wlproxy.relay.inputs import (
     ReceivedFd,
     SessionEnded,
     TimerEnded,
+    UserAnswered,
 )
 from wlproxy.relay.look import WindowFrame
 from wlproxy.relay.policy import effective_policy
@@ -57,6 +59,7 @@ from wlproxy.relay.policy_tree import (
     Globals,
     Pointer,
     Policy,
+    Popups,
     Primary,
     Switch,
     Windows,
@@ -76,6 +79,7 @@ POLICIES = (
             Primary(policy_tree.Direction.TO_HOST),
             Drag(policy_tree.Direction.OFF),
         ),
+        Windows(Fullscreen.ON),
     ),
     Policy(
         Globals(allow=("wl_shell",)),
@@ -84,8 +88,8 @@ POLICIES = (
             Primary(policy_tree.Direction.TO_GUEST, ("a*",), 1, 9),
         ),
         Drag(policy_tree.Direction.TO_GUEST),
-        Windows(Fullscreen.OFF, _NO, _NO, _NO, max_width=64),
-        Pointer(_NO, _NO, _NO, _NO),
+        Windows(Fullscreen.OFF, Popups.FREE, _NO, _NO, _NO, max_width=64),
+        pointer=Pointer(_NO, _NO, _NO, _NO),
     ),
 )
 FRAMING = re.compile("a framed window may have|windows are to be framed")
@@ -121,8 +125,11 @@ class Conversation:
         """Who broke a rule, and how; the client may be ended from then on."""
         capabilities = choices.pick([VIDEO, ONLY_SHM, NOTHING])
         self._imports = capabilities.dmabuf_stride_alignment
-        # A policy that allows what cannot be framed is refused then (`Server.obey`).
+        # A policy that allows what cannot be framed is refused then (`host.policy_file`).
         self._policies = [p for p in POLICIES if frame is None or not p.globals.allow]
+        self._looks = [frame]
+        if frame is not None:
+            self._looks += [None, replace(frame, colour=0, width=frame.width + 1)]
         self._play = DmabufStage(capabilities, frame=frame)
         self._play.relay.is_due = self._is_apart
         self._play.app.meets_late_events = True
@@ -185,12 +192,17 @@ class Conversation:
         return True
 
     def _change_policy(self) -> None:
-        """Have the user decide anew; what was timed is over."""
+        """Have the user decide anew, and answer; what was timed is over."""
         policy = self._choices.aside.choice(self._policies)
-        self._play.run(self._play.relay.receive(PolicyChanged(policy)))
+        look = self._choices.aside.choice(self._looks)
+        self._play.run(self._play.relay.receive(PolicyChanged(policy, look)))
         while self._play.timers and self._play.closed is None:
             ended = TimerEnded(1, self._play.timers.pop().number)
             self._play.run(self._play.relay.receive(ended))
+        while self._play.questions and self._play.closed is None:
+            number, says = self._play.questions.pop().number, self._choices.aside
+            answer = UserAnswered(1, number, says.random() < 0.5)
+            self._play.run(self._play.relay.receive(answer))
 
     def _act(self, action: Callable[[], None]) -> None:
         if self._choices.aside.random() < DECIDED and self._play.closed is None:

@@ -42,6 +42,7 @@ class Weston:
         directory: Path,
         shell: str = "desktop",
         size: tuple[int, int] = (1024, 640),
+        settings: str = "",
     ) -> None:
         self.size = size
         self.directory = directory
@@ -49,6 +50,8 @@ class Weston:
         self.environ = {"XDG_RUNTIME_DIR": str(directory), "WAYLAND_DISPLAY": "wl-test"}
         program = WestonProgram()
         command = program.command("pixman", shell, size, self.socket.name)
+        config = directory / "weston.ini"
+        config.write_text(settings)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             notify = directory / "notify"
             notify.unlink(missing_ok=True)
@@ -56,7 +59,7 @@ class Weston:
             ready.settimeout(READY_TIMEOUT)
             with (directory / "log").open("wb") as log:
                 self.process = subprocess.Popen(
-                    [*command, "--no-config", "--modules=systemd-notify.so"],
+                    [*command, f"--config={config}", "--modules=systemd-notify.so"],
                     env={**os.environ, **self.environ, "NOTIFY_SOCKET": str(notify)},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -79,13 +82,20 @@ def running_weston(
     tmp_path_factory: pytest.TempPathFactory,
     shell: str = "desktop",
     size: tuple[int, int] = (1024, 640),
+    settings: str = "",
 ) -> Iterator[Weston]:
-    """A weston for as long as a fixture lasts; a skip where there is none."""
+    """A weston for as long as a fixture lasts; a skip where there is none.
+
+    Args:
+        shell: which of its shells.
+        size: of its output, in pixels.
+        settings: its configuration.
+    """
     if not shutil.which("weston"):
         pytest.skip("needs weston: apt-get install weston")
     directory = tmp_path_factory.mktemp("w")
     directory.chmod(0o700)
-    weston = Weston(directory, shell, size)
+    weston = Weston(directory, shell, size, settings)
     yield weston
     weston.stop()
 

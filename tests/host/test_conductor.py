@@ -29,6 +29,7 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy.protocol.errors import LocalProtocolError
 from wlproxy.relay.commands import (
     AdoptStream,
+    AskUser,
     CloseClient,
     CloseHandle,
     Command,
@@ -45,6 +46,7 @@ from wlproxy.relay.commands import (
     SendFrame,
     SendToCompositor,
     StartTimer,
+    StopAsking,
     Trace,
     TraceLevel,
 )
@@ -67,6 +69,8 @@ ALL = (
     CreateStream(1, 2, Handle(2), Direction.TO_GUEST),
     AdoptStream(1, 3, Handle(1), Direction.TO_GUEST),
     StartTimer(1, 1, 1.0),
+    AskUser(1, 1, Direction.TO_GUEST, "clipboard", "app", "text/plain"),
+    StopAsking(1, 1),
     SendFile(1, 1, Handle(1), 6),
     SendContents(1, 1, b"table"),
     CloseHandle(1, Handle(2)),

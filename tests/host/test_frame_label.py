@@ -2,10 +2,13 @@
 
 import logging
 import sys
+from dataclasses import replace
 
 import pytest
 
 from wlproxy.host.frame_label import HEIGHT, MOST, draw, look
+from wlproxy.relay.look import OFF, Colour, WindowFrame
+from wlproxy.relay.policy_tree import Frame, Switch
 
 RED = 0xD1261B
 
@@ -46,10 +49,24 @@ def test_without_pillow_there_is_a_colour_and_no_text(
 ) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
     with caplog.at_level(logging.INFO, "wlproxy"):
-        frame = look("work", RED)
+        frame = look("work", Frame(Colour("red", RED), width=7))
 
     assert frame is not None
-    assert (frame.colour, frame.label) == (RED, None)
+    assert (frame.colour, frame.width, frame.label) == (RED, 7, None)
     (said,) = caplog.messages
     assert "wlproxy[label]" in said
-    assert look("work", None) is None
+    assert look("work", Frame()) is None
+    with caplog.at_level(logging.INFO, "wlproxy"):
+        unasked = look("work", Frame(Colour("red", RED, asked=False), Switch.OFF))
+    assert unasked == WindowFrame(RED)
+    assert not unasked.asked
+    assert caplog.messages == [said], "nobody wants a label"
+
+
+def test_no_frame_although_there_are_several_vms_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert look("work", Frame(OFF)) is None
+    assert not caplog.messages
+    assert look("work", Frame(replace(OFF, asked=False))) is None
+    assert "`wlproxy policy show work` says which" in caplog.messages[0]

@@ -69,7 +69,7 @@ def test_another_vm_has_the_defaults() -> None:
     said = PolicySource("play", PATH)
     policy = read_policy(said, ConfigFile(PATH, FILE)).policy
     assert policy.clipboard.direction is Direction.OFF
-    assert policy.windows.fullscreen is Fullscreen.ON
+    assert policy.windows.fullscreen is Fullscreen.FRAMED
 
 
 def test_without_a_file_all_is_by_default(tmp_path: Path) -> None:
@@ -90,7 +90,9 @@ def test_without_a_file_all_is_by_default(tmp_path: Path) -> None:
         ("clipboard.direktion = 'off'", ".direktion: is nothing", "direction"),
         ("clipboard.direction = 'of'", ".direction: is to be one of", "off"),
         ("drag.direction = 'ask'", ': cannot be "ask": a drag', ""),
-        ("windows.fullscreen = 'framed'", ': cannot be "framed" yet', ""),
+        ("windows.fullscreen = 'frame'", ".fullscreen: is to be one of", "framed"),
+        ("frame.colour = 'pink'", "'pink' is no colour: write #rrggbb, or", ""),
+        ("frame.colour = 3", 'frame.colour: is to be "auto", "off"', ""),
         ("windows.max-width = 0", ".max-width: is to be a number", ""),
         ("windows = 1", ".policy.windows: is to be a table", ""),
         ("globals.deny = ['wl_seet']", "cannot deny wl_seet", "wl_seat"),
@@ -122,3 +124,65 @@ policy = 3
         str(each).partition(": ")[0] for each in faults(ConfigFile(PATH, text), "work")
     ]
     assert told == ["/c.toml:4", "/c.toml:7", "/c.toml:2", "/c.toml:6"]
+
+
+TWO = "[vm.work]\n[vm.web]\n"
+SEVERAL = "default: /c.toml has several VMs"
+
+
+def colour(text: str, name: str = "work", **source: object) -> tuple[str, str]:
+    said = PolicySource(name, PATH, **source)  # type: ignore[arg-type]
+    lines = read_policy(said, ConfigFile(PATH, text)).lines
+    [found] = [line for line in lines if line.key == "frame.colour"]
+    return found.value, found.origin
+
+
+def test_several_vms_have_colours_and_one_has_none() -> None:
+    assert colour("[vm.work]\n") == ('"auto"', "default")
+    assert colour("", "work") == ('"auto"', "default")
+    work, web = colour(TWO), colour(TWO, "web")
+    assert work[1] == web[1] == SEVERAL
+    assert work[0] != web[0]
+    # One that the file does not have is another one.
+    assert colour("[vm.work]\n", "web")[1] == SEVERAL
+    policy = read_policy(PolicySource("work", PATH), ConfigFile(PATH, TWO)).policy
+    assert policy.frame.colour.rgb is not None
+    assert not policy.frame.colour.asked
+
+
+def test_where_a_colour_is_from() -> None:
+    red = f"{TWO}policy.frame.colour = 'red'\n"
+    assert colour(red, "web") == ('"red"', "/c.toml:3")
+    for given in ("red", "#D1261B"):  # nobody else has it, however it is written
+        others = "".join(f"[vm.n{number}]\n" for number in range(4))
+        text = f"{TWO}policy.frame.colour = '{given}'\n{others}"
+        names = ("work", "web", *(f"n{number}" for number in range(4)))
+        chosen = [colour(text, name)[0] for name in names if name != "web"]
+        assert len(set(chosen)) == 5
+        assert '"red"' not in chosen
+    assert colour(red, frame="#123456") == ('"#123456"', "command line")
+    assert colour(red, "web", frame="off") == ('"off"', "command line")
+    assert colour(red, "web", frame="auto")[1] == SEVERAL
+    all_blue = f"[defaults.policy.frame]\ncolour = 'blue'\n{TWO}"
+    assert {colour(all_blue, name) for name in ("work", "web")} == {
+        ('"blue"', "/c.toml:2"),
+    }
+    with pytest.raises(ValueError, match="is no colour"):
+        colour(red, frame="pink")
+    # What is wrong of another VM's is for its own proxy to say.
+    assert colour(red.replace("red", "pink"))[1] == SEVERAL
+
+
+def test_windows_that_cannot_be_framed() -> None:
+    allow = "policy.globals.allow = ['zwlr_layer_shell_v1']\n"
+    text = f"[vm.web]\n[vm.work]\n{allow}"
+    value, origin = colour(text)
+    assert value == '"off"'
+    assert origin.startswith("default: zwlr_layer_shell_v1 is allowed (/c.toml:3), and")
+    assert colour(text, "web")[1] == SEVERAL
+    with pytest.raises(ConfigFileError, match=r"command line: windows .*layer_shell"):
+        colour(text, frame="red")
+    with pytest.raises(ConfigFileError, match=r"/c.toml:4: windows .*layer_shell"):
+        colour(f"{text}policy.frame.colour = 'red'\n")
+    with pytest.raises(ConfigFileError, match=r"wl_shell is allowed \(command line\)"):
+        colour(TWO, frame="red", allow=("wl_shell",))

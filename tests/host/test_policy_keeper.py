@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -38,8 +39,12 @@ class Bench:
         self.status = directory / "work.sock"
         self.obeyed: list[Policy] = []
         source = PolicySource("work", self.file)
+        self.framed_otherwise = 0
         bound = {"wl_output": 2, "wl_seat": 1}.__getitem__
-        self.keeper = PolicyKeeper(source, self.obeyed.append, bound, VmLog("work"))
+        self.keeper = PolicyKeeper(
+            *(source, self.obeyed.append, bound),
+            *(lambda: self.framed_otherwise, VmLog("work")),
+        )
 
     async def ask(self, question: str) -> dict[str, object]:
         path = policy_path(self.status)
@@ -86,6 +91,18 @@ async def test_shown_and_read_again(
         *(Direction.BOTH, Direction.OFF),
     ]
     assert "policy: clipboard.direction" in caplog.text
+
+
+async def test_frames_that_stay_as_they_are_are_said(tmp_path: Path) -> None:
+    async with serving(tmp_path) as bench:
+        bench.file.write_text('[vm.work.policy]\nframe.colour = "red"\n')
+        bench.framed_otherwise = 3
+        told = await bench.ask(RELOAD)
+        [[key, value, _, effect]] = cast("list[list[str]]", told["changed"])
+        assert (key, value) == ("frame.colour", '"red"')
+        assert effect.startswith("at once; whether there is a frame: for apps that")
+        kept = "3 apps keep the frames that its windows had, or had not, until it ends"
+        assert told["kept"] == [kept]
 
 
 async def test_a_mistake_changes_nothing(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import (
     AdoptStream,
+    AskUser,
     CloseClient,
     CloseHandle,
     Command,
@@ -49,6 +50,7 @@ from wlproxy.relay.commands import (
     SendFrame,
     SendToCompositor,
     StartTimer,
+    StopAsking,
     Trace,
     TraceLevel,
 )
@@ -90,6 +92,7 @@ class Playbook:
         deliver: the compositor's events arrive at once.
         files: contents of files that the relay itself sent, by their id.
         timers: what the relay had timed, and which tests end.
+        questions: what the user was asked, and which tests answer.
         policy: of stages whose configuration is not given.
     """
 
@@ -116,6 +119,7 @@ class Playbook:
         self.creates: list[CreateUdmabuf | CreateCopyBuffer] = []
         self.traces: list[Trace] = []
         self.timers: list[StartTimer] = []
+        self.questions: list[AskUser] = []
         self.files: dict[int, bytes] = {}
         self.credit = 0
         self.closed: CloseClient | None = None
@@ -334,6 +338,12 @@ class Playbook:
             case CloseHandle():
                 shell.close(command.handle)
                 self.log.append(f"shell: CloseHandle({command.handle})")
+            case AskUser():
+                self.questions.append(command)
+                self.log.append(f"user: {command.mime_type}?")
+            case StopAsking(number=number):
+                assert all(each.number <= number for each in self.questions)
+                self.log.append("user: never mind")
             case StartTimer():
                 self.timers.append(command)
             case GrantCredit():

@@ -118,7 +118,7 @@ class Twins:
             self.take_apart()
         error = other_error = None
         if isinstance(given, PolicyChanged):
-            self._config = replace(self._config, policy=given.policy)
+            self._config = replace(self._config, policy=given.policy, frame=given.frame)
         commands: list[Command] = []
         others: list[Command] = []
         try:
@@ -134,6 +134,10 @@ class Twins:
         if error is not None:
             raise error
         return commands
+
+    def framed_otherwise(self) -> int:
+        """As of a relay."""
+        return self._whole.framed_otherwise()
 
     def take_apart(self) -> None:
         """Write one down, and put the other together of what was written."""

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -246,7 +247,8 @@ class FakeQemu:
                 return
             reader.feed(data, fds)
             while (message := reader.next_message()) is not None:
-                await self._called(message)
+                with suppress(trio.BrokenResourceError):  # whoever called has gone
+                    await self._called(message)
 
     async def _called(self, call: Message[Any]) -> None:
         member = call.fields.member

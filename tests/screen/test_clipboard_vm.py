@@ -16,6 +16,7 @@ import trio.testing
 from tests.peers.compositor import Compositor, offer_selection
 from tests.peers.libwayland import Resource
 from tests.screen.conftest import Machine, MakeMachine
+from tests.screen.policies import sharing
 from tests.screen.vdagent import GRAB, RELEASE, Agent, agent_of, guest_options
 from wlproxy.host.desktop.address import connect_compositor
 from wlproxy.host.errors import HostError
@@ -24,7 +25,8 @@ from wlproxy.screen.connecting import connect_by_monitor
 from wlproxy.screen.door import Door
 from wlproxy.screen.heads import Heads, Options
 from wlproxy.screen.line import Line
-from wlproxy.screen.qemu_clipboard import QemuClipboard, Selection, Way
+from wlproxy.screen.qemu_clipboard import QemuClipboard
+from wlproxy.screen.sharing import Selection, Sharing
 from wlproxy.transport.fds import OwnedFd
 
 pytestmark = pytest.mark.slow
@@ -91,7 +93,7 @@ def _write_all(fd: int, text: bytes) -> None:
 async def desk(
     vm: Machine,
     directory: Path,
-    ways: dict[Selection, Way],
+    rules: Sharing,
     *,
     begins: bool = True,
 ) -> AsyncIterator[Desk]:
@@ -104,14 +106,16 @@ async def desk(
         await nursery.start(compositor.run, path)
         with Line(qemu) as line:
             connect = partial(connect_compositor, path)
-            heads = Heads(
-                "vm", line, connect, Door.start, VmLog("vm"), Options(ways=ways)
-            )
+            options = Options(sharing=rules)
+            heads = Heads("vm", line, connect, Door.start, VmLog("vm"), options)
             async with trio.open_nursery() as inner:
                 inner.start_soon(_run, heads)
                 made = Desk(compositor, agent, heads.clipboard)
                 await made.until(
-                    lambda: any(c.all("wl_keyboard") for c in compositor.clients)
+                    lambda: (
+                        any(c.all("wl_keyboard") for c in compositor.clients)
+                        and heads.clipboard.registered
+                    )
                 )
                 yield made
                 inner.cancel_scope.cancel()
@@ -123,15 +127,12 @@ async def _run(heads: Heads) -> None:
         await heads.run()
 
 
-BOTH = dict.fromkeys(Selection, Way.BOTH)
-
-
 @pytest.mark.parametrize("selection", list(Selection))
 async def test_the_guest_pastes_what_the_host_copies(
     machine: MakeMachine, tmp_path: Path, selection: Selection
 ) -> None:
     vm = machine("-vga", "std", *guest_options(tmp_path))
-    async with desk(vm, tmp_path, BOTH) as it:
+    async with desk(vm, tmp_path, sharing()) as it:
         it.focus()
         for text in (b"one", "zwei Wörter".encode(), b"x" * 8_000):
             it.agent.said.clear()
@@ -149,7 +150,7 @@ async def test_the_host_pastes_what_the_guest_copies(
     machine: MakeMachine, tmp_path: Path, selection: Selection
 ) -> None:
     vm = machine("-vga", "std", *guest_options(tmp_path))
-    async with desk(vm, tmp_path, BOTH) as it:
+    async with desk(vm, tmp_path, sharing()) as it:
         device = DEVICES[selection]
         await it.agent.copy(b"nobody asked", selection)
         clipboard = it.clipboard
@@ -175,9 +176,9 @@ async def test_the_host_pastes_what_the_guest_copies(
 
 
 async def test_what_is_off_goes_nowhere(machine: MakeMachine, tmp_path: Path) -> None:
-    ways = {Selection.CLIPBOARD: Way.TO_GUEST, Selection.PRIMARY: Way.TO_HOST}
+    rules = sharing("to-guest", "to-host")
     vm = machine("-vga", "std", *guest_options(tmp_path))
-    async with desk(vm, tmp_path, ways) as it:
+    async with desk(vm, tmp_path, rules) as it:
         it.focus()
         selected = offer_selection(it.find(DEVICES[Selection.PRIMARY]), UTF8)
         await it.copy(DEVICES[Selection.CLIPBOARD], b"to the guest")
@@ -194,11 +195,34 @@ async def test_what_is_off_goes_nowhere(machine: MakeMachine, tmp_path: Path) ->
         assert not it.compositor.called("wl_data_device.set_selection")
 
 
+async def test_the_guest_waits_for_a_key_where_it_has_to_ask(
+    machine: MakeMachine, tmp_path: Path
+) -> None:
+    vm = machine("-vga", "std", *guest_options(tmp_path))
+    async with desk(vm, tmp_path, sharing("ask")) as it:
+        it.focus()
+        await it.copy(DEVICES[0], b"text")
+        await trio.testing.wait_all_tasks_blocked()
+        assert not it.agent.heard(GRAB)
+        for _ in range(2):
+            it.agent.said.clear()
+            it.find("wl_keyboard").send("key", 9, 1, 30, 1)
+            await it.until(lambda: it.agent.heard(GRAB))
+            assert await it.agent.paste() == b"text"
+            await it.until(lambda: it.agent.heard(RELEASE))
+        it.find("wl_keyboard").send("key", 9, 1, 30, 1)
+        await it.until(lambda: len(it.agent.heard(GRAB)) == 2)
+        called = "wl_data_device.set_selection"
+        assert not it.compositor.called(called)
+        await it.agent.copy(b"of the guest", Selection.CLIPBOARD)
+        await it.until(lambda: it.compositor.called(called))
+
+
 async def test_an_agent_that_comes_later_and_another_viewer(
     machine: MakeMachine, tmp_path: Path
 ) -> None:
     vm = machine("-vga", "std", *guest_options(tmp_path))
-    async with desk(vm, tmp_path, BOTH, begins=False) as it:
+    async with desk(vm, tmp_path, sharing(), begins=False) as it:
         it.focus()
         await it.copy(DEVICES[0], b"there already")
         it.agent.begins.set()
@@ -207,7 +231,8 @@ async def test_an_agent_that_comes_later_and_another_viewer(
         # Another viewer, where QEMU does not notice that the last one is gone.
         qemu = await trio.to_thread.run_sync(connect_by_monitor, vm.monitor)
         with Line(qemu) as line:
-            clipboard = QemuClipboard[OwnedFd](line.peer, BOTH, "other")
+            clipboard = QemuClipboard[OwnedFd](line.peer, sharing(), "other")
+            clipboard.join()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(line.run)
                 clipboard.offer(Selection.CLIPBOARD, b"of the other")

@@ -553,6 +553,44 @@ def test_whatever_is_called(sent: list[Sent], data: st.DataObject) -> None:
         assert file.closed != any(file is each for each in shown)
 
 
+def unanswered(part: tuple[int, int, int, int], serial: int) -> bytes:
+    """An update as QEMU spells it, which wants no answer."""
+    return call(MAPS, "UpdateMap", "iiii", *part, serial=serial, flags=1)[0]
+
+
+@given(
+    st.lists(st.tuples(*[numbers] * 4), min_size=2, max_size=6),
+    st.integers(1, 3),
+    st.none() | st.tuples(st.integers(0, 200), st.integers(0, 255)),
+)
+def test_updates_that_are_spelled_alike_mean_what_each_does(
+    parts: list[tuple[int, int, int, int]], at_once: int, wrong: tuple[int, int] | None
+) -> None:
+    """One display gets them whole, which is quicker; the other one in pieces."""
+    messages = [unanswered(part, serial) for serial, part in enumerate(parts, 1)]
+    if wrong is not None:
+        last = bytearray(messages[-1])
+        last[wrong[0] % len(last)] = wrong[1]
+        messages[-1] = bytes(last)
+    starts = range(1, len(messages), at_once)
+    rest = [b"".join(messages[start : start + at_once]) for start in starts]
+    chunks = messages[:1] + rest
+
+    def heard(chunks: list[bytes]) -> tuple[list[Command], bytes, str]:
+        shown = Display()
+        commands = shown.receive(*scanout_map(FakeFile()))
+        shown.take_answers()
+        try:
+            for chunk in chunks:
+                commands += shown.receive(chunk, ())
+        except DBusError:
+            return [], b"", "no D-Bus"
+        return commands[1:], shown.take_answers(), ""
+
+    whole = heard(chunks)
+    assert whole == heard([part for each in chunks for part in (each[:9], each[9:])])
+
+
 @given(st.lists(st.binary(max_size=100), max_size=5))
 def test_garbage(chunks: list[bytes]) -> None:
     stage = Stage()

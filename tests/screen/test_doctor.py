@@ -1,14 +1,23 @@
+import os
 import socket
 import stat
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 from click.testing import CliRunner
 
+from tests.peers.compositor import Compositor
+from tests.peers.qmp import GREETING, FakeMonitor
 from tests.screen.conftest import MakeMachine
 from wlproxy.cli import main
 from wlproxy.host.doctor import Finding, Verdict
-from wlproxy.screen.doctor import examine_screen, judge
+from wlproxy.host.runtime_dir import screen_path
+from wlproxy.screen.doctor import examine_screen, judge, judge_viewer
+from wlproxy.screen.holders import Holder
 
 DBUS = {"type": "dbus", "p2p": True}
 
@@ -100,6 +109,63 @@ def test_another_display(machine: MakeMachine) -> None:
         "QEMU's display is none",
         "Start it with what `wlproxy qemu-args --screen` prints.",
     )
+
+
+def test_another_viewer_has_it(tmp_path: Path) -> None:
+    """This process is QEMU: it has a monitor, and one end of a display's connection."""
+    monitor = FakeMonitor(tmp_path / "q")
+    monitor.serve(GREETING, {"return": {}}, {"return": DBUS}, {"return": ""})
+    status = tmp_path / "wlproxy" / "work.sock"
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            viewer = subprocess.Popen(["sleep", "100"], pass_fds=[theirs.fileno()])
+        with viewer:
+            _, found = examine_screen(monitor.path, "no-such-qemu", status)
+            viewer.kill()
+    monitor.close()
+    assert found.verdict is Verdict.WARNING
+    assert found.explanation == (
+        f"another viewer has it: process {viewer.pid} (sleep 100)"
+    )
+    assert "one viewer at a time" in found.remedy
+
+
+def test_it_is_ours() -> None:
+    found = judge_viewer(Holder(7, "wlproxy screen"), 7)
+    assert found.verdict is Verdict.OK
+
+
+@pytest.mark.slow
+async def test_who_shows_it(machine: MakeMachine, tmp_path: Path) -> None:
+    vm = machine("-vga", "std")
+    compositor, path = Compositor(), tmp_path / "wl"
+    status = tmp_path / "wlproxy" / "work.sock"
+    words = "screen", "--name", "work", "--qmp", str(vm.monitor), "--display", str(path)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(compositor.run, path)
+        viewer = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "wlproxy", *words],
+            env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+        )
+        with trio.fail_after(30):
+            while not screen_path(status).is_socket():  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.01)
+        for place, verdict, said in (
+            (status, Verdict.OK, "it is shown by process"),
+            (None, Verdict.WARNING, "another viewer has it: process"),
+        ):
+            examine = partial(examine_screen, vm.monitor, None, place)
+            display, shown = await trio.to_thread.run_sync(examine)
+            assert display.explanation == "QEMU's display is D-Bus"
+            assert (shown.verdict, shown.explanation) == (
+                verdict,
+                f"{said} {viewer.pid} ({sys.executable} -m wlproxy {' '.join(words)})",
+            )
+        viewer.terminate()
+        await viewer.wait()
+        nursery.cancel_scope.cancel()
+    assert len(await trio.to_thread.run_sync(examine)) == 1
 
 
 def test_the_command_looks_at_it(

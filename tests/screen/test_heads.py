@@ -8,19 +8,22 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from tests.peers.compositor import Compositor, configure
 from tests.peers.libwayland import Resource, ServerClient
 from tests.screen.conftest import MakeMachine
 from tests.screen.fake_qemu import FakeQemu
+from tests.screen.policies import directions, sharing
 from wlproxy.host.desktop.address import connect_compositor
 from wlproxy.host.errors import HostError
 from wlproxy.host.report.vm_log import VmLog
 from wlproxy.screen import viewer
 from wlproxy.screen.connecting import connect_by_monitor
-from wlproxy.screen.door import Door
+from wlproxy.screen.door import Door, NoDoormanError
 from wlproxy.screen.heads import Heads, Options
 from wlproxy.screen.line import Line
+from wlproxy.screen.sharing import Sharing
 
 PATIENCE = 30
 
@@ -74,7 +77,11 @@ def surface_of(client: ServerClient) -> Resource:
 
 @asynccontextmanager
 async def shown(
-    qemu: socket.socket, directory: Path, only: int | None = None
+    qemu: socket.socket,
+    directory: Path,
+    only: int | None = None,
+    rules: Sharing | None = None,
+    open_door: Callable[[], Door] = Door.start,
 ) -> AsyncIterator[Stage]:
     compositor, path = Compositor(), directory / "wl"
     async with trio.open_nursery() as nursery:
@@ -82,7 +89,8 @@ async def shown(
         with Line(qemu) as line:
             connect = partial(connect_compositor, path)
             log = VmLog("vm")
-            heads = Heads("vm", line, connect, Door.start, log, Options(only))
+            options = Options(only, rules or sharing())
+            heads = Heads("vm", line, connect, open_door, log, options)
             stage = Stage(compositor, heads)
             async with trio.open_nursery() as inner:
                 inner.start_soon(stage.run)
@@ -93,7 +101,11 @@ async def shown(
 
 @asynccontextmanager
 async def faked(
-    directory: Path, only: int | None = None, **attributes: object
+    directory: Path,
+    only: int | None = None,
+    rules: Sharing | None = None,
+    open_door: Callable[[], Door] = Door.start,
+    **attributes: object,
 ) -> AsyncIterator[tuple[Stage, FakeQemu]]:
     ours, theirs = socket.socketpair()
     qemu = FakeQemu(theirs)
@@ -101,7 +113,7 @@ async def faked(
         setattr(qemu, name, value)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(qemu.run)
-        async with shown(ours, directory, only) as stage:
+        async with shown(ours, directory, only, rules, open_door) as stage:
             yield stage, qemu
         nursery.cancel_scope.cancel()
 
@@ -212,3 +224,40 @@ async def test_there_are_not_more_windows_than_one_may_have(tmp_path: Path) -> N
     async with faked(tmp_path, consoles=1000) as (stage, qemu):
         await stage.until(lambda: qemu.listeners == 16)
         assert len(stage.heads.viewers) == 16
+
+
+async def test_the_clipboard_is_left_alone_until_the_policy_lets_something_through(
+    tmp_path: Path,
+) -> None:
+    rules = sharing("off", "off")
+    async with faked(tmp_path, rules=rules) as (stage, qemu):
+        await stage.until(lambda: qemu.listeners == 1)
+        rules.obey(directions("off", "off"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert not qemu.heard("Unregister", "Register")
+        rules.obey(directions("off", "ask"))
+        await stage.until(lambda: qemu.heard("Register"))
+        assert not stage.over
+
+
+def no_doorman() -> Door:
+    raise NoDoormanError("QEMU cannot be let in")
+
+
+def mortal_doorman() -> Door:
+    return Door.with_doorman(lambda _control, _pulse: lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("open_door", "why"),
+    [
+        (no_doorman, "cannot be let in"),
+        (mortal_doorman, "the connection to QEMU has ended"),
+    ],
+)
+async def test_nobody_looks_after_the_connection(
+    tmp_path: Path, open_door: Callable[[], Door], why: str
+) -> None:
+    async with faked(tmp_path, open_door=open_door) as (stage, _qemu):
+        await stage.until(lambda: stage.over)
+        assert why in stage.ended

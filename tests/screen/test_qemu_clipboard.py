@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.screen.fake_qemu import LET_IN, Heard
+from tests.screen.policies import directions, sharing
 from wlproxy.protocol.dbus.connection import PROPERTIES
 from wlproxy.protocol.dbus.messages import (
     Fields,
@@ -14,6 +15,7 @@ from wlproxy.protocol.dbus.messages import (
 )
 from wlproxy.protocol.dbus.values import Value
 from wlproxy.protocol.errors import DBusError
+from wlproxy.relay.policy_tree import Clipboard, Policy
 from wlproxy.screen.qemu_clipboard import (
     CLIPBOARD,
     CLIPBOARD_PATH,
@@ -23,20 +25,17 @@ from wlproxy.screen.qemu_clipboard import (
     MAX_WAITING,
     TEXT,
     QemuClipboard,
-    Selection,
-    Way,
 )
 from wlproxy.screen.qemu_peer import QemuPeer
-
-BOTH = dict.fromkeys(Selection, Way.BOTH)
+from wlproxy.screen.sharing import Selection, Sharing
 
 
 class Stage:
     """A clipboard, and QEMU."""
 
-    def __init__(self, ways: dict[Selection, Way]) -> None:
+    def __init__(self, rules: Sharing) -> None:
         self.peer = QemuPeer[Any](0)
-        self.clipboard = QemuClipboard[Any](self.peer, ways, "x")
+        self.clipboard = QemuClipboard[Any](self.peer, rules, "x")
         self._heard = Heard()
         self.peer.take_output()
         self.peer.receive(LET_IN)
@@ -70,15 +69,62 @@ class Stage:
 
 @pytest.fixture
 def stage() -> Stage:
-    stage = Stage(BOTH)
+    stage = Stage(sharing())
+    stage.clipboard.join()
     assert stage.told() == [("Unregister", ()), ("Register", ())]
     return stage
 
 
-def test_it_has_no_part_in_it_where_all_is_off() -> None:
-    stage = Stage(dict.fromkeys(Selection, Way.OFF))
+def test_it_has_no_part_in_it_before_it_joins() -> None:
+    stage = Stage(sharing())
+    stage.clipboard.offer(Selection.PRIMARY, b"1")
+    stage.clipboard.offer(Selection.CLIPBOARD, b"2")
+    stage.clipboard.withdraw(Selection.CLIPBOARD)
     assert stage.told() == []
     assert stage.call("Register").kind is MessageKind.ERROR
+    stage.clipboard.join()
+    stage.clipboard.join()
+    grab = ("Grab", (1, 0, [TEXT]))
+    assert stage.told() == [("Unregister", ()), ("Register", ()), grab]
+
+
+def test_the_guest_pastes_only_what_it_may() -> None:
+    times = [5.0]
+    rules = sharing("ask", now=lambda: times[-1])
+    stage = Stage(rules)
+    stage.clipboard.join()
+    stage.clipboard.offer(Selection.CLIPBOARD, b"text")
+
+    def pastes() -> bool:
+        answer = stage.call("Request", "uas", 0, [TEXT])
+        return answer.kind is MessageKind.METHOD_RETURN
+
+    assert not pastes()
+    rules.begin_gesture()
+    assert pastes()
+    times.append(5.9)
+    assert pastes()
+    times.append(6.1)
+    assert not pastes()
+    rules.begin_gesture()
+    rules.end_gesture()
+    assert not pastes()
+    rules.obey(directions("to-guest"))
+    assert pastes()
+    rules.obey(directions("to-host"))
+    assert not pastes()
+
+
+def test_the_policy_has_a_say_in_how_much_the_host_gets() -> None:
+    stage = Stage(Sharing(Policy(clipboard=Clipboard(max_bytes=3)), lambda: 0))
+    stage.clipboard.join()
+    stage.call("Grab", "uuas", 0, 1, [TEXT])
+    for said in (b"1234", b"123"):
+        stage.heard()
+        stage.request()
+        (asked,) = stage.heard()
+        stage.answer(asked.serial, "say", TEXT, said)
+    assert stage.texts == [b"", b"123"]
 
 
 def test_qemu_asks_for_properties_which_are_none(stage: Stage) -> None:
@@ -211,6 +257,7 @@ def test_who_asks_again_and_again_is_not_given_it_all(stage: Stage) -> None:
 def test_whatever_is_called_is_answered_at_once(
     member: str, arguments: tuple[str, tuple[Any, ...]]
 ) -> None:
-    stage = Stage(BOTH)
+    stage = Stage(sharing())
+    stage.clipboard.join()
     stage.heard()
     assert stage.call(member, arguments[0], *arguments[1]).fields.reply_to == 7

@@ -51,6 +51,7 @@ class Screen:
             stderr=subprocess.PIPE,
             text=True,
             pass_fds=fds,
+            start_new_session=True,  # as a service, which has no terminal
         )
 
     def wait_ready(self) -> None:
@@ -139,6 +140,33 @@ def test_status_has_the_screen(machine: MakeMachine, weston: Weston) -> None:
 
 
 @pytest.mark.slow
+def test_the_policy_is_read_again(
+    machine: MakeMachine, weston: Weston, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[vm.work.policy]\nclipboard.direction = "of"\n')
+    vm = machine("-vga", "std")
+    options = "--qmp", str(vm.monitor), "--config", str(config)
+    status, said = Screen(weston.environ, *options).end()
+    assert (status, f"{config}:2: " in said) == (1, True)
+    config.write_text('[vm.work.policy]\nclipboard.direction = "off"\n')
+    screen = Screen(weston.environ, *options)
+    screen.wait_ready()
+    config.write_text('[vm.work.policy]\nclipboard.direction = "ask"\n')
+    screen.process.send_signal(signal.SIGHUP)
+    screen.hear(f'policy: clipboard.direction = "ask"  # {config}:2, at once')
+    shown = subprocess.run(
+        [sys.executable, "-m", "wlproxy", "policy", "show", "work"],
+        env={**os.environ, **weston.environ},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f'clipboard.direction = "ask"  # {config}:2' in shown.stdout
+    assert screen.end(signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.slow
 def test_it_waits_for_qemu_if_asked(
     machine: MakeMachine, weston: Weston, tmp_path: Path
 ) -> None:
@@ -216,7 +244,6 @@ def test_what_qemu_args_prints_is_what_it_takes(
         ("--fd 3 --libvirt work", "only one of --qmp, --fd and --libvirt"),
         ("--connect qemu:///system", "--connect is for --libvirt"),
         ("--fd 3 --wait", "--wait is not for --fd"),
-        ("--clipboard ask", "'ask' is not one of"),
     ],
 )
 def test_what_does_not_go_together(

@@ -2,6 +2,7 @@
 
 import os
 import select
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,22 @@ from pywayland.protocol.wayland import WlDataOffer
 
 from tests.peers.compositor import offer_selection
 from tests.peers.libwayland import Resource
+from tests.screen.policies import directions, sharing
 from tests.screen.viewer_stage import ViewerStage, staged
 from wlproxy.protocol.dbus.messages import Fields, Message, MessageKind
+from wlproxy.relay.policy_tree import Clipboard, Policy
 from wlproxy.screen import transfers
 from wlproxy.screen.qemu_clipboard import (
     CLIPBOARD,
     CLIPBOARD_PATH,
     MAX_TO_GUEST,
     TEXT,
-    Selection,
-    Way,
 )
+from wlproxy.screen.sharing import Selection, Sharing
 from wlproxy.transport.fds import OwnedFd
 
 DEVICE = "wl_data_device"
 SET = f"{DEVICE}.set_selection"
-BOTH = dict.fromkeys(Selection, Way.BOTH)
 
 
 async def focus(stage: ViewerStage) -> Resource:
@@ -72,7 +73,7 @@ async def paste(stage: ViewerStage, source: Resource, kind: str = TEXT) -> bytes
 
 
 async def test_it_begins_with_the_keyboard(tmp_path: Path) -> None:
-    async with staged(tmp_path, ways=BOTH) as stage:
+    async with staged(tmp_path, sharing=sharing()) as stage:
         await stage.show()
         await stage.until(
             lambda: stage.compositor.called(f"{DEVICE}_manager.get_data_device")
@@ -91,7 +92,7 @@ async def test_it_begins_with_the_keyboard(tmp_path: Path) -> None:
 
 
 async def test_nothing_that_is_no_text_is_taken(tmp_path: Path) -> None:
-    async with staged(tmp_path, ways=BOTH) as stage:
+    async with staged(tmp_path, sharing=sharing()) as stage:
         await focus(stage)
         assert await copy(stage, b"one", "UTF8_STRING", "text/plain") == "UTF8_STRING"
         await stage.told("Grab", count=1)
@@ -106,7 +107,7 @@ async def test_nothing_that_is_no_text_is_taken(tmp_path: Path) -> None:
 
 
 async def test_too_much_or_nothing_is_not_offered(tmp_path: Path) -> None:
-    async with staged(tmp_path, ways=BOTH) as stage:
+    async with staged(tmp_path, sharing=sharing()) as stage:
         await focus(stage)
         await copy(stage, b"first")
         await stage.told("Grab", count=1)
@@ -135,7 +136,7 @@ async def test_who_never_writes_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfers, "READ_SECONDS", 0.02)
-    async with staged(tmp_path, ways=BOTH) as stage:
+    async with staged(tmp_path, sharing=sharing()) as stage:
         await focus(stage)
         offer = offer_selection(stage.find(DEVICE), TEXT)
         _, fd = await asked(stage, offer)
@@ -152,7 +153,7 @@ def _wait_broken(fd: int) -> None:
 
 
 async def test_of_two_the_last_counts(tmp_path: Path) -> None:
-    async with staged(tmp_path, ways=BOTH) as stage:
+    async with staged(tmp_path, sharing=sharing()) as stage:
         await focus(stage)
         _, slow = await asked(stage, offer_selection(stage.find(DEVICE), TEXT))
         await copy(stage, b"last")
@@ -164,7 +165,7 @@ async def test_of_two_the_last_counts(tmp_path: Path) -> None:
 
 
 async def test_the_guests_text_is_the_hosts(tmp_path: Path) -> None:
-    async with staged(tmp_path, ways=BOTH, pasted=b"of the guest") as stage:
+    async with staged(tmp_path, sharing=sharing(), pasted=b"of the guest") as stage:
         keyboard = await focus(stage)
         keyboard.send("key", 41, 5, 30, 1)
         await stage.told("Press", count=1)
@@ -189,7 +190,7 @@ async def test_the_guests_text_is_the_hosts(tmp_path: Path) -> None:
 async def test_what_the_guest_copies_without_the_keyboard_does_not_count(
     tmp_path: Path,
 ) -> None:
-    async with staged(tmp_path, ways=BOTH) as stage:
+    async with staged(tmp_path, sharing=sharing()) as stage:
         keyboard = await focus(stage)
         keyboard.send("leave", 2, stage.surface)
         await copying(stage)
@@ -210,7 +211,7 @@ async def copying(stage: ViewerStage) -> None:
 
 
 async def test_each_copy_is_another_source(tmp_path: Path) -> None:
-    async with staged(tmp_path, ways=BOTH) as stage:
+    async with staged(tmp_path, sharing=sharing()) as stage:
         await focus(stage)
         for number in range(3):
             stage.compositor.calls.clear()
@@ -219,10 +220,9 @@ async def test_each_copy_is_another_source(tmp_path: Path) -> None:
         await stage.until(lambda: stage.compositor.called("wl_data_source.destroy"))
 
 
-@pytest.mark.parametrize("way", [Way.TO_GUEST, Way.OFF])
-async def test_a_way_that_is_shut_to_the_host(tmp_path: Path, way: Way) -> None:
-    ways = {Selection.CLIPBOARD: way, Selection.PRIMARY: Way.BOTH}
-    async with staged(tmp_path, ways=ways) as stage:
+@pytest.mark.parametrize("way", ["to-guest", "off"])
+async def test_a_way_that_is_shut_to_the_host(tmp_path: Path, way: str) -> None:
+    async with staged(tmp_path, sharing=sharing(way)) as stage:
         await stage.show()
         await stage.enter("wl_keyboard", b"")
         await copying(stage)
@@ -233,19 +233,16 @@ async def test_a_way_that_is_shut_to_the_host(tmp_path: Path, way: Way) -> None:
 
 
 async def test_a_way_that_is_shut_to_the_guest(tmp_path: Path) -> None:
-    ways = {Selection.CLIPBOARD: Way.TO_HOST, Selection.PRIMARY: Way.OFF}
-    async with staged(tmp_path, ways=ways) as stage:
+    async with staged(tmp_path, sharing=sharing("to-host", "off")) as stage:
         await focus(stage)
         offer = offer_selection(stage.find(DEVICE), TEXT)
         await copying(stage)
         await stage.until(lambda: stage.compositor.called(SET))
         assert not offer.state
-        manager = "zwp_primary_selection_device_manager_v1.get_device"
-        assert not stage.compositor.called(manager)
 
 
 async def test_what_is_dragged_over_the_window_is_let_go_of(tmp_path: Path) -> None:
-    async with staged(tmp_path, ways=BOTH) as stage:
+    async with staged(tmp_path, sharing=sharing()) as stage:
         await focus(stage)
         device = stage.find(DEVICE)
         offer = offer_selection(device, TEXT)
@@ -269,7 +266,7 @@ def offer_selection_of(device: Resource) -> Resource:
 
 
 async def test_who_pastes_when_all_ends_has_nothing(tmp_path: Path) -> None:
-    async with staged(tmp_path, ways=BOTH) as stage:
+    async with staged(tmp_path, sharing=sharing()) as stage:
         await focus(stage)
         stage.qemu.pasted = None  # it never answers
         await copying(stage)
@@ -283,3 +280,104 @@ async def test_who_pastes_when_all_ends_has_nothing(tmp_path: Path) -> None:
         await stage.until(lambda: stage.ended)
         async with trio.lowlevel.FdStream(ours.detach()) as stream:
             assert await stream.receive_some() == b""
+
+
+async def test_who_asks_has_pressed_a_key_just_before(tmp_path: Path) -> None:
+    times = [100.0]
+    rules = sharing("ask", now=lambda: times[-1])
+    async with staged(tmp_path, sharing=rules, pasted=b"text") as stage:
+        keyboard = await focus(stage)
+        keyboard.send("key", 40, 5, 30, 0)  # let go of, which means nothing
+        await copying(stage)
+        assert not stage.compositor.called(SET)
+        keyboard.send("key", 41, 5, 30, 1)
+        await stage.told("Press", count=1)
+        await grab(stage, 4)
+        await stage.until(lambda: stage.compositor.called(SET))
+        times.append(101.5)
+        stage.compositor.calls.clear()
+        await copying(stage)
+        assert not stage.compositor.called(SET)
+        stage.find("wl_pointer").send("button", 42, 5, 0x110, 1)
+        await stage.told("Press", count=2)
+        await grab(stage, 6)
+        await stage.until(lambda: stage.compositor.called(SET))
+        # The host's text is read, but the guest has to wait for the user's hand.
+        await copy(stage, b"of the host")
+        await stage.told("Grab", count=1)
+        assert await asks(stage, 7) == TEXT
+        times.append(103.0)
+        assert await asks(stage, 8) is None
+        await stage.told("Release", count=1)
+        keyboard.send("key", 43, 5, 30, 1)
+        await stage.told("Grab", count=2)
+        # What the guest has copied itself is not replaced by what the host had before.
+        await grab(stage, 9)
+        times.append(105.0)
+        stage.viewer.settle()
+        keyboard.send("key", 44, 5, 31, 1)
+        await stage.told("Press", count=5)
+        assert len(stage.qemu.heard("Grab")) == 2
+
+
+async def asks(stage: ViewerStage, serial: int) -> str | None:
+    """Have the guest ask for the host's text; return as what it comes, or None."""
+    fields = Fields(CLIPBOARD_PATH, CLIPBOARD, "Request", signature="uas")
+    call = Message[Any](MessageKind.METHOD_CALL, fields, (0, [TEXT]), (), serial)
+    await stage.qemu.send(call)
+
+    def answers() -> list[Message[Any]]:
+        return [each for each in stage.qemu.calls if each.fields.reply_to == serial]
+
+    await stage.until(answers)
+    (answer,) = answers()
+    if answer.kind is not MessageKind.METHOD_RETURN:
+        return None
+    kind: str = answer.body[0]
+    return kind
+
+
+async def test_only_types_and_sizes_that_the_policy_has(tmp_path: Path) -> None:
+    rules = Clipboard(types=("UTF8*",), max_bytes=4)
+    policy = Sharing(Policy(clipboard=rules), time.monotonic)
+    async with staged(tmp_path, sharing=policy, pasted=b"four") as stage:
+        await focus(stage)
+        offer = offer_selection(stage.find(DEVICE), TEXT)
+        assert await copy(stage, b"five.", "UTF8_STRING", TEXT) == "UTF8_STRING"
+        assert await copy(stage, b"four", "UTF8_STRING") == "UTF8_STRING"
+        await stage.told("Grab", count=1)
+        assert not offer.state
+        await grab(stage, 3)
+        await stage.until(lambda: stage.compositor.called(SET))
+        source, _ = stage.compositor.called(SET)[0].args
+        assert source.state[0] == "UTF8_STRING"
+        assert len(source.state) == 2  # and by what it is known
+        assert await paste(stage, source, "UTF8_STRING") == b"four"
+        assert await paste(stage, source, TEXT) == b""
+
+
+async def test_another_policy_counts_at_once(tmp_path: Path) -> None:
+    rules = sharing("off")
+    async with staged(tmp_path, sharing=rules, pasted=b"text") as stage:
+        await focus(stage)
+        offer = offer_selection(stage.find(DEVICE), TEXT)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not offer.state
+        rules.obey(directions("both"))
+        _, fd = await asked(stage, offer)
+        with fd:
+            os.write(fd.fileno(), b"text")
+        await stage.told("Grab", count=1)
+        rules.obey(directions("to-host"))
+        await stage.told("Release", count=1)
+        await grab(stage, 3)
+        await stage.until(lambda: stage.compositor.called(SET))
+        source, _ = stage.compositor.called(SET)[0].args
+        assert await paste(stage, source) == b"text"
+        rules.obey(directions("to-guest"))
+        assert await paste(stage, source) == b""
+        policy = Policy(clipboard=Clipboard(types=("image/*",)))
+        rules.obey(policy)
+        stage.compositor.calls.clear()
+        await copying(stage)
+        assert not stage.compositor.called(SET)

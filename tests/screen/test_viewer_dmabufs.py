@@ -349,7 +349,7 @@ async def test_other_ways_take_its_place(tmp_path: Path) -> None:
             await mode_is(stage, "B")
             await stage.qemu.say(scanout(*SIZE, STRIDE, b"\2" * LENGTH))
             await stage.until(lambda: stage.viewer.counts.mode == "C")
-            await stage.until(lambda: stage.frames[-1] == b"\2" * LENGTH)
+            await stage.until(lambda: stage.frames[-1:] == [b"\2" * LENGTH])
             await show(stage, file)
             await stage.until(lambda: stage.viewer.counts.mode == "B")
             # As a QEMU may that shares what it has in a dma-buf without GL.

@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from tests.screen.fake_qemu import FakeQemu, memory, scanout_map
 from wlproxy.host.desktop.address import connect_compositor
 from wlproxy.screen.door import Door
 from wlproxy.screen.line import Line
-from wlproxy.screen.qemu_clipboard import QemuClipboard, Selection, Way
+from wlproxy.screen.qemu_clipboard import QemuClipboard
+from wlproxy.screen.sharing import Sharing
 from wlproxy.screen.viewer import ScreenError, Shared, Viewer
 from wlproxy.transport.fds import OwnedFd
 
@@ -48,7 +49,7 @@ class ViewerStage:
     async def start(
         self,
         nursery: trio.Nursery,
-        ways: Mapping[Selection, Way] | None,
+        sharing: Sharing | None,
         touches: bool,
         **qemu: Any,
     ) -> None:
@@ -62,10 +63,13 @@ class ViewerStage:
         log = logging.LoggerAdapter(logging.getLogger("wlproxy"))
         line = Line(ours)
         door = Door.with_doorman(doorman_in_thread)
-        if ways is not None:
-            self.clipboard = QemuClipboard[OwnedFd](line.peer, ways, "test")
+        if sharing is not None:
+            self.clipboard = QemuClipboard[OwnedFd](line.peer, sharing, "test")
+            self.clipboard.join()
         shared = Shared(trio.Event(), self.clipboard, touches)
         self.viewer = Viewer("vm", line, stream, door, log, shared=shared)
+        if sharing is not None:
+            sharing.changed = self.viewer.settle
         nursery.start_soon(self._run, line)
 
     async def show(
@@ -138,12 +142,12 @@ async def staged(
     directory: Path,
     compositor: Compositor | None = None,
     *,
-    ways: Mapping[Selection, Way] | None = None,
+    sharing: Sharing | None = None,
     touches: bool = False,
     **qemu: Any,
 ) -> AsyncIterator[ViewerStage]:
     stage = ViewerStage(compositor or Compositor(), directory)
     async with trio.open_nursery() as nursery:
-        await stage.start(nursery, ways, touches, **qemu)
+        await stage.start(nursery, sharing, touches, **qemu)
         yield stage
         nursery.cancel_scope.cancel()

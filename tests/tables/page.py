@@ -30,6 +30,9 @@ a paste is in the guest; *files* of the host are sent to the guest as copies. *B
 own, shown as any buffer is; what a compositor writes into one (a capture) does not arrive in mode C.
 
 A global is offered in the compositor's version, but no higher than the table says.
+
+Each global that Debian 13's sway, weston, KWin and Mutter offer where there is no screen has a row. They are run to find
+that out (`python -m tests.tables offered`), and a test fails for one that has none.
 """
 
 _SECTIONS = {
@@ -41,7 +44,7 @@ _SECTIONS = {
         "On request",
         (
             "Only with `--allow GLOBAL`. Those with a **!** reach beyond a client's own windows: whoever allows "
-            "one trusts all of the guest with that. Some compositors (wlroots) deny these to clients of a security "
+            "one trusts all of the guest with what is said of it. Some compositors (wlroots) deny these to clients of a security "
             "context, too, which `--no-security-context` does without."
         ),
     ),

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.tables.families import family, made, messages
+from tests.tables.offered import COMPOSITORS, OFFERED, read, write
 from tests.tables.page import PAGE, claiming, on_its_way, page
 from tests.tables.policy_page import POLICY_PAGE, policy_page
 from wlproxy.protocol.wayland.interface_table import INTERFACES
@@ -21,6 +22,31 @@ def test_every_global_has_a_verdict() -> None:
     globals_ = set(INTERFACES) - made()
     assert globals_ - NO_GLOBALS.keys() - VERDICTS.keys() == set()
     assert NO_GLOBALS.keys() <= globals_ - VERDICTS.keys()
+
+
+RECORDED = read(OFFERED.read_text())
+
+
+def test_what_was_recorded_is_what_can_be_recorded() -> None:
+    """Nobody has edited the file; and the four desktops are in it, each with what all have."""
+    assert write(RECORDED) == OFFERED.read_text()
+    assert [name.split(maxsplit=1)[0] for name in RECORDED] == list(COMPOSITORS)
+    for offered in RECORDED.values():
+        assert {"wl_compositor", "wl_shm", "xdg_wm_base"} <= offered.keys()
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_every_global_of_a_compositor_has_a_verdict(name: str) -> None:
+    """None is hidden for want of anybody having looked at it."""
+    assert RECORDED[name].keys() - VERDICTS.keys() == set()
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_what_a_compositor_offers_is_known_in_its_version(name: str) -> None:
+    """Our tables are as new as what runs there, or apps would have less than they could."""
+    known = RECORDED[name].keys() & set(INTERFACES)
+    newer = {each for each in known if RECORDED[name][each] > INTERFACES.version(each)}
+    assert newer == set()
 
 
 def test_what_is_not_in_our_tables_is_denied() -> None:
@@ -80,8 +106,14 @@ def test_the_page_is_current() -> None:
 @pytest.mark.parametrize(
     ("name", "way"),
     [
-        ("wl_seat", ["filter `selections`, `surface`", "times", "files"]),
-        ("wl_data_device_manager", ["filter `selections`", "times", "pipes"]),
+        (
+            "wl_seat",
+            ["filter `gestures`, `shortcuts`, `surface`", "times", "files"],
+        ),
+        (
+            "wl_data_device_manager",
+            ["filter `gestures`, `selections`", "times", "pipes"],
+        ),
         ("xdg_wm_dialog_v1", []),
         ("org_kde_kwin_shadow_manager", ["buffers"]),
     ],

@@ -5,6 +5,7 @@ and a switch is `true` or `false`.  What is typed counts before what the VM's ta
 before the defaults; an option's own default comes last.
 """
 
+import json
 import os
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from wlproxy.host.config_file import (
     default_path,
 )
 from wlproxy.host.errors import HostError
-from wlproxy.host.policy_file import POLICY, PolicySource
+from wlproxy.host.policy_file import COLOUR, POLICY, PolicySource
 
 TABLES: Final = {"run": (), "ram-tap": ("tap",), "screen": ("screen",)}
 """Command -> its table in that of a VM, and in the defaults.  Others have none."""
@@ -31,6 +32,9 @@ INNER: Final = frozenset([POLICY, *(path[0] for path in TABLES.values() if path)
 
 SHARED: Final = frozenset({"channel", "listen", "log-level"})
 """Options of `wlproxy run` that mean the same to every command that has them."""
+
+MOVED: Final = {"frame": f"{POLICY}.{COLOUR}"}
+"""Options that are keys of the policy in the file, and nothing else there."""
 
 _FILE: Final = "wlproxy.commands.configured"
 _NAME: Final = "name"
@@ -90,7 +94,9 @@ class ConfiguredCommand(click.Command):
         return {
             max(param.opts, key=len).removeprefix("--"): param
             for param in self.params
-            if isinstance(param, click.Option) and param.name != _NAME
+            if isinstance(param, click.Option)
+            and param.name != _NAME
+            and param.name not in MOVED
         }
 
     def _shared(
@@ -115,6 +121,9 @@ class ConfiguredCommand(click.Command):
             if key in options:
                 param = options[key]
                 found[str(param.name)] = _value(ctx, file, (*table, key), param, value)
+            elif key in MOVED and inner:
+                remedy = f"Write it as: {MOVED[key]} = {json.dumps(value)}"
+                raise file.fault((*table, key), "is a key of the policy", remedy)
             elif key not in inner:
                 raise file.unknown((*table, key), [*options, *inner])
         return found
@@ -169,18 +178,19 @@ def policy_source(ctx: click.Context, name: str) -> PolicySource:
     """Say where a VM's policy is from: the file that `run` reads, and what is typed.
 
     Args:
-        ctx: of `wlproxy run`.
+        ctx: of `wlproxy run`, or of `wlproxy screen`, which has none of these options.
         name: the VM's.
     """
     file: ConfigFile | None = ctx.meta.get(_FILE)
     path = file.path if file is not None else default_path(os.environ)
+    frame = ctx.params.get("frame")
     allow, deny = (
         tuple(ctx.params[option])
         if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE
         else None
         for option in ("allow", "deny")
     )
-    return PolicySource(name, path.absolute(), file is None, allow, deny)
+    return PolicySource(name, path.absolute(), file is None, allow, deny, frame)
 
 
 def _find(typed: Mapping[str, Any]) -> ConfigFile | None:

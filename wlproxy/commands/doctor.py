@@ -16,7 +16,7 @@ from wlproxy.commands.options import DISPLAY
 from wlproxy.commands.run import config_of
 from wlproxy.host.doctor import Finding, Verdict, examine, problem
 from wlproxy.host.errors import HostError
-from wlproxy.host.runtime_dir import monitor_path
+from wlproxy.host.runtime_dir import monitor_path, status_path
 from wlproxy.host.vm_doctor import examine_vm
 from wlproxy.screen.doctor import examine_screen
 
@@ -64,7 +64,8 @@ def _examine_vm(ctx: click.Context, name: str) -> list[Finding]:
 def _examine_screen(ctx: click.Context, name: str) -> list[Finding]:
     try:
         monitor = configured_path(ctx, name, "screen", "qmp")
-        return examine_screen(monitor or monitor_path(os.environ, name))
+        monitor = monitor or monitor_path(os.environ, name)
+        return examine_screen(monitor, status=status_path(os.environ, name))
     except HostError as exc:
         return [problem("screen", exc)]
 

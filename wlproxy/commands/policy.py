@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -9,10 +10,9 @@ import click
 from wlproxy.commands.failure import fail
 from wlproxy.host.config_file import ConfigFile, ConfigFileError, default_path
 from wlproxy.host.errors import HostError
-from wlproxy.host.policy_file import Line, PolicySource, faults
-from wlproxy.host.policy_keeper import SHOW, ask_policy
-from wlproxy.host.report.status_socket import running_names
-from wlproxy.host.runtime_dir import check_name, policy_path, status_path
+from wlproxy.host.policy_file import Line, PolicySource, faults, read_policy
+from wlproxy.host.policy_keeper import SHOW, ask_policy, policy_sockets
+from wlproxy.host.runtime_dir import check_name
 
 
 @click.group()
@@ -30,7 +30,7 @@ def policy() -> None:
 def show(*, vm: str, config: Path | None) -> None:
     """Print what is in force for VM, and where each line is from.
 
-    If its proxy runs, that is asked; if not, it is what the configuration file says.
+    If its proxy runs, that is asked, or else who shows its screen; if neither does, it is what the configuration file says.
     """
     try:
         for line in _lines(check_name(vm), config):
@@ -45,19 +45,19 @@ def _lines(vm: str, config: Path | None) -> list[Line]:
     Raises:
         HostError: the proxy does not answer, or the file cannot be read, or is wrong.
     """
-    if config is None and _runs(vm):
-        said = ask_policy(policy_path(status_path(os.environ, vm)), SHOW)
-        return [Line(*each) for each in said["lines"]]
+    sockets = _sockets(vm) if config is None else []
+    if sockets:
+        return [Line(*each) for each in ask_policy(sockets[0], SHOW)["lines"]]
     path = config or default_path(os.environ)
     source = PolicySource(vm, path, optional=config is None)
     return list(source.read().lines)
 
 
-def _runs(vm: str) -> bool:
+def _sockets(vm: str) -> list[Path]:
     try:
-        return vm in running_names(os.environ)
+        return list(policy_sockets(os.environ, vm).values())
     except HostError:  # there is no directory for sockets, and so no proxy
-        return False
+        return []
 
 
 @policy.command()
@@ -71,7 +71,7 @@ def check(file: Path | None) -> None:
     try:
         read = ConfigFile.read(file or default_path(os.environ))
         for name in read.vms or ("vm",):
-            for fault in faults(read, name):
+            for fault in _faults(read, name):
                 found[_on_one_line(fault)] = None
     except ConfigFileError as exc:
         found[_on_one_line(exc)] = None
@@ -79,6 +79,19 @@ def check(file: Path | None) -> None:
         click.echo(line)
     if found:
         sys.exit(1)
+
+
+def _faults(file: ConfigFile, name: str) -> Iterator[HostError]:
+    """Yield the mistakes of each key of a VM's; if there is none, whether they go together."""
+    wrong = False
+    for fault in faults(file, name):
+        wrong = True
+        yield fault
+    if not wrong:
+        try:
+            read_policy(PolicySource(name, file.path), file)
+        except ConfigFileError as exc:
+            yield exc
 
 
 def _on_one_line(fault: HostError) -> str:

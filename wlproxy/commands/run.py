@@ -2,7 +2,6 @@
 
 import gc
 import os
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import trio
 from wlproxy.commands.configured import ConfiguredCommand, policy_source
 from wlproxy.commands.failure import fail
 from wlproxy.commands.options import CONNECT, DISPLAY, LOG_LEVEL
+from wlproxy.commands.program import has_terminal
 from wlproxy.host.channel_address import ChannelAddress, Listen, parse_channel
 from wlproxy.host.config import (
     DEFAULT_GRANT_FRAMES,
@@ -32,10 +32,8 @@ from wlproxy.host.runtime_dir import (
 )
 from wlproxy.host.server import run as run_server
 from wlproxy.relay.capabilities import Preference
-from wlproxy.relay.look import check_framed, parse_colour
 from wlproxy.relay.policy_tree import check_names
 from wlproxy.relay.wire.context import RelayConfig
-from wlproxy.transport.fds import OwnedFd
 
 HERE = Path()
 """What `--listen` without a path is."""
@@ -124,7 +122,8 @@ HERE = Path()
     "--frame",
     metavar="COLOUR",
     help="Draw a frame of this colour around each of the VM's windows, which the guest "
-    "cannot change: #rrggbb, or black, blue, gray, green, orange, purple, red, yellow.",
+    "cannot change: #rrggbb, or black, blue, gray, green, orange, purple, red, yellow; "
+    "`off` for none.  [default: as the policy says (frame.colour)]",
 )
 @click.option(
     "--security-context/--no-security-context",
@@ -204,8 +203,10 @@ def host_config(  # noqa: PLR0913 - one parameter per option
             check_names(option, said or ())
         except ValueError as exc:
             raise click.BadParameter(str(exc), param_hint=f"--{option}") from exc
-    policy = source.read().policy
-    colour = _colour(frame, policy.globals.allow)
+    try:
+        policy = source.read().policy
+    except ValueError as exc:  # of what is typed, globals are right
+        raise click.BadParameter(str(exc), param_hint="--frame") from exc
     if libvirt is None:
         if connect is not None:
             raise click.UsageError("--connect is for --libvirt")
@@ -218,7 +219,9 @@ def host_config(  # noqa: PLR0913 - one parameter per option
     return HostConfig(
         channel=address,
         name=name,
-        relay=RelayConfig(name, Preference(present), policy, frame=look(name, colour)),
+        relay=RelayConfig(
+            name, Preference(present), policy, frame=look(name, policy.frame)
+        ),
         display=display,
         qemu_pid=qemu_pid,
         ram_tap=ram_tap or _running_tap(name),
@@ -228,27 +231,12 @@ def host_config(  # noqa: PLR0913 - one parameter per option
         xen_gntdev=xen_gntdev,
         xen_grant_frames=xen_grant_frames,
         policy_source=source,
-        reloads=not _has_terminal(),
+        reloads=not has_terminal(),
         security_context=security_context,
         once=once,
         status=status_path(os.environ, name),
         exec=may_exec,
     )
-
-
-def _colour(frame: str | None, allow: Collection[str]) -> int | None:
-    """Read the colour of frames.
-
-    Raises:
-        click.UsageError: it is none, or windows without a frame are allowed.
-    """
-    if frame is None:
-        return None
-    try:
-        check_framed(allow)
-        return parse_colour(frame)
-    except ValueError as exc:
-        raise click.BadParameter(str(exc), param_hint="--frame") from exc
 
 
 def _domain(
@@ -313,15 +301,6 @@ def _address(
         raise click.UsageError("either connect (--channel) or --listen")
     path = channel_path(os.environ, name) if listen == HERE else listen
     return Listen(path.absolute(), group)
-
-
-def _has_terminal() -> bool:
-    """Whether there is a terminal that could be closed (tty(4): opening it fails if not)."""
-    try:
-        OwnedFd(os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)).close()
-    except OSError:
-        return False
-    return True
 
 
 def _running_tap(name: str) -> Path | None:

@@ -14,23 +14,27 @@ from typing import Final
 import click
 import trio
 
-from wlproxy.commands.configured import ConfiguredCommand
+from wlproxy.commands.configured import ConfiguredCommand, policy_source
 from wlproxy.commands.failure import fail
 from wlproxy.commands.options import CONNECT, DISPLAY, LOG_LEVEL
+from wlproxy.commands.program import has_terminal
 from wlproxy.host.desktop.address import compositor_path, connect_compositor
 from wlproxy.host.desktop.desktop import APP_ID
 from wlproxy.host.desktop.security_context import SecurityContext
 from wlproxy.host.errors import HostError, QmpError, SecurityContextError
 from wlproxy.host.libvirt.graphics import NotRunningError, open_display
+from wlproxy.host.policy_file import PolicySource
+from wlproxy.host.policy_keeper import PolicyKeeper
 from wlproxy.host.report.vm_log import VmLog, set_up_logging
 from wlproxy.host.runtime_dir import check_name, monitor_path, status_path, vm_name
+from wlproxy.relay.policy_tree import Policy
 from wlproxy.screen.connecting import adopt, connect_by_monitor
 from wlproxy.screen.devices import has_touchscreen
 from wlproxy.screen.door import Door
 from wlproxy.screen.heads import CutOffError, Heads, Options
 from wlproxy.screen.line import Line
-from wlproxy.screen.qemu_clipboard import Selection, Way
-from wlproxy.screen.report import Scene, report
+from wlproxy.screen.report import Scene, answer_policy, report
+from wlproxy.screen.sharing import Sharing
 from wlproxy.screen.viewer import QemuEndedError
 from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.notify import notify
@@ -38,8 +42,45 @@ from wlproxy.transport.notify import notify
 LOOK_AGAIN: Final = 1.0
 """Seconds between two looks for a VM that is not there."""
 _SIGNALS: Final = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+_GROUPS: Final = "clipboard", "primary"
+"""What a policy says that matters here."""
 _Qemu = tuple[socket.socket, bool]
 """A socket to its display, and whether the guest can be touched."""
+
+
+class _Rule:
+    """What may be copied and pasted, for as long as this program runs: through the ends of QEMUs, too.
+
+    Attributes:
+        keeper: knows the policy.
+        sharing: goes by it.
+        reloads: SIGHUP has it read again, rather than all end.
+    """
+
+    def __init__(self, source: PolicySource, log: VmLog) -> None:
+        """Read it.
+
+        Raises:
+            HostError: the file cannot be read, or is wrong.
+        """
+        # There are no apps that could keep anything.
+        self.keeper = PolicyKeeper(
+            source, self._obey, lambda _name: 0, lambda: 0, log, _GROUPS
+        )
+        self.sharing = Sharing(self.keeper.policy, time.monotonic)
+        self._begun = False
+        self.reloads = not has_terminal()
+        if self.reloads:  # while there is no QEMU, nothing need follow of it
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def begin(self) -> None:
+        """There is a QEMU: since the last one, the file may have come to say something else."""
+        if self._begun:
+            self.keeper.reload()
+        self._begun = True
+
+    def _obey(self, policy: Policy) -> None:
+        self.sharing.obey(policy)
 
 
 @click.command(cls=ConfiguredCommand)
@@ -67,20 +108,6 @@ _Qemu = tuple[socket.socket, bool]
     help="Which of the machine's screens.  [default: all, in a window each]",
 )
 @click.option(
-    "--clipboard",
-    type=click.Choice([way.value for way in Way]),
-    default=Way.BOTH.value,
-    show_default=True,
-    help="Which way texts may be copied and pasted, if the guest has spice-vdagent.",
-)
-@click.option(
-    "--primary",
-    type=click.Choice([way.value for way in Way]),
-    default=Way.BOTH.value,
-    show_default=True,
-    help="The same of what is selected, and pasted with the middle button.",
-)
-@click.option(
     "--touch/--no-touch",
     default=None,
     help="Whether the guest has a touchscreen; else a finger is its pointer.  [default: "
@@ -99,7 +126,10 @@ _Qemu = tuple[socket.socket, bool]
     help="Wait for a VM that is not there, or that has ended, instead of ending.",
 )
 @LOG_LEVEL
+@click.pass_context
 def screen(  # noqa: PLR0913 - one parameter per option
+    ctx: click.Context,
+    /,
     *,
     name: str | None,
     libvirt: str | None,
@@ -107,8 +137,6 @@ def screen(  # noqa: PLR0913 - one parameter per option
     qmp: Path | None,
     fd: int | None,
     console: int | None,
-    clipboard: str,
-    primary: str,
     touch: bool | None,
     display: str | None,
     security_context: bool,
@@ -120,6 +148,9 @@ def screen(  # noqa: PLR0913 - one parameter per option
     It needs no agent in the guest, and no guest at all, but a QEMU that was started for it
     (`wlproxy qemu-args --screen`).  Ctrl+Alt+G gives all keys to the guest, and takes them
     back; Ctrl+Alt+F does so with the window as large as the monitor.
+
+    What may be copied and pasted, the VM's policy says, as for its apps.  SIGHUP has it read again, as
+    `wlproxy reload` does, unless this was started from a terminal, which sends it when it is closed.
     """
     set_up_logging(log_level)
     raise_fd_limit()
@@ -130,7 +161,7 @@ def screen(  # noqa: PLR0913 - one parameter per option
         name = check_name(name or (vm_name(libvirt) if libvirt else "vm"))
         log = VmLog(name)
         where = compositor_path(os.environ, display)
-        ways = {Selection.CLIPBOARD: Way(clipboard), Selection.PRIMARY: Way(primary)}
+        rule = _Rule(policy_source(ctx, name), log)
 
         def find() -> _Qemu:
             if fd is not None:
@@ -143,12 +174,13 @@ def screen(  # noqa: PLR0913 - one parameter per option
 
         def show(found: _Qemu) -> None:
             qemu, touches = found
-            options = Options(console, ways, touches=touches)
+            options = Options(console, rule.sharing, touches=touches)
+            rule.begin()
             with qemu:
                 context = _context(where, name, log) if security_context else None
                 # What is there now stays: collections need not look at it.
                 gc.freeze()
-                trio.run(_show, name, qemu, options, where, context, log)
+                trio.run(_show, name, qemu, options, where, context, rule, log)
 
         again: list[type[HostError]] = [] if fd is not None else [CutOffError]
         if wait:
@@ -239,6 +271,7 @@ async def _show(
     options: Options,
     where: Path,
     context: SecurityContext | None,
+    rule: _Rule,
     log: VmLog,
 ) -> None:
     """Show the windows until they are closed, or a signal ends it.
@@ -257,7 +290,10 @@ async def _show(
 
                 async def wait_signal() -> None:
                     nonlocal stopped
-                    async for _ in got:
+                    async for number in got:
+                        if number == signal.SIGHUP and rule.reloads:
+                            rule.keeper.reload()
+                            continue
                         stopped = True
                         nursery.cancel_scope.cancel()
 
@@ -272,6 +308,7 @@ async def _show(
                     log.warning("no status: %s", exc.explanation)
                 else:
                     nursery.start_soon(report, place, scene, heads.viewers)
+                    nursery.start_soon(answer_policy, place, rule.keeper)
                 nursery.start_soon(wait_signal)
                 nursery.start_soon(wait_ready)
                 try:

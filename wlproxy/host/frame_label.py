@@ -1,4 +1,4 @@
-"""The label of a VM's frames: its name, as a picture.
+"""How a VM's windows are framed, as its policy has it; and its name, as a picture.
 
 Pillow draws it, where it is installed; without it, frames have a colour and no text.
 """
@@ -7,6 +7,7 @@ import logging
 from typing import Final
 
 from wlproxy.relay.look import Label, WindowFrame
+from wlproxy.relay.policy_tree import Frame, Switch
 
 logger = logging.getLogger("wlproxy")
 
@@ -23,22 +24,29 @@ MOST: Final = 1024
 """How wide a picture is at most, in pixels."""
 
 
-def look(name: str, colour: int | None) -> WindowFrame | None:
-    """Say how a VM's windows are framed.
+def look(name: str, frame: Frame) -> WindowFrame | None:
+    """Say how a VM's windows are framed; None if they are not.
 
     Args:
         name: the VM's.
-        colour: of the frame; None: they are not framed.
+        frame: what its policy says.
     """
-    if colour is None:
+    colour = frame.colour
+    if colour.rgb is None:
+        if not colour.asked:
+            logger.warning(
+                "windows of %s have no frame, since it may make some that cannot be "
+                "framed (`wlproxy policy show %s` says which)",
+                *(name, name),
+            )
         return None
-    label = draw(name, colour)
-    if label is None:
+    label = draw(name, colour.rgb) if frame.label is Switch.ON else None
+    if label is None and frame.label is Switch.ON:
         logger.info(
             "frames have no label: it takes Pillow, from version 10.1 on "
             "(pip install 'wlproxy[label]', or python3-pil)"
         )
-    return WindowFrame(colour, label=label)
+    return WindowFrame(colour.rgb, frame.width, label, asked=colour.asked)
 
 
 def draw(name: str, colour: int) -> Label | None:

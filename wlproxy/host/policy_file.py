@@ -6,16 +6,25 @@ In the file it is a table `policy` of the defaults or of a VM, with a table for 
     clipboard.direction = "to-guest"
 
 What may be said there is `relay.policy_tree`'s.  A VM's key counts before that of the defaults, and
-a global that an option names (`--allow`, `--deny`) before both.
+what an option names (`--allow`, `--deny`, `--frame`) before both.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from wlproxy.host.config_file import DEFAULTS, VM, ConfigFile, ConfigFileError
+from wlproxy.relay.look import (
+    AUTO,
+    OFF,
+    Colour,
+    choose_colours,
+    read_colour,
+    unframed_by,
+)
 from wlproxy.relay.policy_tree import (
     GROUPS,
     ROWS,
@@ -28,6 +37,9 @@ from wlproxy.relay.policy_tree import (
 
 POLICY: Final = "policy"
 """The table's name."""
+
+COLOUR: Final = "frame.colour"
+"""The key of what `--frame` says."""
 
 DEFAULT: Final = "default"
 TYPED: Final = "command line"
@@ -59,6 +71,7 @@ class PolicySource:
         optional: the file need not be there.
         allow: what `--allow` said on the command line; None: nothing, so that the file counts.
         deny: the same of `--deny`.
+        frame: what `--frame` said; None: nothing.
     """
 
     name: str = "vm"
@@ -66,13 +79,14 @@ class PolicySource:
     optional: bool = False
     allow: tuple[str, ...] | None = None
     deny: tuple[str, ...] | None = None
+    frame: str | None = None
 
     def read(self) -> "PolicyRead":
         """Read it.
 
         Raises:
             ConfigFileError: the file cannot be read, or says what it may not.
-            ValueError: the command line names what is no global.
+            ValueError: the command line names what is no global, or no colour.
         """
         if self.path is None or (self.optional and not self.path.exists()):
             return read_policy(self, None)
@@ -98,7 +112,7 @@ def read_policy(source: PolicySource, file: ConfigFile | None) -> PolicyRead:
 
     Raises:
         ConfigFileError: the file says what it may not; only the first mistake is told.
-        ValueError: the command line names what is no global.
+        ValueError: the command line names what is no global, or no colour.
     """
     for fault in faults(file, source.name) if file is not None else ():
         raise fault
@@ -106,8 +120,9 @@ def read_policy(source: PolicySource, file: ConfigFile | None) -> PolicyRead:
     if file is not None:
         for table in _tables(source.name):
             found |= dict(_said(file, table))
-    lists = _with_options(source, file, found)
-    return _put_together(found | lists)
+    found |= _with_options(source, file, found)
+    found |= _with_colour(source, file, found)
+    return _put_together(found)
 
 
 def faults(file: ConfigFile, name: str) -> Iterator[ConfigFileError]:
@@ -201,6 +216,54 @@ def _with_options(
         elif path in found:
             lists[path] = _Found((), options[other].origin)
     return lists
+
+
+def _with_colour(
+    source: PolicySource, file: ConfigFile | None, found: Mapping[str, _Found]
+) -> dict[str, _Found]:
+    """Return the colour of the VM's frames, if there is one that the file's policy does not have.
+
+    Raises:
+        ConfigFileError: windows are to be framed, and some that are allowed cannot be.
+        ValueError: the command line names no colour.
+    """
+    colour = found.get(COLOUR, _Found(AUTO, DEFAULT))
+    if source.frame is not None:
+        colour = _Found(read_colour(source.frame), TYPED)
+    if colour.value == AUTO and file is not None:
+        colour = _choose_colour(source.name, file, colour)
+    allowed = found.get("globals.allow", _Found((), DEFAULT))
+    if colour.value.rgb is not None and (other := unframed_by(allowed.value)):
+        why = f"{other} is allowed ({allowed.origin}), and makes windows that cannot be framed"
+        if colour.value.asked:
+            raise ConfigFileError(
+                f"{colour.origin}: windows are to be framed, but {why}",
+                remedy=f'Do without {other}, or set {COLOUR} = "off".',
+            )
+        colour = _Found(replace(OFF, asked=False), f"{DEFAULT}: {why}")
+    return {COLOUR: colour}
+
+
+def _choose_colour(name: str, file: ConfigFile, said: _Found) -> _Found:
+    """Choose a colour for a VM without one, if it is one of several."""
+    said_by = {each: _colour_of(file, each) for each in (*file.vms, name)}
+    said_by[name] = AUTO  # whatever the file says, if it was typed
+    if len(said_by) == 1:
+        return said
+    why = f"{DEFAULT}: {file.path} has several VMs"
+    return _Found(choose_colours(said_by)[name], why)
+
+
+def _colour_of(file: ConfigFile, name: str) -> Colour:
+    """Return what a file says of a VM's colour; if that is wrong, the VM's own proxy will say so."""
+    row = next(row for row in ROWS if row.path == COLOUR)
+    found = AUTO
+    for table in _tables(name):
+        keys = (*table, row.group, row.name)
+        if _there(file, keys):
+            with suppress(ValueError):
+                found = row.key.kind.read(file.table(*keys[:-1])[keys[-1]])
+    return found
 
 
 def _option(

@@ -1,12 +1,13 @@
 """The policy of a proxy that runs: shown to who asks, read again, and what follows said.
 
 A socket beside that for the status has it: who connects sends a line, `show` or `reload`, and is
-answered with one JSON document.  What is wrong in the file changes nothing.
+answered with one JSON document.  What is wrong in the file changes nothing.  `wlproxy screen`, a process of its own,
+has another such socket.
 """
 
 import json
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -14,12 +15,17 @@ from typing import Any, Final
 import trio
 
 from wlproxy.host.errors import HostError
-from wlproxy.host.policy_file import Line, PolicyRead, PolicySource
+from wlproxy.host.policy_file import PolicySource
 from wlproxy.host.report.status_socket import next_asker
 from wlproxy.host.report.vm_log import VmLog
-from wlproxy.host.runtime_dir import listen_at, policy_path
-from wlproxy.relay.policy_keys import Effect
-from wlproxy.relay.policy_tree import ROWS, Policy
+from wlproxy.host.runtime_dir import (
+    is_alive,
+    listen_at,
+    policy_path,
+    screen_policy_path,
+    status_path,
+)
+from wlproxy.relay.policy_tree import GROUPS, ROWS, Policy
 
 SHOW: Final = "show"
 RELOAD: Final = "reload"
@@ -44,24 +50,35 @@ class PolicyKeeper:
         source: PolicySource,
         obey: Callable[[Policy], None],
         bound: Callable[[str], int],
+        framed_otherwise: Callable[[], int],
         log: VmLog,
+        groups: Collection[str] = GROUPS,
     ) -> None:
-        """Nothing was read yet.
+        """Read it.
 
         Args:
             source: where it is from.
             obey: has another policy be in force; ValueError says why it cannot be.
             bound: counts the apps that have bound a global.
+            framed_otherwise: counts those whose windows are not framed as new ones are.
             log: written to.
+            groups: of keys, of whose changes is told.
 
         Raises:
             HostError: the file cannot be read, or is wrong.
         """
         self._source = source
+        self._groups = groups
         self._obey = obey
         self._bound = bound
+        self._framed_otherwise = framed_otherwise
         self._log = log
         self._now = source.read()
+
+    @property
+    def policy(self) -> Policy:
+        """What is in force."""
+        return self._now.policy
 
     def show(self) -> Json:
         """Say what is in force."""
@@ -76,7 +93,11 @@ class PolicyKeeper:
             self._log.warning("the policy stays as it is: %s", exc)
             return {"error": str(exc)}
         before, self._now = self._now, read
-        changed = list(_changed(before, read))
+        changed = [
+            (line, row.key.effect)
+            for row, old, line in zip(ROWS, before.lines, read.lines, strict=True)
+            if old.value != line.value and row.group in self._groups
+        ]
         kept = list(self._kept(before.policy, read.policy))
         for line, effect in changed:
             self._log.info("policy: %s, %s", line, effect.value)
@@ -98,23 +119,20 @@ class PolicyKeeper:
         return {"error": f"it is asked for {SHOW} or {RELOAD}"}
 
     def _kept(self, before: Policy, now: Policy) -> Iterator[str]:
-        """Say what apps have bound, and keep although it is not granted any more."""
+        """Say what apps keep: what they have bound, although it is not granted any more; and their frames."""
         caps = now.globals.caps
         for name, most in sorted(before.globals.caps.items()):
             count = self._bound(name) if caps.get(name, 0) < most else 0
             if count:
                 apps = "1 app has" if count == 1 else f"{count} apps have"
                 yield f"{apps} bound {name}, and may use it as before until it ends"
-
-
-def _changed(before: PolicyRead, now: PolicyRead) -> Iterator[tuple[Line, Effect]]:
-    for row, old, new in zip(ROWS, before.lines, now.lines, strict=True):
-        if old.value != new.value:
-            yield new, row.key.effect
+        if count := self._framed_otherwise():
+            apps = "1 app keeps" if count == 1 else f"{count} apps keep"
+            yield f"{apps} the frames that its windows had, or had not, until it ends"
 
 
 async def serve_policy(status: Path | None, keeper: PolicyKeeper, log: VmLog) -> None:
-    """Answer everyone who connects, one after the other, until cancelled.
+    """Answer for a proxy, until cancelled.
 
     Args:
         status: where the status socket is, beside which this one is; None: there is none.
@@ -123,20 +141,31 @@ async def serve_policy(status: Path | None, keeper: PolicyKeeper, log: VmLog) ->
     """
     if status is None:
         return
-    path = policy_path(status)
-    problem = "cannot make the socket for the policy"
-    busy = f"somebody answers for {path.stem} already"
     try:
-        listening = listen_at(path, socket.SOCK_STREAM, problem, busy)
+        await answer_at(policy_path(status), keeper)
     except HostError as exc:
         log.warning("`wlproxy reload` will not work: %s", exc)
-        return
+
+
+async def answer_at(path: Path, keeper: PolicyKeeper) -> None:
+    """Answer everyone who connects, one after the other, until cancelled.
+
+    Raises:
+        HostError: somebody else answers there, or the socket cannot be made.
+    """
+    problem = "cannot make the socket for the policy"
+    busy = f"somebody answers for {path.stem} already"
+    listening = listen_at(path, socket.SOCK_STREAM, problem, busy)
     try:
         with trio.socket.from_stdlib_socket(listening) as listener:
             while True:
                 await _answer_one(listener, keeper)
     finally:
-        path.unlink(missing_ok=True)
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
 
 
 async def _answer_one(listener: trio.socket.SocketType, keeper: PolicyKeeper) -> None:
@@ -159,6 +188,25 @@ async def _line(stream: trio.SocketStream) -> str:
     return said.partition(b"\n")[0].decode("utf-8", "replace").strip()
 
 
+def policy_sockets(environ: Mapping[str, str], name: str) -> dict[str, Path]:
+    """Find where the policy of a VM can be asked for: its proxy, and whoever shows its screen.
+
+    Returns:
+        Where somebody answers, by what to call him; what the proxy is called is the VM's name.
+
+    Raises:
+        HostError: there is no directory for sockets.
+    """
+    status = status_path(environ, name)
+    places = {
+        name: policy_path(status),
+        f"{name}, screen": screen_policy_path(status),
+    }
+    return {
+        who: path for who, path in places.items() if is_alive(path, socket.SOCK_STREAM)
+    }
+
+
 def ask_policy(path: Path, question: str) -> Mapping[str, Any]:
     """Ask a proxy.  Blocks.
 
@@ -177,7 +225,8 @@ def ask_policy(path: Path, question: str) -> Mapping[str, Any]:
                 f"no proxy answers for {path.stem}",
                 tried=f"connect {path}",
                 errno=getattr(exc, "errno", None) or 0,
-                remedy="Is `wlproxy run` running, with this --name, as this user?",
+                remedy="Is `wlproxy run` running, or `wlproxy screen`, with this --name, as "
+                "this user?",
             ) from exc
     if not isinstance(document, dict):
         raise HostError(f"what answers at {path} is no wlproxy")

@@ -91,6 +91,11 @@ def policy_path(status: Path) -> Path:
     return status.with_suffix(".policy")
 
 
+def screen_policy_path(status: Path) -> Path:
+    """Say where the socket for the policy of `wlproxy screen` is, beside a status socket."""
+    return status.with_suffix(".screen-policy")
+
+
 def launch_path(status: Path) -> Path:
     """Say where the socket for commands in the guest is, beside a status socket."""
     return status.with_suffix(".exec")

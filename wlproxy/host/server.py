@@ -19,8 +19,10 @@ import trio
 from wlproxy.host.channel.wires import make_wire
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop.desktop import Desktop
+from wlproxy.host.desktop.prompter import Prompter
 from wlproxy.host.errors import GuestRamError, HostError, NotQemuError
 from wlproxy.host.fd_limit import fds_for_buffers
+from wlproxy.host.frame_label import look
 from wlproxy.host.launch.serving import Found, serve_launches
 from wlproxy.host.link import (
     ChannelGoneError,
@@ -47,7 +49,6 @@ from wlproxy.host.watching import watch_compositor, watch_devices
 from wlproxy.protocol.channel.frames import CloseReason, Frame
 from wlproxy.protocol.errors import RemoteProtocolError, WlproxyError
 from wlproxy.relay.capabilities import CompositorCapabilities
-from wlproxy.relay.look import check_framed
 from wlproxy.relay.policy_tree import Policy
 from wlproxy.relay.relay import Relay
 from wlproxy.relay.wire.context import RelayConfig
@@ -127,7 +128,10 @@ class Server:
         self._pause = FIRST_PAUSE
         self._started = 0.0
         source = config.policy_source
-        self._policy = PolicyKeeper(source, self.obey, self.bound, self._log)
+        self._prompter = Prompter(config.name, self._log)
+        self._policy = PolicyKeeper(
+            source, self.obey, self.bound, self.framed_otherwise, self._log
+        )
 
     @property
     def state(self) -> State:
@@ -235,22 +239,21 @@ class Server:
         return self._session.launchers if self._session else self.state
 
     def obey(self, policy: Policy) -> None:
-        """Have another policy be in force, for apps that run and those to come.
-
-        Raises:
-            ValueError: windows are framed, and it allows some that cannot be.
-        """
-        if self.config.relay.frame is not None:
-            check_framed(policy.globals.allow)
-        relay = replace(self.config.relay, policy=policy)
+        """Have another policy be in force, for apps that run and those to come."""
+        frame = look(self.config.name, policy.frame)
+        relay = replace(self.config.relay, policy=policy, frame=frame)
         self.config = replace(self.config, relay=relay)
         self._desktop.obey(policy.globals.caps, policy.globals.allow)
         if self._session is not None:
-            self._session.obey(policy)
+            self._session.obey(policy, frame)
 
     def bound(self, interface: str) -> int:
         """Count the apps that have bound a global."""
         return self._session.relay.bound(interface) if self._session else 0
+
+    def framed_otherwise(self) -> int:
+        """Count the apps whose windows are not framed as those of new ones are."""
+        return self._session.relay.framed_otherwise() if self._session else 0
 
     def _say_what_ends(self) -> None:
         clients = self._session.clients if self._session else []
@@ -430,6 +433,7 @@ class Server:
                 log=self._log,
                 connect=self._desktop.connect,
                 nursery=nursery,
+                ask=self._prompter.ask,
             )
             try:
                 self._session = session

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ParamSpec
 
 import trio
 
+from wlproxy.host.client.asking import Ask, ask_nobody
 from wlproxy.host.client.client import Client, ClientContext
 from wlproxy.host.client.pixels import PixelCopier
 from wlproxy.host.client.streams import Streams
@@ -52,6 +53,7 @@ from wlproxy.relay.inputs import (
     RequestsTurn,
     SessionEnded,
 )
+from wlproxy.relay.look import WindowFrame
 from wlproxy.relay.policy_tree import Policy
 from wlproxy.relay.relay import Relay
 from wlproxy.transport.fd_stream import FdStream
@@ -89,6 +91,7 @@ class Session:
         log: VmLog,
         connect: Callable[[], Awaitable[FdStream]],
         nursery: trio.Nursery,
+        ask: Ask = ask_nobody,
     ) -> None:
         """Nothing runs yet.
 
@@ -100,6 +103,7 @@ class Session:
             log: written to.
             connect: makes a connection to the compositor.
             nursery: where the tasks of the clients run.
+            ask: asks the user.
         """
         self.scope = trio.CancelScope()
         """Around the reader; cancelled when the session is over."""
@@ -133,6 +137,7 @@ class Session:
             start=self._start,
             watch=self._watch,
             gone=self._client_is_gone,
+            ask=ask,
         )
         self._steps = 0
         self._writer_scope = trio.CancelScope()
@@ -187,9 +192,9 @@ class Session:
         except RemoteProtocolError as exc:
             self.lost(exc)
 
-    def obey(self, policy: Policy) -> None:
-        """Go by another policy from now on."""
-        self._feed(PolicyChanged(policy))
+    def obey(self, policy: Policy, frame: WindowFrame | None) -> None:
+        """Go by another policy from now on, and by what it says of frames."""
+        self._feed(PolicyChanged(policy, frame))
 
     def compositor_away(self) -> None:
         """Clients that come from now on wait for `use_desktop`."""

@@ -34,7 +34,7 @@ from wlproxy.protocol.wayland.wire import (
 )
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.commands import Command, GrantCredit
-from wlproxy.relay.filters import registry
+from wlproxy.relay.filters import registry, selections, shortcuts
 from wlproxy.relay.filters.plans import (
     EventPlan,
     EventPlanner,
@@ -55,8 +55,10 @@ from wlproxy.relay.inputs import (
     ReceivedFd,
     RequestsTurn,
     TimerEnded,
+    UserAnswered,
 )
-from wlproxy.relay.state import ClientState
+from wlproxy.relay.look import NEEDED
+from wlproxy.relay.state import ClientState, look_of
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Event, Request
 from wlproxy.relay.wire.objects import IGNORED, OwnEvent, ProtocolObject
@@ -97,13 +99,33 @@ class Client:
     _event_plan: EventPlanner = field(init=False)
 
     def __post_init__(self) -> None:
+        self._plan()
+
+    def start(self) -> None:
+        """There is a compositor: have its windows be framed, or not, before it makes any."""
+        context = self._context
+        look = look_of(context)
+        if context.config.frame is not None and look is None:
+            why = f"the compositor lacks one of {', '.join(NEEDED)}"
+            if why not in context.shared.warned:
+                context.shared.warned.add(why)
+                context.warn(f"windows have no frame: {why}")
+        self._state.frame(look)
+        self._plan()
+
+    def _plan(self) -> None:
         self._request_plan, self._event_plan = request_plan, event_plan
-        if self._context.config.frame is not None:
+        if self._state.look is not None:
             # Here, as in `state`.
             from wlproxy.relay.filters import framed  # noqa: PLC0415
 
             self._request_plan = framed.framed_request_plan
             self._event_plan = framed.framed_event_plan
+
+    @property
+    def framed_otherwise(self) -> bool:
+        """Whether its windows are not framed as those of a new client are."""
+        return not self.waits and self._state.look != look_of(self._context)
 
     @property
     def label(self) -> str:
@@ -113,6 +135,8 @@ class Client:
     def close(self) -> None:
         """It is gone: what it took up is free for others."""
         self._context.shares.close()
+        self._state.questions.close()
+        self._context.shared.exports.close(self._context.client_id)
 
     def take(self) -> list[Command]:
         """Take the commands that the inputs so far have led to."""
@@ -133,6 +157,7 @@ class Client:
     def go_on(self, found: CompositorFound) -> None:
         """There is a compositor, which can do this; raises as `receive`."""
         self._context.capabilities = found.capabilities
+        self.start()
         self.waits = False
         self._handle_requests()
 
@@ -159,7 +184,9 @@ class Client:
                 self._state.buffers.located(given)
                 self._go_on_if_woken()
             case TimerEnded(number=number):
-                self._context.end_gesture(number)
+                self._state.gestures.end(number)
+            case UserAnswered():
+                selections.answer(self._state, given.number, allowed=given.allowed)
             case BufferCreated():
                 self._state.buffers.handle_made(given.handle)
                 self._go_on_if_woken()
@@ -248,9 +275,18 @@ class Client:
         """The guest's clock is known well: offer what needs that."""
         registry.advertise_postponed(self._context)
 
-    def globals_changed(self, before: Mapping[str, int]) -> None:
-        """Tell of the globals that policy offers now, and did not before, or the other way round."""
+    def policy_changed(self, before: Mapping[str, int]) -> None:
+        """Tell of the globals that policy offers now, and did not before, or the other way round.
+
+        Its frames, if it has any, are of another colour from now on, and where they must be.
+        """
         registry.advertise_changed(self._context, before)
+        if self._state.look is not None:
+            # Here, as in `state`.
+            from wlproxy.relay.filters import frame_windows  # noqa: PLC0415
+
+            self._state.frames.repaint(self._context.config.frame)
+            frame_windows.take_frames_back(self._state)
 
     def has(self, interface: str) -> bool:
         """Whether it has an object of this interface."""
@@ -414,7 +450,10 @@ class Client:
             time.to_guest(data, start, clock, entry.role, presentation)
 
     def _hear(self, entry: ProtocolObject, event: OwnEvent) -> None:
-        """Tell who waits for an event of an object of our own: for one, no more."""
+        """Tell who waits for an event of an object of our own: for one, but for keys."""
+        if isinstance(entry.listener, shortcuts.Keys):
+            shortcuts.hear(self._state, entry.listener, entry, event)
+            return
         listener, entry.listener = entry.listener, IGNORED
         if isinstance(listener, registry.Question):
             listener.answered = True

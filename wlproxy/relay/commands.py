@@ -4,7 +4,7 @@ The shell (`host/client`) carries commands out in the order they were returned.
 Handles name fds that exist only in the shell.  A handle stays open until
 `CloseHandle`, or until its client's `CloseClient`, which closes all that are left.
 `CreateUdmabuf` and `CreateCopyBuffer` are answered by `BufferCreated` or `BufferFailed`
-(`inputs`); no other command is answered, but what `CopyRows` cost is told by `Copied`.
+(`inputs`), `AskUser` by `UserAnswered`; no other command is answered, but what `CopyRows` cost is told by `Copied`.
 """
 
 from collections.abc import Sequence
@@ -155,6 +155,39 @@ class StartTimer:
 
 
 @dataclass(frozen=True, slots=True)
+class AskUser:
+    """Ask the user whether what was not asked for by a gesture may cross all the same.
+
+    Answered by `UserAnswered` with this number, sooner or later, unless `StopAsking` comes first.
+
+    Attributes:
+        client_id: whose it is.
+        number: of the question.
+        direction: which way data would go.
+        use: what it is offered for: "clipboard" or "primary".
+        app: what the app calls itself; not to be trusted.
+        mime_type: of the data; likewise.
+        more: how many other types are offered with it.
+    """
+
+    client_id: int
+    number: int
+    direction: Direction
+    use: str
+    app: str
+    mime_type: str
+    more: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsking:
+    """What a question was about is no more."""
+
+    client_id: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class AdoptStream:
     """Pump an fd that the compositor sent, as stream `stream_id`; consumes the handle.
 
@@ -230,6 +263,8 @@ Command = (
     | CopyRows
     | CreateStream
     | AdoptStream
+    | AskUser
+    | StopAsking
     | StartTimer
     | SendFile
     | SendContents

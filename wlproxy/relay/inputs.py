@@ -20,6 +20,7 @@ from wlproxy.protocol.channel.frames import (
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.commands import Direction
 from wlproxy.relay.handles import Handle
+from wlproxy.relay.look import WindowFrame
 from wlproxy.relay.policy_tree import Policy
 
 
@@ -82,6 +83,15 @@ class TimerEnded:
 
     client_id: int
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserAnswered:
+    """What the user says to an `AskUser` with this number; no answer in time is a no."""
+
+    client_id: int
+    number: int
+    allowed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +174,15 @@ class ClockSample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PolicyChanged:
-    """The user has decided anew."""
+    """The user has decided anew.
+
+    Attributes:
+        policy: what the guest may do.
+        frame: how windows are framed, as the policy says; None: they are not.
+    """
 
     policy: Policy
+    frame: WindowFrame | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +200,7 @@ ClientInput = (
     | RequestsTurn
     | EventsTurn
     | TimerEnded
+    | UserAnswered
     | BufferCreated
     | BufferFailed
 )

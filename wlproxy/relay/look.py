@@ -6,12 +6,16 @@ fonts (`host.frame_label`).
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
+from zlib import crc32
 
 WIDTH: Final = 5
 """How wide a frame is, in pixels of surfaces."""
+
+POPUP_WIDTH: Final = 2
+"""How wide a frame around a menu or a tooltip is at most, likewise."""
 
 UNFRAMED: Final = frozenset(
     {
@@ -37,6 +41,12 @@ COLOURS: Final[Mapping[str, int]] = MappingProxyType(
 )
 """Names for colours that are told apart well."""
 
+CHOSEN: Final = ("blue", "green", "orange", "purple", "red", "yellow")
+"""Those that VMs are given which have none; black and gray are too easily overlooked."""
+
+NEEDED: Final = ("wl_subcompositor", "wp_viewporter")
+"""Globals that frames are made with, and that a compositor may lack."""
+
 _HEX: Final = re.compile(r"#([0-9a-fA-F]{6})")
 
 
@@ -55,6 +65,11 @@ class Label:
     pixels: bytes
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture."""
+        return self.width, self.height
+
+    @property
     def shown_height(self) -> int:
         """How high it is shown, in pixels of surfaces."""
         return self.height // 2
@@ -68,31 +83,99 @@ class WindowFrame:
         colour: red, green and blue, 8 bits each.
         width: pixels of surfaces; the upper side may be wider, for the label.
         label: what is written there, if anything.
+        asked: somebody asked for it: where the compositor lacks what it is made with, a window
+            is not shown.  Otherwise it is shown without.
     """
 
     colour: int
     width: int = WIDTH
     label: Label | None = None
+    asked: bool = field(default=True, compare=False)
 
     @property
     def top(self) -> int:
         """How wide the upper side is, in pixels of surfaces."""
         return max(self.width, self.label.shown_height if self.label else 0)
 
+    def repainted(self, other: "WindowFrame | None") -> "WindowFrame":
+        """Return what a window that is framed like this can take on of another look: its colour.
 
-def check_framed(allow: Collection[str]) -> None:
-    """Check that all windows that a policy allows can be framed.
+        The width is what the app was told sizes by, and is not another one while it runs; nor is
+        the label's, whose picture has the colour as well.
+        """
+        if other is None:
+            return self
+        if self.label is None:
+            return replace(self, colour=other.colour)
+        theirs = other.label
+        if theirs is None or theirs.size != self.label.size:
+            return self
+        return replace(self, colour=other.colour, label=theirs)
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """What somebody says of the colour of frames.
+
+    Attributes:
+        written: a colour, or a word.
+        rgb: red, green and blue, 8 bits each; None: there is no frame.
+        asked: somebody wrote it; or else it was chosen for want of one.
+    """
+
+    written: str
+    rgb: int | None = None
+    asked: bool = True
+
+
+AUTO: Final = Colour("auto")
+"""One is chosen where VMs are to be told apart."""
+
+OFF: Final = Colour("off")
+
+
+def read_colour(text: str) -> Colour:
+    """Read what somebody says: as `parse_colour`, or `auto`, or `off`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    for word in (AUTO, OFF):
+        if text == word.written:
+            return word
+    return Colour(text, parse_colour(text))
+
+
+def choose_colours(said: Mapping[str, Colour]) -> dict[str, Colour]:
+    """Choose a colour for each VM of several that has none.
+
+    It depends on the VM's name, so that few have another one when VMs come or go; two have the
+    same only when there are more than colours.
+
+    Args:
+        said: the VMs, in an order in which new ones are last, and their colours.
+    """
+    taken = {colour.rgb for colour in said.values()}
+    chosen: dict[str, Colour] = {}
+    for name, colour in said.items():
+        if colour != AUTO:
+            continue
+        first = crc32(name.encode()) % len(CHOSEN)
+        order = CHOSEN[first:] + CHOSEN[:first]
+        free = [each for each in order if COLOURS[each] not in taken]
+        best = (free or order)[0]
+        taken.add(COLOURS[best])
+        chosen[name] = Colour(best, COLOURS[best], asked=False)
+    return chosen
+
+
+def unframed_by(allow: Collection[str]) -> str | None:
+    """Name a global that makes windows which cannot be framed, if a policy allows one.
 
     Args:
         allow: the globals that it allows beside the default ones.
-
-    Raises:
-        ValueError: some cannot.
     """
-    if unframed := sorted(UNFRAMED.intersection(allow)):
-        raise ValueError(
-            f"windows are framed, and {unframed[0]} makes some that no frame is drawn around"
-        )
+    return min(UNFRAMED.intersection(allow), default=None)
 
 
 def parse_colour(text: str) -> int:

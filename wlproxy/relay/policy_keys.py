@@ -150,6 +150,7 @@ class Effect(Enum):
     BOUND = "for what it binds from then on"
     """Globals appear and vanish; what is bound stays, and is counted in the answer."""
     NEW_APPS = "for apps that start from then on"
+    REPAINT = "at once; whether there is a frame: for apps that start from then on"
 
 
 @dataclass(frozen=True, slots=True)

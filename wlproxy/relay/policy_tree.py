@@ -12,12 +12,14 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from wlproxy.relay.look import AUTO, COLOURS, WIDTH, Colour, read_colour
 from wlproxy.relay.policy import effective_policy
 from wlproxy.relay.policy_keys import (
     KEY,
     Choice,
     Effect,
     Key,
+    Kind,
     Names,
     Number,
     Versions,
@@ -52,7 +54,7 @@ class Direction(Enum):
     TO_HOST = "to-host"
     OFF = "off"
     ASK = "ask"
-    """Both, but only just after a key or a button was pressed in a window of the app."""
+    """Both, but only just after a key or a button was pressed in that window, or the user said yes."""
 
     @property
     def to_guest(self) -> bool:
@@ -68,9 +70,17 @@ class Direction(Enum):
 class Fullscreen(Enum):
     """Whether windows may fill the screen."""
 
-    ON = "on"
     OFF = "off"
     FRAMED = "framed"
+    """With the frame that is around them."""
+    ON = "on"
+
+
+class Popups(Enum):
+    """Whether what opens beside a window is framed as that is."""
+
+    FRAMED = "framed"
+    FREE = "free"
 
 
 _SWITCH: Final = Choice(Switch)
@@ -156,7 +166,7 @@ class Clipboard:
         Choice(Direction),
         "Which way what is copied may go. Between two apps of the guest it goes through the host, so that only `both` "
         "and `ask` let it. `ask`: an app may copy, and read what was copied, only within a second after a key or "
-        "a button was pressed in a window of its own.",
+        "a button was pressed in its window that has the focus, or once you [were asked](#what-ask-asks).",
         "A window on the desktop that cannot paste is taken for broken.",
     )
     types: tuple[str, ...] = key(
@@ -166,6 +176,14 @@ class Clipboard:
         256, Number(1), _TYPE_COUNT, "Browsers and office suites offer a few dozen."
     )
     max_bytes: int = key(0, Number(), _BYTES, _NO_BOUND_OF_BYTES)
+
+    def is_asked_for(self, *, gesture: bool) -> bool:
+        """Whether something may happen now, as far as `ask` has a say.
+
+        Args:
+            gesture: the user has just pressed a key or a button.
+        """
+        return gesture or self.direction is not Direction.ASK
 
     def has_type(self, name: bytes) -> bool:
         """Whether a MIME type may cross."""
@@ -197,18 +215,25 @@ class Drag(Clipboard):
     )
 
 
-_FRAMED: Final = 'cannot be "framed" yet: wlproxy draws no frame around windows. Choose "on" or "off"'
-
-
 @dataclass(frozen=True, slots=True)
 class Windows:
     """Windows, and what they ask of the desktop."""
 
     fullscreen: Fullscreen = key(
-        Fullscreen.ON,
-        Choice(Fullscreen, {Fullscreen.FRAMED.value: _FRAMED}),
-        "Whether windows may fill a screen because an app asks for it. The desktop's own key for it works all the same.",
-        "Video players and games need it; the compositor says how to leave it.",
+        Fullscreen.FRAMED,
+        Choice(Fullscreen),
+        "Whether windows may fill a screen because an app asks for it. `framed`: the VM's frame, if it has one, stays "
+        "around them; `on`: it goes until they fill the screen no more. The desktop's own key for it works all the "
+        "same, also where the answer is `off`, and the frame stays then.",
+        "Video players and games need it; the compositor says how to leave it, and the frame whose picture it is.",
+        Effect.NEXT,
+    )
+    popups: Popups = key(
+        Popups.FRAMED,
+        Choice(Popups),
+        "Whether menus, tooltips and the like have a thin line of the colour of the VM's frame around them, if it has "
+        "one. They may reach beyond their window, and over others.",
+        "Nothing else says whose they are.",
         Effect.NEXT,
     )
     activation: Switch = key(
@@ -250,6 +275,50 @@ class Windows:
         "The height of a picture, in pixels; a higher one is not shown.",
         "The same.",
         Effect.NEXT,
+    )
+
+
+class Colours(Kind[Colour]):
+    """The colour of a frame, or a word."""
+
+    name = f'"auto", "off", "#rrggbb", or one of {", ".join(COLOURS)}'
+
+    def read(self, value: object) -> Colour:
+        """Take a colour, or a word."""
+        if not isinstance(value, str):
+            raise ValueError(f"is to be {self.name}")  # noqa: TRY004 - a user's
+        return read_colour(value)
+
+    def write(self, value: Colour) -> str:
+        """Write it as it was written."""
+        return f'"{value.written}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The frame around each of the VM's windows, drawn by the host ([frames](frame.md))."""
+
+    colour: Colour = key(
+        AUTO,
+        Colours(),
+        "Its colour; `off`: there is no frame. `auto`: if the configuration file has several VMs, each has one that no "
+        "other has, up to six of them; if not, there is no frame.",
+        "Windows of one VM are known by their titles; of several, nobody can tell at a glance whose a window is.",
+        Effect.REPAINT,
+    )
+    label: Switch = key(
+        Switch.ON,
+        _SWITCH,
+        "Whether the VM's name is in its upper side, where Pillow is installed.",
+        "A name is not mixed up, as colours are.",
+        Effect.NEW_APPS,
+    )
+    width: int = key(
+        WIDTH,
+        Number(1, 64),
+        "How wide it is, in pixels as apps count them; with a label, the upper side is wider.",
+        "It is seen at a glance, and takes little room.",
+        Effect.NEW_APPS,
     )
 
 
@@ -342,6 +411,7 @@ class Policy:
     primary: Primary = field(default_factory=Primary)
     drag: Drag = field(default_factory=Drag)
     windows: Windows = field(default_factory=Windows)
+    frame: Frame = field(default_factory=Frame)
     pointer: Pointer = field(default_factory=Pointer)
     limits: Limits = field(default_factory=Limits)
 
@@ -356,7 +426,7 @@ GROUPS: Final[Mapping[str, type[Any]]] = MappingProxyType(
         each.name: kind
         for each, kind in zip(
             fields(Policy),
-            (Globals, Clipboard, Primary, Drag, Windows, Pointer, Limits),
+            (Globals, Clipboard, Primary, Drag, Windows, Frame, Pointer, Limits),
             strict=True,
         )
     }

@@ -51,7 +51,6 @@ from wlproxy.relay.inputs import (
     PolicyChanged,
     SessionEnded,
 )
-from wlproxy.relay.policy_tree import Policy
 from wlproxy.relay.quotas import MAX_FDS, Quotas, Shares
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.clock import GuestClock
@@ -185,6 +184,10 @@ class Relay:
         """Count the clients that have bound a global."""
         return sum(client.has(interface) for client in self._clients.values())
 
+    def framed_otherwise(self) -> int:
+        """Count the clients whose windows are not framed as those of new ones are."""
+        return sum(client.framed_otherwise for client in self._clients.values())
+
     def holdings(self) -> Holdings:
         """Say what is left of whom."""
         return Holdings(
@@ -213,8 +216,8 @@ class Relay:
                 return []
             case CompositorFound():
                 return self._use(given)
-            case PolicyChanged(policy=policy):
-                return self._obey(policy)
+            case PolicyChanged():
+                return self._obey(given)
             case ClockSample():
                 return self._measure_clock(given)
             case SessionEnded():
@@ -253,14 +256,17 @@ class Relay:
             for command in self._defended(client_id, client, client.go_on, found)
         ]
 
-    def _obey(self, policy: Policy) -> list[Command]:
+    def _obey(self, decided: PolicyChanged) -> list[Command]:
         """Go by another policy from now on: one assignment, which all filters see."""
-        before = self._shared.config.policy.globals.caps
-        self._shared.config = replace(self._shared.config, policy=policy)
+        config = self._shared.config
+        before = config.policy.globals.caps
+        self._shared.config = replace(
+            config, policy=decided.policy, frame=decided.frame
+        )
         self._limit()
         commands: list[Command] = []
         for client in self._clients.values():
-            client.globals_changed(before)
+            client.policy_changed(before)
             commands += client.take()
         return commands
 
@@ -310,12 +316,15 @@ class Relay:
         context = Context(
             frame.client_id, label, self._shared, self._capabilities, shares
         )
-        self._clients[frame.client_id] = Client(context, ClientState(context))
+        client = self._clients[frame.client_id] = Client(context, ClientState(context))
         if self._compositor_away:
-            self._clients[frame.client_id].wait()
+            client.wait()
+        else:
+            client.start()
         return [
             OpenCompositor(frame.client_id, label),
             Trace(frame.client_id, TraceLevel.INFO, f"{label} connected"),
+            *client.take(),
         ]
 
     def _close_for_guest(self, frame: ClientClosed) -> list[Command]:

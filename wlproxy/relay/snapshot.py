@@ -23,23 +23,38 @@ from wlproxy.relay.filters.frame_surfaces import Viewport
 from wlproxy.relay.filters.frame_windows import Popup, Positioner
 from wlproxy.relay.filters.registry import Question, Registry
 from wlproxy.relay.filters.selections import DataDevice, Offer, Source
+from wlproxy.relay.filters.shortcuts import Inhibitor, Keys, Seat
+from wlproxy.relay.filters.toplevel_list import Listed
 from wlproxy.relay.frame.frames import Frames
 from wlproxy.relay.frame.window import Part
+from wlproxy.relay.names import Export, Session
 from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.relay.wire.objects import Ignored, Muted
 from wlproxy.relay.wire.timestamps import FrameCallback
 
-FORMAT: Final = "wlproxy relay 4"
+FORMAT: Final = "wlproxy relay 11"
 """Another number for every change of what is written."""
 
 ROLES: Final = (
-    *(Buffer, DataDevice, Device, Fingers, Follower, FrameCallback, Monitor, Muted),
-    *(Offer, Params, Part, Pool, Popup, Positioner, Registry, Source, Subsurface),
-    *(Surface, Tablets, Viewport),
+    *(Buffer, DataDevice, Device, Export, Fingers, Follower, FrameCallback, Inhibitor),
+    *(
+        Listed,
+        Monitor,
+        Muted,
+        Offer,
+        Params,
+        Part,
+        Pool,
+        Popup,
+        Positioner,
+        Registry,
+        Seat,
+    ),
+    *(Session, Source, Subsurface, Surface, Tablets, Viewport),
 )
 """What filters keep about objects."""
 
-LISTENERS: Final = (Ignored, ImportAnswer, OrphanRelease, Question, Reached)
+LISTENERS: Final = (Ignored, ImportAnswer, Keys, OrphanRelease, Question, Reached)
 """What events of our own objects are waited for with."""
 
 _WordsT = TypeVar("_WordsT", Extents, RamItems)

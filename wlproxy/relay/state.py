@@ -9,12 +9,24 @@ from wlproxy.relay.buffers.buffer import Buffer
 from wlproxy.relay.buffers.client_buffers import Buffers
 from wlproxy.relay.buffers.locations import Locations
 from wlproxy.relay.buffers.surfaces import Surface, Surfaces
+from wlproxy.relay.gestures import Gestures
+from wlproxy.relay.look import NEEDED, WindowFrame
+from wlproxy.relay.questions import Questions
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Forwarder, Request
-from wlproxy.relay.wire.objects import ProtocolObject
+from wlproxy.relay.wire.objects import MUTED, ProtocolObject
 
 if TYPE_CHECKING:
     from wlproxy.relay.frame.frames import Frames
+
+
+def look_of(context: Context) -> WindowFrame | None:
+    """Say how the windows of a client that begins are framed; None: they are not."""
+    look = context.config.frame
+    if look is None or look.asked:
+        return look
+    there = context.capabilities.global_versions
+    return look if all(each in there for each in NEEDED) else None
 
 
 @dataclass(eq=False, init=False, kw_only=True)
@@ -25,11 +37,15 @@ class ClientState(Forwarder):
         locations: its pinned ranges.
         buffers: its pools and buffers.
         surfaces: its surfaces.
+        gestures: what the user has just pressed, and where.
+        questions: what the user is being asked.
     """
 
     locations: Locations
     buffers: Buffers
     surfaces: Surfaces
+    gestures: Gestures
+    questions: Questions
     _frames: object
 
     def __init__(self, context: Context) -> None:
@@ -37,12 +53,23 @@ class ClientState(Forwarder):
         self.locations = Locations(context)
         self.buffers = Buffers(context, self.locations)
         self.surfaces = Surfaces(context, self.buffers)
+        self.gestures = Gestures(context)
+        self.questions = Questions(context)
         self._frames = None
-        if context.config.frame is not None:
+
+    def frame(self, look: WindowFrame | None) -> None:
+        """Have its windows be framed, before it makes any; None: they are not."""
+        self._frames = None
+        if look is not None:
             # Here, since most windows have none, and it takes a while.
             from wlproxy.relay.frame.frames import Frames  # noqa: PLC0415
 
-            self._frames = Frames(context)
+            self._frames = Frames(self.context, look)
+
+    @property
+    def look(self) -> WindowFrame | None:
+        """How its windows are framed; None: they are not."""
+        return None if self._frames is None else self.frames.look
 
     @property
     def frames(self) -> "Frames":
@@ -64,6 +91,14 @@ class ClientState(Forwarder):
         return self.context.objects.add_guest(
             request.new_id, INTERFACES[interface], request.object.version
         )
+
+    def add_muted(self, request: Request) -> ProtocolObject:
+        """The same, for an object that does nothing."""
+        interface = request.spec.args[request.spec.places["new_id"]].interface
+        assert interface is not None
+        created = self.add_guest(request, interface)
+        created.role = MUTED
+        return created
 
     def named_surface(
         self, request: Request, argument: str = "surface"

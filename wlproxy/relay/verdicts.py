@@ -70,7 +70,9 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
             "surface",
             most=6,
         ),
-        "wl_data_device_manager": _yes("clipboard, drag and drop", "selections"),
+        "wl_data_device_manager": _yes(
+            "clipboard, drag and drop", "selections", "gestures"
+        ),
         "wl_fixes": _yes(
             "ends registries; not version 2, by which removed globals are acknowledged: "
             "nobody would, of hidden ones",
@@ -78,7 +80,9 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
             most=1,
         ),
         "wl_output": _yes("monitors; their serial numbers are left out", "devices"),
-        "wl_seat": _yes("pointer, keyboard and touch", "surface", "selections"),
+        "wl_seat": _yes(
+            "pointer, keyboard and touch", "surface", "gestures", "shortcuts"
+        ),
         "wl_shell": _ask("windows, before xdg-shell", "toplevel", "powers"),
         "wl_shm": _yes("buffers in memory, served by the proxy", "shm"),
         "wl_subcompositor": _yes("surfaces in surfaces", "surface"),
@@ -91,15 +95,32 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
             "toplevel",
             "powers",
         ),
-        "xdg_session_manager_v1": _ask("puts windows back where they were"),
+        "xdg_session_manager_v1": _ask(
+            "puts windows back where they were, if the host's proxy is still the same",
+            "sessions",
+        ),
         "xdg_system_bell_v1": _yes("rings the bell"),
-        "xdg_toplevel_drag_manager_v1": _yes("drags a window along"),
+        "xdg_toplevel_drag_manager_v1": _yes(
+            "drags a window along: the app's own, and while the user drags"
+        ),
         "xdg_toplevel_icon_manager_v1": _yes("a window's icon", "toplevel", "powers"),
         "xdg_toplevel_tag_manager_v1": _ask("names for window rules", "toplevel"),
-        "xdg_wm_base": _yes("windows, whose titles are labelled", "toplevel", "powers"),
+        "xdg_wm_base": _yes(
+            "windows, whose titles are labelled", "toplevel", "powers", "gestures"
+        ),
         "xdg_wm_dialog_v1": _yes("modal dialogs"),
         "zxdg_decoration_manager_v1": _yes("who draws the title bar"),
-        "zxdg_shell_v6": _ask("windows, a draft of xdg-shell", "toplevel", "powers"),
+        "zxdg_exporter_v1": _yes("lends a window to another app of the VM", "foreign"),
+        "zxdg_exporter_v2": _yes("lends a window to another app of the VM", "foreign"),
+        "zxdg_importer_v1": _yes(
+            "puts a dialog over a window that an app of the VM lends", "foreign"
+        ),
+        "zxdg_importer_v2": _yes(
+            "puts a dialog over a window that an app of the VM lends", "foreign"
+        ),
+        "zxdg_shell_v6": _ask(
+            "windows, a draft of xdg-shell", "toplevel", "powers", "gestures"
+        ),
         # ------------------------------------------------ surfaces
         "wp_alpha_modifier_v1": _yes("opacity"),
         "wp_color_manager_v1": _yes(
@@ -131,30 +152,38 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "zxdg_output_manager_v1": _yes("where monitors are", "devices"),
         # ------------------------------------------------ input
         "gtk_primary_selection_device_manager": _ask(
-            "middle-click paste, of GTK's", "selections"
+            "middle-click paste, of GTK's", "selections", "gestures"
         ),
         "wl_text_input_manager": _ask("input methods, a draft of KDE's"),
         "wp_cursor_shape_manager_v1": _yes("cursors by name"),
         "wp_pointer_warp_v1": _yes("moves the pointer within a window", "powers"),
         "zwp_input_timestamps_manager_v1": _yes("exact times of input"),
         "zwp_keyboard_shortcuts_inhibit_manager_v1": _ask(
-            "takes the host's key bindings; compositors have a way out"
+            "takes the host's key bindings, until the user presses Ctrl+Alt+G",
+            "shortcuts",
         ),
         "zwp_pointer_constraints_v1": _yes(
             "holds the pointer in a window with focus", "powers"
         ),
         "zwp_pointer_gestures_v1": _yes("swipes and pinches"),
         "zwp_primary_selection_device_manager_v1": _yes(
-            "middle-click paste", "selections"
+            "middle-click paste", "selections", "gestures"
         ),
         "zwp_relative_pointer_manager_v1": _yes("motion of a pointer that is held"),
-        "zwp_tablet_manager_v1": _ask("pens, a draft; without serials", "devices"),
-        "zwp_tablet_manager_v2": _yes(
-            "pens, without their serial numbers", "devices", "surface", "selections"
+        "zwp_tablet_manager_v1": _ask(
+            "pens, a draft; without serials", "devices", "surface", "gestures"
         ),
-        "zwp_text_input_manager_v1": _yes("input methods, for Chromium"),
+        "zwp_tablet_manager_v2": _yes(
+            "pens, without their serial numbers; what buttons do is labelled",
+            *("devices", "surface", "gestures", "toplevel"),
+        ),
+        "zwp_text_input_manager_v1": _yes(
+            "input methods, for Chromium: of text in the window with the focus"
+        ),
         "zwp_text_input_manager_v2": _ask("input methods, for Qt 5"),
-        "zwp_text_input_manager_v3": _yes("input methods"),
+        "zwp_text_input_manager_v3": _yes(
+            "input methods: of text in the window with the focus"
+        ),
         # ------------------------------------------------ looks, in a desktop's own ways
         "ext_background_effect_manager_v1": _ask("blurs what is behind a window"),
         "org_kde_kwin_blur_manager": _ask("blurs what is behind a window"),
@@ -163,23 +192,19 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "org_kde_kwin_slide_manager": _ask("lets windows slide in"),
         # ------------------------------------------------ sees the screen, or other apps
         "ext_foreign_toplevel_image_capture_source_manager_v1": _far(
-            "captures windows"
+            "captures windows of the VM, which are all that it can name"
         ),
-        "ext_foreign_toplevel_list_v1": _far("sees which windows there are"),
-        "ext_image_copy_capture_manager_v1": _far("captures screens and windows"),
+        "ext_foreign_toplevel_list_v1": _far(
+            "sees which windows of the VM there are, and no others", "toplevel_list"
+        ),
+        "ext_image_copy_capture_manager_v1": _far(
+            "captures what it may name besides: windows of the VM, or screens"
+        ),
         "ext_output_image_capture_source_manager_v1": _far("captures screens"),
         "org_kde_plasma_activation_feedback": _far("sees which apps are started"),
         "org_kde_plasma_window_management": _far("sees and rules all windows"),
         "zwlr_foreign_toplevel_manager_v1": _far("sees and rules all windows"),
         "zwlr_screencopy_manager_v1": _far("captures screens"),
-        "zxdg_exporter_v1": _ask("lends a window to another app"),
-        "zxdg_exporter_v2": _ask("lends a window to another app"),
-        "zxdg_importer_v1": _ask(
-            "puts a window over one of the host's, if it has its name"
-        ),
-        "zxdg_importer_v2": _ask(
-            "puts a window over one of the host's, if it has its name"
-        ),
         # ------------------------------------------------ types, points, or listens
         "ext_transient_seat_manager_v1": _far("makes a seat of its own"),
         "org_kde_kwin_fake_input": _far("types and points"),
@@ -187,17 +212,15 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "zwlr_input_inhibit_manager_v1": _far("takes all input"),
         "zwlr_virtual_pointer_manager_v1": _far("points"),
         "zwp_input_method_manager_v2": _far("is an input method: sees all typing"),
-        "zwp_input_method_v1": _far(
-            "is an input method: sees all typing", "selections"
-        ),
+        "zwp_input_method_v1": _far("is an input method: sees all typing", "gestures"),
         "zwp_input_panel_v1": _far("shows an input method's windows"),
         "zwp_xwayland_keyboard_grab_manager_v1": _ask("takes keys, for an Xwayland"),
         # ------------------------------------------------ reads what is copied, unseen
         "ext_data_control_manager_v1": _far(
-            "reads and sets the clipboard at any time", "selections"
+            "reads and sets the clipboard at any time", "selections", "gestures"
         ),
         "zwlr_data_control_manager_v1": _far(
-            "reads and sets the clipboard at any time", "selections"
+            "reads and sets the clipboard at any time", "selections", "gestures"
         ),
         # ------------------------------------------------ covers or rearranges the desktop
         "_wl_fullscreen_shell": _far("shows one surface and nothing else, unlabelled"),
@@ -225,6 +248,10 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
             "shows one surface and nothing else, unlabelled"
         ),
         # ------------------------------------------------ what cannot be relayed
+        "frog_color_management_factory_v1": _no(
+            "not in our tables; a draft of wp_color_manager_v1"
+        ),
+        "gtk_shell1": _no("not in our tables; names services of a D-Bus, the host's"),
         "hyprland_global_shortcuts_manager_v1": _no("not in our tables", reaches=True),
         "hyprland_toplevel_export_manager_v1": _no("not in our tables", reaches=True),
         "kde_output_device_registry_v2": _no(
@@ -236,6 +263,7 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "kde_output_management_v2": _no(
             "names files of the host, of colour profiles", reaches=True
         ),
+        "mutter_x11_interop": _no("not in our tables; names windows of X11's"),
         "org_kde_kwin_appmenu_manager": _no("names services of a D-Bus, the host's"),
         "org_kde_kwin_remote_access_manager": _no(
             "passes buffers of the host's GPU", reaches=True
@@ -245,6 +273,13 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         ),
         "qt_surface_extension": _no("gives windows properties past our labels"),
         "weston_capture_v1": _no("not in our tables", reaches=True),
+        "weston_content_protection": _no("not in our tables"),
+        "weston_debug_v1": _no("not in our tables; tells of all apps", reaches=True),
+        "weston_desktop_shell": _no(
+            "not in our tables; is the desktop's own shell", reaches=True
+        ),
+        "weston_direct_display_v1": _no("not in our tables; is about the host's GPU"),
+        "weston_touch_calibration": _no("not in our tables", reaches=True),
         "wl_drm": _no("not in our tables; names buffers by what only one kernel knows"),
         "wl_eglstream_controller": _no("is about the host's GPU"),
         "wp_drm_lease_device_v1": _no("passes devices of the host"),
@@ -252,6 +287,10 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "wp_security_context_manager_v1": _no("passes sockets that are listened at"),
         "xdg_shell": _no(
             "a draft with other interfaces under the names of xdg_wm_base's"
+        ),
+        "xx_color_manager_v4": _no("not in our tables; a draft of wp_color_manager_v1"),
+        "xx_session_manager_v1": _no(
+            "not in our tables; a draft of xdg_session_manager_v1"
         ),
         "zkde_screencast_unstable_v1": _no(
             "captures screens through PipeWire, the host's", reaches=True

@@ -9,6 +9,7 @@ shown, and refused with an error, upon which it tries something else (bytes, whe
 The interfaces are QEMU's: ui/dbus-display1.xml there, `org.qemu.Display1.Listener`.
 """
 
+import struct
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Final
@@ -19,7 +20,7 @@ from wlproxy.protocol.dbus.connection import (
     UNKNOWN_METHOD,
     Connection,
 )
-from wlproxy.protocol.dbus.messages import Message, MessageKind
+from wlproxy.protocol.dbus.messages import Message, MessageKind, message_size
 from wlproxy.protocol.errors import DBusError, WlproxyError
 from wlproxy.relay.formats import MODIFIER_LINEAR, shm_format
 from wlproxy.screen.commands import (
@@ -59,8 +60,14 @@ MAX_PLANES: Final = 4
 """What QEMU and linux-dmabuf have at most."""
 MAX_OWED: Final = 64
 """Updates of dma-bufs whose answers may wait; any more are answered at once."""
+UPDATE_MAP: Final = "UpdateMap"
 UPDATE_DMABUF: Final = "UpdateDMABUF"
 """The one call that may be answered later: the guest waits for that, its machine does not."""
+_SERIAL, _AFTER_SERIAL = 8, 12
+"""Where the serial is in a message of D-Bus."""
+_NO_SERIAL: Final = bytes(4)
+_PART: Final = struct.Struct("<iiii")
+"""The body of an update, of a message that begins with `l`."""
 MAX_REFUSALS: Final = 200
 """After so many, whoever asks means no good.  Each may have an fd that takes a thread to close."""
 
@@ -90,11 +97,12 @@ class Display:
         self._shown: Layout | None = None
         self._bytes_shown = self._flipped = False
         self._owed: list[Message[File]] = []
+        self._spelled = b"", b""
         self._methods: dict[
             tuple[str, str], tuple[str, Callable[..., Command | None]]
         ] = {
             (MAPS, "ScanoutMap"): ("huuuuu", self._scanout_map),
-            (MAPS, "UpdateMap"): ("iiii", self._update_map),
+            (MAPS, UPDATE_MAP): ("iiii", self._update_map),
             (LISTENER, "ScanoutDMABUF"): ("huuuutb", self._scanout_dmabuf),
             (DMABUF2, "ScanoutDMABUF2"): ("ahuuuuauauuuuutb", self._scanout_dmabuf2),
             (LISTENER, UPDATE_DMABUF): ("iiii", self._update_map),
@@ -113,11 +121,14 @@ class Display:
             DBusError: it is no D-Bus, or too much was refused.  Whatever had come is
                 closed.
         """
+        if not fds and (known := self._known_updates(data)) is not None:
+            return known
         commands: list[Command] = []
         try:
             self._connection.receive(data, fds)
             while (message := self._connection.next_message()) is not None:
                 command = self._take(message)
+                self._learn(message, data)
                 if command is not None:
                     commands.append(command)
         except DBusError:
@@ -126,6 +137,38 @@ class Display:
                     file.close()
             self.close()
             raise
+        return commands
+
+    def _learn(self, message: Message[File], data: bytes) -> None:
+        """Remember how an update is spelled that wants no answer, if it came alone.
+
+        QEMU spells them all alike, but for serial and numbers, and they are most of what it says.
+        """
+        fields = message.fields
+        known = (fields.interface, fields.member) == (MAPS, UPDATE_MAP)
+        if not known or fields.signature != "iiii" or message.wants_reply:
+            return
+        if data[:1] == b"l" and message_size(data) == len(data):
+            self._spelled = data[:_SERIAL], data[_AFTER_SERIAL : -_PART.size]
+
+    def _known_updates(self, data: bytes) -> list[Command] | None:
+        """Take updates that are spelled as one before; None: there is something else, too."""
+        before, after = self._spelled
+        size = _AFTER_SERIAL + len(after) + _PART.size
+        if not before or len(data) % size or not self._connection.idle:
+            return None
+        commands: list[Command] = []
+        for at in range(0, len(data), size):
+            body = at + size - _PART.size
+            if (
+                data[at : at + _SERIAL] != before
+                or data[at + _AFTER_SERIAL : body] != after
+                or data[at + _SERIAL : at + _AFTER_SERIAL] == _NO_SERIAL
+            ):
+                return None
+            command = self._update_map(*_PART.unpack_from(data, body))
+            if command is not None:
+                commands.append(command)
         return commands
 
     @property

@@ -5,19 +5,21 @@ What goes wrong with one of them ends that one.
 
 import logging
 import secrets
+import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 import trio
 
 from wlproxy.host.errors import HostError
+from wlproxy.relay.policy_tree import Policy
 from wlproxy.screen.door import Door
-from wlproxy.screen.line import ENDED, Line
+from wlproxy.screen.line import ENDED, Line, nothing
 from wlproxy.screen.machine import Machine, Screen
-from wlproxy.screen.qemu_clipboard import QemuClipboard, Selection, Way
+from wlproxy.screen.qemu_clipboard import QemuClipboard
+from wlproxy.screen.sharing import Sharing
 from wlproxy.screen.viewer import QemuEndedError, ScreenError, Shared, Viewer
 from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fd_stream import FdStream
@@ -46,14 +48,12 @@ class Options:
 
     Attributes:
         only: the number of the only screen to show; None: all are.
-        ways: which way texts may be copied.
+        sharing: which texts may be copied and pasted.
         touches: whether the guest can be touched; else a finger is its pointer.
     """
 
     only: int | None = None
-    ways: Mapping[Selection, Way] = field(
-        default_factory=lambda: dict.fromkeys(Selection, Way.BOTH)
-    )
+    sharing: Sharing = field(default_factory=lambda: Sharing(Policy(), time.monotonic))
     touches: bool = False
 
 
@@ -91,9 +91,13 @@ class Heads:
         self._connect, self._open_door = connect, open_door
         self._options = options
         self.clipboard = QemuClipboard[OwnedFd](
-            line.peer, options.ways, secrets.token_hex(8)
+            line.peer, options.sharing, secrets.token_hex(8)
         )
+        self._shares = trio.Event()
+        self._cut_off = False
         self._failures: list[HostError] = []
+        options.sharing.changed = self._policy_changed
+        self._policy_changed()
 
     async def run(self) -> None:
         """Show them until the last window is gone.
@@ -103,17 +107,13 @@ class Heads:
             CutOffError: QEMU was, so that it need not wait for us.
             HostError: a window is gone for another reason than that it was closed.
         """
-        shares = any(way is not Way.OFF for way in self._options.ways.values())
-        guard = self._open_door() if shares else None
-        with guard or nullcontext():
-            async with trio.open_nursery() as nursery:  # noqa: TID251 - ends with the windows
-                if guard is not None:
-                    await self._begin_guard(guard, nursery)
-                nursery.start_soon(self._line.run)
-                await self._show_all()
-                nursery.cancel_scope.cancel()
-            if guard is not None and guard.has_shut:
-                raise CutOffError(CUT_OFF)
+        async with trio.open_nursery() as nursery:  # noqa: TID251 - ends with the windows
+            nursery.start_soon(self._share_clipboard, nursery.cancel_scope)
+            nursery.start_soon(self._line.run)
+            await self._show_all()
+            nursery.cancel_scope.cancel()
+        if self._cut_off:
+            raise CutOffError(CUT_OFF)
         # That QEMU has ended counts for more than what went wrong with one of them before.
         for failure in self._failures:
             if isinstance(failure, QemuEndedError):
@@ -121,19 +121,50 @@ class Heads:
         if self._failures:
             raise self._failures[0]
 
-    async def _begin_guard(self, guard: Door, nursery: trio.Nursery) -> None:
-        """Have a doorman see to it that QEMU does not wait for us where we call it."""
+    def _policy_changed(self) -> None:
+        if self._options.sharing.on:
+            self._shares.set()
+        for viewer in self.viewers.values():
+            viewer.settle()
 
-        async def keep() -> None:
+    async def _share_clipboard(self, windows: trio.CancelScope) -> None:
+        """Take part in QEMU's clipboard, once anything may cross.
+
+        A doorman sees to it that QEMU does not wait for us where we call it.
+        """
+        await self._shares.wait()
+        try:
+            with self._open_door() as guard:
+                try:
+                    await self._guard(guard)
+                finally:
+                    self._line.read = nothing
+                    self._cut_off = guard.has_shut
+        except HostError as exc:
+            self._failures.append(exc)
+        windows.cancel()
+
+    async def _guard(self, guard: Door) -> None:
+        """Share the clipboard for as long as somebody looks after the connection.
+
+        Raises:
+            ScreenError: nobody does any more.
+        """
+
+        async def join() -> None:
+            await guard.ready.wait()
+            guard.guard(self._line.socket)
+            self._line.read = guard.beat
+            self.clipboard.join()
+            self._line.send_out()
+
+        async with trio.open_nursery() as nursery:  # noqa: TID251 - ends with the doorman
+            nursery.start_soon(join)
             await guard.run()
-            why = "the process that looks after the connection to QEMU has ended"
-            self._failures.append(ScreenError(why))
             nursery.cancel_scope.cancel()
-
-        nursery.start_soon(keep)
-        await guard.ready.wait()
-        guard.guard(self._line.socket)
-        self._line.read = guard.beat
+        raise ScreenError(
+            "the process that looks after the connection to QEMU has ended"
+        )
 
     async def _show_all(self) -> None:
         try:

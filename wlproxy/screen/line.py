@@ -36,7 +36,7 @@ class Line(Closing):
         self.ended = trio.Event()
         self.why = ""
         self.socket = qemu
-        self.read: Callable[[], object] = _nothing
+        self.read: Callable[[], object] = nothing
         self._stream = FdStream(qemu, QemuFile)
         self._news = trio.Event()
         self._stuck = trio.Event()
@@ -66,10 +66,8 @@ class Line(Closing):
         if not output or self.ended.is_set():
             release(output)
             return
-        chunks = [Chunk(out.data, out.fds) for out in output]
-        if not self._stream.send_batch_at_once(chunks):
+        if not send_held(self._stream, output):
             self._stuck.set()
-        release(output)
 
     def close(self) -> None:
         """Hang up.  Again: nothing happens."""
@@ -107,12 +105,16 @@ class Line(Closing):
                 return  # whoever receives from it says so
 
 
-def _nothing() -> None:
+def nothing() -> None:
     """Do nothing: nobody wants to know."""
 
 
 class Held(Protocol):
     """Something to be sent, with fds that are held until it is."""
+
+    @property
+    def data(self) -> bytes:
+        """The bytes."""
 
     @property
     def fds(self) -> tuple[OwnedFd, ...]:
@@ -124,3 +126,12 @@ def release(output: Sequence[Held]) -> None:
     for out in output:
         for fd in out.fds:
             fd.release()
+
+
+def send_held(stream: FdStream, output: Sequence[Held]) -> bool:
+    """Send as far as the peer takes it without waiting, and let go of the fds; tell if that was all."""
+    if len(output) == 1 and not output[0].fds:
+        return stream.send_at_once(output[0].data)
+    sent = stream.send_batch_at_once([Chunk(out.data, out.fds) for out in output])
+    release(output)
+    return sent

@@ -104,6 +104,9 @@ class Picture:
         """
         window, counts = self._window, self.counts
         match command:
+            case Damage(part):  # first, as most of them are
+                counts.updates += 1
+                window.damage(part)
             case ShowMap(file, layout):
                 assert isinstance(file, QemuFile)
                 self._begin("A", layout)
@@ -119,9 +122,6 @@ class Picture:
                 self._canvas.update(part, stride, pixels)
                 counts.updates += 1
                 counts.copied += len(pixels)
-                window.damage(part)
-            case Damage(part):
-                counts.updates += 1
                 window.damage(part)
             case Cursor():
                 self._cursor = command

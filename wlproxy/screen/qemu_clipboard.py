@@ -10,13 +10,13 @@ A grab has a number, by which both ends tell whose was the last: each is one mor
 either, and they begin anew when QEMU says so (`Register`).
 """
 
-from collections.abc import Callable, Mapping
-from enum import Enum, IntEnum
+from collections.abc import Callable
 from typing import Any, Final, Generic
 
-from wlproxy.protocol.dbus.messages import Message
+from wlproxy.protocol.dbus.messages import Message, MessageKind
 from wlproxy.protocol.dbus.values import Value
 from wlproxy.screen.qemu_peer import FdT, QemuPeer, RefusedCallError
+from wlproxy.screen.sharing import Selection, Sharing
 
 CLIPBOARD: Final = "org.qemu.Display1.Clipboard"
 CLIPBOARD_PATH: Final = "/org/qemu/Display1/Clipboard"
@@ -32,33 +32,6 @@ MAX_WAITING: Final = 32
 LAST_SERIAL: Final = 0xFFFFFFFF
 
 
-class Selection(IntEnum):
-    """Which clipboard; QEMU's third one, no desktop has."""
-
-    CLIPBOARD = 0
-    PRIMARY = 1
-    """What is selected, and pasted by the middle button."""
-
-
-class Way(Enum):
-    """Who may paste what the other has copied."""
-
-    BOTH = "both"
-    TO_GUEST = "to-guest"
-    TO_HOST = "to-host"
-    OFF = "off"
-
-    @property
-    def to_guest(self) -> bool:
-        """Whether the guest is told of what the host has copied."""
-        return self in (Way.BOTH, Way.TO_GUEST)
-
-    @property
-    def to_host(self) -> bool:
-        """Whether the host is told of what the guest has copied."""
-        return self in (Way.BOTH, Way.TO_HOST)
-
-
 Done = Callable[[bytes], None]
 """Takes a text; an empty one if there is none."""
 
@@ -72,32 +45,41 @@ class QemuClipboard(Generic[FdT]):
 
     Attributes:
         grabs: the guest's last grab, if it has the clipboard.
-        ways: what is allowed.
+        sharing: what is allowed.
+        registered: whether QEMU tells us what the guest copies.
         mark: what is offered beside a text of the guest's, to know our own by.
     """
 
-    def __init__(
-        self, peer: QemuPeer[FdT], ways: Mapping[Selection, Way], mark: str
-    ) -> None:
-        """Take part in it, unless all of it is off.
+    def __init__(self, peer: QemuPeer[FdT], sharing: Sharing, mark: str) -> None:
+        """Take no part in it yet.
 
         Args:
             peer: QEMU.
-            ways: what is allowed.
+            sharing: what is allowed.
             mark: something that nobody else says.
         """
-        self.ways = ways
+        self.sharing = sharing
+        self.registered = False
         self.mark = f"application/x-wlproxy-{mark}".encode()
         self.grabs: dict[Selection, Grab | None] = dict.fromkeys(Selection)
         self._peer = peer
         self._texts: dict[Selection, bytes] = {}
         self._serials = dict.fromkeys(Selection, 0)
         self._waiting: dict[Selection, list[Done]] = {each: [] for each in Selection}
-        if any(way is not Way.OFF for way in ways.values()):
-            peer.serve(CLIPBOARD, self._called)
-            # QEMU does not notice that the last viewer has gone, and would refuse another.
-            self._tell("Unregister", "")
-            self._tell("Register", "")
+        self._joined = False
+
+    def join(self) -> None:
+        """Take part in it.  Again: nothing happens."""
+        if self._joined:
+            return
+        self._joined = True
+        self._peer.serve(CLIPBOARD, self._called)
+        # QEMU does not notice that the last viewer has gone, and would refuse another.
+        self._tell("Unregister", "")
+        register = f"{CLIPBOARD}.Register"
+        self._peer.ask(CLIPBOARD_PATH, register, "", (), self._registered)
+        for selection in self._texts:
+            self._grab(selection)
 
     def offer(self, selection: Selection, text: bytes) -> None:
         """Have the guest know of a text, in place of the last."""
@@ -133,11 +115,14 @@ class QemuClipboard(Generic[FdT]):
             for done in waiting:
                 done(b"")
 
+    def _registered(self, answer: Message[FdT]) -> None:
+        self.registered = answer.kind is MessageKind.METHOD_RETURN
+
     def _answered(self, selection: Selection, answer: Message[FdT]) -> None:
         text = b""
         if answer.fields.signature == "say" and answer.body[0] == TEXT:
             text = answer.body[1]
-        if len(text) > MAX_TO_HOST:
+        if len(text) > self.sharing.most(selection, MAX_TO_HOST):
             text = b""
         waiting, self._waiting[selection] = self._waiting[selection], []
         for done in waiting:
@@ -173,18 +158,22 @@ class QemuClipboard(Generic[FdT]):
 
     def _text(self, selection: Selection, kinds: list[Any]) -> bytes:
         text = self._texts.get(selection)
-        if text is None or TEXT not in kinds:
+        may = self.sharing.may_paste(selection)
+        if text is None or TEXT not in kinds or not may:
             raise RefusedCallError("nothing is there to be pasted")
         return text
 
     def _grab(self, selection: Selection) -> None:
+        if not self._joined:
+            return
         serial = self._serials[selection]
         self._serials[selection] = serial % LAST_SERIAL + 1
         self.grabs[selection] = None
         self._tell("Grab", "uuas", selection, serial, [TEXT])
 
     def _tell(self, member: str, signature: str, *body: Value) -> None:
-        self._peer.tell(CLIPBOARD_PATH, f"{CLIPBOARD}.{member}", signature, body)
+        if self._joined:
+            self._peer.tell(CLIPBOARD_PATH, f"{CLIPBOARD}.{member}", signature, body)
 
 
 def _selection(number: int) -> Selection:

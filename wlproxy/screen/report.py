@@ -1,4 +1,4 @@
-"""Tells `wlproxy status` of the screens: on a socket beside that of `wlproxy run`, which need not be there."""
+"""Tells `wlproxy status` of the screens, and `wlproxy reload` of the policy: on sockets beside those of `wlproxy run`, which need not be there."""
 
 import time
 from collections.abc import Mapping
@@ -11,7 +11,9 @@ import trio
 
 from wlproxy import __version__
 from wlproxy.host.errors import HostError
+from wlproxy.host.policy_keeper import PolicyKeeper, answer_at
 from wlproxy.host.report.status_socket import Json, listen_screen, serve_screen
+from wlproxy.host.runtime_dir import screen_policy_path
 from wlproxy.host.status import SCHEMA
 from wlproxy.screen.viewer import Viewer
 
@@ -52,6 +54,19 @@ async def report(path: Path, scene: Scene, viewers: Mapping[int, Viewer]) -> Non
                 )
             finally:
                 served.close()
+        await trio.sleep(LISTEN_AGAIN)
+
+
+async def answer_policy(path: Path, keeper: PolicyKeeper) -> None:
+    """Answer whoever asks about the policy, for as long as it runs.
+
+    Args:
+        path: of the VM's status socket.
+        keeper: answers.
+    """
+    while True:
+        with suppress(HostError, OSError):
+            await answer_at(screen_policy_path(path), keeper)
         await trio.sleep(LISTEN_AGAIN)
 
 

@@ -35,8 +35,8 @@ class Watcher(Protocol):
     def entered(self, serial: int) -> None:
         """The window has the keyboard."""
 
-    def pressed(self, serial: int) -> None:
-        """Something was pressed in it."""
+    def used(self, serial: int, *, pressed: bool) -> None:
+        """Something was pressed in it, or let go of."""
 
     def left(self) -> None:
         """It has the keyboard no more."""
@@ -249,7 +249,7 @@ class Seat(Generic[FdT]):
                 if self._window.fullscreen:
                     self._inhibit()
             case "key" if watcher is not None:
-                watcher.pressed(event.integer(0))
+                watcher.used(event.integer(0), pressed=bool(event.integer(3)))
             case "leave":
                 self._left()
             case _:
@@ -262,12 +262,12 @@ class Seat(Generic[FdT]):
 
     def _on_pointer(self, pointer: Pointer, name: str, event: Message[FdT]) -> None:
         if name == "button" and self.watcher is not None:
-            self.watcher.pressed(event.integer(0))
+            self.watcher.used(event.integer(0), pressed=bool(event.integer(3)))
         pointer.on_event(name, event)
 
     def _on_touch(self, touch: Touch, name: str, event: Message[FdT]) -> None:
         if name == "down" and self.watcher is not None:
-            self.watcher.pressed(event.integer(0))
+            self.watcher.used(event.integer(0), pressed=True)
         touch.on_event(name, event)
 
     def _give_back(self, object_id: int) -> None:

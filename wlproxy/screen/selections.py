@@ -1,7 +1,8 @@
 """The clipboard as a window has it, sans-IO: what other apps have copied, and what the guest has.
 
 Two rules are those of `wl_data_device`, for the guest as for any app: it knows what the host has copied only
-while the window has the keyboard, and what it copies counts only then.
+while the window has the keyboard, and what it copies counts only then.  What else may not be, the VM's
+policy says (`sharing`): it is asked before a text is read, when the guest copies, and when an app of the host's pastes.
 """
 
 from collections.abc import Callable
@@ -15,9 +16,9 @@ from wlproxy.screen.qemu_clipboard import (
     Done,
     Grab,
     QemuClipboard,
-    Selection,
     utf8,
 )
+from wlproxy.screen.sharing import Selection
 from wlproxy.screen.wayland_connection import FdT, WaylandConnection
 
 MANAGERS: Final = {
@@ -82,13 +83,15 @@ class _Device(Generic[FdT]):
         self._wayland, self._manager = wayland, manager
         self._selection, self._clipboard = selection, clipboard
         self._transfers = transfers
-        self._way = clipboard.ways[selection]
+        self._sharing = clipboard.sharing
+        self._rules = self._sharing.rules(selection)
         self._seen: Grab | None = clipboard.grabs[selection]
         self._source = 0
         self._offers: dict[int, _Offer] = {}
         self._offer: _Offer | None = None
         self._drag = 0
-        self._gave = False
+        self._text: bytes | None = None
+        self._given: bytes | None = None
         create = "get_data_device" if self._dragging else "get_device"
         self._device = wayland.create(manager, create, seat, handler=self._on_device)
 
@@ -103,24 +106,45 @@ class _Device(Generic[FdT]):
             self._seen = grab
             if grab is None:
                 self._drop_source()
-            elif focused and self._way.to_host:
+            else:  # what the host has copied before is not pasted any more
+                self._text = self._given = None
+            if grab and focused and self._sharing.may_copy(self._selection):
                 self._offer_guests(serial)
         offer = self._offer
+        rules = self._sharing.rules(self._selection)
+        if rules != self._rules:  # another policy is in force
+            self._rules = rules
+            self._text = None
+            if offer is not None:
+                offer.asked = False
         if focused and offer is not None and not offer.asked:
             offer.asked = True
             self._take(offer)
+        self._give()
 
     def left(self) -> None:
         """Forget what the host has copied, and have the guest forget it."""
         offer, self._offer = self._offer, None
         if offer is not None:
             self._drop(offer.object_id)
-        self._withdraw()
+        self._text = None
+        self._give()
 
-    def _withdraw(self) -> None:
-        if self._gave:
-            self._gave = False
+    def _give(self) -> None:
+        """Have the guest know of the host's text while it may have it, and only then.
+
+        QEMU keeps a text that the guest has asked for once, so that it has to be taken back.
+        """
+        may = self._sharing.may_paste(self._selection)
+        text = self._text if may else None
+        if text is self._given:
+            return
+        self._given = text
+        if text is None:
             self._clipboard.withdraw(self._selection)
+        else:
+            self._clipboard.offer(self._selection, text)
+            self._seen = None
 
     def _on_device(self, name: str, event: Message[FdT]) -> None:
         match name:
@@ -151,44 +175,48 @@ class _Device(Generic[FdT]):
         last, self._offer = self._offer, self._offers.get(object_id)
         if last is not None and last is not self._offer:
             self._drop(last.object_id)
-        offer = self._offer
-        if offer is None:
-            self._withdraw()
-        elif (
-            self._clipboard.mark in offer.kinds  # what the guest has copied itself
-            or not self._way.to_guest
-            or offer.kinds.isdisjoint(TAKEN)
-        ):
-            offer.asked = True
-            self._withdraw()
+        if self._offer is None:
+            self._text = None
 
     def _take(self, offer: _Offer) -> None:
-        """Read what the host has copied, and offer it to the guest then."""
-        pipe = self._transfers.read(MAX_TO_GUEST, lambda text: self._read(offer, text))
+        """Read what the host has copied, if the guest may have it, and offer it to the guest then."""
+        kind = self._taken(offer)
+        if kind is None:
+            self._text = None
+            return
+        most = self._sharing.most(self._selection, MAX_TO_GUEST)
+        pipe = self._transfers.read(most, lambda text: self._read(offer, text))
         if pipe is not None:
-            kind = next(each for each in TAKEN if each in offer.kinds)
             receive = self._wayland.send
             receive(offer.object_id, "receive", kind, None, fds=(pipe,))
             pipe.close()
 
+    def _taken(self, offer: _Offer) -> bytes | None:
+        """Say as what it is read; None: it is not."""
+        if not self._rules.direction.to_guest or self._clipboard.mark in offer.kinds:
+            return None  # the mark: what the guest has copied itself
+        for kind in TAKEN:
+            if kind in offer.kinds and self._rules.has_type(kind):
+                return kind
+        return None
+
     def _read(self, offer: _Offer, text: bytes) -> None:
         if offer is not self._offer:
             return  # another one has come, or the keyboard is elsewhere
-        if text:
-            self._gave = True
-            self._clipboard.offer(self._selection, utf8(text))
-            self._seen = None
-        else:
-            self._withdraw()
+        self._text = utf8(text) if text else None
 
     def _offer_guests(self, serial: int) -> None:
         """Have the host know that the guest has copied a text."""
+        rules = self._rules
+        kinds = [each for each in OFFERED if rules.has_type(each)][: rules.max_types]
+        if not kinds:
+            return
         wayland = self._wayland
         last = self._source
         create = "create_data_source" if self._dragging else "create_source"
         source = self._source = wayland.create(self._manager, create)
         wayland.handle(source, lambda name, event: self._on_source(source, name, event))
-        for kind in (*OFFERED, self._clipboard.mark):
+        for kind in (*kinds, self._clipboard.mark):
             wayland.send(source, "offer", kind)
         wayland.send(self._device, "set_selection", source, serial)
         if last:
@@ -196,7 +224,7 @@ class _Device(Generic[FdT]):
 
     def _on_source(self, source: int, name: str, event: Message[FdT]) -> None:
         match name:
-            case "send" if event.array(0) in OFFERED:
+            case "send" if self._may_give(event.array(0)):
                 (file,) = event.fds
                 file.hold()
                 self._clipboard.request(
@@ -204,6 +232,11 @@ class _Device(Generic[FdT]):
                 )
             case "cancelled" if source == self._source:
                 self._drop_source()
+
+    def _may_give(self, kind: bytes) -> bool:
+        """Whether an app of the host's may have the guest's text as this."""
+        rules = self._sharing.rules(self._selection)
+        return kind in OFFERED and rules.direction.to_host and rules.has_type(kind)
 
     def _drop_source(self) -> None:
         if self._source:
@@ -216,7 +249,11 @@ class _Device(Generic[FdT]):
 
 
 class Selections(Generic[FdT]):
-    """All clipboards, of one window.  It is told of the keyboard, as its seat has it."""
+    """All clipboards, of one window.  It is told of the keyboard, as its seat has it.
+
+    Attributes:
+        sharing: what is allowed.
+    """
 
     def __init__(
         self,
@@ -226,7 +263,7 @@ class Selections(Generic[FdT]):
         clipboard: QemuClipboard[Any],
         transfers: Transfers[FdT],
     ) -> None:
-        """Have those that are on, and that the compositor has.
+        """Have those that the compositor has.
 
         Args:
             wayland: the window's.
@@ -240,22 +277,25 @@ class Selections(Generic[FdT]):
         self._devices = [
             _Device(wayland, manager, seat, each, clipboard, transfers)
             for each in Selection
-            if (clipboard.ways[each].to_guest or clipboard.ways[each].to_host)
-            and (manager := bind(*MANAGERS[each]))
+            if (manager := bind(*MANAGERS[each]))
         ]
+        self.sharing = clipboard.sharing
 
     def entered(self, serial: int) -> None:
         """The window has the keyboard."""
         self._focused = True
         self._serial = serial
 
-    def pressed(self, serial: int) -> None:
-        """Something was pressed in it: who copies says by what."""
+    def used(self, serial: int, *, pressed: bool) -> None:
+        """A key or a button was pressed in it, or let go of: who copies says by what."""
         self._serial = serial
+        if pressed:
+            self.sharing.begin_gesture()
 
     def left(self) -> None:
         """It has the keyboard no more."""
         self._focused = False
+        self.sharing.end_gesture()
         for device in self._devices:
             device.left()
 

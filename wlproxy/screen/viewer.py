@@ -1,9 +1,8 @@
 """Runs a window of a machine's screen: the sockets, the tasks, the fds.
 
-QEMU is answered before the compositor is told anything, but that a guest with dma-bufs draws on when the
-compositor has shown what it drew, or a moment later; and no task waits for the one
-with what the other says.  While the window is hidden, QEMU is not listened to: what it has to
-say would only pile up, there or here.
+QEMU is answered before the compositor is told anything, but that a guest with dma-bufs draws on when the compositor
+has shown what it drew, or a moment later; and no task waits for the one with what the other says.  While the window is
+hidden, QEMU is not listened to: what it has to say would only pile up, there or here.
 """
 
 import logging
@@ -20,11 +19,12 @@ from wlproxy.protocol.errors import CompositorError, DBusError
 from wlproxy.relay import labels
 from wlproxy.screen import console as calls
 from wlproxy.screen import doorman
+from wlproxy.screen.commands import Damage, UpdateBytes
 from wlproxy.screen.connecting import listener_pair
 from wlproxy.screen.console import Console, InputCall
 from wlproxy.screen.display import INTERFACES, Display
 from wlproxy.screen.door import Door, Listener
-from wlproxy.screen.line import ENDED, Line, release
+from wlproxy.screen.line import ENDED, Line, release, send_held
 from wlproxy.screen.machine import Screen
 from wlproxy.screen.picture import Counts, Picture
 from wlproxy.screen.qemu_clipboard import QemuClipboard
@@ -34,7 +34,7 @@ from wlproxy.screen.selections import Selections
 from wlproxy.screen.transfers import Transfers
 from wlproxy.screen.wayland_connection import WaylandConnection
 from wlproxy.screen.window import Window
-from wlproxy.transport.fd_stream import Chunk, FdsLostError, FdStream
+from wlproxy.transport.fd_stream import FdsLostError, FdStream
 from wlproxy.transport.fds import OwnedFd
 
 HIDDEN_AFTER: Final = 2.0
@@ -64,6 +64,8 @@ PLUGGED: Final = 1280, 800
 """Pixels that a further head is told of at first: it has no picture that would have a size."""
 UNPLUGGED: Final = 0, 0
 FIRST: Final = Screen(0)
+UPDATES: Final = frozenset({Damage, UpdateBytes})
+"""What nothing follows of but a frame."""
 
 
 class ScreenError(HostError):
@@ -141,6 +143,7 @@ class Viewer:
         self._answer_by = math.inf
         self._attempts = 0
         self._timing = False
+        self._in_gesture = False
         self._held: int | None = None
         self._repeating: trio.CancelScope | None = None
         self._flushing: set[FdStream] = set()
@@ -167,7 +170,7 @@ class Viewer:
                 self._nursery.start_soon(self._run_wayland)
                 self._nursery.start_soon(self._follow_line)
                 self._nursery.start_soon(self._run_door)
-                self._settle()
+                self.settle()
         finally:
             self._close()
         if self._why:
@@ -180,6 +183,7 @@ class Viewer:
 
     async def _run_wayland(self) -> None:
         while not self.window.closed:
+            told, frames = self._wayland.told, self.window.frames
             try:
                 data, fds = await self._compositor.receive()
                 if not data:
@@ -192,7 +196,10 @@ class Viewer:
             if self._hidden_at not in (None, self.window.frames):
                 self._hidden_at = None
                 self._listen()
-            self._settle()
+            if self._wayland.told - told == self.window.frames - frames:
+                self._settle_frame()
+            else:
+                self.settle()
         self._end("")
 
     async def _follow_line(self) -> None:
@@ -201,7 +208,7 @@ class Viewer:
             await line.wait_news()
             if self._console.refusal and not self._refused(self._console.refusal):
                 return
-            self._settle()
+            self.settle()
         why = line.why
         if why == ENDED and self._listening is not None:
             # QEMU drops whoever was there first, but goes on telling him what it shows.
@@ -262,26 +269,34 @@ class Viewer:
         size = RECEIVE_SIZE
         self._answers, self._answer_by = (display, stream), math.inf
         while True:
-            with trio.CancelScope(deadline=self._answer_by) as waiting:
-                data, fds = await stream.receive(size)
-            if waiting.cancelled_caught:
-                if trio.current_time() >= self._answer_by:
-                    self._answer_updates()
-                continue
+            data, fds = await self._hear(stream, size)
             if not data:
                 return
             size = RECEIVE_MORE if len(data) >= RECEIVE_SIZE else RECEIVE_SIZE
             self._door.beat()
             commands = display.receive(data, [_qemus(fd) for fd in fds])
-            if not stream.send_at_once(display.take_answers()):
+            answers = display.take_answers()
+            if answers and not stream.send_at_once(answers):
                 if stream.unsent > MAX_ANSWERS:
                     raise DBusError("QEMU calls, and does not read what it is answered")
                 self._flush_later(stream)
             for command in commands:
                 self.picture.do(command)
-            self._settle()
+            if UPDATES.issuperset(map(type, commands)):
+                self._settle_frame()
+            else:
+                self.settle()
             if display.owes and self._answer_by == math.inf:
                 self._answer_by = trio.current_time() + SEEN_WITHIN
+
+    async def _hear(self, stream: FdStream, size: int) -> tuple[bytes, list[OwnedFd]]:
+        """Receive what QEMU calls, and meanwhile answer what is owed, when it is time."""
+        while self._answer_by != math.inf:
+            with trio.CancelScope(deadline=self._answer_by):
+                return await stream.receive(size)
+            if trio.current_time() >= self._answer_by:
+                self._answer_updates()
+        return await stream.receive(size)
 
     def _answer_seen(self) -> None:
         """Answer QEMU's updates if the compositor has shown what has changed."""
@@ -304,7 +319,7 @@ class Viewer:
             return  # whoever receives from it says so
         finally:
             self._flushing.discard(stream)
-        self._settle()
+        self.settle()
 
     async def _time_frame(self) -> None:
         """Stop listening for bytes if the compositor wants no frame for a while."""
@@ -317,6 +332,12 @@ class Viewer:
             self._hidden_at = frames
             if self._listening is not None:
                 self._listening.cancel()
+
+    async def _end_gesture(self, left: float) -> None:
+        """See to what may not be any more, a while after something was pressed."""
+        await trio.sleep(left)
+        self._in_gesture = False
+        self.settle()
 
     async def _repeat(self, number: int, held: trio.CancelScope) -> None:
         """Press a key again and again, as it is held."""
@@ -332,26 +353,30 @@ class Viewer:
 
     # ---------------------------------------------------------------- steps
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Do what follows of what came."""
         if self.window.ready and self._seat is None:
             self._begin()
         if self._seat is not None:
             if not self._compositor.backlog:  # else when it has read what there is
                 self.picture.show_cursor(self._seat)
-                if self._selections is not None:
-                    self._selections.settle()
+                self._settle_clipboard()
             for call in self._seat.take_calls():
                 self._tell(call)
             held = self._seat.keyboard.held if self._seat.keyboard else None
             if held != self._held:
                 self._hold(held)
+        if size := self.window.sizing.take_wanted():
+            self._console.want_size(*size)
+        self._line.send_out()
+        self._settle_frame()
+
+    def _settle_frame(self) -> None:
+        """Do what follows of an update of QEMU's or a frame of the compositor's, as most of what comes is."""
         if decided := self.window.take_decided():
             self.picture.begin_dmabuf(*decided)
         self._answer_seen()
-        if size := self.window.sizing.take_wanted():
-            self._console.want_size(*size)
-        self._send_out()
+        self._send_to_compositor()
         if self.window.stalled and not self._timing:
             self._timing = True
             self._nursery.start_soon(self._time_frame)
@@ -370,16 +395,22 @@ class Viewer:
             self._console.want_size(*PLUGGED)
 
     def _share_clipboard(self, seat: Seat[OwnedFd]) -> None:
-        if self._shared.clipboard is None or not seat.object_id:
+        clipboard = self._shared.clipboard
+        if clipboard is None or not seat.object_id:
             return
-        self._transfers = Transfers(self._nursery, self._settle)
+        self._transfers = moves = Transfers(self._nursery, self.settle)
+        bind = self.window.optional
         self._selections = seat.watcher = Selections(
-            self._wayland,
-            self.window.optional,
-            seat.object_id,
-            self._shared.clipboard,
-            self._transfers,
+            self._wayland, bind, seat.object_id, clipboard, moves
         )
+
+    def _settle_clipboard(self) -> None:
+        if self._selections is None:
+            return
+        self._selections.settle()
+        if not self._in_gesture and (left := self._selections.sharing.gesture_left):
+            self._in_gesture = True
+            self._nursery.start_soon(self._end_gesture, left)
 
     def _listen(self) -> None:
         """Have QEMU call us."""
@@ -401,7 +432,7 @@ class Viewer:
         await trio.sleep(pause)
         if self._hidden_at is None:
             self._listen()
-            self._settle()
+            self.settle()
 
     def _hold(self, number: int | None) -> None:
         """Repeat another key from now on, or none."""
@@ -424,11 +455,12 @@ class Viewer:
 
     def _send_out(self) -> None:
         self._line.send_out()
-        if output := self._wayland.take_output():
-            chunks = [Chunk(out.data, out.fds) for out in output]
-            if not self._compositor.send_batch_at_once(chunks):
-                self._flush_later(self._compositor)
-            release(output)
+        self._send_to_compositor()
+
+    def _send_to_compositor(self) -> None:
+        output = self._wayland.take_output()
+        if output and not send_held(self._compositor, output):
+            self._flush_later(self._compositor)
 
     def _flush_later(self, stream: FdStream) -> None:
         if stream not in self._flushing:

@@ -16,6 +16,7 @@ from wlproxy.protocol.wayland.message import (
     ArgValue,
     Message,
     NewId,
+    RawMessage,
     as_integer,
 )
 from wlproxy.protocol.wayland.wire import (
@@ -69,11 +70,13 @@ class WaylandConnection(Generic[FdT]):
 
     Attributes:
         globals: interface to global; of several, the first.
+        told: how many events handlers were told of, but for those of `wl_display`.
     """
 
     def __init__(self) -> None:
         """Ask for the compositor's globals."""
         self.globals: dict[str, Global] = {}
+        self.told = 0
         self._splitter = MessageSplitter()
         self._fds: list[FdT] = []
         self._output: list[WaylandOutput[FdT]] = []
@@ -92,17 +95,22 @@ class WaylandConnection(Generic[FdT]):
             CompositorError: it has ended the connection, or broke the protocol.
         """
         self._fds += fds
-        self._splitter.feed(data)
+        splitter = self._splitter
+        splitter.feed(data)
+        start = splitter.start
         try:
             if len(self._fds) > MAX_WAITING_FDS:
                 raise CompositorError(f"{len(self._fds)} fds of no event")
-            while (raw := self._splitter.next_message()) is not None:
-                known = self._objects.get(raw.object_id)
+            for object_id, opcode, end in splitter.messages(EVENTS_AT_ONCE):
+                begin, start = start, end
+                known = self._objects.get(object_id)
                 if known is None:
-                    raise CompositorError(f"an event of no object: {raw.object_id}")
-                spec = event_spec(
-                    known.interface, known.version, raw.object_id, raw.opcode
-                )
+                    raise CompositorError(f"an event of no object: {object_id}")
+                spec = event_spec(known.interface, known.version, object_id, opcode)
+                bare = spec.size == end - begin and not spec.fd_count + spec.has_ids
+                if bare and known.handler is None:
+                    continue  # a buffer's release
+                raw = RawMessage(object_id, opcode, splitter.buffer[begin:end])
                 self._tell(known, spec, decode_message(spec, raw, self._fds))
         except WaylandError as exc:
             raise CompositorError(f"the compositor broke the protocol: {exc}") from exc
@@ -144,7 +152,7 @@ class WaylandConnection(Generic[FdT]):
         assert place is not None
         interface = spec.args[place].interface
         assert interface is not None
-        new_id = self._add(interface, parent.version, handler)
+        new_id = self.add(interface, parent_id, handler)
         self._send(parent_id, spec, (*args[:place], new_id, *args[place:]), fds)
         return new_id
 
@@ -164,6 +172,20 @@ class WaylandConnection(Generic[FdT]):
         untyped = NewId(interface.encode(), version, new_id)
         self.send(self._registry, "bind", found.name, untyped)
         return new_id
+
+    def add(
+        self, interface: str, parent_id: int, handler: Handler[FdT] | None = None
+    ) -> int:
+        """Make room for an object that an encoded request creates; return its id."""
+        return self._add(interface, self._objects[parent_id].version, handler)
+
+    def send_encoded(self, data: bytes) -> None:
+        """Send requests that were written already, and have no fds."""
+        last = self._output[-1] if self._output else None
+        if last is not None:
+            last.data += data
+        else:
+            self._output.append(WaylandOutput(data))
 
     def handle(self, object_id: int, handler: Handler[FdT]) -> None:
         """Have events of an object told."""
@@ -194,28 +216,35 @@ class WaylandConnection(Generic[FdT]):
         fds: tuple[FdT, ...],
     ) -> None:
         data = encode_message(object_id, spec, args)
+        if not fds:
+            self.send_encoded(data)
+            return
         for fd in fds:
             fd.hold()
-        last = self._output[-1] if self._output else None
-        if last is not None and not fds:
-            last.data += data
-        else:
-            self._output.append(WaylandOutput(data, fds))
+        self._output.append(WaylandOutput(data, fds))
 
     def _tell(
         self, known: _Object[FdT], spec: MessageSpec, event: Message[FdT]
     ) -> None:
+        if spec.has_ids:
+            self._add_new(known, spec, event)
+        try:
+            if known.handler is not None:
+                self.told += event.object_id != DISPLAY_ID
+                known.handler(spec.name, event)
+        finally:
+            for fd in event.fds:
+                fd.close()
+
+    def _add_new(
+        self, known: _Object[FdT], spec: MessageSpec, event: Message[FdT]
+    ) -> None:
+        """Know the objects that an event creates."""
         for arg, value in zip(spec.args, event.args, strict=True):
             if arg.kind is ArgKind.NEW_ID and arg.interface is not None:
                 self._objects[as_integer(value)] = _Object(
                     INTERFACES[arg.interface], known.version, None
                 )
-        try:
-            if known.handler is not None:
-                known.handler(spec.name, event)
-        finally:
-            for fd in event.fds:
-                fd.close()
 
     def _on_display(self, name: str, event: Message[FdT]) -> None:
         if name == "delete_id":

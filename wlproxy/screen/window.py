@@ -17,6 +17,7 @@ from wlproxy.relay.formats import MODIFIER_LINEAR, drm_format
 from wlproxy.screen.commands import Layout, Rectangle
 from wlproxy.screen.dmabuf_import import DmabufImport, ImportedPlane
 from wlproxy.screen.formats import ALWAYS
+from wlproxy.screen.frame_requests import show_frame
 from wlproxy.screen.sizing import Sizing
 from wlproxy.screen.wayland_connection import FdT, WaylandConnection
 
@@ -311,18 +312,22 @@ class Window(Generic[FdT]):
         if not shown.buffer and not self._make_buffer(shown):
             return
         wayland, surface = self._wayland, self.surface
-        wayland.send(surface, "attach", shown.buffer, 0, 0)
+        crowded = len(self._kept) > MAX_BUFFERS
+        if shown is not self._shown or self._resized or crowded:
+            self._arrange(shown)
+        callback = wayland.add("wl_callback", surface, self._on_frame)
+        frame = show_frame(surface, shown.buffer, self._damage, callback)
+        wayland.send_encoded(frame)
+        self._frame_pending, self._resized, self._damage = True, False, []
+
+    def _arrange(self, shown: _Picture[FdT]) -> None:
+        """Say how another picture, or one of another size, is shown from the next frame on."""
+        wayland = self._wayland
         if shown.transform != self._transform:
             self._transform = shown.transform
-            wayland.send(surface, "set_buffer_transform", self._transform)
-        for part in self._damage:
-            corner = part.x, part.y
-            wayland.send(surface, "damage_buffer", *corner, part.width, part.height)
+            wayland.send(self.surface, "set_buffer_transform", self._transform)
         if self._viewport:
             wayland.send(self._viewport, "set_destination", *self.sizing.shown())
-        wayland.create(surface, "frame", handler=self._on_frame)
-        wayland.send(surface, "commit")
-        self._frame_pending, self._resized, self._damage = True, False, []
         if shown is not self._shown:
             self._shown = shown
             if shown.source is not None:

@@ -196,6 +196,13 @@ class FdStream:
 
     def send_at_once(self, data: bytes, fds: Sequence[OwnedFd] = ()) -> bool:
         """Send bytes and fds as `send_batch_at_once`."""
+        if not (fds or self._unsent or self._sending or self._write_shut):
+            with suppress(OSError):  # which comes again below, and is told there
+                sent = self._socket.send(data)
+                self.sent += sent
+                if sent == len(data):
+                    return True
+                data = data[sent:]
         return self.send_batch_at_once((Chunk(data, tuple(fds)),))
 
     def send_batch_at_once(self, chunks: Sequence[Chunk]) -> bool:

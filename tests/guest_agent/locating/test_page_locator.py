@@ -292,6 +292,7 @@ def test_collapse_makes_few_extents_of_many(locator: PageLocator, memfd: int) ->
         pytest.skip(f"only {len(loose.extents)} extents: this memory is contiguous")
 
     location = locator.locate(memfd, 0, FRAME_4K, 300)
+    location.pin.close()
 
     if len(location.extents) == len(loose.extents):
         pytest.skip("this kernel cannot collapse shared memory now")
@@ -299,7 +300,6 @@ def test_collapse_makes_few_extents_of_many(locator: PageLocator, memfd: int) ->
     assert len(location.extents) <= 16
     assert os.pread(memfd, 4, FRAME_4K - 4) == b"\x5a" * 4
     assert os.fstat(memfd).st_size == FRAME_4K
-    location.pin.close()
 
 
 def test_collapse_leaves_blocks_alone_of_which_it_covers_little(

@@ -13,6 +13,13 @@ from tests.peers.loopback import Loopback
 Start = Callable[..., Awaitable[Loopback]]
 
 
+@pytest.fixture(autouse=True)
+def no_desktop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests is asked nothing."""
+    nowhere = "unix:path=/nonexistent/bus"
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", nowhere)
+
+
 @pytest.fixture
 async def bare(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Loopback]:
     """Nothing runs yet; whatever is started is stopped again."""

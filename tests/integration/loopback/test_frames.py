@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,8 @@ from tests.host.conftest import Weston, running_sway, running_weston
 from tests.peers.app import App, Window
 from tests.peers.loopback import Loopback
 from tests.peers.native_apps import PassingDevice, serve_native_apps
-from wlproxy.relay.look import WIDTH, WindowFrame
+from wlproxy.relay.look import COLOURS, POPUP_WIDTH, WIDTH, Colour, WindowFrame
+from wlproxy.relay.policy_tree import Frame, Fullscreen, Policy, Popups, Windows
 
 COLOUR = 0xD1261B
 FRAME = WindowFrame(COLOUR)
@@ -32,7 +34,9 @@ Box = tuple[int, int, int, int]
 
 @pytest.fixture(scope="module")
 def weston(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weston]:
-    with running_weston(tmp_path_factory) as weston:
+    # Its panel comes when it likes, and takes from what windows may fill.
+    panel = "[shell]\npanel-position=none\n"
+    with running_weston(tmp_path_factory, settings=panel) as weston:
         yield weston
 
 
@@ -83,7 +87,9 @@ def holds_red(row: bytes) -> bool:
     return found >= 0
 
 
-def check_ring(picture: Picture, box: Box, width: int = WIDTH) -> Picture:
+def check_ring(
+    picture: Picture, box: Box, width: int = WIDTH, colour: bytes = RED
+) -> Picture:
     """Check that a box is a frame of this width; return what is in it."""
     left, top, right, bottom = box
     across, down = right - left, bottom - top
@@ -91,10 +97,10 @@ def check_ring(picture: Picture, box: Box, width: int = WIDTH) -> Picture:
         *picture.rows(left, top, across, width),
         *picture.rows(left, bottom - width, across, width),
     ):
-        check_same(row, RED * across)
+        check_same(row, colour * across)
     inner = picture.rows(left, top, across, down)[width:-width]
     for row in inner:
-        check_same(row[: 4 * width] + row[-4 * width :], RED * (2 * width))
+        check_same(row[: 4 * width] + row[-4 * width :], colour * (2 * width))
     data = b"".join(row[4 * width : -4 * width] for row in inner)
     return Picture(across - 2 * width, down - 2 * width, data)
 
@@ -193,6 +199,27 @@ async def test_on_sway(bare: Loopback, sway: Path) -> None:
     await stick_out(app, window, look)
 
 
+async def test_another_colour_is_shown_at_once(bare: Loopback, sway: Path) -> None:
+    """By `wlproxy reload`, around a window whose app shows nothing new."""
+
+    def look() -> Picture:
+        return capture.grim(str(sway), sway.parent)
+
+    await seen(look, is_without)  # of a test before
+    await frame_a_pattern(bare, sway, look)
+    box = find_red(await trio.to_thread.run_sync(look))
+    assert bare.host is not None
+    green = Colour("green", COLOURS["green"])
+    bare.host.obey(Policy(frame=Frame(green)))
+    in_picture = struct.pack("<I", COLOURS["green"] | 0xFF000000)
+
+    def repainted(picture: Picture) -> None:
+        is_without(picture)
+        check_ring(picture, box, colour=in_picture)
+
+    await seen(look, repainted)
+
+
 @pytest.mark.slow
 async def test_at_a_scale_of_one_and_a_half(bare: Loopback, fine_sway: Path) -> None:
     """Edges fall between pixels; what is outermost is the frame's all the same."""
@@ -217,15 +244,26 @@ def opaque(pixels: bytes) -> bytes:
     return bytes(made)
 
 
-async def test_a_popup_is_where_the_app_placed_it(bare: Loopback, sway: Path) -> None:
+@pytest.mark.parametrize("popups", Popups)
+@pytest.mark.parametrize("compositor", ["sway", "weston"])
+async def test_a_popup_is_where_the_app_placed_it(
+    bare: Loopback, request: pytest.FixtureRequest, compositor: str, popups: Popups
+) -> None:
+    """Beside its own thin frame, if that is not off; beyond the window, too."""
+    display, look = looking(request, compositor)
+    await seen(look, is_without)  # of a test before
     await bare.start_agent()
-    await bare.start_host(sway, frame=FRAME, isolate=False)
+    policy = Policy(windows=Windows(popups=popups))
+    await bare.start_host(display, policy=policy, frame=FRAME, isolate=False)
     app = await bare.app()
     window, _ = await shown(app, (300, 200))
+    await seen(look, find_red)
+    left, top, right, bottom = find_red(await trio.to_thread.run_sync(look))
+    left, top = right - 310, bottom - 210  # weston may put it beyond the screen's edge
     shell = app.bind(XdgWmBase)
     place = app.keep(shell.create_positioner())
     place.set_size(40, 30)
-    place.set_anchor_rect(50, 60, 20, 10)
+    place.set_anchor_rect(50, 60, 230, 10)
     place.set_anchor(XdgPositioner.anchor.bottom_right.value)
     place.set_gravity(XdgPositioner.gravity.bottom_right.value)
     surface = app.surface()
@@ -239,15 +277,31 @@ async def test_a_popup_is_where_the_app_placed_it(bare: Loopback, sway: Path) ->
     canvas = app.canvas((40, 30))
     pixels = opaque(canvas.draw(9))
     await app.show(surface, canvas)
-    assert configured == [(70, 70, 40, 30)]
+    width = POPUP_WIDTH if popups is Popups.FRAMED else 0
+    x, y = 280 + width, 70 + width
+    assert configured == [(x, y, 40, 30)]
 
     def placed(picture: Picture) -> None:
-        left, top, right, bottom = find_red(picture)
-        assert (right - left, bottom - top) == (310, 210)
-        rows = picture.rows(left + WIDTH + 70, top + WIDTH + 70, 40, 30)
+        x0, y0 = left + WIDTH + x, top + WIDTH + y
+        if x0 + 40 + width > picture.width or y0 + 30 + width > picture.height:
+            pytest.skip("weston has put the window at the edge of the screen")
+        rows = picture.rows(x0, y0, 40, 30)
         check_same(b"".join(rows), pixels)
+        if width:
+            box = x0 - width, y0 - width, x0 + 40 + width, y0 + 30 + width
+            check_ring(picture, box, width)
+            assert find_red(picture)[2] == box[2] > right
 
-    await seen(lambda: capture.grim(str(sway), sway.parent), placed)
+    await seen(look, placed)
+
+
+def looking(request: pytest.FixtureRequest, compositor: str) -> tuple[Path, Look]:
+    """Return a compositor's socket, and how its screen is looked at."""
+    if compositor == "sway":
+        display: Path = request.getfixturevalue("sway")
+        return display, partial(capture.grim, str(display), display.parent)
+    weston: Weston = request.getfixturevalue("weston")
+    return weston.socket, partial(shot_of, weston)
 
 
 async def fill(app: App, window: Window, *, fullscreen: bool) -> bytes:
@@ -281,6 +335,42 @@ async def test_fullscreen_on_sway(bare: Loopback, sway: Path) -> None:
         check_same(check_ring(picture, box).data, pixels)
 
     await seen(lambda: capture.grim(str(sway), sway.parent), framed)
+
+
+@pytest.mark.parametrize("compositor", ["sway", "weston"])
+async def test_fullscreen_without_the_frame_and_back(
+    bare: Loopback, request: pytest.FixtureRequest, compositor: str
+) -> None:
+    """Where policy says so; the frame is there again at once, whatever the app does."""
+    display, look = looking(request, compositor)
+    policy = Policy(windows=Windows(Fullscreen.ON))
+    await seen(look, is_without)  # of a test before
+    await bare.start_agent()
+    await bare.start_host(display, policy=policy, frame=FRAME, isolate=False)
+    app = await bare.app()
+    window, _ = await shown(app, (300, 200))
+    await seen(look, find_red)
+    pixels = await fill(app, window, fullscreen=True)
+
+    def whole(picture: Picture) -> None:
+        check_same(bytes(picture.data), pixels)
+
+    await seen(look, whole)
+    window.role.unset_fullscreen()
+    await app.roundtrip()
+    await seen(look, find_red)
+    canvas = app.canvas((300, 200))
+    small = opaque(canvas.draw(3))
+    await app.show(window.surface, canvas)
+
+    def framed(picture: Picture) -> None:
+        left, top, right, bottom = box = find_red(picture)
+        assert right - left <= 300 + 2 * WIDTH
+        if compositor == "weston" and (right - left, bottom - top) != (310, 210):
+            return  # where it has put the window, a part is beyond the screen's edge
+        check_same(check_ring(picture, box).data, small)
+
+    await seen(look, framed)
 
 
 @pytest.mark.parametrize("fullscreen", [False, True])
@@ -329,9 +419,9 @@ class Hand:
         self._connection.send(self._pointer, 4, "")
         self._connection.roundtrip()
 
-    def press(self, *, down: bool) -> None:
-        """Press or let go of the left button."""
-        self._connection.send(self._pointer, 2, "uuu", 0, 0x110, int(down))
+    def press(self, *, down: bool, button: int = 0x110) -> None:
+        """Press or let go of a button; the left one, if nothing is said."""
+        self._connection.send(self._pointer, 2, "uuu", 0, button, int(down))
         self._connection.send(self._pointer, 4, "")
         self._connection.roundtrip()
 

@@ -95,6 +95,8 @@ ELSEWHERE = {
     "wl_fixes",  # test_registry
     "wp_color_manager_v1",  # test_colours
     "zwp_linux_dmabuf_v1",  # test_dmabufs
+    *("zxdg_exporter_v1", "zxdg_importer_v1"),  # tests/relay/filters/test_foreign
+    *("zxdg_exporter_v2", "zxdg_importer_v2"),  # test_foreign
 }
 UNSPEAKABLE = {
     "set_available_actions": "pywayland's client fails to send an array",
@@ -170,9 +172,11 @@ class Everything:
         made = getattr(pair.proxy, message.name)(*ours)
         await self.app.roundtrip()
         theirs = [value[1] if value is not None else None for value in values]
+        # Nothing else is changed.
         if message.name == "set_app_id":
-            # Nothing else is changed.
             theirs = [f"wlproxy.{VM}.{app_id}" for app_id in theirs]
+        elif message.name == "set_feedback":
+            theirs = [f"[{VM}] {v}" if isinstance(v, str) else v for v in theirs]
         if made is not None:
             self.app.keep(made)
             theirs[values.index(None)] = self.know(made)

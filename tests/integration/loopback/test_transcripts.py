@@ -30,7 +30,7 @@ from tests.peers.scenarios import SCENARIOS, Stage
 from tests.peers.spoken import Conversation, describe
 from tests.peers.tap import Tap
 from wlproxy.protocol.channel.frames import Feature
-from wlproxy.relay.look import WIDTH, WindowFrame
+from wlproxy.relay.look import POPUP_WIDTH, WIDTH, WindowFrame
 from wlproxy_guest import session
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
@@ -125,6 +125,7 @@ OF_FRAMES = {
     *(
         "wl_shm.format",
         "xdg_positioner.set_anchor_rect",
+        "xdg_positioner.set_size",
         "wl_subsurface.destroy",
         "wl_surface.destroy",
     ),
@@ -161,13 +162,15 @@ def within_frame(line: str) -> str:
         return f"{found[1]}({width}, {height}, [{found[4]}{TILED}])"
 
     def popup(found: re.Match[str]) -> str:
-        x, y = (int(found[i]) - WIDTH for i in (2, 3))
-        return f"{found[1]}({x}, {y}, "
+        x, y = (int(found[i]) + POPUP_WIDTH - WIDTH for i in (2, 3))
+        width, height = (int(found[i]) - 2 * POPUP_WIDTH for i in (4, 5))
+        return f"{found[1]}({x}, {y}, {width}, {height})"
 
     line = re.sub(
         r"(xdg_toplevel#\d+\.configure)\((\d+), (\d+), \[(\w*)\]\)", toplevel, line
     )
-    return re.sub(r"(xdg_popup#\d+\.configure)\((-?\d+), (-?\d+), ", popup, line)
+    places = r"\((-?\d+), (-?\d+), (\d+), (\d+)\)"
+    return re.sub(rf"(xdg_popup#\d+\.configure){places}", popup, line)
 
 
 def test_every_transcript_is_of_a_scenario() -> None:

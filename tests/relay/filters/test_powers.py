@@ -18,6 +18,7 @@ from wlproxy.relay.policy_tree import (
 from wlproxy.relay.wire.context import RelayConfig
 
 ON, OFF = Switch
+PENS = Globals(allow=("zwp_tablet_manager_v1",))
 NO_FULLSCREEN = Policy(windows=Windows(fullscreen=Fullscreen.OFF))
 
 
@@ -33,8 +34,9 @@ class Room(Stage):
         self.said()
 
     def new_window(self, surface: Thing) -> Thing:
-        xdg_surface = self.app.request(self.windows, "get_xdg_surface", surface.id)
-        return self.app.request(xdg_surface, "get_toplevel")
+        made = self.app.request(self.windows, "get_xdg_surface", surface.id)
+        self.xdg_surface = made
+        return self.app.request(made, "get_toplevel")
 
     def heard(self) -> list[str]:
         """The names of the requests that the compositor has heard since."""
@@ -71,6 +73,17 @@ def ask_hide(play: Room) -> None:
     play.app.request(play.pointer, "set_cursor", 1, 0, 0, 0)
 
 
+def ask_pen_hide(play: Room) -> None:
+    """By a pen, of either protocol for tablets."""
+    for version in ("v1", "v2"):
+        tablets = play.plug(f"zwp_tablet_manager_{version}")
+        play.app.request(tablets, "get_tablet_seat", play.seat.id)
+        host_seat = play.host_thing(f"zwp_tablet_seat_{version}")
+        play.host.event(host_seat, "tool_added")
+        play.flush()
+        play.app.request(play.app.created[-1], "set_cursor", 1, 0, 0, 0)
+
+
 def ask_fullscreen(play: Room) -> None:
     play.app.request(play.window, "set_fullscreen", 0)
 
@@ -83,13 +96,14 @@ def ask_fullscreen(play: Room) -> None:
         (ask_warp, "warp_pointer", Policy(pointer=Pointer(warp=OFF))),
         (ask_hint, "set_cursor_position_hint", Policy(pointer=Pointer(warp=OFF))),
         (ask_hide, "set_cursor", Policy(pointer=Pointer(hide=OFF))),
+        (ask_pen_hide, "set_cursor", Policy(PENS, pointer=Pointer(hide=OFF))),
         (ask_fullscreen, "set_fullscreen", NO_FULLSCREEN),
     ],
 )
 def test_what_is_refused_is_not_heard(
     ask: Callable[[Room], None], name: str, refused: Policy
 ) -> None:
-    play = Room(Policy())
+    play = Room(Policy(refused.globals))
     ask(play)
     assert name in play.heard()
     play = Room(refused)
@@ -97,30 +111,105 @@ def test_what_is_refused_is_not_heard(
     assert name not in play.heard()
     assert play.closed is None
     play.app.request(play.surface, "commit")  # the app goes on
-    assert play.heard() == ["commit"]
+    assert play.heard()[-1] == "commit"
+
+
+FILLS = (2).to_bytes(4, "little")
+ACTIVE = (4).to_bytes(4, "little")
+
+
+def configure(play: Room, serial: int, states: bytes = b"") -> None:
+    """Have the compositor tell the window what to be."""
+    play.host.event(play.host_thing("xdg_toplevel"), "configure", 80, 60, states)
+    play.host.event(play.host_thing("xdg_surface"), "configure", serial)
+    play.flush()
+
+
+def told(play: Room) -> list[str]:
+    """What the app has heard since."""
+    return [
+        line.split("@")[0] + line[line.index(".") :] for line in play.said_by("app")
+    ]
 
 
 def test_fullscreen_that_is_refused_is_answered() -> None:
-    """By the configuration that follows upon the opposite."""
+    """By what the window was told last: whatever is asked of the compositor may do harm."""
     play = Room(NO_FULLSCREEN)
     ask_fullscreen(play)
+    assert not play.said()  # the first configuration is still to come
+    configure(play, 7, ACTIVE)
+    answer = told(play)
+    assert answer[1] == "xdg_surface.configure(7)"
+    for ask in ("set_fullscreen", "unset_fullscreen"):
+        play.app.request(play.window, ask, *([0] if ask == "set_fullscreen" else []))
+        said = play.said()
+        play.log += said
+        assert not any(line.startswith("host") for line in said)
+        assert told(play) == answer
+
+
+def test_what_is_repeated_is_acknowledged_once() -> None:
+    play = Room(NO_FULLSCREEN)
+    xdg_surface = play.xdg_surface
+    configure(play, 7)
+    for _ in range(3):
+        ask_fullscreen(play)
+        play.app.request(xdg_surface, "ack_configure", 7)
+    assert play.heard() == ["ack_configure"]
+    configure(play, 8)
+    play.app.request(xdg_surface, "ack_configure", 8)
+    assert play.heard() == ["ack_configure"]
+    configure(play, 8)  # once more the same
+    play.app.request(xdg_surface, "ack_configure", 8)
+    assert play.heard() == ["ack_configure"]
+    # What a serial has not ended yet is not told with the last one.
+    play.said()
+    play.host.event(play.host_thing("xdg_toplevel"), "configure", 99, 99, ACTIVE)
+    play.flush()
+    play.said()
+    ask_fullscreen(play)
+    assert told(play)[0].startswith("xdg_toplevel.configure(80, 60")
+
+
+def test_the_users_own_key_is_not_undone() -> None:
+    play = Room(NO_FULLSCREEN)
+    configure(play, 7, FILLS)
+    play.said()
+    ask_fullscreen(play)
+    assert len(play.said_by("app")) == 2
+    play.app.request(play.window, "unset_fullscreen")
     assert play.heard() == ["unset_fullscreen"]
+    # A window that is made anew was told nothing.
+    play.app.request(play.window, "destroy")
+    window = play.app.request(play.xdg_surface, "get_toplevel")
+    play.said()
+    play.app.request(window, "set_fullscreen", 0)
+    assert not play.said()
+
+
+@pytest.mark.parametrize("policy", [Policy(), NO_FULLSCREEN])
+def test_older_shells(policy: Policy) -> None:
+    refused = policy is NO_FULLSCREEN
     names = ("wl_shell", "zxdg_shell_v6")
-    policy = Policy(Globals(allow=names), windows=NO_FULLSCREEN.windows)
-    play = Room(policy)
+    play = Room(Policy(Globals(allow=names), windows=policy.windows))
     old = play.app.request(
         play.plug("wl_shell"), "get_shell_surface", play.new_surface().id
     )
     play.app.request(old, "set_fullscreen", 0, 0, 0)
-    assert play.heard()[-1] == "set_toplevel"
+    assert play.heard()[-1] == ("set_toplevel" if refused else "set_fullscreen")
     v6 = play.app.request(
         play.plug("zxdg_shell_v6"), "get_xdg_surface", play.new_surface().id
     )
-    play.app.request(play.app.request(v6, "get_toplevel"), "set_fullscreen", 0)
-    assert play.heard()[-1] == "unset_fullscreen"
-    play.run(play.relay.receive(PolicyChanged(Policy())))
-    play.app.request(old, "set_fullscreen", 0, 0, 0)
-    assert play.heard()[-1] == "set_fullscreen"
+    window = play.app.request(v6, "get_toplevel")
+    play.host.event(play.host_thing("zxdg_surface_v6"), "configure", 5)
+    play.flush()
+    play.app.request(v6, "ack_configure", 5)
+    play.said()
+    play.app.request(window, "set_fullscreen", 0)
+    play.app.request(window, "unset_fullscreen")
+    play.app.request(v6, "ack_configure", 5)
+    asked = [] if refused else ["set_fullscreen", "unset_fullscreen"]
+    assert play.heard() == asked
 
 
 @pytest.mark.parametrize("policy", [Policy(), NO_FULLSCREEN])

@@ -6,11 +6,22 @@ import pytest
 
 from tests.relay.playbook import Stage
 from tests.relay.things import SERVER, Thing
-from wlproxy.protocol.channel.frames import Attachment, AttachmentFlags, AttachmentKind
-from wlproxy.relay.commands import Command, CreateStream
+from wlproxy.protocol.channel.frames import (
+    Attachment,
+    AttachmentFlags,
+    AttachmentKind,
+    ClientOpened,
+)
+from wlproxy.relay.commands import AskUser, Command, CreateStream
 from wlproxy.relay.commands import Direction as Way
 from wlproxy.relay.handles import Handle
-from wlproxy.relay.inputs import FdKind, PolicyChanged, ReceivedFd, TimerEnded
+from wlproxy.relay.inputs import (
+    FdKind,
+    PolicyChanged,
+    ReceivedFd,
+    TimerEnded,
+    UserAnswered,
+)
 from wlproxy.relay.policy_tree import (
     Clipboard,
     Direction,
@@ -32,10 +43,12 @@ class Desk(Stage):
 
     Attributes:
         limits: of the pipes that it had made, in bytes.
+        says: what the user answers at once; None: nothing, before `reply`.
     """
 
     def __init__(self, policy: Policy, kind: str = "wl_data") -> None:
         self.limits: list[int] = []
+        self.says: bool | None = False
         super().__init__(config=RelayConfig(policy=policy))
         self.seat = self.app.bind("wl_seat")
         self.keyboard = self.app.request(self.seat, "get_keyboard")
@@ -50,12 +63,23 @@ class Desk(Stage):
         get = "get_device" if kind == "zwp_primary_selection" else "get_data_device"
         self.device = self.app.request(self.manager, get, self.seat.id)
         self.host_device = self.host_thing(f"{kind}_device{version}")
+        self.focus()
         self.said()
 
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, CreateStream):
             self.limits.append(command.limit)
         super()._carry_out(command)
+        if isinstance(command, AskUser) and self.says is not None:
+            answer = UserAnswered(1, command.number, self.says)
+            self._ready.append(lambda: self.relay.receive(answer))
+
+    def reply(self, says: bool) -> list[str]:
+        """Have the user answer the last question; say what follows."""
+        self.said()
+        number = self.questions[-1].number
+        self.run(self.relay.receive(UserAnswered(1, number, says)))
+        return self.said()
 
     def offered(self, *types: bytes, event: str = "selection") -> Thing:
         """Have the compositor offer a selection."""
@@ -89,6 +113,16 @@ class Desk(Stage):
         for each in types or (b"text/plain",):
             self.app.request(source, "offer", each)
         return source
+
+    def focus(self, window: int | None = 0) -> None:
+        """Have the keyboard go to one of the surfaces, or to another app."""
+        keyboard = self.host_thing("wl_keyboard")
+        surface = self.host_thing("wl_surface", window or 0)
+        if window is None:
+            self.host.event(keyboard, "leave", 1, surface.id)
+        else:
+            self.host.event(keyboard, "enter", 1, surface.id, b"")
+        self.flush()
 
     def press(self) -> None:
         """Have a key pressed, and let go of."""
@@ -216,16 +250,41 @@ def test_what_the_guest_copies(kind: str, direction: Direction) -> None:
 
 
 def test_the_types_that_may_leave() -> None:
-    """A source may become a selection or a drag: both judge."""
-    policy = clipboard(BOTH, types=("text/*", "UTF8_STRING"), max_types=1)
-    play = Desk(replace(policy, drag=Drag(types=("text/*",))))
-    play.source(b"text/plain", b"UTF8_STRING", b"image/png", b"text/html")
-    told = [line for line in play.said_by("host") if ".offer(" in line]
-    assert [line.split(".offer")[-1] for line in told] == ["('text/plain')"]
-    # What may not leave as a drag anyway is no reason to keep it from the clipboard.
-    play = Desk(replace(policy, drag=Drag(OFF, types=())))
-    play.source(b"UTF8_STRING")
-    assert any("UTF8_STRING" in line for line in play.said_by("host"))
+    """They are told when it is known what as: a source may become a selection or a drag."""
+    policy = clipboard(BOTH, types=("text/*", "UTF8_STRING"), max_types=2)
+    policy = replace(policy, drag=Drag(types=("image/*",)))
+    types = (b"text/plain", b"UTF8_STRING", b"image/png", b"text/html", b"image/" * 400)
+
+    def told(play: Desk) -> list[str]:
+        lines = [line for line in play.said_by("host") if ".offer(" in line]
+        return [line.split(".offer")[-1] for line in lines]
+
+    play = Desk(policy)
+    source = play.source(*types)
+    assert told(play) == []
+    play.app.request(play.device, "set_selection", source.id, 1)
+    assert told(play) == ["('text/plain')", "('UTF8_STRING')"]
+    play.app.request(source, "offer", b"text/one-too-many")
+    assert told(play) == []
+
+    play = Desk(policy)
+    source = play.source(*types)
+    play.app.request(play.device, "start_drag", source.id, play.surface.id, 0, 1)
+    assert told(play) == ["('image/png')"]
+    play.app.request(source, "offer", b"image/gif")
+    play.app.request(source, "offer", b"text/plain")
+    assert told(play) == ["('image/gif')"]
+
+
+def test_a_type_that_was_not_told_is_not_read() -> None:
+    play = Desk(clipboard(BOTH, types=("text/*",)))
+    play.app.request(play.device, "set_selection", play.source().id, 1)
+    play.said()
+    pipe = ReceivedFd(Handle(1), FdKind.STREAM, 0, Way.TO_COMPOSITOR)
+    source = play.host_thing("wl_data_source")
+    play.host.event(source, "send", b"image/png", fds=[pipe])
+    play.flush()
+    assert play.said() == ["shell: CloseHandle(1)"]
 
 
 def test_what_may_leave_no_more_is_not_read() -> None:
@@ -318,8 +377,314 @@ def test_the_last_gesture_counts() -> None:
     assert not pasted(play.paste())
 
 
+def test_a_gesture_is_of_one_window() -> None:
+    """One that was made in another window of the app is none."""
+    play = Desk(clipboard(ASK))
+    play.new_surface()
+    play.offered()
+    play.press()
+    assert pasted(play.paste())
+    play.focus(None)
+    assert not pasted(play.paste())  # the user is elsewhere
+    play.focus(0)
+    assert pasted(play.paste())  # and is back
+    play.focus(None)
+    play.focus(1)
+    assert not pasted(play.paste())  # in another window
+    play.focus(0)
+    assert not pasted(play.paste())
+    play.press()
+    assert pasted(play.paste())
+
+
+def test_a_button_is_pressed_where_the_pointer_is() -> None:
+    """The focus comes before, after or not at all: compositors differ."""
+    play = Desk(clipboard(ASK))
+    play.new_surface()
+    play.app.request(play.seat, "get_pointer")
+    pointer = play.host_thing("wl_pointer")
+    play.offered()
+    play.host.event(pointer, "button", 1, 10, 0x110, 1)
+    play.flush()
+    assert not pasted(play.paste())  # at none of its windows
+    play.host.event(pointer, "enter", 1, play.host_thing("wl_surface", 1).id, 0, 0)
+    play.host.event(pointer, "button", 1, 10, 0x110, 1)
+    play.flush()
+    assert pasted(play.paste())
+    play.focus(None)
+    play.focus(1)
+    assert pasted(play.paste())
+    play.host.event(pointer, "leave", 1, play.host_thing("wl_surface", 1).id)
+    play.focus(0)
+    play.host.event(pointer, "button", 1, 10, 0x110, 1)
+    play.flush()
+    assert not pasted(play.paste())
+
+
+def test_a_finger_and_a_pen_are_gestures() -> None:
+    play = Desk(clipboard(ASK))
+    play.app.request(play.seat, "get_touch")
+    surface = play.host_thing("wl_surface")
+    play.offered()
+    play.host.event(play.host_thing("wl_touch"), "down", 1, 1, surface.id, 0, 0, 0)
+    play.flush()
+    assert pasted(play.paste())
+    play.run(play.relay.receive(TimerEnded(1, play.timers[-1].number)))
+    assert not pasted(play.paste())
+    tablets = play.plug("zwp_tablet_manager_v2")
+    play.app.request(tablets, "get_tablet_seat", play.seat.id)
+    seat = play.host_thing("zwp_tablet_seat_v2")
+    tablet = play.host.event(seat, "tablet_added")
+    tool = play.host.event(seat, "tool_added")
+    play.host.event(tool, "proximity_in", 1, tablet.id, surface.id)
+    play.host.event(tool, "down", 1)
+    play.flush()
+    offer = play.app.created[-3]
+    play.app.request(offer, "receive", b"text/plain", attach=[WRITE_END])
+    assert pasted(play.said())
+    play.run(play.relay.receive(TimerEnded(1, play.timers[-1].number)))
+    play.host.event(tool, "proximity_out")
+    play.host.event(tool, "down", 1)
+    play.flush()
+    play.app.request(offer, "receive", b"text/plain", attach=[WRITE_END])
+    assert not pasted(play.said())
+
+
+def test_a_menu_is_of_its_window() -> None:
+    """Compositors give the focus to a menu that is open, and back."""
+    play = Desk(clipboard(ASK))
+    windows = play.app.bind("xdg_wm_base")
+    below = play.app.request(windows, "get_xdg_surface", play.surface.id)
+    play.app.request(below, "get_toplevel")
+    menu = play.new_surface()
+    above = play.app.request(windows, "get_xdg_surface", menu.id)
+    positioner = play.app.request(windows, "create_positioner")
+    play.app.request(above, "get_popup", below.id, positioner.id)
+    part = play.new_surface()
+    subcompositor = play.app.bind("wl_subcompositor")
+    play.app.request(subcompositor, "get_subsurface", part.id, menu.id)
+    play.offered()
+    play.focus(None)
+    play.focus(2)
+    play.press()
+    play.focus(None)
+    play.focus(0)
+    assert pasted(play.paste())
+
+
+def test_a_gesture_is_of_one_seat() -> None:
+    """Another user's, of the same app, is none."""
+    play = Desk(clipboard(ASK))
+    play.host.globals[99] = ("wl_seat", 9)
+    registry = play.host_thing("wl_registry")
+    play.host.event(registry, "global", 99, b"wl_seat", 9)
+    play.flush()
+    play.app.globals = {99: play.app.globals[99], **play.app.globals}
+    other = play.app.bind("wl_seat")
+    play.app.request(other, "get_keyboard")
+    play.offered()
+    keyboard = play.host_thing("wl_keyboard", 1)
+    surface = play.host_thing("wl_surface")
+    play.host.event(keyboard, "enter", 1, surface.id, b"")
+    play.host.event(keyboard, "key", 1, 10, 30, 1)
+    play.flush()
+    assert not pasted(play.paste())
+    play.host.event(keyboard, "leave", 1, surface.id)
+    play.flush()
+    play.press()
+    assert pasted(play.paste())
+
+
 def test_nobody_is_timed_if_policy_does_not_ask() -> None:
     play = Desk(Policy())
     play.press()
     assert len(play.said_by("app")) == 2
     assert not play.timers
+
+
+# ---------------------------------------------------------------- the user is asked
+
+
+def heard(said: list[str], name: str) -> bool:
+    return any(f".{name}(" in line for line in said if line.startswith("host: "))
+
+
+def asking(direction: Direction = ASK) -> Desk:
+    """A stage whose user takes their time."""
+    play = Desk(clipboard(direction))
+    play.says = None
+    return play
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_paste_that_nobody_pressed_for_waits_for_the_user(says: bool) -> None:
+    play = asking()
+    offer = play.offered()
+    assert play.paste() == ["user: text/plain?"]
+    assert play.questions == [
+        AskUser(1, 1, Way.TO_GUEST, "clipboard", "app(4711)", "text/plain")
+    ]
+    assert pasted(play.reply(says)) is says
+    # A yes is as good as a gesture: for a second, nobody is asked again.
+    play.app.request(play.app.created[-1], "receive", b"text/plain", attach=[WRITE_END])
+    assert heard(play.said(), "receive") is says
+    assert len(play.questions) == (1 if says else 2)
+    assert offer.alive
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_copy_that_nobody_pressed_for_waits_for_the_user(says: bool) -> None:
+    play = asking()
+    source = play.source(b"text/html", b"text/plain", b"TEXT")
+    play.said()
+    play.app.request(play.device, "set_selection", source.id, 1)
+    assert play.said() == ["user: text/html?"]
+    [question] = play.questions
+    assert (question.direction, question.more) == (Way.TO_COMPOSITOR, 2)
+    said = play.reply(says)
+    assert heard(said, "set_selection") is says
+    assert heard(said, "offer") is says
+
+
+def test_the_app_is_called_what_its_window_is() -> None:
+    play = asking()
+    windows = play.app.bind("xdg_wm_base")
+    above = play.app.request(windows, "get_xdg_surface", play.surface.id)
+    window = play.app.request(above, "get_toplevel")
+    play.app.request(window, "set_app_id", b"org.app")
+    play.offered()
+    play.paste()
+    assert play.questions[-1].app == "org.app"
+
+
+def test_who_is_elsewhere_is_not_asked() -> None:
+    play = asking()
+    play.offered()
+    play.focus(None)
+    assert not pasted(play.paste())
+    play.focus(0)
+    play.app.request(play.surface, "destroy")
+    assert not pasted(play.paste())
+    assert not play.questions
+
+
+def test_what_may_not_cross_anyway_is_not_asked_about() -> None:
+    play = Desk(clipboard(ASK, types=("text/*",)))
+    play.offered()
+    assert not pasted(play.paste(b"image/png"))
+    play.app.request(play.device, "set_selection", play.source(b"image/png").id, 1)
+    play.app.request(play.device, "set_selection", play.source(b"").id, 1)
+    play.app.request(play.device, "set_selection", 0, 1)
+    assert not play.questions
+
+
+def test_types_of_one_paste_are_one_question() -> None:
+    """And the bound of them is no more than one app may have wait."""
+    play = asking()
+    play.offered(b"a", b"b")
+    offer = play.app.created[-1]
+    play.said()
+    for stream in range(2, 2 + 2 * 20, 2):
+        pipe = replace(WRITE_END, object_id=stream)
+        play.app.request(offer, "receive", b"a", attach=[pipe])
+    said = play.said()
+    assert said[0] == "user: a?"
+    assert len([line for line in said if "CloseHandle" in line]) == 4
+    said = play.reply(True)
+    assert len([line for line in said if ".receive(" in line]) == 16
+    assert len(play.questions) == 1
+
+
+def test_one_question_at_a_time() -> None:
+    """For all apps: what is asked for otherwise meanwhile is refused, as is what others ask."""
+    play = asking()
+    play.offered()
+    play.paste()
+    play.app.request(play.device, "set_selection", play.source().id, 1)
+    assert len(play.questions) == 1
+    assert pasted(play.reply(True))
+    assert not heard(play.said(), "set_selection")
+
+
+def test_the_last_copy_counts() -> None:
+    play = asking()
+    first, second = play.source(), play.source()
+    for source in (first, second):
+        play.app.request(play.device, "set_selection", source.id, 1)
+    assert len(play.questions) == 1
+    said = play.reply(True)
+    [line] = [line for line in said if ".set_selection(" in line]
+    sources = [
+        t for t in play.host.things.values() if t.interface.name == "wl_data_source"
+    ]
+    assert f"(@{sources[1].id}," in line
+
+
+def test_a_copy_that_was_pressed_for_is_newer() -> None:
+    """An answer to the question before must not bring back what is older."""
+    play = asking()
+    play.app.request(play.device, "set_selection", play.source().id, 1)
+    play.press()
+    play.said()
+    play.app.request(play.device, "set_selection", play.source().id, 1)
+    said = play.said()
+    assert "user: never mind" in said
+    assert heard(said, "set_selection")
+    assert play.reply(True) == []
+
+
+@pytest.mark.parametrize("what", ["source", "device", "null"])
+def test_a_copy_that_is_taken_back(what: str) -> None:
+    play = asking()
+    source = play.source()
+    play.app.request(play.device, "set_selection", source.id, 1)
+    play.said()
+    if what == "null":
+        play.app.request(play.device, "set_selection", 0, 1)
+    elif what == "source":
+        play.app.request(source, "destroy")
+    else:
+        play.app.request(play.device, "release")
+    assert "user: never mind" in play.said()
+    assert not heard(play.reply(True), "set_selection")
+    assert play.closed is None
+
+
+def test_a_paste_of_what_is_gone() -> None:
+    play = asking()
+    play.offered()
+    play.paste()
+    play.app.request(play.app.created[-1], "destroy")
+    said = play.said()
+    assert "user: never mind" in said
+    assert any("CloseHandle" in line for line in said)
+    assert play.reply(True) == []
+    play.offered()
+    assert play.paste() == ["user: text/plain?"]
+
+
+def test_a_policy_that_changes_meanwhile_counts() -> None:
+    play = asking()
+    play.offered()
+    play.paste()
+    play.run(play.relay.receive(PolicyChanged(clipboard(OFF))))
+    assert not pasted(play.reply(True))
+
+
+def test_who_ends_is_not_asked_about() -> None:
+    """And others may be, then."""
+    play = asking()
+    play.offered()
+    play.paste()
+    play.relay.compare()
+    assert play.relay.known("Shared")[0]["asking"] == 1
+    play.leave()
+    play.relay.receive(ClientOpened(2, 1, 1, 1, "other"))
+    assert play.relay.known("Shared")[0]["asking"] == 0
+
+
+def test_nobody_may_ask_in_a_drags_name() -> None:
+    play = asking()
+    play.dragged()
+    assert pasted(play.paste())
+    assert not play.questions

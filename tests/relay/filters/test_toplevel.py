@@ -145,11 +145,34 @@ def test_windows_of_shells_that_are_allowed_are_labelled_too() -> None:
     assert asked.endswith(", 2, 'wlproxy.work.seven')")
 
 
+def test_what_a_tablets_buttons_do_is_labelled() -> None:
+    """A compositor shows it over everything, while the user looks for the right button."""
+    play = Stage(config=RelayConfig(vm_name="work"))
+    manager = play.plug("zwp_tablet_manager_v2", 2)
+    seat = play.app.bind("wl_seat")
+    play.app.request(manager, "get_tablet_seat", seat.id)
+    pad = play.host.event(play.host_thing("zwp_tablet_seat_v2"), "pad_added")
+    group = play.host.event(pad, "group")
+    for event in ("ring", "strip", "dial"):
+        play.host.event(group, event)
+    play.flush()
+    _, *dials = play.app.created[1:]
+    play.said()
+
+    play.app.request(play.app.created[0], "set_feedback", 3, b"Undo\n", 7)
+    for each in dials:
+        play.app.request(each, "set_feedback", b"Zoom", 7)
+
+    assert [line.split(".")[-1] for line in play.said_by("host")] == [
+        "set_feedback(3, '[work] Undo', 7)",
+        *(["set_feedback('[work] Zoom', 7)"] * 3),
+    ]
+
+
 NO_LABELS = {
     *("offer", "receive", "accept"),  # MIME types
     *("set_surrounding_text", "commit_string", "preedit_string", "language"),
     "set_preferred_language",
-    "set_feedback",  # of a tablet's button, in the compositor's overlay for it
     *("activate", "import", "import_toplevel"),  # tokens that the compositor gave
     *("get_session", "add_toplevel", "restore_toplevel", "remove_toplevel", "rename"),
     # What who may rule windows and desktops says of those.

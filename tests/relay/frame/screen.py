@@ -88,6 +88,8 @@ class Screen:
         self._xdg: dict[Thing, Surface] = {}
         self.windows: dict[Surface, Rectangle | None] = {}
         """Toplevel to its geometry."""
+        self.popups: dict[Surface, Rectangle | None] = {}
+        """Likewise."""
         self._geometries: dict[Surface, Rectangle | None] = {}
         """The same, as of the next commit."""
         host.watchers.append(self._watch)
@@ -95,8 +97,14 @@ class Screen:
     # ------------------------------------------------------------ what is shown
 
     def mapped(self) -> list[Surface]:
-        """The windows that show something."""
-        return [each for each in self.windows if all(each.shown_size)]
+        """The windows and popups that show something."""
+        return [x for x in (*self.windows, *self.popups) if all(x.shown_size)]
+
+    def geometry(self, window: Surface) -> Rectangle:
+        """That of a window, or of a popup, which shows something."""
+        found = self.windows.get(window) or self.popups.get(window)
+        assert found is not None
+        return found
 
     def boxes(self, window: Surface) -> list[tuple[Surface, Rectangle]]:
         """Everything of a window, from below."""
@@ -163,10 +171,11 @@ class Screen:
             self._show(surface, update)
 
     def _show(self, surface: Surface, update: Update) -> None:
-        if surface in self.windows:
-            if not all(update.size):
-                self._geometries[surface] = None
-            self.windows[surface] = self._geometries.get(surface)
+        for known in (self.windows, self.popups):
+            if surface in known:
+                if not all(update.size):
+                    self._geometries[surface] = None
+                known[surface] = self._geometries.get(surface)
         gone = {each for each in update.stack if each.parent is not surface}
         surface.cached = None
         surface.shown_size = update.size
@@ -313,3 +322,14 @@ class Screen:
         window = self._xdg.pop(thing)
         del self.windows[window]
         window.shown_size = (0, 0)
+
+    def _xdg_surface_get_popup(
+        self, thing: Thing, _args: object, created: Thing
+    ) -> None:
+        self._xdg[created] = self._xdg[thing]
+        self.popups[self._xdg[thing]] = None
+
+    def _xdg_popup_destroy(self, thing: Thing, _args: object, _created: Thing) -> None:
+        popup = self._xdg.pop(thing)
+        del self.popups[popup]
+        popup.shown_size = (0, 0)

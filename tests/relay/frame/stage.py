@@ -7,9 +7,11 @@ from tests.relay.playbook import Stage
 from tests.relay.things import Thing
 from wlproxy.protocol.wayland.message import ArgValue
 from wlproxy.relay.look import WindowFrame
+from wlproxy.relay.policy_tree import Policy
 from wlproxy.relay.wire.context import RelayConfig
 
-WIDTH = 5
+DEFAULTS = Policy()
+WIDTH, POPUP_WIDTH = 5, 2
 RED = WindowFrame(0xFF0000, WIDTH)
 
 
@@ -36,9 +38,16 @@ def overlap(one: Rectangle, other: Rectangle) -> bool:
 class FrameStage(Stage):
     """A framed app with a toplevel, checked after each request that reaches the compositor."""
 
-    def __init__(self, look: WindowFrame = RED, *, eager: bool = False) -> None:
-        super().__init__(config=RelayConfig(vm_name="work", frame=look))
+    def __init__(
+        self,
+        look: WindowFrame = RED,
+        *,
+        eager: bool = False,
+        policy: Policy = DEFAULTS,
+    ) -> None:
+        super().__init__(config=RelayConfig("work", policy=policy, frame=look))
         self.look = look
+        self.may_be_bare = False
         self.screen = Screen(self.host, eager=eager)
         self.host.watchers.append(self._check)
         self.shell_thing = self.app.bind("xdg_wm_base")
@@ -104,15 +113,16 @@ class FrameStage(Stage):
 
     def geometry(self) -> Rectangle:
         """The window's, with its frame."""
-        found = self.screen.windows[self.on_screen]
-        assert found is not None
-        return found
+        return self.screen.geometry(self.on_screen)
 
-    def inner(self) -> Rectangle:
-        """The window's, without."""
-        left, top, right, bottom = self.geometry()
-        width = self.look.width
-        return left + width, top + self.look.top, right - width, bottom - width
+    def inner(self, window: Surface | None = None) -> Rectangle:
+        """That of a window or a popup, without."""
+        window = window or self.on_screen
+        left, top, right, bottom = self.screen.geometry(window)
+        width, upper = self.look.width, self.look.top
+        if window in self.screen.popups:
+            width = upper = min(width, POPUP_WIDTH)
+        return left + width, top + upper, right - width, bottom - width
 
     def _check(
         self, _thing: Thing, _name: str, _args: Sequence[ArgValue], _created: Thing
@@ -126,12 +136,14 @@ class FrameStage(Stage):
         boxes = self.screen.boxes(window)
         guests = [box for each, box in boxes if not each.ours]
         strips = [box for each, box in boxes if each.ours][:4]
+        if self.may_be_bare:
+            # Strips come one by one, and before the geometry that they are around.
+            assert len(strips) < 4 or inside(union(guests), union(strips))
+            return
         assert len(strips) == 4, "there is a window without a frame"
         first = min(index for index, (each, _) in enumerate(boxes) if each.ours)
         assert all(each.ours for each, _ in boxes[first:]), "something is above"
-        outer = self.screen.windows[window]
-        assert outer is not None
-        inner = self.inner()
+        outer, inner = self.screen.geometry(window), self.inner(window)
         cover = union(strips)
         assert inside(union(guests), cover), f"{guests} are not within {cover}"
         assert inside(outer, cover)

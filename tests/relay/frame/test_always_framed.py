@@ -35,17 +35,39 @@ Step = tuple[int, int, int, int, int, int]
 
 
 class Hostile:
-    """An app that does what it can with a few surfaces, and makes no error."""
+    """An app that does what it can with a few surfaces, and makes no error.
 
-    def __init__(self, *, eager: bool) -> None:
+    Attributes:
+        root: the surface that is its window, or its popup.
+    """
+
+    def __init__(self, *, eager: bool, popup: bool) -> None:
         self.play = FrameStage(eager=eager)
         self.play.relay.go_alone()
-        self.surfaces = [self.play.window] + [
-            self.play.new_surface() for _ in range(SURFACES - 1)
-        ]
+        self.root, self.xdg_surface = self.play.window, self.play.xdg_surface
+        if popup:
+            self.play.shown(100, 100)
+            self.become_popup()
+        parts = [self.play.new_surface() for _ in range(SURFACES - 1)]
+        self.surfaces = [self.root, *parts]
         self.views = [self.play.view(each) for each in self.surfaces]
         self.subsurfaces: dict[Thing, Thing] = {}
         self.parents: dict[Thing, Thing] = {}
+
+    def become_popup(self) -> None:
+        """Have a popup of the window be what is played with."""
+        request, shell = self.play.app.request, self.play.shell_thing
+        place = request(shell, "create_positioner")
+        request(place, "set_size", 10, 10)
+        request(place, "set_anchor_rect", 0, 0, 1, 1)
+        self.root, parent = self.play.new_surface(), self.xdg_surface
+        self.xdg_surface = request(shell, "get_xdg_surface", self.root.id)
+        request(self.xdg_surface, "get_popup", parent.id, place.id)
+
+    def show(self) -> None:
+        """Show the window, or the popup."""
+        self.play.paint_plain(self.root, self.views[0], 100, 100)
+        self.play.app.request(self.root, "commit")
 
     def do(self, step: Step) -> None:
         kind, one, other, x, y, size = step
@@ -80,7 +102,7 @@ class Hostile:
             case 11:
                 width, height = abs(x) % 500 + 1, abs(y) % 500 + 1
                 place = max(min(x, 9999), -9999), max(min(y, 9999), -9999)
-                request(play.xdg_surface, "set_window_geometry", *place, width, height)
+                request(self.xdg_surface, "set_window_geometry", *place, width, height)
             case _:
                 pass  # it is no subsurface
 
@@ -89,7 +111,7 @@ class Hostile:
         above = parent
         while above in self.parents:
             above = self.parents[above]
-        if child in self.parents or child is self.play.window or above is child:
+        if child in self.parents or child is self.root or above is child:
             return
         self.parents[child] = parent
         self.subsurfaces[child] = self.play.app.request(
@@ -98,41 +120,43 @@ class Hostile:
 
 
 @settings(max_examples=150, deadline=None)
-@given(steps, st.booleans())
+@given(steps, st.booleans(), st.booleans())
 def test_all_that_is_shown_is_within_the_frame(
     doings: list[Step],
     eager: bool,
+    popup: bool,
 ) -> None:
-    app = Hostile(eager=eager)
+    app = Hostile(eager=eager, popup=popup)
     for step in doings:
         app.do(step)
         if app.play.closed is not None:
             return
-    app.play.shown(100, 100)
+    app.show()
 
 
 @settings(max_examples=150, deadline=None)
-@given(steps, st.booleans())
+@given(steps, st.booleans(), st.booleans())
 def test_the_same_with_subsurfaces_from_the_start(
     doings: list[Step],
     eager: bool,
+    popup: bool,
 ) -> None:
-    app = Hostile(eager=eager)
+    app = Hostile(eager=eager, popup=popup)
     one, two, three, four = app.surfaces[1:]
     for child, parent in (
-        (one, app.play.window),
+        (one, app.root),
         (two, one),
         (three, two),
         (four, one),
     ):
         app.join(child, parent)
         app.play.app.request(app.subsurfaces[child], "set_desync")
-    app.play.shown(100, 100)
+    app.show()
     for step in doings:
         app.do(step)
         if app.play.closed is not None:
             return
-    app.play.shown(100, 100)
+    app.show()
 
 
 @settings(max_examples=60, deadline=None)

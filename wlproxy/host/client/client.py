@@ -17,6 +17,7 @@ from functools import partial
 
 import trio
 
+from wlproxy.host.client.asking import Ask, Asking
 from wlproxy.host.client.buffers import Answer, Buffers
 from wlproxy.host.client.compositor_queue import CompositorQueue
 from wlproxy.host.client.handles import Handles, classify, sealed_file
@@ -42,6 +43,7 @@ from wlproxy.protocol.channel.lanes.lane import Lane, Usage
 from wlproxy.protocol.channel.rules import fit_text
 from wlproxy.relay.commands import (
     AdoptStream,
+    AskUser,
     CloseClient,
     CloseHandle,
     Command,
@@ -57,6 +59,7 @@ from wlproxy.relay.commands import (
     SendFrame,
     SendToCompositor,
     StartTimer,
+    StopAsking,
     Trace,
 )
 from wlproxy.relay.handles import Handle, shell_handles
@@ -113,6 +116,7 @@ class ClientContext:
         start: starts a task of a client.
         watch: runs a part of one: what goes wrong ends the client, and no more.
         gone: told each client that the compositor has let go of.
+        ask: asks the user.
         names: of fds that the compositor sends.
         door: passed by one client after the other, as others have turns in between.
     """
@@ -130,6 +134,7 @@ class ClientContext:
     start: Callable[[int, Run], None]
     watch: Callable[[int, Run], Awaitable[None]]
     gone: Callable[[int], None]
+    ask: Ask
     names: Iterator[Handle] = field(default_factory=shell_handles)
     door: trio.Lock = field(default_factory=trio.Lock)
 
@@ -172,6 +177,7 @@ class Client:
         self._scope = trio.CancelScope()
         self._writer_scope = trio.CancelScope()
         self._timer = trio.CancelScope()
+        self._asking = Asking(context.ask, context.start, context.feed)
         self._writer_ended = trio.Event()
         self._running = False
 
@@ -220,6 +226,10 @@ class Client:
                 lane = Lane(client_id, command.stream_id)
                 fd = self.handles.take(handle)
                 self._context.streams.adopt(lane, fd, direction, limit)
+            case AskUser():
+                self._asking.ask(command)
+            case StopAsking():
+                self._asking.stop()
             case StartTimer():
                 self._timer.cancel()  # only the last one matters
                 self._timer = trio.CancelScope()
@@ -257,6 +267,7 @@ class Client:
             self._scope.cancel()
             self._writer_scope.cancel()
             self._timer.cancel()
+            self._asking.stop()
             self.to_compositor.drop()
             streams.client_left(self.client_id)
             for stream_id in self._unclaimed:

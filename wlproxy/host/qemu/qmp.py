@@ -14,6 +14,7 @@ from typing import Final
 
 from wlproxy.host.errors import QmpError
 from wlproxy.transport.closable import Closing, closed_on_error
+from wlproxy.transport.peer import peer_credentials
 
 TIMEOUT: Final = 10.0
 """Seconds that QEMU may take over an answer."""
@@ -82,6 +83,11 @@ class QmpClient(Closing):
             self._socket.settimeout(TIMEOUT)
             self._socket.connect(str(path))
             self._negotiate()
+
+    @property
+    def pid(self) -> int:
+        """The process that made the monitor's socket: QEMU's, unless another one gave it to it."""
+        return peer_credentials(self._socket).pid
 
     def execute(self, command: str, **arguments: str) -> object:
         """Run a command and return its answer.

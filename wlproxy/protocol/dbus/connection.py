@@ -1,4 +1,4 @@
-"""One end of a connection between two peers, sans-IO: its beginning, calls and answers.
+"""One end of a connection, sans-IO: its beginning, calls and answers; to a peer, or to a bus.
 
 Both ends call: QEMU is told of keys, and tells what its screen shows.  Bytes and fds go in
 by `receive`; messages are taken by `next_message`; what is to be sent is taken by `take_output`.
@@ -56,6 +56,11 @@ class Connection(Generic[FdT]):
         """The fds that came and belong to no message that was taken."""
         return self._reader.waiting_fds
 
+    @property
+    def idle(self) -> bool:
+        """Whether all that came has been taken."""
+        return self._reader.idle
+
     def receive(self, data: bytes, fds: Sequence[FdT] = ()) -> None:
         """Take what came off the socket.
 
@@ -96,6 +101,7 @@ class Connection(Generic[FdT]):
         signature: str = "",
         body: tuple[Value, ...] = (),
         *,
+        destination: str = "",
         wants_reply: bool = True,
     ) -> int:
         """Call a method; return the serial that its answer has as `reply_to`.
@@ -105,10 +111,13 @@ class Connection(Generic[FdT]):
             method: its interface and name, with a dot between them.
             signature: types of the arguments.
             body: the arguments.
+            destination: on a bus, whom to call.
             wants_reply: whether the other end is to answer at all.
         """
         interface, _, member = method.rpartition(".")
-        fields = Fields(path, interface, member, signature=signature)
+        fields = Fields(
+            path, interface, member, signature=signature, destination=destination
+        )
         flags = MessageFlag.NONE if wants_reply else MessageFlag.NO_REPLY_EXPECTED
         return self._send(MessageKind.METHOD_CALL, fields, body, flags)
 

@@ -52,7 +52,7 @@ class MessageFlag(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields of a header that two peers have a use for; empty if they are not there.
+    """The fields of a header; empty if they are not there.
 
     Attributes:
         path: the object that is called, or signals.
@@ -62,6 +62,8 @@ class Fields:
         reply_to: serial of the call that is answered, 0 if none is.
         signature: types of the body.
         fd_count: fds that belong to the message.
+        destination: on a bus, whom it is for.
+        sender: on a bus, who sent it, as the bus says.
     """
 
     path: str = ""
@@ -71,6 +73,8 @@ class Fields:
     reply_to: int = 0
     signature: str = ""
     fd_count: int = 0
+    destination: str = ""
+    sender: str = ""
 
 
 _FIELDS: Final = {
@@ -79,6 +83,8 @@ _FIELDS: Final = {
     3: ("member", "s"),
     4: ("error_name", "s"),
     5: ("reply_to", "u"),
+    6: ("destination", "s"),
+    7: ("sender", "s"),
     8: ("signature", "g"),
     9: ("fd_count", "u"),
 }
@@ -139,6 +145,11 @@ class MessageReader(Generic[FdT]):
     def waiting_fds(self) -> tuple[FdT, ...]:
         """The fds that belong to no message that was taken."""
         return tuple(self._fds)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing left, not even the beginning of a message."""
+        return len(self._buffer) == self._start and not self._fds
 
     def feed(self, data: bytes, fds: Sequence[FdT] = ()) -> None:
         """Add received bytes, and the fds that came with them.  Never raises."""

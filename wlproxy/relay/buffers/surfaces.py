@@ -14,6 +14,7 @@ from wlproxy.relay.buffers.buffer import Buffer
 from wlproxy.relay.buffers.choice import Choice, Mode
 from wlproxy.relay.buffers.client_buffers import Buffers
 from wlproxy.relay.commands import CopyRows, TraceLevel
+from wlproxy.relay.configured import Configured
 from wlproxy.relay.formats import PIXEL_SIZE
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.objects import ProtocolObject
@@ -22,8 +23,7 @@ MAX_RECTANGLES: Final = 16
 """Rectangles of damage that are kept apart; more become one around them all."""
 
 MAX_TOLD: Final = 16
-"""Modes and reasons that are logged for one client, and of those that are warned of for
-all clients together: guests must not fill the log."""
+"""Modes and reasons that are logged for one client, or warned of for all: no guest is to fill the log."""
 
 MAX_DEPTH: Final = 16
 """Subsurfaces in each other that we follow."""
@@ -84,9 +84,9 @@ class Surface:
         current: what the last commit put there.
         pending: what the next commit will, if `attached`.
         attached: a buffer, or none, was attached since the last commit.
-        postponed: a buffer that was not ready when it was attached, and where: the next
-            commit attaches it.
+        postponed: what the next commit attaches, and where: it was not ready before.
         parent: of a subsurface.
+        below: of a popup: the surface that it belongs to.
         sync: as a subsurface, it shows nothing new before its parent does.
         commits: how many there were.
         latched: `commits` of the parent, when a commit last began to wait for it.
@@ -98,11 +98,11 @@ class Surface:
         transformed: a scale, transform or viewport lies between surface and buffer.
         turn: serials of the last buffers committed, newest last.
         is_window: it is, or was, a toplevel.
+        configured: what it was told to be as one, if it is one of xdg-shell's.
         is_cursor: its role is a cursor: kept in mode A, for cursor planes.
         frames: commits with a new buffer.
         bytes_copied: by the proxy.
-        app_id: from its toplevel.
-        title: from its toplevel.
+        app_id: from its toplevel, as `title` is.
         choice: how what it last showed was presented; why nothing newer is.
         stale: mode C: damage that each copy has not got yet.
     """
@@ -113,6 +113,7 @@ class Surface:
     attached: bool = False
     postponed: tuple[Buffer, int, int] | None = None
     parent: "Surface | None" = None
+    below: "Surface | None" = None
     sync: bool = True
     commits: int = 0
     latched: int = -1
@@ -124,6 +125,7 @@ class Surface:
     transformed: bool = False
     turn: list[int] = field(default_factory=list)
     is_window: bool = False
+    configured: Configured | None = None
     is_cursor: bool = False
     frames: int = 0
     bytes_copied: int = 0
@@ -148,6 +150,17 @@ class Surface:
         """
         last = self.turn[-1:] == [buffer.serial]
         return not self.is_cursor and not last and buffer.serial in self.turn
+
+    @property
+    def window(self) -> "Surface":
+        """What a person would take it for a part of: itself, if it is no popup nor subsurface."""
+        surface = self
+        for _ in range(MAX_DEPTH):
+            under = surface.parent or surface.below
+            if under is None:
+                break
+            surface = under
+        return surface
 
     @property
     def waits(self) -> bool:

@@ -68,10 +68,16 @@ class Device:
     def edge(self) -> Edge:
         """What is pulled at by who presses now."""
         part = self.part
-        if part is None or part.window.layout is None:
-            return Edge.NONE
+        if part is None or part.window.layout is None or part.window.toplevel is None:
+            return Edge.NONE  # a popup is neither moved nor resized
         labelled = any(strip.side is None for strip in part.window.strips)
         return part.window.layout.edge_at(*self.at, labelled=labelled)
+
+    @property
+    def _toplevel(self) -> ProtocolObject | None:
+        """The window whose frame it is at, if that is shown; a popup is none."""
+        shown = self.part is not None and self.part.window.layout is not None
+        return self.part.window.toplevel if self.part is not None and shown else None
 
     def come(self, part: Part | None, x: int = 0, y: int = 0) -> None:
         """It is at a part of a frame, or at none."""
@@ -86,10 +92,9 @@ class Device:
 
     def press(self, context: Context, serial: int) -> None:
         """Move or resize the window."""
-        part, seat = self.part, self.seat
-        if part is None or part.window.layout is None or not (seat and seat.host_id):
+        toplevel, seat, edge = self._toplevel, self.seat, self.edge
+        if toplevel is None or not (seat and seat.host_id):
             return
-        toplevel, edge = part.window.toplevel, self.edge
         if edge is Edge.NONE:
             context.send(toplevel, "move", (seat.host_id, serial))
         else:
@@ -97,13 +102,15 @@ class Device:
 
     def menu(self, context: Context, serial: int) -> None:
         """Have the compositor show its menu of the window."""
-        part, seat = self.part, self.seat
-        if part is None or part.window.layout is None or not (seat and seat.host_id):
+        toplevel, seat = self._toplevel, self.seat
+        if toplevel is None or not (seat and seat.host_id):
             return
-        outer = part.window.layout.outer
+        assert self.part is not None  # it is of its window
+        assert self.part.window.layout is not None
+        outer = self.part.window.layout.outer
         place = self.at[0] - outer.left, self.at[1] - outer.top
         args = (seat.host_id, serial, *place)
-        context.send(part.window.toplevel, "show_window_menu", args)
+        context.send(toplevel, "show_window_menu", args)
 
 
 @dataclass(slots=True, eq=False)

@@ -6,24 +6,68 @@ nothing ever happens, or a configuration without what was asked for.
 """
 
 from wlproxy.relay.buffers.surfaces import Surface
+from wlproxy.relay.configured import Configured
 from wlproxy.relay.policy_tree import Fullscreen, Switch, Windows
-from wlproxy.relay.state import ClientState
+from wlproxy.relay.state import ClientState, surface_of
 from wlproxy.relay.wire.forwarding import Event, Request
-from wlproxy.relay.wire.objects import MUTED
 
 FULLSCREEN = 3
 """In `xdg_toplevel.wm_capabilities`."""
 
 
 def set_fullscreen(state: ClientState, request: Request) -> None:
-    """`set_fullscreen`: refused, it is the opposite, which is answered as well.
-
-    An app waits for the configuration that follows; one for nothing would be of our own making.
-    """
+    """`set_fullscreen`: refused, it is answered: by what the window was told last."""
     if _policy(state).fullscreen is Fullscreen.OFF:
-        state.context.send(request.object, "unset_fullscreen")
+        _repeat(state, request)
         return
     state.forward(request)
+
+
+def unset_fullscreen(state: ClientState, request: Request) -> None:
+    """`unset_fullscreen`: where it was refused, the same.
+
+    Some compositors have a window that fills no screen go elsewhere for it.  What the user's
+    own key began may be ended.
+    """
+    told = surface_of(request).configured
+    fills = told is not None and told.fullscreen
+    if _policy(state).fullscreen is Fullscreen.OFF and not fills:
+        _repeat(state, request)
+        return
+    state.forward(request)
+
+
+def note_state(state: ClientState, event: Event) -> None:
+    """`xdg_toplevel.configure`: what the next serial stands for."""
+    if (told := _configured(event)) is not None:
+        width, height = event.integers("width", "height")
+        told.next = width, height, event.array("states")
+    state.forward_event(event.object, event.spec, event.raw)
+
+
+def note_serial(state: ClientState, event: Event) -> None:
+    """`xdg_surface.configure`: that is what the window is told."""
+    if (told := _configured(event)) is not None:
+        told.end(event.integer("serial"))
+    state.forward_event(event.object, event.spec, event.raw)
+
+
+def acknowledge(state: ClientState, request: Request) -> None:
+    """`xdg_surface.ack_configure`: the compositor hears it once."""
+    told = surface_of(request).configured
+    if told is None or told.acknowledge(request.integer("serial")):
+        state.forward(request)
+
+
+def _configured(event: Event) -> Configured | None:
+    surface = event.object.role
+    return surface.configured if isinstance(surface, Surface) else None
+
+
+def _repeat(state: ClientState, request: Request) -> None:
+    told = surface_of(request).configured
+    if told is not None:
+        told.repeat(state.context, request.object)
 
 
 def set_shell_fullscreen(state: ClientState, request: Request) -> None:
@@ -92,6 +136,7 @@ def close_window(state: ClientState, request: Request) -> None:
     surface = request.object.role
     if isinstance(surface, Surface):
         state.surfaces.close_window(surface)
+        surface.configured = None
     state.forward(request)
 
 
@@ -99,10 +144,8 @@ def _unless(state: ClientState, request: Request, switch: Switch) -> None:
     """Forward what makes an object, or make one that does nothing."""
     if switch is Switch.ON:
         state.forward(request)
-        return
-    interface = request.spec.args[request.spec.places["new_id"]].interface
-    assert interface is not None
-    state.add_guest(request, interface).role = MUTED
+    else:
+        state.add_muted(request)
 
 
 def _policy(state: ClientState) -> Windows:

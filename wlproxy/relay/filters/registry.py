@@ -193,6 +193,8 @@ def bind(state: ClientState, request: Request) -> None:
     host_id = context.objects.give_host_id(entry)
     new_id = NewId(wanted.interface, wanted.version, host_id)
     context.send(request.object, "bind", (name, new_id))
+    if interface == "wl_seat":
+        state.gestures.add_seat(entry, name)
 
 
 def report_error(state: ClientState, event: Event) -> None:

@@ -6,11 +6,15 @@ host's selection has changed which it may not read.  A request that is refused h
 pipe of one that asks for data ends at once: apps take that for a paste of nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from wlproxy.relay.policy_tree import Clipboard, Direction
+from wlproxy.protocol.wayland.wire import read_arguments, request_spec
+from wlproxy.relay.commands import AskUser
+from wlproxy.relay.commands import Direction as Way
+from wlproxy.relay.policy_tree import Clipboard
+from wlproxy.relay.questions import Held
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.forwarding import Event, Request
 from wlproxy.relay.wire.objects import ProtocolObject
@@ -39,14 +43,15 @@ SELECTION_USES: Final[Mapping[tuple[str, str], str]] = {
 }
 """(interface, message) that makes a selection of something, to which."""
 
-_SOURCE_USES: Final[Mapping[str, tuple[str, ...]]] = {
-    "ext_data_control_source_v1": (CLIPBOARD, PRIMARY),
-    "gtk_primary_selection_source": (PRIMARY,),
-    "wl_data_source": (CLIPBOARD, DRAG),
-    "zwlr_data_control_source_v1": (CLIPBOARD, PRIMARY),
-    "zwp_primary_selection_source_v1": (PRIMARY,),
-}
-"""What a source may become: when it says its types, that is not known yet."""
+_SOURCES: Final = frozenset(
+    {
+        "ext_data_control_source_v1",
+        "gtk_primary_selection_source",
+        "wl_data_source",
+        "zwlr_data_control_source_v1",
+        "zwp_primary_selection_source_v1",
+    }
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -54,11 +59,13 @@ class Source:
     """What an app offers.
 
     Attributes:
-        types: how many MIME types of it the compositor was told.
-        use: what it became; empty: nothing yet.
+        types: what the compositor is yet to be told.
+        told: how many it was told.
+        use: what it is; empty: that is not known yet, and the compositor knows no type of it.
     """
 
-    types: int = 0
+    types: list[bytes] = field(default_factory=list)
+    told: int = 0
     use: str = ""
 
 
@@ -71,12 +78,14 @@ class Offer:
         told: how many it was told.
         use: what it is; empty: that is not known yet, and the app knows nothing of it.
         actions: what its source would do with it, as it said before the app knew it.
+        seat: where it is offered.
     """
 
     types: list[bytes] = field(default_factory=list)
     told: int = 0
     use: str = ""
     actions: int | None = None
+    seat: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -96,13 +105,13 @@ class DataDevice:
 
 
 def add_type(state: ClientState, request: Request) -> None:
-    """`offer` of a source: a MIME type, if all that it may become allows it."""
+    """`offer` of a source: a MIME type, which is kept until it is known what for."""
     source, name = _source(request.object), request.array("mime_type")
-    rules = [_rules(state, use) for use in _SOURCE_USES[request.object.interface.name]]
-    # What it may not become anyway has no say.
-    judges = [each for each in rules if each.direction.to_host] or rules
-    if all(_may_cross(each, source.types, name) for each in judges):
-        source.types += 1
+    if not source.use:
+        if len(source.types) < _most_types(state) and len(name) <= MAX_TYPE:
+            source.types.append(name)
+    elif _may_cross(_rules(state, source.use), source.told, name):
+        source.told += 1
         state.forward(request)
 
 
@@ -110,13 +119,16 @@ def set_selection(state: ClientState, request: Request) -> None:
     """`set_selection`: offers what a source has, or nothing more."""
     use = SELECTION_USES[request.spec.interface, request.spec.name]
     rules = _rules(state, use)
-    if not rules.direction.to_host or not _asked(state, rules):
+    seat = state.gestures.seat_of(request.object)
+    if rules.direction.to_host and _asked(state, rules, seat):
+        state.questions.drop(request.object)  # which is older
+        _settle(state, request, use)
+        state.forward(request)
+    elif not (rules.direction.to_host and _ask_to_copy(state, request, use)):
+        state.questions.drop(request.object)
         state.context.debug(
             f"policy: {use}.direction keeps {request.spec} from the host"
         )
-        return
-    _note_use(state, request, use)
-    state.forward(request)
 
 
 def start_drag(state: ClientState, request: Request) -> None:
@@ -130,7 +142,7 @@ def start_drag(state: ClientState, request: Request) -> None:
         if source.interface.name == "wl_data_source":
             state.context.send_event(source, "cancelled")
         return
-    _note_use(state, request, DRAG)
+    _settle(state, request, DRAG)
     state.forward(request)
 
 
@@ -139,7 +151,8 @@ def give(state: ClientState, event: Event) -> None:
     role = event.object.role
     if isinstance(role, Source) and role.use:
         rules = _rules(state, role.use)
-        if not rules.direction.to_host:
+        name = event.array("mime_type")
+        if not (rules.direction.to_host and rules.has_type(name)):
             state.drop_fds(event.fds)
             return
         state.limit = rules.max_bytes
@@ -147,11 +160,19 @@ def give(state: ClientState, event: Event) -> None:
     state.limit = 0
 
 
-def _note_use(state: ClientState, request: Request, use: str) -> None:
-    if source_id := request.integer("source"):
-        source = state.context.objects.guest(source_id)
-        if source.interface.name in _SOURCE_USES:  # else the request is refused
-            _source(source).use = use
+def _settle(state: ClientState, request: Request, use: str) -> None:
+    """Say what a source is from now on, and tell the compositor of the types that it may have."""
+    source_id = request.integer("source")
+    entry = state.context.objects.guest(source_id) if source_id else None
+    if entry is None or entry.interface.name not in _SOURCES:  # which is refused
+        return
+    source = _source(entry)
+    source.use = use
+    types, source.types = source.types, []
+    for name in types:
+        if _may_cross(_rules(state, use), source.told, name):
+            source.told += 1
+            state.context.send(entry, "offer", (name,))
 
 
 def _source(entry: ProtocolObject) -> Source:
@@ -172,7 +193,7 @@ def introduce(state: ClientState, event: Event) -> None:
     state.enter_unseen(host_id, spec.args[spec.new_id_index], event.object.version)
     entry = state.context.objects.host(host_id)
     assert entry is not None
-    entry.role = Offer()
+    entry.role = Offer(seat=state.gestures.seat_of(event.object))
 
 
 def keep_type(state: ClientState, event: Event) -> None:
@@ -233,18 +254,21 @@ def go_on_dragging(state: ClientState, event: Event) -> None:
 
 def receive(state: ClientState, request: Request) -> None:
     """`receive` of an offer: the guest reads."""
-    role = request.object.role
-    use = role.use if isinstance(role, Offer) else ""
-    if not use:  # it is no offer that the app could know
+    offer = request.object.role
+    if not isinstance(offer, Offer) or not offer.use:  # none that the app could know
         state.forward(request)
         return
+    use, name = offer.use, request.array("mime_type")
     rules = _rules(state, use)
-    name = request.array("mime_type")
-    if rules.direction.to_guest and rules.has_type(name) and _asked(state, rules):
-        state.limit = rules.max_bytes
-        state.forward(request)
-        state.limit = 0
-        return
+    if rules.direction.to_guest and rules.has_type(name):
+        if _asked(state, rules, offer.seat):
+            state.limit = rules.max_bytes
+            state.forward(request)
+            state.limit = 0
+            return
+        held = Held(request.object, request.raw, request.fds)
+        if _ask(state, offer.seat, held, use, Way.TO_GUEST, [name]):
+            return
     state.context.debug(f"policy: {use} keeps {request.spec} from the host")
     state.refuse_fds(request)
 
@@ -305,21 +329,73 @@ def _rules(state: ClientState, use: str) -> Clipboard:
     return rules
 
 
-# ---------------------------------------------------------------- gestures
+def _asked(state: ClientState, rules: Clipboard, seat: int | None) -> bool:
+    """Whether it was asked for by a gesture at that seat, if it has to be."""
+    return rules.is_asked_for(gesture=state.gestures.allow(seat))
 
 
-def note_gesture(state: ClientState, event: Event) -> None:
-    """A key, a button or a finger: what is asked for now is asked for by the user."""
-    context = state.context
-    if context.config.policy.asks and _pressed(event):
-        context.begin_gesture()
-    state.forward_event(event.object, event.spec, event.raw)
+# ---------------------------------------------------------------- the user is asked
 
 
-def _pressed(event: Event) -> bool:
-    """Whether it is the beginning: those that have no state have another event for the end."""
-    return "state" not in event.spec.places or bool(event.integer("state"))
+def answer(state: ClientState, number: int, *, allowed: bool) -> None:
+    """The user has answered: what waited goes on as after a gesture, or is refused."""
+    asked = state.questions.answered(number)
+    if asked is None:
+        return
+    if allowed:
+        state.gestures.grant(asked.seat)
+    for held in asked.held:
+        request = _request(held)
+        if not allowed:
+            state.context.debug(f"the user keeps {request.spec} from the host")
+            state.refuse_fds(request)
+        elif held.source is None:
+            receive(state, request)
+        else:
+            set_selection(state, request)
 
 
-def _asked(state: ClientState, rules: Clipboard) -> bool:
-    return rules.direction is not Direction.ASK or state.context.in_gesture
+def destroy(state: ClientState, request: Request) -> None:
+    """`destroy` of what copies or pastes: nobody is asked about it any more."""
+    for held in state.questions.drop(request.object):
+        state.refuse_fds(_request(held))
+    state.forward(request)
+
+
+def _ask_to_copy(state: ClientState, request: Request, use: str) -> bool:
+    """Ask whether a source may be offered to the host."""
+    source_id = request.integer("source")
+    entry = state.context.objects.guest(source_id) if source_id else None
+    if entry is None or not isinstance(entry.role, Source):
+        return False
+    types = [name for name in entry.role.types if _rules(state, use).has_type(name)]
+    seat = state.gestures.seat_of(request.object)
+    held = Held(request.object, request.raw, source=entry)
+    return bool(types) and _ask(state, seat, held, use, Way.TO_COMPOSITOR, types)
+
+
+def _ask(
+    state: ClientState,
+    seat: int | None,
+    held: Held,
+    use: str,
+    way: Way,
+    types: Sequence[bytes],
+) -> bool:
+    """Have a request wait for what the user says; False if they are not to be asked."""
+    if seat is None or not state.gestures.may_ask(seat):
+        return False
+    window, context = state.gestures.window(seat), state.context
+    app = (window.app_id if window is not None else "") or context.label
+    name, more = types[0].decode("utf-8", "replace"), len(types) - 1
+
+    def make(number: int) -> AskUser:
+        return AskUser(context.client_id, number, way, use, app, name, more)
+
+    return state.questions.hold(seat, held, make)
+
+
+def _request(held: Held) -> Request:
+    entry, raw = held.object, held.raw
+    spec = request_spec(entry.interface, entry.version, entry.guest_id, raw.opcode)
+    return Request(entry, spec, raw, read_arguments(spec, raw.data), held.fds)

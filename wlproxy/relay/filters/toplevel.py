@@ -8,6 +8,7 @@ from wlproxy.protocol.errors import LimitExceededError
 from wlproxy.protocol.wayland.message import DisplayError
 from wlproxy.relay import labels
 from wlproxy.relay.buffers.surfaces import Surface
+from wlproxy.relay.configured import Configured
 from wlproxy.relay.state import ClientState, surface_of
 from wlproxy.relay.wire.forwarding import Request
 
@@ -20,7 +21,10 @@ def get_xdg_surface(state: ClientState, request: Request) -> None:
 
 def get_toplevel(state: ClientState, request: Request) -> None:
     """`get_toplevel`: label the window before the app says anything."""
-    _label(state, request, request.object.role, "set_app_id")
+    surface = request.object.role
+    _label(state, request, surface, "set_app_id")
+    assert isinstance(surface, Surface)
+    surface.configured = Configured(request.object)
 
 
 def get_shell_surface(state: ClientState, request: Request) -> None:
@@ -75,6 +79,14 @@ def set_description(state: ClientState, request: Request) -> None:
     """`set_toplevel_description`: read by people, as a title is."""
     text = labels.title(_vm_name(state), labels.plain(request.array("description")))
     state.forward(request, (request.integer("toplevel"), text))
+
+
+def set_feedback(state: ClientState, request: Request) -> None:
+    """`set_feedback` of a tablet's buttons: the compositor shows it over everything, as a title."""
+    text = labels.title(_vm_name(state), labels.plain(request.array("description")))
+    place = request.spec.places["description"]
+    args = (*request.args[:place], text, *request.args[place + 1 :])
+    state.forward(request, args)
 
 
 def _label(

@@ -12,11 +12,12 @@ from wlproxy.protocol.errors import LimitExceededError
 from wlproxy.protocol.wayland.message import DISPLAY_ID, DisplayError
 from wlproxy.relay.buffers.surfaces import Subsurface, Surface
 from wlproxy.relay.frame.boxes import Box
-from wlproxy.relay.frame.layout import Insets, geometry, lay_out
+from wlproxy.relay.frame.layout import NONE, Insets, geometry, lay_out
 from wlproxy.relay.frame.strips import Paint
 from wlproxy.relay.frame.tree import Link, Node
-from wlproxy.relay.frame.window import Window, insets_of
+from wlproxy.relay.frame.window import Window, insets_of, popup_insets_of
 from wlproxy.relay.look import WindowFrame
+from wlproxy.relay.policy_tree import Popups
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.objects import ProtocolObject
 
@@ -42,12 +43,14 @@ class Frames:
     """What is known of a client's surfaces and windows, for their frames.
 
     Attributes:
+        look: how frames look.
         nodes: each surface.
-        windows: each toplevel, by its surface.
+        windows: each toplevel, and each popup with a frame, by its surface.
         dragged: data devices, by their ids at the compositor, whose drag is at a frame.
     """
 
     _context: Context
+    look: WindowFrame
     nodes: dict[Surface, Node] = field(default_factory=dict)
     windows: dict[Node, Window] = field(default_factory=dict)
     dragged: set[int] = field(default_factory=set)
@@ -55,16 +58,25 @@ class Frames:
     _stamp: int = 0
 
     @property
-    def look(self) -> WindowFrame:
-        """How frames look."""
-        look = self._context.config.frame
-        assert look is not None  # or none of this is asked for
-        return look
-
-    @property
     def insets(self) -> Insets:
         """How wide frames are."""
         return insets_of(self.look)
+
+    @property
+    def popup_insets(self) -> Insets:
+        """How wide frames of popups are, if they have any."""
+        popups = self._context.config.policy.windows.popups
+        return popup_insets_of(self.look) if popups is Popups.FRAMED else NONE
+
+    def repaint(self, look: WindowFrame | None) -> None:
+        """Have all frames be of another colour, at once; what else is new is for clients to come."""
+        new = self.look.repainted(look)
+        if new == self.look:
+            return
+        old, self.look, self._paint = self._paint, new, Paint()
+        for window in self.windows.values():
+            window.repaint(self._context, new, self._paint)
+        old.end(self._context)
 
     def window_of(self, surface: object) -> Window | None:
         """Find the window that a surface is, if it is one."""
@@ -202,21 +214,37 @@ class Frames:
     # ------------------------------------------------------------ windows
 
     def add_window(
-        self, surface: Surface, xdg_surface: ProtocolObject, toplevel: ProtocolObject
-    ) -> None:
-        """Enter a toplevel."""
+        self,
+        surface: Surface,
+        xdg_surface: ProtocolObject,
+        toplevel: ProtocolObject | None,
+        insets: Insets,
+    ) -> Window | None:
+        """Enter a toplevel, or a popup; None if there is something wrong with it.
+
+        Args:
+            surface: of it.
+            xdg_surface: likewise.
+            toplevel: the object; None: it is a popup.
+            insets: how wide its frame is.
+        """
         node = self.nodes.get(surface)
         if node is None:
-            return  # the compositor will say what is wrong
+            return None  # the compositor will say what is wrong
         self.end_window(node)
-        self.windows[node] = Window(node, xdg_surface, toplevel)
+        window = self.windows[node] = Window(node, xdg_surface, toplevel, insets)
         node.changed = True
+        return window
 
     def end_window(self, node: Node) -> None:
-        """Note that a toplevel is gone, if there was one: after its last request is sent."""
+        """Note that a window is gone, if there was one: after its last request is sent."""
         window = self.windows.pop(node, None)
         if window is not None:
             window.end(self._context)
+
+    def configure(self, window: Window, *, bare: bool) -> None:
+        """Note what the compositor has a window be: `bare`, it fills the screen without its frame."""
+        window.configure(self._context, self.look, self._paint, bare=bare)
 
     def claim(self, window: Window, box: Box) -> None:
         """Note the geometry that the app sets."""
@@ -254,7 +282,10 @@ class Frames:
             return window
         reach = node.reach()
         inner = geometry(window.claimed, node.extents())
-        layout = lay_out(inner, self.insets, reach)
+        if window.bare:
+            # Where the frame will be seen first, if the app shows nothing new by then.
+            inner = window.framed.within(inner)
+        layout = lay_out(inner, window.framed, reach)
         if max(layout.cover.width, layout.cover.height) > MAX_COVER:
             raise self._too_much("pixels that a window reaches over", MAX_COVER)
         window.draw(self._context, self.look, self._paint, layout)

@@ -65,6 +65,16 @@ class Insets(NamedTuple):
             box.bottom + self.bottom,
         )
 
+    def within(self, box: Box) -> Box:
+        """Shrink a box by the frame; return it as it is if nothing would be left."""
+        inner = Box(
+            box.left + self.left,
+            box.top + self.top,
+            box.right - self.right,
+            box.bottom - self.bottom,
+        )
+        return box if inner.empty else inner
+
     def shrink(self, width: int, height: int) -> tuple[int, int]:
         """Say what is left of a size; 0 says that nobody cares, and stays."""
         return _less(width, self.across), _less(height, self.down)
@@ -72,6 +82,10 @@ class Insets(NamedTuple):
     def grow(self, width: int, height: int) -> tuple[int, int]:
         """Say how large a framed window of this size is; as `shrink`."""
         return _more(width, self.across), _more(height, self.down)
+
+
+NONE: Final = Insets(0, 0, 0, 0)
+"""There is no frame for now."""
 
 
 def _less(length: int, by: int) -> int:

@@ -77,6 +77,13 @@ class Paint:
             self.wide, self.tall = _make_buffers(context, pixels, sizes)
         return self.wide if side in (Side.TOP, Side.BOTTOM) else self.tall
 
+    def end(self, context: Context) -> None:
+        """Let go of the buffers; the compositor keeps what it shows."""
+        for buffer in (self.wide, self.tall, self.label):
+            if buffer is not None:
+                context.send(buffer, "destroy")
+        self.wide = self.tall = self.label = None
+
     def labelled(self, context: Context, look: WindowFrame) -> ProtocolObject:
         """Return a buffer of the label, which there is.
 
@@ -182,6 +189,25 @@ class Strip:
             context.send(self.viewport, "set_destination", size)
             context.send(self.surface, "damage", (0, 0, *size))
             context.send(self.surface, "commit")
+
+    def show(
+        self, context: Context, buffer: ProtocolObject | None, *, at_once: bool
+    ) -> None:
+        """Have it show another buffer, or nothing.
+
+        Args:
+            context: the client's.
+            buffer: the other one; None: nothing.
+            at_once: or else with the window's next commit.
+        """
+        host_id = buffer.host_id if buffer is not None else 0
+        context.send(self.surface, "attach", (host_id, 0, 0))
+        context.send(self.surface, "damage", (0, 0, self.box.width, self.box.height))
+        if at_once:
+            context.send(self.subsurface, "set_desync")
+        context.send(self.surface, "commit")
+        if at_once:
+            context.send(self.subsurface, "set_sync")
 
     def destroy(self, context: Context) -> None:
         """End it."""

@@ -21,13 +21,13 @@ from wlproxy.relay.commands import (
     CloseHandle,
     Command,
     SendFrame,
-    StartTimer,
     Trace,
     TraceLevel,
 )
 from wlproxy.relay.handles import CoreHandles, Handle
 from wlproxy.relay.look import WindowFrame
-from wlproxy.relay.policy_tree import GESTURE_SECONDS, Policy
+from wlproxy.relay.names import Exports, Sessions
+from wlproxy.relay.policy_tree import Policy
 from wlproxy.relay.quotas import Quotas, Shares
 from wlproxy.relay.wire.clock import GuestClock
 from wlproxy.relay.wire.objects import IGNORED, Listener, ObjectTable, ProtocolObject
@@ -77,6 +77,10 @@ class Shared:
         handles: names for what the shell is to make.
         clock: the guest's.
         warned: what was warned of, for any of them.
+        asking: the client about whom the user is being asked; 0: none.
+        exports: windows that they lend to each other.
+        sessions: that they have begun.
+        bindings_are_hosts: the user has taken the desktop's key bindings back.
     """
 
     config: RelayConfig
@@ -85,6 +89,10 @@ class Shared:
     handles: CoreHandles = field(default_factory=CoreHandles)
     clock: GuestClock = field(default_factory=GuestClock)
     warned: set[str] = field(default_factory=set)
+    asking: int = 0
+    exports: Exports = field(default_factory=Exports)
+    sessions: Sessions = field(default_factory=Sessions)
+    bindings_are_hosts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +120,7 @@ class Context:
         withdrawn: names of those that it has taken back.
         shm_formats: what the compositor's `wl_shm` takes; empty until it has said so.
         presentation_clock: the one whose times `wp_presentation` tells.
-        in_gesture: a key or a button was pressed just now, if policy asks for that.
+        hears_keys: there is a keyboard of the proxy's own.
         woken: what the client's stalled request waits for may have come.
         outbox: where everything goes; empty between two inputs.
     """
@@ -130,8 +138,7 @@ class Context:
     withdrawn: set[int] = field(default_factory=set)
     shm_formats: set[int] = field(default_factory=set)
     presentation_clock: int = CLOCK_MONOTONIC
-    in_gesture: bool = False
-    _gestures: int = 0
+    hears_keys: bool = False
     woken: bool = False
     _own_registry: ProtocolObject | None = None
     _own_globals: dict[str, ProtocolObject] = field(default_factory=dict)
@@ -172,17 +179,6 @@ class Context:
     def wake(self) -> None:
         """Have the client try its stalled request again, if it has one."""
         self.woken = True
-
-    def begin_gesture(self) -> None:
-        """A key or a button was pressed: what is asked for now is what it was pressed for."""
-        self._gestures += 1
-        self.in_gesture = True
-        self.command(StartTimer(self.client_id, self._gestures, GESTURE_SECONDS))
-
-    def end_gesture(self, number: int) -> None:
-        """The time of a gesture is over; if it was the last one, so is what it allowed."""
-        if number == self._gestures:
-            self.in_gesture = False
 
     def trace(self, level: TraceLevel, message: str) -> None:
         """Log a line about this client."""

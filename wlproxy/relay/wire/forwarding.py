@@ -48,7 +48,7 @@ from wlproxy.relay.commands import (
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import FdKind, ReceivedFd
 from wlproxy.relay.wire.context import Context
-from wlproxy.relay.wire.objects import Muted, ProtocolObject
+from wlproxy.relay.wire.objects import MUTED, Muted, ProtocolObject
 from wlproxy.relay.wire.passed_fds import Purpose, purpose_of
 
 
@@ -185,7 +185,7 @@ class Forwarder:
         """Pass a request on without having decoded it; otherwise as `forward`."""
         if not entry.host_id:
             if isinstance(entry.role, Muted):
-                self._leave_out(entry, spec)
+                self._leave_out(entry, spec, raw)
                 return None
             raise entry.error(
                 DisplayError.IMPLEMENTATION, f"wlproxy: {spec} has no host object"
@@ -256,8 +256,13 @@ class Forwarder:
         interface = _interface(arg.interface)
         self.context.objects.add_host(host_id, interface, version, visible=False)
 
-    def _leave_out(self, entry: ProtocolObject, spec: MessageSpec) -> None:
-        """Take a request to an object that does nothing."""
+    def _leave_out(
+        self, entry: ProtocolObject, spec: MessageSpec, raw: RawMessage
+    ) -> None:
+        """Take a request to an object that does nothing: what it makes does nothing either."""
+        if spec.new_id_index is not None:
+            self._version = entry.version
+            rewrite_ids(spec, raw, 0, lambda _id, _arg: 0, self._new_id_muted)
         if spec.is_destructor:
             self.context.delete_guest_id(entry)
 
@@ -331,6 +336,11 @@ class Forwarder:
     def _new_id_unseen(self, host_id: int, arg: ArgSpec) -> int:
         self.enter_unseen(host_id, arg, self._version)
         return host_id
+
+    def _new_id_muted(self, guest_id: int, arg: ArgSpec) -> int:
+        interface = _interface(arg.interface)
+        self.context.objects.add_guest(guest_id, interface, self._version).role = MUTED
+        return guest_id
 
     def _import(self, spec: MessageSpec, item: Attachment) -> Handle:
         """Make an fd for the compositor of what the guest attached."""

@@ -37,7 +37,7 @@ MAX_OBJECTS = 1 << 16
 class Muted:
     """The role of an object of which the compositor knows nothing, and which does nothing.
 
-    An app has it in place of one that policy denies it; all it may do with it is destroy it.
+    An app has it in place of one that policy denies it; what it makes by it does nothing either.
     """
 
 
