@@ -111,11 +111,20 @@ def _read(memory: FileIO, length: int) -> bytes:
     return bytes(data)
 
 
+TOOLSTACK = ("xen", "qemu")
+"""How the names of programs begin that map domains' consoles and rings by the same device."""
+
+
 def users() -> dict[int, tuple[int, int]]:
-    """Say who in dom0 has fds of the device open, and how many, and mapped how much of it."""
+    """Say who in dom0 has fds of the device open, and how many, and mapped how much of it.
+
+    The toolstack is left out, which has its own.
+    """
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
+            if (process / "comm").read_text().startswith(TOOLSTACK):
+                continue
             links = [os.readlink(each) for each in (process / "fd").iterdir()]
             has = links.count(DEVICE), mapped_bytes(int(process.name))
             if has != (0, 0):
