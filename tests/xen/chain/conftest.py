@@ -7,16 +7,24 @@ import pytest
 from tests.xen.chain.stage import Shown, Stage
 from tests.xen.domain import NOTHING, Domain
 
+STAGE = pytest.StashKey[Stage]()
 
-@pytest.fixture(scope="package")
-def stage(domains: Mapping[str, Domain]) -> Iterator[Stage]:
-    """Have nothing granted before, and afterwards."""
+
+@pytest.fixture(scope="session")
+def stage(domains: Mapping[str, Domain], pytestconfig: pytest.Config) -> Stage:
+    """Have nothing granted before; `pytest_runtest_teardown` closes it."""
     for domain in domains.values():
         domain.await_counts(NOTHING)
-    made = Stage(domains)
-    try:
-        yield made
-    finally:
+    pytestconfig.stash[STAGE] = Stage(domains)
+    return pytestconfig.stash[STAGE]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Stop everything after the last test of the whole way: the others want nothing granted."""
+    more = nextitem is not None and "chain" in nextitem.path.parts
+    if not more and (made := item.config.stash.get(STAGE, None)) is not None:
+        del item.config.stash[STAGE]
         made.close()
 
 
