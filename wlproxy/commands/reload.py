@@ -18,7 +18,7 @@ from wlproxy.host.runtime_dir import policy_path, status_path
 def reload(*, name: str | None) -> None:
     """Read the policy again, for apps that run and for the machine's screen.
 
-    It is printed what follows, and what apps keep although it is not granted any more.  All
+    What has changed is printed, and what apps keep although it is not granted any more.  All
     other options of the file count when the proxy is started anew.
     """
     try:
