@@ -10,12 +10,17 @@ from typing import Final
 
 from wlproxy.protocol.channel.frames import Attachment
 from wlproxy.protocol.wayland.message import RawMessage
-from wlproxy.relay.commands import AskUser, StopAsking
+from wlproxy.relay.commands import AskUser, Direction, StopAsking
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.objects import ProtocolObject
 
 MAX_HELD: Final = 16
 """Requests that wait for one answer: types that an app asks for at once."""
+
+
+def about(use: str, way: Direction) -> str:
+    """Say what a yes is good for: what something is offered for, and which way."""
+    return f"{use} {way.value}"
 
 
 @dataclass(slots=True, eq=False)
@@ -69,15 +74,15 @@ class Questions:
             make: makes the question, if there is to be one, of its number.
         """
         question = make(self._count + 1)
-        about = f"{question.use} {question.direction.value}"
+        what = about(question.use, question.direction)
         if self._open is None:
             if self._context.shared.asking:
                 return False
             self._context.shared.asking = self._context.client_id
             self._count += 1
-            self._open = Asked(self._count, seat, about)
+            self._open = Asked(self._count, seat, what)
             self._context.command(question)
-        elif (self._open.seat, self._open.about) != (seat, about):
+        elif (self._open.seat, self._open.about) != (seat, what):
             return False
         waiting = self._open.held
         if held.source is not None:  # what a device offers now is all that it offers

@@ -546,6 +546,18 @@ def test_a_copy_that_nobody_pressed_for_waits_for_the_user(says: bool) -> None:
     assert heard(said, "offer") is says
 
 
+def test_a_yes_to_one_thing_is_none_to_another() -> None:
+    """An app that may copy for a second may not read meanwhile what the host has copied."""
+    play = asking()
+    play.offered()
+    source = play.source()
+    play.app.request(play.device, "set_selection", source.id, 1)
+    assert heard(play.reply(True), "set_selection")
+
+    assert play.paste() == ["user: text/plain?"]
+    assert not pasted(play.reply(False))
+
+
 def test_the_app_is_called_what_its_window_is() -> None:
     play = asking()
     windows = play.app.bind("xdg_wm_base")

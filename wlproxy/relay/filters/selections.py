@@ -14,7 +14,7 @@ from wlproxy.protocol.wayland.wire import read_arguments, request_spec
 from wlproxy.relay.commands import AskUser
 from wlproxy.relay.commands import Direction as Way
 from wlproxy.relay.policy_tree import Clipboard
-from wlproxy.relay.questions import Held
+from wlproxy.relay.questions import Held, about
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.forwarding import Event, Request
 from wlproxy.relay.wire.objects import ProtocolObject
@@ -120,7 +120,7 @@ def set_selection(state: ClientState, request: Request) -> None:
     use = SELECTION_USES[request.spec.interface, request.spec.name]
     rules = _rules(state, use)
     seat = state.gestures.seat_of(request.object)
-    if rules.direction.to_host and _asked(state, rules, seat):
+    if rules.direction.to_host and _asked(state, rules, seat, use, Way.TO_COMPOSITOR):
         state.questions.drop(request.object)  # which is older
         _settle(state, request, use)
         state.forward(request)
@@ -261,7 +261,7 @@ def receive(state: ClientState, request: Request) -> None:
     use, name = offer.use, request.array("mime_type")
     rules = _rules(state, use)
     if rules.direction.to_guest and rules.has_type(name):
-        if _asked(state, rules, offer.seat):
+        if _asked(state, rules, offer.seat, use, Way.TO_GUEST):
             state.limit = rules.max_bytes
             state.forward(request)
             state.limit = 0
@@ -329,9 +329,11 @@ def _rules(state: ClientState, use: str) -> Clipboard:
     return rules
 
 
-def _asked(state: ClientState, rules: Clipboard, seat: int | None) -> bool:
+def _asked(
+    state: ClientState, rules: Clipboard, seat: int | None, use: str, way: Way
+) -> bool:
     """Whether it was asked for by a gesture at that seat, if it has to be."""
-    return rules.is_asked_for(gesture=state.gestures.allow(seat))
+    return rules.is_asked_for(gesture=state.gestures.allow(seat, about(use, way)))
 
 
 # ---------------------------------------------------------------- the user is asked
@@ -343,7 +345,7 @@ def answer(state: ClientState, number: int, *, allowed: bool) -> None:
     if asked is None:
         return
     if allowed:
-        state.gestures.grant(asked.seat)
+        state.gestures.grant(asked.seat, asked.about)
     for held in asked.held:
         request = _request(held)
         if not allowed:
