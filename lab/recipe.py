@@ -77,10 +77,13 @@ GUEST = (
 )
 # Both ends of the machine that runs Xen: its dom0 and its domUs boot the same image.
 XEN = (
+    "grim",
+    "gtk-4-examples",
     "psmisc",
     "python3-cffi-backend",
     "python3-pywayland",
     "qemu-system-xen",
+    "sway",
     "xen-hypervisor-4.20-amd64",
     "xen-utils-4.20",
     "xen-utils-common",

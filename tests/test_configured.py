@@ -107,10 +107,27 @@ def test_what_is_typed_counts_more(home: Home, configs: list[HostConfig]) -> Non
 @pytest.mark.parametrize("table", ["defaults", "vm.work"])
 def test_the_frame_is_a_key_of_the_policy(home: Home, table: str) -> None:
     file = home.write(f"[{table}]\nframe = 'blue'\n[vm.work.screen]\n")
-    said = home.call("config check")
-    assert said.exit_code == 1
-    assert f"{file}:2: {table}.frame: is a key of the policy" in said.output
-    assert 'Write it as: policy.frame.colour = "blue"' in said.output
+    for command in ("config check", "policy check", "run --name work"):
+        said = home.call(command)
+        assert said.exit_code == 1
+        assert f"{file}:2: {table}.frame: is a key of the policy" in said.output
+        remedy = f'Write it in [{table}] as: policy.frame.colour = "blue"'
+        assert remedy in said.output
+
+
+def test_the_clipboard_of_the_screen_is_a_key_of_the_policy(home: Home) -> None:
+    home.write("[vm.work.screen]\nclipboard = 'off'\n")
+    for command in ("config check", "screen --name work"):
+        said = home.call(command)
+        assert said.exit_code == 1
+        assert "vm.work.screen.clipboard: is a key of the policy" in said.output
+        remedy = 'Write it in [vm.work] as: policy.clipboard.direction = "off"'
+        assert remedy in said.output
+
+
+def test_a_moved_setting_may_be_no_text(home: Home) -> None:
+    home.write("[defaults]\nframe = 2026-11-28\n")
+    assert "is a key of the policy" in home.call("config check").output
 
 
 def test_several_vms_are_framed_unasked(home: Home, configs: list[HostConfig]) -> None:
@@ -280,7 +297,7 @@ def test_policy_check_of_what_is_right_or_no_file(home: Home) -> None:
     assert (right.exit_code, right.output) == (0, "")
     wrong = home.call("policy check /nowhere")
     assert wrong.exit_code == 1
-    assert "cannot be read" in wrong.output
+    assert "cannot be read (open /nowhere: ENOENT" in wrong.output
 
 
 def test_policy_show_says_where_each_line_is_from(home: Home) -> None:

@@ -36,7 +36,7 @@ def test_the_lines_for_xl(tmp_path: Path) -> None:
     assert printed.exit_code == 0, printed.output
     assert f"path={tmp_path}/wlproxy-work.channel" in printed.output
     assert "max_grant_frames = 256\n" in printed.output
-    assert "16 of 3840x2160" in printed.output
+    assert "14 of 3840x2160" in printed.output
 
 
 def test_a_path_that_xl_cannot_have() -> None:

@@ -79,6 +79,8 @@ def guest_ram(size: int = RAM_SIZE) -> GuestRam:
 class Bytes(Views):
     """Bytes of the test, in place of RAM files."""
 
+    slow = False
+
     def __init__(self, *files: bytes) -> None:
         self._files = {index: memoryview(each) for index, each in enumerate(files)}
 

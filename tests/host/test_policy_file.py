@@ -126,6 +126,14 @@ policy = 3
     assert told == ["/c.toml:4", "/c.toml:7", "/c.toml:2", "/c.toml:6"]
 
 
+def test_what_is_no_table_hides_no_other_mistake() -> None:
+    text = "[vm.work.policy]\nclipboard = 'ask'\nclipbord.direction = 'ask'\n"
+    told = [str(each) for each in faults(ConfigFile(PATH, text), "work")]
+    assert [each.partition(": ")[0] for each in told] == ["/c.toml:2", "/c.toml:3"]
+    assert "is to be a table" in told[0]
+    assert "Did you mean clipboard?" in told[1]
+
+
 TWO = "[vm.work]\n[vm.web]\n"
 SEVERAL = "default: /c.toml has several VMs"
 

@@ -92,6 +92,7 @@ class FakeDesktop:
         self.fault: HostError | None = None
         self.gone = trio.Event()
         self.connections: list[FdStream] = []
+        self.said: CompositorCapabilities | None = None
 
     async def find_device(self) -> bool:
         await self._look()
@@ -112,6 +113,9 @@ class FakeDesktop:
             raise self.fault
         if not self.there:
             raise NoCompositorError("no compositor at /fake")
+
+    def say_if_copied(self, abilities: CompositorCapabilities) -> None:
+        self.said = abilities
 
     async def connect(self) -> FdStream:
         await self._look()
@@ -812,6 +816,7 @@ async def test_the_status_says_what_is_going_on(tmp_path: Path) -> None:
         judged(status)
         assert status["state"] == State.SERVING.value
         assert status["agent"] == "scripted agent"
+        assert bench.desktop.said == NO_ZERO_COPY  # which is warned of
         assert status["capabilities"]["shm_udmabuf_reason"] == "a test"  # type: ignore[index, call-overload]
         assert [client["label"] for client in status["clients"]] == ["app"]  # type: ignore[index, call-overload, union-attr]
         dump = await trio.to_thread.run_sync(

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lab import guest_agent, proc
+from lab import guest_agent, ordinary_user, proc
 from lab.guest import Completed, Guest, GuestError
 from lab.weston import Weston
 from tests.clients import capture
@@ -145,7 +145,8 @@ class GuestSide:
         self.guest = guest
         self.agent: int | None = None
         self.agent_module = ""
-        self._clients = itertools.count(1)
+        self.clients: list[PatternClient] = []
+        self._client_numbers = itertools.count(1)
         self._spawner: int | None = None
 
     def ship(self) -> None:
@@ -200,11 +201,17 @@ class GuestSide:
             self._spawner = self.guest.spawn(argv, env=self._python(), log=log)
             ready = f"test -p {PATTERN_DIRECTORY}/spawner.out"
             eventually(lambda: self.guest.run(["sh", "-c", ready]).ok, "the spawner")
-        name = f"client{next(self._clients)}"
+        name = f"client{next(self._client_numbers)}"
         line = json.dumps({"name": name, "display": display}).encode() + b"\n"
         path = f"{PATTERN_DIRECTORY}/spawner"
         watcher = int(call_fifo(self.guest, path, line, timeout=30))
-        return PatternClient(self.guest, name, watcher)
+        self.clients.append(PatternClient(self.guest, name, watcher))
+        return self.clients[-1]
+
+    def kill_clients(self, after: int = 0) -> None:
+        """Kill the pattern clients, but for so many that were the first."""
+        while len(self.clients) > after:
+            self.clients.pop().kill()
 
     def app(self, *argv: str, log: str, env: dict[str, str] | None = None) -> int:
         """Start a real app."""
@@ -349,11 +356,15 @@ WESTON_GL = Compositor("weston-gl", RUNTIME / "wl-gl", imports=True)
 
 
 def start_weston(
-    directory: Path, name: str, renderer: str = "pixman", shell: str = "kiosk"
+    directory: Path,
+    name: str,
+    renderer: str = "pixman",
+    shell: str = "kiosk",
+    size: tuple[int, int] = (1024, 768),
 ) -> Compositor:
     """Start a weston of one's own, to be killed."""
     display = RUNTIME / name
-    command = [*Weston().command(renderer, shell, (1024, 768), name), "--no-config"]
+    command = [*Weston().command(renderer, shell, size, name), "--no-config"]
     with (directory / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -367,16 +378,23 @@ SWAY_CONFIG = """\
 xwayland disable
 default_border none
 focus_follows_mouse no
-output * mode 1024x768 bg #000000 solid_color
+output * mode {width}x{height} bg #000000 solid_color
 seat * hide_cursor 100
 """
 
 
-def start_sway(directory: Path) -> Compositor:
-    """Start a headless sway with the pixman renderer."""
+def start_sway(
+    directory: Path, size: tuple[int, int] = (1024, 768), *, nobodys: bool = False
+) -> Compositor:
+    """Start a headless sway with the pixman renderer; as root's, or as nobody's."""
     directory.mkdir(mode=0o700, exist_ok=True)
+    width, height = size
     config = directory / "config"
-    config.write_text(SWAY_CONFIG)
+    config.write_text(SWAY_CONFIG.format(width=width, height=height))
+    command = ["sway", "--config", str(config)]
+    if nobodys:
+        os.chown(directory, ordinary_user.NOBODY, ordinary_user.NOBODY)
+        command = ordinary_user.as_nobody(command)
     environment = {
         **os.environ,
         "WLR_BACKENDS": "headless",
@@ -388,7 +406,7 @@ def start_sway(directory: Path) -> Compositor:
     environment.pop("WAYLAND_DISPLAY", None)
     with (directory / "log").open("ab") as log:
         process = subprocess.Popen(
-            ["sway", "--config", str(config)],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -470,12 +488,14 @@ class Proxy(RunningProxy):
         process: it.
         log_path: what it logs.
         options: what else it was told.
+        socket: where it answers `wlproxy status`.
     """
 
     compositor: Compositor
     process: "subprocess.Popen[bytes]"
     log_path: Path
     options: tuple[str, ...] = field(default=())
+    socket: Path = RUNTIME / "wlproxy" / "vm.sock"
 
     @property
     def pid(self) -> int:
@@ -484,7 +504,7 @@ class Proxy(RunningProxy):
 
     def status(self) -> dict[str, Any]:
         """Return the document of its status socket."""
-        return read_status(RUNTIME / "wlproxy" / "vm.sock")
+        return read_status(self.socket)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Stop it and return its exit status."""
@@ -534,16 +554,31 @@ def start_proxy(
     directory: Path,
     options: Sequence[str] = (),
     channel: Path = CHANNEL,
+    *,
+    name: str = "vm",
+    nobodys: bool = False,
 ) -> Proxy:
-    """Start the proxy as a user would."""
+    """Start the proxy as a user would: as root, or as nobody, if the compositor is nobody's."""
     log_path = directory / f"wlproxy-{time.monotonic_ns()}.log"
     argv = [sys.executable, "-m", "wlproxy", "run", "--channel", str(channel)]
     argv += ["--display", str(compositor.display), "--log-level", "debug", *options]
+    runtime, environment = RUNTIME, dict(os.environ)
+    if name != "vm":
+        argv += ["--name", name]
+    if nobodys:
+        runtime = compositor.display.parent
+        environment |= {"XDG_RUNTIME_DIR": str(runtime), "HOME": str(runtime)}
+        argv = ordinary_user.as_nobody(argv)
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
         )
-    return Proxy(compositor, process, log_path, tuple(options))
+    socket = runtime / "wlproxy" / f"{name}.sock"
+    return Proxy(compositor, process, log_path, tuple(options), socket)
 
 
 class ProxySlot:

@@ -34,8 +34,8 @@ file for the globals that they name, and `--frame`).
 `wlproxy reload` has proxies that run read the file again, and so has `systemctl --user reload wlproxy@work.service` (SIGHUP, which
 ends a proxy that was started from a terminal). `wlproxy screen` goes by `clipboard` and `primary`, too, and reads them again likewise
 ([what they mean there](screen.md#in-the-window)).
-The table says when another value is in force for an app that runs. What an app has bound of a global that is not granted
-any more it keeps, and that is said; one that binds such a global at the very moment when it is taken away ends with an error. If there is a mistake, all stays as it was.
+The table says when another value is in force for an app that runs. If a global is not granted any more, an app keeps what it has
+bound of it, and `reload` says so; an app that binds it at the very moment when it is taken away ends with an error. If there is a mistake, all stays as it was.
 
 An app that is refused something is not ended (but for one that makes too many windows): it sees what it would see of a
 compositor that does not care to.
@@ -47,13 +47,15 @@ window below them. It lets the app copy and paste for a second, at the seat wher
 goes to another window. That something was copied, and as which types, an app with the focus is told without a gesture: it could
 not have a *Paste* in its menu otherwise. (`to-host` and `off` keep that from it, too.)
 
-What no gesture came before waits for the user, if the desktop shows notifications with buttons (org.freedesktop.Notifications,
+A request without a gesture waits for your answer, if the desktop shows notifications with buttons (org.freedesktop.Notifications,
 on the session bus): "work: paste from the host?", with the app's name and the MIME type, *Allow* and *Refuse*. No
 answer within 15 seconds is a no. A yes is as good as a gesture: for a second, the app may have other types of the same,
-too. There is one question for a VM at a time, and what another app asks for meanwhile is refused; after a no, nobody is asked for
-10 seconds, and for twice as long after each further one, up to 10 minutes, until something is allowed. An app
-whose windows have lost the keyboard to another app is refused without a question, and so is every one where there is no such
-desktop: the log says that once, at the level `info`. The notification is transient, so that no history keeps it. Some desktops have
+too.
+
+There is one question for a VM at a time, and what another app asks for meanwhile is refused. After a no, you are not asked for
+10 seconds, and for twice as long after each further no, up to 10 minutes, until you allow something. An app
+whose windows have lost the keyboard to another app is refused without a question. So is every app where the desktop shows no such
+notifications, which the log says once, at the level `info`. The notification is transient, so that no history keeps it. Some desktops have
 the buttons in a menu (`makoctl menu`, dunst's context menu); a click beside them never allows anything.
 """
 

@@ -1,5 +1,6 @@
 import os
 import resource
+import socket
 import warnings
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wlproxy.protocol.errors import LocalProtocolError
-from wlproxy.transport.fds import FdState, OwnedFd, raise_fd_limit
+from wlproxy.transport.fds import FdState, OwnedFd, raise_fd_limit, receive_fds
 
 
 def new_fd() -> OwnedFd:
@@ -154,3 +155,27 @@ def test_the_limit_is_the_highest_that_we_may_have() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_fds_that_are_received_are_closed_on_exec() -> None:
+    """Which CPython 3.11's socket.recv_fds() loses."""
+    sending, receiving = socket.socketpair()
+    with sending, receiving, open(os.devnull, "rb") as file:
+        socket.send_fds(sending, [b"two"], [file.fileno()] * 2)
+        data, fds, flags = receive_fds(receiving, 100, 2)
+        assert (data, len(fds), flags & socket.MSG_CTRUNC) == (b"two", 2, 0)
+        for fd in fds:
+            assert not os.get_inheritable(fd.fileno())
+            assert os.fstat(fd.fileno()).st_rdev == os.fstat(file.fileno()).st_rdev
+            fd.close()
+
+
+def test_there_is_no_room_for_more_fds_than_were_asked_for() -> None:
+    sending, receiving = socket.socketpair()
+    with sending, receiving, open(os.devnull, "rb") as file:
+        socket.send_fds(sending, [b"four"], [file.fileno()] * 4)
+        _, fds, flags = receive_fds(receiving, 100, 2)
+        assert len(fds) == 2
+        assert flags & socket.MSG_CTRUNC
+        for fd in fds:
+            fd.close()

@@ -10,6 +10,19 @@ from tests.xen.domain import NOTHING, Domain
 COMPLAINTS = ("WARNING:", "BUG:", "Oops", "Call Trace", "refcount_t", "still in use")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the tests of the whole way together, and those of one screen: agents and proxies are slow to start."""
+    items.sort(key=lambda item: _screen(item) if "xen" in item.path.parts else "")
+
+
+def _screen(item: pytest.Item) -> str:
+    if "chain" not in item.path.parts:
+        return "~ last"
+    callspec = getattr(item, "callspec", None)
+    return str(callspec.params.get("shown", "~")) if callspec else "~"
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Say at once what failed: the machine may be lost before the end."""
     if report.failed and delegation.in_lab():
@@ -20,7 +33,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def domains(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Domain]]:
     """Have a domU of each kind that a test is for."""
     names = [item.name.partition("[")[2] for item in request.session.items]
-    wanted = {name.rstrip("]").partition("-")[0] for name in names}
+    wanted = {part for name in names for part in name.rstrip("]").split("-")}
+    if any("chain" in item.path.parts for item in request.session.items):
+        wanted.update(xen_guest.KINDS)
     running: dict[str, Domain] = {}
     try:
         for kind in sorted(wanted.intersection(xen_guest.KINDS)):

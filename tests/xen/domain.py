@@ -2,6 +2,7 @@
 
 import json
 import struct
+import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,13 @@ REQUESTS, ANSWERS = "/run/requests", "/run/answers"
 PROGRAM = Path(__file__).with_name("in_guest.py")
 NOTHING = [0, 0, 0, 0]
 """What the module counts if nothing is granted."""
+# More than is free, so that whatever had been let go would be used, and written over.
+USE_ALL_MEMORY = """
+free = [int(l.split()[1]) for l in open("/proc/meminfo") if l.startswith("MemAvailable")]
+use = memfd(0)
+for n in range(free[0] * 3 // 4 >> 10): os.write(use, b"used" * 2**18)
+os.close(use)
+"""
 
 
 def contents(pages: int, seed: int) -> bytes:
@@ -76,3 +84,9 @@ class Domain:
     def close(self) -> None:
         """Destroy it."""
         self.guest.power_off()
+
+
+def domids() -> list[int]:
+    """List the domains that Xen has."""
+    done = subprocess.run(["xl", "list"], capture_output=True, text=True, check=True)
+    return [int(line.split()[-5]) for line in done.stdout.splitlines()[1:]]

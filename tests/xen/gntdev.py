@@ -7,6 +7,8 @@ import mmap
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from io import FileIO
+from pathlib import Path
 
 from wlproxy.transport.closable import closed_on_error
 
@@ -66,3 +68,65 @@ def refusal(refs: Sequence[int], domid: int) -> str | None:
             return None
     except OSError as error:
         return errno.errorcode[error.errno or 0]
+
+
+# ---------------------------------------------------------------- what processes have
+
+
+def mappings(pid: int) -> list[tuple[int, int]]:
+    """List what a process has mapped of other domains: addresses and lengths.
+
+    It may be stopped.
+    """
+    found = []
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        if line.endswith(DEVICE):
+            start, _, end = line.split()[0].partition("-")
+            found.append((int(start, 16), int(end, 16) - int(start, 16)))
+    return found
+
+
+def mapped_bytes(pid: int) -> int:
+    """Add up what a process has mapped of other domains."""
+    return sum(length for _, length in mappings(pid))
+
+
+def has_mapped(pid: int, wanted: bytes) -> bool:
+    """Tell whether these bytes are the first of something that a process has mapped."""
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for start, length in mappings(pid):
+            if length >= len(wanted):
+                memory.seek(start)
+                if _read(memory, len(wanted)) == wanted:
+                    return True
+    return False
+
+
+def _read(memory: FileIO, length: int) -> bytes:
+    data = bytearray()
+    while len(data) < length:
+        piece = memory.read(length - len(data))
+        assert piece, "a mapping ends"
+        data += piece
+    return bytes(data)
+
+
+TOOLSTACK = ("xen", "qemu")
+"""How the names of programs begin that map domains' consoles and rings by the same device."""
+
+
+def users() -> dict[int, tuple[int, int]]:
+    """Say who in dom0 has fds of the device open, and how many, and mapped how much of it.
+
+    The toolstack is left out, which has its own.
+    """
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "comm").read_text().startswith(TOOLSTACK):
+                continue
+            links = [os.readlink(each) for each in (process / "fd").iterdir()]
+            has = links.count(DEVICE), mapped_bytes(int(process.name))
+            if has != (0, 0):
+                found[int(process.name)] = has
+    return found

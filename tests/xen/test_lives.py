@@ -9,7 +9,7 @@ import time
 import pytest
 
 from lab import nested, xen_guest
-from tests.xen.domain import NOTHING, PAGE, Domain, contents
+from tests.xen.domain import NOTHING, PAGE, USE_ALL_MEMORY, Domain, contents, domids
 from tests.xen.gntdev import GrantFile, expand, mapped
 
 pytestmark = [
@@ -25,13 +25,6 @@ size = {PAGES} * PAGE
 at, fd = device(), MAKE[kind](size)
 fill(fd, size, 7)
 granted, result = grant(at, fd, 0, size)
-"""
-# More than is free, so that whatever had been let go would be used, and written over.
-USE_ALL_MEMORY = """
-free = [int(l.split()[1]) for l in open("/proc/meminfo") if l.startswith("MemAvailable")]
-use = memfd(0)
-for n in range(free[0] * 3 // 4 >> 10): os.write(use, b"used" * 2**18)
-os.close(use)
 """
 
 
@@ -147,9 +140,3 @@ def test_a_domain_that_is_destroyed_while_mapped(domain: Domain) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert domain.domid in domids()
-
-
-def domids() -> list[int]:
-    """List the domains that Xen has."""
-    done = subprocess.run(["xl", "list"], capture_output=True, text=True, check=True)
-    return [int(line.split()[-5]) for line in done.stdout.splitlines()[1:]]

@@ -5,7 +5,6 @@ and a switch is `true` or `false`.  What is typed counts before what the VM's ta
 before the defaults; an option's own default comes last.
 """
 
-import json
 import os
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from wlproxy.host.config_file import (
     default_path,
 )
 from wlproxy.host.errors import HostError
-from wlproxy.host.policy_file import COLOUR, POLICY, PolicySource
+from wlproxy.host.policy_file import MOVED, POLICY, PolicySource, moved
 
 TABLES: Final = {"run": (), "ram-tap": ("tap",), "screen": ("screen",)}
 """Command -> its table in that of a VM, and in the defaults.  Others have none."""
@@ -32,9 +31,6 @@ INNER: Final = frozenset([POLICY, *(path[0] for path in TABLES.values() if path)
 
 SHARED: Final = frozenset({"channel", "listen", "log-level"})
 """Options of `wlproxy run` that mean the same to every command that has them."""
-
-MOVED: Final = {"frame": f"{POLICY}.{COLOUR}"}
-"""Options that are keys of the policy in the file, and nothing else there."""
 
 _FILE: Final = "wlproxy.commands.configured"
 _NAME: Final = "name"
@@ -82,6 +78,9 @@ class ConfiguredCommand(click.Command):
         own = TABLES.get(self.name or "")
         for table in ((DEFAULTS,), (VM, name)):
             said: dict[str, object] = {}
+            if own is not None:
+                for fault in moved(file, table):
+                    raise fault
             if own != ():
                 said |= self._shared(ctx, file, table)
             if own is not None:
@@ -96,7 +95,7 @@ class ConfiguredCommand(click.Command):
             for param in self.params
             if isinstance(param, click.Option)
             and param.name != _NAME
-            and param.name not in MOVED
+            and (param.name,) not in MOVED
         }
 
     def _shared(
@@ -121,9 +120,6 @@ class ConfiguredCommand(click.Command):
             if key in options:
                 param = options[key]
                 found[str(param.name)] = _value(ctx, file, (*table, key), param, value)
-            elif key in MOVED and inner:
-                remedy = f"Write it as: {MOVED[key]} = {json.dumps(value)}"
-                raise file.fault((*table, key), "is a key of the policy", remedy)
             elif key not in inner:
                 raise file.unknown((*table, key), [*options, *inner])
         return found

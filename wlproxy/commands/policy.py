@@ -30,7 +30,8 @@ def policy() -> None:
 def show(*, vm: str, config: Path | None) -> None:
     """Print what is in force for VM, and where each line is from.
 
-    If its proxy runs, that is asked, or else who shows its screen; if neither does, it is what the configuration file says.
+    The VM's proxy is asked, or else the `wlproxy screen` that shows it.  If neither runs, this is
+    what the configuration file says.
     """
     try:
         for line in _lines(check_name(vm), config):
@@ -95,4 +96,7 @@ def _faults(file: ConfigFile, name: str) -> Iterator[HostError]:
 
 
 def _on_one_line(fault: HostError) -> str:
-    return " ".join(filter(None, (fault.problem, fault.remedy))).replace("\n", " ")
+    said = fault.explanation
+    if fault.remedy:
+        said += f"{'' if said.endswith(('.', '?')) else '.'} {fault.remedy}"
+    return said.replace("\n", " ")

@@ -16,10 +16,10 @@ from wlproxy.host.runtime_dir import policy_path, status_path
 @click.command()
 @click.option("--name", help="The VM's name.  [default: all that are served or shown]")
 def reload(*, name: str | None) -> None:
-    """Have the policy read again, and be in force for apps that run, and the screen.
+    """Read the policy again, for apps that run and for the machine's screen.
 
-    What an app keeps although it is not granted any more is said.  All other options of the
-    file count when the proxy is started anew.
+    What has changed is printed, and what apps keep although it is not granted any more.  All
+    other options of the file count when the proxy is started anew.
     """
     try:
         names = [name] if name else at_least_one(shown_names(os.environ))

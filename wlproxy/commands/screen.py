@@ -149,8 +149,8 @@ def screen(  # noqa: PLR0913 - one parameter per option
     (`wlproxy qemu-args --screen`).  Ctrl+Alt+G gives all keys to the guest, and takes them
     back; Ctrl+Alt+F does so with the window as large as the monitor.
 
-    What may be copied and pasted, the VM's policy says, as for its apps.  SIGHUP has it read again, as
-    `wlproxy reload` does, unless this was started from a terminal, which sends it when it is closed.
+    The VM's policy says what may be copied and pasted, as for its apps.  `wlproxy reload` has it read
+    again.  So does SIGHUP, unless this was started from a terminal, which sends it when it is closed.
     """
     set_up_logging(log_level)
     raise_fd_limit()

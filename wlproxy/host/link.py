@@ -180,7 +180,7 @@ class Link:
                 frames = self.received()
                 for index, frame in enumerate(frames, 1):
                     if isinstance(frame, RamProof):
-                        _check_proof(frame, pages, token)
+                        await _check_proof(frame, pages, token)
                         return [*early, *frames[index:]]
                     await self._keep(frame, early)
                 self._session.feed(await self._receive())
@@ -343,7 +343,7 @@ def _gone(why: str) -> ChannelGoneError:
     return ChannelGoneError(f"the channel was closed by its other end ({why})")
 
 
-def _check_proof(proof: RamProof, pages: PageSource, token: bytes) -> None:
+async def _check_proof(proof: RamProof, pages: PageSource, token: bytes) -> None:
     """Believe a proof or say what is wrong.
 
     Raises:
@@ -366,4 +366,4 @@ def _check_proof(proof: RamProof, pages: PageSource, token: bytes) -> None:
             remedy="Look at its log in the guest: journalctl -u wlproxy-guest-agent",
             for_guest="the agent could not pin a page",
         )
-    pages.verify(proof.gpa, token)
+    await pages.verify(proof.gpa, token)

@@ -58,7 +58,13 @@ class PageUser(Protocol):
 
 
 class Views(Protocol):
-    """The guest's pages as bytes that we read, for mode C."""
+    """The guest's pages as bytes that we read, for mode C.
+
+    Attributes:
+        slow: `view` may take longer than others are to wait: it is for a thread.
+    """
+
+    slow: bool
 
     def view(
         self, items: Sequence[RamItem]
@@ -109,8 +115,10 @@ class PageSource(Protocol):
             GuestRamError: it does not; with the remedy.
         """
 
-    def verify(self, address: int, token: bytes) -> None:
+    async def verify(self, address: int, token: bytes) -> None:
         """Check that `token` is at an address that the agent has said.
+
+        Others have their turns meanwhile, if it may take long.
 
         Raises:
             ExtentError: there is no such address.

@@ -9,6 +9,7 @@ What may be said there is `relay.policy_tree`'s.  A VM's key counts before that 
 what an option names (`--allow`, `--deny`, `--frame`) before both.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -44,6 +45,13 @@ COLOUR: Final = "frame.colour"
 DEFAULT: Final = "default"
 TYPED: Final = "command line"
 """Where a line is from, if it is not from a line of the file."""
+
+MOVED: Final[Mapping[tuple[str, ...], str]] = {
+    ("frame",): COLOUR,
+    ("screen", "clipboard"): "clipboard.direction",
+    ("screen", "primary"): "primary.direction",
+}
+"""What was an option in a VM's table once, or is one on the command line only -> the key that says it."""
 
 _LISTS: Final = ("allow", "deny")
 """Keys of globals that are options as well."""
@@ -134,6 +142,7 @@ def faults(file: ConfigFile, name: str) -> Iterator[ConfigFileError]:
             if _there(file, keys):
                 yield from _judge(file, keys, partial(_value, file, row, keys))
     for owner in ((DEFAULTS,), (VM, name)):
+        yield from moved(file, owner)
         for option in _LISTS:
             names = file.table(*owner).get(option, [])
             if isinstance(names, list):  # else the option's own judge says so
@@ -142,20 +151,41 @@ def faults(file: ConfigFile, name: str) -> Iterator[ConfigFileError]:
                     yield from _judge(file, (*owner, option), judge)
 
 
+def moved(file: ConfigFile, owner: tuple[str, ...]) -> Iterator[ConfigFileError]:
+    """Yield the mistake of whoever writes a key of the policy as the option that it was.
+
+    Args:
+        file: what was read.
+        owner: the table of the VM, or that of the defaults.
+    """
+    for option, path in MOVED.items():
+        keys = (*owner, *option)
+        if _there(file, keys):
+            value = json.dumps(file.table(*keys[:-1])[keys[-1]], default=str)
+            remedy = f"Write it in [{'.'.join(owner)}] as: {POLICY}.{path} = {value}"
+            yield file.fault(keys, "is a key of the policy", remedy)
+
+
 def _structure(file: ConfigFile, table: tuple[str, ...]) -> Iterator[ConfigFileError]:
     """Yield what is in a table that means nothing there."""
     try:
         groups = file.table(*table)
-        for group in groups:
-            if group not in GROUPS:
-                yield file.unknown((*table, group), tuple(GROUPS))
-                continue
-            known = [row.name for row in rows(group)]
-            for name in file.table(*table, group):
-                if name not in known:
-                    yield file.unknown((*table, group, name), known)
     except ConfigFileError as exc:
         yield exc
+        return
+    for group in groups:
+        if group not in GROUPS:
+            yield file.unknown((*table, group), tuple(GROUPS))
+            continue
+        known = [row.name for row in rows(group)]
+        try:
+            said = file.table(*table, group)
+        except ConfigFileError as exc:  # the other groups have mistakes of their own
+            yield exc
+            continue
+        for name in said:
+            if name not in known:
+                yield file.unknown((*table, group, name), known)
 
 
 def _judge(
@@ -236,9 +266,12 @@ def _with_colour(
     if colour.value.rgb is not None and (other := unframed_by(allowed.value)):
         why = f"{other} is allowed ({allowed.origin}), and makes windows that cannot be framed"
         if colour.value.asked:
+            without = f'set {COLOUR} = "off"'
+            if colour.origin == TYPED:  # which counts before what the file says
+                without = "type --frame off"
             raise ConfigFileError(
                 f"{colour.origin}: windows are to be framed, but {why}",
-                remedy=f'Do without {other}, or set {COLOUR} = "off".',
+                remedy=f"Do without {other}, or {without}.",
             )
         colour = _Found(replace(OFF, asked=False), f"{DEFAULT}: {why}")
     return {COLOUR: colour}

@@ -410,6 +410,7 @@ class Server:
         self._progress.enter(State.PROVING_RAM)
         early = await link.prove_ram(pages)
         await pages.try_out(self._desktop.path)
+        self._desktop.say_if_copied(pages.abilities(self._desktop.capabilities))
         self._log.info("guest agent %s: its RAM is proved, serving", ack.agent)
         return early
 

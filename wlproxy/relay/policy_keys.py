@@ -73,13 +73,19 @@ class Choice(Kind[Enum]):
         return _string(value.value)
 
 
+_ENDLESS: Final = (1 << 63) - 1
+"""The greatest number that TOML promises."""
+
+
 class Number(Kind[int]):
     """A number, which may have bounds."""
 
-    def __init__(self, least: int = 0, most: int = (1 << 63) - 1) -> None:
+    def __init__(self, least: int = 0, most: int = _ENDLESS) -> None:
         """Make the kind of numbers from `least` to `most`: those of TOML have 64 bits."""
         self._least, self._most = least, most
         self.name = f"a number from {least} on"
+        if most < _ENDLESS:
+            self.name = f"a number from {least} to {most}"
 
     def read(self, value: object) -> int:
         """Take the number."""

@@ -6,7 +6,9 @@ here.  What an fd is for is not known here.
 
 import os
 import resource
+import socket
 import warnings
+from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
@@ -145,6 +147,40 @@ def duplicate(fd: int, close: Callable[[int], None] = os.close) -> OwnedFd:
         OSError: there are too many fds, or `fd` is none.
     """
     return OwnedFd(os.dup(fd), close)
+
+
+def receive_fds(
+    connection: socket.socket, size: int, most: int, flags: int = 0
+) -> tuple[bytes, list[OwnedFd], int]:
+    """Receive bytes, and fds that are closed on exec.
+
+    Not socket.recv_fds(): it drops its flags (CPython 3.11, Lib/socket.py), and so
+    MSG_CMSG_CLOEXEC.
+
+    Args:
+        connection: a Unix socket.
+        size: bytes, at most.
+        most: fds that there is room for.
+        flags: of recvmsg(2).
+
+    Returns:
+        The bytes; the fds; the flags that the kernel answered with, of which MSG_CTRUNC
+        says that some fds are lost.
+
+    Raises:
+        OSError: as of recvmsg(2).
+    """
+    one = array("i").itemsize
+    data, ancillary, answered, _ = connection.recvmsg(
+        size, socket.CMSG_LEN(most * one), flags | socket.MSG_CMSG_CLOEXEC
+    )
+    fds = [
+        OwnedFd(number)
+        for level, kind, payload in ancillary
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        for number in array("i", payload[: len(payload) // one * one])
+    ]
+    return data, fds, answered
 
 
 def raise_fd_limit() -> None:

@@ -37,6 +37,11 @@ TABLE_FULL: Final = (
     "the domain's grant table is full: raise max_grant_frames in its xl.cfg, and tell the "
     "proxy (--xen-grant-frames)"
 )
+OVER_QUOTA: Final = (
+    "over the limits of /sys/module/gem_grant/parameters; of these, max_refs is 7/8 of the "
+    "domain's grant table unless it is set, and that is as large as max_grant_frames in its "
+    "xl.cfg says (the proxy then needs --xen-grant-frames)"
+)
 
 log = logging.getLogger(__name__)
 
@@ -133,5 +138,8 @@ def explain_refusal(exc: OSError, length: int) -> LocateError:
         return LocateError(LocateStatus.OUT_OF_RANGE)
     if exc.errno == errno.ENOSPC:
         log.warning("%s", TABLE_FULL)
+        return LocateError(LocateStatus.LIMIT_EXCEEDED)
+    if exc.errno == errno.EDQUOT:
+        log.warning("%s", OVER_QUOTA)
         return LocateError(LocateStatus.LIMIT_EXCEEDED)
     return refusal(exc, length, "gem_grant", NOT_GRANTED)

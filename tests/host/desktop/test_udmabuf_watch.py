@@ -2,6 +2,7 @@
 
 import socket
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -75,6 +76,21 @@ async def test_the_real_monitor_can_be_waited_for() -> None:
         await watch.wait()
 
 
+async def test_copies_are_warned_of_once_a_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    there = Desktop("test", str(tmp_path / "wayland-0"), VmLog("test"))
+    none = CompositorCapabilities(shm_udmabuf=False, shm_udmabuf_reason="no device")
+    for _ in range(2):
+        there.say_if_copied(none)
+    assert caplog.text.count("no zero-copy: no device") == 1
+    there.say_if_copied(replace(none, shm_udmabuf=True, shm_udmabuf_reason=""))
+    there.say_if_copied(replace(none, dmabuf_stride_alignment={1: 4}))
+    assert caplog.text.count("zero-copy") == 1
+    there.say_if_copied(none)
+    assert caplog.text.count("no zero-copy: no device") == 2
+
+
 async def test_a_device_that_comes_later_is_tried_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -103,10 +119,12 @@ async def test_a_device_that_comes_later_is_tried_out(
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
+        caplog.set_level("INFO")
         await there.prepare()
         assert probed == [False]
         assert not await there.find_device()
-        assert caplog.text.count("no zero-copy") == 1
+        assert caplog.text.count("no udmabuf") == 1
+        assert "zero-copy" not in caplog.text  # a domain of Xen's needs none
 
         made.append(Device)
         assert await there.find_device()

@@ -91,6 +91,22 @@ def test_ram_that_the_tap_leaves_out() -> None:
         told_ram(Table(7, (), (), 2))
 
 
+def test_ram_is_not_for_programs_that_we_start(
+    tmp_path: Path, closing: ExitStack
+) -> None:
+    tap = FakeTap(tmp_path / "ram.sock")
+    file = memory(closing)
+    with ThreadPoolExecutor() as pool:
+        served = pool.submit(tap.serve, (0, 4, file))
+        with TapClient(tap.path) as client:
+            told = client.receive()
+        served.result()
+    tap.close()
+    for received in told.files:
+        assert not os.get_inheritable(received.fileno())
+        received.close()
+
+
 def test_ram_of_which_the_tap_leaves_out_some(closing: ExitStack) -> None:
     told = replace(table((0, 4, memory(closing))), left_out=1)
     with told_ram(told) as ram:

@@ -5,6 +5,7 @@ itself has pages that stay the other domain's.
 """
 
 import os
+import threading
 from collections.abc import Sequence
 
 from wlproxy.host.errors import GrantError
@@ -19,6 +20,7 @@ class FakeDomain(Granted):
     pages: by their references.
     asked: for which runs fds were made.
     fails: errno of the driver, if it is to refuse.
+    hangs: what it waits for before it makes a fd; `reached` and `left` count who waits.
     most: pages of a fd.
     """
 
@@ -28,6 +30,8 @@ class FakeDomain(Granted):
         self.pages: dict[int, bytes] = {}
         self.asked: list[tuple[Run, ...]] = []
         self.fails = 0
+        self.hangs: threading.Event | None = None
+        self.reached, self.left = threading.Semaphore(0), threading.Semaphore(0)
         self.most = 65536
 
     def grant(self, reference: int, data: bytes) -> None:
@@ -36,6 +40,10 @@ class FakeDomain(Granted):
     def open(self, runs: Sequence[Run]) -> OwnedFd:
         check_runs(runs, self.most)
         self.asked.append(tuple(runs))
+        if (hangs := self.hangs) is not None:
+            self.reached.release()
+            hangs.wait(10)
+            self.left.release()
         if self.fails:
             raise GrantError("the driver takes no grants", errno=self.fails)
         references = [

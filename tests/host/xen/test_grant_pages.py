@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.host.conftest import Weston
 from tests.host.xen.fake_domain import PAGE, FakeDomain
-from wlproxy.host.client.pixels import CopyBuffer, PixelCopier
+from wlproxy.host.client.pixels import Copy, CopyBuffer, PixelCopier
 from wlproxy.host.errors import (
     GrantError,
     GuestRamError,
@@ -99,37 +100,37 @@ def test_no_gntdev_is_said_at_once() -> None:
 # ---------------------------------------------------------------- proof
 
 
-def test_a_proof_is_a_granted_page(bench: Bench) -> None:
+async def test_a_proof_is_a_granted_page(bench: Bench) -> None:
     bench.domain.grant(300, TOKEN)
-    bench.pages.verify(300 * PAGE, TOKEN)
+    await bench.pages.verify(300 * PAGE, TOKEN)
     assert bench.domain.asked == [((300, 1),)]
 
 
-def test_a_page_of_another_domain(bench: Bench) -> None:
+async def test_a_page_of_another_domain(bench: Bench) -> None:
     """Or one that nobody granted, or not any more: Xen maps none of them."""
     with pytest.raises(GuestRamWrongMapError, match="domain 5") as caught:
-        bench.pages.verify(300 * PAGE, TOKEN)
+        await bench.pages.verify(300 * PAGE, TOKEN)
     assert "xl list" in caught.value.remedy
 
 
-def test_a_page_with_something_else(bench: Bench) -> None:
+async def test_a_page_with_something_else(bench: Bench) -> None:
     bench.domain.grant(300, TOKEN[::-1])
     with pytest.raises(GuestRamWrongMapError):
-        bench.pages.verify(300 * PAGE, TOKEN)
+        await bench.pages.verify(300 * PAGE, TOKEN)
 
 
-def test_a_proof_where_gntdev_fails(bench: Bench) -> None:
+async def test_a_proof_where_gntdev_fails(bench: Bench) -> None:
     bench.domain.fails = errno.ENOMEM
     with pytest.raises(GrantError, match="takes no grants"):
-        bench.pages.verify(300 * PAGE, TOKEN)
+        await bench.pages.verify(300 * PAGE, TOKEN)
 
 
 @pytest.mark.parametrize(
     "address", [0, 7 * PAGE, (LAST + 1) * PAGE, 2**63, 300 * PAGE + 8]
 )
-def test_addresses_that_are_no_grants(bench: Bench, address: int) -> None:
+async def test_addresses_that_are_no_grants(bench: Bench, address: int) -> None:
     with pytest.raises(ExtentError):
-        bench.pages.verify(address, TOKEN)
+        await bench.pages.verify(address, TOKEN)
     assert not bench.domain.asked
 
 
@@ -200,8 +201,14 @@ async def test_copies_are_read_by_a_mapping_of_its_own(bench: Bench) -> None:
     copier = PixelCopier(bench.pages.views())
     items = bench.items(40, 11)
     command = CopyRows(1, Handle(2), items, 100, PAGE, 50, 2)
-    copier.find(command, target)
-    copier.find(command, target)
+    copy = Copy(Handle(2), target)
+    for _ in range(2):
+        copier.find(command, target)
+        copy.add(command)
+    assert not bench.domain.asked
+    assert copier.copy_at_once(copy) is None  # what maps it may take long
+    assert await copier.copy_some(copy) == 100
+    copy.release()
     assert bench.domain.asked == [((40, 1), (11, 1))]  # once for a buffer
     assert target.pages is not None
     assert b"".join(target.pages.runs(100, 150)) == bytes([40]) * 50
@@ -210,20 +217,63 @@ async def test_copies_are_read_by_a_mapping_of_its_own(bench: Bench) -> None:
     target.fd.close()
 
 
+async def test_nobody_waits_while_pages_are_mapped(bench: Bench) -> None:
+    """Nor for a process that is to make the fd and hangs."""
+    bench.domain.grant(9, b"slow")
+    bench.domain.hangs = threading.Event()
+    target, other = CopyBuffer(PAGE), CopyBuffer(PAGE)
+    copier = PixelCopier(bench.pages.views())
+    slow, fast = Copy(Handle(2), target), Copy(Handle(3), other)
+    for copy, buffer in ((slow, target), (fast, other)):
+        command = CopyRows(1, copy.handle, bench.items(9), 0, PAGE, PAGE, 1)
+        copier.find(command, buffer)
+        copy.add(command)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(copier.copy_some, slow)
+        await trio.to_thread.run_sync(bench.domain.reached.acquire)
+        hangs, bench.domain.hangs = bench.domain.hangs, None
+        assert await copier.copy_some(fast) == PAGE
+        assert [slow.done] == [False]
+        hangs.set()
+    assert slow.done
+    for copy, buffer in ((slow, target), (fast, other)):
+        copy.release()
+        buffer.fd.close()
+
+
+async def test_a_proof_that_hangs_is_given_up(bench: Bench) -> None:
+    """The loop goes on meanwhile, and does not wait for it when it is stopped."""
+    bench.domain.grant(300, TOKEN)
+    bench.domain.hangs = hangs = threading.Event()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.pages.verify, 300 * PAGE, TOKEN)
+            await trio.to_thread.run_sync(bench.domain.reached.acquire)
+            nursery.cancel_scope.cancel()
+    finally:
+        hangs.set()
+    await trio.to_thread.run_sync(bench.domain.left.acquire)
+
+
 async def test_pages_that_are_not_granted_cannot_be_copied(bench: Bench) -> None:
     target = CopyBuffer(PAGE)
     copier = PixelCopier(bench.pages.views())
+    command = CopyRows(1, Handle(2), bench.items(9), 0, 4, 4, 1)
+    copier.find(command, target)
+    copy = Copy(Handle(2), target)
+    copy.add(command)
     with pytest.raises(GrantError, match="not granted"):
-        copier.find(CopyRows(1, Handle(2), bench.items(9), 0, 4, 4, 1), target)
+        await copier.copy_some(copy)
+    copy.release()
     target.fd.close()
 
 
 # ---------------------------------------------------------------- what a compositor takes
 
 
-def proved(bench: Bench) -> None:
+async def proved(bench: Bench) -> None:
     bench.domain.grant(300, TOKEN)
-    bench.pages.verify(300 * PAGE, TOKEN)
+    await bench.pages.verify(300 * PAGE, TOKEN)
 
 
 def can_show(bench: Bench) -> tuple[bool, str]:
@@ -232,7 +282,7 @@ def can_show(bench: Bench) -> tuple[bool, str]:
 
 
 async def test_a_compositor_that_takes_the_page(bench: Bench, weston: Weston) -> None:
-    proved(bench)
+    await proved(bench)
     await bench.pages.try_out(weston.socket)
     assert can_show(bench) == (True, "")
     assert bench.domain.asked == [((300, 1),)] * 2  # each fd is mapped once
@@ -241,7 +291,7 @@ async def test_a_compositor_that_takes_the_page(bench: Bench, weston: Weston) ->
 async def test_a_compositor_that_cannot_map_the_page(
     bench: Bench, weston: Weston
 ) -> None:
-    proved(bench)
+    await proved(bench)
     bench.domain.pages.clear()
     await bench.pages.try_out(weston.socket)
     able, why = can_show(bench)
@@ -250,7 +300,7 @@ async def test_a_compositor_that_cannot_map_the_page(
 
 
 async def test_a_gntdev_that_fails_meanwhile(bench: Bench, tmp_path: Path) -> None:
-    proved(bench)
+    await proved(bench)
     bench.domain.fails = errno.ENOMEM
     await bench.pages.try_out(tmp_path / "none")
     assert can_show(bench) == (False, "the driver takes no grants")
@@ -258,7 +308,7 @@ async def test_a_gntdev_that_fails_meanwhile(bench: Bench, tmp_path: Path) -> No
 
 async def test_a_compositor_that_has_gone(bench: Bench, tmp_path: Path) -> None:
     """The one that follows may take them."""
-    proved(bench)
+    await proved(bench)
     await bench.pages.try_out(tmp_path / "none")
     assert can_show(bench) == (True, "")
 
@@ -269,7 +319,7 @@ async def test_a_compositor_without_wl_shm(
     def lack(*_: object, **__: object) -> None:
         raise KeyError("wl_shm")
 
-    proved(bench)
+    await proved(bench)
     monkeypatch.setattr(grant_pages, "try_shm_pool", lack)
     await bench.pages.try_out(tmp_path)
     assert can_show(bench) == (False, "the compositor has no wl_shm")

@@ -97,6 +97,19 @@ def test_nobody_there(tmp_path: Path) -> None:
     assert "wlproxy xen-gntdev --domid N" in caught.value.remedy
 
 
+def test_who_never_answers_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time is for connecting, asking and the answer together."""
+    monkeypatch.setattr(lending, "SECONDS", 0.05)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        with pytest.raises(GrantError, match="does not answer") as caught:
+            LentGrants(tmp_path / "socket").open([(20, 2)])
+    assert "xen-gntdev" in caught.value.remedy
+
+
 def ask(lender: Lender, data: bytes) -> bytes:
     """Ask anything, and hang up; return what is answered."""
     with socket.socket(socket.AF_UNIX) as connection:

@@ -9,7 +9,7 @@ def test_the_lines() -> None:
     assert xl_lines(Path("/run/user/1000/wlproxy-work.channel"), 64) == (
         'channel = [ "name=org.wlproxy.0,connection=socket,'
         'path=/run/user/1000/wlproxy-work.channel" ]\n'
-        "# 127 MiB of buffers at once: 4 of 3840x2160.\n"
+        "# 111 MiB of buffers at once: 3 of 3840x2160.\n"
         "max_grant_frames = 64\n"
     )
 

@@ -12,8 +12,9 @@ import math
 import mmap
 import os
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from itertools import accumulate, islice
 from typing import Final
 
@@ -99,10 +100,10 @@ class CopyBuffer:
 class Pages:
     """The guest's pages that a buffer lies in, as one run of bytes."""
 
-    __slots__ = ("_ends", "_files", "_runs", "items")
+    __slots__ = ("_found", "_length", "_views", "items")
 
     def __init__(self, items: Sequence[RamItem], views: Views) -> None:
-        """Find them.
+        """Map them, unless that is slow: then `find` does, before anybody reads them.
 
         Args:
             items: the pages, in order.
@@ -112,23 +113,53 @@ class Pages:
             HostError: they cannot be mapped.
         """
         self.items = items
-        self._runs, self._files = views.view(items)
-        self._ends = tuple(accumulate(run.length for run in self._runs))
+        self._length = sum(item.length for item in items)
+        self._views = views
+        self._found: _Mapped | None = None
+        if not views.slow:
+            self.find()
 
     def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
+        return self._length
+
+    @property
+    def found(self) -> bool:
+        """Whether they are mapped."""
+        return self._found is not None
+
+    def find(self) -> "_Mapped":
+        """Map them, if they are not.  Blocks, for as long as `Views.view`.
+
+        Raises:
+            HostError: they cannot be mapped.
+        """
+        if self._found is None:
+            runs, files = self._views.view(self.items)
+            ends = tuple(accumulate(run.length for run in runs))
+            self._found = _Mapped(runs, files, ends)
+        return self._found
 
     def runs(self, start: int, end: int) -> Iterator[memoryview]:
         """Yield the bytes from `start` to `end`, from as many runs as they lie in."""
-        index = bisect_right(self._ends, start)
+        mapped = self.find()
+        index = bisect_right(mapped.ends, start)
         while start < end:
-            run = self._runs[index]
-            skip = start - (self._ends[index] - run.length)
+            run = mapped.runs[index]
+            skip = start - (mapped.ends[index] - run.length)
             taken = min(end - start, run.length - skip)
             source = run.offset + skip
-            yield self._files[run.file][source : source + taken]
+            yield mapped.files[run.file][source : source + taken]
             start += taken
             index += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Mapped:
+    """Runs in what is mapped, that by its name, and where each run ends."""
+
+    runs: Sequence[RamItem]
+    files: Mapping[int, memoryview]
+    ends: Sequence[int]
 
 
 class Copy:
@@ -164,6 +195,11 @@ class Copy:
         self._start, self._end = target.size, 0
         self._spans: list[tuple[int, int]] | None = None
         target.fd.hold()
+
+    @property
+    def found(self) -> bool:
+        """Whether what it reads is mapped."""
+        return self.target.pages is not None and self.target.pages.found
 
     @property
     def small(self) -> bool:
@@ -291,17 +327,17 @@ class PixelCopier:
         self._in_thread = _Turns()
 
     def find(self, command: CopyRows, target: CopyBuffer) -> None:
-        """Find the pages that a target's pixels come from, before they are copied.
+        """Say which pages a target's pixels come from, before they are copied.
 
         Raises:
-            HostError: they cannot be mapped.
+            HostError: they cannot be mapped, as far as that is known at once.
         """
         if target.pages is None or target.pages.items is not command.items:
             target.pages = Pages(command.items, self._views)
 
     def copy_at_once(self, copy: Copy) -> int | None:
         """Copy all of it if that is small and nobody waits; tell how many bytes it was."""
-        if not copy.small or not self._at_once.free:
+        if not (copy.small and copy.found and self._at_once.free):
             return None
         with self._at_once.taken():
             return copy.copy_rows()
@@ -310,11 +346,15 @@ class PixelCopier:
         """Copy a slice when it is its turn; tell how many bytes that were.
 
         What is small waits for what is small only.  Cancelled, it still waits for the
-        slice that is being copied.
+        slice that is being copied.  Nobody else waits while pages are mapped for it.
 
         Raises:
-            HostError: no memory is left.
+            HostError: no memory is left, or the pages cannot be mapped.
         """
+        while not copy.found:
+            assert copy.target.pages is not None  # named before
+            find = copy.target.pages.find
+            await trio.to_thread.run_sync(find, abandon_on_cancel=True)
         if copy.small:
             async with self._at_once.turn():
                 return copy.copy_rows()

@@ -102,6 +102,7 @@ class Desktop:
         self._preparing = trio.Lock()
         self.device: UdmabufDevice | None = None
         self._no_device = ""
+        self._no_zero_copy = ""
 
     @property
     def capabilities(self) -> CompositorCapabilities:
@@ -159,6 +160,20 @@ class Desktop:
             return False
         await self.prepare()
         return True
+
+    def say_if_copied(self, abilities: CompositorCapabilities) -> None:
+        """Warn that every pixel will be copied, if it will; once for each reason.
+
+        Args:
+            abilities: what the compositor can do with the pages of the guest that is there;
+                a domain of Xen's needs no udmabuf.
+        """
+        reason = ""
+        if not (abilities.shm_udmabuf or abilities.dmabuf_stride_alignment):
+            reason = abilities.shm_udmabuf_reason
+        if reason and reason != self._no_zero_copy:
+            self._log.warning("no zero-copy: %s", reason)
+        self._no_zero_copy = reason
 
     async def connect(self) -> FdStream:
         """Make a connection for a client; if the compositor is being restarted, wait for it.
@@ -224,7 +239,7 @@ class Desktop:
         except UdmabufError as exc:
             if self._no_device != exc.problem:
                 self._no_device = exc.problem
-                self._log.warning("no zero-copy: %s", exc)
+                self._log.info("no udmabuf: %s", exc)
 
     async def _look_in_thread(self) -> _Found:
         """Probe in a thread; if cancelled, do not wait for a slow compositor."""

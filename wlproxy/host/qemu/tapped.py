@@ -8,7 +8,7 @@ from typing import Final
 from wlproxy.host.errors import GuestRamError, GuestRamNotYetError
 from wlproxy.host.vhost_user.table import MAX_FILES, MAX_PACKET, Table, decode
 from wlproxy.transport.closable import Closing, closed_on_error
-from wlproxy.transport.fds import OwnedFd
+from wlproxy.transport.fds import receive_fds
 
 ANSWER_SECONDS: Final = 1.0
 """For the tap to send its first table; one that does not is asked again, or stopped."""
@@ -62,9 +62,7 @@ class TapClient(Closing):
             GuestRamError: what comes is none.
         """
         try:
-            data, fds, flags, _ = socket.recv_fds(
-                self._socket, MAX_PACKET, MAX_FILES, socket.MSG_CMSG_CLOEXEC
-            )
+            data, files, flags = receive_fds(self._socket, MAX_PACKET, MAX_FILES)
         except OSError as exc:
             raise GuestRamNotYetError(
                 "the RAM's tap does not answer",
@@ -72,7 +70,6 @@ class TapClient(Closing):
                 errno=exc.errno or errno.ETIMEDOUT,
                 remedy=_REMEDY,
             ) from exc
-        files = [OwnedFd(fd) for fd in fds]
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             for file in files:
                 file.close()

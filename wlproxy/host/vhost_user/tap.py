@@ -28,7 +28,7 @@ from wlproxy.host.vhost_user.messages import (
 from wlproxy.host.vhost_user.ram import Ram
 from wlproxy.host.vhost_user.table import LeftOut, encode
 from wlproxy.transport.closable import Closing
-from wlproxy.transport.fds import OwnedFd
+from wlproxy.transport.fds import OwnedFd, receive_fds
 from wlproxy.transport.peer import peer_credentials
 
 MAX_READERS: Final = 16
@@ -79,14 +79,14 @@ class FrontEnd(Closing):
         """
         for _ in range(MESSAGES_AT_ONCE):
             try:
-                data, fds, flags, _ = socket.recv_fds(
+                data, fds, flags = receive_fds(
                     self._socket, self._incoming.wanted, MAX_FDS
                 )
             except BlockingIOError:
                 return True
             except OSError as exc:
                 raise VhostUserError(f"recv: {exc.strerror}") from exc
-            self._fds += map(OwnedFd, fds)
+            self._fds += fds
             if flags & socket.MSG_CTRUNC or len(self._fds) > MAX_FDS:
                 raise VhostUserError("more fds than a message can have")
             if not data:

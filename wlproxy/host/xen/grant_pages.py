@@ -114,9 +114,18 @@ class GrantPages(PageSource):
                 "gem_grant to grant it pages",
             )
 
-    def verify(self, address: int, token: bytes) -> None:
-        """See `PageSource`: by a fd of its own, which only we map."""
+    async def verify(self, address: int, token: bytes) -> None:
+        """See `PageSource`: by a fd of its own, which only we map; in a thread."""
         [run] = _runs(self.memory.translate((Extent(address, GRANT_SIZE),)))
+        await trio.to_thread.run_sync(self._check, run, token, abandon_on_cancel=True)
+        self._proved = run
+
+    def _check(self, run: Run, token: bytes) -> None:
+        """Check that a page has a token.  Blocks.
+
+        Raises:
+            GuestRamError: it has not, or cannot be mapped.
+        """
         with self._granted.open((run,)) as fd:
             try:
                 page = map_pages(fd, 1)
@@ -126,7 +135,6 @@ class GrantPages(PageSource):
                 found = page[: len(token)]
         if found != token:
             raise self._wrong(run[0])
-        self._proved = run
 
     async def try_out(self, compositor: Path) -> None:
         """See `PageSource`: by a pool of the page that was proved, in a window that nobody sees."""
@@ -197,6 +205,9 @@ class GrantViews(Views):
     """Granted pages as bytes: each list of them is a mapping of its own."""
 
     __slots__ = ("_granted",)
+
+    slow = True
+    """A mapping of a 4K buffer takes milliseconds; a process that is to make its fd, seconds."""
 
     def __init__(self, granted: Granted) -> None:
         self._granted = granted

@@ -27,14 +27,14 @@ from typing import Final
 
 from wlproxy.host.errors import GrantError
 from wlproxy.host.xen.gntdev import Granted, Run, check_runs
-from wlproxy.transport.fds import OwnedFd
+from wlproxy.transport.fds import OwnedFd, receive_fds
 from wlproxy.transport.peer import peer_credentials
 
 COUNT: Final = struct.Struct("=I")
 ANSWER: Final = struct.Struct("=II")
-FD: Final = struct.Struct("=i")
 SECONDS: Final = 5.0
-"""For a question to come, or an answer to be taken: whoever else asks has to wait."""
+"""For a question to come, or an answer to be taken: whoever else asks has to wait.  As long a
+proxy waits for its answer, in all."""
 MAX_RUNS: Final = 1 << 16
 """In one question, which is half a MiB then."""
 _REMEDY: Final = (
@@ -78,25 +78,20 @@ class LentGrants(Granted):
             tried=f"{self._path}",
             remedy=_REMEDY,
         )
+        deadline = time.monotonic() + SECONDS
         with asking, socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(SECONDS)
+            connection.settimeout(_left(deadline))
             connection.connect(str(self._path))
+            connection.settimeout(_left(deadline))
             connection.sendall(encode_question(runs))
-            data, said, _, _ = connection.recvmsg(
-                ANSWER.size,
-                socket.CMSG_LEN(FD.size),
-                # Not recv_fds: it loses its flags (CPython 3.11).
-                socket.MSG_WAITALL | socket.MSG_CMSG_CLOEXEC,
-            )
+            connection.settimeout(_left(deadline))
+            data, fds, _ = receive_fds(connection, ANSWER.size, 1, socket.MSG_WAITALL)
         with ExitStack() as received:
-            owned = [
-                received.enter_context(OwnedFd(*FD.unpack(each)))
-                for level, kind, each in said
-                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
-            ]
+            for fd in fds:
+                received.enter_context(fd)
             limit = decode_answer(data)
             received.pop_all()
-        return owned[0] if owned else None, limit
+        return fds[0] if fds else None, limit
 
 
 def lend(connection: socket.socket, granted: Granted, users: Collection[int]) -> str:
@@ -191,6 +186,11 @@ def _receive(connection: socket.socket) -> list[Run]:
     return decode_runs(_exactly(connection, 8 * count, deadline))
 
 
+def _left(deadline: float) -> float:
+    """Say how many seconds are left; never 0, with which a socket would not wait at all."""
+    return max(deadline - time.monotonic(), 0.001)
+
+
 def _exactly(connection: socket.socket, size: int, deadline: float) -> bytes:
     """Receive so many bytes.
 
@@ -201,7 +201,7 @@ def _exactly(connection: socket.socket, size: int, deadline: float) -> bytes:
     data = bytearray()
     while len(data) < size:
         # A second for each piece, and no more pieces than a question needs.
-        connection.settimeout(max(deadline - time.monotonic(), 0.001))
+        connection.settimeout(_left(deadline))
         piece = connection.recv(size - len(data))
         if not piece:
             raise GrantError("who asked has hung up", errno=errno.EINVAL)

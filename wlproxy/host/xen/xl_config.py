@@ -8,6 +8,8 @@ from wlproxy.protocol.channel.frames import PORT_NAME
 
 _FRAME_4K: Final = 3840 * 2160 * 4
 """Bytes of a buffer of the screens that fill a grant table first."""
+_FOR_BUFFERS: Final = 7 / 8
+"""What gem_grant takes of the table's references; the rest is for disks and networks (`max_refs`)."""
 _SPECIAL: Final = '",\\\n'
 """What an element of xl's lists cannot have."""
 
@@ -24,7 +26,7 @@ def xl_lines(channel: Path, frames: int) -> str:
     """
     if any(char in str(channel) for char in _SPECIAL):
         raise ValueError(f"xl.cfg has no way to write {channel}")
-    size = grant_table(frames).size
+    size = int(grant_table(frames).size * _FOR_BUFFERS)
     return (
         f'channel = [ "name={PORT_NAME},connection=socket,path={channel}" ]\n'
         f"# {size >> 20} MiB of buffers at once: {size // _FRAME_4K} of 3840x2160.\n"
