@@ -48,12 +48,14 @@ class Asked:
         number: of it.
         seat: whose user is asked.
         about: what for, and which way.
+        shown: the type that the user is told of, and how many more there are.
         held: what waits for the answer.
     """
 
     number: int
     seat: int
     about: str
+    shown: tuple[str, int]
     held: list[Held] = field(default_factory=list)
 
 
@@ -75,15 +77,18 @@ class Questions:
         """
         question = make(self._count + 1)
         what = about(question.use, question.direction)
+        shown = question.mime_type, question.more
         if self._open is None:
             if self._context.shared.asking:
                 return False
             self._context.shared.asking = self._context.client_id
             self._count += 1
-            self._open = Asked(self._count, seat, what)
+            self._open = Asked(self._count, seat, what, shown)
             self._context.command(question)
         elif (self._open.seat, self._open.about) != (seat, what):
             return False
+        elif held.source is not None and self._open.shown != shown:
+            return False  # the user would say yes to something else
         waiting = self._open.held
         if held.source is not None:  # what a device offers now is all that it offers
             waiting = [each for each in waiting if each.object is not held.object]

@@ -632,6 +632,25 @@ def test_the_last_copy_counts() -> None:
     assert f"(@{sources[1].id}," in line
 
 
+def test_what_is_copied_is_what_the_user_was_told_of() -> None:
+    play = asking()
+    first = play.source(b"text/plain")
+    play.app.request(play.device, "set_selection", first.id, 1)
+    play.app.request(first, "offer", b"text/uri-list")
+    said = play.reply(True)
+    play.app.request(first, "offer", b"text/uri-list")
+    assert heard(said, "set_selection")
+    assert not any("uri-list" in line for line in said + play.said_by("host"))
+
+
+def test_another_copy_than_the_user_is_told_of_is_none() -> None:
+    play = asking()
+    play.app.request(play.device, "set_selection", play.source().id, 1)
+    other = play.source(b"text/uri-list")
+    play.app.request(play.device, "set_selection", other.id, 2)
+    assert not play.reply(True)  # nor is the older one what the app means
+
+
 def test_a_copy_that_was_pressed_for_is_newer() -> None:
     """An answer to the question before must not bring back what is older."""
     play = asking()

@@ -62,11 +62,13 @@ class Source:
         types: what the compositor is yet to be told.
         told: how many it was told.
         use: what it is; empty: that is not known yet, and the compositor knows no type of it.
+        shown: the user was asked about it: it has no types but those that they were told of.
     """
 
     types: list[bytes] = field(default_factory=list)
     told: int = 0
     use: str = ""
+    shown: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -107,7 +109,9 @@ class DataDevice:
 def add_type(state: ClientState, request: Request) -> None:
     """`offer` of a source: a MIME type, which is kept until it is known what for."""
     source, name = _source(request.object), request.array("mime_type")
-    if not source.use:
+    if source.shown:
+        state.context.debug(f"{request.spec}: the user was asked without it")
+    elif not source.use:
         if len(source.types) < _most_types(state) and len(name) <= MAX_TYPE:
             source.types.append(name)
     elif _may_cross(_rules(state, source.use), source.told, name):
@@ -373,7 +377,10 @@ def _ask_to_copy(state: ClientState, request: Request, use: str) -> bool:
     types = [name for name in entry.role.types if _rules(state, use).has_type(name)]
     seat = state.gestures.seat_of(request.object)
     held = Held(request.object, request.raw, source=entry)
-    return bool(types) and _ask(state, seat, held, use, Way.TO_COMPOSITOR, types)
+    if not types or not _ask(state, seat, held, use, Way.TO_COMPOSITOR, types):
+        return False
+    entry.role.shown = True
+    return True
 
 
 def _ask(
