@@ -104,3 +104,23 @@ def test_a_session_has_one_name_and_makes_room_when_it_is_removed() -> None:
     assert sessions.find(new) is None
     assert sessions.begin()
     assert not sessions.begin()
+
+
+def test_a_session_that_is_removed_while_others_go_on_with_it_is_counted_anew() -> None:
+    """Two apps that do so again and again begin no more than others."""
+    sessions = Sessions()
+    kept = 0
+    while sessions.begin():
+        first = Session()
+        name = sessions.name(first, b"%d" % kept)
+        assert sessions.find(name)
+        others = [Session(first.name) for _ in range(3)]  # they have asked for it
+        sessions.remove(first)
+        for other in others:
+            kept += 1
+            sessions.name(other, b"%d" % kept)
+        assert kept < MAX_SESSIONS + len(others)
+
+    assert kept >= MAX_SESSIONS
+    assert sessions.find(others[-1].name.encode()) is None or kept == MAX_SESSIONS
+    assert not sessions.begin()

@@ -49,8 +49,9 @@ not have a *Paste* in its menu otherwise. (`to-host` and `off` keep that from it
 
 A request without a gesture waits for your answer, if the desktop shows notifications with buttons (org.freedesktop.Notifications,
 on the session bus): "work: paste from the host?", with the app's name and the MIME type, *Allow* and *Refuse*. No
-answer within 15 seconds is a no. A yes is as good as a gesture: for a second, the app may have other types of the same,
-too.
+answer within 15 seconds is a no. A yes is as good as a gesture, but only for what you were asked: for a second, the app may have other types
+of the same, too. Who may copy may not paste for it. What is copied after a question has the types that you were told of or
+counted, and no others.
 
 There is one question for a VM at a time, and what another app asks for meanwhile is refused. After a no, you are not asked for
 10 seconds, and for twice as long after each further no, up to 10 minutes, until you allow something. An app

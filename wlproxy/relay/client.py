@@ -279,6 +279,9 @@ class Client:
         """Tell of the globals that policy offers now, and did not before, or the other way round.
 
         Its frames, if it has any, are of another colour from now on, and where they must be.
+
+        Raises:
+            WaylandError: the app has too much for that, or the compositor too little.
         """
         registry.advertise_changed(self._context, before)
         if self._state.look is not None:

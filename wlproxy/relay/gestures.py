@@ -21,12 +21,14 @@ class Gesture:
         number: of its timer.
         seat: the global's name.
         window: where it was made; None: the user was asked instead, and no window has the focus.
+        about: the only thing that it is good for, since the user was asked; empty: there is none such.
         away: the keyboard has gone from there since.
     """
 
     number: int
     seat: int
     window: Surface | None
+    about: str = ""
     away: bool = False
 
 
@@ -89,10 +91,12 @@ class Gestures:
         if self._last is not None and self._last.number == number:
             self._last = None
 
-    def allow(self, seat: int | None) -> bool:
-        """Whether what is asked for at a seat now is what was pressed for."""
+    def allow(self, seat: int | None, about: str) -> bool:
+        """Whether what is asked for at a seat now is what was pressed for, or asked about."""
         last = self._last
-        return last is not None and last.seat == seat and not last.away
+        if last is None or last.seat != seat or last.away:
+            return False
+        return last.about in ("", about)
 
     def may_ask(self, seat: int) -> bool:
         """Whether the user may be asked instead: not if they are busy with another app.
@@ -108,12 +112,12 @@ class Gestures:
         """Return the window that has a seat's keyboard."""
         return self._focus.get(seat)
 
-    def grant(self, seat: int) -> None:
-        """The user was asked and said yes, which is as good as a gesture."""
-        self._begin(seat, self.window(seat))
+    def grant(self, seat: int, about: str) -> None:
+        """The user was asked and said yes: for this alone, it is as good as a gesture."""
+        self._begin(seat, self.window(seat), about)
 
-    def _begin(self, seat: int, window: Surface | None) -> None:
+    def _begin(self, seat: int, window: Surface | None, about: str = "") -> None:
         self._count += 1
-        self._last = Gesture(self._count, seat, window)
+        self._last = Gesture(self._count, seat, window, about)
         timer = StartTimer(self._context.client_id, self._count, GESTURE_SECONDS)
         self._context.command(timer)

@@ -112,13 +112,17 @@ class Sessions:
 
     def name(self, session: Session, original: bytes) -> bytes:
         """Take the compositor's id of one, and return what the guest is told in its place."""
-        self._ids.pop(session.name, None)
+        replaced = self._ids.pop(session.name, None) is not None
+        if session.name and not replaced:
+            self._begun += 1  # another app has removed it, and here it is begun anew
         session.name = guest_name(original)
         self._ids[session.name] = original
         return session.name.encode()
 
     def find(self, name: bytes) -> bytes | None:
-        """Return the compositor's id of what a guest names; None if that is nobody's."""
+        """Return the compositor's id of what a guest names; None if that is nobody's, or there are too many."""
+        if self._begun > MAX_SESSIONS:
+            return None  # one that is removed meanwhile is begun anew
         return self._ids.get(name.decode("ascii", "replace"))
 
     def remove(self, session: Session) -> None:

@@ -10,12 +10,17 @@ from typing import Final
 
 from wlproxy.protocol.channel.frames import Attachment
 from wlproxy.protocol.wayland.message import RawMessage
-from wlproxy.relay.commands import AskUser, StopAsking
+from wlproxy.relay.commands import AskUser, Direction, StopAsking
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.objects import ProtocolObject
 
 MAX_HELD: Final = 16
 """Requests that wait for one answer: types that an app asks for at once."""
+
+
+def about(use: str, way: Direction) -> str:
+    """Say what a yes is good for: what something is offered for, and which way."""
+    return f"{use} {way.value}"
 
 
 @dataclass(slots=True, eq=False)
@@ -43,12 +48,14 @@ class Asked:
         number: of it.
         seat: whose user is asked.
         about: what for, and which way.
+        shown: the type that the user is told of, and how many more there are.
         held: what waits for the answer.
     """
 
     number: int
     seat: int
     about: str
+    shown: tuple[str, int]
     held: list[Held] = field(default_factory=list)
 
 
@@ -69,16 +76,19 @@ class Questions:
             make: makes the question, if there is to be one, of its number.
         """
         question = make(self._count + 1)
-        about = f"{question.use} {question.direction.value}"
+        what = about(question.use, question.direction)
+        shown = question.mime_type, question.more
         if self._open is None:
             if self._context.shared.asking:
                 return False
             self._context.shared.asking = self._context.client_id
             self._count += 1
-            self._open = Asked(self._count, seat, about)
+            self._open = Asked(self._count, seat, what, shown)
             self._context.command(question)
-        elif (self._open.seat, self._open.about) != (seat, about):
+        elif (self._open.seat, self._open.about) != (seat, what):
             return False
+        elif held.source is not None and self._open.shown != shown:
+            return False  # the user would say yes to something else
         waiting = self._open.held
         if held.source is not None:  # what a device offers now is all that it offers
             waiting = [each for each in waiting if each.object is not held.object]

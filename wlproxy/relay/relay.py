@@ -59,7 +59,7 @@ from wlproxy.relay.wire.context import Context, RelayConfig, Shared
 if TYPE_CHECKING:
     from wlproxy.protocol.notation import Notation, Plain
 
-GivenT = TypeVar("GivenT", bound=Input)
+GivenT = TypeVar("GivenT")
 
 MAX_CLIENTS: Final = 256
 """Clients of one guest at once, unless configured otherwise."""
@@ -265,9 +265,8 @@ class Relay:
         )
         self._limit()
         commands: list[Command] = []
-        for client in self._clients.values():
-            client.policy_changed(before)
-            commands += client.take()
+        for client_id, client in tuple(self._clients.items()):
+            commands += self._defended(client_id, client, client.policy_changed, before)
         return commands
 
     def _limit(self) -> None:

@@ -546,6 +546,18 @@ def test_a_copy_that_nobody_pressed_for_waits_for_the_user(says: bool) -> None:
     assert heard(said, "offer") is says
 
 
+def test_a_yes_to_one_thing_is_none_to_another() -> None:
+    """An app that may copy for a second may not read meanwhile what the host has copied."""
+    play = asking()
+    play.offered()
+    source = play.source()
+    play.app.request(play.device, "set_selection", source.id, 1)
+    assert heard(play.reply(True), "set_selection")
+
+    assert play.paste() == ["user: text/plain?"]
+    assert not pasted(play.reply(False))
+
+
 def test_the_app_is_called_what_its_window_is() -> None:
     play = asking()
     windows = play.app.bind("xdg_wm_base")
@@ -618,6 +630,25 @@ def test_the_last_copy_counts() -> None:
         t for t in play.host.things.values() if t.interface.name == "wl_data_source"
     ]
     assert f"(@{sources[1].id}," in line
+
+
+def test_what_is_copied_is_what_the_user_was_told_of() -> None:
+    play = asking()
+    first = play.source(b"text/plain")
+    play.app.request(play.device, "set_selection", first.id, 1)
+    play.app.request(first, "offer", b"text/uri-list")
+    said = play.reply(True)
+    play.app.request(first, "offer", b"text/uri-list")
+    assert heard(said, "set_selection")
+    assert not any("uri-list" in line for line in said + play.said_by("host"))
+
+
+def test_another_copy_than_the_user_is_told_of_is_none() -> None:
+    play = asking()
+    play.app.request(play.device, "set_selection", play.source().id, 1)
+    other = play.source(b"text/uri-list")
+    play.app.request(play.device, "set_selection", other.id, 2)
+    assert not play.reply(True)  # nor is the older one what the app means
 
 
 def test_a_copy_that_was_pressed_for_is_newer() -> None:

@@ -4,10 +4,12 @@ import pytest
 
 from tests.relay.frame.stage import RED, FrameStage
 from tests.relay.playbook import Stage
+from wlproxy.protocol.channel.frames import ClientOpened, CloseReason
 from wlproxy.relay.capabilities import CompositorCapabilities
 from wlproxy.relay.inputs import CompositorAway, CompositorFound, PolicyChanged
 from wlproxy.relay.look import Label, WindowFrame
 from wlproxy.relay.policy_tree import Policy
+from wlproxy.relay.wire import objects
 from wlproxy.relay.wire.context import RelayConfig
 
 GREEN = WindowFrame(0x00FF00, 9)
@@ -38,6 +40,24 @@ def test_another_colour_is_shown_at_once() -> None:
     assert not framed_by(play, GREEN)
     framed_by(play, WindowFrame(0x0000FF, RED.width))
     assert play.relay.framed_otherwise() == 0
+
+
+def test_an_app_without_room_for_another_colour_ends_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(objects, "MAX_OBJECTS", 64)
+    play = FrameStage()
+    play.shown(100, 80)
+    compositor = play.app.bind("wl_compositor")
+    while len(play.relay.holdings().clients[1].host_objects) < 63:
+        play.app.request(compositor, "create_region")
+    play.run(play.relay.receive(ClientOpened(2, 4712, 1000, 1000, "other")))
+
+    play.run(play.relay.receive(PolicyChanged(Policy(), GREEN)))
+
+    assert play.closed is not None
+    assert play.closed.reason is CloseReason.LIMIT_EXCEEDED
+    assert list(play.relay.client_labels) == [2]
 
 
 def test_to_ask_for_what_is_there_changes_nothing() -> None:

@@ -14,7 +14,7 @@ from wlproxy.protocol.wayland.wire import read_arguments, request_spec
 from wlproxy.relay.commands import AskUser
 from wlproxy.relay.commands import Direction as Way
 from wlproxy.relay.policy_tree import Clipboard
-from wlproxy.relay.questions import Held
+from wlproxy.relay.questions import Held, about
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.forwarding import Event, Request
 from wlproxy.relay.wire.objects import ProtocolObject
@@ -62,11 +62,13 @@ class Source:
         types: what the compositor is yet to be told.
         told: how many it was told.
         use: what it is; empty: that is not known yet, and the compositor knows no type of it.
+        shown: the user was asked about it: it has no types but those that they were told of.
     """
 
     types: list[bytes] = field(default_factory=list)
     told: int = 0
     use: str = ""
+    shown: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -107,7 +109,9 @@ class DataDevice:
 def add_type(state: ClientState, request: Request) -> None:
     """`offer` of a source: a MIME type, which is kept until it is known what for."""
     source, name = _source(request.object), request.array("mime_type")
-    if not source.use:
+    if source.shown:
+        state.context.debug(f"{request.spec}: the user was asked without it")
+    elif not source.use:
         if len(source.types) < _most_types(state) and len(name) <= MAX_TYPE:
             source.types.append(name)
     elif _may_cross(_rules(state, source.use), source.told, name):
@@ -120,7 +124,7 @@ def set_selection(state: ClientState, request: Request) -> None:
     use = SELECTION_USES[request.spec.interface, request.spec.name]
     rules = _rules(state, use)
     seat = state.gestures.seat_of(request.object)
-    if rules.direction.to_host and _asked(state, rules, seat):
+    if rules.direction.to_host and _asked(state, rules, seat, use, Way.TO_COMPOSITOR):
         state.questions.drop(request.object)  # which is older
         _settle(state, request, use)
         state.forward(request)
@@ -261,7 +265,7 @@ def receive(state: ClientState, request: Request) -> None:
     use, name = offer.use, request.array("mime_type")
     rules = _rules(state, use)
     if rules.direction.to_guest and rules.has_type(name):
-        if _asked(state, rules, offer.seat):
+        if _asked(state, rules, offer.seat, use, Way.TO_GUEST):
             state.limit = rules.max_bytes
             state.forward(request)
             state.limit = 0
@@ -329,9 +333,11 @@ def _rules(state: ClientState, use: str) -> Clipboard:
     return rules
 
 
-def _asked(state: ClientState, rules: Clipboard, seat: int | None) -> bool:
+def _asked(
+    state: ClientState, rules: Clipboard, seat: int | None, use: str, way: Way
+) -> bool:
     """Whether it was asked for by a gesture at that seat, if it has to be."""
-    return rules.is_asked_for(gesture=state.gestures.allow(seat))
+    return rules.is_asked_for(gesture=state.gestures.allow(seat, about(use, way)))
 
 
 # ---------------------------------------------------------------- the user is asked
@@ -343,7 +349,7 @@ def answer(state: ClientState, number: int, *, allowed: bool) -> None:
     if asked is None:
         return
     if allowed:
-        state.gestures.grant(asked.seat)
+        state.gestures.grant(asked.seat, asked.about)
     for held in asked.held:
         request = _request(held)
         if not allowed:
@@ -371,7 +377,10 @@ def _ask_to_copy(state: ClientState, request: Request, use: str) -> bool:
     types = [name for name in entry.role.types if _rules(state, use).has_type(name)]
     seat = state.gestures.seat_of(request.object)
     held = Held(request.object, request.raw, source=entry)
-    return bool(types) and _ask(state, seat, held, use, Way.TO_COMPOSITOR, types)
+    if not types or not _ask(state, seat, held, use, Way.TO_COMPOSITOR, types):
+        return False
+    entry.role.shown = True
+    return True
 
 
 def _ask(
