@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -218,30 +218,42 @@ def qemu(weston: Weston) -> Iterator[None]:
         process.kill()
 
 
+def logged(unit: Path, weston: Weston, environ: Mapping[str, str]) -> str:
+    """Start a unit's command under its filters; return what it says until an agent is waited for."""
+    words = [sys.executable, str(CONFINE), str(unit)]
+    with subprocess.Popen(
+        [*words, *command(weston.directory, unit)],
+        env={
+            **weston.environ,
+            # Where the tree is not what is installed, it is what is tested.
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+            **environ,
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stderr is not None
+        said = []
+        for line in program.stderr:
+            said.append(line)
+            if "waiting for the guest agent" in line or " failed (" in line:
+                break
+        program.send_signal(signal.SIGTERM)
+        said += program.stderr
+        status = program.wait(10)
+    log = "".join(said)
+    assert status == 0, log
+    return log
+
+
 @needs_filters
 @pytest.mark.slow
 @pytest.mark.usefixtures("qemu")
 def test_the_proxy_works_under_it(weston: Weston) -> None:
     """As far as it goes without an agent: compositor, QEMU's RAM, and udev."""
-    with subprocess.Popen(
-        [sys.executable, str(CONFINE), str(UNIT), *command(weston.directory)],
-        env={**weston.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as proxy:
-        assert proxy.stderr is not None
-        said = []
-        for line in proxy.stderr:
-            said.append(line)
-            if "waiting for the guest agent" in line:
-                break
-        proxy.send_signal(signal.SIGTERM)
-        said += proxy.stderr
-        status = proxy.wait(10)
+    log = logged(UNIT, weston, {})
 
-    log = "".join(said)
-    assert status == 0, log
     assert "guest RAM: 64 MiB" in log
     assert "/dev/udmabuf is only looked for at the start" not in log
 
@@ -256,35 +268,9 @@ def test_the_service_for_all_vms_works_under_it(weston: Weston) -> None:
     configured = weston.directory / "config/wlproxy/config.toml"
     configured.parent.mkdir(parents=True)
     configured.write_text(f"[vm.{NAME}]\nchannel = '{channel}'\n")
-    environ = {
-        **weston.environ,
-        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
-        "XDG_CONFIG_HOME": str(configured.parents[1]),
-    }
-    with subprocess.Popen(
-        [
-            sys.executable,
-            str(CONFINE),
-            str(ALL_VMS),
-            *command(weston.directory, ALL_VMS),
-        ],
-        env=environ,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as service:
-        assert service.stderr is not None
-        said = []
-        for line in service.stderr:
-            said.append(line)
-            if "waiting for the guest agent" in line or " failed (" in line:
-                break
-        service.send_signal(signal.SIGTERM)
-        said += service.stderr
-        status = service.wait(10)
 
-    log = "".join(said)
-    assert status == 0, log
+    log = logged(ALL_VMS, weston, {"XDG_CONFIG_HOME": str(configured.parents[1])})
+
     assert "guest RAM: 64 MiB" in log
     assert " failed (" not in log
 
