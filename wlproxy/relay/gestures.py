@@ -43,7 +43,7 @@ class Gestures:
     """Host ids of pointers, pens and keyboards: where they are."""
     _focus: dict[int, Surface | None] = field(default_factory=dict)
     """Names of seats with a keyboard: the window that has it."""
-    _last: Gesture | None = None
+    _newest: Gesture | None = None
     _count: int = 0
 
     def add_seat(self, entry: ProtocolObject, name: int) -> None:
@@ -70,7 +70,7 @@ class Gestures:
     def focus(self, entry: ProtocolObject, surface: Surface | None) -> None:
         """The same of a keyboard: where it is, the seat's focus is."""
         self.come(entry, surface)
-        seat, last = self.seat_of(entry), self._last
+        seat, last = self.seat_of(entry), self._newest
         if seat is None:
             return
         window = self._focus[seat] = None if surface is None else surface.window
@@ -78,7 +78,7 @@ class Gestures:
             return
         last.away = window is None
         if window is not None and window is not last.window:
-            self._last = None
+            self._newest = None
 
     def press(self, entry: ProtocolObject, surface: Surface | None = None) -> None:
         """Something was pressed: at this surface, or where `entry` is."""
@@ -88,12 +88,12 @@ class Gestures:
 
     def end(self, number: int) -> None:
         """The time of a gesture is over."""
-        if self._last is not None and self._last.number == number:
-            self._last = None
+        if self._newest is not None and self._newest.number == number:
+            self._newest = None
 
     def allow(self, seat: int | None, about: str) -> bool:
         """Whether what is asked for at a seat now is what was pressed for, or asked about."""
-        last = self._last
+        last = self._newest
         if last is None or last.seat != seat or last.away:
             return False
         return last.about in ("", about)
@@ -118,6 +118,6 @@ class Gestures:
 
     def _begin(self, seat: int, window: Surface | None, about: str = "") -> None:
         self._count += 1
-        self._last = Gesture(self._count, seat, window, about)
+        self._newest = Gesture(self._count, seat, window, about)
         timer = StartTimer(self._context.client_id, self._count, GESTURE_SECONDS)
         self._context.command(timer)
