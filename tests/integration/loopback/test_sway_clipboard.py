@@ -88,13 +88,20 @@ class Copier:
         return ours
 
 
-async def start(bare: Loopback, sway: Path, policy: Direction) -> tuple[Copier, Copier]:
-    """Start everything; an app of the host's, and one of the guest's."""
+async def start(
+    bare: Loopback, sway: Path, keyboard: Keyboard, policy: Direction
+) -> tuple[Copier, Copier]:
+    """Have an app of the host's that has copied, and one of the guest's with the focus."""
     await bare.start_agent()
     await bare.start_host(sway, policy=Policy(clipboard=Clipboard(policy)))
     native = await App.connect(sway, bare.ram)
     bare.apps.append(native)
-    return Copier(native), Copier(await bare.app())
+    host, guest = Copier(native), Copier(await bare.app())
+    await host.show()
+    await host.press(keyboard)
+    await host.copy()
+    await guest.show()
+    return host, guest
 
 
 async def pasted(taker: Copier, *givers: Copier) -> Copier | None:
@@ -114,11 +121,7 @@ async def pasted(taker: Copier, *givers: Copier) -> Copier | None:
 async def test_the_host_copies_and_the_guest_pastes(
     bare: Loopback, sway: Path, keyboard: Keyboard, policy: Direction
 ) -> None:
-    native, guest = await start(bare, sway, policy)
-    await native.show()
-    await native.press(keyboard)
-    await native.copy()
-    await guest.show()
+    native, guest = await start(bare, sway, keyboard, policy)
     if not policy.to_guest:
         assert not any(guest.offers.selected)
         return
@@ -136,11 +139,7 @@ async def test_the_host_copies_and_the_guest_pastes(
 async def test_the_guest_copies_and_the_host_pastes(
     bare: Loopback, sway: Path, keyboard: Keyboard, policy: Direction
 ) -> None:
-    native, guest = await start(bare, sway, policy)
-    await native.show()
-    await native.press(keyboard)
-    await native.copy()
-    await guest.show()
+    native, guest = await start(bare, sway, keyboard, policy)
     if policy is Direction.ASK:
         await guest.copy()  # unasked: the host's own stays
         before = len(native.offers.selected)
