@@ -67,7 +67,7 @@ def test_one_command_has_both_machines_measure(
 def test_a_machine_that_fails_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    failed = subprocess.CompletedProcess([], 75)
+    failed: subprocess.CompletedProcess[bytes] = subprocess.CompletedProcess([], 75)
     monkeypatch.delenv("WLPROXY_LAB", raising=False)
     monkeypatch.setattr(xen, "SCRATCH", tmp_path)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
