@@ -12,6 +12,8 @@ from tests.xen.domain import NOTHING, Domain
 FIND_FAULTS = "page_poison=1 slab_debug=FZP,kmalloc*"
 COMPLAINTS = (
     *("WARNING:", "BUG:", "BUG kmalloc", "Oops", "Call Trace", "general protection"),
+    # Those of a kernel that looks for more of it (`lab xen --debug-kernel`).
+    *("KASAN", "UBSAN", "ODEBUG", "DMA-API:", "INFO: possible", "INFO: trying"),
     *("memory corruption", "list_add", "list_del", "refcount_t", "still in use"),
 )
 
@@ -45,7 +47,10 @@ def domains(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Domain]]:
             running[kind] = Domain(xen_guest.domu(kind, append=FIND_FAULTS))
             poisons = running[kind].shell("cat /sys/kernel/slab/kmalloc-256/poison")
             assert poisons == "1\n", "what is freed is not looked at"
+            running[kind].forget_leaks()
         yield running
+        for domain in running.values():
+            domain.check_for_leaks()
     finally:
         for domain in running.values():
             domain.close()
