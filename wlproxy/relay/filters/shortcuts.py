@@ -63,6 +63,8 @@ def note_capabilities(state: ClientState, event: Event) -> None:
     seat.has_keyboard = bool(event.numbers[0] & KEYBOARD)
     if not seat.has_keyboard:
         _stop_listening(state, seat)
+        if (name := state.gestures.seat_of(event.object)) is not None:
+            state.gestures.lose(name)
     state.forward_event(event.object, event.spec, event.raw)
 
 

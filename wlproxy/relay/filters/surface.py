@@ -85,6 +85,7 @@ def commit(state: ClientState, request: Request) -> None:
 def destroy(state: ClientState, request: Request) -> None:
     """`destroy`: its buffers may go."""
     left = state.surfaces.destroy(surface_of(request))
+    state.gestures.forget(surface_of(request))
     state.forward(request)
     state.leave(left)
 

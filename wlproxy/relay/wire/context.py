@@ -93,6 +93,7 @@ class Shared:
         asking: the client about whom the user is being asked; 0: none.
         exports: windows that they lend to each other.
         sessions: that they have begun.
+        focused: which of them has the keyboard of which seat, by the global's name.
     """
 
     config: RelayConfig
@@ -104,6 +105,7 @@ class Shared:
     asking: int = 0
     exports: Exports = field(default_factory=Exports)
     sessions: Sessions = field(default_factory=Sessions)
+    focused: set[tuple[int, int]] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
