@@ -79,7 +79,7 @@ def inhibit(state: ClientState, request: Request) -> None:
     seat = state.context.objects.guest(request.integer("seat"))
     if seat.interface.name != "wl_seat":
         state.forward(request)  # which says that it is none
-    elif not _listen(state, seat) or state.context.config.bindings.are_hosts:
+    elif not _listen(state, seat) or state.context.shared.bindings.are_hosts:
         state.add_muted(request)
     else:
         state.forward_new(request).role = Inhibitor()
@@ -110,7 +110,7 @@ def hear(
 
 def _turn(state: ClientState) -> None:
     """The user takes the bindings back, or lets apps ask for them again."""
-    bindings = state.context.config.bindings
+    bindings = state.context.shared.bindings
     if _end_all(state):
         bindings.are_hosts = True
         state.context.trace(

@@ -94,6 +94,7 @@ class Shared:
         exports: windows that they lend to each other.
         sessions: that they have begun.
         focused: which of them has the keyboard of which seat, by the global's name.
+        bindings: the configuration's, which a snapshot does not have.
     """
 
     config: RelayConfig
@@ -106,6 +107,7 @@ class Shared:
     exports: Exports = field(default_factory=Exports)
     sessions: Sessions = field(default_factory=Sessions)
     focused: set[tuple[int, int]] = field(default_factory=set)
+    bindings: Bindings = field(default_factory=Bindings)
 
 
 @dataclass(frozen=True, slots=True)
