@@ -168,6 +168,11 @@ class Context:
         return self.shared.config
 
     @property
+    def executable(self) -> str:
+        """The app's, as the agent says: the same for each of its processes."""
+        return self.label.rpartition("(")[0]
+
+    @property
     def clock(self) -> GuestClock:
         """The guest's."""
         return self.shared.clock
