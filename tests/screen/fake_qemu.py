@@ -28,6 +28,8 @@ from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
 
 LET_IN = b"OK 0123456789abcdef0123456789abcdef\r\nAGREE_UNIX_FD\r\n"
+SERIAL = 1
+"""Of every call, unless a test says otherwise."""
 XRGB = 0x20020888
 """pixman's x8r8g8b8."""
 XR24, AR24 = 0x34325258, 0x34325241
@@ -60,7 +62,7 @@ def call(
     member: str,
     signature: str = "",
     *body: Value,
-    serial: int = 1,
+    serial: int = SERIAL,
     flags: int = 0,
 ) -> tuple[bytes, list[Any]]:
     """Encode a call of the listener: bytes and fds."""
