@@ -178,6 +178,7 @@ class FakeQemu:
         head: which of its device's it says that each is.
         pasted: what its guest has copied; None if it does not answer.
         refuses: methods that it answers with an error.
+        mute: methods that it does not answer.
         speaks: set unless it is to answer nothing at all.
     """
 
@@ -191,6 +192,7 @@ class FakeQemu:
         self.absolute = True
         self.consoles, self.kind, self.head = 1, "Graphic", 0
         self.refuses: dict[str, str] = {}
+        self.mute: tuple[str, ...] = ()
         self.pasted: bytes | None = b""
         self.speaks = trio.Event()
         self.speaks.set()
@@ -260,6 +262,8 @@ class FakeQemu:
             signature, reply = "a{sv}", (self._properties(*call.body),)
         else:
             self.calls.append(call)
+        if member in self.mute:
+            return
         if member in self.refuses:
             fields = Fields(error_name="a.b", reply_to=call.serial, signature="s")
             body = (self.refuses[member],)
@@ -290,7 +294,11 @@ class FakeQemu:
         """Read answers.  The client's half of the beginning is there already."""
         greeting, _ = await stream.receive()
         assert greeting == client_half(os.getuid())
-        await stream.send(LET_IN)
+        try:
+            await stream.send(LET_IN)
+        except trio.BrokenResourceError:  # who wanted to be called has gone
+            stream.close()
+            return
         self.listeners += 1
         self.listener, self.listener_gone = stream, False
         reader = MessageReader[Any]()

@@ -40,12 +40,19 @@ async def works(loopback: Loopback) -> None:
     app.close()
 
 
+async def fds_at_rest(loopback: Loopback) -> int:
+    """Count the fds that are open once no app is left anywhere."""
+    await loopback.quiet()
+    await loopback.until(lambda: not loopback.compositor.apps)
+    await trio.testing.wait_all_tasks_blocked()
+    return len(open_fds())
+
+
 async def test_app_that_leaves_leaves_nothing(
     loopback: Loopback, compositor: Compositor
 ) -> None:
     await works(loopback)
-    await loopback.quiet()
-    before = len(open_fds())
+    before = await fds_at_rest(loopback)
 
     app = await loopback.app()
     compositor.releases_at_once = False
@@ -58,7 +65,7 @@ async def test_app_that_leaves_leaves_nothing(
         await client.gone.wait()
     await loopback.quiet()
     # Its memory is given back in a thread.
-    await loopback.until(lambda: len(open_fds()) == before)
+    await loopback.until(lambda: len(open_fds()) <= before)
     assert loopback.status()["metrics"]["open_fds"] == 0
 
 
@@ -66,8 +73,7 @@ async def test_app_killed_in_the_middle_of_everything(
     loopback: Loopback, compositor: Compositor
 ) -> None:
     await works(loopback)
-    await loopback.quiet()
-    before = len(open_fds())
+    before = await fds_at_rest(loopback)
 
     for round_ in range(10):
         app = await loopback.app()
@@ -88,7 +94,7 @@ async def test_app_killed_in_the_middle_of_everything(
         while compositor.apps:
             await compositor.apps[0].gone.wait()
     # Its memory is given back in a thread.
-    await loopback.until(lambda: len(open_fds()) == before)
+    await loopback.until(lambda: len(open_fds()) <= before)
 
 
 async def test_app_that_sends_half_a_message_and_dies(
@@ -115,7 +121,7 @@ async def test_app_that_sends_garbage_ends_alone(
                 pass
 
     await app.roundtrip()
-    assert loopback.clients() == 1
+    await loopback.until(lambda: loopback.clients() == 1)
 
 
 async def test_compositor_closes_one_client(
