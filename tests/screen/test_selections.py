@@ -38,7 +38,7 @@ async def focus(stage: ViewerStage) -> Resource:
     await stage.until(
         lambda: stage.compositor.called(f"{DEVICE}_manager.get_data_device")
     )
-    await stage.answered()  # the window knows that it has the focus
+    await stage.ponged()  # the window knows that it has the focus
     return keyboard
 
 
@@ -197,7 +197,7 @@ async def test_what_the_guest_copies_without_the_keyboard_does_not_count(
     async with staged(tmp_path, sharing=sharing()) as stage:
         keyboard = await focus(stage)
         keyboard.send("leave", 2, stage.surface)
-        await stage.answered()
+        await stage.ponged()
         await copying(stage)
         keyboard.send("enter", 3, stage.surface, b"")
         await copy(stage, b"of the host")
@@ -212,7 +212,7 @@ async def copying(stage: ViewerStage) -> None:
     assert clipboard
     await stage.until(lambda: clipboard.grabs[Selection.CLIPBOARD])
     await stage.qemu_answered()
-    await stage.answered()
+    await stage.ponged()
 
 
 async def test_each_copy_is_another_source(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ async def test_a_way_that_is_shut_to_the_host(tmp_path: Path, way: str) -> None:
     async with staged(tmp_path, sharing=sharing(way)) as stage:
         await stage.show()
         await stage.enter("wl_keyboard", b"")
-        await stage.answered()
+        await stage.ponged()
         await copying(stage)
         await grab(stage, 4, 1)
         primary = "zwp_primary_selection_device_v1.set_selection"
@@ -294,7 +294,7 @@ async def test_who_asks_has_pressed_a_key_just_before(tmp_path: Path) -> None:
     async with staged(tmp_path, sharing=rules, pasted=b"text") as stage:
         keyboard = await focus(stage)
         keyboard.send("key", 40, 5, 30, 0)  # let go of, which means nothing
-        await stage.answered()
+        await stage.ponged()
         await copying(stage)
         assert not stage.compositor.called(SET)
         keyboard.send("key", 41, 5, 30, 1)

@@ -95,7 +95,7 @@ async def test_damage_is_merged_until_the_compositor_wants_a_frame(
         for line in range(8):
             await stage.qemu.say(update_map(2, line, 4, 1))
         await stage.until(lambda: stage.viewer.counts.updates == 8)
-        await stage.answered()
+        await stage.ponged()
         assert compositor.commits == commits
         compositor.done(stage.surface)
         await stage.until(lambda: compositor.commits == commits + 1)
@@ -156,8 +156,8 @@ async def test_a_hidden_window_of_a_map_goes_on_listening(
             await stage.qemu.say(update_map(0, 0, 1, 1))
             await trio.sleep(0.01)
         await stage.until(lambda: stage.viewer.counts.updates == 10)
-        await stage.called()
-        await stage.answered()
+        await stage.listened()
+        await stage.ponged()
         assert not stage.qemu.listener_gone
         assert compositor.commits == commits
         compositor.done(stage.surface)

@@ -148,7 +148,7 @@ async def test_what_can_not_be_shown_leaves_what_there_was(
                 await stage.until(lambda: stage.frames)
                 await show(stage, unmappable)
                 await stage.until(lambda: len(stage.compositor.called(CREATE)) == 3)
-                await stage.answered()  # the window knows that it is refused
+                await stage.ponged()  # the window knows that it is refused
                 await stage.qemu.say(update_dmabuf(0, 0, 2, 2))
                 await stage.frame_after(1)
         size = stage.viewer.window.sizing.shown()
@@ -277,7 +277,7 @@ class Held(Compositor):
 
 
 def answered(stage: ViewerStage) -> int:
-    """How often QEMU was answered, the picture and `ViewerStage.called` not counted."""
+    """How often QEMU was answered, the picture and `ViewerStage.listened` not counted."""
     answers = [each.fields.reply_to for each in stage.qemu.answers]
     return answers.count(SERIAL) - 1
 
@@ -295,7 +295,7 @@ async def test_the_guest_draws_on_when_it_is_seen(
         await stage.until(lambda: stage.viewer.counts.updates == 2)
         compositor.done()  # of the frame before those
         await stage.until(lambda: compositor.held)
-        await stage.called()
+        await stage.listened()
         assert answered(stage) == 0
         compositor.done()
         await stage.until(lambda: answered(stage) == 2)
@@ -333,7 +333,7 @@ async def test_a_hidden_one_goes_on_being_told_of(
             await stage.qemu.say(update_dmabuf(0, 0, 1, 1))
             await stage.until(lambda: len(stage.qemu.answers) >= turn + 2)  # noqa: B023 - awaited here
             await trio.sleep(0.005)
-        await stage.called()
+        await stage.listened()
         await stage.qemu_answered()
         assert not stage.qemu.listener_gone
         assert stage.qemu.listeners == 1
@@ -346,7 +346,7 @@ async def test_few_are_kept(tmp_path: Path) -> None:
                 await show(stage, file)
                 await stage.frame_after(turn)
         await stage.until(lambda: stage.compositor.called("wl_buffer.destroy"))
-        await stage.answered()
+        await stage.ponged()
         assert len(stage.compositor.called("wl_buffer.destroy")) == 3
 
 

@@ -102,7 +102,7 @@ class ViewerStage:
         await self.until(lambda: answers)
         await trio.lowlevel.checkpoint()  # upon which the window does what follows
 
-    async def called(self) -> None:
+    async def listened(self) -> None:
         """Wait until the window has taken all that QEMU called it for, and has answered what it does."""
         serial = self._serials = self._serials + 1
         await self.qemu.say(call(LISTENER, "Disable", serial=serial))
@@ -110,7 +110,7 @@ class ViewerStage:
             lambda: any(each.fields.reply_to == serial for each in self.qemu.answers)
         )
 
-    async def answered(self) -> None:
+    async def ponged(self) -> None:
         """Wait until the window has taken all that the compositor told it, and that has what follows."""
         pongs = len(self.compositor.called("xdg_wm_base.pong"))
         self.find("xdg_wm_base").send("ping", 1)
