@@ -200,7 +200,8 @@ class FakeQemu:
     async def run(self) -> None:
         try:
             async with trio.open_nursery() as self._nursery:
-                await self._serve()
+                with suppress(trio.BrokenResourceError):  # whoever called has gone
+                    await self._serve()
         finally:
             self.close()
 
@@ -238,6 +239,8 @@ class FakeQemu:
         greeting = b""
         while not greeting.endswith(b"BEGIN\r\n"):
             data, _ = await self.main.receive()
+            if not data:
+                return
             greeting += data
         await self.speaks.wait()
         await self.main.send(LET_IN)
@@ -251,8 +254,7 @@ class FakeQemu:
                 return
             reader.feed(data, fds)
             while (message := reader.next_message()) is not None:
-                with suppress(trio.BrokenResourceError):  # whoever called has gone
-                    await self._called(message)
+                await self._called(message)
 
     async def _called(self, call: Message[Any]) -> None:
         member = call.fields.member
