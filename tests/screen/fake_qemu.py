@@ -29,7 +29,7 @@ from wlproxy.transport.fds import OwnedFd
 
 LET_IN = b"OK 0123456789abcdef0123456789abcdef\r\nAGREE_UNIX_FD\r\n"
 SERIAL = 1
-"""Of every call, unless a test says otherwise."""
+"""The one that every call has, unless a test says otherwise."""
 XRGB = 0x20020888
 """pixman's x8r8g8b8."""
 XR24, AR24 = 0x34325258, 0x34325241
