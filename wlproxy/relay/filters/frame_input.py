@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from wlproxy.protocol.wayland.interface_table import INTERFACES
-from wlproxy.relay.filters.selections import give_back
 from wlproxy.relay.frame.layout import Edge
 from wlproxy.relay.frame.window import Part
 from wlproxy.relay.state import ClientState
@@ -241,7 +240,7 @@ def enter_drag(state: ClientState, event: Event, onward: OnwardEvent) -> None:
     dragged.discard(event.object.host_id)
     if _part(state, event) is not None:
         dragged.add(event.object.host_id)
-        give_back(state, event.integer("id"))  # there is another one with each `enter`
+        state.give_back(event.integer("id"))  # there is another one with each `enter`
         return
     onward(state, event)
 

@@ -280,14 +280,6 @@ def receive(state: ClientState, request: Request) -> None:
     state.refuse_fds(request)
 
 
-def give_back(state: ClientState, offer_id: int) -> None:
-    """Have the compositor know that nobody will need an offer, which the app has not heard of."""
-    entry = state.context.objects.host(offer_id)
-    if entry is not None and isinstance(entry.role, Offer) and not entry.role.use:
-        entry.role = None
-        state.context.send(entry, "destroy")
-
-
 def _reveal(state: ClientState, event: Event, offer_id: int, use: str) -> bool:
     """Tell the app of an offer that is for this; or have the compositor know that nobody will."""
     objects, context = state.context.objects, state.context
@@ -298,7 +290,7 @@ def _reveal(state: ClientState, event: Event, offer_id: int, use: str) -> bool:
     if offer.use:
         return _rules(state, use).direction.to_guest
     if not event.object.guest_id or not _rules(state, use).direction.to_guest:
-        give_back(state, offer_id)
+        state.give_back(offer_id)
         return False
     offer.use = use
     guest_id = objects.give_guest_id(entry)
