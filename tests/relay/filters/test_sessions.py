@@ -4,7 +4,7 @@ import pytest
 
 from tests.relay.playbook import Stage
 from tests.relay.things import Thing
-from wlproxy.relay.names import MAX_APP_SESSIONS
+from wlproxy.relay.names import MAX_APP_SESSIONS, guest_name
 from wlproxy.relay.policy_tree import Globals, Policy
 from wlproxy.relay.wire.context import RelayConfig
 
@@ -135,6 +135,18 @@ def test_the_oldest_of_the_app_makes_room(play: Room, *, kept: bool) -> None:
     play.tell(b"new")
     play.get(name)
     assert play.heard()[-1] == "None)"
+
+
+def test_an_app_that_connects_again_is_the_same(play: Room) -> None:
+    """Else each connection could begin as many as the first."""
+    play.get()
+    play.tell()
+    play.leave()
+    play.relay.compare()
+    [sessions] = play.relay.known("Sessions")
+    assert sessions["kept"] == [
+        [guest_name(ID), {"original": ID.hex(), "owner": "app"}]
+    ]
 
 
 def test_what_is_made_of_a_session_that_does_nothing_does_nothing() -> None:
