@@ -12,17 +12,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from wlproxy.protocol.channel.frames import PORT_NAME
 from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.notify import notify
-from wlproxy.transport.vchan import Library, LibraryVchan
+from wlproxy.transport.vchan import NODE, Library, LibraryVchan
 from wlproxy.transport.vchan_bridge import Bridge
 from wlproxy.transport.xenstore import Store
 
 SOCKET: Final = Path("/run/wlproxy-vchan/socket")
 USER: Final = "wlproxy"
-PATH: Final = f"data/{PORT_NAME}"
-"""In XenStore, below this domain's own directory; a domain may write to `data`."""
 MODE: Final = 0o600
 REMEDY: Final = "modprobe -a xen-gntalloc xen-evtchn"
 
@@ -49,7 +46,7 @@ class OwnVchans:
             OSError: no pages can be granted, or no event channel be had.
         """
         try:
-            return self._library.serve(self._domid, PATH)
+            return self._library.serve(self._domid, NODE)
         except OSError as exc:
             text = f"{exc.strerror} for domain {self._domid}; as root: {REMEDY}"
             raise OSError(exc.errno, text) from exc
@@ -74,7 +71,7 @@ def serve(path: Path, user: str, domid: int) -> str:
         uid = pwd.getpwnam(user).pw_uid
         library = Library()
         # What one that was killed has left leads nowhere, or to another grant.
-        Store().remove(PATH)
+        Store().remove(NODE)
         with closing(listen(path, uid)) as listener:
             log.info("the agent connects to %s, domain %d by a vchan", path, domid)
             notify("READY=1")

@@ -18,6 +18,9 @@ from wlproxy.transport.closable import Closing
 
 RING: Final = 64 * 1024
 """Bytes of each of the two rings, so that both are 33 grants."""
+NODE: Final = "data/wlproxy"
+"""In XenStore, below the directory of the domain that serves, which may write to its `data`.  Names there
+have no dots, so this is not the channel's own name."""
 REMEDY: Final = (
     "Install the package that has it (Debian: libxenmisc, with Xen's version)."
 )

@@ -1,5 +1,6 @@
 """Agent and proxy joined by a vchan: pixels, and each of the four processes killed; a domain that ends."""
 
+import contextlib
 import random
 import signal
 import subprocess
@@ -38,13 +39,13 @@ kept["connection"] = socket.socket(socket.AF_UNIX)
 kept["connection"].connect({GUEST_SOCKET!r})
 """
 HANG_UP = 'kept.pop("connection").close()'
-# What another program than ours may write into the page that both have mapped: where the rings are read
-# and written, their sizes, who is there, and who is to be told.
+# What another program than ours may write into the page that both have mapped: how far the rings have been
+# read and written, and their sizes.
 HOSTILE = f"""
 import ctypes, os, sys, time
 sys.path.insert(0, {GUEST_TREE!r})
 from wlproxy.transport.vchan import Library
-vchan = Library().serve(0, "data/org.wlproxy.0")
+vchan = Library().serve(0, "data/wlproxy")
 ring, deadline = vchan._control.contents.ring, time.monotonic() + 60
 cli_live = ctypes.c_uint8.from_address(ring + 20)
 while cli_live.value == 2 and time.monotonic() < deadline: time.sleep(0.01)
@@ -52,7 +53,6 @@ result = cli_live.value
 for _ in range(2000):
     ctypes.memmove(ring, os.urandom(20), 20)
     vchan._calls.libxenvchan_write(vchan._control, b"noise", 5)
-ctypes.memset(ring + 20, 0, 1)
 vchan.close()
 """
 
@@ -156,7 +156,7 @@ def test_who_reads_nothing_stops_who_sends_to_it_alone(unused: Joined) -> None:
     unused.domain.python(CONNECT)
     with unused.connected() as connection:
         connection.settimeout(5)
-        with pytest.raises(TimeoutError):
+        with contextlib.suppress(TimeoutError):
             while True:
                 connection.send(bytes(65536))
     # The next one is served, by another vchan.

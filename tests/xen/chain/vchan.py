@@ -66,8 +66,13 @@ class Joined:
             lambda: self._listens() or here.poll() is not None, "it listens", PATIENCE
         )
         assert here.poll() is None, self.logs()
-        there = ["test", "-S", GUEST_SOCKET]
-        eventually(lambda: guest.run(there).ok, "it listens in the domain", PATIENCE)
+        there, in_guest = ["test", "-S", GUEST_SOCKET], self.in_guest
+
+        def listens() -> bool:
+            assert guest.alive(in_guest), self.logs()
+            return guest.run(there).ok
+
+        eventually(listens, "it listens in the domain", PATIENCE)
 
     def _listens(self) -> bool:
         # By itself the path says nothing: one that was killed leaves it.

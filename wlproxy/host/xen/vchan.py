@@ -11,9 +11,8 @@ import os
 from typing import Final, Protocol
 
 from wlproxy.host.errors import HostError
-from wlproxy.protocol.channel.frames import PORT_NAME
 from wlproxy.transport.closable import Closing, closed_on_error
-from wlproxy.transport.vchan import LibraryVchan
+from wlproxy.transport.vchan import NODE, LibraryVchan
 from wlproxy.transport.xenstore import Store
 
 RING_KEY: Final = "ring-ref"
@@ -57,7 +56,7 @@ class DomainVchans(Closing):
         self._store = store
         self._complaint = ""
         self._domain = f"/local/domain/{domid}"
-        self._path = f"{self._domain}/data/{PORT_NAME}"
+        self._path = f"{self._domain}/{NODE}"
         # All of it, so that its end is noticed, too.
         self._watch = store.watch(self._domain)
         with closed_on_error(self._watch):
