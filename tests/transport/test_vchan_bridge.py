@@ -187,6 +187,8 @@ def test_a_program_that_goes_before_there_is_a_vchan(running: Running) -> None:
 def test_what_a_program_said_before_it_went_arrives(running: Running) -> None:
     theirs = running.source.add()
     with running.connect() as connection:
+        connection.sendall(b"hello")
+        assert read_exactly(theirs, 5) == b"hello"
         connection.sendall(b"goodbye")
     assert read_to_end(theirs) == b"goodbye"
 

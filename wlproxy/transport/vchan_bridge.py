@@ -109,6 +109,9 @@ class Bridge:
     def _find(self, connection: socket.socket) -> Vchan | None:
         """Wait until there is a vchan; None: who wants it has gone."""
         said = False
+        gone = {connection.fileno(): select.POLLRDHUP}
+        if self.wait(gone, -math.inf):  # while another was served
+            return None
         self._changed = True
         while True:
             if self._changed and time.monotonic() >= self._open_at:
@@ -120,7 +123,7 @@ class Bridge:
                     log.debug("waiting for the other domain")
                 said = True
             until = self._open_at if self._changed else math.inf
-            if self.wait({connection.fileno(): select.POLLRDHUP}, until):
+            if self.wait(gone, until):
                 return None
 
     def wait(

@@ -60,7 +60,8 @@ def vchans(peer: XenStore, library: Library) -> Iterator[DomainVchans]:
 def test_a_vchan_is_good_for_one_connection(
     vchans: DomainVchans, library: Library, peer: XenStore
 ) -> None:
-    assert vchans.open() is library.next
+    found: object = vchans.open()
+    assert found is library.next
     assert library.asked == [(5, PATH)]
     assert KEY not in peer.values
     assert vchans.open() is None

@@ -71,7 +71,7 @@ def parse_domid(arguments: Sequence[str]) -> int | None:
     words = list(arguments[1:])
     if VCHAN in words:
         options = (VCHAN_OPTION,)
-        # Of ours, an option and its value may be one word.
+        # In ours, an option and its value may be one word.
         words = [part for word in words for part in word.split("=", 1)]
     found = None
     for option, value in pairwise(words):
