@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab import guest_agent, nested, xen_guest
-from tests.integration.harness import GUEST_TREE, GuestSide, eventually
+from lab import nested, ordinary_user, xen_guest
+from tests.integration.harness import GUEST_TREE, eventually
 from tests.xen import gntdev
 from tests.xen.chain.stage import PATIENCE, Shown, Stage
-from tests.xen.chain.vchan import GUEST_SOCKET, Joined, count_sessions, exactly
+from tests.xen.chain.vchan import GUEST_SOCKET, Joined, bare, count_sessions, exactly
 from tests.xen.domain import PAGE, Domain, domids
 
 pytestmark = [
@@ -62,7 +62,8 @@ def joined(stage: Stage) -> Iterator[Joined]:
     stage.stop_proxy("pvh")
     side = stage.side("pvh")
     side.stop_agent()
-    made = Joined("pvh", stage.domains["pvh"], side, stage.compositor("small"))
+    where = stage.compositor("tiles"), stage.lend("pvh")
+    made = Joined("pvh", stage.domains["pvh"], side, *where)
     yield made
     made.close()
 
@@ -94,7 +95,11 @@ def test_every_pixel_is_shown_and_none_copied(shown: Shown) -> None:
     assert shown.proxy.copied() == 0
     mapped = gntdev.mapped_bytes(shown.compositor.pid())
     assert PAGES * PAGE <= mapped <= (PAGES + 1) * PAGE
-    # The proxy has been told no number, and has opened no device but for these pages.
+    # The proxy has been told no number, and has no right to anything of Xen's.
+    with open(f"/proc/{shown.proxy.pid}/status") as status:
+        fields = dict(line.split(":", 1) for line in status)
+    assert fields["Uid"].split()[1] == str(ordinary_user.NOBODY)
+    assert int(fields["CapEff"], 16) == 0
     assert f"Xen's domain {shown.domain.domid}" in shown.proxy.log()
     assert not gntdev.mapped_bytes(shown.proxy.pid)
     client.kill()
@@ -192,15 +197,16 @@ def test_a_domain_that_writes_over_the_rings(unused: Joined) -> None:
     test_bytes_both_ways(unused)
 
 
-def test_a_domain_that_is_destroyed(stage: Stage) -> None:
+def test_bytes_both_ways_in_a_pv_domain(stage: Stage) -> None:
+    joined = bare("pv", stage.domains["pv"])
+    test_bytes_both_ways(joined)
+    joined.close()
+
+
+def test_a_domain_that_is_destroyed() -> None:
     """Xen tells nobody by the event channel; XenStore does."""
-    machine = xen_guest.domu("pvh", directory=nested.RUN / "victim")
-    domain = Domain(machine)
-    side = GuestSide(domain.guest)
-    side.ship()
-    guest_agent.add_user(domain.guest)
-    victim = Joined("victim", domain, side, stage.compositor("small"))
-    victim.join()
+    domain = Domain(xen_guest.domu("pvh", directory=nested.RUN / "victim"))
+    victim = bare("victim", domain)
     helper = victim.in_dom0
     assert helper is not None
     domain.python(BACK)

@@ -1,4 +1,4 @@
-"""A domU and dom0 joined by a vchan: a process of root's at each end, and the agent and the proxy at theirs."""
+"""A domU and dom0 joined by a vchan: a process of root's at each end, an agent and a proxy without rights at theirs."""
 
 import contextlib
 import signal
@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from lab import guest_agent, ordinary_user
 from tests.integration import harness
 from tests.integration.harness import (
     GUEST_TREE,
@@ -29,11 +30,16 @@ class Joined:
     """The processes, each of which can be killed and started."""
 
     def __init__(
-        self, name: str, domain: Domain, side: GuestSide, compositor: Compositor
+        self,
+        name: str,
+        domain: Domain,
+        side: GuestSide,
+        compositor: Compositor | None = None,
+        gntdev: Path | None = None,
     ) -> None:
-        """Start nothing yet."""
+        """Start nothing yet; without a compositor, which is nobody's, there will be no proxy."""
         self.name, self.domain, self.side = name, domain, side
-        self.compositor = compositor
+        self.compositor, self.gntdev = compositor, gntdev
         self.channel = Path("/run", f"xen-vchan-{name}", "channel")
         self.log_path = harness.OUT / f"vchan-{name}.log"
         self.in_guest: int | None = None
@@ -52,8 +58,15 @@ class Joined:
             self.in_guest = guest.spawn(argv, env=environment, log=GUEST_LOG)
         if self.in_dom0 is None or self.in_dom0.poll() is not None:
             self.channel.parent.mkdir(exist_ok=True)
-            command = [sys.executable, "-m", "wlproxy", "xen-vchan", "--user", "root"]
-            command += ["--domid", str(self.domain.domid), "--log-level", "debug"]
+            command = [sys.executable, "-m", "wlproxy", "xen-vchan"]
+            command += [
+                "--user",
+                str(ordinary_user.NOBODY),
+                "--domid",
+                str(self.domain.domid),
+                "--log-level",
+                "debug",
+            ]
             with self.log_path.open("ab") as log:
                 self.in_dom0 = subprocess.Popen(
                     [*command, "--socket", str(self.channel)],
@@ -102,8 +115,14 @@ class Joined:
             wire = "--port", f"unix:{GUEST_SOCKET}"
             self.side.start_agent("wlproxy_guest", *wire, privileged=False)
         if self.proxy is None or self.proxy.process.poll() is not None:
+            assert self.compositor is not None
             self.proxy = start_proxy(
-                self.compositor, harness.OUT, (), self.channel, name=self.name
+                self.compositor,
+                harness.OUT,
+                ("--xen-gntdev", str(self.gntdev)),
+                self.channel,
+                name=self.name,
+                nobodys=True,
             )
         shown = Shown(self.domain, self.side, self.proxy)
         try:
@@ -143,6 +162,16 @@ class Joined:
         if self.in_guest is not None:
             self.domain.guest.kill(self.in_guest)
             assert self.domain.guest.wait(self.in_guest) == 0, self.logs()
+
+
+def bare(name: str, domain: Domain) -> Joined:
+    """Have what root's processes need, and neither agent nor proxy."""
+    side = GuestSide(domain.guest)
+    side.ship()
+    guest_agent.add_user(domain.guest)
+    joined = Joined(name, domain, side)
+    joined.join()
+    return joined
 
 
 def count_sessions(proxy: Proxy) -> int:
