@@ -15,7 +15,11 @@ pytestmark = [
 ]
 
 SIZES = {"1080p": (1920, 1080), "4K": LARGE}
-ON = ("pv-weston", "pvh-weston", "pvh-sway")
+ON = (
+    "pv-weston",
+    pytest.param("pvh-weston", marks=pytest.mark.xen(short=True)),
+    "pvh-sway",
+)
 
 
 @pytest.mark.parametrize("memory", ["memfd", "dma-heap"])
