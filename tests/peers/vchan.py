@@ -17,6 +17,7 @@ class FakeVchan:
     Attributes:
         is_open: whether the other end is there, or may still come.
         closed: whether this one has been closed.
+        broken: whether its events come no more.
         missed: events that were acknowledged although there was none, where the library would wait.
     """
 
@@ -29,6 +30,7 @@ class FakeVchan:
         self.is_open = True
         self.closed = False
         self.missed = 0
+        self.broken = False
 
     def fileno(self) -> int:
         assert not self.closed
@@ -36,6 +38,8 @@ class FakeVchan:
 
     def acknowledge(self) -> None:
         assert not self.closed
+        if self.broken:
+            raise VchanClosedError
         if select.select([self._event], [], [], 0)[0]:
             os.eventfd_read(self._event)
         else:

@@ -46,7 +46,7 @@ class FakeLibrary:
             "client_init": self._start,
             "read": self._read,
             "write": self._write,
-            "wait": lambda _: self.ours.acknowledge(),
+            "wait": self._wait,
             "is_open": lambda _: int(self.ours.is_open),
             "fd_for_select": lambda _: self.ours.fileno(),
             "close": lambda _: self.ours.close(),
@@ -60,6 +60,10 @@ class FakeLibrary:
             ctypes.set_errno(errno.EACCES)
             return ctypes.POINTER(vchan._Control)()
         return ctypes.pointer(self.control)
+
+    def _wait(self, _: object) -> int:
+        self.ours.acknowledge()
+        return -1 if self.fails else 0
 
     def _read(self, _: object, buffer: Any, size: int) -> int:
         try:
@@ -118,6 +122,14 @@ def test_bytes_as_the_library_has_them(make: Make) -> None:
     made.close()
     with pytest.raises(VchanClosedError):
         made.fileno()  # its memory is freed
+
+
+def test_an_event_channel_that_breaks(make: Make) -> None:
+    fake = make(serves=True)
+    with Library("libxenvchan.so").serve(3, "data/x") as made:
+        fake.fails = True
+        with pytest.raises(VchanClosedError):
+            made.acknowledge()
 
 
 def test_what_another_domain_serves(make: Make) -> None:

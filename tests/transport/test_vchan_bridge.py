@@ -251,6 +251,18 @@ def test_a_program_that_reads_nothing_keeps_nobody(
         assert read_exactly(following, 4) == b"next"
 
 
+def test_an_event_channel_that_breaks(running: Running) -> None:
+    theirs = running.source.add()
+    with running.connect() as connection:
+        connection.sendall(b"1")
+        assert read_exactly(theirs, 1) == b"1"
+        ours = running.source.made[1]
+        ours.broken = True
+        theirs.write(b"2")
+        receive_exactly(connection, 100)  # until it hangs up
+    assert ours.closed
+
+
 def test_another_user_is_turned_away(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -37,7 +37,11 @@ class Vchan(Protocol):
         """Return the fd that is readable when the other end has done something."""
 
     def acknowledge(self) -> None:
-        """Take note of what made the fd readable, which it has to be."""
+        """Take note of what made the fd readable, which it has to be.
+
+        Raises:
+            VchanClosedError: there will be no more.
+        """
 
     def read(self, size: int) -> bytes:
         """Read what is there.  Nothing: the fd will tell when there is more.
@@ -198,8 +202,13 @@ class LibraryVchan(Closing):
         return int(self._calls.libxenvchan_fd_for_select(self._handle))
 
     def acknowledge(self) -> None:
-        """See `Vchan`."""
-        self._calls.libxenvchan_wait(self._handle)
+        """See `Vchan`.
+
+        Raises:
+            VchanClosedError: the event channel is broken.
+        """
+        if self._calls.libxenvchan_wait(self._handle) < 0:
+            raise VchanClosedError
 
     def read(self, size: int) -> bytes:
         """See `Vchan`.

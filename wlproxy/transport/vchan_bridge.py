@@ -252,7 +252,10 @@ class _Carrier:
         if happened.get(connection, 0) & GONE:
             self._hung_up = True
         if happened.get(vchan, 0):
-            self._vchan.acknowledge()
+            try:
+                self._vchan.acknowledge()
+            except VchanClosedError:
+                self._closed = True
 
 
 def _milliseconds(until: float) -> int | None:
