@@ -1,8 +1,8 @@
 """Finds out which domain of Xen's is at the other end of a channel.
 
 The toolstack starts a QEMU for a domain's channels, and tells it by `-xen-domid` whose they are; a vchan's
-other end is a `wlproxy xen-vchan --domid`, which talks to no other domain.  Who listens at the channel's socket the kernel says (SO_PEERCRED); that process's command line says
-the rest.  It is believed of root's processes and of our own user's only; and then the agent still
+other end is a `wlproxy xen-vchan --domid`, which talks to no other domain.  Who listens at the channel's
+socket the kernel says (SO_PEERCRED); that process's command line says the rest.  It is believed of root's processes and of our own user's only; and then the agent still
 has to prove it, by a page of that domain (`grant_pages`).
 """
 
