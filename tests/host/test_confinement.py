@@ -300,7 +300,9 @@ def test_what_comes_of_it(
     monkeypatch.setattr(confinement, "no_new_privileges", lambda: None)
     monkeypatch.setattr(confinement, "confine_thread", confine_thread)
     monkeypatch.setattr(confinement, "abi", lambda: version)
-    monkeypatch.setattr(confinement.os, "listdir", lambda _path: ["1"] * threads)
+    for number in range(threads):
+        (place / "task" / str(number)).mkdir(parents=True)
+    monkeypatch.setattr(confinement, "TASKS", place / "task")
     environ = {"XDG_RUNTIME_DIR": str(place / "run")}
     assert confine(config_in(place), VmLog("work"), environ, DEVICE) == said
     if asked:

@@ -47,6 +47,9 @@ SYSTEM: Final = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime")
 """Libraries and modules of the system's, and the time zone of the log."""
 GROUPS: Final = ("/etc/nsswitch.conf", "/etc/group")
 
+TASKS: Final = Path("/proc/self/task")
+"""This process's threads (proc(5))."""
+
 
 def confine(
     config: HostConfig,
@@ -129,7 +132,7 @@ def _why_not(config: HostConfig, device: Path) -> str:
         )
     if not os.access(device, os.R_OK | os.W_OK):
         return f"{device} cannot be used yet, and is waited for"
-    if len(os.listdir("/proc/self/task")) > 1:
+    if len(list(TASKS.iterdir())) > 1:
         return "it has threads already, which would not be"
     return "" if abi() else "this kernel has no Landlock, or has it switched off"
 
