@@ -232,7 +232,7 @@ def test_a_group_is_looked_up_only_if_it_is_let_in(place: Path) -> None:
         ({"confine": False}, "no: --no-confine"),
         (
             {"ram_tap": None},
-            "no: the guest's RAM is found by a look into QEMU's process",
+            "no: the guest's RAM is found in QEMU's process",
         ),
         ({"xen_domid": 3}, "no: it may be for a domain of Xen's"),
     ],

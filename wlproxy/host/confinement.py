@@ -127,8 +127,8 @@ def _why_not(config: HostConfig, device: Path) -> str:
         return "it may be for a domain of Xen's"
     if config.ram_tap is None:
         return (
-            "the guest's RAM is found by a look into QEMU's process, which whoever is confined "
-            "may not; `wlproxy ram-tap`, started before, tells of it instead"
+            "the guest's RAM is found in QEMU's process, which is forbidden then; `wlproxy "
+            "ram-tap`, started before, tells of it instead"
         )
     if not os.access(device, os.R_OK | os.W_OK):
         return f"{device} cannot be used yet, and is waited for"
