@@ -249,6 +249,13 @@ class Windows:
         "The title has the VM's name, whatever the icon looks like.",
         Effect.NEXT,
     )
+    colour_profiles: Switch = key(
+        Switch.OFF,
+        _SWITCH,
+        "Whether apps may say by ICC profiles, in files of their own, what their colours mean. Numbers do for most.",
+        "The compositor reads them by a library that was made for the user's own files.",
+        Effect.NEXT,
+    )
     idle_inhibition: Switch = key(
         Switch.ON,
         _SWITCH,
@@ -361,7 +368,7 @@ class Limits:
     app_copy_bytes: int = key(
         MAX_COPY_BYTES,
         Number(),
-        "Bytes of the host's memory for what is copied (mode C), of one app.",
+        "Bytes of the host's memory for what is copied (mode C, and colour profiles), of one app.",
         "Enough for 30 windows of 4K.",
         Effect.NEW_APPS,
     )

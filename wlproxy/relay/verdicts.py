@@ -124,7 +124,7 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         # ------------------------------------------------ surfaces
         "wp_alpha_modifier_v1": _yes("opacity"),
         "wp_color_manager_v1": _yes(
-            "which colours pixels mean; profiles in files of the guest are not offered",
+            "which colours pixels mean; by ICC profiles of the guest's only if policy has it so",
             "colour",
         ),
         "wp_color_representation_manager_v1": _yes("which colours YUV pixels mean"),
