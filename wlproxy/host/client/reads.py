@@ -101,6 +101,8 @@ class FileReads:
         return None
 
     async def _fill(self, fd: int, lane: Lane, size: int) -> bool:
+        if not self._lanes.is_open(lane):  # it was one too many
+            return False
         received = 0
         while received < size:
             chunk = await self._lanes.pull(lane)
