@@ -335,6 +335,12 @@ def test_show_says_what_is_in_force(home: Home) -> None:
     assert home.call("config show /nowhere").exit_code == 1
 
 
+def test_show_of_a_vm_with_only_a_policy_says_where_to_look(home: Home) -> None:
+    path = home.write('[vm.play.policy]\npointer.lock = "off"\n')
+    said = home.call(f"config show --name play {path}").output
+    assert "sets no option of VM play; its policy: wlproxy policy show play" in said
+
+
 def test_completion_reads_no_file(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.write("no TOML")
     monkeypatch.setenv("_WLPROXY_COMPLETE", "bash_complete")

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wlproxy.relay.names import (
+    MAX_APP_SESSIONS,
     MAX_EXPORTS,
     MAX_SESSIONS,
     NAME_LENGTH,
@@ -90,9 +91,7 @@ def test_only_names_that_were_told_are_found(handle: bytes, guessed: bytes) -> N
 
 
 def test_a_session_has_one_name_and_makes_room_when_it_is_removed() -> None:
-    sessions = Sessions()
-    assert all(sessions.begin() for _ in range(MAX_SESSIONS))
-    assert not sessions.begin()
+    sessions = full()
     session = Session()
     old = sessions.name(session, b"one")
     new = sessions.name(session, b"two")
@@ -102,16 +101,42 @@ def test_a_session_has_one_name_and_makes_room_when_it_is_removed() -> None:
     for same in (session, Session(session.name), Session(session.name)):
         sessions.remove(same)  # by several apps: it makes room for one
     assert sessions.find(new) is None
-    assert sessions.begin()
-    assert not sessions.begin()
+    assert sessions.begin(9)
+    assert not sessions.begin(9)
+
+
+def full() -> Sessions:
+    """Have several apps begin as many as all may."""
+    sessions = Sessions()
+    for app in range(MAX_SESSIONS // MAX_APP_SESSIONS):
+        assert all(sessions.begin(app) for _ in range(MAX_APP_SESSIONS))
+    assert not sessions.begin(100)
+    return sessions
+
+
+def test_an_app_begins_so_many_sessions_and_leaves_the_others_theirs() -> None:
+    sessions = Sessions()
+    begun = [sessions.begin(1) for _ in range(MAX_APP_SESSIONS)]
+    assert not sessions.begin(1)
+    other = sessions.begin(2)
+
+    last = begun[-1]
+    assert last
+    assert other
+    sessions.remove(other)
+    assert not sessions.begin(1)
+    sessions.remove(last)
+    assert sessions.begin(1)
+    assert not sessions.begin(1)
+    sessions.close(1)  # what it has begun counts for all of them still
+    assert sessions.begin(1)
 
 
 def test_a_session_that_is_removed_while_others_go_on_with_it_is_counted_anew() -> None:
     """Two apps that do so again and again begin no more than others."""
     sessions = Sessions()
     kept = 0
-    while sessions.begin():
-        first = Session()
+    while first := sessions.begin(kept):
         name = sessions.name(first, b"%d" % kept)
         assert sessions.find(name)
         others = [Session(first.name) for _ in range(3)]  # they have asked for it
@@ -123,4 +148,4 @@ def test_a_session_that_is_removed_while_others_go_on_with_it_is_counted_anew() 
 
     assert kept >= MAX_SESSIONS
     assert sessions.find(others[-1].name.encode()) is None or kept == MAX_SESSIONS
-    assert not sessions.begin()
+    assert not sessions.begin(kept)

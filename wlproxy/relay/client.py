@@ -138,6 +138,7 @@ class Client:
         self._context.shares.close()
         self._state.questions.close()
         self._context.shared.exports.close(self._context.client_id)
+        self._context.shared.sessions.close(self._context.client_id)
 
     def take(self) -> list[Command]:
         """Take the commands that the inputs so far have led to."""

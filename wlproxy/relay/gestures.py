@@ -99,12 +99,7 @@ class Gestures:
         return last.about in ("", about)
 
     def may_ask(self, seat: int) -> bool:
-        """Whether the user may be asked instead: not if they are busy with another app.
-
-        What has no keyboard, as what manages clipboards, cannot lose it.
-        """
-        if seat not in self._focus:
-            return True
+        """Whether the user may be asked instead: not if they are busy with another app."""
         window = self.window(seat)
         return window is not None and not window.gone
 

@@ -17,6 +17,9 @@ MAX_EXPORTS: Final = 256
 MAX_SESSIONS: Final = 256
 """Sessions that all apps of a VM begin; the compositor keeps each, on its disk if need be."""
 
+MAX_APP_SESSIONS: Final = 32
+"""Those that one of them begins while it is connected; an app needs one."""
+
 NAME_LENGTH: Final = 32
 """Characters of a name: 128 bits, as little to be guessed as what it is made of."""
 
@@ -91,9 +94,15 @@ class Exports:
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """The role of an `xdg_session_v1`; `name` is the guest's for it, once that is known."""
+    """The role of an `xdg_session_v1`.
+
+    Attributes:
+        name: the guest's for it, once that is known.
+        app: id of the client that has begun it; 0: another one has.
+    """
 
     name: str = ""
+    app: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -102,13 +111,16 @@ class Sessions:
 
     _ids: dict[str, bytes] = field(default_factory=dict)
     _begun: int = 0
+    _counts: dict[int, int] = field(default_factory=dict)
 
-    def begin(self) -> bool:
-        """Count another one; False if there are too many."""
-        if self._begun >= MAX_SESSIONS:
-            return False
+    def begin(self, app: int) -> Session | None:
+        """Enter one that an app begins; None if it, or all of them, have begun too many."""
+        count = self._counts.get(app, 0)
+        if count >= MAX_APP_SESSIONS or self._begun >= MAX_SESSIONS:
+            return None
+        self._counts[app] = count + 1
         self._begun += 1
-        return True
+        return Session(app=app)
 
     def name(self, session: Session, original: bytes) -> bytes:
         """Take the compositor's id of one, and return what the guest is told in its place."""
@@ -130,3 +142,9 @@ class Sessions:
         known = self._ids.pop(session.name, None) is not None
         if known or not session.name:  # else another app has removed it before
             self._begun -= 1
+        if session.app in self._counts:
+            self._counts[session.app] -= 1
+
+    def close(self, app: int) -> None:
+        """An app has gone; what it has begun is kept."""
+        self._counts.pop(app, None)

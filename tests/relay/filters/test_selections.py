@@ -637,9 +637,11 @@ def heard(said: list[str], name: str) -> bool:
     return any(f".{name}(" in line for line in said if line.startswith("host: "))
 
 
-def asking(direction: Direction = ASK) -> Desk:
+def asking(direction: Direction = ASK, kind: str = "wl_data") -> Desk:
     """A stage whose user takes their time."""
-    play = Desk(clipboard(direction))
+    allowed = Globals(allow=(f"{CONTROL}_manager_v1",))
+    policy = Policy(allowed, clipboard=Clipboard(direction), primary=Primary(direction))
+    play = Desk(policy, kind)
     play.says = None
     return play
 
@@ -706,6 +708,18 @@ def test_who_is_elsewhere_is_not_asked() -> None:
     play.app.request(play.surface, "destroy")
     assert not pasted(play.paste())
     assert not play.questions
+
+
+@pytest.mark.parametrize("kind", ["wl_data", "zwp_primary_selection", CONTROL])
+def test_who_does_not_say_where_the_keyboard_is_is_not_asked(kind: str) -> None:
+    """All but what manages clipboards, which has no window."""
+    play = asking(kind=kind)
+    play.offered()
+    play.app.request(play.keyboard, "release")
+    play.said()
+    asked = ["user: text/plain?"] if kind == CONTROL else []
+    assert [line for line in play.paste() if line.startswith("user")] == asked
+    assert len(play.questions) == len(asked)
 
 
 def test_what_may_not_cross_anyway_is_not_asked_about() -> None:

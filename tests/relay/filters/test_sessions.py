@@ -4,7 +4,7 @@ import pytest
 
 from tests.relay.playbook import Stage
 from tests.relay.things import Thing
-from wlproxy.relay.names import MAX_SESSIONS
+from wlproxy.relay.names import MAX_APP_SESSIONS
 from wlproxy.relay.policy_tree import Globals, Policy
 from wlproxy.relay.wire.context import RelayConfig
 
@@ -88,8 +88,8 @@ def test_an_id_that_comes_too_late_is_nobodys(play: Room) -> None:
     assert (table["ids"], table["begun"]) == ([], 0)
 
 
-def test_the_compositor_keeps_so_many(play: Room) -> None:
-    for number in range(MAX_SESSIONS):
+def test_the_compositor_keeps_so_many_of_an_app(play: Room) -> None:
+    for number in range(MAX_APP_SESSIONS):
         play.app.request(play.get(), "destroy")
         assert play.closed is None, number
     play.said()
@@ -104,7 +104,7 @@ def test_the_compositor_keeps_so_many(play: Room) -> None:
 
 def test_what_is_made_of_a_session_that_does_nothing_does_nothing() -> None:
     play = Room()
-    for _ in range(MAX_SESSIONS):
+    for _ in range(MAX_APP_SESSIONS):
         play.app.request(play.get(), "destroy")
     shell = play.app.bind("xdg_wm_base")
     xdg_surface = play.app.request(shell, "get_xdg_surface", play.surface.id)

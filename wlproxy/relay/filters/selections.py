@@ -24,6 +24,9 @@ from wlproxy.relay.wire.forwarding import Event, Request
 from wlproxy.relay.wire.objects import ProtocolObject
 
 CLIPBOARD, PRIMARY, DRAG = "clipboard", "primary", "drag"
+
+CONTROL: Final = "_data_control_"
+"""In the names of what manages clipboards: ext-data-control and wlr-data-control."""
 """What something is offered for, by the names that `Policy` has for it."""
 
 MAX_TYPE: Final = 1024
@@ -441,8 +444,12 @@ def _ask(
     way: Way,
     types: Sequence[bytes],
 ) -> bool:
-    """Have a request wait for what the user says; False if they are not to be asked."""
-    if seat is None or not state.gestures.may_ask(seat):
+    """Have a request wait for what the user says; False if they are not to be asked.
+
+    What manages clipboards has no window that they could be busy with.
+    """
+    manages = CONTROL in held.object.interface.name
+    if seat is None or not (manages or state.gestures.may_ask(seat)):
         return False
     window, context = state.gestures.window(seat), state.context
     app = (window.app_id if window is not None else "") or context.label

@@ -15,15 +15,18 @@ def get(state: ClientState, request: Request) -> None:
     sessions = state.context.shared.sessions
     name = request.string("session_id")
     original = None if name is None else sessions.find(name)
-    if original is None and not sessions.begin():
+    if name is not None and original is not None:
+        session: Session | None = Session(name.decode())
+    else:
+        session = sessions.begin(state.context.client_id)
+    if session is None:
         state.context.warn("too many sessions are begun")
         state.add_muted(request)
         return
     args = (request.new_id, request.integer("reason"), original)
     created = state.forward(request, args)
     assert created is not None
-    known = name.decode() if name is not None and original is not None else ""
-    created.role = Session(known)
+    created.role = session
 
 
 def name_id(state: ClientState, event: Event) -> None:

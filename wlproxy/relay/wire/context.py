@@ -35,6 +35,17 @@ from wlproxy.relay.wire.outbox import Outbox
 from wlproxy.relay.wire.timestamps import CLOCK_MONOTONIC
 
 
+@dataclass(slots=True, eq=False)
+class Bindings:
+    """Whose the desktop's key bindings are while an app has asked for them: sessions come and go meanwhile.
+
+    Attributes:
+        are_hosts: the user has taken them back.
+    """
+
+    are_hosts: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class RelayConfig:
     """What the user decided for a VM.
@@ -51,6 +62,7 @@ class RelayConfig:
             is whole ones.
         reads_files: the agent reads files of the guest's, if it is asked to.
         frame: how its windows are framed; None if they are not.
+        bindings: what the user last said of them, by Ctrl+Alt+G.
     """
 
     vm_name: str = "vm"
@@ -61,6 +73,7 @@ class RelayConfig:
     guest_page: int = PAGE_SIZE
     reads_files: bool = False
     frame: WindowFrame | None = None
+    bindings: Bindings = field(default_factory=Bindings)
 
     @property
     def wants_copies(self) -> bool:
@@ -82,7 +95,6 @@ class Shared:
         asking: the client about whom the user is being asked; 0: none.
         exports: windows that they lend to each other.
         sessions: that they have begun.
-        bindings_are_hosts: the user has taken the desktop's key bindings back.
     """
 
     config: RelayConfig
@@ -94,7 +106,6 @@ class Shared:
     asking: int = 0
     exports: Exports = field(default_factory=Exports)
     sessions: Sessions = field(default_factory=Sessions)
-    bindings_are_hosts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
