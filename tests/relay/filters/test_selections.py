@@ -240,7 +240,7 @@ CONTROLLED = Globals(
     allow=("ext_data_control_manager_v1", "zwlr_data_control_manager_v1")
 )
 MARK = MARKS + b"vm"
-"""Of a VM whose name is that of tests."""
+"""That of a VM whose name is the default."""
 
 
 def managed(**groups: Clipboard) -> Policy:
@@ -253,7 +253,7 @@ def managed(**groups: Clipboard) -> Policy:
 def test_a_clipboard_manager_is_told_of_the_vms_own_alone(
     kind: str, event: str, direction: Direction
 ) -> None:
-    """Of the host's it is told that there is nothing, once."""
+    """It is told once that there is nothing of the host's."""
     policy = managed(clipboard=Clipboard(direction), primary=Primary(direction))
     play = Desk(policy, kind)
 
