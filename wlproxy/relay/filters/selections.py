@@ -24,10 +24,10 @@ from wlproxy.relay.wire.forwarding import Event, Request
 from wlproxy.relay.wire.objects import ProtocolObject
 
 CLIPBOARD, PRIMARY, DRAG = "clipboard", "primary", "drag"
+"""What something is offered for, by the names that `Policy` has for it."""
 
 CONTROL: Final = "_data_control_"
 """In the names of what manages clipboards: ext-data-control and wlr-data-control."""
-"""What something is offered for, by the names that `Policy` has for it."""
 
 MAX_TYPE: Final = 1024
 """Bytes of a MIME type; registered ones have 255 at most (RFC 6838, section 4.2)."""
@@ -52,8 +52,6 @@ SELECTION_USES: Final[Mapping[tuple[str, str], str]] = {
 
 MARKS: Final = b"application/x.wlproxy.vm."
 """What the MIME types begin with that say whose a selection is."""
-
-MANAGERS: Final = ("ext_data_control_manager_v1", "zwlr_data_control_manager_v1")
 
 _SOURCES: Final = frozenset(
     {
@@ -342,14 +340,14 @@ def _may_know(
 
 
 def _is_managers(entry: ProtocolObject) -> bool:
-    return "_data_control_" in entry.interface.name
+    return CONTROL in entry.interface.name
 
 
 def _marks(state: ClientState, use: str) -> bool:
     """Whether a clipboard manager of the guest may have to know whose a selection is."""
     there = state.context.config.policy.globals.caps
     own = _rules(state, use).managers is Managers.OWN
-    return own and any(each in there for each in MANAGERS)
+    return own and any(CONTROL in each for each in there)
 
 
 def _mark(state: ClientState) -> bytes:
@@ -448,7 +446,7 @@ def _ask(
 
     What manages clipboards has no window that they could be busy with.
     """
-    manages = CONTROL in held.object.interface.name
+    manages = _is_managers(held.object)
     if seat is None or not (manages or state.gestures.may_ask(seat)):
         return False
     window, context = state.gestures.window(seat), state.context
