@@ -714,7 +714,7 @@ def test_who_is_elsewhere_is_not_asked() -> None:
 def test_who_does_not_say_where_the_keyboard_is_is_not_asked(kind: str) -> None:
     """All but what manages clipboards, which has no window."""
     play = asking(kind=kind)
-    play.offered()
+    play.offered(b"text/plain", MARK)  # the VM's own
     play.app.request(play.keyboard, "release")
     play.said()
     asked = ["user: text/plain?"] if kind == CONTROL else []
