@@ -33,7 +33,7 @@ from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.relay.wire.objects import Ignored, Muted
 from wlproxy.relay.wire.timestamps import FrameCallback
 
-FORMAT: Final = "wlproxy relay 16"
+FORMAT: Final = "wlproxy relay 19"
 """Another number for every change of what is written."""
 
 ROLES: Final = (

@@ -23,11 +23,11 @@ from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.forwarding import Event, Request
 from wlproxy.relay.wire.objects import ProtocolObject
 
-CLIPBOARD, PRIMARY, DRAG = "clipboard", "primary", "drag"
-"""What something is offered for, by the names that `Policy` has for it."""
-
 CONTROL: Final = "_data_control_"
 """In the names of what manages clipboards: ext-data-control and wlr-data-control."""
+
+CLIPBOARD, PRIMARY, DRAG = "clipboard", "primary", "drag"
+"""What something is offered for, by the names that `Policy` has for it."""
 
 MAX_TYPE: Final = 1024
 """Bytes of a MIME type; registered ones have 255 at most (RFC 6838, section 4.2)."""
@@ -312,8 +312,7 @@ def _reveal(state: ClientState, event: Event, offer_id: int, use: str) -> bool:
     if offer.use:
         return known
     if not event.object.guest_id or not known:
-        entry.role = None
-        context.send(entry, "destroy")
+        state.give_back(offer_id)
         return False
     offer.use = use
     guest_id = objects.give_guest_id(entry)
@@ -444,10 +443,10 @@ def _ask(
 ) -> bool:
     """Have a request wait for what the user says; False if they are not to be asked.
 
-    What manages clipboards has no window that they could be busy with.
+    What manages clipboards has no window: it may ask while they are busy with another of the VM.
     """
     manages = _is_managers(held.object)
-    if seat is None or not (manages or state.gestures.may_ask(seat)):
+    if seat is None or not state.gestures.may_ask(seat, about_vm=manages):
         return False
     window, context = state.gestures.window(seat), state.context
     app = (window.app_id if window is not None else "") or context.label
