@@ -61,24 +61,24 @@ test: env docs ## everything: what is quick first, then all else, in the lab's m
 	$(BIN)/python -m lab setup
 	@# The lab's images, which take minutes if none are there, beside what needs none.
 	@mkdir -p build; \
-	  $(BIN)/python -m lab build --host trixie --host bookworm >build/images.log 2>&1 & \
+	  $(BIN)/python -m lab build --host trixie --host bookworm --xen >build/images.log 2>&1 & \
 	  images=$$!; trap 'kill $$images 2>/dev/null; exit 1' INT TERM; \
 	  $(MAKE) --no-print-directory lint quick || { kill $$images 2>/dev/null; exit 1; }; \
 	  wait $$images || { cat build/images.log; exit 1; }
 	@# Side by side: an emulated machine leaves a processor idle half of the time.
 	@status=0; \
-	  $(BIN)/python -m pytest --lab -m "slow and not (lab or guest or demo)" \
+	  $(BIN)/python -m pytest --lab -m "slow and not (lab or guest or demo or xen)" \
 	    >build/tests-here.log 2>&1 & here=$$!; \
 	  trap 'kill $$here 2>/dev/null' INT TERM; \
-	  $(BIN)/python -m pytest --lab -m "lab or guest or demo" || status=1; \
+	  $(BIN)/python -m pytest --lab -m "lab or guest or demo or xen(short=True)" || status=1; \
 	  wait $$here || status=1; \
 	  cat build/tests-here.log; \
 	  exit $$status
 
 .PHONY: test-xen
-test-xen: env ## what needs Xen: the machine that runs it, with both kinds of domU; not in `test`
+test-xen: env ## all that needs Xen: the machine that runs it, with both kinds of domU; `test` has a short part
 	$(BIN)/python -m lab setup
-	$(BIN)/python -m lab xen --timeout 3600 --pytest -- -m xen tests/xen
+	$(BIN)/python -m pytest --lab -m xen tests/xen
 
 .PHONY: chaos
 chaos: env ## break processes at random moments, and have hostile apps, here and in the lab

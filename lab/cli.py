@@ -161,13 +161,7 @@ def _xen(arguments: argparse.Namespace) -> int:
     arguments.guest, arguments.host = False, recipe.XEN_IMAGE.suite
     job = _job(arguments, pytest=arguments.pytest, xen=True)
     job.env["WLPROXY_LAB_XEN"] = "1"
-    for attempt in (1, 2):
-        status = runner.run(job)
-        if status not in runner.LOST_STATUSES:
-            break
-        # Whole domains have stood still, for a reason not known: it says so, and how often.
-        say(f"the machine with Xen was lost (status {status}), {attempt} of 2 attempts")
-    return status
+    return runner.run(job)
 
 
 def _selftest(arguments: argparse.Namespace) -> None:

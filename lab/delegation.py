@@ -1,7 +1,8 @@
 """Runs the tests that need the lab's machines over there, and reports their results here.
 
 `pytest --lab` on a developer's machine hands the tests marked `lab` or `guest`, a module or a
-group at a time, to a run of pytest in the lab's host VM.  It replays the reports: one session,
+group at a time, to a run of pytest in the lab's host VM, and those marked `xen` to one in dom0 of
+the machine that runs Xen.  It replays the reports: one session,
 one summary, in pytest's own words.  Inside the VM this same module writes those reports.
 
 Under TCG the guest's KVM is emulated, and not perfectly: now and then a kernel in there panics
@@ -31,11 +32,22 @@ TIMEOUT: Final = 720
 """Seconds that the tests of one module may take together, or all that need no guest.  The
 longest takes 480 beside other work."""
 
+XEN_TIMEOUT: Final = 3600
+"""Seconds that all tests that need Xen may take together: they share the domUs, which are slow
+to boot."""
+
 ATTEMPTS: Final = 2
 """Times that a test may be tried on machines that were not lost."""
 
 MACHINES: Final = 6
 """Machines that one job may use up."""
+
+# How `python3 -m lab` is asked for pytest on each machine.
+_KINDS: Final = {
+    "lab": ("pytest",),
+    "guest": ("pytest", "--guest"),
+    "xen": ("xen", "--pytest"),
+}
 
 Reports = dict[str, list[pytest.TestReport]]
 
@@ -46,8 +58,8 @@ def in_lab() -> bool:
 
 
 def machine_for(item: pytest.Item) -> str | None:
-    """Name the machine that a test needs: "guest", "lab", or None for any."""
-    for mark in ("guest", "lab"):
+    """Name the machine that a test needs: "guest", "lab", "xen", or None for any."""
+    for mark in ("guest", "lab", "xen"):
         if item.get_closest_marker(mark):
             return mark
     return None
@@ -56,9 +68,6 @@ def machine_for(item: pytest.Item) -> str | None:
 def register(config: pytest.Config) -> None:
     """Choose what this session does about such tests."""
     if in_lab():
-        # Nobody reads the reports of what runs in Xen's dom0 alone.
-        if os.environ.get("WLPROXY_LAB_XEN") == "1":
-            return
         config.pluginmanager.register(_Writer(config))
     elif config.getoption("--lab"):
         delegation = _Delegation(config)
@@ -102,7 +111,7 @@ class _Delegation:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         # Last, and each machine's together: whatever fails here is known early.
-        order = {None: 0, "lab": 1, "guest": 2}
+        order = {None: 0, "lab": 1, "guest": 2, "xen": 3}
         items.sort(key=lambda item: order[machine_for(item)])
         for item in items:
             if (job := _job_of(item)) is not None:
@@ -168,10 +177,8 @@ class _Delegation:
         log = Path("build") / f"lab-{machine}-{Path(name).stem}-{number}.log"
         log.parent.mkdir(exist_ok=True)
         began = time.monotonic()
-        modules = {nodeid.partition("::")[0] for nodeid in nodeids}
-        limit = TIMEOUT * (len(modules) if machine == "guest" else 1)
-        command = [sys.executable, "-m", "lab", "pytest", "--timeout", str(limit)]
-        command += ["--guest"] if machine == "guest" else []
+        command = [sys.executable, "-m", "lab", *_KINDS[machine]]
+        command += ["--timeout", str(_limit(machine, nodeids))]
         command += ["--out", str(log.with_suffix(""))]  # logs of agent and proxy
         command += ["--", "-v", "-p", "no:cacheprovider", "-p", "no:randomly"]
         with log.open("wb") as file:
@@ -245,8 +252,18 @@ def _job_of(item: pytest.Item) -> tuple[str, str] | None:
     if mark is not None:
         # Machines may break: not all in one job, but what is at ease with each other.
         return "guest", mark.kwargs.get("group") or str(item.path)
-    # What needs no guest breaks no machine: all in one job.
-    return ("lab", "host") if machine_for(item) else None
+    # What needs no guest breaks no machine: all in one job.  So are those that need Xen, whose
+    # domUs they share.
+    machine = machine_for(item)
+    return (machine, "host") if machine else None
+
+
+def _limit(machine: str, nodeids: Sequence[str]) -> int:
+    """Return the seconds that tests may take together on a machine."""
+    if machine == "xen":
+        return XEN_TIMEOUT
+    modules = {nodeid.partition("::")[0] for nodeid in nodeids}
+    return TIMEOUT * (len(modules) if machine == "guest" else 1)
 
 
 def _passed(reports: Reports, nodeid: str) -> bool:

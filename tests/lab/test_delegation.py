@@ -9,6 +9,8 @@ import pytest
 
 from lab import delegation, paths
 
+pytestmark = pytest.mark.timeout(150)  # each starts several pythons
+
 LAB = """\
 # In front of the real one on the path: all but "python3 -m lab" is that's.
 from pathlib import Path
@@ -16,7 +18,7 @@ __path__.append({real!r})
 """
 
 MACHINE = """\
-# "python3 -m lab pytest [--guest] [--timeout S] -- ARGUMENT...", without a machine.
+# "python3 -m lab pytest|xen [OPTION...] -- ARGUMENT...", without a machine.
 import os, pathlib, sys
 import pytest
 
@@ -26,6 +28,7 @@ count = pathlib.Path("machines")
 number = len(count.read_text()) if count.exists() else 0
 count.write_text((number + 1) * "x")
 os.environ["MACHINE"] = str(number + 1)
+os.environ["KIND"] = sys.argv[1]
 {before}
 sys.exit(pytest.main(arguments))
 """
@@ -40,7 +43,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    for mark in ("lab", "guest"):
+    for mark in ("lab", "guest", "xen"):
         config.addinivalue_line("markers", f"{mark}: needs a machine")
     delegation.register(config)
 """
@@ -192,4 +195,36 @@ def test_a_group_has_one_machine(project: Path) -> None:
     assert "2 passed" in text, text
     assert "guest: 2 of 2 good" in text
     assert (project / "machines").read_text() == "x"
+    assert status == 0
+
+
+FOR_XEN = """\
+import os
+import pytest
+from lab.guest import GuestLostError
+
+pytestmark = pytest.mark.xen
+
+
+def test_before():
+    assert os.environ["KIND"] == "xen"
+
+
+def test_of_a_domain():
+    if os.environ["MACHINE"] == "1":
+        raise GuestLostError("no answer")
+"""
+
+
+def test_what_needs_xen_has_one_machine_and_the_rest_a_fresh_one(project: Path) -> None:
+    for name in ("test_one.py", "test_two.py"):
+        (project / name).write_text(FOR_XEN)
+
+    status, text = run(project)
+
+    assert "4 passed" in text, text
+    assert "xen: 1 of 4 good" in text
+    assert "xen: 3 of 3 good" in text
+    assert "machines that panicked or stood still: 1" in text
+    assert (project / "machines").read_text() == "xx"
     assert status == 0

@@ -32,18 +32,23 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 @pytest.fixture(scope="session")
 def domains(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Domain]]:
     """Have a domU of each kind that a test is for."""
-    names = [item.name.partition("[")[2] for item in request.session.items]
-    wanted = {part for name in names for part in name.rstrip("]").split("-")}
-    if any("chain" in item.path.parts for item in request.session.items):
-        wanted.update(xen_guest.KINDS)
+    wanted = {kind for item in request.session.items for kind in _kinds(item)}
     running: dict[str, Domain] = {}
     try:
-        for kind in sorted(wanted.intersection(xen_guest.KINDS)):
+        for kind in sorted(wanted):
             running[kind] = Domain(xen_guest.domu(kind))
         yield running
     finally:
         for domain in running.values():
             domain.close()
+
+
+def _kinds(item: pytest.Item) -> set[str]:
+    """Name the kinds of domU that a test is for: those in its parameters, or all."""
+    parameters = item.name.partition("[")[2].rstrip("]")
+    named = set(parameters.split("-")).intersection(xen_guest.KINDS)
+    whole_way = "chain" in item.path.parts
+    return named or (set(xen_guest.KINDS) if whole_way else set())
 
 
 @pytest.fixture(params=xen_guest.KINDS)

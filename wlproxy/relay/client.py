@@ -136,6 +136,7 @@ class Client:
         """It is gone: what it took up is free for others."""
         self._context.shares.close()
         self._state.questions.close()
+        self._state.gestures.close()
         self._context.shared.exports.close(self._context.client_id)
 
     def take(self) -> list[Command]:

@@ -32,7 +32,7 @@ from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.relay.wire.objects import Ignored, Muted
 from wlproxy.relay.wire.timestamps import FrameCallback
 
-FORMAT: Final = "wlproxy relay 13"
+FORMAT: Final = "wlproxy relay 18"
 """Another number for every change of what is written."""
 
 ROLES: Final = (

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.relay.playbook import Stage
+from tests.relay.playbook import ZERO_COPY, Stage
+from tests.relay.shell import guest_memory
 from tests.relay.things import SERVER, Thing
 from wlproxy.protocol.channel.frames import (
     Attachment,
@@ -12,8 +13,11 @@ from wlproxy.protocol.channel.frames import (
     AttachmentKind,
     ClientOpened,
 )
+from wlproxy.protocol.wayland.interface_table import INTERFACES
+from wlproxy.relay.buffers.surfaces import Surface
 from wlproxy.relay.commands import AskUser, Command, CreateStream
 from wlproxy.relay.commands import Direction as Way
+from wlproxy.relay.gestures import Gestures
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import (
     FdKind,
@@ -30,7 +34,8 @@ from wlproxy.relay.policy_tree import (
     Policy,
     Primary,
 )
-from wlproxy.relay.wire.context import RelayConfig
+from wlproxy.relay.quotas import Quotas, Shares
+from wlproxy.relay.wire.context import Context, RelayConfig, Shared
 
 WRITE_END = Attachment(AttachmentKind.STREAM, AttachmentFlags.HOLDER_WRITES, 2, 0)
 BOTH, TO_GUEST, TO_HOST, OFF, ASK = Direction
@@ -509,9 +514,11 @@ def heard(said: list[str], name: str) -> bool:
     return any(f".{name}(" in line for line in said if line.startswith("host: "))
 
 
-def asking(direction: Direction = ASK) -> Desk:
+def asking(direction: Direction = ASK, kind: str = "wl_data") -> Desk:
     """A stage whose user takes their time."""
-    play = Desk(clipboard(direction))
+    allowed = Globals(allow=(f"{CONTROL}_manager_v1",))
+    policy = Policy(allowed, clipboard=Clipboard(direction), primary=Primary(direction))
+    play = Desk(policy, kind)
     play.says = None
     return play
 
@@ -578,6 +585,62 @@ def test_who_is_elsewhere_is_not_asked() -> None:
     play.app.request(play.surface, "destroy")
     assert not pasted(play.paste())
     assert not play.questions
+
+
+@pytest.mark.parametrize("kind", ["wl_data", "zwp_primary_selection", CONTROL])
+def test_who_does_not_say_where_the_keyboard_is_is_not_asked(kind: str) -> None:
+    """What manages clipboards neither, while no app of the VM's has the keyboard."""
+    play = asking(kind=kind)
+    play.offered()
+    play.app.request(play.keyboard, "release")
+    play.said()
+    assert not pasted(play.paste())
+    assert not play.questions
+
+
+@pytest.mark.parametrize("what", ["keyboard", "seat", "window"])
+def test_a_keyboard_that_goes_without_a_word_is_nobodys(what: str) -> None:
+    """Not each compositor tells of the focus once there is nothing that could have it."""
+    play = asking(kind=CONTROL)
+    play.offered()
+    seat = play.host_thing("wl_seat")
+    if what == "keyboard":
+        play.host.event(seat, "capabilities", 1)
+    elif what == "seat":
+        names = [k for k, each in play.host.globals.items() if each[0] == "wl_seat"]
+        play.host.event(play.host_thing("wl_registry"), "global_remove", *names)
+    else:
+        play.app.request(play.surface, "destroy")
+    play.flush()
+    assert not pasted(play.paste())
+    assert not play.questions
+
+
+def test_what_manages_clipboards_asks_while_another_app_of_the_vm_has_the_keyboard() -> (
+    None
+):
+    shared = Shared(RelayConfig(), guest_memory(), Quotas(1 << 30))
+    gestures, keyboards, windows = [], [], []
+    for client in (1, 2):
+        shares = Shares(shared.quotas)
+        context = Context(client, "app", shared, ZERO_COPY, shares)
+        gestures.append(Gestures(context))
+        keyboards.append(context.objects.add_own(INTERFACES["wl_keyboard"], 9))
+        surface = context.objects.add_own(INTERFACES["wl_surface"], 6)
+        windows.append(Surface(surface))
+        gestures[-1].add_seat(keyboards[-1], 7)
+    manager, other = gestures
+    assert not manager.may_ask(7, about_vm=True)
+    other.focus(keyboards[1], windows[1])
+    assert manager.may_ask(7, about_vm=True)
+    assert not manager.may_ask(8, about_vm=True)  # another user
+    assert not manager.may_ask(7)
+    assert other.may_ask(7)
+    other.focus(keyboards[1], None)
+    assert not manager.may_ask(7, about_vm=True)
+    other.focus(keyboards[1], windows[1])
+    other.close()
+    assert not manager.may_ask(7, about_vm=True)
 
 
 def test_what_may_not_cross_anyway_is_not_asked_about() -> None:

@@ -58,6 +58,7 @@ REQUEST_FILTERS: Final[Mapping[tuple[str, str], RequestFilter]] = {
     ("wl_data_source", "offer"): selections.add_type,
     ("wl_display", "get_registry"): registry.get_registry,
     ("wl_fixes", "destroy_registry"): registry.destroy_registry,
+    ("wl_keyboard", "release"): gestures.release_keyboard,
     ("wl_pointer", "set_cursor"): surface.set_cursor,
     ("wl_registry", "bind"): registry.bind,
     ("wl_seat", "get_keyboard"): gestures.follow_seat,

@@ -19,6 +19,9 @@ from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.forwarding import Event, Request
 from wlproxy.relay.wire.objects import ProtocolObject
 
+CONTROL: Final = "_data_control_"
+"""In the names of what manages clipboards: ext-data-control and wlr-data-control."""
+
 CLIPBOARD, PRIMARY, DRAG = "clipboard", "primary", "drag"
 """What something is offered for, by the names that `Policy` has for it."""
 
@@ -287,8 +290,7 @@ def _reveal(state: ClientState, event: Event, offer_id: int, use: str) -> bool:
     if offer.use:
         return _rules(state, use).direction.to_guest
     if not event.object.guest_id or not _rules(state, use).direction.to_guest:
-        entry.role = None
-        context.send(entry, "destroy")
+        state.give_back(offer_id)
         return False
     offer.use = use
     guest_id = objects.give_guest_id(entry)
@@ -391,8 +393,12 @@ def _ask(
     way: Way,
     types: Sequence[bytes],
 ) -> bool:
-    """Have a request wait for what the user says; False if they are not to be asked."""
-    if seat is None or not state.gestures.may_ask(seat):
+    """Have a request wait for what the user says; False if they are not to be asked.
+
+    What manages clipboards has no window: it may ask while they are busy with another of the VM.
+    """
+    manages = CONTROL in held.object.interface.name
+    if seat is None or not state.gestures.may_ask(seat, about_vm=manages):
         return False
     window, context = state.gestures.window(seat), state.context
     app = (window.app_id if window is not None else "") or context.label

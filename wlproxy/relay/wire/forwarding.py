@@ -256,6 +256,13 @@ class Forwarder:
         interface = _interface(arg.interface)
         self.context.objects.add_host(host_id, interface, version, visible=False)
 
+    def give_back(self, host_id: int) -> None:
+        """Have the compositor know that nobody needs what was entered unseen, and is so still."""
+        entry = self.context.objects.host(host_id)
+        if entry is not None and not entry.guest_id and entry.role is not None:
+            entry.role = None
+            self.context.send(entry, "destroy")
+
     def _leave_out(
         self, entry: ProtocolObject, spec: MessageSpec, raw: RawMessage
     ) -> None:
