@@ -18,6 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -29,6 +31,7 @@
 #define MOST_FDS 253 /* the kernel's SCM_MAX_FD */
 #define MOST_IDS 4096
 #define PATIENCE 30 /* seconds for anything that takes one */
+#define PATIENCE_TO_READ 1000 /* milliseconds */
 #define PATIENCE_TO_FINISH 3 /* seconds for a client to be let go */
 
 struct splice {
@@ -152,6 +155,19 @@ static void close_fds(struct msghdr *message)
 	}
 }
 
+/* libwayland reads no more of what was said, once the other end has hung up. */
+static void wait_until_read(int fd)
+{
+	const struct timespec pause = { .tv_nsec = 1000 * 1000 };
+	int round, unread;
+
+	for (round = 0; round < PATIENCE_TO_READ; round++) {
+		if (ioctl(fd, SIOCOUTQ, &unread) || !unread)
+			return;
+		nanosleep(&pause, NULL);
+	}
+}
+
 /* Copy bytes and fds until either end is gone. */
 static void pump(int from, int to)
 {
@@ -177,8 +193,8 @@ static void pump(int from, int to)
 		if (length < 0 && again(from, POLLIN))
 			continue;
 		if (length <= 0) {
-			/* Not both ways: a compositor's library would not read what was said before. */
-			shutdown(to, SHUT_WR);
+			wait_until_read(to);
+			shutdown(to, SHUT_RDWR);
 			return;
 		}
 		received = message;
