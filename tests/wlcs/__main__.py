@@ -30,6 +30,7 @@ EXPECTED: Final = Path(__file__).with_name("expected.toml")
 ALLOWED: Final = (
     *("zwlr_foreign_toplevel_manager_v1", "zwlr_virtual_pointer_manager_v1"),
     *("zwp_input_method_manager_v2", "zwp_input_method_v1"),
+    "zwp_text_input_manager_v2",
 )
 """What WLCS tests and no guest has unasked."""
 UNFRAMED: Final = ("wl_shell", "zwlr_layer_shell_v1", "zxdg_shell_v6")
