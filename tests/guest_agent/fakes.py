@@ -55,7 +55,10 @@ def hello(
     return Hello(
         nonce=number.to_bytes(NONCE_SIZE, "big"),
         version=(version, VERSION_MINOR),
-        features=Feature.LOCATE_MEMFD | Feature.LOCATE_DMABUF | Feature.IMPLICIT_LINEAR,
+        features=Feature.LOCATE_MEMFD
+        | Feature.LOCATE_DMABUF
+        | Feature.IMPLICIT_LINEAR
+        | Feature.READ_MEMORY,
         client_window=WINDOW,
         stream_window=WINDOW,
         max_clients=max_clients,

@@ -67,7 +67,7 @@ async def test_hello_is_answered_with_what_the_agent_has(agent: Agent) -> None:
     ack = await host.start(hello(7))
 
     assert ack.nonce == hello(7).nonce
-    assert ack.features == Feature.LOCATE_MEMFD
+    assert ack.features == Feature.LOCATE_MEMFD | Feature.READ_MEMORY
     assert ack.page_size == os.sysconf("SC_PAGE_SIZE")
     assert ack.agent.startswith("wlproxy-guest ")
 

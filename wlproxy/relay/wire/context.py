@@ -60,6 +60,7 @@ class RelayConfig:
             agent says.
         guest_page: bytes of a page of the guest, as the agent says: what it locates
             is whole ones.
+        reads_files: the agent reads files of the guest's, if it is asked to.
         frame: how its windows are framed; None if they are not.
         bindings: what the user last said of them, by Ctrl+Alt+G.
     """
@@ -70,6 +71,7 @@ class RelayConfig:
     main_device: int = 0
     implicit_linear: bool = False
     guest_page: int = PAGE_SIZE
+    reads_files: bool = False
     frame: WindowFrame | None = None
     bindings: Bindings = field(default_factory=Bindings)
 

@@ -298,7 +298,8 @@ class Forwarder:
         self._last_file += 1
         return self._last_file
 
-    def _new_stream(self) -> int:
+    def new_stream(self) -> int:
+        """Name a stream of the host's."""
         self._last_stream += 2
         return self._last_stream
 
@@ -363,7 +364,7 @@ class Forwarder:
         handle, client_id = next(self.context.shared.handles), self.context.client_id
         stream_id, usable = item.object_id, wanted is item.flags
         if item.kind is not AttachmentKind.STREAM:
-            stream_id, usable = self._new_stream(), True
+            stream_id, usable = self.new_stream(), True
             frame = OpenStream(client_id, item.object_id, stream_id, wanted)
             self.context.send_frame(frame)
         self.context.command(
@@ -392,7 +393,7 @@ class Forwarder:
         direction = fd.direction
         if purpose is Purpose.WRITTEN or direction is None:
             direction = Direction.TO_COMPOSITOR
-        stream_id = self._new_stream()
+        stream_id = self.new_stream()
         adopt = AdoptStream(client_id, stream_id, fd.handle, direction, self.limit)
         self.context.command(adopt)
         writes = direction is Direction.TO_COMPOSITOR
