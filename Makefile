@@ -90,6 +90,10 @@ chaos: env ## break processes at random moments, and have hostile apps, here and
 	    python3 -m tests.chaos --lab --rounds 51 || status=1; \
 	  exit $$status
 
+.PHONY: wlcs
+wlcs: env ## the Wayland conformance suite on Mir, without us and through us: five minutes
+	$(BIN)/python -m tests.wlcs
+
 .PHONY: quick
 quick: env ## the tests of `check`, and whether each module's coverage keeps to its floor
 	$(BIN)/coverage run -m pytest -m "not (slow or lab or guest)"
