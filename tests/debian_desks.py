@@ -69,6 +69,7 @@ class DebianDesk(Desk):
         super().__init__(runtime / self.socket)
         self.runtime = runtime
         bus = f"unix:path={runtime / 'bus'}"
+        self.waits_for = ""
         self._bus = open_dbus_connection(bus, auth_timeout=PATIENCE)
 
     def close(self) -> None:
@@ -79,8 +80,10 @@ class DebianDesk(Desk):
     def ready(self) -> bool:
         """Whether it does what it is told."""
         try:
+            self.waits_for = "its start to end"
             return self.try_out()
-        except RuntimeError:
+        except RuntimeError as error:
+            self.waits_for = str(error)
             return False
 
     @abstractmethod
@@ -130,7 +133,7 @@ class Gnome(DebianDesk):
         f" --virtual-monitor {SIZE[0]}x{SIZE[1]} --wayland-display wayland-0"
     )
     _extension: Final = ".local/share/gnome-shell/extensions/tests@wlproxy"
-    files: Final[Mapping[str, str]] = {
+    files: Mapping[str, str] = {
         ".config/glib-2.0/settings/keyfile": """\
 [org/gnome/desktop/interface]
 enable-animations=false
@@ -152,8 +155,9 @@ welcome-dialog-last-shown-version='99'
             }
         ),
         f"{_extension}/extension.js": """\
+import * as Main from 'resource:///org/gnome/shell/ui/main.js';
 export default class {
-  enable() { global.context.unsafe_mode = true; }
+  enable() { global.context.unsafe_mode = true; Main.sessionMode.hasOverview = false; }
   disable() {}
 }
 """,
@@ -174,9 +178,8 @@ export default class {
         return answer
 
     def try_out(self) -> bool:
-        # Which it shows once it has come up: an extension's word is too early.
-        hidden = "Main.overview.hide(); !Main.overview.visible"
-        return self._evaluate(f"{hidden} && !Main.layoutManager._startingUp") == "true"
+        state = "[Main.layoutManager._startingUp, Main.overview.visible]"
+        return self._evaluate(state) == "[false,false]"
 
     def picture(self) -> Image.Image:
         path = self.runtime / "picture.png"
@@ -230,7 +233,7 @@ class Kwin(DebianDesk):
     ends = (
         "foot",
     )  # of Debian 12, which divides by the size of a screen that has none
-    files: Final[Mapping[str, str]] = {
+    files: Mapping[str, str] = {
         "sway": f"""\
 output * mode {SIZE[0]}x{SIZE[1]}
 for_window [app_id=.*] fullscreen enable
@@ -266,7 +269,7 @@ exec kwin_wayland --wayland-display $WAYLAND_DISPLAY --socket kwin-0 --no-locksc
     def _to_newest(self, javascript: str) -> None:
         script = self.runtime / "script.js"
         script.write_text(
-            "const w = workspace.windowList().filter(w => w.normalWindow).pop();\n"
+            "const w = workspace.windowList().filter(w => w.normalWindow && !w.deleted).pop();\n"
             f"{javascript};\nworkspace.activeWindow = w;\n"
         )
         inside = f"/tmp/{self.runtime.name}/{script.name}"
@@ -353,7 +356,7 @@ def running(root: Path, kind: type[DebianDesk]) -> Iterator[DebianDesk]:
         desk = kind(runtime)
         try:
             while not desk.ready:
-                _wait(end, process, log)
+                _wait(end, process, log, desk.waits_for)
             desk.point(
                 SIZE[0] - 1, SIZE[1] - 1
             )  # apps have a pointer from the first on
@@ -365,8 +368,10 @@ def running(root: Path, kind: type[DebianDesk]) -> Iterator[DebianDesk]:
         process.wait()
 
 
-def _wait(end: float, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait(
+    end: float, process: subprocess.Popen[bytes], log: Path, what: str = "its socket"
+) -> None:
     if time.monotonic() > end or process.poll() is not None:
         said = log.read_text(errors="replace").strip()[-1500:]
-        raise compositors.CannotRunError(f"{log.stem} is not ready: {said}")
+        raise compositors.CannotRunError(f"{log.stem}: waited for {what}: {said}")
     time.sleep(0.2)

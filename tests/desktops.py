@@ -37,7 +37,7 @@ MARGIN: Final = 40
 BESIDE: Final = 12
 """Pixels from the right side, where it is looked at how wide the upper side is."""
 
-PATIENCE: Final = 20.0
+PATIENCE: Final = 60.0
 """Seconds for something to be seen."""
 
 
@@ -246,7 +246,9 @@ class Visit:
 
     async def open_menu(self) -> Image.Image:
         """Press the right button in the middle of where windows are put."""
-        self.desk.point((PLACE[0] + PLACE[2]) // 2, (PLACE[1] + PLACE[3]) // 2)
+        x, y = (PLACE[0] + PLACE[2]) // 2, (PLACE[1] + PLACE[3]) // 2
+        self.desk.point(x + 1, y)  # KWin tells nobody that a window has moved below it
+        self.desk.point(x, y)
         before = await self.desk.settled()
         self.desk.press(down=True)
         await self.desk.shows_more_than(before)
