@@ -196,6 +196,9 @@ class Visit:
         problem: Exception = AssertionError("nothing was looked at")
         with trio.move_on_after(PATIENCE):
             while True:
+                # KWin within sway shows some new sizes only when something else happens.
+                self.desk.point(401, 320)
+                self.desk.point(400, 320)
                 if maximised:
                     self.desk.maximise()
                 else:
