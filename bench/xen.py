@@ -1,25 +1,31 @@
 """`python -m bench.xen`: what a buffer costs once, and each frame of it, by grants or by udmabuf.
 
-Run in dom0 of the lab's machine with Xen it measures grants, and in the ordinary one udmabuf:
+It boots two machines of the lab, one after the other: in dom0 of the one with Xen it measures grants
+and udmabuf, and in the ordinary one udmabuf with a guest of KVM's.  Either can be had alone:
 
     python -m lab xen --timeout 1800 -- python3 -m bench.xen
     python -m lab run --guest --timeout 1800 -- python3 -m bench.xen
 
-Each prints a table of medians, in milliseconds.  All of it is emulated there: what can be compared is
+It prints tables of medians, in milliseconds.  All of it is emulated there: what can be compared is
 the one with the other.
 """
 
+import argparse
 import fcntl
 import json
 import mmap
 import os
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
+from bench.document import add_into, print_table
+from bench.processes import BenchError
 from lab import xen_guest
 from lab.guest import Guest
 from tests.integration import harness
@@ -40,6 +46,15 @@ FRAMES: Final = 20
 PAGE: Final = 4096
 WAIT: Final = 600.0
 """Seconds for the frames of one animation."""
+
+SCRATCH: Final = Path(__file__).resolve().parents[1] / "build" / "bench-xen"
+"""Where the lab leaves what its machines' jobs have written: `KEPT`, and logs."""
+KEPT: Final = "costs.md"
+LIMIT: Final = "1800"
+"""Seconds for each machine's job, the domU's boot and the agent's start included."""
+DEFAULT_KIND: Final = "pvh"
+MARK: Final = "bench.xen"
+"""Where the tables go in a document."""
 
 Row = dict[str, float]
 """What is measured -> milliseconds."""
@@ -196,8 +211,8 @@ def measure(
     return rows
 
 
-def on_xen(kind: str) -> None:
-    """Measure grants of a domU."""
+def on_xen(kind: str) -> str:
+    """Measure grants of a domU; returns tables."""
     domain = Domain(xen_guest.domu(kind))
     stage = Stage({kind: domain})
     try:
@@ -208,7 +223,7 @@ def on_xen(kind: str) -> None:
     finally:
         stage.close()
         domain.close()
-    print(f"\n{tables(kind, rows)}\n", flush=True)
+    return tables(kind, rows)
 
 
 def tables(kind: str, rows: Mapping[str, Row]) -> str:
@@ -220,8 +235,8 @@ def tables(kind: str, rows: Mapping[str, Row]) -> str:
     return written
 
 
-def on_kvm() -> None:
-    """Measure udmabufs of the lab's guest."""
+def on_kvm() -> str:
+    """Measure udmabufs of the lab's guest; returns a table."""
     compositor = harness.start_weston(harness.OUT, "bench", size=LARGE)
     with Guest() as guest:
         side = GuestSide(guest)
@@ -235,17 +250,54 @@ def on_kvm() -> None:
             proxy.stop()
             side.stop_agent()
             compositor.kill()
-    print(f"\n{table('udmabuf, ms', rows)}\n", flush=True)
+    return table("udmabuf, KVM guest, ms", rows)
 
 
-def main() -> int:
-    """Measure whatever this machine has."""
-    if xen_guest.in_dom0():
-        for kind in sys.argv[1:] or xen_guest.KINDS:
-            on_xen(kind)
-    else:
-        on_kvm()
-    return 0
+def in_the_lab(kinds: Sequence[str]) -> str:
+    """Measure in the lab's machine with Xen, then in the ordinary one; returns all tables.
+
+    Raises:
+        BenchError: a machine's job failed.
+    """
+    machines = {"xen": ["xen"], "kvm": ["run", "--guest"]}
+    written = []
+    for name, words in machines.items():
+        out = SCRATCH / name
+        (out / KEPT).unlink(missing_ok=True)
+        command = [sys.executable, "-m", "lab", *words, "--timeout", LIMIT]
+        command += ["--out", str(out), "--", "python3", "-m", "bench.xen"]
+        command += kinds if name == "xen" else []
+        status = subprocess.run(command, stdout=sys.stderr, check=False).returncode
+        if status != 0:
+            raise BenchError(f"{' '.join(command)}: status {status}")
+        written.append((out / KEPT).read_text())
+    return "\n".join(written)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure whatever this machine has, or in the lab if it is none of its machines."""
+    parser = argparse.ArgumentParser(prog="python -m bench.xen", description=__doc__)
+    parser.add_argument(
+        "kinds",
+        nargs="*",
+        metavar="KIND",
+        help=f"of domU: {', '.join(xen_guest.KINDS)}; {DEFAULT_KIND} if none is named",
+    )
+    add_into(parser, MARK)
+    chosen = parser.parse_args(arguments)
+    kinds = chosen.kinds or [DEFAULT_KIND]
+    if unknown := set(kinds).difference(xen_guest.KINDS):
+        parser.error(f"no kind of domU: {', '.join(sorted(unknown))}")
+
+    def make() -> str:
+        if not os.environ.get("WLPROXY_LAB"):
+            return in_the_lab(kinds)
+        made = [on_xen(kind) for kind in kinds] if xen_guest.in_dom0() else [on_kvm()]
+        text = "\n\n".join(made) + "\n"
+        (harness.OUT / KEPT).write_text(text)
+        return text
+
+    return print_table(make, chosen.into, MARK)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from wlproxy.cli import main
 from wlproxy.commands import run as run_command
 from wlproxy.host.config import HostConfig
 from wlproxy.host.errors import GrantError
+from wlproxy.host.xen.domain import Domain, find_domain
 from wlproxy.host.xen.lending import LentGrants
 
 
@@ -146,3 +147,53 @@ def test_domains_that_are_none(domid: str) -> None:
         main, f"xen-gntdev --domid {domid} --socket /s --user root"
     )
     assert refused.exit_code == 2
+
+
+@pytest.mark.slow
+def test_a_vchan_says_what_it_lacks(directory: Path) -> None:
+    if Path("/dev/xen/gntdev").exists():
+        pytest.skip("this machine has a /dev/xen/gntdev")
+    refused = CliRunner().invoke(
+        main, f"xen-vchan --domid 5 --socket {directory}/s --user {os.geteuid()}"
+    )
+    assert refused.exit_code == 1
+    assert "modprobe xen-gntdev" in refused.output
+    assert not (directory / "s").exists()
+
+
+VCHAN = """
+import os, sys
+from wlproxy.commands import xen_vchan
+class NoVchans:
+    def __init__(self, *_): self.fd = os.eventfd(0)
+    def __enter__(self): return self
+    def __exit__(self, *_): pass
+    def open(self): return None
+    def fileno(self): return self.fd
+xen_vchan.open_device = lambda: open("/dev/null")
+xen_vchan.Library = lambda: None
+xen_vchan.DomainVchans = NoVchans
+xen_vchan.notify = lambda *_: print("ready", flush=True)
+from wlproxy.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_a_vchans_socket_is_a_users_and_tells_the_domain(directory: Path) -> None:
+    path = directory / "socket"
+    command = [sys.executable, "-c", VCHAN, "xen-vchan", "--domid", "5"]
+    with subprocess.Popen(
+        [*command, "--socket", str(path), "--user", str(os.geteuid())],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        with socket.socket(socket.AF_UNIX) as channel:
+            channel.connect(str(path))
+            assert find_domain(channel) == Domain(5, process.pid)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+    assert not path.exists()

@@ -90,6 +90,13 @@ def counts() -> list[int]:
     return list(struct.unpack("=4Q", argument))
 
 
+def descriptors() -> set[int]:
+    """List the descriptors that are open."""
+    listed = os.listdir("/proc/self/fd")
+    # Not the one that has listed them, whose number the next one that is opened has.
+    return {int(each) for each in listed if os.path.lexists(f"/proc/self/fd/{each}")}
+
+
 def refused(call: Any, *arguments: Any) -> str | None:
     """Return the name of the error that a call gives, if any."""
     try:

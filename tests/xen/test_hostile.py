@@ -64,15 +64,13 @@ REFUSED = {
 }
 
 SETUP = """
-before = set(os.listdir("/proc/self/fd"))
+before = descriptors()
 at, fd, buf = device(), memfd(4 * PAGE), heap(4 * PAGE)
 sealed, large, larger = memfd(PAGE), memfd(2**20 * PAGE), memfd(2**30 * PAGE)
 fcntl.fcntl(sealed, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
 """
 CLOSE_ALL = """
-for each in set(os.listdir("/proc/self/fd")) - before:
-    try: os.close(int(each))
-    except OSError: pass
+for each in descriptors() - before: os.close(each)
 """
 
 

@@ -64,11 +64,20 @@ def show(*, name: str, file: Path | None) -> None:
     """Print the options of a VM that FILE, or else the usual configuration file, sets."""
     try:
         found = ConfigFile.read(file or default_path(os.environ))
-        for command in _COMMANDS:
-            for option, value in _values(command, found, name).items():
-                click.echo(f"wlproxy {command.name}: {option} = {json.dumps(value)}")
+        lines = [
+            f"wlproxy {command.name}: {option} = {json.dumps(value)}"
+            for command in _COMMANDS
+            for option, value in _values(command, found, name).items()
+        ]
     except HostError as exc:
         fail(exc)
+    for line in lines:
+        click.echo(line)
+    if not lines:
+        policy = "wlproxy policy show" + ("" if name == "vm" else f" {name}")
+        click.echo(
+            f"{found.path} sets no option of VM {name}; its policy: {policy}", err=True
+        )
 
 
 def _values(

@@ -48,7 +48,7 @@ def xen_gntdev(*, domid: int, path: Path, user: str, log_level: str) -> None:
     set_up_logging(log_level)
     log = VmLog(f"domain {domid}")
     try:
-        uid = _uid_of(user)
+        uid = uid_of(user)
         check_place(path)
         granted = Gntdev(domid)
         log.info("at most %d pages in a fd", granted.limit())
@@ -80,7 +80,7 @@ def _stop(_number: int, _frame: object) -> NoReturn:
     sys.exit(0)
 
 
-def _uid_of(user: str) -> int:
+def uid_of(user: str) -> int:
     """Find a user's number.
 
     Raises:

@@ -44,6 +44,7 @@ class HostConfig:
         max_clients: how many apps of the guest are served at once.
         status: where the status socket is to be; None for none.
         exec: let this user's programs have commands started in the guest.
+        confine: take from the proxy's process what it has no use for, where that can be.
     """
 
     channel: ChannelAddress
@@ -64,6 +65,7 @@ class HostConfig:
     max_clients: int = 256
     status: Path | None = None
     exec: bool = True
+    confine: bool = True
 
     @property
     def features(self) -> Feature:

@@ -6,6 +6,7 @@ The findings are values, which the command line prints.  Nothing is changed.  A 
 
 import platform
 from collections.abc import Iterator, Mapping
+from ctypes.util import find_library
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -123,6 +124,8 @@ def check_xen(kind: Path = HYPERVISOR_TYPE, device: Path = GNTDEV) -> Iterator[F
         yield Finding(
             subject, Verdict.OK, f"{device} can be opened: guests' grants, too"
         )
+    if library := find_library("xenvchan"):
+        yield Finding("Xen's vchan", Verdict.OK, f"{library}, for `wlproxy xen-vchan`")
 
 
 def check_limits(limits: UdmabufLimits) -> Iterator[Finding]:

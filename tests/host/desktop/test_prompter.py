@@ -1,5 +1,6 @@
 """Questions to the user, at a real session bus: by a desktop that helps, and by some that do not."""
 
+import logging
 import os
 import shutil
 import socket
@@ -298,6 +299,38 @@ def test_where_the_bus_is(address: str, where: str | None) -> None:
         assert bus_socket(environ) == where
     with pytest.raises(BusError):
         bus_socket({"XDG_RUNTIME_DIR": "relative"})
+
+
+async def test_a_bus_that_cannot_be_named_is_said_and_nobody_is_asked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.INFO, "wlproxy"):
+        environ = {"DBUS_SESSION_BUS_ADDRESS": "unix:path=/run/%00"}
+        assert not await prompter(environ).ask(PASTE)
+    assert "'/run/\\x00' (DBUS_SESSION_BUS_ADDRESS)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "unix:path=/run/\udfff\ud800",  # no path that can be written
+        "unix:abstract=\ud800",
+        "unix:path=",
+        "unix:path=%",
+        "unix:path=/" + "x" * 200,
+        "unix:abstract=" + "x" * 200,
+        "unix:abstract=%00%00",
+        "tcp:host=localhost",
+        ";;,=:",
+        "unix:path",
+    ],
+)
+async def test_no_address_of_a_bus_ends_the_app_that_is_asked_about(
+    address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "wlproxy"):
+        assert not await prompter({"DBUS_SESSION_BUS_ADDRESS": address}).ask(PASTE)
+    assert "the user cannot be asked (policy: ask): " in caplog.text
 
 
 @given(st.text(), st.text())

@@ -1,16 +1,21 @@
 """The desktop's key bindings: an app that may have them loses them when the user says so."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.relay.playbook import Stage
+from tests.relay.shell import guest_memory
 from tests.relay.things import Thing
 from wlproxy.relay.policy_tree import Globals, Policy
+from wlproxy.relay.relay import Relay
 from wlproxy.relay.wire.context import RelayConfig
 
 MANAGER = "zwp_keyboard_shortcuts_inhibit_manager_v1"
 INHIBITOR = "zwp_keyboard_shortcuts_inhibitor_v1"
 CTRL, ALT, G = 29, 56, 34
 BOTH = 3
+ALLOWED = Policy(Globals(allow=(MANAGER,)))
 
 
 class Room(Stage):
@@ -20,9 +25,10 @@ class Room(Stage):
         ours: the proxy's own keyboard, as the compositor has it, once there is one.
     """
 
-    def __init__(self, seat_version: int = 9) -> None:
-        policy = Policy(Globals(allow=(MANAGER,)))
-        super().__init__(config=RelayConfig(policy=policy))
+    def __init__(
+        self, seat_version: int = 9, config: RelayConfig | None = None
+    ) -> None:
+        super().__init__(config=config or RelayConfig(policy=ALLOWED))
         self.seat = self.app.bind("wl_seat", seat_version)
         self.host_seat = self.host_thing("wl_seat")
         self.manager = self.plug(MANAGER)
@@ -108,6 +114,34 @@ def test_the_app_does_not_get_them_again_before_the_user_lets_it() -> None:
     assert play.heard() == []
     play.press(CTRL, ALT, G)
     assert play.heard() == ["destroy"]
+
+
+def test_the_next_session_of_the_vm_does_not_get_them_either() -> None:
+    """An agent that begins anew has its apps ask anew: the user said no to the VM."""
+    config = RelayConfig(policy=ALLOWED)
+    first = Room(config=config)
+    first.inhibit()
+    first.press(CTRL, ALT, G)
+
+    # Server has another one after `reload`, and for what each agent says.
+    second = Room(config=replace(config, policy=replace(ALLOWED)))
+    second.inhibit()
+    assert second.heard() == ["get_keyboard"]
+    second.press(CTRL, ALT, G)
+    second.inhibit()
+    assert second.heard() == ["inhibit_shortcuts"]
+
+
+def test_a_snapshot_has_what_the_user_said() -> None:
+    """A process that goes on with it has a configuration of its own, as have sessions after that."""
+    play = Room()
+    play.inhibit()
+    play.press(CTRL, ALT, G)
+    config = RelayConfig(policy=ALLOWED)
+    Relay.restore(play.relay.snapshot(), config, guest_memory())
+    later = Room(config=config)
+    later.inhibit()
+    assert later.heard() == ["get_keyboard"]
 
 
 def test_other_keys_take_nothing_back() -> None:

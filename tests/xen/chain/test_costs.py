@@ -24,7 +24,7 @@ def test_a_frame_costs_none_of_what_a_buffer_costs_once(
         shown.side, shown.proxy, lambda size: xen.grants(domain, size), shown.guest
     )
     tables = xen.tables(domain.machine.kind, rows)
-    (harness.OUT / "costs.md").write_text(f"{tables}\n")
+    (harness.OUT / xen.KEPT).write_text(f"{tables}\n")
     with capsys.disabled():
         print(f"\n{tables}\n")
     large = rows["3840x2160"]

@@ -3,6 +3,7 @@
 import pytest
 
 from lab import xen_guest
+from tests.integration.harness import eventually
 from tests.xen import gntdev
 from tests.xen.chain.stage import LARGE, PATIENCE, Shown, add_buffer
 from tests.xen.domain import PAGE
@@ -18,6 +19,7 @@ SIZES = {"1080p": (1920, 1080), "4K": LARGE}
 ON = (
     "pv-weston",
     pytest.param("pvh-weston", marks=pytest.mark.xen(short=True)),
+    "pv-sway",
     "pvh-sway",
 )
 
@@ -59,3 +61,32 @@ def test_buffers_take_turns_in_a_table_that_has_no_room_for_all(shown: Shown) ->
     surface = shown.window()
     assert (surface["mode"], surface["bytes_copied"]) == ("A", 0), surface
     client.kill()
+
+
+@pytest.mark.parametrize("shown", ["pvh-weston"], indirect=True)
+def test_one_more_than_the_table_holds_is_not_shown_before_there_is_room(
+    shown: Shown,
+) -> None:
+    """Surfaces have all of them, so that none can be let go of."""
+    first, _, third = (shown.show(LARGE, frame) for frame in (1, 2, 3))
+    fourth = shown.side.client()
+    fourth.call("toplevel", surface="window", fullscreen=shown.alone)
+    add_buffer(fourth, "one", LARGE)
+    fourth.call("draw", buffer="one", frame=4)
+    fourth.call("show", surface="window", buffer="one", wait=False)
+
+    eventually(
+        lambda: "a buffer of 3840x2160 is not shown" in shown.proxy.log(),
+        "the proxy says so",
+        PATIENCE,
+    )
+    assert "max_grant_frames" in shown.side.agent_log()
+    assert len(shown.proxy.status()["clients"]) == 4
+    shown.show_again(third, LARGE, 5)
+
+    first.kill()
+    eventually(
+        lambda: len(shown.proxy.status()["clients"]) == 3, "it has gone", PATIENCE
+    )
+    shown.show_again(fourth, LARGE, 6)
+    assert shown.proxy.copied() == 0

@@ -41,14 +41,17 @@ def bus_socket(environ: Mapping[str, str]) -> str:
         environ: DBUS_SESSION_BUS_ADDRESS and XDG_RUNTIME_DIR are read from it.
 
     Raises:
-        BusError: the environment does not tell.
+        BusError: the environment does not tell, or tells what is no path.
     """
     addresses = environ.get(ADDRESS, "")
     for address in addresses.split(";"):
         transport, _, keys = address.partition(":")
         values = dict(each.partition("=")[::2] for each in keys.split(","))
         if transport == "unix" and "path" in values:
-            return unquote(values["path"])
+            path = unquote(values["path"])
+            if "\0" in path:
+                raise BusError(f"no path: {path!r} (DBUS_SESSION_BUS_ADDRESS)")
+            return path
         if transport == "unix" and "abstract" in values:
             return "\0" + unquote(values["abstract"])
     directory = environ.get("XDG_RUNTIME_DIR", "")

@@ -55,6 +55,12 @@ def lose_focus(state: ClientState, event: Event) -> None:
     state.forward_event(event.object, event.spec, event.raw)
 
 
+def release_keyboard(state: ClientState, request: Request) -> None:
+    """`wl_keyboard.release`: nobody tells us any more where the seat's keyboard is."""
+    state.gestures.focus(request.object, None)
+    state.forward(request)
+
+
 def press(state: ClientState, event: Event) -> None:
     """A key, a button, a finger or a pen: what is asked for now is asked for by the user."""
     if state.context.config.policy.asks and _pressed(event):

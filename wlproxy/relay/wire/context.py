@@ -35,6 +35,17 @@ from wlproxy.relay.wire.outbox import Outbox
 from wlproxy.relay.wire.timestamps import CLOCK_MONOTONIC
 
 
+@dataclass(slots=True, eq=False)
+class Bindings:
+    """Whose the desktop's key bindings are while an app has asked for them: sessions come and go meanwhile.
+
+    Attributes:
+        are_hosts: the user has taken them back.
+    """
+
+    are_hosts: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class RelayConfig:
     """What the user decided for a VM.
@@ -49,7 +60,9 @@ class RelayConfig:
             agent says.
         guest_page: bytes of a page of the guest, as the agent says: what it locates
             is whole ones.
+        reads_files: the agent reads files of the guest's, if it is asked to.
         frame: how its windows are framed; None if they are not.
+        bindings: what the user last said of them, by Ctrl+Alt+G.
     """
 
     vm_name: str = "vm"
@@ -58,7 +71,9 @@ class RelayConfig:
     main_device: int = 0
     implicit_linear: bool = False
     guest_page: int = PAGE_SIZE
+    reads_files: bool = False
     frame: WindowFrame | None = None
+    bindings: Bindings = field(default_factory=Bindings)
 
     @property
     def wants_copies(self) -> bool:
@@ -80,7 +95,8 @@ class Shared:
         asking: the client about whom the user is being asked; 0: none.
         exports: windows that they lend to each other.
         sessions: that they have begun.
-        bindings_are_hosts: the user has taken the desktop's key bindings back.
+        focused: which of them has the keyboard of which seat, by the global's name.
+        bindings: the configuration's, which a snapshot does not have.
     """
 
     config: RelayConfig
@@ -92,7 +108,8 @@ class Shared:
     asking: int = 0
     exports: Exports = field(default_factory=Exports)
     sessions: Sessions = field(default_factory=Sessions)
-    bindings_are_hosts: bool = False
+    focused: set[tuple[int, int]] = field(default_factory=set)
+    bindings: Bindings = field(default_factory=Bindings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +168,11 @@ class Context:
     def config(self) -> RelayConfig:
         """The VM's."""
         return self.shared.config
+
+    @property
+    def executable(self) -> str:
+        """The app's, as the agent says: the same for each of its processes."""
+        return self.label.rpartition("(")[0]
 
     @property
     def clock(self) -> GuestClock:
