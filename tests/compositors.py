@@ -29,7 +29,7 @@ ENVIRON: Final = {
     "WLR_LIBINPUT_NO_DEVICES": "1",
     "WLR_RENDERER": "pixman",
 }
-"""Of what runs in it."""
+"""The environment in which programs run in it."""
 
 _ENTER: Final = """\
 mount --bind /proc "$1/proc" && mount --rbind /dev "$1/dev" || exit
