@@ -151,6 +151,10 @@ tables: env ## make the tables of Wayland interfaces, and the page about them, o
 pictures: env ## make the pictures of frames that the pages show, of sway's output
 	$(BIN)/python -m tests.pictures
 
+.PHONY: desktops
+desktops: env ## frames on Debian 13's KWin and GNOME Shell, checked and pictured: ten minutes, as root
+	$(BIN)/python -m tests.desktops
+
 .PHONY: share
 share: env ## make manual pages and shell completion anew, from the command lines
 	$(BIN)/python -m release share

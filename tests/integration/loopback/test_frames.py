@@ -62,16 +62,16 @@ def shot_of(weston: Weston) -> Picture:
     return capture.old_weston(display, *weston.size)
 
 
-def find_red(picture: Picture) -> Box:
+def find_red(picture: Picture, colour: bytes = RED) -> Box:
     """What is around all that has the frame's colour."""
     rows = picture.rows(0, 0, picture.width, picture.height)
-    red = [y for y, row in enumerate(rows) if holds_red(row)]
+    red = [y for y, row in enumerate(rows) if holds_red(row, colour)]
     assert red, "nothing has the frame's colour"
     lefts, rights = [], []
     for y in red:
         pixels = [rows[y][x : x + 4] for x in range(0, len(rows[y]), 4)]
-        lefts.append(pixels.index(RED))
-        rights.append(len(pixels) - pixels[::-1].index(RED))
+        lefts.append(pixels.index(colour))
+        rights.append(len(pixels) - pixels[::-1].index(colour))
     return min(lefts), red[0], max(rights), red[-1] + 1
 
 
@@ -80,10 +80,10 @@ def is_without(picture: Picture) -> None:
     assert not any(map(holds_red, picture.rows(0, 0, picture.width, picture.height)))
 
 
-def holds_red(row: bytes) -> bool:
-    found = row.find(RED)
+def holds_red(row: bytes, colour: bytes = RED) -> bool:
+    found = row.find(colour)
     while found % 4 and found >= 0:
-        found = row.find(RED, found + 1)
+        found = row.find(colour, found + 1)
     return found >= 0
 
 
