@@ -472,6 +472,66 @@ async def test_a_frame_moves_and_resizes_its_window(bare: Loopback, sway: Path) 
         hand.close()
 
 
+async def test_a_pointer_is_where_it_is_in_parts_of_parts(
+    bare: Loopback, sway: Path
+) -> None:
+    """The compositor counts from the frame, and each surface from its own corner."""
+
+    def look() -> Picture:
+        return capture.grim(str(sway), sway.parent)
+
+    await bare.start_agent()
+    await bare.start_host(sway, frame=FRAME, isolate=False)
+    app = await bare.app()
+    picture = await trio.to_thread.run_sync(look)
+    hand = Hand(sway, (picture.width, picture.height))
+    try:
+        window, _ = await shown(app, (300, 200))
+        surfaces = [window.surface]
+        manager = app.bind(WlSubcompositor)
+        for place, size in (((20, 30), (200, 150)), ((10, 15), (100, 100))):
+            part = app.surface()
+            role = app.keep(manager.get_subsurface(part, surfaces[-1]))
+            role.set_position(*place)
+            surfaces.append(part)
+            await app.show(part, app.canvas(size))
+        surfaces[1].commit()
+        window.surface.commit()
+        await app.roundtrip()
+        await seen(look, find_red)
+        left, top, _, _ = find_red(await trio.to_thread.run_sync(look))
+        left, top = left + WIDTH, top + WIDTH
+        pointer = app.keep(app.bind(WlSeat).get_pointer())
+        heard = app.record(pointer, "enter", "motion")
+        await app.roundtrip()
+
+        for place, surface, where in (
+            ((32, 47), surfaces[2], (2, 2)),
+            ((22, 32), surfaces[1], (2, 2)),
+            ((3, 4), surfaces[0], (3, 4)),
+            ((129, 144), surfaces[2], (99, 99)),
+        ):
+            heard.clear()
+            hand.go(left + place[0], top + place[1])
+            await app.until(lambda: heard)
+            assert heard[-1][1] is surface
+            assert tuple(map(int, heard[-1][2:4])) == where
+
+        role.set_position(60, 0)
+        surfaces[1].commit()
+        window.surface.commit()
+        await app.roundtrip()
+        heard.clear()
+        hand.go(left + 40, top + 50)  # which it has left
+        await app.until(lambda: heard)
+        assert heard[-1][1] is surfaces[1]
+        hand.go(left + 82, top + 33)
+        await app.until(lambda: heard[-1][1] is surfaces[2])
+        assert tuple(map(int, heard[-1][2:4])) == (2, 3)
+    finally:
+        hand.close()
+
+
 @pytest.fixture
 def native(bare: Loopback) -> Iterator[PassingDevice]:
     """Has apps of this machine be apps of the guest."""
