@@ -3,7 +3,8 @@
 import os
 import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -429,16 +430,28 @@ class Hand:
         self._connection.close()
 
 
-async def test_a_frame_moves_and_resizes_its_window(bare: Loopback, sway: Path) -> None:
-    def look() -> Picture:
-        return capture.grim(str(sway), sway.parent)
-
+@asynccontextmanager
+async def in_hand(bare: Loopback, sway: Path) -> AsyncIterator[tuple[App, Look, Hand]]:
+    """Have an app whose windows are framed, and a pointer that is at none of them."""
     await bare.start_agent()
     await bare.start_host(sway, frame=FRAME, isolate=False)
     app = await bare.app()
+
+    def look() -> Picture:
+        return capture.grim(str(sway), sway.parent)
+
     picture = await trio.to_thread.run_sync(look)
     hand = Hand(sway, (picture.width, picture.height))
     try:
+        hand.go(0, 0)  # not where a test before this had it
+        await seen(look, is_without)  # nor is that one's window there
+        yield app, look, hand
+    finally:
+        hand.close()
+
+
+async def test_a_frame_moves_and_resizes_its_window(bare: Loopback, sway: Path) -> None:
+    async with in_hand(bare, sway) as (app, look, hand):
         await app.roundtrip()
         pointer = app.keep(app.bind(WlSeat).get_pointer())
         heard = app.record(pointer, "enter", "button", "motion")
@@ -468,8 +481,6 @@ async def test_a_frame_moves_and_resizes_its_window(bare: Loopback, sway: Path) 
         assert sizes[-1][1] == 200
         await app.roundtrip()
         assert not heard, "the app hears what is done with its frame"
-    finally:
-        hand.close()
 
 
 async def test_a_pointer_is_where_it_is_in_parts_of_parts(
@@ -477,15 +488,7 @@ async def test_a_pointer_is_where_it_is_in_parts_of_parts(
 ) -> None:
     """The compositor counts from the frame, and each surface from its own corner."""
 
-    def look() -> Picture:
-        return capture.grim(str(sway), sway.parent)
-
-    await bare.start_agent()
-    await bare.start_host(sway, frame=FRAME, isolate=False)
-    app = await bare.app()
-    picture = await trio.to_thread.run_sync(look)
-    hand = Hand(sway, (picture.width, picture.height))
-    try:
+    async with in_hand(bare, sway) as (app, look, hand):
         window, _ = await shown(app, (300, 200))
         surfaces = [window.surface]
         manager = app.bind(WlSubcompositor)
@@ -528,8 +531,6 @@ async def test_a_pointer_is_where_it_is_in_parts_of_parts(
         hand.go(left + 82, top + 33)
         await app.until(lambda: heard[-1][1] is surfaces[2])
         assert tuple(map(int, heard[-1][2:4])) == (2, 3)
-    finally:
-        hand.close()
 
 
 @pytest.fixture
