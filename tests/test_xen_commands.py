@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -91,6 +92,26 @@ def test_without_gntdev_it_says_what_to_do(directory: Path) -> None:
     assert not (directory / "socket").exists()
 
 
+@contextmanager
+def serving(
+    program: str, command: str, path: Path
+) -> "Iterator[subprocess.Popen[str]]":
+    """Have a command serve this user, by a program that stands for its devices, until it is stopped."""
+    words = [sys.executable, "-c", program, command, "--domid", "5"]
+    with subprocess.Popen(
+        [*words, "--socket", str(path), "--user", str(os.geteuid())],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert path.stat().st_uid == os.geteuid()
+        yield process
+    assert not path.exists()
+
+
 SERVING = """
 import sys
 from pathlib import Path
@@ -107,17 +128,7 @@ main(sys.argv[1:])
 @pytest.mark.slow
 def test_it_serves_a_user_until_it_is_told_to_stop(directory: Path) -> None:
     path = directory / "socket"
-    command = [sys.executable, "-c", SERVING, "xen-gntdev", "--domid", "5"]
-    with subprocess.Popen(
-        [*command, "--socket", str(path), "--user", str(os.geteuid())],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert path.stat().st_uid == os.geteuid()
+    with serving(SERVING, "xen-gntdev", path) as process:
         granted = LentGrants(path)
         assert granted.limit() > 0
         with pytest.raises(GrantError, match="could not make a fd"):
@@ -129,7 +140,6 @@ def test_it_serves_a_user_until_it_is_told_to_stop(directory: Path) -> None:
         _, said = process.communicate(timeout=30)
         assert process.returncode == 0
     assert "domain 5" in said
-    assert not path.exists()
 
 
 def test_a_user_who_is_not_there(directory: Path) -> None:
@@ -182,18 +192,11 @@ main(sys.argv[1:])
 @pytest.mark.slow
 def test_a_vchans_socket_is_a_users_and_tells_the_domain(directory: Path) -> None:
     path = directory / "socket"
-    command = [sys.executable, "-c", VCHAN, "xen-vchan", "--domid", "5"]
-    with subprocess.Popen(
-        [*command, "--socket", str(path), "--user", str(os.geteuid())],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        with socket.socket(socket.AF_UNIX) as channel:
-            channel.connect(str(path))
-            assert find_domain(channel) == Domain(5, process.pid)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
-    assert not path.exists()
+    with (
+        serving(VCHAN, "xen-vchan", path) as process,
+        socket.socket(socket.AF_UNIX) as channel,
+    ):
+        channel.connect(str(path))
+        assert find_domain(channel) == Domain(5, process.pid)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0

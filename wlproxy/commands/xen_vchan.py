@@ -1,21 +1,16 @@
 """`wlproxy xen-vchan`: joins a channel's socket with a vchan of Xen's."""
 
-import os
-import signal
-import socket
-import sys
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
 from wlproxy.commands.failure import fail
+from wlproxy.commands.listening import exit_at_signals, listening_for, uid_of
 from wlproxy.commands.options import LOG_LEVEL
-from wlproxy.commands.xen_gntdev import uid_of
 from wlproxy.host.config import MAX_DOMID
 from wlproxy.host.errors import HostError
 from wlproxy.host.report.vm_log import set_up_logging
-from wlproxy.host.runtime_dir import check_place, listen_at
+from wlproxy.host.runtime_dir import check_place
 from wlproxy.host.xen.gntdev import open_device
 from wlproxy.host.xen.vchan import DomainVchans
 from wlproxy.transport.notify import notify
@@ -55,23 +50,17 @@ def xen_vchan(*, domid: int, path: Path, user: str, log_level: str) -> None:
         check_place(path)
         with (
             _vchans(domid) as vchans,
-            HostError.explaining("the vchan cannot be served", tried="libxenvchan"),
-        ):
-            listener = listen_at(
+            listening_for(
+                uid,
                 path,
-                socket.SOCK_STREAM,
                 "cannot make the channel's socket",
                 "somebody serves this socket already",
-            )
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, _stop)
-            try:
-                os.chown(path, uid, -1)
-                notify("READY=1")
-                Bridge(listener, {0, uid}, vchans).run()
-            finally:
-                path.unlink(missing_ok=True)
-                listener.close()
+            ) as listener,
+            HostError.explaining("the vchan cannot be served", tried="libxenvchan"),
+        ):
+            exit_at_signals()
+            notify("READY=1")
+            Bridge(listener, {0, uid}, vchans).run()
     except HostError as exc:
         fail(exc)
 
@@ -91,7 +80,3 @@ def _vchans(domid: int) -> DomainVchans:
         ) from exc
     with HostError.explaining("XenStore cannot be asked", tried=f"open {DEVICE}"):
         return DomainVchans(domid, library, Store())
-
-
-def _stop(_number: int, _frame: object) -> NoReturn:
-    sys.exit(0)
