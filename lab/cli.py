@@ -159,9 +159,7 @@ def _pytest(arguments: argparse.Namespace) -> int:
 
 def _xen(arguments: argparse.Namespace) -> int:
     arguments.guest, arguments.host = False, recipe.XEN_IMAGE.suite
-    job = _job(arguments, pytest=arguments.pytest, xen=True)
-    job.env["WLPROXY_LAB_XEN"] = "1"
-    return runner.run(job)
+    return runner.run(_job(arguments, pytest=arguments.pytest, xen=True))
 
 
 def _selftest(arguments: argparse.Namespace) -> None:
