@@ -52,7 +52,7 @@ def make(root: Path, packages: Iterable[str]) -> None:
             raise CannotRunError(f"needs {program}")
     if os.geteuid() != 0:
         raise CannotRunError("needs root, for a chroot")
-    include = f"--include={','.join(packages)}"
+    include = f"--include={','.join(['passwd', *packages])}"
     run("mmdebstrap", "--variant=apt", include, SUITE, root, mirror())
     run("chroot", root, "useradd", USER)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.processes import BenchError
+from tests.compositors import CannotRunError
 from tests.wlcs.results import (
     Expected,
     Outcome,
@@ -67,7 +68,7 @@ def main() -> str | None:
                 if arguments.run in (None, run)
                 for line in _compare(wlcs, run, options, direct, expected)
             ]
-    except (BenchError, NotHereError) as exc:
+    except (BenchError, CannotRunError, NotHereError) as exc:
         return str(exc)
     for line in wrong:
         print(line)

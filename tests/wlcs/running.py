@@ -17,14 +17,16 @@ from typing import Final
 
 from bench.peers import MODULES, NAME, PYTHON, Wlproxy
 from bench.processes import started
-from lab.debian import mirror
+from tests import compositors
 from tests.wlcs.results import Outcome, Results, parse
 from wlproxy.host.frame_label import look
 from wlproxy.relay.look import read_colour
 from wlproxy.relay.policy_tree import Frame
 
-SUITE: Final = "trixie"
-PACKAGES: Final = "wlcs,mir-wlcs-integration,gcc,libc6-dev,libwayland-dev"
+PACKAGES: Final = (
+    *("wlcs", "mir-wlcs-integration"),
+    *("gcc", "libc6-dev", "libwayland-dev"),
+)
 SHIM: Final = Path(__file__).with_name("shim.c")
 COMPILE: Final = (
     *("gcc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-shared", "-fPIC"),
@@ -148,15 +150,12 @@ def debian(kept: Path | None) -> Iterator[Path]:
     """Have a Debian with WLCS and Mir, in a directory that goes again or that is kept.
 
     Raises:
-        NotHereError: it cannot be made here.
+        CannotRunError: it cannot be made here.
     """
     with tempfile.TemporaryDirectory(prefix="wlcs-") as directory:
         root = kept or Path(directory) / "root"
         if not root.exists():
-            if os.geteuid() or not shutil.which("mmdebstrap"):
-                raise NotHereError("as root only, and apt-get install mmdebstrap")
-            words = ["mmdebstrap", "--variant=apt", f"--include={PACKAGES}", SUITE]
-            subprocess.run([*words, str(root), mirror()], check=True)
+            compositors.make(root, PACKAGES)
         yield root
 
 
