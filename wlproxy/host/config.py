@@ -9,6 +9,8 @@ from wlproxy.host.policy_file import PolicySource
 from wlproxy.protocol.channel.frames import Feature
 from wlproxy.relay.wire.context import RelayConfig
 
+GNTDEV: Final = Path("/dev/xen/gntdev")
+"""Where guests' grants are mapped; where it is, a VM may be a domain of Xen's."""
 MAX_DOMID: Final = 0x7FEF
 """The last domain of Xen's: below DOMID_FIRST_RESERVED (xen/interface/xen.h)."""
 MAX_GRANT_FRAMES: Final = 1 << 14

@@ -15,7 +15,7 @@ from typing import Final
 
 import wlproxy
 from wlproxy.host.channel_address import Listen
-from wlproxy.host.config import HostConfig
+from wlproxy.host.config import GNTDEV, HostConfig
 from wlproxy.host.desktop.address import compositor_path
 from wlproxy.host.desktop.session_bus import BusError, bus_socket
 from wlproxy.host.desktop.udmabuf_device import DEFAULT_DEVICE, SYS_MODULES
@@ -30,9 +30,6 @@ from wlproxy.host.landlock import (
     no_new_privileges,
 )
 from wlproxy.host.report.vm_log import VmLog
-
-GNTDEV: Final = Path("/dev/xen/gntdev")
-"""Where this is, a VM may be a domain of Xen's, which is seen only when its channel is there."""
 
 READ: Final = Access.READ_FILE | Access.READ_DIR
 USE: Final = Access.READ_FILE | Access.WRITE_FILE | Access.IOCTL_DEV
@@ -123,6 +120,7 @@ def _why_not(config: HostConfig, device: Path) -> str:
     """Say why this proxy cannot be confined; empty: it can."""
     if not config.confine:
         return "--no-confine"
+    # Whether it is one is seen only when its channel is there.
     if GNTDEV.exists() or config.xen_domid is not None:
         return "it may be for a domain of Xen's"
     if config.ram_tap is None:

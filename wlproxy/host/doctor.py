@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from wlproxy.host.config import GNTDEV
 from wlproxy.host.desktop.address import compositor_path
 from wlproxy.host.desktop.probe import TRIED_FORMATS, probe_compositor
 from wlproxy.host.desktop.udmabuf_device import (
@@ -21,7 +22,6 @@ from wlproxy.host.desktop.udmabuf_device import (
     limit_remedy,
 )
 from wlproxy.host.errors import HostError, UdmabufMissingError
-from wlproxy.host.xen.gntdev import DEFAULT_DEVICE as GNTDEV
 from wlproxy.host.xen.gntdev import open_device
 from wlproxy.relay.capabilities import CompositorCapabilities
 
