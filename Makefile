@@ -96,6 +96,10 @@ chaos: env ## break processes at random moments, and have hostile apps, here and
 	    python3 -m tests.chaos --lab --rounds 51 || status=1; \
 	  exit $$status
 
+.PHONY: wlcs
+wlcs: env ## the Wayland conformance suite on Mir, without us and through us: five minutes
+	$(BIN)/python -m tests.wlcs
+
 .PHONY: quick
 quick: env ## the tests of `check`, and whether each module's coverage keeps to its floor
 	$(BIN)/coverage run -m pytest -m "not (slow or lab or guest)"
@@ -152,6 +156,10 @@ tables: env ## make the tables of Wayland interfaces, and the page about them, o
 .PHONY: pictures
 pictures: env ## make the pictures of frames that the pages show, of sway's output
 	$(BIN)/python -m tests.pictures
+
+.PHONY: desktops
+desktops: env ## frames on Debian 13's KWin and GNOME Shell, checked and pictured: ten minutes, as root
+	$(BIN)/python -m tests.desktops
 
 .PHONY: share
 share: env ## make manual pages and shell completion anew, from the command lines

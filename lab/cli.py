@@ -165,7 +165,6 @@ def _pytest(arguments: argparse.Namespace) -> int:
 def _xen(arguments: argparse.Namespace) -> int:
     arguments.guest, arguments.host = False, recipe.XEN_IMAGE.suite
     job = _job(arguments, pytest=arguments.pytest, xen=True)
-    job.env["WLPROXY_LAB_XEN"] = "1"
     if arguments.debug_kernel:
         job.files.update(xen_machine.debug_files())
     return runner.run(job)

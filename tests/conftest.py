@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from lab import delegation
+from tests.late import Late
 from tests.open_fds import open_fds
 
 # In CI the same examples every time: a failure there must be one that repeats here.
@@ -31,10 +32,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="at how many moments viewers of a machine's screen are harmed",
     )
     parser.addoption("--moments-seed", type=int, help="the seed of those")
+    parser.addoption("--late", help="have all peers hear late, at random: the seed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     delegation.register(config)
+    if config.getoption("--late") is not None:
+        config.pluginmanager.register(Late(config.getoption("--late")))
 
 
 def pytest_collection_modifyitems(

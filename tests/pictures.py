@@ -1,24 +1,38 @@
 """Makes the pictures of frames that the documentation shows: ``make pictures``.
 
-Apps of this machine play the guests' (`tests.peers.native_apps`), on a headless sway.  Whoever
-runs it looks at what it made: nothing here says whether that is right, the tests do.
+Apps of this machine play the guests' (`tests.peers.native_apps`), on a headless sway; on weston
+where a window is maximised, which sway has none of.  Whoever runs it looks at what it made: nothing here says whether that is right, the tests do.
 """
 
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
 from PIL import Image
 
 from tests.clients import capture
-from tests.host.conftest import running_sway
-from tests.integration.loopback.test_frames import Hand
+from tests.host.conftest import Weston, running_sway
+from tests.integration.loopback.test_frames import Hand, shot_of
 from tests.peers.app import App
 from tests.peers.loopback import Loopback
 from tests.peers.native_apps import serve_native_apps
@@ -89,6 +103,31 @@ def desk(settings: str) -> Iterator[Desk]:
     output = f"output * mode {SIZE[0]}x{SIZE[1]} bg #303840 solid_color"
     with running_sway(f"{output}\n{settings}") as display:
         yield Desk(display)
+
+
+class WestonDesk(Desk):
+    """A weston and its windows."""
+
+    def __init__(self, weston: Weston) -> None:
+        super().__init__(weston.socket)
+        self._weston = weston
+
+    def picture(self) -> Image.Image:
+        """Return what it shows."""
+        data = shot_of(self._weston).data
+        return Image.frombytes("RGB", SIZE, data, "raw", "BGRX")
+
+
+@contextmanager
+def weston_desk() -> Iterator[Desk]:
+    """Have a weston for a while."""
+    with tempfile.TemporaryDirectory(prefix="weston-") as directory:
+        settings = "[shell]\nbackground-color=0xff303840\nclock-format=none\n"
+        weston = Weston(Path(directory), size=SIZE, settings=settings)
+        try:
+            yield WestonDesk(weston)
+        finally:
+            weston.stop()
 
 
 @asynccontextmanager
@@ -194,6 +233,11 @@ class Scene:
         hand.press(down=True, button=RIGHT)
         await self.desk.shows_more_than(before)
 
+    async def maximised(self) -> None:
+        """A window that fills what the compositor's own panel leaves."""
+        argv = ["weston-terminal", "--maximized", "--shell=/bin/cat"]
+        await opened(self.apps, self.desk, argv, self.work)
+
     async def fullscreen(self) -> None:
         """A window that fills the screen."""
         await opened(self.apps, self.desk, SLEEPING, self.work, "fullscreen enable")
@@ -203,28 +247,37 @@ class Scene:
         await opened(self.apps, self.desk, SLEEPING, self.work)
 
 
-STATES = (
-    ("", Scene.tiled),
-    (FLOATING, Scene.menu),
-    ("", Scene.fullscreen),
-    (f"{FLOATING}\noutput * scale 1.5", Scene.alone),
+STATES: Sequence[
+    tuple[
+        Callable[[], AbstractContextManager[Desk]],
+        Callable[[Scene], Awaitable[None]],
+    ]
+] = (
+    (partial(desk, FLOATING), Scene.alone),
+    (weston_desk, Scene.maximised),
+    (partial(desk, ""), Scene.tiled),
+    (partial(desk, FLOATING), Scene.menu),
+    (partial(desk, ""), Scene.fullscreen),
+    (partial(desk, f"{FLOATING}\noutput * scale 1.5"), Scene.alone),
 )
 
 
 async def states(nursery: trio.Nursery) -> Image.Image:
-    """Tiled, with a menu open, fullscreen, and at a scale of 1.5, one beside the other."""
+    """Windows in all these states, two in a row."""
     made = []
-    for settings, play in STATES:
+    for begin, play in STATES:
         async with AsyncExitStack() as vms:
             stack = vms.enter_context(ExitStack())
-            screen = stack.enter_context(desk(settings))
+            screen = stack.enter_context(begin())
             work = await vms.enter_async_context(vm(screen, "work", nursery))
             web = await vms.enter_async_context(vm(screen, "web", nursery))
             await play(Scene(screen, stack, work.display, web.display))
             made.append(await screen.settled())
             stack.close()
     width, height = SIZE[0] // 2, SIZE[1] // 2
-    whole = Image.new("RGB", (2 * width + GAP, 2 * height + GAP), "white")
+    rows = len(made) // 2
+    size = 2 * width + GAP, rows * (height + GAP) - GAP
+    whole = Image.new("RGB", size, "white")
     for index, picture in enumerate(made):
         place = index % 2 * (width + GAP), index // 2 * (height + GAP)
         whole.paste(picture.resize((width, height), Image.Resampling.LANCZOS), place)

@@ -39,6 +39,7 @@ from wlproxy.protocol.channel.frames import (
     Pong,
     ProveRam,
     RamProof,
+    ReadMemory,
     Release,
     Released,
     StreamClosed,
@@ -155,6 +156,14 @@ def _without_odd_grants(ack: HelloAck) -> HelloAck:
     return replace(ack, features=ack.features & ~odd)
 
 
+@st.composite
+def read_frames(draw: st.DrawFn) -> ReadMemory:
+    length = draw(st.integers(1, 2**32 - 1))
+    offset = draw(st.integers(0, 2**63 - 1 - length))
+    stream_id = 2 * draw(st.integers(0, 2**31 - 1)) + 1
+    return ReadMemory(draw(ids), draw(u32), stream_id, offset, length)
+
+
 hellos = st.builds(Hello, nonces, versions, features, windows, windows, ids)
 hello_acks = st.builds(
     HelloAck,
@@ -195,6 +204,7 @@ HOST_FRAMES: dict[type[Frame], st.SearchStrategy[Frame]] = BOTH_WAYS | {
         st.integers(0, 2**31 - 1).map(lambda number: 2 * number + 1),
         st.sampled_from(HOLDER_FLAGS),
     ),
+    ReadMemory: read_frames(),
     Locate: locate_frames(),
     Release: st.builds(Release, ids, u32),
     CloseMemory: st.builds(CloseMemory, ids, u32),

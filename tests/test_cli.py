@@ -72,7 +72,7 @@ def test_run_makes_a_configuration(
 ) -> None:
     result = runner.invoke(
         cli.main,
-        "run --channel /c --name work --present b --qemu-pid 7 --once "
+        "run --channel /c --name work --present b --qemu-pid 7 --once --no-confine "
         "--deny wl_output --allow zwp_linux_dmabuf_v1",
     )
     assert result.exit_code == 0, result.output
@@ -84,6 +84,7 @@ def test_run_makes_a_configuration(
     assert "wl_output" not in config.relay.policy.globals.caps
     assert "zwp_linux_dmabuf_v1" in config.relay.policy.globals.caps
     assert config.once
+    assert not config.confine
     assert config.qemu_pid == 7
 
 

@@ -115,6 +115,21 @@ def test_the_frame_is_a_key_of_the_policy(home: Home, table: str) -> None:
         assert remedy in said.output
 
 
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [("--clipboard off", "clipboard"), ("--primary=off", "primary")],
+)
+def test_what_was_an_option_of_the_screen_says_where_it_is_now(
+    home: Home, typed: str, name: str
+) -> None:
+    said = home.call(f"screen {typed}")
+    assert said.exit_code == 2
+    assert f"--{name} is a key of the policy" in said.output
+    assert f"policy.{name}.direction = ..." in said.output
+    other = home.call("screen --clipbord off").output
+    assert "No such option '--clipbord'" in other
+
+
 def test_the_clipboard_of_the_screen_is_a_key_of_the_policy(home: Home) -> None:
     home.write("[vm.work.screen]\nclipboard = 'off'\n")
     for command in ("config check", "screen --name work"):

@@ -33,7 +33,10 @@ def named(path: Path) -> list[tuple[str, str]]:
     return [(job.vm, job.title) for job in wanted(path)]
 
 
-def test_what_is_run_for_a_file(tmp_path: Path) -> None:
+def test_what_is_run_for_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     path = tmp_path / "c.toml"
     path.write_text(FILE)
     assert named(path) == [
@@ -44,7 +47,12 @@ def test_what_is_run_for_a_file(tmp_path: Path) -> None:
     [_, run, tap] = wanted(path)
     assert run.command[1:] == (
         *("-P", "-m", "wlproxy", "run", "--name", "two", "--config", str(path)),
+        # So that it can confine itself, whichever of the two starts first.
+        *("--ram-tap", str(tmp_path / "wlproxy" / "two.ram")),
     )
+    path.write_text(FILE.replace("log-level", "ram-tap = '/tap'\nlog-level"))
+    assert "--ram-tap" not in wanted(path)[1].command
+    path.write_text(FILE)
     # What is said of one VM is nothing to the others; what is said to all, is.
     path.write_text(FILE.replace("debug", "error"))
     before, [one, changed, _] = {run, tap}, wanted(path)

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +18,7 @@ from wlproxy.cli import main
 from wlproxy.commands import run as run_command
 from wlproxy.host.config import HostConfig
 from wlproxy.host.errors import GrantError
+from wlproxy.host.xen.domain import Domain, find_domain
 from wlproxy.host.xen.lending import LentGrants
 
 
@@ -90,6 +92,26 @@ def test_without_gntdev_it_says_what_to_do(directory: Path) -> None:
     assert not (directory / "socket").exists()
 
 
+@contextmanager
+def serving(
+    program: str, command: str, path: Path
+) -> "Iterator[subprocess.Popen[str]]":
+    """Have a command serve this user, by a program that stands for its devices, until it is stopped."""
+    words = [sys.executable, "-c", program, command, "--domid", "5"]
+    with subprocess.Popen(
+        [*words, "--socket", str(path), "--user", str(os.geteuid())],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert path.stat().st_uid == os.geteuid()
+        yield process
+    assert not path.exists()
+
+
 SERVING = """
 import sys
 from pathlib import Path
@@ -106,17 +128,7 @@ main(sys.argv[1:])
 @pytest.mark.slow
 def test_it_serves_a_user_until_it_is_told_to_stop(directory: Path) -> None:
     path = directory / "socket"
-    command = [sys.executable, "-c", SERVING, "xen-gntdev", "--domid", "5"]
-    with subprocess.Popen(
-        [*command, "--socket", str(path), "--user", str(os.geteuid())],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert path.stat().st_uid == os.geteuid()
+    with serving(SERVING, "xen-gntdev", path) as process:
         granted = LentGrants(path)
         assert granted.limit() > 0
         with pytest.raises(GrantError, match="could not make a fd"):
@@ -128,7 +140,6 @@ def test_it_serves_a_user_until_it_is_told_to_stop(directory: Path) -> None:
         _, said = process.communicate(timeout=30)
         assert process.returncode == 0
     assert "domain 5" in said
-    assert not path.exists()
 
 
 def test_a_user_who_is_not_there(directory: Path) -> None:
@@ -146,3 +157,46 @@ def test_domains_that_are_none(domid: str) -> None:
         main, f"xen-gntdev --domid {domid} --socket /s --user root"
     )
     assert refused.exit_code == 2
+
+
+@pytest.mark.slow
+def test_a_vchan_says_what_it_lacks(directory: Path) -> None:
+    if Path("/dev/xen/gntdev").exists():
+        pytest.skip("this machine has a /dev/xen/gntdev")
+    refused = CliRunner().invoke(
+        main, f"xen-vchan --domid 5 --socket {directory}/s --user {os.geteuid()}"
+    )
+    assert refused.exit_code == 1
+    assert "modprobe xen-gntdev" in refused.output
+    assert not (directory / "s").exists()
+
+
+VCHAN = """
+import os, sys
+from wlproxy.commands import xen_vchan
+class NoVchans:
+    def __init__(self, *_): self.fd = os.eventfd(0)
+    def __enter__(self): return self
+    def __exit__(self, *_): pass
+    def open(self): return None
+    def fileno(self): return self.fd
+xen_vchan.open_device = lambda: open("/dev/null")
+xen_vchan.Library = lambda: None
+xen_vchan.DomainVchans = NoVchans
+xen_vchan.notify = lambda *_: print("ready", flush=True)
+from wlproxy.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_a_vchans_socket_is_a_users_and_tells_the_domain(directory: Path) -> None:
+    path = directory / "socket"
+    with (
+        serving(VCHAN, "xen-vchan", path) as process,
+        socket.socket(socket.AF_UNIX) as channel,
+    ):
+        channel.connect(str(path))
+        assert find_domain(channel) == Domain(5, process.pid)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0

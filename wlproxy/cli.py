@@ -22,6 +22,7 @@ COMMANDS = (
     "qemu-args",
     "xl-cfg",
     "xen-gntdev",
+    "xen-vchan",
     "doctor",
     "setup",
     "config",

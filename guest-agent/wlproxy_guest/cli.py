@@ -19,6 +19,7 @@ from wlproxy import __version__
 from wlproxy.protocol.channel.frames import PORT_NAME
 from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.journal import is_journal
+from wlproxy_guest import vchan
 from wlproxy_guest.doctor import diagnose
 from wlproxy_guest.launchers import Launchers, launching
 from wlproxy_guest.locating.locators import make_locator
@@ -32,6 +33,7 @@ from wlproxy_guest.xen_console import parse_source
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 DOCTOR: Final = "doctor"
+VCHAN: Final = "xen-vchan"
 SWITCH_SECONDS: Final = 0.0005
 """How long the event loop waits for a thread that joins a buffer's pages: not Python's 5 ms."""
 ANEW_PAUSE: Final = 1.0
@@ -49,6 +51,9 @@ class Options(argparse.Namespace):
     launch_user: list[str]
     port: WireSource
     vsock: VsockPort | None
+    vchan_socket: Path
+    vchan_user: str
+    vchan_domid: int
     log_level: str
     max_clients: int
     max_pinned_mib: int
@@ -58,6 +63,11 @@ class Options(argparse.Namespace):
     def source(self) -> WireSource:
         """Where a host may be."""
         return self.port if self.vsock is None else FirstOf(self.vsock, self.port)
+
+    @property
+    def vchan(self) -> tuple[Path, str, int]:
+        """Where a vchan is joined, for whom, with which domain."""
+        return self.vchan_socket, self.vchan_user, self.vchan_domid
 
     @property
     def limits(self) -> Limits:
@@ -77,6 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(text)
         return status
     log_to_stderr(options.log_level)
+    if options.command == VCHAN:
+        with early_stop():
+            return report(vchan.serve(*options.vchan))
     raise_fd_limit()
     sys.setswitchinterval(SWITCH_SECONDS)
     # What is there now stays: collections need not look at it (tens of thousands of objects).
@@ -95,6 +108,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 listener.close()
         except (SocketError, OSError) as exc:
             failure = str(exc)
+    return report(failure)
+
+
+def report(failure: str) -> int:
+    """Say what failed, if anything did; return the exit status."""
     if failure:
         priority = "<3>" if is_journal(sys.stderr) else ""
         print(f"{priority}wlproxy-guest-agent: {failure}", file=sys.stderr)  # noqa: T201
@@ -152,9 +170,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=[DOCTOR],
-        help="say what is wrong in this machine, and what to do about it; without it, run"
-        " the agent",
+        choices=[DOCTOR, VCHAN],
+        help=f"{DOCTOR}: say what is wrong in this machine, and what to do about it; {VCHAN}:"
+        " as root of a domain of Xen's, join an agent's --port with a vchan of the host's; without"
+        " either, run the agent",
     )
     parser.add_argument(
         "--socket",
@@ -176,6 +195,27 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="PORT",
         help="let the host connect to this port of the machine's vsock, too (`wlproxy run"
         " --channel vsock:CID:PORT` there); whichever wire has a host first is used",
+    )
+    parser.add_argument(
+        "--vchan-socket",
+        type=Path,
+        default=vchan.SOCKET,
+        metavar="PATH",
+        help=f"where {VCHAN} lets an agent connect, whose --port then is unix:PATH (default:"
+        " %(default)s)",
+    )
+    parser.add_argument(
+        "--vchan-user",
+        default=vchan.USER,
+        metavar="NAME",
+        help=f"whose agent {VCHAN} lets in (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--vchan-domid",
+        type=int,
+        default=0,
+        metavar="N",
+        help=f"the host's domain, with which {VCHAN} has a vchan (default: %(default)s)",
     )
     parser.add_argument(
         "--launch-socket",

@@ -40,6 +40,7 @@ from wlproxy.protocol.channel.frames import (
     Frame,
     Locate,
     OpenStream,
+    ReadMemory,
     Release,
 )
 from wlproxy.protocol.channel.lanes.bounds import CHUNK
@@ -344,7 +345,7 @@ class Client:
         match frame:
             case Data():
                 self._streams.ignore(self.client_id, frame.attachments)
-            case OpenStream():
+            case OpenStream() | ReadMemory():
                 self._open_stream(frame)
             case _:
                 pass
@@ -356,7 +357,7 @@ class Client:
             case FileData():
                 self._files.append(frame.file_id, frame.data)
                 self._lanes.consumed(self._lane, len(frame.data))
-            case OpenStream():
+            case OpenStream() | ReadMemory():
                 self._open_stream(frame)
             case Locate():
                 self._memories.use(frame.memory_id)
@@ -371,13 +372,15 @@ class Client:
             case _:
                 raise ChannelError(f"{type(frame).__name__} is not for a client")
 
-    def _open_stream(self, frame: OpenStream) -> None:
+    def _open_stream(self, frame: OpenStream | ReadMemory) -> None:
         if not self._memories.was_kept(frame.memory_id):
             raise ChannelError(f"there is no memory {frame.memory_id} yet")
         fd = self._memories.take(frame.memory_id)
         lane = Lane(self.client_id, frame.stream_id)
         if fd is None:
             self._streams.refuse(lane, CloseReason.FAILED)
+        elif isinstance(frame, ReadMemory):
+            self._streams.read(lane, fd, frame.offset, frame.length)
         else:
             self._streams.adopt(lane, fd, frame.flags)
 

@@ -119,6 +119,7 @@ class Session:
         dmabufs = Feature.LOCATE_DMABUF in features
         if dmabufs and found(implicit_layout_is_linear, unknown=False):
             features |= Feature.IMPLICIT_LINEAR
+        features |= Feature.READ_MEMORY
         if self._launchers is not None:
             features |= Feature.EXEC
         return HelloAck(

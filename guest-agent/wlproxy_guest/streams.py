@@ -5,7 +5,7 @@ A pump may take any time to begin: an app may pass a file whose server does not 
 the business of `protocol.channel.lanes`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -44,13 +44,28 @@ class Streams:
     def adopt(self, lane: Lane, fd: OwnedFd, flags: AttachmentFlags) -> None:
         """Take over a pipe's end that the app passed, once its stream has a name."""
         # "Holder" is who will be given the fd: the app's peer, on the host.
-        to_host = flags is AttachmentFlags.HOLDER_READS
+        self._adopt(lane, fd, to_host=flags is AttachmentFlags.HOLDER_READS)
+
+    def read(self, lane: Lane, fd: OwnedFd, offset: int, length: int) -> None:
+        """Take over a file that the app passed, to send a part of it to the host."""
+        self._adopt(lane, fd, to_host=True, limit=length, offset=offset)
+
+    def _adopt(
+        self,
+        lane: Lane,
+        fd: OwnedFd,
+        *,
+        to_host: bool,
+        limit: int = 0,
+        offset: int | None = None,
+    ) -> None:
         if self._lanes.is_open(lane) and may_hang(fd.fileno()):
-            ask = partial(self._adopt_elsewhere, fd, we_write=not to_host)
-            self._pumps.start(lane, ask, to_peer=to_host)
+            adopt = partial(adopt_end, fd, we_write=not to_host, offset=offset)
+            ask = partial(self._adopt_elsewhere, fd, adopt)
+            self._pumps.start(lane, ask, to_peer=to_host, limit=limit)
             return
         with suppress(OSError):  # the host has been told
-            self._pumps.adopt(lane, fd, to_peer=to_host)
+            self._pumps.adopt(lane, fd, to_peer=to_host, limit=limit, offset=offset)
 
     def create(self, lane: Lane, flags: AttachmentFlags) -> OwnedFd:
         """Make a pipe for a stream of the host's; return the app's end.
@@ -76,7 +91,9 @@ class Streams:
         """End all streams without a word: the session is over."""
         self._pumps.close()
 
-    async def _adopt_elsewhere(self, fd: OwnedFd, *, we_write: bool) -> StreamEnd:
+    async def _adopt_elsewhere(
+        self, fd: OwnedFd, adopt: Callable[[], StreamEnd]
+    ) -> StreamEnd:
         """Take over an fd whose server may not answer; it is taken over even if this fails.
 
         Raises:
@@ -87,9 +104,8 @@ class Streams:
             # Without an end, `adopt_end` has closed the fd, or was never called.
             (end or fd).close()
 
-        work = partial(adopt_end, fd, we_write=we_write)
         deadline = trio.current_time() + ADOPT_SECONDS
         try:
-            return await self._workers.run(work, discard, deadline)
+            return await self._workers.run(adopt, discard, deadline)
         except trio.TooSlowError as exc:
             raise TimeoutError("the server of a file does not answer") from exc

@@ -38,6 +38,7 @@ from wlproxy.protocol.channel.frames import (
     OpenStream,
     Ping,
     Pong,
+    ReadMemory,
     Side,
     StreamClosed,
     StreamData,
@@ -309,7 +310,10 @@ class BackToBack:
         self._host.next_stream += 2
         sender = self._guest if flags is FLAGS[0] else self._host
         sender.out[Lane(client_id, stream_id)] = Way()
-        self._host.lanes.put(OpenStream(client_id, 1, stream_id, flags))
+        frame: OpenStream | ReadMemory = OpenStream(client_id, 1, stream_id, flags)
+        if flags is FLAGS[0] and stream_id % 4 == 3:
+            frame = ReadMemory(client_id, 1, stream_id, 0, 1)
+        self._host.lanes.put(frame)
         self._note_end(self._host, Lane(client_id, stream_id))
 
     def _launch(self) -> None:

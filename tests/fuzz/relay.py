@@ -69,6 +69,8 @@ NUMBERS = (0, 1, 2, 16, 64, 255, 256, 4096, 65536, 0x7FFFFFFF, 0x80000000, 0xFFF
 STRINGS = (b"", b"a", b"text/plain", "schön \u202e".encode(), b"\xff\xfe", b"x" * 300)
 DECIDED = 0.02
 """How often the user decides anew, before something happens."""
+DESCRIBED = 0.1
+"""How often the app has a colour profile, before something happens."""
 _NO = Switch.OFF
 POLICIES = (
     Policy(),
@@ -79,7 +81,7 @@ POLICIES = (
             Primary(policy_tree.Direction.TO_HOST),
             Drag(policy_tree.Direction.OFF),
         ),
-        Windows(Fullscreen.ON),
+        Windows(Fullscreen.ON, colour_profiles=Switch.ON),
     ),
     Policy(
         Globals(allow=("wl_shell",)),
@@ -99,7 +101,8 @@ APART = 0.04
 JUDGED = {
     *("wl_display", "wl_registry", "wl_shm", "wl_shm_pool"),
     *("zwp_linux_dmabuf_v1", "zwp_linux_buffer_params_v1"),
-    "wp_color_manager_v1",  # which has no profiles of the guest's
+    # Which takes profiles of the guest's, where policy has it so: see `_describe_colours`.
+    *("wp_color_manager_v1", "wp_image_description_creator_icc_v1"),
 }
 """Whose requests the relay judges itself: with arguments at random they may be wrong."""
 SCRIPTED = {
@@ -127,6 +130,7 @@ class Conversation:
         self._imports = capabilities.dmabuf_stride_alignment
         # A policy that allows what cannot be framed is refused then (`host.policy_file`).
         self._policies = [p for p in POLICIES if frame is None or not p.globals.allow]
+        self._policy = Policy()
         self._looks = [frame]
         if frame is not None:
             self._looks += [None, replace(frame, colour=0, width=frame.width + 1)]
@@ -176,6 +180,8 @@ class Conversation:
             actions = self._crimes if self._choices.chance(2) else self._actions
             self.messages += 1
             self._act(self._choices.pick(actions))
+            if self._choices.aside.random() < DESCRIBED and self._play.closed is None:
+                self._act(self._describe_colours)
         if self._play.closed is None:
             self._become_slow(slow="none")
             self._act(self._catch_up)
@@ -193,7 +199,7 @@ class Conversation:
 
     def _change_policy(self) -> None:
         """Have the user decide anew, and answer; what was timed is over."""
-        policy = self._choices.aside.choice(self._policies)
+        policy = self._policy = self._choices.aside.choice(self._policies)
         look = self._choices.aside.choice(self._looks)
         self._play.run(self._play.relay.receive(PolicyChanged(policy, look)))
         while self._play.timers and self._play.closed is None:
@@ -220,6 +226,29 @@ class Conversation:
                 commands = [end]
             self._play.run(commands)
         self._check_ended()
+
+    def _describe_colours(self) -> None:
+        """Have the app say what its colours mean by a profile, if it may."""
+        play, aside = self._play, self._choices.aside
+        interface = "wp_color_manager_v1"
+        there = {known for known, _ in play.app.globals.values()}
+        may = self._policy.windows.colour_profiles is Switch.ON
+        stalled = play.relay.holdings().clients[1].stalled
+        if interface not in there or not may or stalled:
+            return
+        managers = [
+            thing
+            for thing in play.app.things.values()
+            if thing.alive and thing.interface.name == interface
+        ] or [play.app.bind(interface)]
+        play.holds_read = aside.random() < 0.3
+        creator = play.app.request(aside.choice(managers), "create_icc_creator")
+        if play.closed is None:
+            file, length = play.memory(4096), aside.randint(1, 4096)
+            place = aside.randint(0, 4096 - length), length
+            play.app.request(creator, "set_icc_file", *place, attach=[file])
+        if play.closed is None:
+            play.app.request(creator, "create")
 
     # ------------------------------------------------------------ who keeps the rules
 
@@ -424,6 +453,7 @@ class Conversation:
         )
         self._play.holds_locate = slow == "locate"
         self._play.holds_create = slow == "create"
+        self._play.holds_read = False
         self._play.deliver = slow != "deliver"
         self._play.host.answers_sync = slow != "sync"
         self._play.host.releases = slow != "release"
@@ -438,6 +468,8 @@ class Conversation:
                 self._answer_locate()
             elif play.creates and not play.holds_create:
                 play.answer_create()
+            elif play.reads and not play.holds_read:
+                play.answer_read(whole=self._choices.aside.random() < 0.7)
             elif play.host.waiting and play.host.answers_sync:
                 play.host.answer()
                 play.run([])

@@ -32,6 +32,8 @@ from wlproxy_guest.locating.page_locator import PinnedRange, check_range
 F = TypeVar("F", bound=Frame)
 WINDOW = 64 * 1024
 PAGE = 4096
+PATIENCE = 30
+"""Seconds, for what takes milliseconds on a machine at rest."""
 
 
 def adopt(closing: ExitStack, fd: int) -> int:
@@ -53,7 +55,10 @@ def hello(
     return Hello(
         nonce=number.to_bytes(NONCE_SIZE, "big"),
         version=(version, VERSION_MINOR),
-        features=Feature.LOCATE_MEMFD | Feature.LOCATE_DMABUF | Feature.IMPLICIT_LINEAR,
+        features=Feature.LOCATE_MEMFD
+        | Feature.LOCATE_DMABUF
+        | Feature.IMPLICIT_LINEAR
+        | Feature.READ_MEMORY,
         client_window=WINDOW,
         stream_window=WINDOW,
         max_clients=max_clients,
@@ -78,7 +83,7 @@ class FakeHost:
 
     async def expect(self, kind: type[F]) -> F:
         """Take the first frame of a type; the others stay where they are."""
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             while True:
                 for frame in self.frames:
                     if isinstance(frame, kind):
@@ -118,11 +123,11 @@ class App(Closing):
 
     async def send(self, data: bytes, *fds: int) -> None:
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             await self.socket.sendmsg([data], [rights] if fds else [])
 
     async def receive(self, size: int = 65536) -> tuple[bytes, list[int]]:
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             data, ancillary, _, _ = await self.socket.recvmsg(size, 4096)
         fds = array.array("i")
         for _, _, content in ancillary:

@@ -126,7 +126,7 @@ class RealAgent(WireSource):
 
 def expected_features() -> Feature:
     """What an agent on this machine has: of DRM devices there is vgem, or none."""
-    features = Feature.LOCATE_MEMFD | Feature.LOCATE_DMABUF
+    features = Feature.LOCATE_MEMFD | Feature.LOCATE_DMABUF | Feature.READ_MEMORY
     if implicit_layout_is_linear():
         features |= Feature.IMPLICIT_LINEAR
     return features

@@ -13,7 +13,9 @@ import pytest
 import wlproxy_guest
 from tests.integration.native import documented_exposure
 from wlproxy.protocol.channel.frames import PORT_NAME
-from wlproxy_guest.cli import parse
+from wlproxy.transport.xenstore import DEVICE as DEVICE_OF_XENSTORE
+from wlproxy_guest import vchan
+from wlproxy_guest.cli import VCHAN, parse
 from wlproxy_guest.doctor.login import DISPLAY_MANAGER, ENVIRONMENT
 from wlproxy_guest.doctor.machine import DISPLAY, SOCKET
 from wlproxy_guest.launcher import passing, surroundings
@@ -261,6 +263,29 @@ def test_the_xen_drop_in_lets_the_agent_have_what_it_needs() -> None:
     (user,) = setting("Group", "wlproxy-guest-agent.service")
     assert f'GROUP="{user}"' in rule
     assert 'TEST=="/sys/hypervisor/uuid"' in rule
+
+
+def test_the_vchans_drop_in_and_unit_name_one_socket() -> None:
+    reset, start = setting("ExecStart", "xen-vchan.conf")
+    program, *arguments = start.split()
+    assert reset == ""
+    assert [program] == setting("ExecStart", "wlproxy-guest-agent.service")
+    assert str(parse(arguments).source) == f"unix:{vchan.SOCKET}"
+    assert setting("DeviceAllow", "xen-vchan.conf") == [f"{GEM_GRANT} rw"]
+    for name in ("AmbientCapabilities", "CapabilityBoundingSet"):
+        assert setting(name, "xen-vchan.conf") == [""]
+
+    unit = "wlproxy-guest-vchan.service"
+    for name in ("Wants", "After"):
+        (units,) = setting(name, "xen-vchan.conf")
+        assert unit in units.split()
+    assert setting("ExecStart", unit) == [f"{program} {VCHAN}"]
+    (directory,) = setting("RuntimeDirectory", unit)
+    assert str(vchan.SOCKET.parent) == f"/run/{directory}"
+    assert setting("RuntimeDirectoryMode", unit) == ["0755"]
+    (user,) = setting("User", "wlproxy-guest-agent.service")
+    assert parse([VCHAN]).vchan == (vchan.SOCKET, user, 0)
+    assert f"{DEVICE_OF_XENSTORE} rw" in setting("DeviceAllow", unit)
 
 
 def test_the_modules_rule_is_what_the_unit_waits_for() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.conftest import Weston
+from wlproxy.host import doctor
 from wlproxy.host.desktop.udmabuf_device import UdmabufDevice, UdmabufLimits
 from wlproxy.host.doctor import (
     Finding,
@@ -114,8 +115,17 @@ def test_gntdev_is_looked_for_in_a_domain_only(
 
 def test_a_domain_with_gntdev_and_without(tmp_path: Path) -> None:
     (tmp_path / "type").write_text("xen\n")
-    [lacks] = check_xen(tmp_path / "type", tmp_path / "gntdev")
+    lacks, *_ = check_xen(tmp_path / "type", tmp_path / "gntdev")
     assert lacks.verdict is Verdict.WARNING
     assert "modprobe xen-gntdev" in lacks.remedy
-    [has] = check_xen(tmp_path / "type", Path("/dev/null"))
+    has, *_ = check_xen(tmp_path / "type", Path("/dev/null"))
     assert has.verdict is Verdict.OK
+
+
+def test_a_domain_with_libxenvchan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "type").write_text("xen\n")
+    monkeypatch.setattr(doctor, "find_library", lambda _: "libxenvchan.so.4.20")
+    _, vchan = check_xen(tmp_path / "type", Path("/dev/null"))
+    assert (vchan.verdict, vchan.subject) == (Verdict.OK, "Xen's vchan")

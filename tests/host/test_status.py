@@ -25,6 +25,7 @@ DOCUMENT: dict[str, Any] = {
     "hint": "",
     "agent": "wlproxy-guest 0.1.0",
     "uptime": 1.5,
+    "confined": "no: --no-confine",
     "qemu": {"pid": 1, "program": "qemu-system-x86_64"},
     "compositor": "/run/user/1000/wayland-1",
     "compositor_there": True,

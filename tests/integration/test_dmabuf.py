@@ -389,7 +389,7 @@ def test_an_app_draws_with_mesa_into_buffers_of_gbm(
             picture.save(harness.OUT / f"gbm-{mode}.ppm")
             return picture if drawn(picture)[2:] == (SQUARE, SQUARE) else None
 
-        picture = eventually(look, "the square, and nothing else", timeout=20)
+        picture = eventually(look, "the square, and nothing else", timeout=90)
         assert picture is not None
         x, y, width, height = drawn(picture)
         for (right, down), colour in CORNERS.items():

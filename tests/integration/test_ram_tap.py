@@ -159,6 +159,7 @@ def test_windows_are_shown_without_a_copy(
 ) -> None:
     proxy = slot.use(MODES[mode])
     assert "map as the VMM tells it" in proxy.log()
+    assert proxy.status()["confined"].startswith("to its own files")
     assert side.guest.pid is not None
     status = Path(f"/proc/{side.guest.pid}/status").read_text()
     assert "Uid:\t0" not in status, "it was to run as another user"

@@ -9,6 +9,8 @@ import pytest
 
 from lab import delegation, paths
 
+pytestmark = pytest.mark.timeout(150)  # each starts several pythons
+
 LAB = """\
 # In front of the real one on the path: all but "python3 -m lab" is that's.
 from pathlib import Path

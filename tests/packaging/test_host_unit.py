@@ -19,6 +19,7 @@ import pytest
 
 from tests.host.conftest import Weston, running_weston
 from tests.screen.conftest import MakeMachine, machine  # noqa: F401 - a fixture
+from wlproxy.host.landlock import abi
 
 UNITS = Path(__file__).parents[2] / "wlproxy" / "host" / "systemd"
 UNIT, RAM_UNIT = UNITS / "wlproxy@.service", UNITS / "wlproxy-ram@.service"
@@ -144,6 +145,7 @@ TRIED = {
     "os.memfd_create('x')": "",
     "os.chown('.', os.getuid(), -1)": "",
     "subprocess.run(['true'], check=True)": "",
+    **({"call('syscall', 444, None, 0, 1)": ""} if abi() else {}),  # Landlock
 }
 """What a fault in us would let a guest try, and what comes of it; and what we do ourselves."""
 TRY = """

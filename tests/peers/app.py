@@ -22,7 +22,8 @@ from pywayland.protocol_core.interface import Interface
 from tests.peers.libwayland import SYMBOLS, address
 
 PAGE = 4096
-TIMEOUT = 10
+TIMEOUT = 30
+"""Seconds, for what takes milliseconds on a machine at rest."""
 
 SYMBOLS.wl_display_get_protocol_error.argtypes = [ctypes.c_void_p] * 3
 SYMBOLS.wl_display_get_protocol_error.restype = ctypes.c_uint32

@@ -145,12 +145,19 @@ class Solid:
 
 
 class Compositor(ServerDisplay):
-    """The compositor; what the tests decide is in its attributes."""
+    """The compositor; what the tests decide is in its attributes.
+
+    Attributes:
+        releases_at_once: whether a buffer is released as soon as it is shown.
+        imports: whether a dma-buf becomes a buffer.
+        repeats: how a key that is held repeats: times a second, and after how many milliseconds.
+    """
 
     def __init__(self, *, native_shm: bool = False, dmabuf: bool = False) -> None:
         super().__init__()
         self.releases_at_once = True
         self.imports = dmabuf
+        self.repeats = 25, 600
         self.seat = self.output = 0
         for name, handler in HANDLERS.items():
             interface, _, request = name.partition(".")
@@ -348,14 +355,16 @@ def _ack_configure(xdg: Resource, serial: int) -> None:
     xdg.state.state.acked = True
 
 
-def _get_keyboard(_seat: Resource, keyboard: Resource) -> None:
+def _get_keyboard(seat: Resource, keyboard: Resource) -> None:
     fd = os.memfd_create("keymap", os.MFD_CLOEXEC)
     try:
         os.write(fd, KEYMAP)
         keyboard.send("keymap", 1, fd, len(KEYMAP))
     finally:
         os.close(fd)
-    keyboard.send("repeat_info", 25, 600)
+    display = seat.client.display
+    assert isinstance(display, Compositor)
+    keyboard.send("repeat_info", *display.repeats)
 
 
 def _offer(source: Resource, mime: str) -> None:

@@ -17,7 +17,7 @@ import trio
 import trio.testing
 
 from tests.guest_agent.fakes import FileOffsetLocator, FilePin
-from tests.peers.app import PAGE, App, Ram
+from tests.peers.app import PAGE, TIMEOUT, App, Ram
 from tests.peers.compositor import Compositor
 from wlproxy.host.config import HostConfig
 from wlproxy.host.desktop.desktop import Desktop
@@ -63,7 +63,7 @@ class RamLocator(FileOffsetLocator):
         self, fd: int, offset: int, length: int, collapse_above: int
     ) -> PinnedRange:
         self.asked += 1
-        assert self.going.wait(10)
+        assert self.going.wait(TIMEOUT)
         return super().locate(fd, offset, length, collapse_above)
 
     def place_token(self, token: bytes) -> PinnedRange:
@@ -228,17 +228,17 @@ class Loopback:
 
     async def app(self) -> App:
         """Connect an app through agent and proxy."""
-        with trio.fail_after(10):
+        with trio.fail_after(TIMEOUT):
             return self._remember(await App.connect(self.display, self.ram))
 
     async def direct_app(self) -> App:
         """Connect an app to the compositor, with nothing between."""
-        with trio.fail_after(10):
+        with trio.fail_after(TIMEOUT):
             return self._remember(await App.connect(self.compositor_path, self.ram))
 
     async def until(self, done: Callable[[], object]) -> None:
         """Wait until something is so that nobody tells us."""
-        with trio.fail_after(10):
+        with trio.fail_after(TIMEOUT):
             while not done():  # noqa: ASYNC110 - nobody tells
                 await trio.sleep(0.001)
 

@@ -314,7 +314,10 @@ async def one_buffer_on_two_surfaces(stage: Stage, app: App) -> None:
 @scenario(device=True)
 async def everything_in_one_write(stage: Stage, app: App) -> None:
     """A burst: what is shown is what was there at the commit."""
-    surface, unseen, canvas = app.surface(), app.canvas((16, 16)), app.canvas((64, 64))
+    surface = app.surface()
+    formats = app.record(app.bind(WlShm), "format")
+    await app.until(lambda: len(formats) == 2)  # the compositor's, before our answers
+    unseen, canvas = app.canvas((16, 16)), app.canvas((64, 64))
     surface.attach(unseen.buffer, 0, 0)
     surface.attach(canvas.buffer, 0, 0)
     surface.damage(0, 0, 64, 64)
@@ -673,6 +676,8 @@ async def dmabuf_that_is_refused(stage: Stage, app: App) -> None:
     window = await app.window()
     await stage.step("a window is made", app)
     canvas = await DmabufCanvas(app, (256, 64)).create()
+    # The compositor may say late which id is free again.
+    await trio.testing.wait_all_tasks_blocked()
     await canvas.show(window.surface)
     await stage.step("a picture is shown all the same", app)
     await DmabufCanvas(app, (256, 64), NV12).create()
@@ -726,10 +731,13 @@ async def pool_longer_than_its_file(stage: Stage, app: App) -> None:
     """Whoever drew there would get a SIGBUS: the app hears of it."""
     fd = os.memfd_create("short", os.MFD_CLOEXEC)
     os.ftruncate(fd, 4096)
-    pool = app.keep(app.bind(WlShm).create_pool(fd, 1 << 20))
+    shm = app.bind(WlShm)
+    formats = app.record(shm, "format")
+    pool = app.keep(shm.create_pool(fd, 1 << 20))
     os.close(fd)
     buffer = app.keep(pool.create_buffer(0, 64, 64, 256, 1))
     surface = app.surface()
+    await app.until(lambda: len(formats) == 2)  # the compositor's, before our error
     surface.attach(buffer, 0, 0)
     surface.commit()
     await stage.last_step("a buffer beyond the end of its file is shown", app)

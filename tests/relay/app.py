@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from tests.relay.things import DESTRUCTORS, SERVER, Thing, fill, words
+from tests.relay.things import SERVER, Thing, fill, words
 from wlproxy.protocol.channel.frames import (
     Attachment,
     Data,
@@ -76,7 +76,7 @@ class App:
     ) -> Thing:
         """Send a request; what it creates comes back (else its sender)."""
         data, created = self.encode(sender, name, args)
-        if name in DESTRUCTORS:
+        if sender.interface.request(name).is_destructor:
             self.destroyed(sender)
         self._send(data, attach)
         return created or sender

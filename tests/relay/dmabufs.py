@@ -56,6 +56,7 @@ class DmabufStage(Stage):
             preference=preference,
             main_device=DEVICE,
             implicit_linear=implicit,
+            reads_files=True,
             frame=frame,
         )
         super().__init__(capabilities, config)

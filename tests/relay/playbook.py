@@ -28,6 +28,7 @@ from wlproxy.protocol.channel.frames import (
     Located,
     LocateStatus,
     OpenStream,
+    ReadMemory,
     Release,
     Released,
 )
@@ -45,6 +46,7 @@ from wlproxy.relay.commands import (
     CreateUdmabuf,
     GrantCredit,
     OpenCompositor,
+    ReadFile,
     SendContents,
     SendFile,
     SendFrame,
@@ -61,6 +63,7 @@ from wlproxy.relay.inputs import (
     BufferFailed,
     Copied,
     EventsTurn,
+    FileRead,
     FromCompositor,
     ReceivedFd,
     RequestsTurn,
@@ -88,6 +91,7 @@ class Playbook:
     Attributes:
         holds_locate: `Locate` is answered by `answer_locate` only.
         holds_create: `CreateUdmabuf`, `CreateCopyBuffer` wait for `answer_create`.
+        holds_read: `ReadFile` waits for `answer_read`.
         create_fails: which of the two fail.
         deliver: the compositor's events arrive at once.
         files: contents of files that the relay itself sent, by their id.
@@ -112,10 +116,11 @@ class Playbook:
         self.app = App(self.send)
         self.host = Compositor()
         self.app.log = self.host.log = self.log
-        self.holds_locate = self.holds_create = False
+        self.holds_locate = self.holds_create = self.holds_read = False
         self.create_fails: set[type] = set()
         self.deliver = True
         self.locates: list[Locate] = []
+        self.reads: list[ReadFile] = []
         self.creates: list[CreateUdmabuf | CreateCopyBuffer] = []
         self.traces: list[Trace] = []
         self.timers: list[StartTimer] = []
@@ -300,6 +305,18 @@ class Playbook:
             case SendFrame(frame=OpenStream(memory_id=memory, stream_id=stream)):
                 shell.open_memories.discard(memory)
                 self.log.append(f"agent: OpenStream({memory}, {stream})")
+            case SendFrame(frame=ReadMemory() as frame):
+                assert frame.memory_id in shell.open_memories
+                shell.open_memories.remove(frame.memory_id)
+                self.log.append(
+                    f"agent: ReadMemory({frame.memory_id}, {frame.stream_id}, "
+                    f"{frame.offset}+{frame.length})"
+                )
+            case ReadFile():
+                self.log.append(f"shell: ReadFile({command.stream_id}, {command.size})")
+                self.reads.append(command)
+                if not self.holds_read:
+                    self._ready.append(self._read_later)
             case SendToCompositor(data=data, handles=handles):
                 assert all(shell.is_open(handle) for handle in handles)
                 self.host.receive(data, handles)
@@ -372,6 +389,18 @@ class Playbook:
         else:
             self.host.answer()
         self.flush()
+
+    def answer_read(self, *, whole: bool = True) -> None:
+        """Have the file that is being read arrive, or not."""
+        command = self.reads.pop(0)
+        if whole:
+            self.shell.others.add(command.handle)
+        self.run(self.relay.receive(FileRead(1, command.handle, whole)))
+
+    def _read_later(self) -> list[Command]:
+        command = self.reads.pop(0)
+        self.shell.others.add(command.handle)
+        return self.relay.receive(FileRead(1, command.handle, whole=True))
 
     def _locate_later(self) -> list[Command]:
         return self.relay.receive(self._located(self.locates.pop(0)))

@@ -14,6 +14,7 @@ from wlproxy.relay.names import (
     Exports,
     Session,
     Sessions,
+    guest_name,
 )
 
 
@@ -90,62 +91,90 @@ def test_only_names_that_were_told_are_found(handle: bytes, guessed: bytes) -> N
     assert (exports.find(guessed) is None) == (guessed != name)
 
 
-def test_a_session_has_one_name_and_makes_room_when_it_is_removed() -> None:
-    sessions = full()
-    session = Session()
-    old = sessions.name(session, b"one")
-    new = sessions.name(session, b"two")
-
-    assert (sessions.find(old), sessions.find(new)) == (None, b"two")
-    assert sessions.find(b"two") is None
-    for same in (session, Session(session.name), Session(session.name)):
-        sessions.remove(same)  # by several apps: it makes room for one
-    assert sessions.find(new) is None
-    assert sessions.begin(9)
-    assert not sessions.begin(9)
+def begun(sessions: Sessions, app: str, original: bytes) -> tuple[Session, bytes]:
+    session = sessions.begin(app)
+    assert session
+    return session, sessions.name(session, original)
 
 
 def full() -> Sessions:
     """Have several apps begin as many as all may."""
     sessions = Sessions()
-    for app in range(MAX_SESSIONS // MAX_APP_SESSIONS):
-        assert all(sessions.begin(app) for _ in range(MAX_APP_SESSIONS))
-    assert not sessions.begin(100)
+    apps = MAX_SESSIONS // MAX_APP_SESSIONS
+    for number in range(MAX_SESSIONS):
+        begun(sessions, f"app{number % apps}", b"%d" % number)
+    assert len(sessions) == MAX_SESSIONS
+    assert not sessions.begin("another")
     return sessions
 
 
-def test_an_app_begins_so_many_sessions_and_leaves_the_others_theirs() -> None:
+def test_a_session_has_one_name_and_makes_room_when_it_is_removed() -> None:
     sessions = Sessions()
-    begun = [sessions.begin(1) for _ in range(MAX_APP_SESSIONS)]
-    assert not sessions.begin(1)
-    other = sessions.begin(2)
+    session, old = begun(sessions, "app", b"one")
+    new = sessions.name(session, b"two")
+    assert sessions.go_on(old) is None
+    same = [sessions.go_on(new) for _ in range(2)]
+    for each in same:
+        assert each
+        assert sessions.original(each) == b"two"
+    assert len(sessions) == 1
 
-    last = begun[-1]
-    assert last
-    assert other
-    sessions.remove(other)
-    assert not sessions.begin(1)
-    sessions.remove(last)
-    assert sessions.begin(1)
-    assert not sessions.begin(1)
-    sessions.close(1)  # what it has begun counts for all of them still
-    assert sessions.begin(1)
+    for each in (session, *same):
+        assert each
+        sessions.remove(each)  # by several apps: it makes room for one
+    assert sessions.go_on(new) is None
+    assert len(sessions) == 0
+
+
+def test_an_app_with_too_many_loses_its_oldest_and_the_others_none() -> None:
+    sessions = Sessions()
+    _, others = begun(sessions, "other", b"other")
+    names = [begun(sessions, "app", b"%d" % n)[1] for n in range(MAX_APP_SESSIONS)]
+    assert not sessions.begin("app")
+
+    assert list(sessions.displace("app").items()) == [(names[0].decode(), b"0")]
+
+    assert sessions.begin("app")
+    assert sessions.go_on(names[0]) is None
+    assert sessions.go_on(names[1])
+    assert sessions.go_on(others)
+    assert not sessions.displace("other")
+
+
+def test_where_all_have_too_many_who_has_most_makes_room() -> None:
+    sessions = full()
+    loser = sessions.go_on(guest_name(b"0").encode())
+    assert loser
+    sessions.remove(loser)
+    begun(sessions, "modest", b"modest")
+    displaced = sessions.displace("another")
+    assert list(displaced.values()) == [b"1"]
+    assert sessions.begin("another")
+    assert sessions.go_on(guest_name(b"modest").encode())
+
+
+def test_what_has_no_id_yet_cannot_make_room() -> None:
+    """Nobody could say what is to be forgotten."""
+    sessions = Sessions()
+    assert all(sessions.begin("app") for _ in range(MAX_APP_SESSIONS))
+    assert not sessions.displace("app")
+    assert not sessions.begin("app")
+    assert sessions.begin("other")
 
 
 def test_a_session_that_is_removed_while_others_go_on_with_it_is_counted_anew() -> None:
-    """Two apps that do so again and again begin no more than others."""
+    """Two apps that do so again and again have no more kept than others, and lose no other app's."""
     sessions = Sessions()
-    kept = 0
-    while first := sessions.begin(kept):
-        name = sessions.name(first, b"%d" % kept)
-        assert sessions.find(name)
-        others = [Session(first.name) for _ in range(3)]  # they have asked for it
+    _, innocent = begun(sessions, "innocent", b"innocent")
+    for number in range(3 * MAX_SESSIONS):
+        sessions.displace("app")
+        first = sessions.begin("app")
+        assert first
+        name = sessions.name(first, b"%d" % number)
+        others = [sessions.go_on(name) for _ in range(3)]  # they have asked for it
         sessions.remove(first)
-        for other in others:
-            kept += 1
-            sessions.name(other, b"%d" % kept)
-        assert kept < MAX_SESSIONS + len(others)
-
-    assert kept >= MAX_SESSIONS
-    assert sessions.find(others[-1].name.encode()) is None or kept == MAX_SESSIONS
-    assert not sessions.begin(kept)
+        for place, other in enumerate(others):
+            if other is not None:
+                sessions.name(other, b"%d again %d" % (number, place))
+        assert len(sessions) <= MAX_APP_SESSIONS + 4
+    assert sessions.go_on(innocent)

@@ -28,6 +28,8 @@ from wlproxy.transport.fd_stream import FdStream
 from wlproxy.transport.fds import OwnedFd
 
 LET_IN = b"OK 0123456789abcdef0123456789abcdef\r\nAGREE_UNIX_FD\r\n"
+SERIAL = 1
+"""The one that every call has, unless a test says otherwise."""
 XRGB = 0x20020888
 """pixman's x8r8g8b8."""
 XR24, AR24 = 0x34325258, 0x34325241
@@ -60,7 +62,7 @@ def call(
     member: str,
     signature: str = "",
     *body: Value,
-    serial: int = 1,
+    serial: int = SERIAL,
     flags: int = 0,
 ) -> tuple[bytes, list[Any]]:
     """Encode a call of the listener: bytes and fds."""
@@ -176,6 +178,7 @@ class FakeQemu:
         head: which of its device's it says that each is.
         pasted: what its guest has copied; None if it does not answer.
         refuses: methods that it answers with an error.
+        mute: methods that it does not answer.
         speaks: set unless it is to answer nothing at all.
     """
 
@@ -189,6 +192,7 @@ class FakeQemu:
         self.absolute = True
         self.consoles, self.kind, self.head = 1, "Graphic", 0
         self.refuses: dict[str, str] = {}
+        self.mute: tuple[str, ...] = ()
         self.pasted: bytes | None = b""
         self.speaks = trio.Event()
         self.speaks.set()
@@ -196,7 +200,8 @@ class FakeQemu:
     async def run(self) -> None:
         try:
             async with trio.open_nursery() as self._nursery:
-                await self._serve()
+                with suppress(trio.BrokenResourceError):  # whoever called has gone
+                    await self._serve()
         finally:
             self.close()
 
@@ -234,6 +239,8 @@ class FakeQemu:
         greeting = b""
         while not greeting.endswith(b"BEGIN\r\n"):
             data, _ = await self.main.receive()
+            if not data:
+                return
             greeting += data
         await self.speaks.wait()
         await self.main.send(LET_IN)
@@ -247,8 +254,7 @@ class FakeQemu:
                 return
             reader.feed(data, fds)
             while (message := reader.next_message()) is not None:
-                with suppress(trio.BrokenResourceError):  # whoever called has gone
-                    await self._called(message)
+                await self._called(message)
 
     async def _called(self, call: Message[Any]) -> None:
         member = call.fields.member
@@ -258,6 +264,8 @@ class FakeQemu:
             signature, reply = "a{sv}", (self._properties(*call.body),)
         else:
             self.calls.append(call)
+        if member in self.mute:
+            return
         if member in self.refuses:
             fields = Fields(error_name="a.b", reply_to=call.serial, signature="s")
             body = (self.refuses[member],)
@@ -288,7 +296,11 @@ class FakeQemu:
         """Read answers.  The client's half of the beginning is there already."""
         greeting, _ = await stream.receive()
         assert greeting == client_half(os.getuid())
-        await stream.send(LET_IN)
+        try:
+            await stream.send(LET_IN)
+        except trio.BrokenResourceError:  # who wanted to be called has gone
+            stream.close()
+            return
         self.listeners += 1
         self.listener, self.listener_gone = stream, False
         reader = MessageReader[Any]()

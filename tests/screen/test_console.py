@@ -167,6 +167,17 @@ def test_sizes_are_asked_for_one_at_a_time(stage: Stage) -> None:
     assert stage.heard() == []
 
 
+def test_the_last_size_waits_for_no_answer(stage: Stage) -> None:
+    stage.heard()
+    stage.console.want_size(800, 600)
+    stage.console.want_size(0, 0, at_once=True)
+    first, last = stage.heard()
+    assert (first.body[4:], last.body[4:]) == ((800, 600), (0, 0))
+    stage.answer(first.serial)
+    stage.answer(last.serial)
+    assert stage.heard() == []
+
+
 def test_what_lets_go_must_be_told(stage: Stage) -> None:
     lets_go = key(1, down=False), button(1, down=False), touch(TouchKind.END, 0, 1, 2)
     assert all(call.lets_go for call in lets_go)

@@ -162,6 +162,19 @@ async def test_a_further_head_is_plugged_in_and_unplugged(tmp_path: Path) -> Non
         assert stage.ended == ""
 
 
+async def test_it_is_unplugged_though_qemu_has_not_answered_the_plugging_in(
+    tmp_path: Path,
+) -> None:
+    async with faked(tmp_path, consoles=1, head=1, mute=("SetUIInfo",)) as (
+        stage,
+        qemu,
+    ):
+        await stage.until(lambda: qemu.heard("SetUIInfo"))
+        stage.window("[vm] screen").find("xdg_toplevel").send("close")
+        await stage.until(lambda: len(qemu.heard("SetUIInfo")) == 2)
+        assert qemu.heard("SetUIInfo")[1][1][4:] == (0, 0)
+
+
 async def test_what_ends_one_window_ends_no_other(tmp_path: Path) -> None:
     async with faked(tmp_path, consoles=3) as (stage, qemu):
         await stage.until(lambda: qemu.listeners == 3)

@@ -16,7 +16,7 @@ from tests.screen.fake_qemu import (
     update,
     update_map,
 )
-from tests.screen.viewer_stage import staged
+from tests.screen.viewer_stage import ViewerStage, staged
 from wlproxy.protocol.dbus.messages import MessageKind
 from wlproxy.screen import viewer
 from wlproxy.screen.doorman import LISTENER
@@ -95,6 +95,7 @@ async def test_damage_is_merged_until_the_compositor_wants_a_frame(
         for line in range(8):
             await stage.qemu.say(update_map(2, line, 4, 1))
         await stage.until(lambda: stage.viewer.counts.updates == 8)
+        await stage.ponged()
         assert compositor.commits == commits
         compositor.done(stage.surface)
         await stage.until(lambda: compositor.commits == commits + 1)
@@ -135,6 +136,7 @@ async def test_a_hidden_window_is_not_told_of(
         await stage.qemu.say(update((1, 1, 2, 1), 8, bytes(8)))
         await stage.until(lambda: stage.qemu.listener_gone)
         stage.qemu.hang_up()
+        await stage.qemu_answered()
         assert stage.qemu.listeners == 1
         compositor.done(stage.surface)
         await stage.until(lambda: stage.qemu.listeners == 2)
@@ -154,6 +156,8 @@ async def test_a_hidden_window_of_a_map_goes_on_listening(
             await stage.qemu.say(update_map(0, 0, 1, 1))
             await trio.sleep(0.01)
         await stage.until(lambda: stage.viewer.counts.updates == 10)
+        await stage.listened()
+        await stage.ponged()
         assert not stage.qemu.listener_gone
         assert compositor.commits == commits
         compositor.done(stage.surface)
@@ -186,6 +190,12 @@ async def test_so_many_files_are_kept(tmp_path: Path) -> None:
         assert stage.frames
 
 
+async def scaled_to(stage: ViewerStage, width: int, height: int) -> None:
+    """Wait until the window's picture is shown at such a size."""
+    scaled = "wp_viewport.set_destination"
+    await stage.last(scaled, lambda *size: size == (width, height))
+
+
 async def test_a_resized_window_asks_the_guest(tmp_path: Path) -> None:
     async with staged(tmp_path) as stage:
         await stage.show(width=64, height=32)
@@ -193,12 +203,7 @@ async def test_a_resized_window_asks_the_guest(tmp_path: Path) -> None:
         stage.configure(100, 50)
         await stage.until(lambda: stage.qemu.heard("SetUIInfo"))
         assert stage.qemu.heard("SetUIInfo") == [("SetUIInfo", (0, 0, 0, 0, 100, 50))]
-        await stage.until(
-            lambda: (
-                stage.compositor.called("wp_viewport.set_destination")[-1].args
-                == (100, 50)
-            )
-        )
+        await scaled_to(stage, 100, 50)
         await stage.show(width=100, height=50)
         acked = len(stage.compositor.called("xdg_surface.ack_configure"))
         stage.configure(100, 50)
@@ -206,12 +211,8 @@ async def test_a_resized_window_asks_the_guest(tmp_path: Path) -> None:
             lambda: len(stage.compositor.called("xdg_surface.ack_configure")) > acked
         )
         await stage.show(width=10, height=10)  # a mode of the guest's own
-        await stage.until(
-            lambda: (
-                stage.compositor.called("wp_viewport.set_destination")[-1].args
-                == (10, 10)
-            )
-        )
+        await scaled_to(stage, 10, 10)
+        await stage.qemu_answered()
         assert len(stage.qemu.heard("SetUIInfo")) == 1
 
 
@@ -220,19 +221,10 @@ async def test_a_guest_that_cannot_resize_is_asked_once(tmp_path: Path) -> None:
         await stage.show(width=64, height=32)
         stage.configure(100, 80)
         await stage.until(lambda: stage.qemu.heard("SetUIInfo"))
-        await stage.until(
-            lambda: (
-                stage.compositor.called("wp_viewport.set_destination")[-1].args
-                == (100, 50)
-            )
-        )
+        await scaled_to(stage, 100, 50)
         stage.configure(200, 90)
-        await stage.until(
-            lambda: (
-                stage.compositor.called("wp_viewport.set_destination")[-1].args
-                == (180, 90)
-            )
-        )
+        await scaled_to(stage, 180, 90)
+        await stage.qemu_answered()
         assert len(stage.qemu.heard("SetUIInfo")) == 1
 
 

@@ -14,6 +14,7 @@ import trio
 from tests.peers.compositor import Compositor, _commit, _import
 from tests.peers.libwayland import Resource
 from tests.screen.fake_qemu import (
+    SERIAL,
     XR24,
     memory,
     scanout,
@@ -147,6 +148,7 @@ async def test_what_can_not_be_shown_leaves_what_there_was(
                 await stage.until(lambda: stage.frames)
                 await show(stage, unmappable)
                 await stage.until(lambda: len(stage.compositor.called(CREATE)) == 3)
+                await stage.ponged()  # the window knows that it is refused
                 await stage.qemu.say(update_dmabuf(0, 0, 2, 2))
                 await stage.frame_after(1)
         size = stage.viewer.window.sizing.shown()
@@ -246,6 +248,7 @@ async def test_a_refusal_of_what_nobody_wants_any_more(tmp_path: Path) -> None:
             await show(stage, one)
             await stage.until(lambda: compositor.waiting)
             await show(stage, two)
+            await stage.until(lambda: len(stage.qemu.answers) == 2)
             compositor.patient = False
             compositor.answer(imports=False)
             await stage.until(lambda: stage.frames)
@@ -274,8 +277,9 @@ class Held(Compositor):
 
 
 def answered(stage: ViewerStage) -> int:
-    """How often QEMU was answered, the picture not counted."""
-    return len(stage.qemu.answers) - 1
+    """How often QEMU was answered, the picture and `ViewerStage.listened` not counted."""
+    answers = [each.fields.reply_to for each in stage.qemu.answers]
+    return answers.count(SERIAL) - 1
 
 
 async def test_the_guest_draws_on_when_it_is_seen(
@@ -291,6 +295,7 @@ async def test_the_guest_draws_on_when_it_is_seen(
         await stage.until(lambda: stage.viewer.counts.updates == 2)
         compositor.done()  # of the frame before those
         await stage.until(lambda: compositor.held)
+        await stage.listened()
         assert answered(stage) == 0
         compositor.done()
         await stage.until(lambda: answered(stage) == 2)
@@ -328,6 +333,8 @@ async def test_a_hidden_one_goes_on_being_told_of(
             await stage.qemu.say(update_dmabuf(0, 0, 1, 1))
             await stage.until(lambda: len(stage.qemu.answers) >= turn + 2)  # noqa: B023 - awaited here
             await trio.sleep(0.005)
+        await stage.listened()
+        await stage.qemu_answered()
         assert not stage.qemu.listener_gone
         assert stage.qemu.listeners == 1
 
@@ -338,8 +345,9 @@ async def test_few_are_kept(tmp_path: Path) -> None:
             with memory(bytes([turn]) * LENGTH) as file:
                 await show(stage, file)
                 await stage.frame_after(turn)
-        destroyed = stage.compositor.called("wl_buffer.destroy")
-        assert len(destroyed) == 3
+        await stage.until(lambda: stage.compositor.called("wl_buffer.destroy"))
+        await stage.ponged()
+        assert len(stage.compositor.called("wl_buffer.destroy")) == 3
 
 
 async def test_other_ways_take_its_place(tmp_path: Path) -> None:

@@ -11,11 +11,14 @@ from typing import Any
 import trio
 
 from tests.peers.compositor import Compositor, Surface, configure
-from tests.peers.libwayland import Resource
+from tests.peers.libwayland import Called, Resource
 from tests.screen.doormen import doorman_in_thread
-from tests.screen.fake_qemu import FakeQemu, memory, scanout_map
+from tests.screen.fake_qemu import SERIAL, FakeQemu, call, memory, scanout_map
 from wlproxy.host.desktop.address import connect_compositor
+from wlproxy.protocol.dbus.connection import PROPERTIES
+from wlproxy.screen.console import MOUSE, console_path
 from wlproxy.screen.door import Door
+from wlproxy.screen.doorman import LISTENER
 from wlproxy.screen.line import Line
 from wlproxy.screen.qemu_clipboard import QemuClipboard
 from wlproxy.screen.sharing import Sharing
@@ -34,10 +37,14 @@ class ViewerStage:
 
     def __init__(self, compositor: Compositor, directory: Path) -> None:
         self.compositor = compositor
+        # However long a test takes, no key repeats of itself.
+        self.compositor.repeats = 0, 0
         self.qemu: FakeQemu
         self.viewer: Viewer
         self.ended = ""
         self.clipboard: QemuClipboard[OwnedFd] | None = None
+        self._line: Line
+        self._serials = SERIAL
         self._path = directory / "wl"
 
     async def until(self, condition: Callable[[], object]) -> None:
@@ -61,7 +68,7 @@ class ViewerStage:
         nursery.start_soon(self.qemu.run)
         stream = await connect_compositor(self._path)
         log = logging.LoggerAdapter(logging.getLogger("wlproxy"))
-        line = Line(ours)
+        self._line = line = Line(ours)
         door = Door.with_doorman(doorman_in_thread)
         if sharing is not None:
             self.clipboard = QemuClipboard[OwnedFd](line.peer, sharing, "test")
@@ -77,14 +84,53 @@ class ViewerStage:
     ) -> None:
         """Have QEMU show a map, and wait for a window that shows it."""
         await self.until(lambda: self.qemu.listeners and self.qemu.listener)
+        await self.qemu_answered()
         frames = len(self.frames)
         whole = contents or os.urandom(width * height * 4)
         await self.qemu.say(scanout_map(memory(whole), width, height, width * 4))
         await self.frame_after(frames)
 
+    async def qemu_answered(self) -> None:
+        """Wait until QEMU has heard all that it was told, and its answers to that have come.
+
+        One of those says whether its pointer can be put somewhere.
+        """
+        answers: list[object] = []
+        path, method = console_path(0), f"{PROPERTIES}.GetAll"
+        self._line.peer.ask(path, method, "s", (MOUSE,), answers.append)
+        self._line.send_out()
+        await self.until(lambda: answers)
+        await trio.lowlevel.checkpoint()  # upon which the window does what follows
+
+    async def listened(self) -> None:
+        """Wait until the window has taken all that QEMU called it for, and has answered what it does."""
+        serial = self._serials = self._serials + 1
+        await self.qemu.say(call(LISTENER, "Disable", serial=serial))
+        await self.until(
+            lambda: any(each.fields.reply_to == serial for each in self.qemu.answers)
+        )
+
+    async def ponged(self) -> None:
+        """Wait until the window has taken all that the compositor told it, and that has what follows."""
+        pongs = len(self.compositor.called("xdg_wm_base.pong"))
+        self.find("xdg_wm_base").send("ping", 1)
+        await self.until(
+            lambda: len(self.compositor.called("xdg_wm_base.pong")) > pongs
+        )
+
     async def frame_after(self, frames: int) -> None:
         """Wait until more than so many have been shown."""
         await self.until(lambda: len(self.frames) > frames)
+
+    async def last(self, request: str, is_so: Callable[..., object]) -> Called:
+        """Wait until the last request of a name has certain arguments; return it."""
+
+        def found() -> bool:
+            called = self.compositor.called(request)
+            return bool(called) and bool(is_so(*called[-1].args))
+
+        await self.until(found)
+        return self.compositor.called(request)[-1]
 
     @property
     def surface(self) -> Resource:

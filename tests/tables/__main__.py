@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests import compositors
 from tests.tables import offered
 from tests.tables.packages import NoPackagesError, fetch
 from tests.tables.page import PAGE, page
@@ -39,7 +40,7 @@ def _record() -> str | None:
     with tempfile.TemporaryDirectory() as directory:
         try:
             recorded = offered.record(Path(directory))
-        except offered.NotRecordedError as exc:
+        except compositors.CannotRunError as exc:
             return f"the compositors cannot be run: {exc}"
     offered.OFFERED.write_text(offered.write(recorded))
     return None

@@ -6,22 +6,15 @@ a monitor is not among them (syncobj, DRM leases, Xwayland's own), nor what a co
 other hardware.
 """
 
-import os
-import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lab.debian import mirror
+from tests import compositors
 from tests.integration import wayland_info
 
 OFFERED: Final = Path(__file__).with_name("offered.txt")
-SUITE: Final = "trixie"
-TIMEOUT: Final = 1200
-"""Seconds to make the Debian; the mirror may be slow."""
-
 _BUS: Final = ("dbus-run-session", "--")
 
 
@@ -58,35 +51,17 @@ COMPOSITORS: Final[Mapping[str, Compositor]] = {
 }
 
 _SCRIPT: Final = """\
-mount --bind /proc "$1/proc" && mount --bind /dev "$1/dev" || exit
-exec chroot "$1" su recorder -c '
 mkdir -m 700 "$XDG_RUNTIME_DIR"
 cd /tmp
-timeout 60 '"$2"' >&2 &
+timeout 60 {command} >&2 &
 tries=0
 until set -- "$XDG_RUNTIME_DIR"/wayland-*[a-z0-9] && [ -S "$1" ]; do
   tries=$((tries + 1)); [ $tries -lt 100 ] || exit 1; sleep 0.2
 done
 sleep 2
 WAYLAND_DISPLAY="$1" timeout 20 wayland-info
-'
 """
-"""Given the root and the command.  Sockets come before the last globals do: hence the pause."""
-
-_ENVIRON: Final = {
-    "HOME": "/tmp",
-    "KWIN_WAYLAND_NO_PERMISSION_CHECKS": "1",  # as its own settings and portals are served
-    "LC_ALL": "C.UTF-8",
-    "LIBSEAT_BACKEND": "noop",
-    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-    "WLR_BACKENDS": "headless",
-    "WLR_LIBINPUT_NO_DEVICES": "1",
-    "WLR_RENDERER": "pixman",
-}
-
-
-class NotRecordedError(Exception):
-    """A compositor cannot be run here; the argument says why."""
+"""Sockets come before the last globals do: hence the pause."""
 
 
 def read(text: str) -> dict[str, dict[str, int]]:
@@ -122,52 +97,21 @@ def record(directory: Path) -> dict[str, dict[str, int]]:
         directory: an empty one.
 
     Raises:
-        NotRecordedError: this machine cannot, or the mirror does not answer.
+        CannotRunError: this machine cannot, or the mirror does not answer.
     """
-    for program in ("mmdebstrap", "unshare"):
-        if not shutil.which(program):
-            raise NotRecordedError(f"needs {program}")
-    if os.geteuid() != 0:
-        raise NotRecordedError("needs root, for a chroot")
     root = directory / "root"
     packages = [each.package for each in COMPOSITORS.values()]
-    include = ",".join([*packages, "dbus", "dbus-x11", "wayland-utils"])
-    _run("mmdebstrap", "--variant=apt", f"--include={include}", SUITE, root, mirror())
-    _run("chroot", root, "useradd", "recorder")
+    compositors.make(root, [*packages, "dbus", "dbus-x11", "wayland-utils"])
     found: dict[str, dict[str, int]] = {}
     for name, each in COMPOSITORS.items():
-        version = _run("chroot", root, "dpkg-query", "-W", "-f${Version}", each.package)
-        text = _run(
-            *("unshare", "--mount", "--pid", "--fork", "--kill-child"),
-            *("sh", "-c", _SCRIPT, "sh", root, " ".join(each.command)),
-            XDG_RUNTIME_DIR=f"/tmp/{each.package}",
+        version = compositors.version(root, each.package)
+        script = _SCRIPT.format(command=" ".join(each.command))
+        runtime = f"/tmp/{each.package}"
+        text = compositors.run(
+            *compositors.inside(root, script), XDG_RUNTIME_DIR=runtime
         )
         offered = wayland_info.parse(text)
-        found[f"{name} {version} (Debian {SUITE})"] = {
+        found[f"{name} {version} (Debian {compositors.SUITE})"] = {
             each.interface: each.version for each in offered
         }
     return found
-
-
-def _run(*command: str | Path, **environ: str) -> str:
-    """Run a program, and return what it prints.
-
-    Raises:
-        NotRecordedError: it failed.
-    """
-    words = [str(word) for word in command]
-    try:
-        done = subprocess.run(
-            words,
-            env={**_ENVIRON, **environ},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as exc:
-        raise NotRecordedError(f"{words[0]}: no answer") from exc
-    if done.returncode:
-        raise NotRecordedError(f"{' '.join(words)}: {done.stderr.strip()[-500:]}")
-    return done.stdout

@@ -55,7 +55,8 @@ counted, and no others.
 
 There is one question for a VM at a time, and what another app asks for meanwhile is refused. After a no, you are not asked for
 10 seconds, and for twice as long after each further no, up to 10 minutes, until you allow something. An app
-whose windows have lost the keyboard to another app is refused without a question. So is every app where the desktop shows no such
+is refused without a question unless one of its windows has the keyboard, or, if it is allowed to manage clipboards
+(`ext_data_control_manager_v1`), one of the VM's. So is every app where the desktop shows no such
 notifications, which the log says once, at the level `info`. The notification is transient, so that no history keeps it. Some desktops have
 the buttons in a menu (`makoctl menu`, dunst's context menu); a click beside them never allows anything.
 """

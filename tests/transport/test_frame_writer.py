@@ -121,6 +121,6 @@ async def test_nobody_waits_for_a_peer_that_is_gone() -> None:
     with pytest.raises(Broken):
         await writer.write_rest()
 
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         await writer.sent()
     assert sink.backlog

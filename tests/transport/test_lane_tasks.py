@@ -77,7 +77,7 @@ async def finished(
     assert not over.is_set()
 
     async def result() -> object:
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             await over.wait()
         return results[0]
 
@@ -249,7 +249,7 @@ async def test_a_pump_ends_at_its_limit(sender: Sender) -> None:
     sender.attach(READS)
     end, theirs = make_pipe(we_write=False)
     os.write(theirs.fileno(), b"pasted")
-    with end, theirs, trio.fail_after(5):
+    with end, theirs, trio.fail_after(30):
         await pump_to_peer(end, STREAM, sender.lanes, 4)
     assert sender.sent[-1] == StreamData(*STREAM, b"past")
 
@@ -258,6 +258,6 @@ async def test_a_pump_writes_no_more_than_its_limit(sender: Sender) -> None:
     sender.attach(WRITES)
     end, theirs = make_pipe(we_write=True)
     sender.lanes.receive(StreamData(*STREAM, b"pasted"))
-    with end, theirs, trio.fail_after(5):
+    with end, theirs, trio.fail_after(30):
         await pump_from_peer(end, STREAM, sender.lanes, 4)
         assert os.read(theirs.fileno(), 100) == b"past"

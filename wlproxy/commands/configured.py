@@ -55,7 +55,7 @@ class ConfiguredCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take what is not typed from the file."""
         if not ctx.resilient_parsing:  # completion, which is to say nothing
-            typed, _, _ = self.make_parser(ctx).parse_args(list(args))
+            typed = self._typed(ctx, args)
             try:
                 if (file := _find(typed)) is not None:
                     ctx.meta[_FILE] = file
@@ -65,6 +65,25 @@ class ConfiguredCommand(click.Command):
             except HostError as exc:
                 fail(exc)
         return super().parse_args(ctx, args)
+
+    def _typed(self, ctx: click.Context, args: Sequence[str]) -> Mapping[str, Any]:
+        """Return what is typed, as it is.
+
+        Raises:
+            click.UsageError: that is none of the command's options.
+        """
+        try:
+            return self.make_parser(ctx).parse_args(list(args))[0]
+        except click.NoSuchOption as exc:
+            table = TABLES.get(self.name or "", ())
+            key = MOVED.get((*table, exc.option_name.removeprefix("--")))
+            if key is None:
+                raise
+            message = (
+                f"{exc.option_name} is a key of the policy. Write it in [vm.NAME] of "
+                f"the configuration file as: {POLICY}.{key} = ..."
+            )
+            raise click.UsageError(message, ctx) from exc
 
     def values(
         self, ctx: click.Context, file: ConfigFile, name: str

@@ -2,32 +2,33 @@
 
 import logging
 import os
-import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Final
 
 import click
 
 from wlproxy.commands.configured import ConfiguredCommand
 from wlproxy.commands.failure import fail
+from wlproxy.commands.listening import exit_at_signals, listening
 from wlproxy.host.errors import HostError
 from wlproxy.host.report.unhurried import Unhurried
 from wlproxy.host.report.vm_log import VmLog, set_up_logging
 from wlproxy.host.runtime_dir import (
     check_place,
     let_in,
-    listen_at,
     table_path,
     vmm_path,
 )
 from wlproxy.host.vhost_user.tap import Tap
 from wlproxy.transport.fds import raise_fd_limit
 from wlproxy.transport.notify import notify
+
+SAID: Final = ("cannot make the tap's socket", "a tap of this name runs already")
+"""If either cannot be listened at."""
 
 
 @click.command("ram-tap", cls=ConfiguredCommand)
@@ -55,42 +56,20 @@ def ram_tap(*, name: str, vmm: Path | None, group: str | None) -> None:
         with ExitStack() as up:
             vmm = vmm or vmm_path(os.environ, name)
             check_place(vmm, group)
-            vmms = up.enter_context(_listening(vmm, socket.SOCK_STREAM))
+            vmms = up.enter_context(listening(vmm, socket.SOCK_STREAM, *SAID))
             if group is not None:
                 let_in(vmm, group)
             table = table_path(os.environ, name)
             with HostError.explaining("cannot make a directory", tried=str(table)):
                 table.parent.mkdir(mode=0o700, exist_ok=True)
-            readers = up.enter_context(_listening(table, socket.SOCK_SEQPACKET))
+            readers = up.enter_context(listening(table, socket.SOCK_SEQPACKET, *SAID))
             # Never so much that a VMM could fill a disk, and without waiting.
             set_up_logging("info", up.enter_context(Unhurried(sys.stderr.fileno())))
             log = partial(VmLog(name).of_client, logging.INFO, "%s")
             tap = up.enter_context(Tap(vmms, readers, log))
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, _stop)
+            exit_at_signals()
             notify("READY=1")
             while True:
                 tap.step()
     except HostError as exc:
         fail(exc)
-
-
-def _stop(_number: int, _frame: object) -> NoReturn:
-    sys.exit(0)
-
-
-@contextmanager
-def _listening(path: Path, kind: socket.SocketKind) -> Iterator[socket.socket]:
-    """Listen at a path, which is removed at the end.
-
-    Raises:
-        HostError: another tap does, or the socket cannot be made.
-    """
-    listener = listen_at(
-        path, kind, "cannot make the tap's socket", "a tap of this name runs already"
-    )
-    try:
-        yield listener
-    finally:
-        path.unlink(missing_ok=True)
-        listener.close()

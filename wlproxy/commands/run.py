@@ -138,6 +138,12 @@ HERE = Path()
     help="Serve `wlproxy exec` and `wlproxy apps`, where the guest lets launchers "
     "start commands.  [default: exec]",
 )
+@click.option(
+    "--confine/--no-confine",
+    default=True,
+    help="Take from the proxy itself all files but its own, programs and TCP (Landlock), "
+    "where the kernel can and `wlproxy ram-tap` tells of the RAM.  [default: confine]",
+)
 @LOG_LEVEL
 @click.option("--once", is_flag=True, help="End when QEMU closes the channel.")
 @click.pass_context
@@ -186,6 +192,7 @@ def host_config(  # noqa: PLR0913 - one parameter per option
     frame: str | None,
     security_context: bool,
     may_exec: bool,
+    confine: bool,
     once: bool,
 ) -> HostConfig:
     """Make the settings of what the options say.
@@ -236,6 +243,7 @@ def host_config(  # noqa: PLR0913 - one parameter per option
         once=once,
         status=status_path(os.environ, name),
         exec=may_exec,
+        confine=confine,
     )
 
 

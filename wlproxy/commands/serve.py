@@ -24,7 +24,7 @@ from wlproxy.host.errors import HostError
 from wlproxy.host.policy_file import POLICY
 from wlproxy.host.policy_keeper import RELOAD, ask_policy
 from wlproxy.host.report.vm_log import logger, set_up_logging
-from wlproxy.host.runtime_dir import policy_path, status_path
+from wlproxy.host.runtime_dir import policy_path, status_path, table_path
 from wlproxy.host.supervisor import Job, Supervisor
 from wlproxy.transport.notify import notify
 
@@ -83,7 +83,23 @@ def _job(file: ConfigFile, name: str, command: str) -> Job:
     ]
     words = (*by_interpreter(), command, "--name", name)
     where = ("--config", str(file.path.absolute()))
-    return Job(name, f"wlproxy {command}", (*words, *where), repr(said))
+    tap = _tap(file, name) if command == "run" else ()
+    return Job(name, f"wlproxy {command}", (*words, *where, *tap), repr(said))
+
+
+def _tap(file: ConfigFile, name: str) -> tuple[str, ...]:
+    """Tell a proxy of the tap that is served beside it, and may start later.
+
+    A proxy that knows of one from the start can confine itself.
+
+    Raises:
+        HostError: XDG_RUNTIME_DIR is not set.
+    """
+    if not file.table(VM, name, *TABLES["ram-tap"]):
+        return ()
+    if any("ram-tap" in file.table(*table) for table in ((DEFAULTS,), (VM, name))):
+        return ()
+    return ("--ram-tap", str(table_path(os.environ, name)))
 
 
 async def serve_jobs(jobs: Sequence[Job], read: Callable[[], Sequence[Job]]) -> None:

@@ -9,6 +9,8 @@ from wlproxy.host.policy_file import PolicySource
 from wlproxy.protocol.channel.frames import Feature
 from wlproxy.relay.wire.context import RelayConfig
 
+GNTDEV: Final = Path("/dev/xen/gntdev")
+"""Where guests' grants are mapped; where it is, a VM may be a domain of Xen's."""
 MAX_DOMID: Final = 0x7FEF
 """The last domain of Xen's: below DOMID_FIRST_RESERVED (xen/interface/xen.h)."""
 MAX_GRANT_FRAMES: Final = 1 << 14
@@ -44,6 +46,7 @@ class HostConfig:
         max_clients: how many apps of the guest are served at once.
         status: where the status socket is to be; None for none.
         exec: let this user's programs have commands started in the guest.
+        confine: take from the proxy's process what it has no use for, where that can be.
     """
 
     channel: ChannelAddress
@@ -64,6 +67,7 @@ class HostConfig:
     max_clients: int = 256
     status: Path | None = None
     exec: bool = True
+    confine: bool = True
 
     @property
     def features(self) -> Feature:

@@ -6,11 +6,13 @@ The findings are values, which the command line prints.  Nothing is changed.  A 
 
 import platform
 from collections.abc import Iterator, Mapping
+from ctypes.util import find_library
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from wlproxy.host.config import GNTDEV
 from wlproxy.host.desktop.address import compositor_path
 from wlproxy.host.desktop.probe import TRIED_FORMATS, probe_compositor
 from wlproxy.host.desktop.udmabuf_device import (
@@ -20,7 +22,6 @@ from wlproxy.host.desktop.udmabuf_device import (
     limit_remedy,
 )
 from wlproxy.host.errors import HostError, UdmabufMissingError
-from wlproxy.host.xen.gntdev import DEFAULT_DEVICE as GNTDEV
 from wlproxy.host.xen.gntdev import open_device
 from wlproxy.relay.capabilities import CompositorCapabilities
 
@@ -123,6 +124,8 @@ def check_xen(kind: Path = HYPERVISOR_TYPE, device: Path = GNTDEV) -> Iterator[F
         yield Finding(
             subject, Verdict.OK, f"{device} can be opened: guests' grants, too"
         )
+    if library := find_library("xenvchan"):
+        yield Finding("Xen's vchan", Verdict.OK, f"{library}, for `wlproxy xen-vchan`")
 
 
 def check_limits(limits: UdmabufLimits) -> Iterator[Finding]:

@@ -51,7 +51,12 @@ from wlproxy.transport.fd_stream import FdsLostError, FdStream
 from wlproxy.transport.frame_writer import FrameWriter
 from wlproxy.transport.lane_tasks import LaneTasks
 
-FEATURES = Feature.LOCATE_MEMFD | Feature.LOCATE_DMABUF | Feature.IMPLICIT_LINEAR
+FEATURES = (
+    Feature.LOCATE_MEMFD
+    | Feature.LOCATE_DMABUF
+    | Feature.IMPLICIT_LINEAR
+    | Feature.READ_MEMORY
+)
 """What every agent is offered."""
 
 HELLO_INTERVAL = 1.0
@@ -265,9 +270,13 @@ class Link:
             await self.say_goodbye(CloseReason.PROTOCOL_ERROR, str(why))
 
     def told(self, config: RelayConfig) -> RelayConfig:
-        """Add what the agent says of its guest: pages, and dma-bufs if it locates any."""
+        """Add what the agent says: of pages, of files, and of dma-bufs if it locates any."""
         agent = self.agent
-        config = replace(config, guest_page=agent.page_size)
+        config = replace(
+            config,
+            guest_page=agent.page_size,
+            reads_files=Feature.READ_MEMORY in agent.features,
+        )
         if Feature.LOCATE_DMABUF not in agent.features:
             return config
         implicit_linear = Feature.IMPLICIT_LINEAR in agent.features

@@ -18,6 +18,7 @@ import trio
 
 from wlproxy.host.channel.wires import make_wire
 from wlproxy.host.config import HostConfig
+from wlproxy.host.confinement import confine
 from wlproxy.host.desktop.desktop import Desktop
 from wlproxy.host.desktop.prompter import Prompter
 from wlproxy.host.errors import GuestRamError, HostError, NotQemuError
@@ -73,7 +74,6 @@ NEXT_PLEASE = 0.001
 QEMU_PATIENCE, QEMU_RETRY = 30.0, 0.5
 """Seconds for a socket that libvirt has made to become QEMU's; and between looks."""
 
-
 _T = TypeVar("_T")
 
 
@@ -88,6 +88,7 @@ class Server:
         provide_pages: PageProvider | None = None,
         make_relay: Callable[[RelayConfig, PageSource, CompositorCapabilities], Relay]
         | None = None,
+        confined: str = "",
     ) -> None:
         """Nothing runs yet.
 
@@ -96,12 +97,14 @@ class Server:
             desktop: the compositor; by default the one that `config` says.
             provide_pages: finds the guest's pages; by default in QEMU's process.
             make_relay: makes the core of a session; the agent has its say in the config.
+            confined: what its process is confined to, for the status.
 
         Raises:
             NoCompositorError: the environment does not tell where the compositor is.
         """
         self.config = config
         self.metrics = Metrics()
+        self._confined = confined
         self._log = VmLog(config.name)
         self._desktop = desktop or Desktop(
             config.name,
@@ -176,7 +179,7 @@ class Server:
 
     def snapshot(self) -> dict[str, Json]:
         """Say how everything is, for the status socket."""
-        return take_snapshot(
+        document = take_snapshot(
             self.config.name,
             trio.current_time() - self._started,
             self._progress,
@@ -186,6 +189,7 @@ class Server:
             self._agent,
             self._session,
         )
+        return {**document, "confined": self._confined}
 
     def dump(self) -> Mapping[str, Json]:
         """Say all that is known of clients, for debugging; not what waits for them."""
@@ -334,7 +338,7 @@ class Server:
         failure: HostError | None = None
         async with trio.open_nursery() as nursery:  # noqa: TID251
             nursery.start_soon(self._wire.turn_away, link.stream, self._log)
-            nursery.start_soon(pages.follow, self._log, self._page_user)
+            nursery.start_soon(pages.follow, self._log, self._found)
             try:
                 while not self._stopping and await self._serve_defended(link, pages):
                     pass
@@ -343,9 +347,6 @@ class Server:
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
-
-    def _page_user(self) -> Session | None:
-        return self._session
 
     def _may_become_qemu(self, why: NotQemuError) -> bool:
         """Whether to connect again: libvirt makes the socket, and gives it to QEMU.
@@ -490,7 +491,7 @@ async def run(config: HostConfig) -> None:
         HostError: it cannot go on; with the remedy.
     """
     raise_fd_limit()
-    await Server(config).run()
+    await Server(config, confined=confine(config, VmLog(config.name))).run()
 
 
 def _stop_signals() -> list[signal.Signals]:

@@ -2,7 +2,7 @@
 
 Messages go to filters, both ways.  A commit that shows a buffer which is not ready yet stalls
 the client's own requests until `buffers.client_buffers` wakes it, and so does a bind of what
-nobody knows yet; events go on flowing.
+nobody knows yet, and a colour profile that is being read; events go on flowing.
 Neither side has more than a few of its messages handled at a time: what is left waits for
 the next turn.  Errors are raised from here; `relay.relay` says who ends.
 """
@@ -34,7 +34,7 @@ from wlproxy.protocol.wayland.wire import (
 )
 from wlproxy.relay.buffers.surfaces import SurfaceStatus
 from wlproxy.relay.commands import Command, GrantCredit
-from wlproxy.relay.filters import registry, selections, shortcuts
+from wlproxy.relay.filters import colour, registry, selections, shortcuts
 from wlproxy.relay.filters.plans import (
     EventPlan,
     EventPlanner,
@@ -51,6 +51,7 @@ from wlproxy.relay.inputs import (
     CompositorFound,
     Copied,
     EventsTurn,
+    FileRead,
     FromCompositor,
     ReceivedFd,
     RequestsTurn,
@@ -136,8 +137,8 @@ class Client:
         """It is gone: what it took up is free for others."""
         self._context.shares.close()
         self._state.questions.close()
+        self._state.gestures.close()
         self._context.shared.exports.close(self._context.client_id)
-        self._context.shared.sessions.close(self._context.client_id)
 
     def take(self) -> list[Command]:
         """Take the commands that the inputs so far have led to."""
@@ -162,7 +163,9 @@ class Client:
         self.waits = False
         self._handle_requests()
 
-    def receive(self, given: ClientInput) -> None:
+    def receive(  # noqa: C901 - one flat table
+        self, given: ClientInput
+    ) -> None:
         """Take an input.
 
         Raises:
@@ -193,6 +196,9 @@ class Client:
                 self._go_on_if_woken()
             case BufferFailed():
                 self._receive_failure(given)
+            case FileRead():
+                colour.receive(self._context, given)
+                self._go_on_if_woken()
 
     def holdings(self) -> ClientHoldings:
         """Say what is left of it."""

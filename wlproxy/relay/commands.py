@@ -4,7 +4,7 @@ The shell (`host/client`) carries commands out in the order they were returned.
 Handles name fds that exist only in the shell.  A handle stays open until
 `CloseHandle`, or until its client's `CloseClient`, which closes all that are left.
 `CreateUdmabuf` and `CreateCopyBuffer` are answered by `BufferCreated` or `BufferFailed`
-(`inputs`), `AskUser` by `UserAnswered`; no other command is answered, but what `CopyRows` cost is told by `Copied`.
+(`inputs`), `ReadFile` by `FileRead`, `AskUser` by `UserAnswered`; no other command is answered, but what `CopyRows` cost is told by `Copied`.
 """
 
 from collections.abc import Sequence
@@ -146,6 +146,19 @@ class CreateStream:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadFile:
+    """Make a sealed memfd of the `size` bytes that stream `stream_id` of the guest brings.
+
+    Answered by `FileRead`: soon, even if nothing comes.
+    """
+
+    client_id: int
+    stream_id: int
+    handle: Handle
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class StartTimer:
     """Tell by `TimerEnded`, with this number, that so many seconds are over."""
 
@@ -262,6 +275,7 @@ Command = (
     | CreateFile
     | CopyRows
     | CreateStream
+    | ReadFile
     | AdoptStream
     | AskUser
     | StopAsking

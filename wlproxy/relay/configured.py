@@ -28,6 +28,8 @@ class Configured:
         last: what the last one does.
         serial: the last one; None: there was none yet.
         acknowledged: what the app has acknowledged last, and the compositor knows of.
+        open: the app has heard of `next`, whose serial is yet to come.
+        hides: the surface's next commit shows nothing.
     """
 
     xdg_surface: ProtocolObject
@@ -35,15 +37,21 @@ class Configured:
     last: State = (0, 0, b"")
     serial: int | None = None
     acknowledged: int | None = None
+    open: bool = False
+    hides: bool = False
 
     @property
     def fullscreen(self) -> bool:
         """Whether the window fills the screen."""
         return has_state(self.last[2], FULLSCREEN)
 
+    def begin(self, state: State) -> None:
+        """Note what the next serial stands for."""
+        self.next, self.open = state, True
+
     def end(self, serial: int) -> None:
         """Note the serial that ends a configuration."""
-        self.last, self.serial = self.next, serial
+        self.last, self.serial, self.open = self.next, serial, False
         if serial == self.acknowledged:  # a compositor may use one again
             self.acknowledged = None
 
@@ -54,11 +62,23 @@ class Configured:
         self.acknowledged = serial
         return True
 
+    def commit(self) -> None:
+        """Note a commit: what was hidden is configured anew before it shows anything."""
+        if self.hides:
+            self.next = self.last = (0, 0, b"")
+            self.serial, self.open, self.hides = None, False, False
+
     def repeat(self, context: Context, toplevel: ProtocolObject) -> None:
-        """Tell the app once more what it was told last, if it was told anything."""
+        """Tell the app once more what it was told last, if it was told anything.
+
+        What the next serial stands for follows, if the app has heard of it: an app takes the
+        newest that it has heard before a serial.
+        """
         if self.serial is not None and self.xdg_surface.guest_id:
             context.send_event(toplevel, "configure", self.last)
             context.send_event(self.xdg_surface, "configure", (self.serial,))
+            if self.open:
+                context.send_event(toplevel, "configure", self.next)
 
 
 def has_state(states: bytes, state: int) -> bool:

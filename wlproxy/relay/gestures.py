@@ -73,7 +73,8 @@ class Gestures:
         seat, last = self.seat_of(entry), self._newest
         if seat is None:
             return
-        window = self._focus[seat] = None if surface is None else surface.window
+        window = None if surface is None else surface.window
+        self._set_focus(seat, window)
         if last is None or last.seat != seat:
             return
         last.away = window is None
@@ -98,10 +99,31 @@ class Gestures:
             return False
         return last.about in ("", about)
 
-    def may_ask(self, seat: int) -> bool:
-        """Whether the user may be asked instead: not if they are busy with another app."""
-        window = self.window(seat)
-        return window is not None and not window.gone
+    def forget(self, window: Surface) -> None:
+        """A window is gone, and not every compositor says that the keyboard is."""
+        for seat in [seat for seat, has in self._focus.items() if has is window]:
+            self._set_focus(seat, None)
+
+    def lose(self, seat: int) -> None:
+        """A seat is gone, or its keyboard: nobody tells us more of it."""
+        if seat in self._focus:
+            self._set_focus(seat, None)
+
+    def close(self) -> None:
+        """The client is gone."""
+        for seat in self._focus:
+            self._set_focus(seat, None)
+
+    def may_ask(self, seat: int, *, about_vm: bool = False) -> bool:
+        """Whether the user may be asked instead: not if they are busy with another app.
+
+        Args:
+            seat: whose user.
+            about_vm: another app of the VM's may have the keyboard.
+        """
+        if about_vm:
+            return any(name == seat for _, name in self._context.shared.focused)
+        return self.window(seat) is not None
 
     def window(self, seat: int) -> Surface | None:
         """Return the window that has a seat's keyboard."""
@@ -110,6 +132,14 @@ class Gestures:
     def grant(self, seat: int, about: str) -> None:
         """The user was asked and said yes: for this alone, it is as good as a gesture."""
         self._begin(seat, self.window(seat), about)
+
+    def _set_focus(self, seat: int, window: Surface | None) -> None:
+        self._focus[seat] = window
+        focused, ours = self._context.shared.focused, (self._context.client_id, seat)
+        if window is None:
+            focused.discard(ours)
+        else:
+            focused.add(ours)
 
     def _begin(self, seat: int, window: Surface | None, about: str = "") -> None:
         self._count += 1

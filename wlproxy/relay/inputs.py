@@ -113,6 +113,19 @@ class BufferFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class FileRead:
+    """The shell has read what a handle names: answers `ReadFile`.
+
+    If it is not `whole`, since the guest did not send all of it, or not in time, there is no
+    such handle.
+    """
+
+    client_id: int
+    handle: Handle
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Copied:
     """The shell copied so many bytes into the memfd that a handle names."""
 
@@ -203,6 +216,7 @@ ClientInput = (
     | UserAnswered
     | BufferCreated
     | BufferFailed
+    | FileRead
 )
 """What is for one client that goes on; an input of one that has ended says nothing."""
 

@@ -7,6 +7,7 @@ an app names, guessed or told by somebody else, is nobody's.  All apps of a VM s
 other VM's proxy has.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
@@ -18,7 +19,7 @@ MAX_SESSIONS: Final = 256
 """Sessions that all apps of a VM begin; the compositor keeps each, on its disk if need be."""
 
 MAX_APP_SESSIONS: Final = 32
-"""Those that one of them begins while it is connected; an app needs one."""
+"""Those that one of them has begun; an app needs one."""
 
 NAME_LENGTH: Final = 32
 """Characters of a name: 128 bits, as little to be guessed as what it is made of."""
@@ -97,54 +98,98 @@ class Session:
     """The role of an `xdg_session_v1`.
 
     Attributes:
+        owner: the app that has begun it, by its executable: connections come and go.
         name: the guest's for it, once that is known.
-        app: id of the client that has begun it; 0: another one has.
     """
 
+    owner: str
     name: str = ""
-    app: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSession:
+    """What the compositor keeps, and an app may go on with.
+
+    Attributes:
+        original: the compositor's id.
+        owner: as of `Session`.
+    """
+
+    original: bytes
+    owner: str
 
 
 @dataclass(slots=True, eq=False)
 class Sessions:
     """All that the apps of one VM have begun, and may go on with while this session of the proxy lasts."""
 
-    _ids: dict[str, bytes] = field(default_factory=dict)
-    _begun: int = 0
-    _counts: dict[int, int] = field(default_factory=dict)
+    _kept: dict[str, KeptSession] = field(default_factory=dict)
+    """By the guest's names, the oldest first."""
+    _unnamed: dict[str, int] = field(default_factory=dict)
+    """How many each app has begun whose ids are not known yet; of one that goes before, they never are."""
 
-    def begin(self, app: int) -> Session | None:
-        """Enter one that an app begins; None if it, or all of them, have begun too many."""
-        count = self._counts.get(app, 0)
-        if count >= MAX_APP_SESSIONS or self._begun >= MAX_SESSIONS:
+    def __len__(self) -> int:
+        """Count what the compositor keeps."""
+        return len(self._kept) + sum(self._unnamed.values())
+
+    def displace(self, app: str) -> dict[str, bytes]:
+        """Make room for one that an app begins.
+
+        Returns:
+            Which the compositor is to forget, by the guest's names: the oldest of the app's own,
+            or, if all apps together have too many, of the app that has most.
+        """
+        displaced: dict[str, bytes] = {}
+        while guilty := self._guilty(app):
+            own = (name for name, kept in self._kept.items() if kept.owner == guilty)
+            if (oldest := next(own, None)) is None:
+                break
+            displaced[oldest] = self._kept.pop(oldest).original
+        return displaced
+
+    def begin(self, app: str) -> Session | None:
+        """Enter one that an app begins; None if there is no room for it."""
+        if self._guilty(app):
             return None
-        self._counts[app] = count + 1
-        self._begun += 1
-        return Session(app=app)
+        self._unnamed[app] = self._unnamed.get(app, 0) + 1
+        return Session(app)
+
+    def go_on(self, name: bytes) -> Session | None:
+        """Enter what an app goes on with; None if that is nobody's, or there are too many."""
+        if len(self) > MAX_SESSIONS:
+            return None  # one that is removed meanwhile is begun anew
+        text = name.decode("ascii", "replace")
+        kept = self._kept.get(text)
+        return None if kept is None else Session(kept.owner, text)
+
+    def original(self, session: Session) -> bytes | None:
+        """Return the compositor's id of one; None if it has none yet, or none any more."""
+        kept = self._kept.get(session.name)
+        return None if kept is None else kept.original
 
     def name(self, session: Session, original: bytes) -> bytes:
         """Take the compositor's id of one, and return what the guest is told in its place."""
-        replaced = self._ids.pop(session.name, None) is not None
-        if session.name and not replaced:
-            self._begun += 1  # another app has removed it, and here it is begun anew
+        self.remove(session)
         session.name = guest_name(original)
-        self._ids[session.name] = original
+        self._kept[session.name] = KeptSession(original, session.owner)
         return session.name.encode()
 
-    def find(self, name: bytes) -> bytes | None:
-        """Return the compositor's id of what a guest names; None if that is nobody's, or there are too many."""
-        if self._begun > MAX_SESSIONS:
-            return None  # one that is removed meanwhile is begun anew
-        return self._ids.get(name.decode("ascii", "replace"))
-
     def remove(self, session: Session) -> None:
-        """The compositor forgets it."""
-        known = self._ids.pop(session.name, None) is not None
-        if known or not session.name:  # else another app has removed it before
-            self._begun -= 1
-        if session.app in self._counts:
-            self._counts[session.app] -= 1
+        """The compositor forgets it, unless another app has had it forgotten before."""
+        if session.name:
+            self._kept.pop(session.name, None)
+            return
+        self._unnamed[session.owner] -= 1
+        if not self._unnamed[session.owner]:
+            del self._unnamed[session.owner]
 
-    def close(self, app: int) -> None:
-        """An app has gone; what it has begun is kept."""
-        self._counts.pop(app, None)
+    def _guilty(self, app: str) -> str:
+        """Say who has too many for the app to begin another one; empty: nobody."""
+        counts = Counter({app: 0})  # first, so that it is the one of several with most
+        counts.update(self._unnamed)
+        counts.update(kept.owner for kept in self._kept.values())
+        if counts[app] >= MAX_APP_SESSIONS:
+            return app
+        if counts.total() >= MAX_SESSIONS:
+            return max(counts, key=counts.__getitem__)
+        return ""

@@ -67,6 +67,13 @@ class Direction(Enum):
         return self in (Direction.BOTH, Direction.TO_HOST, Direction.ASK)
 
 
+class Managers(Enum):
+    """Which selections clipboard managers of the guest may read."""
+
+    OWN = "own"
+    ALL = "all"
+
+
 class Fullscreen(Enum):
     """Whether windows may fill the screen."""
 
@@ -159,7 +166,7 @@ _TYPE_COUNT: Final = "MIME types that one offer may have; more are left out."
 
 @dataclass(frozen=True, slots=True)
 class Clipboard:
-    """What is copied and pasted; `ext_data_control_v1` and its like are bound by it as well."""
+    """What is copied and pasted, by clipboard managers as well."""
 
     direction: Direction = key(
         Direction.BOTH,
@@ -176,6 +183,13 @@ class Clipboard:
         256, Number(1), _TYPE_COUNT, "Browsers and office suites offer a few dozen."
     )
     max_bytes: int = key(0, Number(), _BYTES, _NO_BOUND_OF_BYTES)
+    managers: Managers = key(
+        Managers.OWN,
+        Choice(Managers),
+        "What the guest's clipboard managers may read (`ext_data_control_v1` and its like, where `globals.allow` has "
+        "them): `own`: what apps of this VM have copied; `all`: what apps may. `direction` binds them as well.",
+        "They read everything unasked, also what is meant for other windows.",
+    )
 
     def is_asked_for(self, *, gesture: bool) -> bool:
         """Whether something may happen now, as far as `ask` has a say.
@@ -213,6 +227,7 @@ class Drag(Clipboard):
         "goes through the host, too, unless the app says that it is its own.",
         "Only the user's hand drags something, and drops it.",
     )
+    managers: Managers = field(init=False, default=Managers.ALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +262,13 @@ class Windows:
         _SWITCH,
         "Whether windows may have icons of the app's own.",
         "The title has the VM's name, whatever the icon looks like.",
+        Effect.NEXT,
+    )
+    colour_profiles: Switch = key(
+        Switch.OFF,
+        _SWITCH,
+        "Whether apps may say by ICC profiles, in files of their own, what their colours mean. Numbers do for most.",
+        "The compositor reads them by a library that was made for the user's own files.",
         Effect.NEXT,
     )
     idle_inhibition: Switch = key(
@@ -361,7 +383,7 @@ class Limits:
     app_copy_bytes: int = key(
         MAX_COPY_BYTES,
         Number(),
-        "Bytes of the host's memory for what is copied (mode C), of one app.",
+        "Bytes of the host's memory for what is copied (mode C, and colour profiles), of one app.",
         "Enough for 30 windows of 4K.",
         Effect.NEW_APPS,
     )

@@ -44,7 +44,7 @@ class Shares:
     """The shares of one client.
 
     Attributes:
-        copy_bytes: of mode C's buffers.
+        copy_bytes: of mode C's buffers, and of colour profiles.
         locations: their number.
         located_bytes: their lengths.
         runs: of the pages in them.

@@ -108,7 +108,8 @@ class Relay:
         self._capabilities = capabilities
         self._compositor_away = False
         self._max_clients = max_clients
-        self._shared = Shared(config, memory, Quotas(memory.size, max_fds))
+        quotas = Quotas(memory.size, max_fds)
+        self._shared = Shared(config, memory, quotas, bindings=config.bindings)
         self._limit()
         self._clients = {}
         self._last_client_id = 0
@@ -135,7 +136,11 @@ class Relay:
         Raises:
             SnapshotError: it was not written by this version.
         """
-        return _notation().read(snapshot, {RelayConfig: config, GuestMemory: memory})
+        relay = _notation().read(snapshot, {RelayConfig: config, GuestMemory: memory})
+        # The next session goes by the configuration, and by what the user says in this one.
+        config.bindings.are_hosts = relay._shared.bindings.are_hosts  # noqa: SLF001 - its own class
+        relay._shared.bindings = config.bindings  # noqa: SLF001
+        return relay
 
     @property
     def clock(self) -> GuestClock:

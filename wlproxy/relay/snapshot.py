@@ -16,6 +16,7 @@ from wlproxy.relay.buffers.buffer import Buffer, Pool
 from wlproxy.relay.buffers.locations import Location
 from wlproxy.relay.buffers.present import ImportAnswer, OrphanRelease, Reached
 from wlproxy.relay.buffers.surfaces import Subsurface, Surface
+from wlproxy.relay.filters.colour import Creator, Offered, Profile
 from wlproxy.relay.filters.devices import Monitor
 from wlproxy.relay.filters.dmabuf import Params
 from wlproxy.relay.filters.frame_input import Device, Fingers, Follower, Tablets
@@ -32,25 +33,38 @@ from wlproxy.relay.wire.context import RelayConfig
 from wlproxy.relay.wire.objects import Ignored, Muted
 from wlproxy.relay.wire.timestamps import FrameCallback
 
-FORMAT: Final = "wlproxy relay 14"
+FORMAT: Final = "wlproxy relay 19"
 """Another number for every change of what is written."""
 
 ROLES: Final = (
-    *(Buffer, DataDevice, Device, Export, Fingers, Follower, FrameCallback, Inhibitor),
-    *(
-        Listed,
-        Monitor,
-        Muted,
-        Offer,
-        Params,
-        Part,
-        Pool,
-        Popup,
-        Positioner,
-        Registry,
-        Seat,
-    ),
-    *(Session, Source, Subsurface, Surface, Tablets, Viewport),
+    Buffer,
+    Creator,
+    DataDevice,
+    Device,
+    Export,
+    Fingers,
+    Follower,
+    FrameCallback,
+    Inhibitor,
+    Listed,
+    Monitor,
+    Muted,
+    Offer,
+    Offered,
+    Params,
+    Part,
+    Pool,
+    Popup,
+    Positioner,
+    Profile,
+    Registry,
+    Seat,
+    Session,
+    Source,
+    Subsurface,
+    Surface,
+    Tablets,
+    Viewport,
 )
 """What filters keep about objects."""
 

@@ -124,7 +124,7 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         # ------------------------------------------------ surfaces
         "wp_alpha_modifier_v1": _yes("opacity"),
         "wp_color_manager_v1": _yes(
-            "which colours pixels mean; profiles in files of the guest are not offered",
+            "which colours pixels mean; by ICC profiles of the guest's only if policy has it so",
             "colour",
         ),
         "wp_color_representation_manager_v1": _yes("which colours YUV pixels mean"),
@@ -217,10 +217,14 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "zwp_xwayland_keyboard_grab_manager_v1": _ask("takes keys, for an Xwayland"),
         # ------------------------------------------------ reads what is copied, unseen
         "ext_data_control_manager_v1": _far(
-            "reads and sets the clipboard at any time", "selections", "gestures"
+            "reads the VM's own selections and sets them, at any time",
+            "selections",
+            "gestures",
         ),
         "zwlr_data_control_manager_v1": _far(
-            "reads and sets the clipboard at any time", "selections", "gestures"
+            "reads the VM's own selections and sets them, at any time",
+            "selections",
+            "gestures",
         ),
         # ------------------------------------------------ covers or rearranges the desktop
         "_wl_fullscreen_shell": _far("shows one surface and nothing else, unlabelled"),

@@ -128,10 +128,16 @@ class Console(Generic[FdT]):
         method = f"{CONSOLE}.RegisterListener"
         self._peer.ask(self._path, method, "h", (listener,), self._answered)
 
-    def want_size(self, width: int, height: int) -> None:
-        """Ask the guest for a screen of this size, in pixels; of none: to take it for unplugged."""
+    def want_size(self, width: int, height: int, *, at_once: bool = False) -> None:
+        """Ask the guest for a screen of this size, in pixels; of none: to take it for unplugged.
+
+        Args:
+            width: of it.
+            height: of it.
+            at_once: not only when QEMU has answered the last time, which nobody may be there to hear.
+        """
         self._wanted = width, height
-        if not self._sizing:
+        if at_once or not self._sizing:
             self._ask_size()
 
     def tell(self, call: InputCall) -> None:

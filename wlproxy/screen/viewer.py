@@ -484,7 +484,7 @@ class Viewer:
         if self._selections is not None:
             self._selections.left()
         if self._screen.head:
-            self._console.want_size(*UNPLUGGED)
+            self._console.want_size(*UNPLUGGED, at_once=True)
         self._line.send_out()
         self.picture.close()
         self.window.close()

@@ -46,10 +46,19 @@ class Pumps:
     def __iter__(self) -> Iterator[Lane]:
         return iter(tuple(self._running))
 
-    def adopt(self, lane: Lane, fd: OwnedFd, *, to_peer: bool, limit: int = 0) -> None:
+    def adopt(
+        self,
+        lane: Lane,
+        fd: OwnedFd,
+        *,
+        to_peer: bool,
+        limit: int = 0,
+        offset: int | None = None,
+    ) -> None:
         """Take over a pipe's end that somebody passed, once its stream has a name.
 
-        It ends after `limit` bytes, if that is not 0.
+        It ends after `limit` bytes, if that is not 0.  A file is read from `offset` on, if
+        that is given.
 
         Raises:
             OSError: it is of no use; the peer is told.
@@ -59,7 +68,7 @@ class Pumps:
             fd.close()
             return
         try:
-            end = adopt_end(fd, we_write=not to_peer)
+            end = adopt_end(fd, we_write=not to_peer, offset=offset)
         except (OSError, MemoryError):
             self.refuse(lane, CloseReason.FAILED)
             raise

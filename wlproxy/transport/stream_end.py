@@ -152,23 +152,33 @@ def make_pipe(*, we_write: bool) -> tuple[StreamEnd, OwnedFd]:
     return _Polled(ours, os.read, os.write), theirs
 
 
-def adopt_end(fd: OwnedFd, *, we_write: bool) -> StreamEnd:
+def adopt_end(fd: OwnedFd, *, we_write: bool, offset: int | None = None) -> StreamEnd:
     """Take over an fd that somebody passed; it is taken over even if this fails.
+
+    Args:
+        fd: of a pipe, a file, a terminal, a socket.
+        we_write: to it; else we read.
+        offset: the byte of a file from which to read, wherever its own position is, which
+            stays; None: from there.
 
     Raises:
         OSError: it is not open that way, or nothing that can be used as a stream.
     """
     with closed_on_error(fd):
-        return _adopt(fd, we_write=we_write)
+        return _adopt(fd, we_write=we_write, offset=offset)
 
 
-def _adopt(owned: OwnedFd, *, we_write: bool) -> StreamEnd:
+def _adopt(owned: OwnedFd, *, we_write: bool, offset: int | None) -> StreamEnd:
     fd = owned.fileno()
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     useless = os.O_RDONLY if we_write else os.O_WRONLY
     if flags & os.O_PATH or flags & os.O_ACCMODE == useless:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     status = os.fstat(fd)
+    if offset is not None:
+        if not stat.S_ISREG(status.st_mode) or _is_kernel_file(fd):
+            raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE))
+        return _Part(owned, offset)
     if stat.S_ISSOCK(status.st_mode):
         return _Polled(owned, _receive, _send)
     if _knows_no_waiting(fd, status):
@@ -347,6 +357,22 @@ class _Threaded(StreamEnd):
         except LookupError:
             self._limiters.set(trio.CapacityLimiter(MAX_THREADS))
             return self._limiters.get()
+
+
+class _Part(_Threaded):
+    """A file that is read from some byte on, and whose own position nobody moves."""
+
+    __slots__ = ("_offset",)
+
+    def __init__(self, fd: OwnedFd, offset: int) -> None:
+        super().__init__(fd)
+        self._offset = offset
+
+    async def read(self, size: int) -> bytes:
+        offset = self._offset
+        data = await self._call(lambda own: os.pread(own, size, offset))
+        self._offset += len(data)
+        return data
 
 
 class _Shared(_Threaded):

@@ -7,8 +7,8 @@ from wlproxy_guest.doctor.findings import Finding, Verdict, report
 from wlproxy_guest.doctor.login import examine_login
 from wlproxy_guest.doctor.machine import Machine
 from wlproxy_guest.doctor.port import examine_port, examine_vsock
-from wlproxy_guest.doctor.service import examine_service, uses_vsock
-from wlproxy_guest.doctor.xen import examine_console, in_domain
+from wlproxy_guest.doctor.service import examine_service, uses_vchan, uses_vsock
+from wlproxy_guest.doctor.xen import check_vchan, examine_console, in_domain
 
 __all__ = ["Finding", "Machine", "Verdict", "diagnose", "examine", "report"]
 
@@ -25,6 +25,8 @@ def examine(machine: Machine) -> list[Finding]:
 def _examine_wire(machine: Machine) -> list[Finding]:
     if uses_vsock(machine):
         return [examine_vsock(machine)]
+    if uses_vchan(machine):
+        return [check_vchan(machine)]
     examined = examine_console if in_domain(machine) else examine_port
     return list(examined(machine))
 

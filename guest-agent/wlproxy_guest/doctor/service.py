@@ -8,6 +8,7 @@ from wlproxy_guest.doctor.findings import Finding, Verdict
 from wlproxy_guest.doctor.machine import AGENTS_GROUP, SOCKET, Machine
 from wlproxy_guest.doctor.xen import check_grants, in_domain
 from wlproxy_guest.locating.gem_locate import DEVICE
+from wlproxy_guest.vchan import SOCKET as VCHAN_SOCKET
 
 SERVICE: Final = "wlproxy-guest-agent.service"
 SOCKET_UNIT: Final = "wlproxy-guest-agent.socket"
@@ -87,6 +88,12 @@ def uses_vsock(machine: Machine) -> bool:
     """Say whether the unit has the agent listen at a vsock, as vsock.conf does."""
     command = machine.run(["systemctl", "show", "--property=ExecStart", SERVICE])
     return command is not None and " --vsock" in command
+
+
+def uses_vchan(machine: Machine) -> bool:
+    """Say whether the unit has the agent use a vchan of Xen's, as xen-vchan.conf does."""
+    command = machine.run(["systemctl", "show", "--property=ExecStart", SERVICE])
+    return command is not None and f" unix:{VCHAN_SOCKET}" in command
 
 
 def parse_units(text: str) -> dict[str, dict[str, str]]:

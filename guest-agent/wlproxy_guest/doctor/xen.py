@@ -7,6 +7,7 @@ from typing import Final
 from wlproxy_guest.doctor.findings import Finding, Verdict
 from wlproxy_guest.doctor.machine import AGENTS_GROUP, Machine
 from wlproxy_guest.locating.gem_grant import DEVICE
+from wlproxy_guest.vchan import SOCKET
 from wlproxy_guest.xen_console import USUAL
 from wlproxy_guest.xenstore import HYPERVISOR_TYPE
 
@@ -18,6 +19,9 @@ ADD_CHANNEL: Final = """\
 Add the channel to the domain's xl.cfg, and create the domain anew. On the host, this prints
 the lines:
   wlproxy xl-cfg --name NAME"""
+START_VCHAN: Final = """\
+As root, see what ails the process that makes it:
+  systemctl status wlproxy-guest-vchan"""
 LOAD_MODULE: Final = """\
 Install the kernel module gem_grant (package wlproxy-dkms, kernel/udmabuf in the sources); as
 root then:
@@ -42,6 +46,14 @@ def examine_console(machine: Machine) -> Iterator[Finding]:
         return
     yield Finding("channel", Verdict.OK, f"{CONSOLE} is there")
     yield _check_rights(machine, "channel's rights", CONSOLE)
+
+
+def check_vchan(machine: Machine) -> Finding:
+    """See whether the process that has the vchan is there for the agent."""
+    if not machine.path(str(SOCKET)).exists():
+        explanation = f"nobody has a vchan for the agent: there is no {SOCKET}"
+        return Finding("channel", Verdict.PROBLEM, explanation, START_VCHAN)
+    return Finding("channel", Verdict.OK, f"a vchan, at {SOCKET}")
 
 
 def check_grants(machine: Machine) -> Finding:

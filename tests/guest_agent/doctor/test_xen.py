@@ -6,6 +6,7 @@ import pytest
 
 from tests.guest_agent.doctor.guests import GuestTree
 from wlproxy_guest.doctor import Verdict
+from wlproxy_guest.vchan import SOCKET
 
 
 @pytest.fixture
@@ -30,6 +31,21 @@ def test_a_domain_without_the_channel(domain: GuestTree) -> None:
     found = domain.only_complaint()
     assert (found.subject, found.verdict) == ("channel", Verdict.PROBLEM)
     assert "\n  wlproxy xl-cfg" in found.remedy
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_a_domain_with_a_vchan(domain: GuestTree, *, served: bool) -> None:
+    """It needs no console."""
+    domain.remove("/dev/hvc1")
+    domain.command = f"ExecStart={{ argv[]=wlproxy-guest-agent --port unix:{SOCKET} }}"
+    if served:
+        domain.write(str(SOCKET))
+        found = domain.examine()["channel"]
+        assert (found.verdict, str(SOCKET) in found.explanation) == (Verdict.OK, True)
+    else:
+        found = domain.only_complaint()
+        assert (found.subject, found.verdict) == ("channel", Verdict.PROBLEM)
+        assert "wlproxy-guest-vchan" in found.remedy
 
 
 def test_a_domain_without_the_module(domain: GuestTree) -> None:

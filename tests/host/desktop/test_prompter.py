@@ -310,6 +310,29 @@ async def test_a_bus_that_cannot_be_named_is_said_and_nobody_is_asked(
     assert "'/run/\\x00' (DBUS_SESSION_BUS_ADDRESS)" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "unix:path=/run/\udfff\ud800",  # no path that can be written
+        "unix:abstract=\ud800",
+        "unix:path=",
+        "unix:path=%",
+        "unix:path=/" + "x" * 200,
+        "unix:abstract=" + "x" * 200,
+        "unix:abstract=%00%00",
+        "tcp:host=localhost",
+        ";;,=:",
+        "unix:path",
+    ],
+)
+async def test_no_address_of_a_bus_ends_the_app_that_is_asked_about(
+    address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "wlproxy"):
+        assert not await prompter({"DBUS_SESSION_BUS_ADDRESS": address}).ask(PASTE)
+    assert "the user cannot be asked (policy: ask): " in caplog.text
+
+
 @given(st.text(), st.text())
 def test_what_a_guest_says_is_harmless(app: str, name: str) -> None:
     """No markup, no sentence, no line of its own, and not much of it."""

@@ -41,6 +41,11 @@ def test_the_head_says_what_is_connected_to_what() -> None:
     assert "1 app, 3 zero-copy buffers, no pixel copied so far" in shown[4]
 
 
+def test_the_head_says_what_the_proxy_may_do() -> None:
+    shown = lines(document(window(), confined="no: --no-confine"))
+    assert any(line.split() == ["confined", "no:", "--no-confine"] for line in shown)
+
+
 def test_a_window_is_a_line() -> None:
     [row] = rows(document(window(title="~/src — vim")))
     cells = ["foot(312)", "800x600", "7", "-", "A", "~/src", "—", "vim"]

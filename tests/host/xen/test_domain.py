@@ -92,6 +92,11 @@ def test_a_vsock_says_nothing() -> None:
         (["qemu", "-xen-domid", str(MAX_DOMID + 1)], None),
         (["qemu", "-xen-domid", "9" * 5000], None),
         (["-xen-domid", "3"], None),
+        (["wlproxy", "xen-vchan", "--domid", "5", "--user", "me"], 5),
+        (["python3", "/usr/bin/wlproxy", "xen-vchan", "--domid=5"], 5),
+        (["wlproxy", "xen-vchan", "--socket=--domid=7", "--domid=5"], 5),
+        (["wlproxy", "xen-vchan", "--domid=0"], None),
+        (["wlproxy", "xen-gntdev", "--domid", "5"], None),
         ([], None),
     ],
 )
@@ -99,7 +104,12 @@ def test_command_lines(arguments: list[str], domid: int | None) -> None:
     assert parse_domid(arguments) == domid
 
 
-@given(st.lists(st.text() | st.sampled_from(domain.OPTIONS)))
+@given(
+    st.lists(
+        st.text()
+        | st.sampled_from([*domain.OPTIONS, domain.VCHAN, domain.VCHAN_OPTION])
+    )
+)
 def test_any_command_line(arguments: list[str]) -> None:
     found = parse_domid(arguments)
     assert found is None or 0 < found <= MAX_DOMID

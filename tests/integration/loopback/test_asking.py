@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from pywayland.protocol.wayland import WlDataDeviceManager
+from pywayland.protocol.wayland import WlDataDeviceManager, WlSeat
 
 from tests.integration.loopback.test_selections import (
     TEXT,
@@ -43,6 +43,19 @@ async def desktop(
         yield desktop
 
 
+async def app_in_use(loopback: Loopback) -> App:
+    """Connect an app, whose window has the keyboard."""
+    app = await loopback.app()
+    keymaps = app.record(app.keep(app.bind(WlSeat).get_keyboard()), "keymap")
+    await app.window()
+    found = loopback.compositor.apps[-1]
+    found.find("wl_keyboard").send("enter", 1, found.find("wl_surface"), b"")
+    await app.until(lambda: keymaps)
+    os.close(keymaps[0][1])
+    await app.roundtrip()
+    return app
+
+
 async def offered(app: App, loopback: Loopback) -> tuple[Any, Resource]:
     """Have something offered; the app's end of the offer, and the compositor's."""
     offers = Offers(app, device_of(app, WlDataDeviceManager))
@@ -65,7 +78,7 @@ async def test_a_paste_that_is_asked_for(
     desktop: NotifyingDesktop, bare: Loopback, user: str
 ) -> None:
     desktop.user = user
-    app = await bare.app()
+    app = await app_in_use(bare)
     theirs, offer = await offered(app, bare)
     reading = await receive(app, theirs)
     if user == "allow":
@@ -95,7 +108,7 @@ async def test_a_copy_that_is_asked_for(
 ) -> None:
     caplog.set_level("DEBUG", "wlproxy")
     desktop.user = user
-    app = await bare.app()
+    app = await app_in_use(bare)
     asked = source_of(app, TEXT)
     await app.roundtrip()
     await bare.until(lambda: desktop.shown)
@@ -122,12 +135,12 @@ async def test_nobody_waits_for_who_does_not_answer(
 ) -> None:
     """But the paste itself: the app goes on, and so do others; nobody else is asked about."""
     desktop.user = user
-    other = await bare.app()
+    other = await app_in_use(bare)
     theirs, offer = await offered(other, bare)
     reading = await receive(other, theirs)
     await bare.until(lambda: desktop.shown)
     await other.roundtrip()
-    app = await bare.app()
+    app = await app_in_use(bare)
     theirs, _ = await offered(app, bare)
     assert await read_all(await receive(app, theirs)) == b""
     assert len(desktop.shown) == 1
@@ -146,7 +159,7 @@ async def test_a_pipe_that_is_held_holds_nothing_else(
 ) -> None:
     """The reader goes before the user has said anything."""
     desktop.user = "nothing"
-    app = await bare.app()
+    app = await app_in_use(bare)
     theirs, offer = await offered(app, bare)
     os.close(await receive(app, theirs))
     await bare.until(lambda: desktop.shown)

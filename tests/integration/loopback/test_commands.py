@@ -256,7 +256,7 @@ async def test_a_flood_keeps_no_app_waiting(commands: Commands, is_read: bool) -
             nursery.start_soon(read_all)
         app = await commands.loopback.app()
         for _ in range(20):
-            with trio.fail_after(2):
+            with trio.fail_after(SECONDS):
                 await app.roundtrip()
         process.send_signal(signal.SIGTERM)
         if not is_read:
@@ -746,9 +746,9 @@ async def test_a_list_that_has_no_end(unstarted: Commands) -> None:
             with suppress(BrokenPipeError), ExitStack() as closing:
                 for fd in fds:
                     closing.callback(os.close, fd)
-                for number in range(1_000_000):
-                    data = line % number
-                    await trio.to_thread.run_sync(os.write, fds[3], data * 1)
+                for number in range(0, 1_000_000, 100):
+                    some = b"".join(line % (number + each) for each in range(100))
+                    await trio.to_thread.run_sync(os.write, fds[3], some)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(flood)

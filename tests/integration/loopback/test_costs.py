@@ -26,6 +26,9 @@ MOST = {"sync": (425, 7), "frame": (590, 7)}
 """Calls and steps: per round trip of `wl_display.sync`, and per frame of 32 x 32 pixels that
 are copied.  So many as there are, and a tenth more calls; when they become fewer these do, too."""
 
+TIMERS = 0.5
+"""Steps that timers may add on a slow machine, which takes seconds: each is taken once in `TIMES`."""
+
 
 class Steps(trio.abc.Instrument):
     """Counts the steps of tasks, those of the app and the compositor too."""
@@ -74,7 +77,7 @@ async def test_messages_and_frames_cost_no_more_than_they_did(
         print(f"{name}: {calls:.1f} calls, {steps:.1f} steps")
         most_calls, most_steps = MOST[name]
         assert 0.5 * most_calls < calls < most_calls
-        assert 0.5 * most_steps < steps <= most_steps
+        assert 0.5 * most_steps < steps < most_steps + TIMERS
 
 
 async def test_a_frame_around_the_window_costs_a_few_calls(bare: Loopback) -> None:
@@ -100,7 +103,7 @@ async def test_a_frame_around_the_window_costs_a_few_calls(bare: Loopback) -> No
     print(f"framed: {calls:.1f} calls, {steps:.1f} steps")
     most_calls, most_steps = MOST["frame"]
     assert calls < most_calls + FRAMED
-    assert steps <= most_steps
+    assert steps < most_steps + TIMERS
     names = {call.name for call in bare.compositor.calls}
     assert not {name for name in names if name.startswith("wl_subsurface")}
 
@@ -119,5 +122,5 @@ async def test_a_task_more_is_noticed(
 
     monkeypatch.setattr(AppSocket, "receive", hand_over)
     more_calls, more_steps = await measure(app.roundtrip)
-    assert more_steps >= steps + 1
+    assert more_steps >= steps + 1 - TIMERS
     assert more_calls >= calls

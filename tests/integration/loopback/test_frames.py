@@ -3,7 +3,8 @@
 import os
 import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -62,16 +63,16 @@ def shot_of(weston: Weston) -> Picture:
     return capture.old_weston(display, *weston.size)
 
 
-def find_red(picture: Picture) -> Box:
+def find_red(picture: Picture, colour: bytes = RED) -> Box:
     """What is around all that has the frame's colour."""
     rows = picture.rows(0, 0, picture.width, picture.height)
-    red = [y for y, row in enumerate(rows) if holds_red(row)]
+    red = [y for y, row in enumerate(rows) if holds_red(row, colour)]
     assert red, "nothing has the frame's colour"
     lefts, rights = [], []
     for y in red:
         pixels = [rows[y][x : x + 4] for x in range(0, len(rows[y]), 4)]
-        lefts.append(pixels.index(RED))
-        rights.append(len(pixels) - pixels[::-1].index(RED))
+        lefts.append(pixels.index(colour))
+        rights.append(len(pixels) - pixels[::-1].index(colour))
     return min(lefts), red[0], max(rights), red[-1] + 1
 
 
@@ -80,10 +81,10 @@ def is_without(picture: Picture) -> None:
     assert not any(map(holds_red, picture.rows(0, 0, picture.width, picture.height)))
 
 
-def holds_red(row: bytes) -> bool:
-    found = row.find(RED)
+def holds_red(row: bytes, colour: bytes = RED) -> bool:
+    found = row.find(colour)
     while found % 4 and found >= 0:
-        found = row.find(RED, found + 1)
+        found = row.find(colour, found + 1)
     return found >= 0
 
 
@@ -429,16 +430,28 @@ class Hand:
         self._connection.close()
 
 
-async def test_a_frame_moves_and_resizes_its_window(bare: Loopback, sway: Path) -> None:
-    def look() -> Picture:
-        return capture.grim(str(sway), sway.parent)
-
+@asynccontextmanager
+async def in_hand(bare: Loopback, sway: Path) -> AsyncIterator[tuple[App, Look, Hand]]:
+    """Have an app whose windows are framed, and a pointer that is at none of them."""
     await bare.start_agent()
     await bare.start_host(sway, frame=FRAME, isolate=False)
     app = await bare.app()
+
+    def look() -> Picture:
+        return capture.grim(str(sway), sway.parent)
+
     picture = await trio.to_thread.run_sync(look)
     hand = Hand(sway, (picture.width, picture.height))
     try:
+        hand.go(0, 0)  # not where a test before this had it
+        await seen(look, is_without)  # nor is that one's window there
+        yield app, look, hand
+    finally:
+        hand.close()
+
+
+async def test_a_frame_moves_and_resizes_its_window(bare: Loopback, sway: Path) -> None:
+    async with in_hand(bare, sway) as (app, look, hand):
         await app.roundtrip()
         pointer = app.keep(app.bind(WlSeat).get_pointer())
         heard = app.record(pointer, "enter", "button", "motion")
@@ -468,8 +481,56 @@ async def test_a_frame_moves_and_resizes_its_window(bare: Loopback, sway: Path) 
         assert sizes[-1][1] == 200
         await app.roundtrip()
         assert not heard, "the app hears what is done with its frame"
-    finally:
-        hand.close()
+
+
+async def test_a_pointer_is_where_it_is_in_parts_of_parts(
+    bare: Loopback, sway: Path
+) -> None:
+    """The compositor counts from the frame, and each surface from its own corner."""
+
+    async with in_hand(bare, sway) as (app, look, hand):
+        window, _ = await shown(app, (300, 200))
+        surfaces = [window.surface]
+        manager = app.bind(WlSubcompositor)
+        for place, size in (((20, 30), (200, 150)), ((10, 15), (100, 100))):
+            part = app.surface()
+            role = app.keep(manager.get_subsurface(part, surfaces[-1]))
+            role.set_position(*place)
+            surfaces.append(part)
+            await app.show(part, app.canvas(size))
+        surfaces[1].commit()
+        window.surface.commit()
+        await app.roundtrip()
+        await seen(look, find_red)
+        left, top, _, _ = find_red(await trio.to_thread.run_sync(look))
+        left, top = left + WIDTH, top + WIDTH
+        pointer = app.keep(app.bind(WlSeat).get_pointer())
+        heard = app.record(pointer, "enter", "motion")
+        await app.roundtrip()
+
+        for place, surface, where in (
+            ((32, 47), surfaces[2], (2, 2)),
+            ((22, 32), surfaces[1], (2, 2)),
+            ((3, 4), surfaces[0], (3, 4)),
+            ((129, 144), surfaces[2], (99, 99)),
+        ):
+            heard.clear()
+            hand.go(left + place[0], top + place[1])
+            await app.until(lambda: heard)
+            assert heard[-1][1] is surface
+            assert tuple(map(int, heard[-1][2:4])) == where
+
+        role.set_position(60, 0)
+        surfaces[1].commit()
+        window.surface.commit()
+        await app.roundtrip()
+        heard.clear()
+        hand.go(left + 40, top + 50)  # which it has left
+        await app.until(lambda: heard)
+        assert heard[-1][1] is surfaces[1]
+        hand.go(left + 82, top + 33)
+        await app.until(lambda: heard[-1][1] is surfaces[2])
+        assert tuple(map(int, heard[-1][2:4])) == (2, 3)
 
 
 @pytest.fixture

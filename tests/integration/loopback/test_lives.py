@@ -40,12 +40,19 @@ async def works(loopback: Loopback) -> None:
     app.close()
 
 
+async def fds_at_rest(loopback: Loopback) -> int:
+    """Count the fds that are open once no app is left anywhere."""
+    await loopback.quiet()
+    await loopback.until(lambda: not loopback.compositor.apps)
+    await trio.testing.wait_all_tasks_blocked()
+    return len(open_fds())
+
+
 async def test_app_that_leaves_leaves_nothing(
     loopback: Loopback, compositor: Compositor
 ) -> None:
     await works(loopback)
-    await loopback.quiet()
-    before = len(open_fds())
+    before = await fds_at_rest(loopback)
 
     app = await loopback.app()
     compositor.releases_at_once = False
@@ -58,7 +65,7 @@ async def test_app_that_leaves_leaves_nothing(
         await client.gone.wait()
     await loopback.quiet()
     # Its memory is given back in a thread.
-    await loopback.until(lambda: len(open_fds()) == before)
+    await loopback.until(lambda: len(open_fds()) <= before)
     assert loopback.status()["metrics"]["open_fds"] == 0
 
 
@@ -66,8 +73,7 @@ async def test_app_killed_in_the_middle_of_everything(
     loopback: Loopback, compositor: Compositor
 ) -> None:
     await works(loopback)
-    await loopback.quiet()
-    before = len(open_fds())
+    before = await fds_at_rest(loopback)
 
     for round_ in range(10):
         app = await loopback.app()
@@ -88,7 +94,7 @@ async def test_app_killed_in_the_middle_of_everything(
         while compositor.apps:
             await compositor.apps[0].gone.wait()
     # Its memory is given back in a thread.
-    await loopback.until(lambda: len(open_fds()) == before)
+    await loopback.until(lambda: len(open_fds()) <= before)
 
 
 async def test_app_that_sends_half_a_message_and_dies(
@@ -115,7 +121,7 @@ async def test_app_that_sends_garbage_ends_alone(
                 pass
 
     await app.roundtrip()
-    assert loopback.clients() == 1
+    await loopback.until(lambda: loopback.clients() == 1)
 
 
 async def test_compositor_closes_one_client(
@@ -211,6 +217,8 @@ async def test_app_that_comes_while_the_host_is_away_waits_for_it(
 ) -> None:
     await works(loopback)
     await loopback.stop("host")
+    # Else the agent may give the app to the session that ends just now.
+    await loopback.until(lambda: not loopback.locator.pinned)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(works, loopback)
@@ -236,7 +244,9 @@ async def test_apps_that_come_back_while_the_compositor_restarts_stay(
             for _ in range(3):
                 nursery.start_soon(come_back)
             await loopback.until(lambda: loopback.clients() == 3)
-            assert loopback.host.state is State.WAITING_FOR_COMPOSITOR
+            await loopback.until(
+                lambda: loopback.host.state is State.WAITING_FOR_COMPOSITOR
+            )
             await loopback.start_compositor()
         await loopback.until(lambda: loopback.host.state is State.SERVING)
         for each in back:
@@ -301,4 +311,10 @@ async def test_more_apps_than_the_host_serves_at_once(bare: Loopback) -> None:
 
     first.close()
     await bare.until(lambda: bare.clients() == 1)
-    await works(bare)
+    with trio.fail_after(10):
+        while True:  # the agent counts an app until its task has ended
+            try:
+                await works(bare)
+            except Disconnected:
+                continue
+            break

@@ -100,7 +100,8 @@ async def test_app_that_stops_reading_stops_nobody_else(
     with pytest.raises(Disconnected):
         await stalled.roundtrip()
     assert [number for number, *_ in motions] == list(range(len(motions)))
-    assert 0 < len(motions) < FLOOD // 2
+    # Perhaps none: libwayland drops what it reads in one piece with the error.
+    assert len(motions) < FLOOD // 2
     other = loopback.apps[-1]
     await other.roundtrip()
     other.close()

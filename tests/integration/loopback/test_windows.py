@@ -222,7 +222,7 @@ async def test_buffer_destroyed_while_the_compositor_holds_it(
     held.send("release")
     second.send("release")
     await app.roundtrip()
-    await app.until(lambda: not loopback.pins())
+    await loopback.until(lambda: not loopback.pins())
 
 
 async def test_release_comes_when_the_compositor_says_so(

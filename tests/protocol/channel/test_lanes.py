@@ -32,6 +32,7 @@ from wlproxy.protocol.channel.frames import (
     OpenStream,
     Ping,
     Pong,
+    ReadMemory,
     Side,
     StreamClosed,
     StreamData,
@@ -332,9 +333,9 @@ def test_one_stream_too_many_has_ended() -> None:
     assert not host.is_open(Lane(1, 1))
     assert drain(host) == [Data(1, b"x", (stream(1),)), StreamClosed(1, 1, limit)]
     host.put(OpenStream(2, 1, 1, READS))
-    host.put(OpenStream(3, 1, 1, READS))
+    host.put(ReadMemory(3, 1, 1, 0, 9))
     assert drain(host) == [
-        *(OpenStream(2, 1, 1, READS), OpenStream(3, 1, 1, READS)),
+        *(OpenStream(2, 1, 1, READS), ReadMemory(3, 1, 1, 0, 9)),
         StreamClosed(3, 1, limit),
     ]
     host.put(ended(2))  # there is room again
@@ -421,6 +422,25 @@ def test_a_peer_that_breaks_a_rule(host: Lanes, frame: Frame, match: str) -> Non
     host.receive(Data(1, b"x", (stream(2, WRITES), stream(4, READS))))
     with pytest.raises(ChannelError, match=match):
         host.receive(frame)
+
+
+def test_a_file_that_is_read_is_a_stream_of_the_guests(
+    host: Lanes, guest: Lanes
+) -> None:
+    frame = ReadMemory(1, 1, 3, 0, 9)
+    host.put(frame)
+    assert guest.receive(frame)
+    with pytest.raises(ChannelError, match="stream 3 is not new"):
+        guest.receive(frame)
+    with pytest.raises(LocalProtocolError, match="stream 3 is open"):
+        host.put(OpenStream(1, 2, 3, READS))
+
+    guest.put(StreamData(1, 3, b"contents"))
+    assert drain(guest) == [StreamData(1, 3, b"contents")]
+    host.receive(StreamData(1, 3, b"contents"))
+    assert host.pull(Lane(1, 3)) == b"contents"
+    with pytest.raises(ChannelError, match="no bytes may come"):
+        guest.receive(StreamData(1, 3, b"x"))
 
 
 def test_an_id_names_one_stream(host: Lanes, guest: Lanes) -> None:

@@ -32,6 +32,7 @@ from wlproxy.protocol.channel.frames import (
     LauncherOpened,
     Ping,
     Pong,
+    ReadMemory,
     Side,
 )
 from wlproxy.protocol.channel.session import (
@@ -42,7 +43,7 @@ from wlproxy.protocol.channel.session import (
 from wlproxy.protocol.errors import ChannelError, LocalProtocolError
 
 BYE = Goodbye(CloseReason.NORMAL, "")
-FEATURES = Feature.LOCATE_MEMFD | Feature.EXEC
+FEATURES = Feature.LOCATE_MEMFD | Feature.EXEC | Feature.READ_MEMORY
 HOST_STATES = {
     SessionState.CLOSED,
     SessionState.CONNECTING,
@@ -553,30 +554,37 @@ def test_garbage_raises_only_channel_error(chunks: list[bytes]) -> None:
 # ------------------------------------------------------------- without a feature
 
 
-@pytest.mark.parametrize("offered", [Feature.NONE, Feature.EXEC])
-@pytest.mark.parametrize("taken", [Feature.NONE, Feature.EXEC])
-def test_frames_of_a_feature_need_both_sides(offered: Feature, taken: Feature) -> None:
+@pytest.mark.parametrize("offers", [False, True])
+@pytest.mark.parametrize("takes", [False, True])
+@pytest.mark.parametrize(
+    ("feature", "frame", "by_host"),
+    [
+        (Feature.EXEC, Launch(1, 1), True),
+        (Feature.EXEC, LauncherOpened(1, 0, "root"), False),
+        (Feature.READ_MEMORY, ReadMemory(1, 1, 1, 0, 1), True),
+    ],
+)
+def test_frames_of_a_feature_need_both_sides(
+    feature: Feature, frame: Frame, *, by_host: bool, offers: bool, takes: bool
+) -> None:
     """Old peers: one that does not offer it, one that does not take it."""
-    agreed = offered & taken
+    offered, agreed = feature * offers, feature * (offers and takes)
     host, guest = Session(Side.HOST), Session(Side.GUEST)
-    guest.feed(host.start(replace(hello(), features=offered)))
+    guest.feed(host.start(replace(hello(), features=Feature(offered))))
     assert isinstance(guest.next_frame(), Hello)
-    host.feed(guest.accept(ack(features=agreed)))
+    host.feed(guest.accept(ack(features=Feature(agreed))))
     assert isinstance(host.next_frame(), HelloAck)
 
-    for sender, receiver, frame in (
-        (host, guest, Launch(1, 1)),
-        (guest, host, LauncherOpened(1, 0, "root")),
-    ):
-        receiver.feed(encode_frame(frame))
-        if agreed:
-            assert sender.encode(frame) == encode_frame(frame)
-            assert receiver.next_frame() == frame
-        else:
-            with pytest.raises(LocalProtocolError, match="sends"):
-                sender.encode(frame)
-            with pytest.raises(ChannelError, match="sent"):
-                receiver.next_frame()
+    sender, receiver = (host, guest) if by_host else (guest, host)
+    receiver.feed(encode_frame(frame))
+    if agreed:
+        assert sender.encode(frame) == encode_frame(frame)
+        assert receiver.next_frame() == frame
+    else:
+        with pytest.raises(LocalProtocolError, match="sends"):
+            sender.encode(frame)
+        with pytest.raises(ChannelError, match="sent"):
+            receiver.next_frame()
 
 
 def test_features_are_agreed_anew_in_each_session() -> None:

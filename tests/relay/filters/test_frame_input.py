@@ -252,6 +252,23 @@ def test_what_is_dragged_over_the_frame_is_not_over_the_window() -> None:
     assert [line.split("(")[0] for line in heard] == ["enter", "motion", "leave"]
 
 
+def test_what_is_offered_by_a_drag_over_the_frame_is_given_back() -> None:
+    """Each `enter` has an offer of its own, and an app may have so many objects."""
+    seat = Seat()
+    play = seat.play
+    devices = play.app.bind("wl_data_device_manager")
+    play.app.request(devices, "get_data_device", seat.seat.id)
+    device = play.host_thing("wl_data_device")
+    for _ in range(3):
+        play.said()
+        offer = play.host.event(device, "data_offer")
+        play.host.event(offer, "offer", b"text/plain")
+        play.host.event(device, "enter", 8, seat.strip(TOP), 0, 0, offer.id)
+        play.host.event(device, "leave")
+        play.flush()
+        assert play.said() == [f"host: {offer}.destroy()"]
+
+
 def test_gestures_and_relative_motion_on_the_frame() -> None:
     seat = Seat()
     pointer = seat.get("pointer")

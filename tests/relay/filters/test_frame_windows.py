@@ -305,6 +305,25 @@ def test_another_policy_before_the_app_has_acknowledged() -> None:
     assert play.geometry() == (-5, -5, 795, 595)
 
 
+def test_another_policy_before_the_serial_has_come() -> None:
+    """What the app was told of all of the screen is not yet in force: it is told better before."""
+    play = FrameStage(policy=UNFRAMED)
+    play.shown(100, 80)
+    play.host.event(play.host_thing("xdg_toplevel"), "configure", 800, 600, FILLS)
+    play.flush()
+    play.said()
+    play.run(play.relay.receive(PolicyChanged(Policy(), RED)))
+    (told,) = [line.split(".")[1] for line in play.said_by("app")]
+    assert told.startswith("configure(790, 590, ")
+
+    play.host.event(play.host_thing("xdg_surface"), "configure", 7)
+    play.flush()
+    assert [line.split(".")[1] for line in play.said_by("app")] == ["configure(7)"]
+    play.app.request(play.xdg_surface, "ack_configure", 7)
+    play.shown(790, 590)
+    assert play.geometry() == (-5, -5, 795, 595)
+
+
 def test_places_in_a_window_without_its_frame_are_the_apps_own() -> None:
     play = FrameStage(policy=UNFRAMED)
     play.shown(100, 80)

@@ -168,7 +168,31 @@ def test_what_is_repeated_is_acknowledged_once() -> None:
     play.flush()
     play.said()
     ask_fullscreen(play)
-    assert told(play)[0].startswith("xdg_toplevel.configure(80, 60")
+    answer = told(play)
+    assert answer[0].startswith("xdg_toplevel.configure(80, 60")
+    # But that comes after, since the next serial is for it.
+    assert [line.split(",")[0] for line in answer[1:]] == [
+        "xdg_surface.configure(8)",
+        "xdg_toplevel.configure(99",
+    ]
+
+
+def test_a_window_that_is_hidden_is_told_nothing_of_before() -> None:
+    """Its next commit is its first again: a serial of before lets it show nothing (xdg-shell)."""
+    play = Room(NO_FULLSCREEN)
+    configure(play, 7, ACTIVE)
+    play.said()
+    play.app.request(play.surface, "attach", 0, 0, 0)
+    ask_fullscreen(play)
+    assert len(told(play)) == 2  # nothing is hidden before the commit
+    play.app.request(play.surface, "commit")
+    play.said()
+    ask_fullscreen(play)
+    assert not play.said()
+    configure(play, 8, ACTIVE)
+    play.said()
+    ask_fullscreen(play)
+    assert told(play)[1] == "xdg_surface.configure(8)"
 
 
 def test_the_users_own_key_is_not_undone() -> None:

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.relay.playbook import Stage
+from tests.relay.playbook import ZERO_COPY, Stage
+from tests.relay.shell import guest_memory
 from tests.relay.things import SERVER, Thing
 from wlproxy.protocol.channel.frames import (
     Attachment,
@@ -12,8 +13,12 @@ from wlproxy.protocol.channel.frames import (
     AttachmentKind,
     ClientOpened,
 )
+from wlproxy.protocol.wayland.interface_table import INTERFACES
+from wlproxy.relay.buffers.surfaces import Surface
 from wlproxy.relay.commands import AskUser, Command, CreateStream
 from wlproxy.relay.commands import Direction as Way
+from wlproxy.relay.filters.selections import MARKS
+from wlproxy.relay.gestures import Gestures
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import (
     FdKind,
@@ -27,10 +32,12 @@ from wlproxy.relay.policy_tree import (
     Direction,
     Drag,
     Globals,
+    Managers,
     Policy,
     Primary,
 )
-from wlproxy.relay.wire.context import RelayConfig
+from wlproxy.relay.quotas import Quotas, Shares
+from wlproxy.relay.wire.context import Context, RelayConfig, Shared
 
 WRITE_END = Attachment(AttachmentKind.STREAM, AttachmentFlags.HOLDER_WRITES, 2, 0)
 BOTH, TO_GUEST, TO_HOST, OFF, ASK = Direction
@@ -54,12 +61,12 @@ class Desk(Stage):
         self.keyboard = self.app.request(self.seat, "get_keyboard")
         version = "" if kind == "wl_data" else "_v1"
         manager = f"{kind}_device_manager{version}"
-        if kind == CONTROL:
+        if kind.endswith("control"):
             manager = f"{kind}_manager{version}"
         if kind == "wl_data":
             self.manager = self.app.bind(manager)
         else:
-            self.manager = self.plug(manager)
+            self.manager = self.plug(manager, 2 if kind.startswith("zwlr") else 1)
         get = "get_device" if kind == "zwp_primary_selection" else "get_data_device"
         self.device = self.app.request(self.manager, get, self.seat.id)
         self.host_device = self.host_thing(f"{kind}_device{version}")
@@ -219,7 +226,10 @@ def test_data_control_is_bound_by_the_same() -> None:
     policy = Policy(
         Globals(allow=("ext_data_control_manager_v1",)), clipboard=Clipboard(TO_HOST)
     )
+    policy = replace(policy, primary=Primary(managers=Managers.ALL))
     play = Desk(policy, CONTROL)
+    play.offered()
+    assert [line.split(".")[-1] for line in play.said_by("app")] == ["selection(null)"]
     play.offered()
     assert play.said_by("app") == []
     play.offered(event="primary_selection")
@@ -229,6 +239,129 @@ def test_data_control_is_bound_by_the_same() -> None:
     play.run(play.relay.receive(PolicyChanged(replace(policy, primary=Primary(OFF)))))
     play.app.request(play.device, "set_primary_selection", play.source().id)
     assert not any("set_primary" in line for line in play.said_by("host"))
+
+
+CONTROLLED = Globals(
+    allow=("ext_data_control_manager_v1", "zwlr_data_control_manager_v1")
+)
+MARK = MARKS + b"vm"
+"""That of a VM whose name is the default."""
+
+
+def managed(**groups: Clipboard) -> Policy:
+    return Policy(CONTROLLED, **groups)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["ext_data_control", "zwlr_data_control"])
+@pytest.mark.parametrize("event", ["selection", "primary_selection"])
+@pytest.mark.parametrize("direction", [BOTH, TO_GUEST, ASK])
+def test_a_clipboard_manager_is_told_of_the_vms_own_alone(
+    kind: str, event: str, direction: Direction
+) -> None:
+    """It is told once that there is nothing of the host's."""
+    policy = managed(clipboard=Clipboard(direction), primary=Primary(direction))
+    play = Desk(policy, kind)
+
+    for foreign in (
+        (b"text/plain",),
+        (b"text/plain", MARKS + b"other"),
+        (MARK + b"x",),
+    ):
+        play.offered(*foreign, event=event)
+    told = [line.split(".")[-1] for line in play.said_by("app")]
+    assert told == [f"{event}(null)"]
+
+    play.offered(b"text/plain", MARK, b"text/html", event=event)
+    told = [line.split(".")[-1].split("(")[0] for line in play.said_by("app")]
+    assert told == ["data_offer", "offer", "offer", event]
+
+    play.offered(event=event)
+    play.offered(event=event)
+    told = [line.split(".")[-1] for line in play.said_by("app")]
+    assert told == [f"{event}(null)"]
+
+
+def test_a_clipboard_manager_reads_what_the_vm_has_copied() -> None:
+    play = Desk(managed(), CONTROL)
+    play.offered(b"text/plain", MARK)
+
+    assert pasted(play.paste())
+
+
+def test_a_clipboard_manager_that_has_an_offer_when_policy_changes() -> None:
+    every = managed(clipboard=Clipboard(managers=Managers.ALL))
+    play = Desk(every, CONTROL)
+    play.offered()
+    play.run(play.relay.receive(PolicyChanged(managed())))
+
+    assert not pasted(play.paste())
+
+
+def test_managers_are_bound_by_the_direction_as_well() -> None:
+    play = Desk(managed(clipboard=Clipboard(TO_HOST)), CONTROL)
+
+    play.offered(b"text/plain", MARK)
+
+    assert [line.split(".")[-1] for line in play.said_by("app")] == ["selection(null)"]
+
+
+def offers(play: Desk) -> list[str]:
+    """The types of a source that the compositor hears of."""
+    lines = [line for line in play.said_by("host") if ".offer(" in line]
+    return [line.split(".offer")[-1] for line in lines]
+
+
+@pytest.mark.parametrize("kind", ["wl_data", "zwp_primary_selection", CONTROL])
+def test_what_apps_copy_is_marked_where_a_manager_may_have_to_know(kind: str) -> None:
+    play = Desk(managed(), kind)
+    source = play.source(b"text/plain", MARK, MARKS + b"other")
+
+    serial = () if kind == CONTROL else (1,)
+    play.app.request(play.device, "set_selection", source.id, *serial)
+
+    assert offers(play) == [f"('{MARK.decode()}')", "('text/plain')"]
+    play.app.request(source, "offer", MARKS + b"other")
+    assert not offers(play)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy(),
+        Policy(CONTROLLED, Clipboard(managers=Managers.ALL)),
+    ],
+)
+def test_nothing_is_marked_otherwise(policy: Policy) -> None:
+    play = Desk(policy)
+
+    play.app.request(play.device, "set_selection", play.source().id, 1)
+
+    assert offers(play) == ["('text/plain')"]
+
+
+def test_what_is_dragged_is_not_marked() -> None:
+    play = Desk(managed())
+    source = play.source()
+
+    play.app.request(play.device, "start_drag", source.id, play.surface.id, 0, 1)
+
+    assert offers(play) == ["('text/plain')"]
+
+
+def test_apps_learn_of_no_mark_and_are_asked_for_none() -> None:
+    play = Desk(managed())
+    play.offered(b"text/plain", MARK, MARKS + b"other")
+    assert len([line for line in play.said_by("app") if ".offer(" in line]) == 1
+
+    source = play.source()
+    play.app.request(play.device, "set_selection", source.id, 1)
+    play.said()
+    pipe = ReceivedFd(Handle(1), FdKind.STREAM, 0, Way.TO_COMPOSITOR)
+    host_source = play.host_thing("wl_data_source")
+    play.host.event(host_source, "send", MARK, fds=[pipe])
+    play.flush()
+
+    assert play.said() == ["shell: CloseHandle(1)"]
 
 
 # ---------------------------------------------------------------- to the host
@@ -584,14 +717,58 @@ def test_who_is_elsewhere_is_not_asked() -> None:
 
 @pytest.mark.parametrize("kind", ["wl_data", "zwp_primary_selection", CONTROL])
 def test_who_does_not_say_where_the_keyboard_is_is_not_asked(kind: str) -> None:
-    """All but what manages clipboards, which has no window."""
+    """What manages clipboards neither, while no app of the VM's has the keyboard."""
     play = asking(kind=kind)
-    play.offered()
+    play.offered(b"text/plain", MARK)  # the VM's own
     play.app.request(play.keyboard, "release")
     play.said()
-    asked = ["user: text/plain?"] if kind == CONTROL else []
-    assert [line for line in play.paste() if line.startswith("user")] == asked
-    assert len(play.questions) == len(asked)
+    assert not pasted(play.paste())
+    assert not play.questions
+
+
+@pytest.mark.parametrize("what", ["keyboard", "seat", "window"])
+def test_a_keyboard_that_goes_without_a_word_is_nobodys(what: str) -> None:
+    """Not each compositor tells of the focus once there is nothing that could have it."""
+    play = asking(kind=CONTROL)
+    play.offered(b"text/plain", MARK)
+    seat = play.host_thing("wl_seat")
+    if what == "keyboard":
+        play.host.event(seat, "capabilities", 1)
+    elif what == "seat":
+        names = [k for k, each in play.host.globals.items() if each[0] == "wl_seat"]
+        play.host.event(play.host_thing("wl_registry"), "global_remove", *names)
+    else:
+        play.app.request(play.surface, "destroy")
+    play.flush()
+    assert not pasted(play.paste())
+    assert not play.questions
+
+
+def test_what_manages_clipboards_asks_while_another_app_of_the_vm_has_the_keyboard() -> (
+    None
+):
+    shared = Shared(RelayConfig(), guest_memory(), Quotas(1 << 30))
+    gestures, keyboards, windows = [], [], []
+    for client in (1, 2):
+        shares = Shares(shared.quotas)
+        context = Context(client, "app", shared, ZERO_COPY, shares)
+        gestures.append(Gestures(context))
+        keyboards.append(context.objects.add_own(INTERFACES["wl_keyboard"], 9))
+        surface = context.objects.add_own(INTERFACES["wl_surface"], 6)
+        windows.append(Surface(surface))
+        gestures[-1].add_seat(keyboards[-1], 7)
+    manager, other = gestures
+    assert not manager.may_ask(7, about_vm=True)
+    other.focus(keyboards[1], windows[1])
+    assert manager.may_ask(7, about_vm=True)
+    assert not manager.may_ask(8, about_vm=True)  # another user
+    assert not manager.may_ask(7)
+    assert other.may_ask(7)
+    other.focus(keyboards[1], None)
+    assert not manager.may_ask(7, about_vm=True)
+    other.focus(keyboards[1], windows[1])
+    other.close()
+    assert not manager.may_ask(7, about_vm=True)
 
 
 def test_what_may_not_cross_anyway_is_not_asked_about() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from tests.relay.playbook import Stage
 from tests.relay.things import Thing
-from wlproxy.relay.names import MAX_APP_SESSIONS
+from wlproxy.relay.names import MAX_APP_SESSIONS, guest_name
 from wlproxy.relay.policy_tree import Globals, Policy
 from wlproxy.relay.wire.context import RelayConfig
 
@@ -85,7 +85,7 @@ def test_an_id_that_comes_too_late_is_nobodys(play: Room) -> None:
 
     assert not [line for line in play.said_by("app") if ".created(" in line]
     [table] = play.relay.known("Sessions")
-    assert (table["ids"], table["begun"]) == ([], 0)
+    assert (table["kept"], table["unnamed"]) == ([], [])
 
 
 def test_the_compositor_keeps_so_many_of_an_app(play: Room) -> None:
@@ -100,6 +100,53 @@ def test_the_compositor_keeps_so_many_of_an_app(play: Room) -> None:
     assert "too many sessions are begun" in play.warnings()[-1]
     play.app.request(idle, "destroy")
     assert play.said() == [f"app: wl_display@1.delete_id({idle.id})"]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_oldest_of_the_app_makes_room(play: Room, *, kept: bool) -> None:
+    """Whether the app has an object for it still, by which alone it may be removed, or not."""
+    first = play.get()
+    name = play.tell(b"0")
+    if not kept:
+        play.app.request(first, "destroy")
+    for number in range(1, MAX_APP_SESSIONS):
+        session = play.get()
+        play.said()
+        play.tell(b"%d" % number)
+        play.app.request(session, "destroy")
+    play.said()
+
+    play.get()
+
+    said = play.said()
+    heard = [line.split(".")[1] for line in said if line.startswith("host")]
+    told = [line.split(".")[1] for line in said if line.startswith("app")]
+    if kept:
+        assert heard[0] == "remove()"
+        assert told[0] == "replaced()"
+        play.app.request(first, "remove")
+        assert not play.said_by("host")
+    else:
+        assert heard[0].endswith(", 1, '0')")
+        assert heard[1] == "remove()"
+    assert heard[-1].endswith("None)")
+    assert play.closed is None
+    play.said()
+    play.tell(b"new")
+    play.get(name)
+    assert play.heard()[-1] == "None)"
+
+
+def test_an_app_that_connects_again_is_the_same(play: Room) -> None:
+    """Else each connection could begin as many as the first."""
+    play.get()
+    play.tell()
+    play.leave()
+    play.relay.compare()
+    [sessions] = play.relay.known("Sessions")
+    assert sessions["kept"] == [
+        [guest_name(ID), {"original": ID.hex(), "owner": "app"}]
+    ]
 
 
 def test_what_is_made_of_a_session_that_does_nothing_does_nothing() -> None:

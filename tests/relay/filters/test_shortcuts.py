@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 
 from tests.relay.playbook import Stage
+from tests.relay.shell import guest_memory
 from tests.relay.things import Thing
 from wlproxy.relay.policy_tree import Globals, Policy
+from wlproxy.relay.relay import Relay
 from wlproxy.relay.wire.context import RelayConfig
 
 MANAGER = "zwp_keyboard_shortcuts_inhibit_manager_v1"
@@ -128,6 +130,18 @@ def test_the_next_session_of_the_vm_does_not_get_them_either() -> None:
     second.press(CTRL, ALT, G)
     second.inhibit()
     assert second.heard() == ["inhibit_shortcuts"]
+
+
+def test_a_snapshot_has_what_the_user_said() -> None:
+    """A process that goes on with it has a configuration of its own, as have sessions after that."""
+    play = Room()
+    play.inhibit()
+    play.press(CTRL, ALT, G)
+    config = RelayConfig(policy=ALLOWED)
+    Relay.restore(play.relay.snapshot(), config, guest_memory())
+    later = Room(config=config)
+    later.inhibit()
+    assert later.heard() == ["get_keyboard"]
 
 
 def test_other_keys_take_nothing_back() -> None:

@@ -11,20 +11,30 @@ STAGE = pytest.StashKey[Stage]()
 
 
 @pytest.fixture(scope="session")
-def stage(domains: Mapping[str, Domain], pytestconfig: pytest.Config) -> Stage:
-    """Have nothing granted before; `pytest_runtest_teardown` closes it."""
+def stage(
+    domains: Mapping[str, Domain], pytestconfig: pytest.Config
+) -> Iterator[Stage]:
+    """Have nothing granted before; `pytest_runtest_teardown` closes it, if other tests follow."""
     for domain in domains.values():
         domain.await_counts(NOTHING)
     pytestconfig.stash[STAGE] = Stage(domains)
-    return pytestconfig.stash[STAGE]
+    yield pytestconfig.stash[STAGE]
+    close_stage(pytestconfig)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Stop everything after the last test of the whole way: the others want nothing granted."""
     more = nextitem is not None and "chain" in nextitem.path.parts
-    if not more and (made := item.config.stash.get(STAGE, None)) is not None:
-        del item.config.stash[STAGE]
+    if not more:
+        close_stage(item.config)
+
+
+def close_stage(config: pytest.Config) -> None:
+    """Stop everything, if anything runs; the domains still have to be there."""
+    made = config.stash.get(STAGE, None)
+    if made is not None:
+        del config.stash[STAGE]
         made.close()
 
 

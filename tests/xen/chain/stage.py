@@ -168,7 +168,7 @@ class Stage:
         compositor = self.compositor(screen)
         nobodys = screen in SWAYS
         if nobodys:
-            options = (*options, "--xen-gntdev", str(self._lend(kind)))
+            options = (*options, "--xen-gntdev", str(self.lend(kind)))
         proxy = self._proxies.get(kind)
         if (
             proxy is None
@@ -260,7 +260,7 @@ class Stage:
         self._compositors[screen] = made
         return made
 
-    def _lend(self, kind: str) -> Path:
+    def lend(self, kind: str) -> Path:
         """Have a process of root's that opens gntdev for nobody's proxy."""
         directory = Path("/run", f"xen-lent-{kind}")
         path = directory / "gntdev"

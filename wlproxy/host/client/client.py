@@ -23,6 +23,7 @@ from wlproxy.host.client.compositor_queue import CompositorQueue
 from wlproxy.host.client.handles import Handles, classify, sealed_file
 from wlproxy.host.client.locates import Locates
 from wlproxy.host.client.pixels import Copy, PixelCopier
+from wlproxy.host.client.reads import FileReads
 from wlproxy.host.client.streams import Streams
 from wlproxy.host.errors import HostError
 from wlproxy.host.pages import PageSource
@@ -54,6 +55,7 @@ from wlproxy.relay.commands import (
     CreateUdmabuf,
     GrantCredit,
     OpenCompositor,
+    ReadFile,
     SendContents,
     SendFile,
     SendFrame,
@@ -177,7 +179,9 @@ class Client:
         self._scope = trio.CancelScope()
         self._writer_scope = trio.CancelScope()
         self._timer = trio.CancelScope()
-        self._asking = Asking(context.ask, context.start, context.feed)
+        lanes, start, feed = context.lanes, context.start, context.feed
+        self._asking = Asking(context.ask, start, feed)
+        self._reads = FileReads(self.handles, lanes, start, feed)
         self._writer_ended = trio.Event()
         self._running = False
 
@@ -230,6 +234,8 @@ class Client:
                 self._asking.ask(command)
             case StopAsking():
                 self._asking.stop()
+            case ReadFile():
+                self._reads.read(command)
             case StartTimer():
                 self._timer.cancel()  # only the last one matters
                 self._timer = trio.CancelScope()
@@ -268,6 +274,7 @@ class Client:
             self._writer_scope.cancel()
             self._timer.cancel()
             self._asking.stop()
+            self._reads.stop()
             self.to_compositor.drop()
             streams.client_left(self.client_id)
             for stream_id in self._unclaimed:
@@ -451,9 +458,8 @@ class Client:
             # What the compositor said before it hung up is for the reader to find.
             self.to_compositor.drop()
             if self._connection is not None and not self._connection.hung_up:
-                self._fail(
-                    exc
-                )  # no memory, or too many fds under way: nobody reads that
+                # No memory, or too many fds under way: nobody reads that.
+                self._fail(exc)
         except HostError as exc:
             self._fail(exc)
         finally:

@@ -67,8 +67,10 @@ class Prompter:
         try:
             with trio.move_on_after(ANSWER_SECONDS):
                 allowed = await self._show(question)
-        except (BusError, DBusError, OSError, trio.BrokenResourceError) as exc:
-            self._cannot(str(exc))
+        except Exception as exc:  # noqa: BLE001 - what ends a question ends no app
+            known = (BusError, DBusError, OSError, trio.BrokenResourceError)
+            what = "" if isinstance(exc, known) else f"{type(exc).__name__}: "
+            self._cannot(f"{what}{exc}")
             self._pause = FIRST_PAUSE  # nobody was wearied
         finally:
             self._asking = False

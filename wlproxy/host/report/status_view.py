@@ -127,6 +127,7 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
     known = "isolated" if isolated else "not isolated"
     there = document["compositor_there"]
     yield "compositor", f"{document['compositor']}, {known if there else 'gone'}"
+    yield "confined", document.get("confined", "")
     yield "clock", _clock(document.get("clock"))
     users = ", ".join(plain(user) for user in document.get("launchers", ()))
     yield "exec", f"as {users}" if users else ""

@@ -4,5 +4,6 @@
 * `gntdev`: /dev/xen/gntdev, which makes a fd of granted pages;
 * `lending`: the same by a process that alone may open it;
 * `grant_pages`: the page source that all else in the proxy uses;
+* `vchan`: a domain's vchan, for the process that joins it with a channel's socket;
 * `xl_config`: lines for `xl.cfg`.
 """

@@ -1,8 +1,8 @@
 """Finds out which domain of Xen's is at the other end of a channel.
 
-The toolstack starts a QEMU for a domain's channels, and tells it by `-xen-domid` whose they are.
-Who listens at the channel's socket the kernel says (SO_PEERCRED); that process's command line says
-the rest.  It is believed of root's processes and of our own user's only; and then the agent still
+The toolstack starts a QEMU for a domain's channels, and tells it by `-xen-domid` whose they are; a vchan's
+other end is a `wlproxy xen-vchan --domid`, which talks to no other domain.  Who listens at the channel's
+socket the kernel says (SO_PEERCRED); that process's command line says the rest.  It is believed of root's processes and of our own user's only; and then the agent still
 has to prove it, by a page of that domain (`grant_pages`).
 """
 
@@ -20,6 +20,10 @@ from wlproxy.transport.peer import Credentials, peer_credentials
 
 OPTIONS: Final = ("-xen-domid", "--xen-domid")
 """What QEMU is told the domain by (system/vl.c)."""
+VCHAN: Final = "xen-vchan"
+"""Our own program that joins a channel with a vchan (`commands.xen_vchan`)."""
+VCHAN_OPTION: Final = "--domid"
+"""What that one is told the domain by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +66,16 @@ def find_domain(channel: socket.socket, proc: Path = Path("/proc")) -> Domain | 
 
 
 def parse_domid(arguments: Sequence[str]) -> int | None:
-    """Read the domain off QEMU's command line; the last one counts, as for QEMU."""
+    """Read the domain off a command line, QEMU's or ours; the last one counts, as for them."""
+    options: Sequence[str] = OPTIONS
+    words = list(arguments[1:])
+    if VCHAN in words:
+        options = (VCHAN_OPTION,)
+        # In ours, an option and its value may be one word.
+        words = [part for word in words for part in word.split("=", 1)]
     found = None
-    for option, value in pairwise(arguments[1:]):
-        if option in OPTIONS:
+    for option, value in pairwise(words):
+        if option in options:
             found = as_domid(value)
     return found
 
@@ -82,7 +92,7 @@ def _check_trusted(peer: Credentials, domid: int) -> None:
     if peer.uid in (0, os.geteuid()):
         return
     raise NotQemuError(
-        f"process {peer.pid} at the other end of the channel says that it is QEMU of "
+        f"process {peer.pid} at the other end of the channel says that it serves "
         f"Xen's domain {domid}, and is user {peer.uid}'s",
         remedy=f"If it is, say so: --xen-domid {domid}",
     )

@@ -19,12 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
+from wlproxy.host.config import GNTDEV
 from wlproxy.host.errors import GrantError
 from wlproxy.protocol.channel.extents import GRANT_SIZE
 from wlproxy.transport.closable import closed_on_error
 from wlproxy.transport.fds import OwnedFd
 
-DEFAULT_DEVICE: Final = Path("/dev/xen/gntdev")
 LIMIT_PARAMETER: Final = Path("/sys/module/xen_gntdev/parameters/limit")
 DEFAULT_LIMIT: Final = 64 * 1024
 """Pages of a fd; drivers/xen/gntdev.c has it as a module parameter."""
@@ -86,7 +86,7 @@ class Gntdev(Granted):
 
     __slots__ = ("_domid", "_path", "at_once")
 
-    def __init__(self, domid: int, path: Path = DEFAULT_DEVICE) -> None:
+    def __init__(self, domid: int, path: Path = GNTDEV) -> None:
         """Open nothing yet.
 
         Args:
@@ -110,7 +110,7 @@ class Gntdev(Granted):
         return read_limit()
 
 
-def open_device(path: Path = DEFAULT_DEVICE) -> OwnedFd:
+def open_device(path: Path = GNTDEV) -> OwnedFd:
     """Open the device: a fresh fd, without pages.
 
     Raises:

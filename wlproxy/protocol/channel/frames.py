@@ -1,9 +1,8 @@
 """The frames of the channel protocol, as values.
 
-`codec` turns them into bytes, and `session` knows which frame is legal when.  A letter says
-who sends a frame: H = host to guest, G = guest to host,
-B = both.  Every number is unsigned and little-endian on the wire unless it says
-otherwise.  Normative: `docs/channel-protocol.md`.
+`codec` turns them into bytes, and `session` knows which frame is legal when.  A letter says who
+sends a frame: H = host to guest, G = guest to host, B = both.  Every number is unsigned and
+little-endian on the wire unless it says otherwise.  Normative: `docs/channel-protocol.md`.
 """
 
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from wlproxy.protocol.channel.launching import Launch as Launch  # noqa: PLC0414
 from wlproxy.protocol.channel.launching import (
     LauncherOpened as LauncherOpened,  # noqa: PLC0414
 )
+from wlproxy.protocol.channel.reading import ReadMemory as ReadMemory  # noqa: PLC0414
 from wlproxy.protocol.errors import CloseReason as CloseReason  # noqa: PLC0414
 from wlproxy.protocol.fd_limits import MAX_FDS_IN
 
@@ -21,7 +21,7 @@ MAGIC = b"wlproxy-channel\x01"
 """First bytes of `Hello` and `HelloAck`: what a resynchronising peer looks for."""
 
 VERSION_MAJOR = 1
-VERSION_MINOR = 2
+VERSION_MINOR = 3
 
 PORT_NAME = "org.wlproxy.0"
 """Name of the virtio-serial port that is the channel: QEMU gives it, the agent looks for it."""
@@ -86,6 +86,7 @@ class FrameType(IntEnum):
     STREAM_CLOSED = 35
     CREDIT = 36
     OPEN_STREAM = 37
+    READ_MEMORY = 38
     LOCATE = 48
     LOCATED = 49
     RELEASE = 50
@@ -115,6 +116,8 @@ class Feature(IntFlag):
     """The host may have launchers start commands in the guest."""
     GRANTS = 1 << 4
     """Addresses are Xen's grant references times 4096, and not guest-physical ones."""
+    READ_MEMORY = 1 << 5
+    """The host may have parts of files read."""
 
 
 class AttachmentKind(IntEnum):
@@ -135,11 +138,9 @@ class AttachmentFlags(IntFlag):
 
     NONE = 0
     HOLDER_READS = 1
-    """STREAM: whoever is given the fd reads from it; data flows towards the holder.
-    OTHER: it is open for reading."""
+    """STREAM: data flows towards the holder, who is given the fd.  OTHER: it is open for reading."""
     HOLDER_WRITES = 2
-    """STREAM: whoever is given the fd writes to it; data flows away from the holder.
-    OTHER: it is open for writing."""
+    """STREAM: data flows away from the holder.  OTHER: it is open for writing."""
     MEMORY_WRITABLE = 4
     """MEMORY: the fd is open for writing."""
     MEMORY_DMABUF = 8
@@ -489,6 +490,7 @@ Frame = (
     | StreamClosed
     | Credit
     | OpenStream
+    | ReadMemory
     | Locate
     | Located
     | Release

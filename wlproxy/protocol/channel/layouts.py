@@ -49,6 +49,7 @@ from wlproxy.protocol.channel.frames import (
     Pong,
     ProveRam,
     RamProof,
+    ReadMemory,
     Release,
     Released,
     Side,
@@ -362,6 +363,13 @@ LAYOUTS: Final[dict[int, Layout]] = {
     FrameType.CREDIT: _packed(Credit, "II", "stream_id amount"),
     FrameType.OPEN_STREAM: _packed(
         OpenStream, "IIBBH", "memory_id stream_id flags 0 0", senders=HOST
+    ),
+    FrameType.READ_MEMORY: _packed(
+        ReadMemory,
+        "IIQII",
+        "memory_id stream_id offset length 0",
+        senders=HOST,
+        needs=Feature.READ_MEMORY,
     ),
     FrameType.LOCATE: _packed(
         Locate,

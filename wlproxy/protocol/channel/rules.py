@@ -37,6 +37,7 @@ from wlproxy.protocol.channel.frames import (
     OpenStream,
     ProveRam,
     RamProof,
+    ReadMemory,
     StreamClosed,
     StreamData,
 )
@@ -173,6 +174,14 @@ def _open_stream(frame: OpenStream) -> str:
     return ""
 
 
+def _read_memory(frame: ReadMemory) -> str:
+    if frame.stream_id % 2 == 0:
+        return f"stream {frame.stream_id} is not the host's"
+    if not frame.length:
+        return "no bytes"
+    return "" if frame.offset + frame.length < 1 << 63 else "range ends beyond 63 bits"
+
+
 def _launch(frame: Launch) -> str:
     if frame.stream_id % 2 == 0 or frame.stream_id + LAST_STREAM >= 1 << 32:
         return f"stream {frame.stream_id} is not the host's, or among the last"
@@ -213,6 +222,7 @@ _RULES: Final[dict[type, Callable[[Any], str]]] = {
     StreamClosed: lambda frame: "" if frame.stream_id else "stream 0",
     Credit: lambda frame: "" if frame.amount else "no amount",
     OpenStream: _open_stream,
+    ReadMemory: _read_memory,
     Locate: _locate,
     Located: _located,
 }

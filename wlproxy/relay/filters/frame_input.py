@@ -240,6 +240,7 @@ def enter_drag(state: ClientState, event: Event, onward: OnwardEvent) -> None:
     dragged.discard(event.object.host_id)
     if _part(state, event) is not None:
         dragged.add(event.object.host_id)
+        state.give_back(event.integer("id"))  # there is another one with each `enter`
         return
     onward(state, event)
 

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wlproxy.relay.configured import FULLSCREEN, has_state
+from wlproxy.relay.configured import FULLSCREEN, State, has_state
 from wlproxy.relay.frame.boxes import at
 from wlproxy.relay.frame.layout import MOST, NONE, Insets
 from wlproxy.relay.frame.window import Window
@@ -130,10 +130,20 @@ def take_frames_back(state: ClientState) -> None:
             continue
         state.frames.configure(window, bare=False)
         told = window.node.surface.configured
-        if told is not None and told.fullscreen:
-            width, height, states = told.last
-            told.last = (*window.framed.shrink(width, height), states)
+        if told is None:
+            continue
+        if told.open:  # and its serial, which is to come, ends it
+            told.next = _within(window, told.next)
+            state.context.send_event(window.toplevel, "configure", told.next)
+        elif told.fullscreen:
+            told.last = _within(window, told.last)
             told.repeat(state.context, window.toplevel)
+
+
+def _within(window: Window, told: State) -> State:
+    """Return what a window that was told to fill the screen is told when its frame does."""
+    width, height, states = told
+    return (*window.framed.shrink(width, height), states)
 
 
 def end_configuration(state: ClientState, event: Event, onward: OnwardEvent) -> None:

@@ -24,6 +24,7 @@ from wlproxy.relay.filters import (
     REQUEST_FILTERS,
     EventFilter,
     RequestFilter,
+    colour,
     registry,
 )
 from wlproxy.relay.state import ClientState
@@ -196,12 +197,20 @@ def _buffers_ready(
     return True
 
 
+def _profile_ready(
+    state: ClientState, entry: ProtocolObject, _spec: MessageSpec, _raw: RawMessage
+) -> bool:
+    """Whether the compositor can be given a colour profile."""
+    return colour.profile_ready(state, entry)
+
+
 _NEEDS: Final[dict[tuple[str, str], Needs | None]] = {
     ("wl_buffer", "destroy"): _destroy_ready,
     ("wl_display", "sync"): _imports_answered,
     ("wl_registry", "bind"): _bind_is_clear,
     ("wl_surface", "attach"): None,
     ("wl_surface", "commit"): _commit_ready,
+    ("wp_image_description_creator_icc_v1", "create"): _profile_ready,
 }
 """What requests need; others need the buffers that they name."""
 

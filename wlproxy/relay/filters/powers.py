@@ -41,7 +41,7 @@ def note_state(state: ClientState, event: Event) -> None:
     """`xdg_toplevel.configure`: what the next serial stands for."""
     if (told := _configured(event)) is not None:
         width, height = event.integers("width", "height")
-        told.next = width, height, event.array("states")
+        told.begin((width, height, event.array("states")))
     state.forward_event(event.object, event.spec, event.raw)
 
 

@@ -137,6 +137,7 @@ def withdraw(state: ClientState, event: Event) -> None:
     """
     context, name = state.context, event.integer("name")
     context.withdrawn.add(name)
+    state.gestures.lose(name)  # if it is a seat
     if not isinstance(event.object.role, Registry):
         return
     event.object.role.postponed.discard(name)

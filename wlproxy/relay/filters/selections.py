@@ -4,6 +4,10 @@ The policy decides (`relay.policy_tree`).  What the compositor offers is kept fr
 known what it is: only then is it told of it, or not at all, so that an app does not learn that the
 host's selection has changed which it may not read.  A request that is refused has no effect, and the
 pipe of one that asks for data ends at once: apps take that for a paste of nothing.
+
+Clipboard managers of the guest may be bound to selections of the VM's own.  These are known by a MIME type more,
+with the VM's name, that the compositor is told of a source and no app of any guest is: so that none can
+offer it, and it does not matter which connection hears first that a selection is another one's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,16 +17,16 @@ from typing import Final
 from wlproxy.protocol.wayland.wire import read_arguments, request_spec
 from wlproxy.relay.commands import AskUser
 from wlproxy.relay.commands import Direction as Way
-from wlproxy.relay.policy_tree import Clipboard
+from wlproxy.relay.policy_tree import Clipboard, Managers
 from wlproxy.relay.questions import Held, about
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.forwarding import Event, Request
 from wlproxy.relay.wire.objects import ProtocolObject
 
-CLIPBOARD, PRIMARY, DRAG = "clipboard", "primary", "drag"
-
 CONTROL: Final = "_data_control_"
 """In the names of what manages clipboards: ext-data-control and wlr-data-control."""
+
+CLIPBOARD, PRIMARY, DRAG = "clipboard", "primary", "drag"
 """What something is offered for, by the names that `Policy` has for it."""
 
 MAX_TYPE: Final = 1024
@@ -45,6 +49,9 @@ SELECTION_USES: Final[Mapping[tuple[str, str], str]] = {
     ("zwp_primary_selection_device_v1", "set_selection"): PRIMARY,
 }
 """(interface, message) that makes a selection of something, to which."""
+
+MARKS: Final = b"application/x.wlproxy.vm."
+"""What the MIME types begin with that say whose a selection is."""
 
 _SOURCES: Final = frozenset(
     {
@@ -84,6 +91,7 @@ class Offer:
         use: what it is; empty: that is not known yet, and the app knows nothing of it.
         actions: what its source would do with it, as it said before the app knew it.
         seat: where it is offered.
+        own: an app of this VM has copied it.
     """
 
     types: list[bytes] = field(default_factory=list)
@@ -91,6 +99,7 @@ class Offer:
     use: str = ""
     actions: int | None = None
     seat: int | None = None
+    own: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -99,10 +108,12 @@ class DataDevice:
 
     Attributes:
         shown: selections that it has, or was last told that there are none.
+        told: those of which it was told anything.
         hides: a drag is above its window of which it knows nothing.
     """
 
     shown: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)
     hides: bool = False
 
 
@@ -112,7 +123,9 @@ class DataDevice:
 def add_type(state: ClientState, request: Request) -> None:
     """`offer` of a source: a MIME type, which is kept until it is known what for."""
     source, name = _source(request.object), request.array("mime_type")
-    if source.shown:
+    if name.startswith(MARKS):
+        state.context.debug(f"{request.spec}: whose it is, is not for apps to say")
+    elif source.shown:
         state.context.debug(f"{request.spec}: the user was asked without it")
     elif not source.use:
         if len(source.types) < _most_types(state) and len(name) <= MAX_TYPE:
@@ -159,7 +172,8 @@ def give(state: ClientState, event: Event) -> None:
     if isinstance(role, Source) and role.use:
         rules = _rules(state, role.use)
         name = event.array("mime_type")
-        if not (rules.direction.to_host and rules.has_type(name)):
+        may_cross = rules.direction.to_host and rules.has_type(name)
+        if not may_cross or name.startswith(MARKS):
             state.drop_fds(event.fds)
             return
         state.limit = rules.max_bytes
@@ -173,8 +187,10 @@ def _settle(state: ClientState, request: Request, use: str) -> None:
     entry = state.context.objects.guest(source_id) if source_id else None
     if entry is None or entry.interface.name not in _SOURCES:  # which is refused
         return
-    source = _source(entry)
+    source, before = _source(entry), _source(entry).use
     source.use = use
+    if not before and _marks(state, use):
+        state.context.send(entry, "offer", (_mark(state),))
     types, source.types = source.types, []
     for name in types:
         if _may_cross(_rules(state, use), source.told, name):
@@ -209,7 +225,9 @@ def keep_type(state: ClientState, event: Event) -> None:
     if not isinstance(offer, Offer):  # of what the app has destroyed
         return
     name = event.array("mime_type")
-    if not offer.use:
+    if name.startswith(MARKS):
+        offer.own = offer.own or name == _mark(state)
+    elif not offer.use:
         if len(offer.types) < _most_types(state) and len(name) <= MAX_TYPE:
             offer.types.append(name)
     elif _may_cross(_rules(state, offer.use), offer.told, name):
@@ -231,15 +249,18 @@ def select(state: ClientState, event: Event) -> None:
     use = SELECTION_USES[event.spec.interface, event.spec.name]
     (offer_id,) = event.numbers
     device = _device(event.object)
+    # Managers wait for the first, which they are promised.
+    first = _is_managers(event.object) and use not in device.told
     if not offer_id:
         device.shown.discard(use)
         state.forward_event(event.object, event.spec, event.raw)
     elif _reveal(state, event, offer_id, use):
         device.shown.add(use)
         state.forward_event(event.object, event.spec, event.raw)
-    elif use in device.shown:
+    elif event.object.guest_id and (first or use in device.shown):
         device.shown.discard(use)
         state.context.send_event(event.object, event.spec.name, (0,))
+    device.told.add(use)
 
 
 def enter(state: ClientState, event: Event) -> None:
@@ -267,7 +288,7 @@ def receive(state: ClientState, request: Request) -> None:
         return
     use, name = offer.use, request.array("mime_type")
     rules = _rules(state, use)
-    if rules.direction.to_guest and rules.has_type(name):
+    if _may_know(state, request.object, offer, use) and rules.has_type(name):
         if _asked(state, rules, offer.seat, use, Way.TO_GUEST):
             state.limit = rules.max_bytes
             state.forward(request)
@@ -287,11 +308,11 @@ def _reveal(state: ClientState, event: Event, offer_id: int, use: str) -> bool:
     if entry is None or not isinstance(entry.role, Offer):
         return True  # forwarding makes nothing of it, or finds the compositor's error
     offer = entry.role
+    known = _may_know(state, event.object, offer, use)
     if offer.use:
-        return _rules(state, use).direction.to_guest
-    if not event.object.guest_id or not _rules(state, use).direction.to_guest:
-        entry.role = None
-        context.send(entry, "destroy")
+        return known
+    if not event.object.guest_id or not known:
+        state.give_back(offer_id)
         return False
     offer.use = use
     guest_id = objects.give_guest_id(entry)
@@ -304,6 +325,32 @@ def _reveal(state: ClientState, event: Event, offer_id: int, use: str) -> bool:
     if offer.actions is not None:
         context.send_event(entry, "source_actions", (offer.actions,))
     return True
+
+
+def _may_know(
+    state: ClientState, asker: ProtocolObject, offer: Offer, use: str
+) -> bool:
+    """Whether a device, or an offer of its, may have what is offered."""
+    rules = _rules(state, use)
+    only_own = _is_managers(asker) and rules.managers is Managers.OWN
+    if only_own and not offer.own:
+        return False
+    return rules.direction.to_guest
+
+
+def _is_managers(entry: ProtocolObject) -> bool:
+    return CONTROL in entry.interface.name
+
+
+def _marks(state: ClientState, use: str) -> bool:
+    """Whether a clipboard manager of the guest may have to know whose a selection is."""
+    there = state.context.config.policy.globals.caps
+    own = _rules(state, use).managers is Managers.OWN
+    return own and any(CONTROL in each for each in there)
+
+
+def _mark(state: ClientState) -> bytes:
+    return MARKS + state.context.config.vm_name.encode()
 
 
 def _introduction(device: ProtocolObject) -> str:
@@ -396,10 +443,10 @@ def _ask(
 ) -> bool:
     """Have a request wait for what the user says; False if they are not to be asked.
 
-    What manages clipboards has no window that they could be busy with.
+    What manages clipboards has no window: it may ask while they are busy with another of the VM.
     """
-    manages = CONTROL in held.object.interface.name
-    if seat is None or not (manages or state.gestures.may_ask(seat)):
+    manages = _is_managers(held.object)
+    if seat is None or not state.gestures.may_ask(seat, about_vm=manages):
         return False
     window, context = state.gestures.window(seat), state.context
     app = (window.app_id if window is not None else "") or context.label

@@ -63,6 +63,8 @@ def note_capabilities(state: ClientState, event: Event) -> None:
     seat.has_keyboard = bool(event.numbers[0] & KEYBOARD)
     if not seat.has_keyboard:
         _stop_listening(state, seat)
+        if (name := state.gestures.seat_of(event.object)) is not None:
+            state.gestures.lose(name)
     state.forward_event(event.object, event.spec, event.raw)
 
 
@@ -77,7 +79,7 @@ def inhibit(state: ClientState, request: Request) -> None:
     seat = state.context.objects.guest(request.integer("seat"))
     if seat.interface.name != "wl_seat":
         state.forward(request)  # which says that it is none
-    elif not _listen(state, seat) or state.context.config.bindings.are_hosts:
+    elif not _listen(state, seat) or state.context.shared.bindings.are_hosts:
         state.add_muted(request)
     else:
         state.forward_new(request).role = Inhibitor()
@@ -108,7 +110,7 @@ def hear(
 
 def _turn(state: ClientState) -> None:
     """The user takes the bindings back, or lets apps ask for them again."""
-    bindings = state.context.config.bindings
+    bindings = state.context.shared.bindings
     if _end_all(state):
         bindings.are_hosts = True
         state.context.trace(

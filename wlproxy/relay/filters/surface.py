@@ -24,6 +24,8 @@ def attach(state: ClientState, request: Request) -> None:
     role = state.context.objects.guest(buffer_id).role if buffer_id else None
     buffer = role if isinstance(role, Buffer) else None
     surface = surface_of(request)
+    if surface.configured is not None:
+        surface.configured.hides = not buffer_id
     state.surfaces.take_postponed(surface)
     if buffer is not None:
         cycled = surface.cycles_with(buffer)
@@ -71,8 +73,11 @@ def commit(state: ClientState, request: Request) -> None:
 
     The buffer that it is to show is ready by now (`relay.client` saw to that).
     """
-    state.attach_postponed(surface_of(request))
-    left = state.surfaces.commit(surface_of(request))
+    surface = surface_of(request)
+    state.attach_postponed(surface)
+    left = state.surfaces.commit(surface)
+    if surface.configured is not None:
+        surface.configured.commit()
     state.forward(request)
     state.leave(left)
 
@@ -80,6 +85,7 @@ def commit(state: ClientState, request: Request) -> None:
 def destroy(state: ClientState, request: Request) -> None:
     """`destroy`: its buffers may go."""
     left = state.surfaces.destroy(surface_of(request))
+    state.gestures.forget(surface_of(request))
     state.forward(request)
     state.leave(left)
 

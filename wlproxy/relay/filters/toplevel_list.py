@@ -57,7 +57,7 @@ def finish(state: ClientState, event: Event) -> None:
         return
     app_id = listed.said.get("app_id", b"")
     if not listed.shown_by.guest_id or not _is_own(state, app_id):
-        _give_back(state, entry)
+        state.give_back(entry.host_id)
         return
     said, listed.said, listed.told = listed.said, {}, True
     guest_id = context.objects.give_guest_id(entry)
@@ -71,7 +71,7 @@ def close(state: ClientState, event: Event) -> None:
     """`closed` of a handle, of which the app may know nothing."""
     listed = event.object.role
     if isinstance(listed, Listed) and not listed.told:
-        _give_back(state, event.object)
+        state.give_back(event.object.host_id)
         return
     state.forward_event(event.object, event.spec, event.raw)
 
@@ -79,9 +79,3 @@ def close(state: ClientState, event: Event) -> None:
 def _is_own(state: ClientState, app_id: bytes) -> bool:
     own = labels.app_id(state.context.config.vm_name)
     return app_id == own or app_id.startswith(own + b".")
-
-
-def _give_back(state: ClientState, entry: ProtocolObject) -> None:
-    """Have the compositor know that nobody needs a handle."""
-    entry.role = None
-    state.context.send(entry, "destroy")

@@ -60,6 +60,7 @@ class RelayConfig:
             agent says.
         guest_page: bytes of a page of the guest, as the agent says: what it locates
             is whole ones.
+        reads_files: the agent reads files of the guest's, if it is asked to.
         frame: how its windows are framed; None if they are not.
         bindings: what the user last said of them, by Ctrl+Alt+G.
     """
@@ -70,6 +71,7 @@ class RelayConfig:
     main_device: int = 0
     implicit_linear: bool = False
     guest_page: int = PAGE_SIZE
+    reads_files: bool = False
     frame: WindowFrame | None = None
     bindings: Bindings = field(default_factory=Bindings)
 
@@ -93,6 +95,8 @@ class Shared:
         asking: the client about whom the user is being asked; 0: none.
         exports: windows that they lend to each other.
         sessions: that they have begun.
+        focused: which of them has the keyboard of which seat, by the global's name.
+        bindings: the configuration's, which a snapshot does not have.
     """
 
     config: RelayConfig
@@ -104,6 +108,8 @@ class Shared:
     asking: int = 0
     exports: Exports = field(default_factory=Exports)
     sessions: Sessions = field(default_factory=Sessions)
+    focused: set[tuple[int, int]] = field(default_factory=set)
+    bindings: Bindings = field(default_factory=Bindings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +168,11 @@ class Context:
     def config(self) -> RelayConfig:
         """The VM's."""
         return self.shared.config
+
+    @property
+    def executable(self) -> str:
+        """The app's, as the agent says: the same for each of its processes."""
+        return self.label.rpartition("(")[0]
 
     @property
     def clock(self) -> GuestClock:

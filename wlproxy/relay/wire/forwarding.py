@@ -256,6 +256,13 @@ class Forwarder:
         interface = _interface(arg.interface)
         self.context.objects.add_host(host_id, interface, version, visible=False)
 
+    def give_back(self, host_id: int) -> None:
+        """Have the compositor know that nobody needs what was entered unseen, and is so still."""
+        entry = self.context.objects.host(host_id)
+        if entry is not None and not entry.guest_id and entry.role is not None:
+            entry.role = None
+            self.context.send(entry, "destroy")
+
     def _leave_out(
         self, entry: ProtocolObject, spec: MessageSpec, raw: RawMessage
     ) -> None:
@@ -291,7 +298,8 @@ class Forwarder:
         self._last_file += 1
         return self._last_file
 
-    def _new_stream(self) -> int:
+    def new_stream(self) -> int:
+        """Name a stream of the host's."""
         self._last_stream += 2
         return self._last_stream
 
@@ -356,7 +364,7 @@ class Forwarder:
         handle, client_id = next(self.context.shared.handles), self.context.client_id
         stream_id, usable = item.object_id, wanted is item.flags
         if item.kind is not AttachmentKind.STREAM:
-            stream_id, usable = self._new_stream(), True
+            stream_id, usable = self.new_stream(), True
             frame = OpenStream(client_id, item.object_id, stream_id, wanted)
             self.context.send_frame(frame)
         self.context.command(
@@ -385,7 +393,7 @@ class Forwarder:
         direction = fd.direction
         if purpose is Purpose.WRITTEN or direction is None:
             direction = Direction.TO_COMPOSITOR
-        stream_id = self._new_stream()
+        stream_id = self.new_stream()
         adopt = AdoptStream(client_id, stream_id, fd.handle, direction, self.limit)
         self.context.command(adopt)
         writes = direction is Direction.TO_COMPOSITOR

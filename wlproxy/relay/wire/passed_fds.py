@@ -44,10 +44,10 @@ PURPOSES: Final[Mapping[tuple[str, str], Purpose]] = MappingProxyType(
 )
 """(interface, message) to what its fd is for.
 
-Not here, because they cannot be carried: devices, leases and fences of the host; files of
-the guest that the compositor would map (`set_icc_file`, virtual keyboards' keymaps); the
-sockets of security contexts.  What could pass them is denied (`relay.verdicts`), or not
-offered (`filters.colour`).
+Not here, because they cannot be carried: devices, leases and fences of the host; keymaps of
+virtual keyboards; the sockets of security contexts.  What could pass them is denied
+(`relay.verdicts`).  What a file of the guest's becomes that the compositor would map is
+`filters.colour`'s to say.
 """
 
 

@@ -40,6 +40,7 @@ from wlproxy.protocol.channel.frames import (
     LauncherOpened,
     Located,
     OpenStream,
+    ReadMemory,
     Released,
     Side,
     StreamClosed,
@@ -168,7 +169,7 @@ class Lanes:
     def put(self, frame: Frame) -> None:
         """Queue a frame, or drop it if it is for somebody who is gone.
 
-        What an attachment, `OpenStream` or `Launch` names is a stream from now on.
+        What an attachment, `OpenStream`, `ReadMemory` or `Launch` names is a stream from now on.
 
         Raises:
             LocalProtocolError: an id is used twice.
@@ -185,7 +186,7 @@ class Lanes:
                 self._put_of_client(frame)
             case StreamData() | StreamClosed():
                 self._put_of_stream(frame)
-            case OpenStream() | Launch():
+            case OpenStream() | ReadMemory() | Launch():
                 for lane, sends in opened_by(frame):
                     self._clients.name_stream(lane, sends=sends, announced=True)
                 self._urgent.append(frame)
@@ -358,7 +359,7 @@ class Lanes:
     def receive(self, frame: Frame) -> bool:
         """Count a frame from the peer; False if it is for somebody who is gone.
 
-        What an attachment, `OpenStream` or `Launch` names is a stream from now on: `pull` from it, put
+        What an attachment, `OpenStream`, `ReadMemory` or `Launch` names is a stream from now on: `pull` from it, put
         `StreamData` to it, or put its `StreamClosed` if it is of no use.  If the frame is
         for somebody who is gone that has been answered.
 
@@ -379,7 +380,7 @@ class Lanes:
                 return self._receive_credit(frame)
             case StreamData() | StreamClosed():
                 return self._receive_of_stream(frame)
-            case OpenStream() | Launch():
+            case OpenStream() | ReadMemory() | Launch():
                 learnt = [
                     self._learn_stream(lane, sends=not by_host, by_data=False)
                     for lane, by_host in opened_by(frame)

@@ -19,6 +19,7 @@ from wlproxy.protocol.channel.frames import (
     Launch,
     Located,
     OpenStream,
+    ReadMemory,
     Released,
     StreamClosed,
     StreamData,
@@ -310,8 +311,10 @@ def streams_in(frame: Data) -> list[tuple[Lane, bool]]:
     ]
 
 
-def opened_by(frame: OpenStream | Launch) -> list[tuple[Lane, bool]]:
+def opened_by(frame: OpenStream | ReadMemory | Launch) -> list[tuple[Lane, bool]]:
     """List the streams that a frame of the host opens, and whether the host sends."""
+    if isinstance(frame, ReadMemory):
+        return [(Lane(frame.client_id, frame.stream_id), False)]
     if isinstance(frame, OpenStream):
         sends = frame.flags is AttachmentFlags.HOLDER_WRITES
         return [(Lane(frame.client_id, frame.stream_id), sends)]
