@@ -102,10 +102,14 @@ def build_host(image: Image, guest: Image) -> bytes:
     return build(image, "host-init", own, extra=extra)
 
 
-def build_domu(image: Image, kernel: kernels.Kernel | None = None) -> bytes:
+def build_domu(
+    image: Image,
+    kernel: kernels.Kernel | None = None,
+    extra: Mapping[str, bytes] | None = None,
+) -> bytes:
     """Build the initramfs of Xen's guests, with another kernel than the image's perhaps."""
-    modules = ("xen_blkfront",)
-    return build(image, "xen-init", ["gem_grant"], modules, kernel=kernel)
+    own, modules = ["gem_grant"], ["xen_blkfront"]
+    return build(image, "xen-init", own, modules, extra, kernel)
 
 
 def build_dom0(image: Image) -> bytes:

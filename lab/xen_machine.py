@@ -77,7 +77,8 @@ def debug_files() -> dict[str, bytes]:
     images.build([recipe.XEN_IMAGE], [])
     kernel = debug_kernel.fetch()
     kernels.build(kernel)
-    initrd = initramfs.build_domu(images.find(recipe.XEN_IMAGE), kernel)
+    exporter = {"modules/gem_locate_exporter.ko": debug_kernel.exporter(kernel)}
+    initrd = initramfs.build_domu(images.find(recipe.XEN_IMAGE), kernel, exporter)
     return {
         xen_guest.DEBUG_KERNEL: kernel.vmlinuz.read_bytes(),
         xen_guest.DEBUG_INITRD: initrd,

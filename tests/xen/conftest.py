@@ -51,6 +51,7 @@ def domains(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Domain]]:
         yield running
         for domain in running.values():
             domain.check_for_leaks()
+            domain.check_that_faults_are_seen()
     finally:
         for domain in running.values():
             domain.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import xen_guest
+from lab.debug_kernel import FAULTS
 from lab.guest import Guest
 
 PAGE = 4096
@@ -97,6 +98,20 @@ class Domain:
         """Check that such a kernel has leaked nothing since, and looked for deadlocks."""
         said = self.shell(f"{SCAN} cat $leaks; grep debug_locks: /proc/lockdep_stats")
         assert not said or re.fullmatch(r" *debug_locks: *1\n", said), said
+
+    def check_that_faults_are_seen(self) -> None:
+        """Check that such a kernel reports each fault, when a module commits it on purpose."""
+        if self.shell("[ -e /proc/lockdep_stats ] || echo another"):
+            return
+        self.shell("insmod /lab/modules/gem_locate_exporter.ko; dmesg --clear")
+        for number, said in FAULTS.items():
+            self.python(
+                "device = os.open('/dev/gem-locate-exporter', os.O_RDWR)\n"
+                f"fcntl.ioctl(device, ord('x') << 8 | {0x90 + number})\n"
+                "os.close(device)"
+            )
+            seen = self.shell(f"{SCAN} cat $leaks; dmesg")
+            assert said in seen, f"not seen: {said}"
 
     def close(self) -> None:
         """Destroy it."""
