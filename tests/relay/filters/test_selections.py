@@ -17,7 +17,6 @@ from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.relay.buffers.surfaces import Surface
 from wlproxy.relay.commands import AskUser, Command, CreateStream
 from wlproxy.relay.commands import Direction as Way
-from wlproxy.relay.filters.selections import MARKS
 from wlproxy.relay.gestures import Gestures
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import (
@@ -27,6 +26,7 @@ from wlproxy.relay.inputs import (
     TimerEnded,
     UserAnswered,
 )
+from wlproxy.relay.ownership import MARKS, mark
 from wlproxy.relay.policy_tree import (
     Clipboard,
     Direction,
@@ -224,7 +224,8 @@ def test_how_much_may_enter() -> None:
 
 def test_data_control_is_bound_by_the_same() -> None:
     policy = Policy(
-        Globals(allow=("ext_data_control_manager_v1",)), clipboard=Clipboard(TO_HOST)
+        Globals(allow=("ext_data_control_manager_v1",)),
+        clipboard=Clipboard(TO_HOST, managers=Managers.ALL),
     )
     policy = replace(policy, primary=Primary(managers=Managers.ALL))
     play = Desk(policy, CONTROL)
@@ -314,12 +315,14 @@ def offers(play: Desk) -> list[str]:
 @pytest.mark.parametrize("kind", ["wl_data", "zwp_primary_selection", CONTROL])
 def test_what_apps_copy_is_marked_where_a_manager_may_have_to_know(kind: str) -> None:
     play = Desk(managed(), kind)
+    play.offered(b"text/plain", MARK)  # which a manager may replace
     source = play.source(b"text/plain", MARK, MARKS + b"other")
 
     serial = () if kind == CONTROL else (1,)
     play.app.request(play.device, "set_selection", source.id, *serial)
 
-    assert offers(play) == [f"('{MARK.decode()}')", "('text/plain')"]
+    count = 1 if kind == CONTROL else 0
+    assert offers(play) == [f"('{mark('vm', count).decode()}')", "('text/plain')"]
     play.app.request(source, "offer", MARKS + b"other")
     assert not offers(play)
 
