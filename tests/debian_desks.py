@@ -20,7 +20,8 @@ from PIL import Image
 
 from tests import compositors
 from tests.clients import capture
-from tests.integration.loopback.test_frames import Box, Hand
+from tests.clients.virtual_pointer import VirtualPointer
+from tests.integration.loopback.test_frames import Box
 from tests.pictures import RIGHT, SIZE, Desk
 
 PACKAGES: Final = (
@@ -251,7 +252,7 @@ exec kwin_wayland --wayland-display $WAYLAND_DISPLAY --socket kwin-0 --no-locksc
         (self._screen,) = (
             each for each in runtime.glob("wayland-*") if each.is_socket()
         )
-        self._pointer: Hand | None = None
+        self._pointer: VirtualPointer | None = None
 
     def close(self) -> None:
         if self._pointer is not None:
@@ -289,9 +290,9 @@ exec kwin_wayland --wayland-display $WAYLAND_DISPLAY --socket kwin-0 --no-locksc
     def maximise(self) -> None:
         self._to_newest("w.setMaximize(true, true)")
 
-    def _hand(self) -> Hand:
+    def _hand(self) -> VirtualPointer:
         if self._pointer is None:
-            self._pointer = Hand(self._screen, SIZE)
+            self._pointer = VirtualPointer(self._screen, SIZE)
         return self._pointer
 
     def point(self, x: int, y: int) -> None:

@@ -31,8 +31,9 @@ import trio
 from PIL import Image
 
 from tests.clients import capture
+from tests.clients.virtual_pointer import VirtualPointer
 from tests.host.conftest import Weston, running_sway
-from tests.integration.loopback.test_frames import Hand, shot_of
+from tests.integration.loopback.test_frames import shot_of
 from tests.peers.app import App
 from tests.peers.loopback import Loopback
 from tests.peers.native_apps import serve_native_apps
@@ -227,7 +228,7 @@ class Scene:
         """A window with a menu: its app draws shadows, which the frame covers."""
         shell = ["weston-terminal", "--shell=/bin/cat"]
         await opened(self.apps, self.desk, shell, self.work)
-        hand = Hand(self.desk.display, SIZE)
+        hand = VirtualPointer(self.desk.display, SIZE)
         hand.go(SIZE[0] // 2, SIZE[1] // 2)
         before = await self.desk.settled()
         hand.press(down=True, button=RIGHT)

@@ -26,6 +26,9 @@ from wlproxy.relay.policy_tree import Frame
 PACKAGES: Final = (
     *("wlcs", "mir-wlcs-integration"),
     *("gcc", "libc6-dev", "libwayland-dev"),
+    # For control.py, which needs an input platform that finds nothing.
+    *("mir-test-tools", "mir-platform-graphics-virtual"),
+    *("mir-platform-rendering-egl-generic", "mir-platform-input-evdev10"),
 )
 SHIM: Final = Path(__file__).with_name("shim.c")
 COMPILE: Final = (

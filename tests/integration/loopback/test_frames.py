@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import trio
+from pywayland.protocol.pointer_constraints_unstable_v1 import ZwpPointerConstraintsV1
 from pywayland.protocol.wayland import WlSeat, WlSubcompositor
 from pywayland.protocol.xdg_shell import XdgPositioner, XdgWmBase
 
 from lab.weston import Weston as WestonProgram
 from tests.clients import capture
 from tests.clients.capture import Picture
-from tests.clients.wire import Connection
+from tests.clients.virtual_pointer import VirtualPointer
 from tests.host.conftest import Weston, running_sway, running_weston
 from tests.peers.app import App, Window
 from tests.peers.loopback import Loopback
@@ -53,7 +54,7 @@ def fine_sway() -> Iterator[Path]:
         yield sway
 
 
-FLOATING = "for_window [app_id=.*] floating enable\nfor_window [app_id=.*] border none"
+FLOATING = "for_window [app_id=.*] floating enable\nfor_window [app_id=.*] border none\nseat * pointer_constraint enable"
 
 
 def shot_of(weston: Weston) -> Picture:
@@ -404,34 +405,10 @@ async def test_what_fills_the_screen_on_weston(
     await seen(lambda: shot_of(weston), framed)
 
 
-class Hand:
-    """A pointer of sway's, moved by a test."""
-
-    def __init__(self, display: Path, size: tuple[int, int]) -> None:
-        self._connection = Connection(str(display))
-        self._size = size
-        manager = self._connection.bind("zwlr_virtual_pointer_manager_v1", 1)
-        self._pointer = self._connection.new()
-        self._connection.send(manager, 0, "uu", 0, self._pointer)
-
-    def go(self, x: int, y: int) -> None:
-        """Move it to a place on the screen."""
-        self._connection.send(self._pointer, 1, "uuuuu", 0, x, y, *self._size)
-        self._connection.send(self._pointer, 4, "")
-        self._connection.roundtrip()
-
-    def press(self, *, down: bool, button: int = 0x110) -> None:
-        """Press or let go of a button; the left one, if nothing is said."""
-        self._connection.send(self._pointer, 2, "uuu", 0, button, int(down))
-        self._connection.send(self._pointer, 4, "")
-        self._connection.roundtrip()
-
-    def close(self) -> None:
-        self._connection.close()
-
-
 @asynccontextmanager
-async def in_hand(bare: Loopback, sway: Path) -> AsyncIterator[tuple[App, Look, Hand]]:
+async def in_hand(
+    bare: Loopback, sway: Path
+) -> AsyncIterator[tuple[App, Look, VirtualPointer]]:
     """Have an app whose windows are framed, and a pointer that is at none of them."""
     await bare.start_agent()
     await bare.start_host(sway, frame=FRAME, isolate=False)
@@ -441,7 +418,7 @@ async def in_hand(bare: Loopback, sway: Path) -> AsyncIterator[tuple[App, Look, 
         return capture.grim(str(sway), sway.parent)
 
     picture = await trio.to_thread.run_sync(look)
-    hand = Hand(sway, (picture.width, picture.height))
+    hand = VirtualPointer(sway, (picture.width, picture.height))
     try:
         hand.go(0, 0)  # not where a test before this had it
         await seen(look, is_without)  # nor is that one's window there
@@ -531,6 +508,40 @@ async def test_a_pointer_is_where_it_is_in_parts_of_parts(
         hand.go(left + 82, top + 33)
         await app.until(lambda: heard[-1][1] is surfaces[2])
         assert tuple(map(int, heard[-1][2:4])) == (2, 3)
+
+
+async def test_a_confined_pointer_does_not_get_onto_the_frame(
+    bare: Loopback, sway: Path
+) -> None:
+    """It is the app's surface that it is confined to, and the frame is none of that."""
+    async with in_hand(bare, sway) as (app, look, hand):
+        window, _ = await shown(app, (300, 200))
+        await seen(look, find_red)
+        left, top, *_ = find_red(await trio.to_thread.run_sync(look))
+        pointer = app.keep(app.bind(WlSeat).get_pointer())
+        heard = app.record(pointer, "enter", "leave", "motion")
+        constraints = app.bind(ZwpPointerConstraintsV1)
+        lasting = ZwpPointerConstraintsV1.lifetime.persistent
+        confinement = app.keep(
+            constraints.confine_pointer(window.surface, pointer, None, lasting)
+        )
+        states = app.record(confinement, "confined", "unconfined")
+        await app.roundtrip()
+        hand.go(left + 150, top + 100)
+        await app.until(lambda: heard and states)
+
+        heard.clear()
+        hand.move(-400, -400)
+        await app.until(lambda: heard and [*map(round, heard[-1][1:])] == [0, 0])
+        assert all(len(each) == 3 for each in heard), "it has left"
+
+        confinement.destroy()
+        await app.roundtrip()
+        heard.clear()
+        hand.move(-2, 0)
+        await app.until(lambda: heard)
+        (left_behind,) = heard  # for the frame
+        assert left_behind[1] is window.surface
 
 
 @pytest.fixture
