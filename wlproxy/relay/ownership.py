@@ -7,7 +7,8 @@ hears first that a selection is another one's.
 
 A compositor that is told to set a selection does not compare it with the one that was meant, so that whoever
 sets selections without a pause would sooner or later replace one that was new just then.  The mark counts how often
-in a row that has happened: after some times an app, or the user, is to copy something first.
+in a row what manages clipboards has set the VM's own: after `MAX_IN_A_ROW` times an app has to copy something first,
+or the user to press something.
 """
 
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ class Followed:
 
     Attributes:
         count: how often in a row the VM's own was set by what manages clipboards; None: the last
-            one was not the VM's, or there was none.
+            one was not the VM's, or is not known.
         gone: nothing is selected any more.
     """
 
