@@ -65,12 +65,12 @@ the buttons in a menu (`makoctl menu`, dunst's context menu); a click beside the
 With `managers = "own"`, what a clipboard manager of the guest sets, or takes back, is passed on
 
 - where the last selection was the VM's own, also if it is gone with the app that had copied it;
-- within a second after a key or a button was pressed in a window of the manager's own, as above: an entry that is
-  picked there is set, whatever it replaces;
+- within a second after a key or a button was pressed in a window of this VM's: an entry that is picked in the manager's window
+  is set, and so is what a command sets that was typed in a terminal, such as `wl-copy` where it finds data control, whatever it
+  replaces;
 - where `direction` is `ask`, as always there: after such a gesture, or your answer.
 
-Otherwise the host hears nothing of it, and the manager is told that its source was replaced (`cancelled`). A command without a window,
-such as `wl-copy` where it finds data control, can so replace the VM's own alone. After 64 times in a row an app of the VM has
+Otherwise the host hears nothing of it, and the manager is told that its source was replaced (`cancelled`). After 64 times in a row an app of the VM has
 to copy something first, or the user to press something. What was copied while `managers` was `all` is nobody's own.
 """
 

@@ -223,11 +223,13 @@ async def test_a_manager_keeps_what_an_app_had_copied(
     assert await pasted(native, native, keeper) is keeper
 
 
+@pytest.mark.parametrize("own", [True, False])
 async def test_what_is_picked_in_a_managers_window_is_set(
-    bare: Loopback, sway: Path, keyboard: Keyboard
+    bare: Loopback, sway: Path, keyboard: Keyboard, own: bool
 ) -> None:
+    """Or by a command without one, which was typed in another app of the VM."""
     native, guest = await start(bare, sway, keyboard, MANAGED)
-    keeper = Keeper(guest.app)
+    keeper = Keeper(guest.app if own else await bare.app())
     await keeper.app.roundtrip()
     assert len(await keeper.set()) == 1
 

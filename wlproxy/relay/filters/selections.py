@@ -137,6 +137,9 @@ def _count(
     # Where the user is asked if there was no gesture, that decides.
     if asked or rules.direction is Direction.ASK or not _binds(request.object, rules):
         return 0
+    # Commands have no window: their terminal has. Any app could set a selection then.
+    if state.gestures.allow_vm(state.gestures.seat_of(request.object)):
+        return 0
     return follower.next_count(use, clears=not request.integer("source"))
 
 
