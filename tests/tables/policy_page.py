@@ -59,6 +59,19 @@ is refused without a question unless one of its windows has the keyboard, or, if
 (`ext_data_control_manager_v1`), one of the VM's. So is every app where the desktop shows no such
 notifications, which the log says once, at the level `info`. The notification is transient, so that no history keeps it. Some desktops have
 the buttons in a menu (`makoctl menu`, dunst's context menu); a click beside them never allows anything.
+
+## What clipboard managers may set
+
+With `managers = "own"`, what a clipboard manager of the guest sets, or takes back, is passed on
+
+- where the last selection was the VM's own, also if it is gone with the app that had copied it;
+- within a second after a key or a button was pressed in a window of this VM's: an entry that is picked in the manager's window
+  is set, and so is what a command sets that was typed in a terminal, such as `wl-copy` where it finds data control, whatever it
+  replaces;
+- where `direction` is `ask`, as always there: after such a gesture, or your answer.
+
+Otherwise the host hears nothing of it, and the manager is told that its source was replaced (`cancelled`). After 64 times in a row an app of the VM has
+to copy something first, or the user to press something. What was copied while `managers` was `all` is nobody's own.
 """
 
 

@@ -62,7 +62,7 @@ from wlproxy.relay.look import NEEDED
 from wlproxy.relay.state import ClientState, look_of
 from wlproxy.relay.wire.context import Context
 from wlproxy.relay.wire.forwarding import Event, Request
-from wlproxy.relay.wire.objects import IGNORED, OwnEvent, ProtocolObject
+from wlproxy.relay.wire.objects import IGNORED, OwnEvent, ProtocolObject, Question
 from wlproxy.relay.wire.timestamps import FRAME_CALLBACK, TimeField
 
 MAX_WAITING_FDS: Final = 1024
@@ -465,7 +465,7 @@ class Client:
             shortcuts.hear(self._state, entry.listener, entry, event)
             return
         listener, entry.listener = entry.listener, IGNORED
-        if isinstance(listener, registry.Question):
+        if isinstance(listener, Question):
             listener.answered = True
             self._context.wake()
         else:

@@ -78,8 +78,8 @@ class Gestures:
         if last is None or last.seat != seat:
             return
         last.away = window is None
-        if window is not None and window is not last.window:
-            self._newest = None
+        gone = window is not None and window is not last.window
+        self._remember(None if gone else last)
 
     def press(self, entry: ProtocolObject, surface: Surface | None = None) -> None:
         """Something was pressed: at this surface, or where `entry` is."""
@@ -90,7 +90,7 @@ class Gestures:
     def end(self, number: int) -> None:
         """The time of a gesture is over."""
         if self._newest is not None and self._newest.number == number:
-            self._newest = None
+            self._remember(None)
 
     def allow(self, seat: int | None, about: str) -> bool:
         """Whether what is asked for at a seat now is what was pressed for, or asked about."""
@@ -98,6 +98,10 @@ class Gestures:
         if last is None or last.seat != seat or last.away:
             return False
         return last.about in ("", about)
+
+    def allow_vm(self, seat: int | None) -> bool:
+        """Whether something was just pressed at a seat in any window of the VM's apps."""
+        return any(name == seat for _, name in self._context.shared.pressed)
 
     def forget(self, window: Surface) -> None:
         """A window is gone, and not every compositor says that the keyboard is."""
@@ -111,6 +115,7 @@ class Gestures:
 
     def close(self) -> None:
         """The client is gone."""
+        self._remember(None)
         for seat in self._focus:
             self._set_focus(seat, None)
 
@@ -143,6 +148,15 @@ class Gestures:
 
     def _begin(self, seat: int, window: Surface | None, about: str = "") -> None:
         self._count += 1
-        self._newest = Gesture(self._count, seat, window, about)
+        self._remember(Gesture(self._count, seat, window, about))
         timer = StartTimer(self._context.client_id, self._count, GESTURE_SECONDS)
         self._context.command(timer)
+
+    def _remember(self, gesture: Gesture | None) -> None:
+        """The last one is this now; the VM's other apps know of it unless it is good for one thing alone."""
+        pressed, client = self._context.shared.pressed, self._context.client_id
+        if self._newest is not None:
+            pressed.discard((client, self._newest.seat))
+        self._newest = gesture
+        if gesture is not None and not gesture.away and not gesture.about:
+            pressed.add((client, gesture.seat))

@@ -68,7 +68,7 @@ class Direction(Enum):
 
 
 class Managers(Enum):
-    """Which selections clipboard managers of the guest may read."""
+    """Which selections clipboard managers of the guest may read and replace."""
 
     OWN = "own"
     ALL = "all"
@@ -186,9 +186,10 @@ class Clipboard:
     managers: Managers = key(
         Managers.OWN,
         Choice(Managers),
-        "What the guest's clipboard managers may read (`ext_data_control_v1` and its like, where `globals.allow` has "
-        "them): `own`: what apps of this VM have copied; `all`: what apps may. `direction` binds them as well.",
-        "They read everything unasked, also what is meant for other windows.",
+        "What the guest's clipboard managers may read and replace (`ext_data_control_v1` and its like, where `globals.allow` "
+        "has them): `own`: what apps of this VM have copied ([more](#what-clipboard-managers-may-set)); `all`: what apps "
+        "may read, and whatever there is. `direction` binds them as well.",
+        "They read and replace everything unasked, also what is meant for other windows.",
     )
 
     def is_asked_for(self, *, gesture: bool) -> bool:

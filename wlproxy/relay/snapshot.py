@@ -22,18 +22,18 @@ from wlproxy.relay.filters.dmabuf import Params
 from wlproxy.relay.filters.frame_input import Device, Fingers, Follower, Tablets
 from wlproxy.relay.filters.frame_surfaces import Viewport
 from wlproxy.relay.filters.frame_windows import Popup, Positioner
-from wlproxy.relay.filters.registry import Question, Registry
-from wlproxy.relay.filters.selections import DataDevice, Offer, Source
+from wlproxy.relay.filters.registry import Registry
 from wlproxy.relay.filters.shortcuts import Inhibitor, Keys, Seat
 from wlproxy.relay.filters.toplevel_list import Listed
 from wlproxy.relay.frame.frames import Frames
 from wlproxy.relay.frame.window import Part
 from wlproxy.relay.names import Export, Session
+from wlproxy.relay.offers import DataDevice, Offer, Source
 from wlproxy.relay.wire.context import RelayConfig
-from wlproxy.relay.wire.objects import Ignored, Muted
+from wlproxy.relay.wire.objects import Ignored, Muted, Question
 from wlproxy.relay.wire.timestamps import FrameCallback
 
-FORMAT: Final = "wlproxy relay 19"
+FORMAT: Final = "wlproxy relay 20"
 """Another number for every change of what is written."""
 
 ROLES: Final = (

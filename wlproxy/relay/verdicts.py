@@ -217,12 +217,12 @@ VERDICTS: Final[Mapping[str, Verdict]] = MappingProxyType(
         "zwp_xwayland_keyboard_grab_manager_v1": _ask("takes keys, for an Xwayland"),
         # ------------------------------------------------ reads what is copied, unseen
         "ext_data_control_manager_v1": _far(
-            "reads the VM's own selections and sets them, at any time",
+            "reads the VM's own selections, and replaces them, at any time",
             "selections",
             "gestures",
         ),
         "zwlr_data_control_manager_v1": _far(
-            "reads the VM's own selections and sets them, at any time",
+            "reads the VM's own selections, and replaces them, at any time",
             "selections",
             "gestures",
         ),

@@ -9,13 +9,14 @@ from pywayland.protocol.ext_data_control_v1 import (
     ExtDataControlOfferV1,
 )
 from pywayland.protocol.wayland import WlDataDeviceManager, WlSeat
+from pywayland.protocol_core.interface import Interface
 
 from tests.integration.loopback.test_selections import Offers, device_of
-from tests.peers.app import App
+from tests.peers.app import App, Disconnected
 from tests.peers.compositor import Compositor, offer_selection
 from tests.peers.libwayland import Resource
 from tests.peers.loopback import VM, Loopback
-from wlproxy.relay.filters.selections import MARKS
+from wlproxy.relay.ownership import MARKS
 from wlproxy.relay.policy_tree import (
     Clipboard,
     Direction,
@@ -33,9 +34,13 @@ CONTROLLED = Globals(allow=(ExtDataControlManagerV1.name,))
 class Manager:
     """A clipboard manager, and what it is told of each selection."""
 
-    def __init__(self, app: App) -> None:
+    mime = TEXT
+
+    def __init__(
+        self, app: App, kind: type[Interface] = ExtDataControlManagerV1
+    ) -> None:
         self.app = app
-        self.manager = app.bind(ExtDataControlManagerV1)
+        self.manager = app.bind(kind)
         self.device = app.keep(self.manager.get_data_device(app.bind(WlSeat)))
         self.device.dispatcher["data_offer"] = self._offered
         for use in ("selection", "primary_selection"):
@@ -44,6 +49,17 @@ class Manager:
         self.told: list[list[str] | None] = []
         """The types of each selection; None: there is none."""
         self.offers: list[Any] = []
+        self.asked: list[tuple[Any, ...]] = []
+
+    async def set(self, use: str = "selection") -> Any:
+        """Set a source of text; return what it is told."""
+        source = self.app.keep(self.manager.create_data_source())
+        source.offer(self.mime)
+        told = self.app.record(source, "cancelled")
+        self.asked = self.app.record(source, "send")
+        getattr(self.device, f"set_{use}")(source)
+        await self.app.roundtrip()
+        return told
 
     def _offered(self, _device: Any, offer: Any) -> None:
         types = self.types[self.app.keep(offer)] = []
@@ -158,22 +174,59 @@ async def test_a_manager_reads_what_an_app_of_the_guest_has_copied(
 
 
 @pytest.mark.parametrize("direction", [Direction.TO_GUEST, Direction.BOTH])
-async def test_what_a_manager_sets_goes_out_as_what_any_app_copies(
+async def test_what_a_manager_sets_replaces_what_the_vm_has_copied(
     bare: Loopback, direction: Direction
 ) -> None:
     at = await desk(bare, by_policy(Managers.OWN, direction))
-    app = at.manager.app
+    await at.offer("selection", TEXT, MARK)
 
-    source = app.keep(at.manager.manager.create_data_source())
-    source.offer(TEXT)
-    at.manager.device.set_selection(source)
-    await app.roundtrip()
+    cancelled = await at.manager.set()
 
     sent = at.compositor.called("ext_data_control_device_v1.set_selection")
     assert bool(sent) is direction.to_host
     assert at.heard("ext_data_control_source_v1") == (
-        [MARK, TEXT] if direction.to_host else []
+        [f"{MARK}.1", TEXT] if direction.to_host else []
     )
+    assert not cancelled
+
+
+@pytest.mark.parametrize("managers", list(Managers))
+@pytest.mark.parametrize("types", [(TEXT,), (TEXT, MARKS.decode() + "other"), ()])
+@pytest.mark.parametrize("use", ["selection", "primary_selection"])
+async def test_what_a_manager_sets_does_not_replace_another_ones(
+    bare: Loopback, use: str, types: tuple[str, ...], managers: Managers
+) -> None:
+    at = await desk(bare, by_policy(managers))
+    if types:
+        await at.offer(use, *types)
+
+    cancelled = await at.manager.set(use)
+    getattr(at.manager.device, f"set_{use}")(None)
+    await at.manager.app.roundtrip()
+
+    sent = at.compositor.called(f"ext_data_control_device_v1.set_{use}")
+    every = managers is Managers.ALL
+    assert len(sent) == (2 if every else 0)
+    assert at.heard("ext_data_control_source_v1") == ([TEXT] if every else [])
+    assert len(cancelled) == (0 if every else 1)
+
+
+async def test_a_source_that_was_cancelled_is_an_error_if_it_is_set_again(
+    bare: Loopback,
+) -> None:
+    at = await desk(bare, by_policy(Managers.OWN))
+    app = at.manager.app
+    source = app.keep(at.manager.manager.create_data_source())
+    at.manager.device.set_selection(source)
+    at.manager.device.set_selection(source)
+
+    with pytest.raises(Disconnected) as caught:
+        await app.roundtrip()
+
+    assert caught.value.error is not None
+    assert caught.value.error.interface == "ext_data_control_device_v1"
+    assert caught.value.error.code == 1
+    await at.app.roundtrip()  # nobody else ends
 
 
 async def test_an_apps_own_paste_is_as_it_was(bare: Loopback) -> None:

@@ -11,6 +11,7 @@ from pywayland.protocol.wayland import WlDataDeviceManager, WlSeat
 
 from tests.clients.keyboard import Keyboard
 from tests.host.conftest import running_sway
+from tests.integration.loopback.test_managers import Manager
 from tests.integration.loopback.test_selections import (
     TEXT,
     Offers,
@@ -21,7 +22,8 @@ from tests.integration.loopback.test_selections import (
 )
 from tests.peers.app import App
 from tests.peers.loopback import Loopback
-from wlproxy.relay.policy_tree import Clipboard, Direction, Policy
+from tests.peers.wlr_data_control import WlrDataControlManager
+from wlproxy.relay.policy_tree import Clipboard, Direction, Globals, Policy
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +91,15 @@ class Copier:
 
 
 async def start(
-    bare: Loopback, sway: Path, keyboard: Keyboard, policy: Direction
+    bare: Loopback, sway: Path, keyboard: Keyboard, policy: Direction | Policy
 ) -> tuple[Copier, Copier]:
     """Have an app of the host's that has copied, and one of the guest's with the focus."""
+    if isinstance(policy, Direction):
+        policy = Policy(clipboard=Clipboard(policy))
     await bare.start_agent()
-    await bare.start_host(sway, policy=Policy(clipboard=Clipboard(policy)))
+    # From clients of a context newer ones keep data control.
+    isolate = not policy.globals.allow
+    await bare.start_host(sway, policy=policy, isolate=isolate)
     native = await App.connect(sway, bare.ram)
     bare.apps.append(native)
     host, guest = Copier(native), Copier(await bare.app())
@@ -104,7 +110,7 @@ async def start(
     return host, guest
 
 
-async def pasted(taker: Copier, *givers: Copier) -> Copier | None:
+async def pasted(taker: Copier, *givers: "Copier | Keeper") -> "Copier | Keeper | None":
     """Paste: whose it is, all of it, or nobody's and nothing at once."""
     reading = await taker.paste()
     async with trio.open_nursery() as nursery:
@@ -152,3 +158,83 @@ async def test_the_guest_copies_and_the_host_pastes(
     await native.show()
     last = guest if policy.to_host else native
     assert await pasted(native, guest, native) is last
+
+
+# ---------------------------------------------------------------- clipboard managers
+
+
+MANAGED = Policy(Globals(allow=(WlrDataControlManager.name,)))
+
+
+class Keeper(Manager):
+    """A clipboard manager of the guest's, which gives as apps do."""
+
+    mime = TEXT
+
+    def __init__(self, app: App) -> None:
+        super().__init__(app, WlrDataControlManager)
+
+    async def give(self, data: bytes) -> None:
+        """Give what it has set to who asks for it."""
+        await self.app.until(lambda: self.asked)
+        await write_all(self.asked.pop()[1], data, nothing)
+
+
+async def test_a_manager_replaces_only_what_the_guest_has_copied(
+    bare: Loopback, sway: Path, keyboard: Keyboard
+) -> None:
+    native, guest = await start(bare, sway, keyboard, MANAGED)
+    keeper = Keeper(await bare.app())
+    await keeper.app.roundtrip()
+    assert len(await keeper.set()) == 1
+    await native.show()
+    assert await pasted(native, native, keeper) is native
+
+    await guest.show()
+    await guest.press(keyboard)
+    await guest.copy()
+    told = len(keeper.told)
+    await keeper.app.until(lambda: keeper.told[-1] == [TEXT])
+    assert not await keeper.set()
+    await keeper.app.until(lambda: len(keeper.told) > told)
+    await native.show()
+    assert await pasted(native, native, keeper) is keeper
+
+    await native.press(keyboard)
+    await native.copy()
+    assert len(await keeper.set()) == 1
+    assert await pasted(native, native, keeper) is native
+
+
+async def test_a_manager_keeps_what_an_app_had_copied(
+    bare: Loopback, sway: Path, keyboard: Keyboard
+) -> None:
+    native, guest = await start(bare, sway, keyboard, MANAGED)
+    keeper = Keeper(await bare.app())
+    await guest.press(keyboard)
+    await guest.copy()
+    await keeper.app.until(lambda: [TEXT] in keeper.told)
+    guest.app.close()
+    await keeper.app.until(lambda: keeper.told[-1] is None)
+
+    assert not await keeper.set()
+
+    await native.show()
+    assert await pasted(native, native, keeper) is keeper
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_what_is_picked_in_a_managers_window_is_set(
+    bare: Loopback, sway: Path, keyboard: Keyboard, own: bool
+) -> None:
+    """Or by a command without one, which was typed in another app of the VM."""
+    native, guest = await start(bare, sway, keyboard, MANAGED)
+    keeper = Keeper(guest.app if own else await bare.app())
+    await keeper.app.roundtrip()
+    assert len(await keeper.set()) == 1
+
+    await guest.press(keyboard)
+    assert not await keeper.set()
+
+    await native.show()
+    assert await pasted(native, native, keeper) is keeper

@@ -1,6 +1,6 @@
 """The clipboard, the primary selection and drags, by each of their policies."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -17,7 +17,6 @@ from wlproxy.protocol.wayland.interface_table import INTERFACES
 from wlproxy.relay.buffers.surfaces import Surface
 from wlproxy.relay.commands import AskUser, Command, CreateStream
 from wlproxy.relay.commands import Direction as Way
-from wlproxy.relay.filters.selections import MARKS
 from wlproxy.relay.gestures import Gestures
 from wlproxy.relay.handles import Handle
 from wlproxy.relay.inputs import (
@@ -27,6 +26,7 @@ from wlproxy.relay.inputs import (
     TimerEnded,
     UserAnswered,
 )
+from wlproxy.relay.ownership import MARKS, mark
 from wlproxy.relay.policy_tree import (
     Clipboard,
     Direction,
@@ -38,6 +38,7 @@ from wlproxy.relay.policy_tree import (
 )
 from wlproxy.relay.quotas import Quotas, Shares
 from wlproxy.relay.wire.context import Context, RelayConfig, Shared
+from wlproxy.relay.wire.objects import ProtocolObject
 
 WRITE_END = Attachment(AttachmentKind.STREAM, AttachmentFlags.HOLDER_WRITES, 2, 0)
 BOTH, TO_GUEST, TO_HOST, OFF, ASK = Direction
@@ -224,7 +225,8 @@ def test_how_much_may_enter() -> None:
 
 def test_data_control_is_bound_by_the_same() -> None:
     policy = Policy(
-        Globals(allow=("ext_data_control_manager_v1",)), clipboard=Clipboard(TO_HOST)
+        Globals(allow=("ext_data_control_manager_v1",)),
+        clipboard=Clipboard(TO_HOST, managers=Managers.ALL),
     )
     policy = replace(policy, primary=Primary(managers=Managers.ALL))
     play = Desk(policy, CONTROL)
@@ -314,12 +316,14 @@ def offers(play: Desk) -> list[str]:
 @pytest.mark.parametrize("kind", ["wl_data", "zwp_primary_selection", CONTROL])
 def test_what_apps_copy_is_marked_where_a_manager_may_have_to_know(kind: str) -> None:
     play = Desk(managed(), kind)
+    play.offered(b"text/plain", MARK)  # which a manager may replace
     source = play.source(b"text/plain", MARK, MARKS + b"other")
 
     serial = () if kind == CONTROL else (1,)
     play.app.request(play.device, "set_selection", source.id, *serial)
 
-    assert offers(play) == [f"('{MARK.decode()}')", "('text/plain')"]
+    count = 1 if kind == CONTROL else 0
+    assert offers(play) == [f"('{mark('vm', count).decode()}')", "('text/plain')"]
     play.app.request(source, "offer", MARKS + b"other")
     assert not offers(play)
 
@@ -744,31 +748,87 @@ def test_a_keyboard_that_goes_without_a_word_is_nobodys(what: str) -> None:
     assert not play.questions
 
 
+@dataclass(slots=True)
+class Pressable:
+    """One of a VM's apps, with a keyboard of seat 7 and a window."""
+
+    gestures: Gestures
+    keyboard: ProtocolObject
+    window: Surface
+
+    @classmethod
+    def of(cls, shared: Shared, client: int) -> "Pressable":
+        context = Context(client, "app", shared, ZERO_COPY, Shares(shared.quotas))
+        gestures = Gestures(context)
+        keyboard = context.objects.add_own(INTERFACES["wl_keyboard"], 9)
+        surface = context.objects.add_own(INTERFACES["wl_surface"], 6)
+        gestures.add_seat(keyboard, 7)
+        return cls(gestures, keyboard, Surface(surface))
+
+    def focus(self, *, comes: bool = True) -> None:
+        self.gestures.focus(self.keyboard, self.window if comes else None)
+
+
+def pressables() -> tuple[Pressable, Pressable]:
+    shared = Shared(RelayConfig(), guest_memory(), Quotas(1 << 30))
+    return Pressable.of(shared, 1), Pressable.of(shared, 2)
+
+
 def test_what_manages_clipboards_asks_while_another_app_of_the_vm_has_the_keyboard() -> (
     None
 ):
-    shared = Shared(RelayConfig(), guest_memory(), Quotas(1 << 30))
-    gestures, keyboards, windows = [], [], []
-    for client in (1, 2):
-        shares = Shares(shared.quotas)
-        context = Context(client, "app", shared, ZERO_COPY, shares)
-        gestures.append(Gestures(context))
-        keyboards.append(context.objects.add_own(INTERFACES["wl_keyboard"], 9))
-        surface = context.objects.add_own(INTERFACES["wl_surface"], 6)
-        windows.append(Surface(surface))
-        gestures[-1].add_seat(keyboards[-1], 7)
-    manager, other = gestures
-    assert not manager.may_ask(7, about_vm=True)
-    other.focus(keyboards[1], windows[1])
-    assert manager.may_ask(7, about_vm=True)
-    assert not manager.may_ask(8, about_vm=True)  # another user
-    assert not manager.may_ask(7)
-    assert other.may_ask(7)
-    other.focus(keyboards[1], None)
-    assert not manager.may_ask(7, about_vm=True)
-    other.focus(keyboards[1], windows[1])
-    other.close()
-    assert not manager.may_ask(7, about_vm=True)
+    manager, other = pressables()
+    assert not manager.gestures.may_ask(7, about_vm=True)
+    other.focus()
+    assert manager.gestures.may_ask(7, about_vm=True)
+    assert not manager.gestures.may_ask(8, about_vm=True)  # another user
+    assert not manager.gestures.may_ask(7)
+    assert other.gestures.may_ask(7)
+    other.focus(comes=False)
+    assert not manager.gestures.may_ask(7, about_vm=True)
+    other.focus()
+    other.gestures.close()
+    assert not manager.gestures.may_ask(7, about_vm=True)
+
+
+@pytest.mark.parametrize("over", ["time", "away", "gone", "elsewhere"])
+def test_a_key_that_was_pressed_in_another_app_of_the_vm(over: str) -> None:
+    manager, other = pressables()
+    other.focus()
+    other.gestures.press(other.keyboard)
+    assert manager.gestures.allow_vm(7)
+    assert not manager.gestures.allow_vm(8)  # another user
+    assert not manager.gestures.allow_vm(None)
+    assert not manager.gestures.allow(7, "clipboard")
+
+    if over == "time":
+        other.gestures.end(1)
+    elif over == "away":
+        other.focus(comes=False)
+    elif over == "gone":
+        other.gestures.close()
+    else:
+        other.gestures.focus(other.keyboard, Surface(other.window.object))
+    assert not manager.gestures.allow_vm(7)
+
+    other.gestures.end(1)
+    assert not manager.gestures.allow_vm(7)
+
+
+def test_what_the_user_was_asked_about_is_no_gesture_for_another_app() -> None:
+    manager, other = pressables()
+    other.focus()
+    other.gestures.grant(7, "clipboard")
+    assert other.gestures.allow(7, "clipboard")
+    assert not manager.gestures.allow_vm(7)
+    other.gestures.press(other.keyboard)
+    other.gestures.press(other.keyboard)
+    other.gestures.end(2)  # of an older one
+    assert manager.gestures.allow_vm(7)
+    other.focus(comes=False)
+    assert not manager.gestures.allow_vm(7)
+    other.focus()
+    assert manager.gestures.allow_vm(7)
 
 
 def test_what_may_not_cross_anyway_is_not_asked_about() -> None:

@@ -1,6 +1,7 @@
 """Seats, and where the user presses: everything is forwarded, this keeps `relay.gestures` informed."""
 
 from wlproxy.relay.buffers.surfaces import Surface
+from wlproxy.relay.ownership import heeds_gestures
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.forwarding import Event, Request
 
@@ -63,7 +64,7 @@ def release_keyboard(state: ClientState, request: Request) -> None:
 
 def press(state: ClientState, event: Event) -> None:
     """A key, a button, a finger or a pen: what is asked for now is asked for by the user."""
-    if state.context.config.policy.asks and _pressed(event):
+    if heeds_gestures(state.context.config.policy) and _pressed(event):
         touched = _surface(state, event) if "surface" in event.spec.places else None
         state.gestures.press(event.object, touched)
     state.forward_event(event.object, event.spec, event.raw)

@@ -26,7 +26,9 @@ from wlproxy.relay.filters import (
     RequestFilter,
     colour,
     registry,
+    selections,
 )
+from wlproxy.relay.offers import SELECTION_USES
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.objects import ProtocolObject
 from wlproxy.relay.wire.timestamps import TimeField, event_time, request_time
@@ -204,13 +206,25 @@ def _profile_ready(
     return colour.profile_ready(state, entry)
 
 
+def _selections_known(
+    state: ClientState, entry: ProtocolObject, spec: MessageSpec, _raw: RawMessage
+) -> bool:
+    """Whether it is known what a clipboard manager would replace."""
+    use = SELECTION_USES[spec.interface, spec.name]
+    return selections.knows_selections(state, entry, use)
+
+
 _NEEDS: Final[dict[tuple[str, str], Needs | None]] = {
+    ("ext_data_control_device_v1", "set_primary_selection"): _selections_known,
+    ("ext_data_control_device_v1", "set_selection"): _selections_known,
     ("wl_buffer", "destroy"): _destroy_ready,
     ("wl_display", "sync"): _imports_answered,
     ("wl_registry", "bind"): _bind_is_clear,
     ("wl_surface", "attach"): None,
     ("wl_surface", "commit"): _commit_ready,
     ("wp_image_description_creator_icc_v1", "create"): _profile_ready,
+    ("zwlr_data_control_device_v1", "set_primary_selection"): _selections_known,
+    ("zwlr_data_control_device_v1", "set_selection"): _selections_known,
 }
 """What requests need; others need the buffers that they name."""
 

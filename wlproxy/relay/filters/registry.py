@@ -17,17 +17,7 @@ from wlproxy.relay.policy import NEEDS_CLOCK
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.context import Context, Global
 from wlproxy.relay.wire.forwarding import Event, Request
-from wlproxy.relay.wire.objects import Listener, ProtocolObject
-
-
-@dataclass(slots=True, eq=False)
-class Question(Listener):
-    """Whether the compositor has a global of a name that it has not announced.
-
-    It is answered by the answer to a sync: whatever there was by then is announced.
-    """
-
-    answered: bool = False
+from wlproxy.relay.wire.objects import ProtocolObject, Question
 
 
 @dataclass(slots=True)

@@ -5,116 +5,41 @@ known what it is: only then is it told of it, or not at all, so that an app does
 host's selection has changed which it may not read.  A request that is refused has no effect, and the
 pipe of one that asks for data ends at once: apps take that for a paste of nothing.
 
-Clipboard managers of the guest may be bound to selections of the VM's own.  These are known by a MIME type more,
-with the VM's name, that the compositor is told of a source and no app of any guest is: so that none can
-offer it, and it does not matter which connection hears first that a selection is another one's.
+Clipboard managers of the guest may be bound to selections of the VM's own (`relay.ownership`).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Final
 
+from wlproxy.protocol.wayland.message import DisplayError
 from wlproxy.protocol.wayland.wire import read_arguments, request_spec
 from wlproxy.relay.commands import AskUser
 from wlproxy.relay.commands import Direction as Way
-from wlproxy.relay.policy_tree import Clipboard, Managers
+from wlproxy.relay.offers import (
+    DRAG,
+    SELECTION_USES,
+    SOURCES,
+    DataDevice,
+    Offer,
+    Source,
+)
+from wlproxy.relay.ownership import (
+    INVALID_OFFER,
+    MARKS,
+    USED_SOURCE,
+    controls,
+    is_bound,
+    mark,
+    read_mark,
+)
+from wlproxy.relay.policy_tree import Clipboard, Direction, Managers
 from wlproxy.relay.questions import Held, about
 from wlproxy.relay.state import ClientState
 from wlproxy.relay.wire.forwarding import Event, Request
-from wlproxy.relay.wire.objects import ProtocolObject
-
-CONTROL: Final = "_data_control_"
-"""In the names of what manages clipboards: ext-data-control and wlr-data-control."""
-
-CLIPBOARD, PRIMARY, DRAG = "clipboard", "primary", "drag"
-"""What something is offered for, by the names that `Policy` has for it."""
+from wlproxy.relay.wire.objects import ProtocolObject, Question
 
 MAX_TYPE: Final = 1024
 """Bytes of a MIME type; registered ones have 255 at most (RFC 6838, section 4.2)."""
-
-SELECTION_USES: Final[Mapping[tuple[str, str], str]] = {
-    ("ext_data_control_device_v1", "primary_selection"): PRIMARY,
-    ("ext_data_control_device_v1", "selection"): CLIPBOARD,
-    ("ext_data_control_device_v1", "set_primary_selection"): PRIMARY,
-    ("ext_data_control_device_v1", "set_selection"): CLIPBOARD,
-    ("gtk_primary_selection_device", "selection"): PRIMARY,
-    ("gtk_primary_selection_device", "set_selection"): PRIMARY,
-    ("wl_data_device", "selection"): CLIPBOARD,
-    ("wl_data_device", "set_selection"): CLIPBOARD,
-    ("zwlr_data_control_device_v1", "primary_selection"): PRIMARY,
-    ("zwlr_data_control_device_v1", "selection"): CLIPBOARD,
-    ("zwlr_data_control_device_v1", "set_primary_selection"): PRIMARY,
-    ("zwlr_data_control_device_v1", "set_selection"): CLIPBOARD,
-    ("zwp_primary_selection_device_v1", "selection"): PRIMARY,
-    ("zwp_primary_selection_device_v1", "set_selection"): PRIMARY,
-}
-"""(interface, message) that makes a selection of something, to which."""
-
-MARKS: Final = b"application/x.wlproxy.vm."
-"""What the MIME types begin with that say whose a selection is."""
-
-_SOURCES: Final = frozenset(
-    {
-        "ext_data_control_source_v1",
-        "gtk_primary_selection_source",
-        "wl_data_source",
-        "zwlr_data_control_source_v1",
-        "zwp_primary_selection_source_v1",
-    }
-)
-
-
-@dataclass(slots=True, eq=False)
-class Source:
-    """What an app offers.
-
-    Attributes:
-        types: what the compositor is yet to be told.
-        told: how many it was told.
-        use: what it is; empty: that is not known yet, and the compositor knows no type of it.
-        shown: the user was asked about it: it has no types but those that they were told of.
-    """
-
-    types: list[bytes] = field(default_factory=list)
-    told: int = 0
-    use: str = ""
-    shown: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Offer:
-    """What the compositor offers.
-
-    Attributes:
-        types: what the app is yet to be told.
-        told: how many it was told.
-        use: what it is; empty: that is not known yet, and the app knows nothing of it.
-        actions: what its source would do with it, as it said before the app knew it.
-        seat: where it is offered.
-        own: an app of this VM has copied it.
-    """
-
-    types: list[bytes] = field(default_factory=list)
-    told: int = 0
-    use: str = ""
-    actions: int | None = None
-    seat: int | None = None
-    own: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class DataDevice:
-    """What an app has been told by a device.
-
-    Attributes:
-        shown: selections that it has, or was last told that there are none.
-        told: those of which it was told anything.
-        hides: a drag is above its window of which it knows nothing.
-    """
-
-    shown: set[str] = field(default_factory=set)
-    told: set[str] = field(default_factory=set)
-    hides: bool = False
 
 
 # ---------------------------------------------------------------- the guest offers
@@ -123,6 +48,8 @@ class DataDevice:
 def add_type(state: ClientState, request: Request) -> None:
     """`offer` of a source: a MIME type, which is kept until it is known what for."""
     source, name = _source(request.object), request.array("mime_type")
+    if source.cancelled:
+        raise request.error(INVALID_OFFER, "the source was set already")
     if name.startswith(MARKS):
         state.context.debug(f"{request.spec}: whose it is, is not for apps to say")
     elif source.shown:
@@ -138,17 +65,37 @@ def add_type(state: ClientState, request: Request) -> None:
 def set_selection(state: ClientState, request: Request) -> None:
     """`set_selection`: offers what a source has, or nothing more."""
     use = SELECTION_USES[request.spec.interface, request.spec.name]
+    _check_source(state, request)
     rules = _rules(state, use)
     seat = state.gestures.seat_of(request.object)
-    if rules.direction.to_host and _asked(state, rules, seat, use, Way.TO_COMPOSITOR):
+    asked = state.gestures.allow(seat, about(use, Way.TO_COMPOSITOR))
+    count = _count(state, request, use, asked=asked)
+    if rules.direction.to_host and count is None:
+        state.questions.drop(request.object)
+        _cancel(state, request)
+        state.context.debug(
+            f"policy: {use}.managers keeps {request.spec} from the host"
+        )
+    elif rules.direction.to_host and rules.is_asked_for(gesture=asked):
         state.questions.drop(request.object)  # which is older
-        _settle(state, request, use)
+        _settle(state, request, use, count or 0)
         state.forward(request)
     elif not (rules.direction.to_host and _ask_to_copy(state, request, use)):
         state.questions.drop(request.object)
         state.context.debug(
             f"policy: {use}.direction keeps {request.spec} from the host"
         )
+
+
+def knows_selections(state: ClientState, device: ProtocolObject, use: str) -> bool:
+    """Whether it is known whose the selection is that a clipboard manager sets now; if not, ask."""
+    if not _binds(device, _rules(state, use)):
+        return True
+    follower = _device(device).follower
+    if follower.question is None:
+        follower.question = Question()
+        state.context.when_compositor_reached(follower.question)
+    return follower.question.answered
 
 
 def start_drag(state: ClientState, request: Request) -> None:
@@ -162,7 +109,7 @@ def start_drag(state: ClientState, request: Request) -> None:
         if source.interface.name == "wl_data_source":
             state.context.send_event(source, "cancelled")
         return
-    _settle(state, request, DRAG)
+    _settle(state, request, DRAG, 0)
     state.forward(request)
 
 
@@ -181,21 +128,70 @@ def give(state: ClientState, event: Event) -> None:
     state.limit = 0
 
 
-def _settle(state: ClientState, request: Request, use: str) -> None:
+def _count(
+    state: ClientState, request: Request, use: str, *, asked: bool
+) -> int | None:
+    """Say what the mark of a selection is to count; None: there is to be no such selection."""
+    follower, rules = _device(request.object).follower, _rules(state, use)
+    follower.question = None  # the next one is asked anew
+    # Where the user is asked if there was no gesture, that decides.
+    if asked or rules.direction is Direction.ASK or not _binds(request.object, rules):
+        return 0
+    # Commands have no window: their terminal has. Any app could set a selection then.
+    if state.gestures.allow_vm(state.gestures.seat_of(request.object)):
+        return 0
+    return follower.next_count(use, clears=not request.integer("source"))
+
+
+def _binds(entry: ProtocolObject, rules: Clipboard) -> bool:
+    """Whether an object is of a clipboard manager, which is bound to the VM's own."""
+    return controls(entry) and rules.managers is Managers.OWN
+
+
+def _check_source(state: ClientState, request: Request) -> None:
+    """Judge what a clipboard manager sets as a compositor would, which may not hear of it.
+
+    Raises:
+        WaylandError: it is no source, or was set before.
+    """
+    entry = _named_source(state, request)
+    if entry is None or not controls(request.object):
+        return
+    if entry.interface.name != request.spec.args[0].interface:
+        raise request.error(DisplayError.INVALID_OBJECT, f"{entry} is no source")
+    source = _source(entry)
+    if source.use or source.cancelled:
+        raise request.error(USED_SOURCE, "the source was set already")
+
+
+def _cancel(state: ClientState, request: Request) -> None:
+    """Have a clipboard manager know that its source is none, as if it was replaced at once."""
+    entry = _named_source(state, request)
+    if entry is not None:
+        _source(entry).cancelled = True
+        state.context.send_event(entry, "cancelled")
+
+
+def _settle(state: ClientState, request: Request, use: str, count: int) -> None:
     """Say what a source is from now on, and tell the compositor of the types that it may have."""
-    source_id = request.integer("source")
-    entry = state.context.objects.guest(source_id) if source_id else None
-    if entry is None or entry.interface.name not in _SOURCES:  # which is refused
+    entry = _named_source(state, request)
+    if entry is None or entry.interface.name not in SOURCES:  # which is refused
         return
     source, before = _source(entry), _source(entry).use
     source.use = use
-    if not before and _marks(state, use):
-        state.context.send(entry, "offer", (_mark(state),))
+    if not before and is_bound(state.context.config.policy, _rules(state, use)):
+        own = mark(state.context.config.vm_name, count)
+        state.context.send(entry, "offer", (own,))
     types, source.types = source.types, []
     for name in types:
         if _may_cross(_rules(state, use), source.told, name):
             source.told += 1
             state.context.send(entry, "offer", (name,))
+
+
+def _named_source(state: ClientState, request: Request) -> ProtocolObject | None:
+    source_id = request.integer("source")
+    return state.context.objects.guest(source_id) if source_id else None
 
 
 def _source(entry: ProtocolObject) -> Source:
@@ -226,7 +222,8 @@ def keep_type(state: ClientState, event: Event) -> None:
         return
     name = event.array("mime_type")
     if name.startswith(MARKS):
-        offer.own = offer.own or name == _mark(state)
+        if offer.count is None:
+            offer.count = read_mark(state.context.config.vm_name, name)
     elif not offer.use:
         if len(offer.types) < _most_types(state) and len(name) <= MAX_TYPE:
             offer.types.append(name)
@@ -249,8 +246,9 @@ def select(state: ClientState, event: Event) -> None:
     use = SELECTION_USES[event.spec.interface, event.spec.name]
     (offer_id,) = event.numbers
     device = _device(event.object)
+    device.follower.hear(use, _count_of(state, offer_id), gone=not offer_id)
     # Managers wait for the first, which they are promised.
-    first = _is_managers(event.object) and use not in device.told
+    first = controls(event.object) and use not in device.told
     if not offer_id:
         device.shown.discard(use)
         state.forward_event(event.object, event.spec, event.raw)
@@ -332,25 +330,16 @@ def _may_know(
 ) -> bool:
     """Whether a device, or an offer of its, may have what is offered."""
     rules = _rules(state, use)
-    only_own = _is_managers(asker) and rules.managers is Managers.OWN
-    if only_own and not offer.own:
+    if _binds(asker, rules) and offer.count is None:
         return False
     return rules.direction.to_guest
 
 
-def _is_managers(entry: ProtocolObject) -> bool:
-    return CONTROL in entry.interface.name
-
-
-def _marks(state: ClientState, use: str) -> bool:
-    """Whether a clipboard manager of the guest may have to know whose a selection is."""
-    there = state.context.config.policy.globals.caps
-    own = _rules(state, use).managers is Managers.OWN
-    return own and any(CONTROL in each for each in there)
-
-
-def _mark(state: ClientState) -> bytes:
-    return MARKS + state.context.config.vm_name.encode()
+def _count_of(state: ClientState, offer_id: int) -> int | None:
+    """Return what the mark of an offer counts, if it is the VM's own."""
+    entry = state.context.objects.host(offer_id) if offer_id else None
+    offer = entry.role if entry is not None else None
+    return offer.count if isinstance(offer, Offer) else None
 
 
 def _introduction(device: ProtocolObject) -> str:
@@ -420,8 +409,7 @@ def destroy(state: ClientState, request: Request) -> None:
 
 def _ask_to_copy(state: ClientState, request: Request, use: str) -> bool:
     """Ask whether a source may be offered to the host."""
-    source_id = request.integer("source")
-    entry = state.context.objects.guest(source_id) if source_id else None
+    entry = _named_source(state, request)
     if entry is None or not isinstance(entry.role, Source):
         return False
     types = [name for name in entry.role.types if _rules(state, use).has_type(name)]
@@ -445,7 +433,7 @@ def _ask(
 
     What manages clipboards has no window: it may ask while they are busy with another of the VM.
     """
-    manages = _is_managers(held.object)
+    manages = controls(held.object)
     if seat is None or not state.gestures.may_ask(seat, about_vm=manages):
         return False
     window, context = state.gestures.window(seat), state.context

@@ -96,6 +96,7 @@ class Shared:
         exports: windows that they lend to each other.
         sessions: that they have begun.
         focused: which of them has the keyboard of which seat, by the global's name.
+        pressed: in which of them the user has just pressed something, likewise.
         bindings: the configuration's, which a snapshot does not have.
     """
 
@@ -109,6 +110,7 @@ class Shared:
     exports: Exports = field(default_factory=Exports)
     sessions: Sessions = field(default_factory=Sessions)
     focused: set[tuple[int, int]] = field(default_factory=set)
+    pressed: set[tuple[int, int]] = field(default_factory=set)
     bindings: Bindings = field(default_factory=Bindings)
 
 

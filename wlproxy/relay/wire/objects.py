@@ -64,6 +64,16 @@ class Ignored(Listener):
 IGNORED: Final = Ignored()
 
 
+@dataclass(slots=True, eq=False)
+class Question(Listener):
+    """What a request waits for that can only be judged by what the compositor has said.
+
+    It is answered by the answer to a sync: whatever there was to say by then is said.
+    """
+
+    answered: bool = False
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class ProtocolObject:
     """One Wayland object, as both sides know it.
