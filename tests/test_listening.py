@@ -10,12 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from wlproxy.commands.listening import (
-    exit_at_signals,
-    listening,
-    listening_for,
-    uid_of,
-)
+from wlproxy.commands.listening import exit_at_signals, listening, listening_for
 from wlproxy.host.errors import HostError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -80,9 +75,3 @@ def test_a_user_who_cannot_be_let_in(
         pass
     assert refused.value.tried == f"chown {path}"
     assert not path.exists()
-
-
-def test_users_by_number_and_by_name() -> None:
-    assert (uid_of("1000"), uid_of("root")) == (1000, 0)
-    with pytest.raises(HostError, match="there is no user nobody-of-that-name"):
-        uid_of("nobody-of-that-name")

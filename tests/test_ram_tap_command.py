@@ -76,8 +76,8 @@ def test_a_group_that_is_none(environ: Mapping[str, str]) -> None:
     arguments = ["ram-tap", "--group", "no such group"]
     result = CliRunner().invoke(main, arguments, env=environ)
     assert result.exit_code == 1
-    assert "cannot be let in" in result.output
-    assert "Be a member of the group" in result.output
+    assert "there is no group" in result.output
+    assert "There are: " in result.output
 
 
 def test_a_log_that_nobody_reads_holds_up_no_vmm(

@@ -11,6 +11,7 @@ from wlproxy.host.doctor import (
     Verdict,
     check_capabilities,
     check_kernel,
+    check_landlock,
     check_limits,
     check_xen,
     examine,
@@ -34,6 +35,16 @@ def by_subject(findings: Iterable[Finding]) -> dict[str, Finding]:
 )
 def test_kernel(release: str, verdict: Verdict) -> None:
     assert check_kernel(release).verdict is verdict
+
+
+def test_landlock() -> None:
+    none = check_landlock(0)
+    assert none.verdict is Verdict.WARNING
+    assert "by its unit" in none.remedy
+    assert check_landlock(6).explanation.startswith("Landlock 6: a proxy confines")
+    old = check_landlock(3)
+    assert old.verdict is Verdict.OK
+    assert "too old to forbid TCP and signals:" in old.explanation
 
 
 def test_default_limits_are_too_small_for_a_scattered_frame() -> None:

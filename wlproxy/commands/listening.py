@@ -1,7 +1,6 @@
 """What commands have in common that serve a Unix socket in a loop, until a signal ends them."""
 
 import os
-import pwd
 import signal
 import socket
 import sys
@@ -54,17 +53,3 @@ def listening_for(
         with HostError.explaining("cannot let the user in", tried=f"chown {path}"):
             os.chown(path, uid, -1)
         yield listener
-
-
-def uid_of(user: str) -> int:
-    """Find a user's number.
-
-    Raises:
-        HostError: there is no such user.
-    """
-    if user.isascii() and user.isdecimal():
-        return int(user)
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
-        raise HostError(f"there is no user {user}") from None

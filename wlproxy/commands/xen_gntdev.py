@@ -5,8 +5,9 @@ from pathlib import Path
 import click
 
 from wlproxy.commands.failure import fail
-from wlproxy.commands.listening import exit_at_signals, listening_for, uid_of
+from wlproxy.commands.listening import exit_at_signals, listening_for
 from wlproxy.commands.options import LOG_LEVEL
+from wlproxy.host.accounts import uid_of
 from wlproxy.host.config import MAX_DOMID
 from wlproxy.host.errors import HostError
 from wlproxy.host.report.vm_log import VmLog, set_up_logging

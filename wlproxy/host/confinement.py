@@ -21,12 +21,11 @@ from wlproxy.host.desktop.session_bus import BusError, bus_socket
 from wlproxy.host.desktop.udmabuf_device import DEFAULT_DEVICE, SYS_MODULES
 from wlproxy.host.errors import HostError
 from wlproxy.host.landlock import (
-    SCOPES_SINCE,
-    TCP_SINCE,
     Access,
     Rule,
     abi,
     confine_thread,
+    described,
     no_new_privileges,
 )
 from wlproxy.host.report.vm_log import VmLog
@@ -78,7 +77,9 @@ def confine(
             confine_thread(allowed, abstract_sockets=_needs_abstract_sockets(environ))
         except OSError as exc:
             why = f"the kernel does not do it: {exc.strerror}"
-    result = f"no: {why}" if why else _described(abi())
+    result = f"no: {why}"
+    if not why:
+        result = f"to its own files, and no programs ({described(abi())})"
     log.info("confined: %s", result)
     return result
 
@@ -141,12 +142,3 @@ def _needs_abstract_sockets(environ: Mapping[str, str]) -> bool:
         if bus_socket(environ).startswith("\0"):
             return True
     return environ.get("NOTIFY_SOCKET", "").startswith("@")
-
-
-def _described(version: int) -> str:
-    lacks = [
-        *(["TCP"] if version < TCP_SINCE else []),
-        *(["signals"] if version < SCOPES_SINCE else []),
-    ]
-    but = f"; the kernel is too old to forbid {' and '.join(lacks)}" if lacks else ""
-    return f"to its own files, and no programs (Landlock {version}{but})"

@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from wlproxy.host import landlock
 from wlproxy.host.config import GNTDEV
 from wlproxy.host.desktop.address import compositor_path
 from wlproxy.host.desktop.probe import TRIED_FORMATS, probe_compositor
@@ -73,7 +74,11 @@ def examine(
         display: overrides WAYLAND_DISPLAY.
         device_path: the udmabuf device.
     """
-    findings = [check_kernel(platform.release()), *check_xen()]
+    findings = [
+        check_kernel(platform.release()),
+        check_landlock(landlock.abi()),
+        *check_xen(),
+    ]
     try:
         device = UdmabufDevice(device_path)
     except HostError as exc:
@@ -101,6 +106,30 @@ def check_kernel(release: str) -> Finding:
             f"Install a kernel of {oldest} or newer.",
         )
     return Finding(subject, Verdict.OK, release)
+
+
+def check_landlock(version: int) -> Finding:
+    """Judge whether a proxy can take from itself what it has no use for (`confinement`).
+
+    Args:
+        version: of Landlock's ABI; 0: there is none.
+    """
+    subject = "Landlock"
+    if version:
+        return Finding(
+            subject,
+            Verdict.OK,
+            f"{landlock.described(version)}: a proxy confines itself, where `wlproxy "
+            "ram-tap` tells of the RAM",
+        )
+    return Finding(
+        subject,
+        Verdict.WARNING,
+        "this kernel has none, or has it switched off: a proxy that is started by hand keeps "
+        "all of its user's rights",
+        "Start it by its unit, which has a sandbox of its own; or boot Linux 5.13 or newer with "
+        "landlock in CONFIG_LSM, or on its command line (lsm=landlock,...).",
+    )
 
 
 def check_xen(kind: Path = HYPERVISOR_TYPE, device: Path = GNTDEV) -> Iterator[Finding]:

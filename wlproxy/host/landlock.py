@@ -95,6 +95,16 @@ def abi() -> int:
     return 0
 
 
+def described(version: int) -> str:
+    """Name a version of the ABI, and what it is too old to forbid."""
+    lacks = [
+        *(["TCP"] if version < TCP_SINCE else []),
+        *(["signals"] if version < SCOPES_SINCE else []),
+    ]
+    but = f"; the kernel is too old to forbid {' and '.join(lacks)}" if lacks else ""
+    return f"Landlock {version}{but}"
+
+
 def no_new_privileges() -> None:
     """Have no program that is started from now on gain rights by it (set-uid bits, capabilities).
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from wlproxy.host.accounts import gid_of
 from wlproxy.host.errors import HostError
 from wlproxy.transport.closable import closed_on_error
 
@@ -228,18 +229,17 @@ def let_in(path: Path, group: str) -> None:
     Raises:
         HostError: there is no such group, or the file system has no such lists.
     """
+    number = gid_of(group)
     try:
-        number = int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
         try:
             os.chown(path, -1, number)
             path.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IWGRP)
         except PermissionError:
             os.setxattr(path, ACCESS_LIST, access_list(number))
-    except (OSError, LookupError) as exc:
-        known = ", ".join(sorted(each.gr_name for each in grp.getgrall()))
+    except OSError as exc:
         raise HostError(
             f"group {group} cannot be let in: {exc}",
-            remedy=f"Be a member of the group, or name another. There are: {known}.",
+            remedy="Be a member of the group, or name another one.",
         ) from exc
 
 

@@ -181,7 +181,7 @@ def test_somebody_else_listens_there(tmp_path: Path) -> None:
         (0o777, None, "others can write to"),
         (0o770, GROUP, "others can write to"),
         (0o700, GROUP, f"group {GROUP} cannot enter"),
-        (0o755, "no such group", "cannot be let in"),
+        (0o755, "no such group", "there is no group"),
     ],
 )
 def test_a_directory_that_will_not_do(
