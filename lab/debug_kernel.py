@@ -103,7 +103,7 @@ def exporter(kernel: kernels.Kernel) -> bytes:
     Raises:
         LabError: that failed.
     """
-    with kernels.sources(kernel, ["selftests"]) as source:
+    with kernels.sources(kernel, ["*.h", "selftests"]) as source:
         kernels.make(kernel, "modules", directory="/src/selftests/exporter")
         built = source / "selftests/exporter/gem_locate_exporter.ko"
         return built.read_bytes()

@@ -8,8 +8,9 @@ from lab import delegation, xen_guest
 from tests.xen.domain import NOTHING, Domain
 
 # Asked of Debian's kernel: what is freed, whole pages too, is filled with a pattern, and complained
-# of if that has changed when it is used again; and so are the ends of what is allocated.
-FIND_FAULTS = "page_poison=1 slab_debug=FZP,kmalloc*"
+# of if that has changed when it is used again; and so are the ends of what is allocated. And of KASAN,
+# where it is (`lab xen --debug-kernel`): to report more than its first.
+FIND_FAULTS = "page_poison=1 slab_debug=FZP,kmalloc* kasan_multi_shot"
 COMPLAINTS = (
     *("WARNING:", "BUG:", "BUG kmalloc", "Oops", "Call Trace", "general protection"),
     # Those of a kernel that looks for more of it (`lab xen --debug-kernel`).
