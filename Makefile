@@ -80,6 +80,12 @@ test-xen: env ## all that needs Xen: the machine that runs it, with both kinds o
 	$(BIN)/python -m lab setup
 	$(BIN)/python -m pytest --lab -m xen tests/xen
 
+.PHONY: debug-xen
+debug-xen: env ## gem_grant in a PVH domU whose kernel looks for faults, built once; in no other target
+	$(BIN)/python -m lab setup
+	$(BIN)/python -m lab xen --debug-kernel --timeout 3600 --pytest -- -m xen \
+	  -k "pvh and not heap" tests/xen/test_pages.py tests/xen/test_lives.py tests/xen/test_hostile.py
+
 .PHONY: chaos
 chaos: env ## break processes at random moments, and have hostile apps, here and in the lab
 	@status=0; \

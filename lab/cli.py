@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import host_setup, images, paths, recipe, runner, selftest
+from lab import host_setup, images, paths, recipe, runner, selftest, xen_machine
 from lab.errors import LabError
 from lab.say import say
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-FLAGS = {"--guest", "--no-template", "--pytest", "-h", "--help"}
+FLAGS = {"--debug-kernel", "--guest", "--no-template", "--pytest", "-h", "--help"}
 VALUED = {"--timeout", "--out", "--env", "--host"}
 
 
@@ -94,6 +94,11 @@ def _parser() -> argparse.ArgumentParser:
                 "--pytest",
                 action="store_true",
                 help="the command is pytest's arguments",
+            )
+            sub.add_argument(
+                "--debug-kernel",
+                action="store_true",
+                help="PVH domains have the kernel that looks for faults, which is built once",
             )
         else:
             sub.add_argument(
@@ -159,7 +164,10 @@ def _pytest(arguments: argparse.Namespace) -> int:
 
 def _xen(arguments: argparse.Namespace) -> int:
     arguments.guest, arguments.host = False, recipe.XEN_IMAGE.suite
-    return runner.run(_job(arguments, pytest=arguments.pytest, xen=True))
+    job = _job(arguments, pytest=arguments.pytest, xen=True)
+    if arguments.debug_kernel:
+        job.files.update(xen_machine.debug_files())
+    return runner.run(job)
 
 
 def _selftest(arguments: argparse.Namespace) -> None:

@@ -39,6 +39,7 @@ def build(
     own: Sequence[str],
     modules: Sequence[str] = (),
     extra: Mapping[str, bytes] | None = None,
+    kernel: kernels.Kernel | None = None,
 ) -> bytes:
     """Build an initramfs for an image.
 
@@ -48,6 +49,7 @@ def build(
         own: the modules of ``kernel/udmabuf`` to load; all of them are in ``/lab/modules``.
         modules: which of the kernel's to load besides those that are needed anyway.
         extra: further files for ``/lab`` there.
+        kernel: another kernel than the image's, for which our modules have been built.
 
     Raises:
         LabError: the modules of ``kernel/udmabuf`` have not been built.
@@ -55,7 +57,10 @@ def build(
     vm = paths.LAB / "vm"
     shared = ("common", "wlproxy-lab-control.service")
     extra = {**(extra or {}), **{name: (vm / name).read_bytes() for name in shared}}
-    built = kernels.built(image.suite, image.release)
+    if kernel is None:
+        built = kernels.built(image.suite, image.release)
+    else:
+        built = kernels.built_for(kernel)
     extra |= {f"modules/{name}.ko": path.read_bytes() for name, path in built.items()}
     for rules in (vm / "70-lab.rules", *kernels.SOURCE.glob("udev/*.rules")):
         extra[f"udev/{rules.name}"] = rules.read_bytes()
@@ -64,7 +69,8 @@ def build(
         "init": cpio.file((vm / "initramfs-init").read_bytes(), executable=True),
         "lab/init": cpio.file((vm / init).read_bytes(), executable=True),
     }
-    files = module_files(image.modules, (*MODULES, *modules))
+    drivers = image.modules if kernel is None else kernel.modules
+    files = module_files(drivers, (*MODULES, *modules))
     contents = [(module.name, unpacked(module)) for module in files]
     contents += [(f"{name}.ko", built[name].read_bytes()) for name in own]
     for number, (name, data) in enumerate(contents):
@@ -96,9 +102,14 @@ def build_host(image: Image, guest: Image) -> bytes:
     return build(image, "host-init", own, extra=extra)
 
 
-def build_domu(image: Image) -> bytes:
-    """Build the initramfs of Xen's guests."""
-    return build(image, "xen-init", ["gem_grant"], ("xen_blkfront",))
+def build_domu(
+    image: Image,
+    kernel: kernels.Kernel | None = None,
+    extra: Mapping[str, bytes] | None = None,
+) -> bytes:
+    """Build the initramfs of Xen's guests, with another kernel than the image's perhaps."""
+    own, modules = ["gem_grant"], ["xen_blkfront"]
+    return build(image, "xen-init", own, modules, extra, kernel)
 
 
 def build_dom0(image: Image) -> bytes:

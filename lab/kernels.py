@@ -253,10 +253,15 @@ def built(suite: str, release: str) -> dict[str, Path]:
         LabError: they have not been built as they are now.
     """
     kernel = find(suite)
-    directory = _built_path(kernel)
-    if kernel.release != release or not directory.exists():
+    if kernel.release != release or not is_built(kernel):
         message = f"no modules of kernel/udmabuf for {release}"
         raise LabError(f"{message}: run python3 -m lab build, as root")
+    return built_for(kernel)
+
+
+def built_for(kernel: Kernel) -> dict[str, Path]:
+    """Return our modules for a kernel, by name: `build` has built them."""
+    directory = _built_path(kernel)
     names = (*MODULES, RENAMED) if kernel.has_udmabuf else MODULES
     return {name: directory / f"{name}.ko" for name in names}
 

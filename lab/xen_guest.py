@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import nested
+from lab import nested, paths
 from lab.errors import LabError
 from lab.nested import BOOT, CHANNEL_PORT, CONTROL_PORT, RUN
 from lab.progress import Progress, file_size
@@ -21,6 +21,10 @@ from lab.wire import Connection, WireError
 
 MEMORY_MIB = 512
 KINDS = ("pv", "pvh")
+# What `lab xen --debug-kernel` sends along with the tree, for PVH domains; and how much memory
+# they need then, of which an eighth is KASAN's.
+DEBUG_KERNEL, DEBUG_INITRD = "build/debug-kernel/vmlinuz", "build/debug-kernel/initrd"
+DEBUG_MEMORY_MIB = 900
 CAPABILITIES = Path("/proc/xen/capabilities")
 PATIENCE = 120.0
 """Seconds for what Xen's tools do by themselves, under emulation."""
@@ -169,6 +173,14 @@ def domu(kind: str, **changes: object) -> DomU:
         memory_mib=MEMORY_MIB,
         kind=kind,
     )
+    kernel = paths.REPOSITORY / DEBUG_KERNEL
+    if kind == "pvh" and kernel.exists():
+        machine = dataclasses.replace(
+            machine,
+            kernel=kernel,
+            initrd=paths.REPOSITORY / DEBUG_INITRD,
+            memory_mib=DEBUG_MEMORY_MIB,
+        )
     return dataclasses.replace(machine, **changes)  # type: ignore[arg-type]
 
 

@@ -7,7 +7,7 @@ PVH domUs have the SVM that QEMU emulates.  One image is the root disk of all of
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import images, initramfs, qemu, recipe
+from lab import debug_kernel, images, initramfs, kernels, qemu, recipe, xen_guest
 from lab.errors import LabError
 from lab.outer import MEMORY_MIB, Outer
 
@@ -66,3 +66,20 @@ def prepare() -> XenOuter:
     return XenOuter(
         image, image, deps, initrd, with_guest=False, accel=qemu.accelerator()
     )
+
+
+def debug_files() -> dict[str, bytes]:
+    """Return what boots a PVH domU that looks for faults, by the paths that `xen_guest` knows.
+
+    Raises:
+        LabError: its kernel, or the image, could not be built.
+    """
+    images.build([recipe.XEN_IMAGE], [])
+    kernel = debug_kernel.fetch()
+    kernels.build(kernel)
+    exporter = {"modules/gem_locate_exporter.ko": debug_kernel.exporter(kernel)}
+    initrd = initramfs.build_domu(images.find(recipe.XEN_IMAGE), kernel, exporter)
+    return {
+        xen_guest.DEBUG_KERNEL: kernel.vmlinuz.read_bytes(),
+        xen_guest.DEBUG_INITRD: initrd,
+    }

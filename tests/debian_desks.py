@@ -47,6 +47,11 @@ exec {command}
 """
 
 
+LEFT_ARROW: Final = 105
+LEFT_META: Final = 125
+"""As in linux/input-event-codes.h."""
+
+
 class DebianDesk(Desk):
     """A desktop in the Debian.
 
@@ -96,8 +101,16 @@ class DebianDesk(Desk):
         """Put the newest window, with what surrounds it, somewhere."""
 
     @abstractmethod
+    def tile(self) -> None:
+        """Put the newest window into the left half of the screen, or out of it again."""
+
+    @abstractmethod
     def maximise(self) -> None:
         """Have the newest window fill the screen, beside the desktop's own."""
+
+    @abstractmethod
+    def fill(self) -> None:
+        """Have the newest window fill the screen, with nothing beside it."""
 
     @abstractmethod
     def point(self, x: int, y: int) -> None:
@@ -202,26 +215,37 @@ export default class {
         where = f"{left}, {top}, {right - left}, {bottom - top}"
         self._to_newest(f"w.move_resize_frame(true, {where})")
 
+    def tile(self) -> None:
+        self._to_newest("")
+        for key, state in (
+            *((LEFT_META, "PRESSED"), (LEFT_ARROW, "PRESSED")),
+            *((LEFT_ARROW, "RELEASED"), (LEFT_META, "RELEASED")),
+        ):
+            press = f"notify_key(now, {key}, Clutter.KeyState.{state})"
+            self._device("KEYBOARD_DEVICE", press)
+
     def maximise(self) -> None:
         self._to_newest("w.maximize(3)")
 
-    def _hand(self, javascript: str) -> None:
+    def fill(self) -> None:
+        self._to_newest("w.make_fullscreen()")
+
+    def _device(self, kind: str, javascript: str) -> None:
         self._evaluate(
-            "{ const {Clutter, GLib} = imports.gi;"
-            "global.hand ??= global.stage.context.get_backend().get_default_seat()"
-            ".create_virtual_device(Clutter.InputDeviceType.POINTER_DEVICE);"
-            f"const now = GLib.get_monotonic_time(); {javascript}; }}"
+            "{ const {Clutter, GLib} = imports.gi; global.devices ??= {};"
+            f"const device = global.devices.{kind}"
+            " ??= global.stage.context.get_backend().get_default_seat()"
+            f".create_virtual_device(Clutter.InputDeviceType.{kind});"
+            f"const now = GLib.get_monotonic_time(); device.{javascript}; }}"
         )
 
     def point(self, x: int, y: int) -> None:
-        self._hand(f"global.hand.notify_absolute_motion(now, {x}, {y})")
+        self._device("POINTER_DEVICE", f"notify_absolute_motion(now, {x}, {y})")
 
     def press(self, *, down: bool) -> None:
-        state = "PRESSED" if down else "RELEASED"
-        self._hand(
-            "global.hand.notify_button("
-            f"now, Clutter.BUTTON_SECONDARY, Clutter.ButtonState.{state})"
-        )
+        state = f"Clutter.ButtonState.{'PRESSED' if down else 'RELEASED'}"
+        button = f"notify_button(now, Clutter.BUTTON_SECONDARY, {state})"
+        self._device("POINTER_DEVICE", button)
 
 
 class Kwin(DebianDesk):
@@ -287,8 +311,16 @@ exec kwin_wayland --wayland-display $WAYLAND_DISPLAY --socket kwin-0 --no-locksc
             f" width: {right - left}, height: {bottom - top}}}"
         )
 
+    def tile(self) -> None:
+        self._to_newest(
+            "workspace.activeWindow = w; workspace.slotWindowQuickTileLeft()"
+        )
+
     def maximise(self) -> None:
         self._to_newest("w.setMaximize(true, true)")
+
+    def fill(self) -> None:
+        self._to_newest("w.fullScreen = true")
 
     def _hand(self) -> VirtualPointer:
         if self._pointer is None:

@@ -2,9 +2,9 @@
 
 As root: it makes a Debian (`tests.debian_desks`), of a gigabyte and a half, in a directory that is
 removed again, or in the one that ``--keep`` names, where the next run finds it.  Apps of this machine
-play the guests' there, as in `tests.pictures`: each is opened, put somewhere, maximised, and all
-four sides of its frame are looked at, pixel by pixel.  A menu is as well.  Then a picture is made of
-each desktop, for the documentation.
+play the guests' there, as in `tests.pictures`: each is opened, put somewhere, tiled, maximised, has
+all of the screen, and all four sides of its frame are looked at, pixel by pixel.  A menu is as well.
+Then a picture is made of each desktop, for the documentation.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +53,15 @@ class Program:
 
     command: Sequence[str]
     obeys: bool = True
+
+
+class State(Enum):
+    """What a desktop was told to do with a window."""
+
+    PLACED = "as placed"
+    TILED = "tiled"
+    MAXIMISED = "maximised"
+    FULLSCREEN = "fullscreen"
 
 
 FOOT: Final = Program([*SHELL, "exec sleep 600"])
@@ -122,20 +132,28 @@ def backwards(row: bytes) -> bytes:
     return b"".join(row[at : at + 4] for at in range(len(row) - 4, -4, -4))
 
 
-def check_place(box: Box, program: Program, *, maximised: bool) -> None:
+def check_place(box: Box, program: Program, state: State) -> None:
     """Check that a frame is where the desktop was told to have the window.
 
     Raises:
         AssertionError: it is not.
     """
-    if maximised:
-        right = box[0] == 0 and box[2:] == SIZE
-    elif program.obeys:
-        off = [abs(is_ - told) for is_, told in zip(box, PLACE, strict=True)]
-        # A title bar of the desktop's is above it, and in what was asked for.
-        right = max(off[0], off[2], off[3]) <= MARGIN and off[1] <= MARGIN
-    else:
-        right = True
+    width, height = SIZE
+    match state:
+        case State.FULLSCREEN:
+            right = box == (0, 0, width, height)
+        case State.MAXIMISED:
+            right = box[0] == 0 and box[2:] == SIZE
+        case State.TILED:
+            # What an app draws outside of its geometry is covered.
+            wider = abs(box[2] - width // 2)
+            right = box[0] == 0 and wider <= MARGIN and box[3] == height
+        case State.PLACED if program.obeys:
+            off = [abs(is_ - told) for is_, told in zip(box, PLACE, strict=True)]
+            # A title bar of the desktop's is above it, and in what was asked for.
+            right = max(off[0], off[2], off[3]) <= MARGIN and off[1] <= MARGIN
+        case _:
+            right = True
     if not right:
         raise AssertionError(f"a frame at {box}")
 
@@ -189,29 +207,30 @@ class Visit:
     displays: Mapping[str, Path]
     logs: Path
 
-    async def framed(
-        self, colour: str, program: Program, *, maximised: bool
-    ) -> Image.Image:
-        """Place a window, or maximise it, until it is as it should be; say how it is."""
+    async def framed(self, colour: str, program: Program, state: State) -> Image.Image:
+        """Have a window be placed, or maximised, until it is as it should be; say how it is."""
         problem: Exception = AssertionError("nothing was looked at")
+        if state is State.TILED:  # which ends if it is asked for again
+            self.desk.tile()
         with trio.move_on_after(PATIENCE):
             while True:
                 # KWin within sway shows some new sizes only when something else happens.
                 self.desk.point(401, 320)
                 self.desk.point(400, 320)
-                if maximised:
-                    self.desk.maximise()
-                else:
+                if state is State.PLACED:
                     self.desk.place(PLACE)
+                elif state is State.MAXIMISED:
+                    self.desk.maximise()
+                elif state is State.FULLSCREEN:
+                    self.desk.fill()
                 image = await self.desk.settled()
                 try:
                     box, widths = check_frame(image, colour)
-                    check_place(box, program, maximised=maximised)
+                    check_place(box, program, state)
                 except AssertionError as error:
                     problem = error
                 else:
-                    how = "maximised" if maximised else "as placed"
-                    print(f"    {how}: frame at {box}, sides {widths}")
+                    print(f"    {state.value}: frame at {box}, sides {widths}")
                     return image
         raise problem
 
@@ -223,16 +242,17 @@ class Visit:
                 pass
 
     async def check(self, name: str, program: Program) -> None:
-        """Open an app in the first VM; have it be framed, also maximised."""
+        """Open an app in the first VM; have it be framed, whatever the desktop does with it."""
         print(f"  {name}")
         colour = VMS["work"]
         with app(program, self.displays["work"], self.logs / f"{name}.log"):
             await self.shows(colour, there=True)
-            await self.framed(colour, program, maximised=False)
+            await self.framed(colour, program, State.PLACED)
             if name == "weston-terminal":
                 await self.menu(colour)
             elif program.obeys:
-                await self.framed(colour, program, maximised=True)
+                for state in (State.TILED, State.MAXIMISED, State.FULLSCREEN):
+                    await self.framed(colour, program, state)
         await self.shows(colour, there=False)
 
     async def menu(self, colour: str) -> None:
@@ -285,7 +305,7 @@ class Visit:
             await self.shows(colour, there=False)
         with app(DEMO, web, self.logs / "shown.log"):
             await self.shows(VMS["web"], there=True)
-            pictures.append(await self.framed(VMS["web"], DEMO, maximised=True))
+            pictures.append(await self.framed(VMS["web"], DEMO, State.MAXIMISED))
         return side_by_side(pictures)
 
 

@@ -31,6 +31,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 from lab import debug_kernel, kernels  # noqa: E402
+from lab.debug_kernel import FAULTS  # noqa: E402
 from lab.errors import LabError  # noqa: E402
 
 # Raise it when what is in the cache would have to be another.
@@ -164,12 +165,7 @@ nothing_leaked
 read_log
 if [ -e $leaks ]; then
   grep "debug_locks: *1" /proc/lockdep_stats || bad=1
-  # The report of a deadlock is lockdep's last, and after KASAN's it says nothing.
-  fault 0 "unreferenced object"
-  fault 1 "BUG: sleeping function called from invalid context"
-  fault 2 "WARNING: possible circular locking dependency"
-  fault 3 "UBSAN: array-index-out-of-bounds"
-  fault 4 "KASAN: slab-use-after-free in exporter_"
+{faults}
 fi
 rmmod gem_locate_exporter || bad=1
 exit $bad
@@ -383,6 +379,7 @@ def main() -> int:
             fuzz=arguments.fuzz,
             test_name=TEST_NAME,
             kmemleak=KMEMLEAK,
+            faults="\n".join(f'  fault {n} "{said}"' for n, said in FAULTS.items()),
         )
         try:
             kernel, initramfs = put_together(name, job)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import cli, runner
+from lab import cli, runner, xen_guest, xen_machine
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,38 @@ def test_a_job_for_xen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert job.pytest
     assert job.argv == ["-q"]
     assert job.env["A"] == "b"
+    assert not job.files
+
+
+def test_a_job_for_xen_takes_the_debug_kernel_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    jobs: list[runner.Job] = []
+    monkeypatch.setattr(runner, "run", jobs.append)
+    files = {xen_guest.DEBUG_KERNEL: b"kernel", xen_guest.DEBUG_INITRD: b"initrd"}
+    monkeypatch.setattr(xen_machine, "debug_files", lambda: files)
+    own, command = cli.split(["xen", "--debug-kernel", "true"])
+    arguments = cli._parser().parse_args(own)
+    arguments.argv = command
+
+    cli._xen(arguments)
+
+    assert jobs[0].argv == ["true"]
+    assert jobs[0].files == files
+
+
+def test_only_a_pvh_domain_has_the_debug_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.nested.disk_by_serial", Path)
+    monkeypatch.setattr("lab.paths.REPOSITORY", tmp_path)
+    usual = xen_guest.domu("pvh").kernel
+    kernel = tmp_path / xen_guest.DEBUG_KERNEL
+    kernel.parent.mkdir(parents=True)
+    kernel.touch()
+
+    assert xen_guest.domu("pv").kernel == usual
+    domain = xen_guest.domu("pvh")
+
+    assert (domain.kernel, domain.initrd.parent) == (kernel, kernel.parent)
+    assert domain.memory_mib > xen_guest.MEMORY_MIB

@@ -8,10 +8,13 @@ from lab import delegation, xen_guest
 from tests.xen.domain import NOTHING, Domain
 
 # Asked of Debian's kernel: what is freed, whole pages too, is filled with a pattern, and complained
-# of if that has changed when it is used again; and so are the ends of what is allocated.
-FIND_FAULTS = "page_poison=1 slab_debug=FZP,kmalloc*"
+# of if that has changed when it is used again; and so are the ends of what is allocated. And of KASAN,
+# where it is (`lab xen --debug-kernel`): to report more than its first.
+FIND_FAULTS = "page_poison=1 slab_debug=FZP,kmalloc* kasan_multi_shot"
 COMPLAINTS = (
     *("WARNING:", "BUG:", "BUG kmalloc", "Oops", "Call Trace", "general protection"),
+    # Those of a kernel that looks for more of it (`lab xen --debug-kernel`).
+    *("KASAN", "UBSAN", "ODEBUG", "DMA-API:", "INFO: possible", "INFO: trying"),
     *("memory corruption", "list_add", "list_del", "refcount_t", "still in use"),
 )
 
@@ -45,7 +48,11 @@ def domains(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Domain]]:
             running[kind] = Domain(xen_guest.domu(kind, append=FIND_FAULTS))
             poisons = running[kind].shell("cat /sys/kernel/slab/kmalloc-256/poison")
             assert poisons == "1\n", "what is freed is not looked at"
+            running[kind].forget_leaks()
         yield running
+        for domain in running.values():
+            domain.check_for_leaks()
+            domain.check_that_faults_are_seen()
     finally:
         for domain in running.values():
             domain.close()

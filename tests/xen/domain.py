@@ -1,6 +1,7 @@
 """`Domain`: a domU with `/dev/gem-grant`, and a Python in it that a test can command."""
 
 import json
+import re
 import struct
 import subprocess
 import time
@@ -9,11 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from lab import xen_guest
+from lab.debug_kernel import FAULTS
 from lab.guest import Guest
 
 PAGE = 4096
 REQUESTS, ANSWERS = "/run/requests", "/run/answers"
 PROGRAM = Path(__file__).with_name("in_guest.py")
+# In two scans, what nobody has had a pointer to for some seconds; if the kernel can tell.
+SCAN = """
+leaks=/sys/kernel/debug/kmemleak
+[ -e /proc/lockdep_stats ] || exit 0
+[ -e $leaks ] || mount -t debugfs debug /sys/kernel/debug
+for again in 1 2; do sleep 6; echo scan >$leaks; done
+"""
 NOTHING = [0, 0, 0, 0]
 """What the module counts if nothing is granted."""
 # More than is free, so that whatever had been let go would be used, and written over.
@@ -80,6 +89,29 @@ class Domain:
         done = self.guest.run(["sh", "-c", script])
         assert done.ok, done
         return done.stdout.decode()
+
+    def forget_leaks(self) -> None:
+        """Forget what a kernel that looks for faults has leaked up to now."""
+        self.shell(f"{SCAN} echo clear >$leaks")
+
+    def check_for_leaks(self) -> None:
+        """Check that such a kernel has leaked nothing since, and looked for deadlocks."""
+        said = self.shell(f"{SCAN} cat $leaks; grep debug_locks: /proc/lockdep_stats")
+        assert not said or re.fullmatch(r" *debug_locks: *1\n", said), said
+
+    def check_that_faults_are_seen(self) -> None:
+        """Check that such a kernel reports each fault, when a module commits it on purpose."""
+        if self.shell("[ -e /proc/lockdep_stats ] || echo another"):
+            return
+        self.shell("insmod /lab/modules/gem_locate_exporter.ko; dmesg --clear")
+        for number, said in FAULTS.items():
+            self.python(
+                "device = os.open('/dev/gem-locate-exporter', os.O_RDWR)\n"
+                f"fcntl.ioctl(device, ord('x') << 8 | {0x90 + number})\n"
+                "os.close(device)"
+            )
+            seen = self.shell(f"{SCAN} cat $leaks; dmesg")
+            assert said in seen, f"not seen: {said}"
 
     def close(self) -> None:
         """Destroy it."""

@@ -114,7 +114,7 @@ def test_an_object_that_is_shared_is_closed_with_the_last_copy(domain: Domain) -
 
 
 def test_the_module_can_be_loaded_anew(domain: Domain) -> None:
-    domain.python(f"kind = 'heap'\n{GRANT}")
+    domain.python(f"kind = 'memfd'\n{GRANT}")
     domain.python("for each in granted, fd, at: os.close(each)")
 
     module = "/lab/modules/gem_grant.ko"

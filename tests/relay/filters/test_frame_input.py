@@ -6,7 +6,7 @@ from tests.relay.frame.stage import FrameStage
 from tests.relay.things import Thing
 
 LEFT, RIGHT, MIDDLE = 0x110, 0x111, 0x112
-TOP, BOTTOM, WEST, EAST = range(4)
+TOP, TOP_EAST, BOTTOM, BOTTOM_EAST, WEST, EAST = range(6)
 """Strips, in the order in which they are made."""
 
 
@@ -89,7 +89,8 @@ def test_a_pointer_that_comes_over_the_frame_is_heard_of_in_the_window_only() ->
         (WEST, (2, 40), "resize({seat}, 10, 4)"),
         (EAST, (2, 40), "resize({seat}, 10, 8)"),
         (TOP, (1, 1), "resize({seat}, 10, 5)"),
-        (BOTTOM, (108, 2), "resize({seat}, 10, 10)"),
+        (BOTTOM_EAST, (53, 2), "resize({seat}, 10, 10)"),
+        (TOP_EAST, (2, 2), "move({seat}, 10)"),
     ],
 )
 def test_a_press_moves_or_resizes(

@@ -7,6 +7,7 @@ import pytest
 from tests.relay.frame.stage import RED, FrameStage, union
 from tests.relay.playbook import Stage
 from tests.relay.things import Thing
+from wlproxy.relay.frame.layout import Side
 from wlproxy.relay.inputs import PolicyChanged
 from wlproxy.relay.look import Label, WindowFrame
 from wlproxy.relay.policy_tree import Fullscreen, Policy, Popups, Windows
@@ -100,13 +101,15 @@ def test_the_order_of_the_first_frame() -> None:
     placed = [line for line in said if line.startswith("set_position")]
     assert placed == [
         "set_position(-5, -18)",
+        "set_position(50, -18)",
         "set_position(-5, 80)",
+        "set_position(50, 80)",
         "set_position(-5, 0)",
         "set_position(100, 0)",
         "set_position(0, -18)",
     ]
     assert said[-2:] == ["set_window_geometry(-5, -18, 110, 103)", "commit()"]
-    assert play.strips()[4] == (0, -18, 30, 0)
+    assert play.strips()[-1] == (0, -18, 30, 0)
 
 
 def test_the_colour_is_in_one_buffer_for_all_windows() -> None:
@@ -117,7 +120,7 @@ def test_the_colour_is_in_one_buffer_for_all_windows() -> None:
     assert sum("CreateFile" in line for line in said) == 1
     sources = [line.split(".")[1] for line in said if "set_source" in line]
     assert sources == [
-        *["set_source(16384, 1024, 32768, 2048)"] * 2,
+        *["set_source(16384, 1024, 32768, 2048)"] * 4,
         *["set_source(1024, 16384, 2048, 32768)"] * 2,
     ]
 
@@ -153,12 +156,12 @@ def test_the_strips_go_after_the_window() -> None:
 
     said = play.said_by("host")
     assert said[0].startswith("xdg_toplevel@")
-    assert len(said) == 1 + 4 * 3
+    assert len(said) == 1 + len(Side) * 3
     assert all(line.endswith(".destroy()") for line in said)
 
     play.become_window()
     play.app.request(play.window, "commit")
-    assert len(play.strips()) == 4
+    assert len(play.strips()) == len(Side)
 
 
 def test_a_window_that_is_hidden_and_shown_again_is_framed_again() -> None:
@@ -242,7 +245,7 @@ def test_it_goes_where_that_is_allowed_and_comes_again(*, eager: bool) -> None:
     # At once, and not when the app likes.
     assert tell(play, 9, ACTIVE).startswith("configure(790, 590, ")
     play.may_be_bare = False
-    assert len(play.strips()) == 4
+    assert len(play.strips()) == len(Side)
     assert union(play.strips()) == (0, 0, 800, 600)
     play.app.request(play.window, "commit")
     assert play.geometry() == (-5, -5, 805, 605)
@@ -264,7 +267,7 @@ def test_it_stays_until_the_app_has_acknowledged_that() -> None:
         tell(play, serial, FILLS)
     play.app.request(play.xdg_surface, "ack_configure", 100)
     play.shown(800, 600)
-    assert len(play.strips()) == 4
+    assert len(play.strips()) == len(Side)
     play.may_be_bare = True
     play.app.request(play.xdg_surface, "ack_configure", 299)
     play.shown(800, 600)
@@ -345,7 +348,7 @@ def test_another_colour_of_a_frame_that_is_not_shown() -> None:
     play.run(play.relay.receive(PolicyChanged(UNFRAMED, blue)))
     assert not any("attach" in line for line in play.said())
     tell(play, 9, b"")
-    assert len(play.strips()) == 5
+    assert len(play.strips()) == len(Side) + 1
 
 
 def test_a_window_that_is_shown_again_has_its_frame() -> None:
@@ -454,7 +457,7 @@ def test_a_popup_has_a_thin_frame_without_a_label() -> None:
     surface, made, menu = shown_popup(play)
 
     [on_screen] = play.screen.popups
-    assert len(play.strips(on_screen)) == 4
+    assert len(play.strips(on_screen)) == len(Side)
     assert play.screen.geometry(on_screen) == (-2, -2, 42, 32)
     # What sticks out is covered, as of a window.
     play.app.request(made, "set_window_geometry", 10, 10, 20, 10)
@@ -465,8 +468,8 @@ def test_a_popup_has_a_thin_frame_without_a_label() -> None:
     play.app.request(menu, "destroy")
     said = play.said_by("host")
     assert said[0].startswith("xdg_popup@")
-    assert len(said) == 1 + 4 * 3
-    assert len(play.strips()) == 5
+    assert len(said) == 1 + len(Side) * 3
+    assert len(play.strips()) == len(Side) + 1
 
 
 def test_a_popup_that_is_given_its_parent_elsewhere() -> None:

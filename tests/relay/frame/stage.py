@@ -6,6 +6,7 @@ from tests.relay.frame.screen import Rectangle, Screen, Surface
 from tests.relay.playbook import Stage
 from tests.relay.things import Thing
 from wlproxy.protocol.wayland.message import ArgValue
+from wlproxy.relay.frame.layout import Side
 from wlproxy.relay.look import WindowFrame
 from wlproxy.relay.policy_tree import Policy
 from wlproxy.relay.wire.context import RelayConfig
@@ -135,12 +136,12 @@ class FrameStage(Stage):
         self.checked += 1
         boxes = self.screen.boxes(window)
         guests = [box for each, box in boxes if not each.ours]
-        strips = [box for each, box in boxes if each.ours][:4]
+        strips = [box for each, box in boxes if each.ours][: len(Side)]
         if self.may_be_bare:
             # Strips come one by one, and before the geometry that they are around.
-            assert len(strips) < 4 or inside(union(guests), union(strips))
+            assert len(strips) < len(Side) or inside(union(guests), union(strips))
             return
-        assert len(strips) == 4, "there is a window without a frame"
+        assert len(strips) == len(Side), "there is a window without a frame"
         first = min(index for index, (each, _) in enumerate(boxes) if each.ours)
         assert all(each.ours for each, _ in boxes[first:]), "something is above"
         outer, inner = self.screen.geometry(window), self.inner(window)

@@ -176,8 +176,10 @@ def test_the_screen_itself_is_looked_at(*, eager: bool) -> None:
     assert play.checked
     assert play.inner() == (0, 0, 100, 80)
     assert play.strips() == [
-        (-5, -5, 105, 0),
-        (-5, 80, 105, 85),
+        (-5, -5, 50, 0),
+        (50, -5, 105, 0),
+        (-5, 80, 50, 85),
+        (50, 80, 105, 85),
         (-5, 0, 0, 80),
         (100, 0, 105, 80),
     ]

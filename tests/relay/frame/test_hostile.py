@@ -9,6 +9,7 @@ from tests.relay.frame.stage import RED, FrameStage, inside, union
 from tests.relay.things import Thing
 from wlproxy.relay.commands import CreateCopyBuffer, CreateUdmabuf
 from wlproxy.relay.frame.frames import MAX_COVER, MAX_DEPTH, MAX_PARTS, MAX_SIZE
+from wlproxy.relay.frame.layout import Side
 
 
 @pytest.fixture(params=[False, True], ids=["lazy", "eager"])
@@ -387,7 +388,7 @@ def test_nothing_is_put_above_the_frame(play: FrameStage) -> None:
         play.app.request(play.window, "commit")
 
     boxes = play.screen.boxes(play.on_screen)
-    assert [each.ours for each, _ in boxes] == [False] * 4 + [True] * 4
+    assert [each.ours for each, _ in boxes] == [False] * 4 + [True] * len(Side)
 
 
 def test_strips_have_no_name_that_an_app_could_guess(play: FrameStage) -> None:
@@ -437,7 +438,7 @@ def test_a_storm_of_sizes(play: FrameStage) -> None:
 
     assert play.app.error is None
     boxes = play.screen.boxes(play.on_screen)
-    assert sum(each.ours for each, _ in boxes) == 4
+    assert sum(each.ours for each, _ in boxes) == len(Side)
 
 
 def test_subsurfaces_of_what_is_no_window_yet(play: FrameStage) -> None:

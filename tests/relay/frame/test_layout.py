@@ -43,6 +43,17 @@ def test_strips_and_window_are_all_of_the_cover_and_meet_nowhere(
         assert all(one.intersection(other).empty for other in parts[:index])
 
 
+@given(st.integers(80, 9000), st.integers(80, 9000), insets)
+def test_no_strip_is_larger_than_the_window(
+    width: int, height: int, around: Insets
+) -> None:
+    """Or Mutter would not have one in the middle that fills the screen."""
+    layout = lay_out(at(0, 0, width, height), around, NOTHING)
+
+    assert all(each.width <= width for each in strips(layout))
+    assert all(each.height <= height for each in strips(layout))
+
+
 @given(boxes, insets, boxes)
 def test_what_sticks_out_is_covered_and_the_frame_is_never_thinner(
     inner: Box, around: Insets, reach: Box

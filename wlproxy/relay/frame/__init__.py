@@ -1,4 +1,4 @@
-"""The frame around a VM's windows: four strips of one colour, which the guest cannot reach.
+"""The frame around a VM's windows: six strips of one colour, which the guest cannot reach.
 
 * `boxes`: rectangles; `layout`: where the strips are, and what a size is within a frame;
 * `tree`: surfaces and their subsurfaces: what is shown, and what may be;

@@ -20,12 +20,23 @@ RIM: Final = 4
 
 
 class Side(Enum):
-    """Which strip."""
+    """Which strip.
 
-    TOP = "top"
-    BOTTOM = "bottom"
+    None is wider or higher than the window itself: where one fills the screen, Mutter centers it by its widest
+    and its highest surface (`maybe_configure_black_background` in 48).
+    """
+
+    TOP_LEFT = "left half of the top"
+    TOP_RIGHT = "right half of the top"
+    BOTTOM_LEFT = "left half of the bottom"
+    BOTTOM_RIGHT = "right half of the bottom"
     LEFT = "left"
     RIGHT = "right"
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it is at the top or at the bottom."""
+        return self not in (Side.LEFT, Side.RIGHT)
 
 
 class Edge(IntFlag):
@@ -113,11 +124,16 @@ class Layout:
     def strip(self, side: Side) -> Box:
         """Say where a strip is."""
         inner, cover = self.inner, self.cover
+        middle = inner.left + inner.width // 2
         match side:
-            case Side.TOP:
-                return Box(cover.left, cover.top, cover.right, inner.top)
-            case Side.BOTTOM:
-                return Box(cover.left, inner.bottom, cover.right, cover.bottom)
+            case Side.TOP_LEFT:
+                return Box(cover.left, cover.top, middle, inner.top)
+            case Side.TOP_RIGHT:
+                return Box(middle, cover.top, cover.right, inner.top)
+            case Side.BOTTOM_LEFT:
+                return Box(cover.left, inner.bottom, middle, cover.bottom)
+            case Side.BOTTOM_RIGHT:
+                return Box(middle, inner.bottom, cover.right, cover.bottom)
             case Side.LEFT:
                 return Box(cover.left, inner.top, inner.left, inner.bottom)
             case Side.RIGHT:

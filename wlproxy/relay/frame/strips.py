@@ -75,7 +75,7 @@ class Paint:
             pixels = struct.pack("<I", look.colour) * LONG * SHORT
             sizes = (LONG, SHORT), (SHORT, LONG)
             self.wide, self.tall = _make_buffers(context, pixels, sizes)
-        return self.wide if side in (Side.TOP, Side.BOTTOM) else self.tall
+        return self.wide if side.is_wide else self.tall
 
     def end(self, context: Context) -> None:
         """Let go of the buffers; the compositor keeps what it shows."""
@@ -120,8 +120,7 @@ def _make_buffers(
 
 def colour_source(side: Side) -> tuple[int, int, int, int]:
     """Say what a strip shows of a buffer of one colour, in 256ths of pixels."""
-    wide = side in (Side.TOP, Side.BOTTOM)
-    (x, width), (y, height) = (ALONG, ACROSS) if wide else (ACROSS, ALONG)
+    (x, width), (y, height) = (ALONG, ACROSS) if side.is_wide else (ACROSS, ALONG)
     return x, y, width, height
 
 
