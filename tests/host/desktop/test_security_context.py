@@ -6,8 +6,11 @@ import struct
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from tests.host.conftest import Weston
+from tests.peers.sandbox import SandboxingCompositor
 from wlproxy.host.desktop.address import connect_compositor
 from wlproxy.host.desktop.security_context import SecurityContext
 from wlproxy.host.desktop.wayland_client import WaylandClient
@@ -71,6 +74,31 @@ def test_what_killed_proxies_left_is_swept_and_nothing_else(
     for directory in (in_use, other, mine):
         assert len(os.listdir(directory)) == 1
         shutil.rmtree(directory)
+
+
+async def test_a_directory_that_is_swept_before_it_is_locked_is_made_again(
+    tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another proxy that starts at the same time, between our opening it and our locking it."""
+    swept: list[Path] = []
+    lock = fcntl.flock
+
+    def sweep_and_lock(fd: int, operation: int) -> None:
+        if not swept:
+            swept.append(Path(f"/proc/self/fd/{fd}").readlink())
+            swept[0].rmdir()
+        lock(fd, operation)
+
+    nursery.start_soon(SandboxingCompositor(denied=()).run, tmp_path / "wl")
+    await trio.testing.wait_all_tasks_blocked()
+    monkeypatch.setattr(fcntl, "flock", sweep_and_lock)
+    context = await trio.to_thread.run_sync(
+        SecurityContext, tmp_path / "wl", "org.example", "vm"
+    )
+    with context:
+        assert context.path.is_socket()
+        assert context.path.parent != swept[0]
+    assert not context.path.parent.exists()
 
 
 @pytest.mark.lab

@@ -134,11 +134,14 @@ def _locked(directory: Path) -> OwnedFd | None:
     """Lock a directory; None if somebody else holds the lock.
 
     Raises:
-        OSError: it is gone, or there is no fd left.
+        FileNotFoundError: it is gone, maybe since it was opened.
+        OSError: it cannot be opened, or there is no fd left.
     """
     fd = OwnedFd(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     with closed_on_error(fd), suppress(BlockingIOError):
         fcntl.flock(fd.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Who had it locked before, may have removed it: then this is a lock of nothing.
+        os.stat(directory)
         return fd
     fd.close()
     return None
