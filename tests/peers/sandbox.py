@@ -25,6 +25,10 @@ SYMBOLS.wl_global_get_interface.argtypes = [ctypes.c_void_p]
 SYMBOLS.wl_global_get_interface.restype = ctypes.c_void_p
 
 
+class SandboxedClient(ServerClient):
+    """One that came through a security context."""
+
+
 class SandboxingCompositor(Compositor):
     """Clients that come through a security context do not see all globals."""
 
@@ -36,13 +40,21 @@ class SandboxingCompositor(Compositor):
         """
         super().__init__()
         self.denied = {WpSecurityContextManagerV1.name, *denied}
-        self.sandboxed: set[int] = set()
         self.add_global(WpSecurityContextManagerV1, 1)
         self.handlers[WpSecurityContextManagerV1.name, "create_listener"] = _listener
         self.handlers["wp_security_context_v1", "commit"] = self._commit
         self._filter = _FILTER(self._shows)
         SYMBOLS.wl_display_set_global_filter(address(self.pointer), self._filter, None)
         self._contexts = trio.open_memory_channel[tuple[int, int]](9)
+
+    @property
+    def sandboxed(self) -> set[int]:
+        """The clients, by address, that are connected: the next client may be where one was."""
+        return {
+            address(client.pointer)
+            for client in self.clients
+            if isinstance(client, SandboxedClient)
+        }
 
     async def run(
         self,
@@ -79,8 +91,7 @@ class SandboxingCompositor(Compositor):
     async def _accept_sandboxed(self, listening: trio.socket.SocketType) -> None:
         while True:
             connected, _ = await listening.accept()
-            client = ServerClient(self, connected.detach())
-            self.sandboxed.add(address(client.pointer))
+            SandboxedClient(self, connected.detach())
 
 
 def _listener(_: Resource, context: Resource, listener: int, close: int) -> None:

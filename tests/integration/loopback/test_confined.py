@@ -86,6 +86,12 @@ def _titles(node: dict[str, object]) -> Iterator[str]:
 
 
 @pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
 async def two(
     tmp_path: Path, nursery: trio.Nursery
 ) -> AsyncIterator[tuple[Loopback, Loopback]]:
@@ -101,14 +107,16 @@ async def two(
         yield sides[0], sides[1]
 
 
-async def start_both(two: tuple[Loopback, Loopback], display: Path) -> Proxies:
-    """Have a proxy for each of them, and an app that shows a window."""
-    proxies = [
-        proxy_of(side, name, display)
-        for side, name in zip(two, ("one", "two"), strict=True)
-    ]
-    for side, proxy in zip(two, proxies, strict=True):
+async def start_both(
+    two: tuple[Loopback, Loopback], display: Path, stack: AsyncExitStack
+) -> Proxies:
+    """Have a proxy for each of them, and an app that shows a window; the stack ends them."""
+    proxies = []
+    for side, name in zip(two, ("one", "two"), strict=True):
+        proxy = proxy_of(side, name, display)
+        stack.push_async_callback(proxy.end)
         proxy.start(side.ram.fd)
+        proxies.append(proxy)
     for side, proxy in zip(two, proxies, strict=True):
         assert (await proxy.serving())["confined"].startswith(CONFINED)
         await show(await side.app(), "a letter")
@@ -116,10 +124,10 @@ async def start_both(two: tuple[Loopback, Loopback], display: Path) -> Proxies:
 
 
 async def test_sway_shows_windows_of_two_vms(
-    two: tuple[Loopback, Loopback], sway: Path
+    two: tuple[Loopback, Loopback], sway: Path, stack: AsyncExitStack
 ) -> None:
     """Through a context each, where sway has them (from 1.9 on)."""
-    proxies = await start_both(two, sway)
+    proxies = await start_both(two, sway, stack)
     await until_sway_shows(sway, "[one] a letter", "[two] a letter")
     isolated = [proxy.status()["isolated"] for proxy in proxies]
     assert len(contexts(sway)) == sum(isolated)
@@ -136,7 +144,10 @@ async def test_sway_shows_windows_of_two_vms(
 
 
 async def test_a_context_each(
-    two: tuple[Loopback, Loopback], tmp_path: Path, nursery: trio.Nursery
+    two: tuple[Loopback, Loopback],
+    tmp_path: Path,
+    nursery: trio.Nursery,
+    stack: AsyncExitStack,
 ) -> None:
     """One whose proxy was killed is swept up by the next."""
     display = tmp_path / "desktop" / "wayland-0"
@@ -144,8 +155,9 @@ async def test_a_context_each(
     compositor = SandboxingCompositor(denied=())
     nursery.start_soon(compositor.run, display)
     await trio.testing.wait_all_tasks_blocked()
-    proxies = await start_both(two, display)
-    assert all(proxy.status()["isolated"] for proxy in proxies)
+    proxies = await start_both(two, display, stack)
+    for proxy in proxies:
+        assert proxy.status()["isolated"], proxy.log.read_text()
     assert compositor.sandboxed
     before = contexts(display)
     assert len(before) == len(two)
