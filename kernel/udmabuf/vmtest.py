@@ -31,7 +31,6 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 from lab import debug_kernel, kernels  # noqa: E402
-from lab.debug_kernel import FAULTS  # noqa: E402
 from lab.errors import LabError  # noqa: E402
 
 # Raise it when what is in the cache would have to be another.
@@ -379,7 +378,10 @@ def main() -> int:
             fuzz=arguments.fuzz,
             test_name=TEST_NAME,
             kmemleak=KMEMLEAK,
-            faults="\n".join(f'  fault {n} "{said}"' for n, said in FAULTS.items()),
+            faults="\n".join(
+                f'  fault {number} "{said}"'
+                for number, said in debug_kernel.FAULTS.items()
+            ),
         )
         try:
             kernel, initramfs = put_together(name, job)

@@ -97,14 +97,18 @@ def controls(entry: ProtocolObject) -> bool:
 
 def is_bound(policy: Policy, rules: Clipboard) -> bool:
     """Whether there may be clipboard managers in the guest, and this is to be the VM's own for them."""
-    own = rules.managers is Managers.OWN
-    return own and any(CONTROL in each for each in policy.globals.caps)
+    return rules.managers is Managers.OWN and _has_control(policy)
 
 
 def heeds_gestures(policy: Policy) -> bool:
     """Whether it matters when a key or a button was pressed."""
-    groups = (policy.clipboard, policy.primary)
-    return policy.asks or any(is_bound(policy, each) for each in groups)
+    managers = (policy.clipboard.managers, policy.primary.managers)
+    return policy.asks or (Managers.OWN in managers and _has_control(policy))
+
+
+def _has_control(policy: Policy) -> bool:
+    """Whether apps of the guest may bind data control."""
+    return any(CONTROL in each for each in policy.globals.caps)
 
 
 def mark(vm_name: str, count: int = 0) -> bytes:

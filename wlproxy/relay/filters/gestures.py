@@ -64,7 +64,7 @@ def release_keyboard(state: ClientState, request: Request) -> None:
 
 def press(state: ClientState, event: Event) -> None:
     """A key, a button, a finger or a pen: what is asked for now is asked for by the user."""
-    if heeds_gestures(state.context.config.policy) and _pressed(event):
+    if _pressed(event) and heeds_gestures(state.context.config.policy):
         touched = _surface(state, event) if "surface" in event.spec.places else None
         state.gestures.press(event.object, touched)
     state.forward_event(event.object, event.spec, event.raw)
