@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -36,6 +36,9 @@ XEN_TIMEOUT: Final = 3600
 """Seconds that all tests that need Xen may take together: they share the domUs, which are slow
 to boot."""
 
+LOST_MACHINES: Final = "lost_machines"
+"""What a test that runs here records (`record_property`): how many machines it lost."""
+
 ATTEMPTS: Final = 2
 """Times that a test may be tried on machines that were not lost."""
 
@@ -50,6 +53,18 @@ _KINDS: Final = {
 }
 
 Reports = dict[str, list[pytest.TestReport]]
+
+
+def lost_here(reports: Iterable[object]) -> int:
+    """Sum up the machines that tests have lost on this very machine, as they recorded it."""
+    return sum(
+        int(str(value))
+        for report in reports
+        # What a test records is in the report of its teardown as well.
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+        for name, value in report.user_properties
+        if name == LOST_MACHINES
+    )
 
 
 def in_lab() -> bool:
@@ -130,9 +145,10 @@ class _Delegation:
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter
     ) -> None:
-        if self._lost_machines:
+        reports = [each for some in terminalreporter.stats.values() for each in some]
+        if lost := self._lost_machines + lost_here(reports):
             terminalreporter.write_line(
-                f"machines that panicked or stood still: {self._lost_machines}"
+                f"machines that panicked, stood still or were ended by QEMU: {lost}"
             )
         for nodeid in self._repeated:
             terminalreporter.write_line(f"PASSED on a later machine only: {nodeid}")

@@ -9,11 +9,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lab import debian, host_setup, paths
+from lab import debian, delegation, host_setup, paths
 
 VMTEST = paths.REPOSITORY / "kernel" / "udmabuf" / "vmtest.py"
 LOGS = Path("build")
@@ -38,29 +39,38 @@ pytestmark = [
 ]
 
 
-def vmtest(name: str, *arguments: str) -> str:
-    """Run it; returns what it printed once it has passed."""
-    LOGS.mkdir(exist_ok=True)
-    log = LOGS / f"kernel-{name}.log"
-    with log.open("wb") as file:
-        done = subprocess.run(
-            [sys.executable, VMTEST, "--timeout", str(PATIENCE - 120), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "WLPROXY_DEBIAN_MIRROR": debian.mirror()},
-            timeout=PATIENCE,
-            check=False,
-        )
-    text = log.read_text(errors="replace")
-    assert done.returncode == 0, f"{log} ends:\n{text[-4000:]}"
-    return text
+@pytest.fixture
+def vmtest(record_property: Callable[[str, object], None]) -> Callable[..., str]:
+    """Runs it; returns what its last machine printed once it has passed."""
+
+    def run(name: str, *arguments: str) -> str:
+        LOGS.mkdir(exist_ok=True)
+        log = LOGS / f"kernel-{name}.log"
+        with log.open("wb") as file:
+            done = subprocess.run(
+                [sys.executable, VMTEST, "--timeout", str(PATIENCE - 120), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "WLPROXY_DEBIAN_MIRROR": debian.mirror()},
+                timeout=PATIENCE,
+                check=False,
+            )
+        text = log.read_text(errors="replace")
+        *lost, last = re.split(r"^# .*: machine \d+ is lost$", text, flags=re.MULTILINE)
+        record_property(delegation.LOST_MACHINES, len(lost))
+        assert done.returncode == 0, f"{log} ends:\n{text[-4000:]}"
+        return last
+
+    return run
 
 
 @pytest.mark.parametrize(
     ("suite", "drivers"), [("bookworm", 1), ("trixie", 2)], ids=["6.1", "6.12"]
 )
-def test_selftests_and_a_fuzz_run_pass(suite: str, drivers: int) -> None:
+def test_selftests_and_a_fuzz_run_pass(
+    vmtest: Callable[..., str], suite: str, drivers: int
+) -> None:
     printed = vmtest(suite, "--rounds", "300", "--fuzz", "20000", suite)
 
     # Once for each driver: the module, and the kernel's own where it has one.
@@ -81,7 +91,7 @@ def test_selftests_and_a_fuzz_run_pass(suite: str, drivers: int) -> None:
     assert sorted(found) == sorted((kind, "2048", "0") for kind in SHOWN[suite])
 
 
-def test_gem_locate_refuses_where_all_dma_bounces() -> None:
+def test_gem_locate_refuses_where_all_dma_bounces(vmtest: Callable[..., str]) -> None:
     printed = vmtest("swiotlb", "--swiotlb", "trixie")
 
     refused = re.findall(r"^# ([\w-]+): (E\w+)$", printed, re.MULTILINE)

@@ -152,7 +152,7 @@ def test_a_machine_that_stands_still_is_replaced(project: Path) -> None:
     status, text = run(project)
 
     assert "3 passed" in text, text
-    assert "machines that panicked or stood still: 3" in text
+    assert "machines that panicked, stood still or were ended by QEMU: 3" in text
     assert "PASSED on a later machine only: test_it.py::test_of_a_guest" in text
     assert "PASSED on a later machine only: test_it.py::test_before" not in text
     assert (project / "machines").read_text() == "xxxx"
@@ -225,6 +225,6 @@ def test_what_needs_xen_has_one_machine_and_the_rest_a_fresh_one(project: Path) 
     assert "4 passed" in text, text
     assert "xen: 1 of 4 good" in text
     assert "xen: 3 of 3 good" in text
-    assert "machines that panicked or stood still: 1" in text
+    assert "machines that panicked, stood still or were ended by QEMU: 1" in text
     assert (project / "machines").read_text() == "xx"
     assert status == 0
