@@ -73,6 +73,18 @@ async def receive(app: App, offer: Any) -> int:
     return ours
 
 
+async def pasted(loopback: Loopback, offer: Resource, reading: int) -> str:
+    """Have the compositor's end send what is asked of it; the type that was asked for."""
+    await loopback.until(lambda: offer.state)
+    [(mime, fd)] = offer.state
+    offer.state.clear()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write_all, fd, b"copied", nothing)
+        assert await read_all(reading) == b"copied"
+    assert isinstance(mime, str)
+    return mime
+
+
 @pytest.mark.parametrize("user", ["allow", "refuse", "close", "error"])
 async def test_a_paste_that_is_asked_for(
     desktop: NotifyingDesktop, bare: Loopback, user: str
@@ -82,13 +94,7 @@ async def test_a_paste_that_is_asked_for(
     theirs, offer = await offered(app, bare)
     reading = await receive(app, theirs)
     if user == "allow":
-        await bare.until(lambda: offer.state)
-        [(mime, fd)] = offer.state
-        assert mime == TEXT
-        offer.state.clear()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(write_all, fd, b"copied", nothing)
-            assert await read_all(reading) == b"copied"
+        assert await pasted(bare, offer, reading) == TEXT
     else:
         assert await read_all(reading) == b""
         assert not offer.state

@@ -11,8 +11,8 @@ import trio
 import trio.testing
 
 from tests.host.conftest import running_sway
-from tests.integration.loopback.test_asking import app_in_use, offered, receive
-from tests.integration.loopback.test_selections import nothing, read_all, write_all
+from tests.integration.loopback.test_asking import app_in_use, offered, pasted, receive
+from tests.integration.loopback.test_selections import read_all
 from tests.peers.app import App
 from tests.peers.confined_proxy import ConfinedProxy
 from tests.peers.loopback import VM, Loopback
@@ -205,12 +205,7 @@ async def test_it_asks_and_hears_the_answer(
     theirs, offer = await offered(app, bare)
     reading = await receive(app, theirs)
     if user == "allow":
-        await bare.until(lambda: offer.state)
-        [(_, fd)] = offer.state
-        offer.state.clear()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(write_all, fd, b"copied", nothing)
-            assert await read_all(reading) == b"copied"
+        await pasted(bare, offer, reading)
     else:
         assert await read_all(reading) == b""
         assert not offer.state
