@@ -10,7 +10,7 @@ import struct
 import subprocess
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -190,26 +190,42 @@ class Watch:
         what we have waited for one ourselves.
         """
         last, stood = self._vm.count(), 0.0
-        looked, before = time.monotonic(), waited(self._vm.pid)
+        looked, waits = time.monotonic(), Waits(self._vm.pid)
         while not self._over.wait(0.001):
             count = self._vm.count()
-            now, waits = time.monotonic(), waited(self._vm.pid)
-            step = min(now - looked, 0.01) - (waits - before)
-            looked, before = now, waits
+            now = time.monotonic()
+            step = min(now - looked, 0.01) - waits.grown()
+            looked = now
             stood = stood + max(step, 0) if count == last else 0
             last = count
             self.longest = max(self.longest, stood)
 
 
-def waited(pid: int) -> float:
-    """Seconds that a process' threads have waited for a processor (schedstat)."""
-    total = 0
-    for each in Path(f"/proc/{pid}/task").iterdir():
-        try:
-            total += int((each / "schedstat").read_text().split()[1])
-        except (OSError, IndexError):  # it has ended, or the kernel does not count
-            continue
-    return total / 1e9
+class Waits:
+    """How long a process' threads wait for a processor (schedstat)."""
+
+    def __init__(self, pid: int, proc: Path = Path("/proc")) -> None:
+        self._tasks = proc / str(pid) / "task"
+        self._before = self._now()
+
+    def grown(self) -> float:
+        """Seconds that all of them together have waited since the last call.
+
+        Each by itself: one that ends takes its whole number along.
+        """
+        before, self._before = self._before, self._now()
+        grown = [now - before.get(each, now) for each, now in self._before.items()]
+        return sum(grown) / 1e9
+
+    def _now(self) -> dict[str, int]:
+        found = {}
+        with suppress(FileNotFoundError):  # all of it has ended
+            for each in self._tasks.iterdir():
+                # It has ended, or the kernel does not count.
+                with suppress(OSError, IndexError):
+                    text = (each / "schedstat").read_text()
+                    found[each.name] = int(text.split()[1])
+        return found
 
 
 def free_huge_pages() -> int:

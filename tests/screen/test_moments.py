@@ -3,6 +3,7 @@
 Thirty of them; `pytest --moments 200` for as many as one likes, `--moments-seed` for the same ones again.
 """
 
+import math
 import mmap
 import os
 import random
@@ -12,8 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,23 +23,29 @@ from typing import Self
 import pytest
 import trio
 
+from lab.delegation import LOST_MACHINES
 from tests.clients.capture import Picture
 from tests.peers.compositor import _commit
 from tests.peers.libwayland import Resource
-from tests.peers.tiny_vm import waited
+from tests.peers.tiny_vm import Waits
 from tests.screen.conftest import PATIENCE, Machine, MakeMachine
 from tests.screen.test_screen_command import Screen, resident
 from tests.screen.test_viewer import Frames, rows_wrong
+from wlproxy.host.errors import QmpError
 from wlproxy.host.qemu.qmp import QmpClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 NEVER_LONGER = 1.0
 """Seconds for which the machine may stand still because of a viewer."""
-MAY_GROW, MAY_GROW_BY_BYTES = 48, 160
-"""MiB that QEMU may be larger in the end; and where it sends 3 MiB 30 times a second, half a second of
-which waits when a viewer is cut off, and malloc keeps."""
+MAY_GROW, MAY_GROW_BY_BYTES = 48, 320
+"""MiB that QEMU may be larger in the end; and where it sends 3 MiB 30 times a second, some of which wait when
+a viewer is cut off, and malloc keeps: half a second of them by one viewer, more by two, or on a busy machine
+(189 were seen).  Were nobody cut off, it would be 1800 in 20 s."""
 MIB = 32
+MAY_LOSE = 2
+"""Machines that a test may lose where QEMU sends bytes: by a fault of its own (docs/screen.md, the limits)."""
+QEMUS_FAULTS = {signal.SIGABRT, signal.SIGFPE, signal.SIGSEGV}
 OF_ONE = 20
 """Moments in one machine's life: QEMU 10 never forgets a listener that has gone, and draws for each of
 them at every update, so that it would do nothing else in the end, whatever a viewer does."""
@@ -111,11 +118,11 @@ class Watch:
     def _look(self) -> None:
         last, stood = self.ticks, 0.0
         since = looked = time.monotonic()
-        before = waited(self._pid)
+        waits = Waits(self._pid)
         while not self._over.wait(0.005):
-            now, waits, ticks = time.monotonic(), waited(self._pid), self.ticks
-            step = min(now - looked, 0.02) - (waits - before)
-            looked, before = now, waits
+            now, ticks = time.monotonic(), self.ticks
+            step = min(now - looked, 0.02) - waits.grown()
+            looked = now
             self._passed += max(step, 0)
             still = ticks == last and not self._may_stop.locked()
             stood = stood + max(step, 0) if still else 0
@@ -125,11 +132,14 @@ class Watch:
             self.wall = max(self.wall, now - since)
 
     def _ask(self) -> None:
-        with QmpClient(self._monitor) as monitor:
-            while not self._over.wait(0.02):
-                start = self._passed
-                monitor.execute("query-status")
-                self.slowest = max(self.slowest, self._passed - start)
+        try:
+            with QmpClient(self._monitor) as monitor:
+                while not self._over.wait(0.02):
+                    start = self._passed
+                    monitor.execute("query-status")
+                    self.slowest = max(self.slowest, self._passed - start)
+        except QmpError:  # QEMU has ended, or does not answer for ten seconds
+            self.slowest = math.inf
 
 
 class Forgetful(Frames):
@@ -144,6 +154,15 @@ class Forgetful(Frames):
         surface.state.frames.clear()
 
 
+@contextmanager
+def closing_screen(screen: Screen) -> Iterator[Screen]:
+    """Have it ended in the end."""
+    try:
+        yield screen
+    finally:
+        screen.end_anyhow()
+
+
 class Harm:
     """What viewers suffer, decided by a seed."""
 
@@ -156,10 +175,10 @@ class Harm:
     def measure(self) -> None:
         """See how long it takes to the first picture, around which are the moments."""
         start = time.monotonic()
-        screen = self._start()
-        screen.wait_ready()
-        self._ready = time.monotonic() - start
-        screen.end(signal.SIGTERM)
+        with closing_screen(self._start()) as screen:
+            screen.wait_ready()
+            self._ready = time.monotonic() - start
+            screen.end(signal.SIGTERM)
 
     def moment(self) -> None:
         """Start a viewer, and harm it somewhen."""
@@ -169,8 +188,7 @@ class Harm:
         screen = self._start()
         bounds = (1.0, 3.0) if late else (0.4, 1.15)
         time.sleep(self._ready * self.random.uniform(*bounds))
-        with ExitStack() as stack:
-            stack.callback(screen.end, signal.SIGKILL)
+        with closing_screen(screen):
             getattr(self, "_" + kind)(screen)
 
     def _kill(self, screen: Screen) -> None:
@@ -275,6 +293,15 @@ class Moments:
     def _start(self) -> Screen:
         return Screen(self._environ, *self._words)
 
+    def lost_by_qemu(self, failure: Exception) -> bool:
+        """Whether QEMU's surface had become none, so that it crashes, or sends a format of 0."""
+        if "pixels of the format 0x0" in str(failure):
+            return True
+        # It may have just begun to end.
+        with suppress(subprocess.TimeoutExpired):
+            return -self.vm.process.wait(1) in QEMUS_FAULTS
+        return False
+
     async def pass_by(self, moments: int, compositor: Frames, longest: Longest) -> None:
         vm, run = self.vm, trio.to_thread.run_sync
         with Watch(self._ram, self._second, vm.process.pid) as watch:
@@ -291,11 +318,11 @@ class Moments:
                 said = f"seed {self._seed}, moments {self._harm.done}"
                 assert slowest <= NEVER_LONGER, said
                 if number % 5 == 4 or number == moments - 1:
-                    screen = await run(self._start)
-                    await run(screen.wait_ready)
-                    await shows(vm, compositor, watch)
-                    status, _ = await run(screen.end, signal.SIGTERM)
-                    assert status == 0, said
+                    with closing_screen(await run(self._start)) as screen:
+                        await run(screen.wait_ready)
+                        await shows(vm, compositor, watch)
+                        status, viewer_said = await run(screen.end, signal.SIGTERM)
+                    assert status == 0, f"{said}: {viewer_said}"
             longest.add(watch, resident(vm) - before)
         await run(vm.stop)
 
@@ -313,18 +340,28 @@ async def test_at_random_moments(
     floppy: str,
     seed: int,
     request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
     device: tuple[str, ...],
     share: float,
     may_grow: int,
 ) -> None:
     """`share` is how many of all moments there are with this device."""
+    may_lose = MAY_LOSE if may_grow == MAY_GROW_BY_BYTES else 0
     left = moments = int(request.config.getoption("--moments") * share)
     compositor, longest = Forgetful(), Longest()
     async with trio.open_nursery() as nursery:
         await nursery.start(compositor.run, tmp_path / "wl")
         while left > 0:
             some = Moments(machine, tmp_path, seed + left, *device, "-drive", floppy)
-            await some.pass_by(min(left, OF_ONE), compositor, longest)
+            try:
+                await some.pass_by(min(left, OF_ONE), compositor, longest)
+            except Exception as exc:
+                if not may_lose or not some.lost_by_qemu(exc):
+                    raise
+                may_lose -= 1
+                record_property(LOST_MACHINES, 1)
+                seed += OF_ONE  # other moments
+                continue
             left -= OF_ONE
         print(
             f"{moments} moments, seed {seed}: clock {longest.clock:.3f} s "

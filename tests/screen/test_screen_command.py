@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ class Screen:
         notify = Path(environ["XDG_RUNTIME_DIR"], f"notify-{random.random()}")
         self._ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._ready.bind(str(notify))
-        self._ready.settimeout(PATIENCE)
+        self._ready.settimeout(0.5)
+        self._ended = False
         self.process = subprocess.Popen(
             words,
             env={**os.environ, **environ, "NOTIFY_SOCKET": str(notify)},
@@ -55,7 +57,15 @@ class Screen:
         )
 
     def wait_ready(self) -> None:
-        assert self._ready.recv(100) == b"READY=1"
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            with suppress(TimeoutError):
+                assert self._ready.recv(100) == b"READY=1"
+                return
+            if self.process.poll() is not None:
+                raise AssertionError(f"it ended: {self.end()}")
+        self.process.kill()
+        raise AssertionError(f"not ready after {PATIENCE} s: {self.end()}")
 
     def hear(self, words: str) -> str:
         """Read what it says until it says this; return all of that."""
@@ -73,7 +83,13 @@ class Screen:
             self.process.send_signal(number)
         _, said = self.process.communicate(timeout=PATIENCE)
         self._ready.close()
+        self._ended = True
         return self.process.returncode, said
+
+    def end_anyhow(self) -> None:
+        """Kill it, unless its end was waited for."""
+        if not self._ended:
+            self.end(signal.SIGKILL)
 
 
 def resident(vm: Machine) -> int:
