@@ -16,6 +16,8 @@ from wlproxy.host.errors import QmpError
 from wlproxy.host.qemu.qmp import QmpClient
 
 QEMU = "qemu-system-x86_64"
+GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
+"""Has glibc give back what was freed of larger blocks, so that what QEMU has is what it still needs."""
 PATIENCE = 30
 """Seconds for QEMU to get somewhere, on a busy machine without KVM."""
 
@@ -40,6 +42,7 @@ class Machine:
         with (directory / "log").open("wb") as log:
             self.process = subprocess.Popen(
                 [QEMU, "-no-user-config", *options],
+                env={**os.environ, **GIVES_BACK},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -87,7 +87,7 @@ async def assert_shown(
     A text cursor blinks: what a stopped machine is asked for may have it where the last that it drew
     had not, and so it goes on and is stopped again.
     """
-    wrong, counts = 1, viewer.counts
+    wrong = 1
     for _ in range(TRIES):
         expected = await trio.to_thread.run_sync(vm.still_picture)
         with trio.move_on_after(2):  # what is on its way
@@ -100,7 +100,7 @@ async def assert_shown(
             break
         vm.execute("cont")
         await trio.sleep(0.3)
-    assert not wrong, f"{wrong} of {expected.height} rows, {counts}"
+    assert not wrong, f"{wrong} of {expected.height} rows, {viewer.counts}"
     return expected
 
 
